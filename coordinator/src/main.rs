@@ -1,0 +1,2 @@
+//! coord
+fn main() {}

@@ -1,0 +1,353 @@
+//! Jobs and results on the wire.
+//!
+//! A payload is one version byte, then bincode 2 (standard configuration). Decoding is bounded: a
+//! payload over [`MAX_BYTES`] or with bytes left over is refused. `schemas/wire/` holds golden bytes;
+//! a change of format fails a test there and asks for a new [`VERSION`].
+
+use crate::{
+    case::Case,
+    ids::{AttemptId, JobId, SweepId},
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::collections::BTreeMap;
+
+/// The version of the format; a reader refuses any other.
+pub const VERSION: u8 = 1;
+
+/// The most bytes a payload may have: NATS' own default limit for one message.
+pub const MAX_BYTES: usize = 1 << 20;
+
+/// Why a payload could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// Nothing came.
+    #[error("the message is empty")]
+    Empty,
+    /// Written by another release.
+    #[error("the message has format version {found}, this program speaks {VERSION}: run the same release of coord and worker")]
+    Version {
+        /// The version byte found.
+        found: u8,
+    },
+    /// Over the limit.
+    #[error("the message has {bytes} bytes, over the limit of {MAX_BYTES}")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+    /// Bytes behind the end of the value.
+    #[error("the message has {0} bytes too many")]
+    Trailing(usize),
+    /// Not what it should be.
+    #[error("the message cannot be read: {0}")]
+    Decode(#[from] bincode::error::DecodeError),
+    /// Cannot be written.
+    #[error("the message cannot be written: {0}")]
+    Encode(#[from] bincode::error::EncodeError),
+}
+
+fn config() -> impl bincode::config::Config {
+    bincode::config::standard().with_limit::<MAX_BYTES>()
+}
+
+/// Writes `message` with its version byte.
+pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, WireError> {
+    let mut out = vec![VERSION];
+    out.extend(bincode::serde::encode_to_vec(message, config())?);
+    if out.len() > MAX_BYTES {
+        return Err(WireError::TooLarge { bytes: out.len() });
+    }
+    Ok(out)
+}
+
+/// Reads what [`encode`] wrote.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
+    if bytes.len() > MAX_BYTES {
+        return Err(WireError::TooLarge { bytes: bytes.len() });
+    }
+    let (&version, rest) = bytes.split_first().ok_or(WireError::Empty)?;
+    if version != VERSION {
+        return Err(WireError::Version { found: version });
+    }
+    let (message, read) = bincode::serde::decode_from_slice(rest, config())?;
+    match rest.len() - read {
+        0 => Ok(message),
+        left => Err(WireError::Trailing(left)),
+    }
+}
+
+/// A file by its content. Workers look for it under their data folder by hash, then at `path`
+/// (accepted only if its content has the hash), then in the artifact store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlobRef {
+    /// BLAKE3 of the content, 64 hexadecimal digits.
+    pub blake3: String,
+    /// Where the submitting machine had it: a hint.
+    pub path: String,
+}
+
+/// What a training job trains: everything that its result depends on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrainSpec {
+    /// The method's id, `lnln`.
+    pub method: String,
+    /// The variant's id behind the slash, `no-dmc`; empty for the method itself.
+    pub variant: String,
+    /// The dataset's protocol name: `mosi`, `mosei` or `sims` (decides metrics and families).
+    pub dataset: String,
+    /// The imported dataset file (safetensors).
+    pub data: BlobRef,
+    /// The text encoder: a folder in the Hugging Face layout (`config.json`,
+    /// `model.safetensors`); `blake3` is that of the weights file and `path` the folder.
+    pub encoder: BlobRef,
+    /// Seeds initial weights, order, dropout and training erasure.
+    pub seed: u64,
+    /// The most epochs to train.
+    pub max_epochs: u32,
+    /// All hyper-parameters, defaults filled in, as a JSON object.
+    pub hyper: String,
+    /// How to train and select.
+    pub protocol: Protocol,
+}
+
+/// The parts of the protocol that a spec may change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Protocol {
+    /// On which split the best epoch is chosen.
+    pub selection: Selection,
+    /// Whether training sees erased inputs.
+    pub train_missing: bool,
+    /// Seed of the test (and validation) erasure: 1111 in the reference for every run.
+    pub erasure_seed: u32,
+    /// Missing rate of the split that checkpoints are selected on, in thousandths (the reference: 500).
+    pub selection_rate: u16,
+    /// Faithful to the reference code, or to the paper where the two differ.
+    pub fidelity: Fidelity,
+}
+
+/// The split that the best epoch is chosen on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Selection {
+    /// The validation split: the test split is looked at once, at the end.
+    Validation,
+    /// The test split, as the paper's code does.
+    Test,
+}
+
+/// What to do where the reference code departs from the paper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Fidelity {
+    /// As the reference code does: comparable with the published numbers.
+    Reference,
+    /// As the paper says.
+    Corrected,
+}
+
+/// One checkpoint of a trained model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointRef {
+    /// The selection criterion's id (see [`crate::metrics`]).
+    pub criterion: String,
+    /// The epoch it was taken after, from 1.
+    pub epoch: u32,
+    /// BLAKE3 of the safetensors file: its name in the artifact store.
+    pub blake3: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+}
+
+/// What a job asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Work {
+    /// Train a model.
+    Train(TrainSpec),
+    /// Evaluate a trained model on one case.
+    Eval {
+        /// The training job.
+        train: JobId,
+        /// What it trained.
+        spec: TrainSpec,
+        /// The case.
+        case: Case,
+        /// One checkpoint for each selection criterion.
+        checkpoints: Vec<CheckpointRef>,
+    },
+    /// Nothing: measures the path itself.
+    Noop,
+}
+
+/// A job on the wire, subject `job.<kind>.<priority>`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobMessage {
+    /// Its sweep.
+    pub sweep: SweepId,
+    /// Its id.
+    pub job: JobId,
+    /// How often the coordinator has published it, from 1: a retry is a new publication.
+    pub publication: u32,
+    /// What to do.
+    pub work: Work,
+}
+
+/// Who did it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerInfo {
+    /// The worker's unique name: host, process and slot.
+    pub name: String,
+    /// The machine.
+    pub host: String,
+    /// `cpu`, or the GPU's name.
+    pub device: String,
+    /// The program's version and revision.
+    pub version: String,
+}
+
+/// A result on the wire, subject `result.<sweep>`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ResultMessage {
+    /// The job's sweep.
+    pub sweep: SweepId,
+    /// The job.
+    pub job: JobId,
+    /// The attempt that speaks.
+    pub attempt: AttemptId,
+    /// The publication of the job that the attempt works on.
+    pub publication: u32,
+    /// Who.
+    pub worker: WorkerInfo,
+    /// When, in milliseconds since 1970 by the worker's clock.
+    pub at_ms: u64,
+    /// What.
+    pub body: ResultBody,
+}
+
+/// What an attempt has to say.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ResultBody {
+    /// The attempt began.
+    Started {
+        /// How often the broker has delivered this publication, from 1.
+        delivery: u64,
+        /// The last epoch that an earlier attempt had completed, 0 for a fresh start.
+        resumed_after_epoch: u32,
+    },
+    /// An epoch was trained.
+    Epoch(EpochLog),
+    /// A training job is done.
+    Trained {
+        /// One for each selection criterion.
+        checkpoints: Vec<CheckpointRef>,
+        /// Epochs trained, over all attempts.
+        epochs: u32,
+        /// Seconds spent, over all attempts.
+        seconds: f64,
+    },
+    /// An evaluation job is done.
+    Evaluated {
+        /// One for each selection criterion.
+        results: Vec<CriterionResult>,
+        /// The distinct prediction vectors that `results` point into, each `[samples]`, in the
+        /// order of the test split.
+        predictions: Vec<Vec<f32>>,
+    },
+    /// A no-op job is done.
+    Noop,
+    /// The attempt failed.
+    Failed(Failure),
+    /// The worker was told to leave and gave the job back.
+    HandedBack {
+        /// The last completed epoch that its saved state holds.
+        after_epoch: u32,
+    },
+}
+
+/// One epoch of training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochLog {
+    /// From 1.
+    pub epoch: u32,
+    /// Mean training losses by name: `loss` is the whole, the others its parts.
+    pub losses: BTreeMap<String, f64>,
+    /// Metrics on the selection split; an undefined one is `None`.
+    pub metrics: BTreeMap<String, Option<f64>>,
+    /// Wall seconds of training.
+    pub train_seconds: f64,
+    /// Wall seconds of evaluation.
+    pub eval_seconds: f64,
+    /// The criteria for which this epoch is the best so far.
+    pub best_for: Vec<String>,
+}
+
+/// The metrics of one selection criterion's checkpoint on one case.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CriterionResult {
+    /// The criterion's id.
+    pub criterion: String,
+    /// The checkpoint's epoch.
+    pub epoch: u32,
+    /// Index into the message's `predictions`.
+    pub predictions: u32,
+    /// All metrics, as fractions and raw values; an undefined one is `None`.
+    pub metrics: BTreeMap<String, Option<f64>>,
+}
+
+/// Why an attempt failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The error and its causes, outermost first.
+    pub chain: Vec<String>,
+    /// What kind it is.
+    pub kind: FailureKind,
+}
+
+/// What kind of failure, which decides whether to try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// The job cannot succeed: bad hyper-parameters, a dataset without what the method needs.
+    Permanent,
+    /// It may succeed elsewhere or later: out of memory, a file that is not there yet.
+    Retryable,
+    /// The loss or a weight was not finite.
+    NonFinite,
+    /// The job was delivered again and again and no worker lived to say how it ended.
+    Crashed,
+}
+
+/// What a worker says of itself in the heartbeat bucket, key `<worker name>`, as JSON.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Who.
+    pub worker: WorkerInfo,
+    /// Process id.
+    pub pid: u32,
+    /// When, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// Resident memory in bytes.
+    pub memory_bytes: u64,
+    /// What it is doing, if anything.
+    pub doing: Option<Doing>,
+}
+
+/// What a worker is doing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Doing {
+    /// The sweep.
+    pub sweep: SweepId,
+    /// The job.
+    pub job: JobId,
+    /// For people: `train lnln on mosi, seed 1111`.
+    pub what: String,
+    /// The epoch in progress, from 1; 0 outside training.
+    pub epoch: u32,
+    /// The most epochs there can be.
+    pub max_epochs: u32,
+    /// Steps done in this epoch.
+    pub step: u32,
+    /// Steps in an epoch.
+    pub steps: u32,
+    /// The latest mean loss.
+    pub loss: Option<f64>,
+}

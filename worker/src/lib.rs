@@ -1,0 +1,3 @@
+//! The worker: takes jobs from the broker, trains and evaluates the models with libtorch.
+
+pub mod models;
