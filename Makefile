@@ -1,0 +1,96 @@
+# missbench: `make` alone tells what there is.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# Where set-up puts things. With neither variable set, .cargo/config.toml tells cargo of .deps/libtorch; it
+# is not exported here too, so that `make` and a plain `cargo` see the same environment and share a build.
+DEPS := $(abspath $(or $(MISSBENCH_DEPS),.deps))
+ifneq ($(MISSBENCH_DEPS),)
+export MISSBENCH_DEPS := $(DEPS)
+export LIBTORCH := $(or $(LIBTORCH),$(DEPS)/libtorch)
+endif
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+PYTHON := python3
+CARGO := cargo
+
+# Lets tests and doc tests of crates that depend on the worker find libtorch at run time.
+WITH_LIBTORCH = LD_LIBRARY_PATH="$(or $(LIBTORCH),$(DEPS)/libtorch)/lib$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}"
+
+.PHONY: help
+help: ## this text
+	@echo "missbench: the benchmark of multimodal sentiment models on incomplete data, as a sweep over a cluster"
+	@echo
+	@echo "New here?   make demo     (sets up, builds, runs a small sweep on this machine, prints its tables)"
+	@echo "Changing?   make test     (what CI runs)"
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "Set-up goes to $(DEPS) (MISSBENCH_DEPS changes that). Own programs instead of the pinned ones:"
+	@echo "  LIBTORCH=FOLDER  MISSBENCH_NATS_SERVER=FILE  MISSBENCH_POSTGRES_BIN=FOLDER  MISSBENCH_ENCODER_EN=FOLDER"
+	@echo "  MISSBENCH_SYSTEM=1 takes nats-server and PostgreSQL from PATH."
+
+.PHONY: setup
+setup: ## lay down libtorch, nats-server, PostgreSQL and the encoder (nothing to do the second time)
+	@command -v $(PYTHON) >/dev/null || { echo "setup: missing python3: not on PATH; install it: \`apt install python3 python3-pip\`, \`dnf install python3 python3-pip\`" >&2; exit 1; }
+	@$(PYTHON) deploy/setup.py
+
+.PHONY: build
+build: setup ## build everything for development
+	$(CARGO) build --workspace --bins
+
+.PHONY: release
+release: setup ## build the optimised coord and worker
+	$(CARGO) build --release -p coordinator -p worker
+
+.PHONY: demo
+demo: release ## run a small sweep on this machine and print its tables
+	$(TARGET)/release/coord run deploy/demo.toml
+
+.PHONY: fmt
+fmt: ## format the sources
+	$(CARGO) fmt --all
+
+.PHONY: lint
+lint: setup ## check the format and run clippy, warnings being errors
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+.PHONY: test
+test: lint ## everything CI runs: format, clippy, set-up's tests, unit, doc and end-to-end tests
+	$(PYTHON) -m unittest discover --start-directory deploy --pattern 'test_*.py'
+	$(CARGO) build --workspace --bins
+	$(WITH_LIBTORCH) $(CARGO) test --workspace --doc
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+		echo "$(CARGO) nextest run --workspace"; \
+		$(WITH_LIBTORCH) $(CARGO) nextest run --workspace; \
+	else \
+		echo "cargo-nextest is not here (\`cargo install cargo-nextest --locked\` is faster and tells more); using cargo test"; \
+		$(WITH_LIBTORCH) $(CARGO) test --workspace --lib --bins --tests 2>&1 | awk ' \
+			{ print; fflush() } \
+			/^test result:/ { passed += $$4; failed += $$6; skipped += $$8 } \
+			END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped }'; \
+	fi
+
+.PHONY: bench
+bench: release ## measure expansion, submission, no-op jobs and training steps
+	$(WITH_LIBTORCH) $(CARGO) bench --workspace --benches
+
+.PHONY: soak
+soak: release ## the long test: kills and restarts for as long as SOAK_MINUTES says (default 30)
+	SOAK_MINUTES=$(or $(SOAK_MINUTES),30) $(WITH_LIBTORCH) $(CARGO) test --release -p e2e --test soak -- --ignored --nocapture
+
+.PHONY: sqlx-prepare
+sqlx-prepare: setup ## renew .sqlx/, the offline data of the compile-time checked queries
+	$(PYTHON) deploy/scratch_postgres.py --migrations schemas/migrations -- deploy/sqlx-prepare.sh
+
+.PHONY: deny
+deny: ## check licences and advisories of all dependencies (needs cargo-deny)
+	@$(CARGO) deny --version >/dev/null 2>&1 || { echo "cargo-deny is not here; install it: \`cargo install cargo-deny --locked\`" >&2; exit 1; }
+	$(CARGO) deny check
+
+.PHONY: clean
+clean: ## remove what was built (not what was set up: remove .deps for that)
+	$(CARGO) clean

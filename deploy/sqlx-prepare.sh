@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Renews .sqlx/: compiles the coordinator against the database in DATABASE_URL, while sqlx's macros write
+# down what they asked it. Called by `make sqlx-prepare`; needs no sqlx command-line program.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+fresh=$(mktemp -d)
+trap 'rm -rf "$fresh"' EXIT
+
+# A build of its own: the macros run only when the crate is compiled.
+touch coordinator/src/lib.rs coordinator/src/main.rs
+SQLX_OFFLINE=false SQLX_OFFLINE_DIR="$fresh" cargo check -p coordinator --all-targets
+
+mkdir -p .sqlx
+find .sqlx -name 'query-*.json' -delete
+find "$fresh" -name 'query-*.json' -exec cp {} .sqlx/ \;
+echo "sqlx-prepare: $(find .sqlx -name 'query-*.json' | wc -l) queries in .sqlx/"
