@@ -1,0 +1,423 @@
+//! The broker: the names of everything on it, and the ways to publish jobs and results.
+//!
+//! Layout on NATS JetStream:
+//!
+//! | what | kind | holds |
+//! |---|---|---|
+//! | `JOBS` | stream, work queue, file | `job.train.<sweep>`, `job.eval.<sweep>` (no-op jobs too) |
+//! | `TRAIN`, `EVAL` | durable pull consumers of `JOBS` | one for each kind of job |
+//! | `RESULTS` | stream, work queue, file | `result.<sweep>` |
+//! | `GATHER` | durable pull consumer of `RESULTS` | read by the coordinator that leads |
+//! | `WORKERS` | key-value bucket, memory, entries live 15 s | heartbeats as JSON, key = worker name |
+//! | `SWEEPS` | key-value bucket, file | key = sweep id, value a [`SweepControl`] |
+//!
+//! `Nats-Msg-Id` makes a repeated publication harmless within the broker's window; after it, the
+//! worker's outcome marker and the coordinator's upserts do.
+
+pub mod connection;
+pub mod topology;
+
+pub use connection::{BrokerSettings, Tls};
+
+use crate::{
+    ids::{JobId, SweepId},
+    wire::{JobMessage, ResultBody, ResultMessage, WireError, Work, encode},
+};
+use async_nats::jetstream::{
+    self,
+    consumer::PullConsumer,
+    context::{PublishAckFuture, PublishErrorKind},
+    kv,
+    message::PublishMessage,
+};
+use std::{fmt, str::FromStr, time::Duration};
+
+/// The stream of jobs.
+pub const JOBS: &str = "JOBS";
+/// The stream of results.
+pub const RESULTS: &str = "RESULTS";
+/// The coordinator's consumer of results.
+pub const GATHER: &str = "GATHER";
+/// The bucket of heartbeats.
+pub const WORKERS: &str = "WORKERS";
+/// The bucket of sweep control.
+pub const SWEEPS: &str = "SWEEPS";
+
+/// How long a delivered message may go without an acknowledgement or an in-progress one before the
+/// broker delivers it again.
+pub const ACK_WAIT: Duration = Duration::from_secs(60);
+/// How long a heartbeat stands.
+pub const HEARTBEAT_TTL: Duration = Duration::from_secs(15);
+/// How often a worker says that it lives.
+pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(3);
+/// After so many deliveries of one publication the job counts as crashed.
+pub const MAX_DELIVERIES: u64 = 5;
+
+/// The two queues of jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Queue {
+    /// Training.
+    Train,
+    /// Evaluation, and no-op jobs.
+    Eval,
+}
+
+impl Queue {
+    /// Both.
+    pub const ALL: [Queue; 2] = [Queue::Train, Queue::Eval];
+
+    /// The name of its consumer.
+    pub fn consumer(self) -> &'static str {
+        match self {
+            Queue::Train => "TRAIN",
+            Queue::Eval => "EVAL",
+        }
+    }
+
+    /// The subject of its jobs of one sweep.
+    pub fn subject(self, sweep: SweepId) -> String {
+        format!("job.{self}.{sweep}")
+    }
+
+    /// The subjects of its jobs of all sweeps.
+    pub fn filter(self) -> &'static str {
+        match self {
+            Queue::Train => "job.train.>",
+            Queue::Eval => "job.eval.>",
+        }
+    }
+
+    /// The queue that carries `work`.
+    pub fn of(work: &Work) -> Self {
+        match work {
+            Work::Train(_) => Queue::Train,
+            Work::Eval { .. } | Work::Noop => Queue::Eval,
+        }
+    }
+}
+
+impl fmt::Display for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Queue::Train => "train",
+            Queue::Eval => "eval",
+        })
+    }
+}
+
+/// The subject of a sweep's results.
+pub fn result_subject(sweep: SweepId) -> String {
+    format!("result.{sweep}")
+}
+
+/// `Nats-Msg-Id` of a job: a retry is a new publication and so a new id.
+pub fn job_message_id(job: JobId, publication: u32) -> String {
+    format!("{job}.{publication}")
+}
+
+/// `Nats-Msg-Id` of a result: what one attempt says is said once.
+pub fn result_message_id(message: &ResultMessage) -> String {
+    let what = match &message.body {
+        ResultBody::Started { .. } => "started",
+        ResultBody::Epoch(log) => return format!("{}.epoch.{}", message.attempt, log.epoch),
+        ResultBody::Trained { .. } => "trained",
+        ResultBody::Evaluated { .. } => "evaluated",
+        ResultBody::Noop => "noop",
+        ResultBody::Failed(_) => "failed",
+        ResultBody::HandedBack { .. } => "handed-back",
+    };
+    format!("{}.{what}", message.attempt)
+}
+
+/// What workers should do with a sweep's jobs: the value in the bucket `SWEEPS`, as text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SweepControl {
+    /// Go on. A sweep without an entry is running.
+    Running,
+    /// Start nothing new.
+    Paused,
+    /// Start nothing new, and stop what runs.
+    Cancelled,
+}
+
+impl fmt::Display for SweepControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SweepControl::Running => "running",
+            SweepControl::Paused => "paused",
+            SweepControl::Cancelled => "cancelled",
+        })
+    }
+}
+
+impl FromStr for SweepControl {
+    type Err = BrokerError;
+
+    fn from_str(s: &str) -> Result<Self, BrokerError> {
+        match s {
+            "running" => Ok(SweepControl::Running),
+            "paused" => Ok(SweepControl::Paused),
+            "cancelled" => Ok(SweepControl::Cancelled),
+            _ => Err(BrokerError::Control(s.to_owned())),
+        }
+    }
+}
+
+/// What can go wrong with the broker.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    /// The address cannot be read.
+    #[error("the broker's address cannot be read ({reason}): write it as nats://host:4222")]
+    Address {
+        /// Why; never holds the address itself, which may hold a password.
+        reason: String,
+    },
+    /// The credentials file cannot be read.
+    #[error("the credentials file {path} cannot be read: {source}")]
+    Credentials {
+        /// Its path.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Nobody there, or not let in.
+    #[error("no connection to the broker at {address}: {source}; {remedy}")]
+    Connect {
+        /// Without user and password.
+        address: String,
+        /// What to do.
+        remedy: &'static str,
+        /// Why.
+        source: async_nats::ConnectError,
+    },
+    /// A stream, consumer or bucket cannot be made or read.
+    #[error("{what} cannot be {action} on the broker: {reason}")]
+    Layout {
+        /// `stream JOBS`.
+        what: String,
+        /// `created`, `opened`.
+        action: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// The broker did not take a message.
+    #[error("the broker did not take a message on {subject}: {source}")]
+    Publish {
+        /// Its subject.
+        subject: String,
+        /// Why.
+        source: jetstream::context::PublishError,
+    },
+    /// The message cannot be written.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// A value in the bucket `SWEEPS` that means nothing.
+    #[error("`{0}` is no state of a sweep: it is running, paused or cancelled")]
+    Control(String),
+}
+
+impl BrokerError {
+    /// Whether the same call may succeed later without anybody changing anything here: the broker
+    /// is away or its streams are being made.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            BrokerError::Publish { source, .. } => {
+                source.kind() != PublishErrorKind::MaxPayloadExceeded
+            }
+            BrokerError::Layout { .. } => true,
+            BrokerError::Connect { source, .. } => !matches!(
+                source.kind(),
+                async_nats::ConnectErrorKind::ServerParse
+                    | async_nats::ConnectErrorKind::Authentication
+                    | async_nats::ConnectErrorKind::AuthorizationViolation
+                    | async_nats::ConnectErrorKind::Tls
+            ),
+            BrokerError::Address { .. }
+            | BrokerError::Credentials { .. }
+            | BrokerError::Wire(_)
+            | BrokerError::Control(_) => false,
+        }
+    }
+}
+
+/// A connection to the broker. Cheap to clone; it reconnects by itself for as long as it lives.
+#[derive(Clone, Debug)]
+pub struct Broker {
+    client: async_nats::Client,
+    jetstream: jetstream::Context,
+    replicas: usize,
+}
+
+impl Broker {
+    /// The plain client.
+    pub fn client(&self) -> &async_nats::Client {
+        &self.client
+    }
+
+    /// JetStream, for what has no method here.
+    pub fn jetstream(&self) -> &jetstream::Context {
+        &self.jetstream
+    }
+
+    /// The consumer of one queue of jobs. Fails while no coordinator has made the streams.
+    pub async fn jobs(&self, queue: Queue) -> Result<PullConsumer, BrokerError> {
+        self.consumer(JOBS, queue.consumer()).await
+    }
+
+    /// The coordinator's consumer of results.
+    pub async fn results(&self) -> Result<PullConsumer, BrokerError> {
+        self.consumer(RESULTS, GATHER).await
+    }
+
+    async fn consumer(&self, stream: &str, name: &str) -> Result<PullConsumer, BrokerError> {
+        self.jetstream
+            .get_consumer_from_stream(name, stream)
+            .await
+            .map_err(|error| opened(format!("consumer {name} of stream {stream}"), error))
+    }
+
+    /// The bucket of heartbeats.
+    pub async fn workers(&self) -> Result<kv::Store, BrokerError> {
+        self.bucket(WORKERS).await
+    }
+
+    /// The bucket of sweep control.
+    pub async fn sweeps(&self) -> Result<kv::Store, BrokerError> {
+        self.bucket(SWEEPS).await
+    }
+
+    async fn bucket(&self, name: &str) -> Result<kv::Store, BrokerError> {
+        self.jetstream
+            .get_key_value(name)
+            .await
+            .map_err(|error| opened(format!("bucket {name}"), error))
+    }
+
+    /// Sends a job and returns as soon as it is on its way; the future it returns waits for the
+    /// broker to have it on disk. Many may be under way at once.
+    pub async fn send_job(&self, message: &JobMessage) -> Result<Sent, BrokerError> {
+        let subject = Queue::of(&message.work).subject(message.sweep);
+        let id = job_message_id(message.job, message.publication);
+        self.send(subject, &id, encode(message)?).await
+    }
+
+    /// Publishes a job and waits until the broker has it on disk. Returns whether it was a double.
+    pub async fn publish_job(&self, message: &JobMessage) -> Result<bool, BrokerError> {
+        self.send_job(message).await?.confirmed().await
+    }
+
+    /// Sends a result; see [`Broker::send_job`].
+    pub async fn send_result(&self, message: &ResultMessage) -> Result<Sent, BrokerError> {
+        let subject = result_subject(message.sweep);
+        let id = result_message_id(message);
+        self.send(subject, &id, encode(message)?).await
+    }
+
+    /// Publishes a result and waits until the broker has it on disk; tries once. Returns whether
+    /// it was a double.
+    pub async fn publish_result(&self, message: &ResultMessage) -> Result<bool, BrokerError> {
+        self.send_result(message).await?.confirmed().await
+    }
+
+    /// Publishes a result however long the broker stays away. Fails only where trying again cannot
+    /// help: the message is too large or cannot be written.
+    pub async fn deliver_result(&self, message: &ResultMessage) -> Result<bool, BrokerError> {
+        let mut pause = Duration::from_millis(200);
+        loop {
+            match self.publish_result(message).await {
+                Err(error) if error.is_transient() => {
+                    tracing::warn!(job = %message.job, %error, "the result is kept and sent again");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(5));
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn send(&self, subject: String, id: &str, payload: Vec<u8>) -> Result<Sent, BrokerError> {
+        let publish = PublishMessage::build()
+            .message_id(id)
+            .payload(payload.into());
+        match self.jetstream.send_publish(subject.clone(), publish).await {
+            Ok(ack) => Ok(Sent { ack, subject }),
+            Err(source) => Err(BrokerError::Publish { subject, source }),
+        }
+    }
+}
+
+/// A message on its way to the broker.
+#[must_use = "a message that is not confirmed may be lost"]
+#[derive(Debug)]
+pub struct Sent {
+    ack: PublishAckFuture,
+    subject: String,
+}
+
+impl Sent {
+    /// Waits until the broker has it on disk. Returns whether it was a double, dropped by the
+    /// broker because it had that message already.
+    pub async fn confirmed(self) -> Result<bool, BrokerError> {
+        match self.ack.await {
+            Ok(ack) => Ok(ack.duplicate),
+            Err(source) => Err(BrokerError::Publish {
+                subject: self.subject,
+                source,
+            }),
+        }
+    }
+}
+
+/// An error while opening something on the broker.
+fn opened(what: String, error: impl std::error::Error) -> BrokerError {
+    BrokerError::Layout {
+        what,
+        action: "opened",
+        reason: chain(&error),
+    }
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        next = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subjects_fall_under_their_queue() {
+        let sweep = SweepId::derive(&[b"s"]);
+        for queue in Queue::ALL {
+            let prefix = queue.filter().trim_end_matches('>');
+            assert!(queue.subject(sweep).starts_with(prefix));
+        }
+        assert_eq!(Queue::of(&Work::Noop), Queue::Eval);
+    }
+
+    #[test]
+    fn control_survives_text() {
+        for control in [
+            SweepControl::Running,
+            SweepControl::Paused,
+            SweepControl::Cancelled,
+        ] {
+            assert_eq!(
+                control.to_string().parse::<SweepControl>().unwrap(),
+                control
+            );
+        }
+        assert!("stopped".parse::<SweepControl>().is_err());
+    }
+}

@@ -1,0 +1,229 @@
+//! How to reach the broker, and reaching it.
+
+use super::{Broker, BrokerError};
+use async_nats::{ConnectErrorKind, ConnectOptions, Event, ServerAddr, jetstream};
+use std::{fmt, path::PathBuf, time::Duration};
+
+/// Where a broker is looked for when nothing else is said.
+pub const DEFAULT_URL: &str = "nats://127.0.0.1:4222";
+
+/// How to reach the broker.
+///
+/// The address may carry a user and a password when it comes from the environment or a file;
+/// neither `Debug` nor any error or log line shows them.
+#[derive(Clone)]
+pub struct BrokerSettings {
+    /// `nats://host:4222`, or several with commas between them.
+    pub url: String,
+    /// A credentials file as `nsc` writes it.
+    pub credentials: Option<PathBuf>,
+    /// How to encrypt; an address that starts with `tls://` asks for encryption too.
+    pub tls: Tls,
+    /// What the connection is called on the broker.
+    pub name: String,
+    /// How many servers of a NATS cluster keep each stream.
+    pub replicas: usize,
+}
+
+/// How the connection is encrypted.
+#[derive(Clone, Debug, Default)]
+pub struct Tls {
+    /// Refuse to speak without encryption.
+    pub required: bool,
+    /// The authority to trust besides the system's, in PEM.
+    pub ca: Option<PathBuf>,
+    /// The client's certificate and key, in PEM.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+impl Default for BrokerSettings {
+    fn default() -> Self {
+        Self {
+            url: DEFAULT_URL.to_owned(),
+            credentials: None,
+            tls: Tls::default(),
+            name: "missbench".to_owned(),
+            replicas: 1,
+        }
+    }
+}
+
+impl fmt::Debug for BrokerSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BrokerSettings")
+            .field("url", &self.address())
+            .field("credentials", &self.credentials)
+            .field("tls", &self.tls)
+            .field("name", &self.name)
+            .field("replicas", &self.replicas)
+            .finish()
+    }
+}
+
+impl BrokerSettings {
+    /// Settings for `url`, everything else as by default.
+    pub fn at(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            ..Self::default()
+        }
+    }
+
+    /// The address without user and password, for people and logs.
+    pub fn address(&self) -> String {
+        self.servers()
+            .map(|servers| {
+                let shown: Vec<String> = servers.iter().map(bare).collect();
+                shown.join(",")
+            })
+            .unwrap_or_else(|_| "an address that cannot be read".to_owned())
+    }
+
+    fn servers(&self) -> Result<Vec<ServerAddr>, BrokerError> {
+        self.url
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+            .map(|part| {
+                part.parse::<ServerAddr>()
+                    .map_err(|error| BrokerError::Address {
+                        reason: error.to_string(),
+                    })
+            })
+            .collect()
+    }
+
+    /// Connects, once; afterwards the connection comes back by itself however often it falls.
+    pub async fn connect(&self) -> Result<Broker, BrokerError> {
+        let servers = self.servers()?;
+        let mut options = ConnectOptions::new()
+            .name(&self.name)
+            .max_reconnects(None)
+            .reconnect_delay_callback(reconnect_delay)
+            .event_callback(|event| async move { report(&event) });
+        if let Some(path) = &self.credentials {
+            options = options.credentials_file(path).await.map_err(|source| {
+                BrokerError::Credentials {
+                    path: path.display().to_string(),
+                    source,
+                }
+            })?;
+        }
+        if self.tls.required {
+            options = options.require_tls(true);
+        }
+        if let Some(ca) = &self.tls.ca {
+            options = options.add_root_certificates(ca.clone());
+        }
+        if let Some((certificate, key)) = &self.tls.identity {
+            options = options.add_client_certificate(certificate.clone(), key.clone());
+        }
+        let client = options
+            .connect(servers)
+            .await
+            .map_err(|source| BrokerError::Connect {
+                address: self.address(),
+                remedy: remedy(source.kind()),
+                source,
+            })?;
+        let jetstream = jetstream::context::ContextBuilder::new()
+            .timeout(Duration::from_secs(5))
+            .max_ack_inflight(4096)
+            .build(client.clone());
+        Ok(Broker {
+            client,
+            jetstream,
+            replicas: self.replicas.max(1),
+        })
+    }
+
+    /// Connects, however long it takes: only a wrong address, wrong credentials or wrong TLS
+    /// settings end it.
+    pub async fn connect_patiently(&self) -> Result<Broker, BrokerError> {
+        let mut attempt = 0;
+        loop {
+            match self.connect().await {
+                Err(error) if error.is_transient() => {
+                    attempt += 1;
+                    tracing::warn!(%error, "the broker is not there, trying again");
+                    tokio::time::sleep(reconnect_delay(attempt)).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+}
+
+/// An address without user and password.
+fn bare(server: &ServerAddr) -> String {
+    let host = server.host();
+    if host.contains(':') {
+        format!("{}://[{host}]:{}", server.scheme(), server.port())
+    } else {
+        format!("{}://{host}:{}", server.scheme(), server.port())
+    }
+}
+
+/// 50 ms, 100 ms, ... up to 3 s.
+fn reconnect_delay(attempt: usize) -> Duration {
+    let doublings = attempt.saturating_sub(1).min(6) as u32;
+    Duration::from_millis(50 << doublings).min(Duration::from_secs(3))
+}
+
+fn report(event: &Event) {
+    match event {
+        Event::Connected => tracing::info!("connected to the broker"),
+        Event::Disconnected => tracing::warn!("the connection to the broker fell, reconnecting"),
+        other => tracing::debug!(event = %other, "broker"),
+    }
+}
+
+fn remedy(kind: ConnectErrorKind) -> &'static str {
+    match kind {
+        ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
+            "give the right credentials file (MISSBENCH_NATS_CREDS)"
+        }
+        ConnectErrorKind::Tls => "check the certificates, or whether the server speaks TLS at all",
+        _ => "start nats-server with JetStream (-js), or say where it is (MISSBENCH_NATS_URL)",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let settings = BrokerSettings::at("nats://ann:hush@broker.example:4333,tls://[::1]:1");
+        let shown = format!("{settings:?} {}", settings.address());
+        assert!(!shown.contains("hush") && !shown.contains("ann"), "{shown}");
+        assert_eq!(
+            settings.address(),
+            "nats://broker.example:4333,tls://[::1]:1"
+        );
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_a_clear_error() {
+        // Port 1 of the loopback has no listener.
+        let error = BrokerSettings::at("nats://ann:hush@127.0.0.1:1")
+            .connect()
+            .await
+            .unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("nats://127.0.0.1:1"), "{text}");
+        assert!(text.contains("MISSBENCH_NATS_URL"), "{text}");
+        assert!(!text.contains("hush"), "{text}");
+        assert!(error.is_transient());
+    }
+
+    #[test]
+    fn a_bad_address_is_refused() {
+        let error = BrokerSettings::at("http://x:hush@y")
+            .servers()
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("nats://host:4222"), "{error}");
+        assert!(!error.contains("hush"), "{error}");
+    }
+}
