@@ -35,6 +35,7 @@ help: ## this text
 .PHONY: setup
 setup: ## lay down libtorch, nats-server, PostgreSQL and the encoder (nothing to do the second time)
 	@command -v $(PYTHON) >/dev/null || { echo "setup: missing python3: not on PATH; install it: \`apt install python3 python3-pip\`, \`dnf install python3 python3-pip\`" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 8))' || { echo "setup: missing python3 3.8 or newer: this is $$($(PYTHON) --version 2>&1); install a newer python3" >&2; exit 1; }
 	@$(PYTHON) deploy/setup.py
 
 .PHONY: build

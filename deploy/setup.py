@@ -219,19 +219,20 @@ class Progress:
         self.what, self.total, self.out = what, total, out
         self.terminal = out.isatty()
         self.said = time.monotonic()
-        self.drawn = False
+        self.drawn = None
 
     def at(self, done):
         percent = min(100, 100 * done // max(1, self.total))
         if self.terminal:
-            print(f"\r\x1b[Ksetup: {self.what} {percent:3d}%", end="", file=self.out, flush=True)
-            self.drawn = True
+            if percent != self.drawn:
+                print(f"\r\x1b[Ksetup: {self.what} {percent:3d}%", end="", file=self.out, flush=True)
+                self.drawn = percent
         elif time.monotonic() - self.said >= 10:
             self.said = time.monotonic()
             print(f"setup: {self.what} {percent}%", file=self.out, flush=True)
 
     def end(self):
-        if self.drawn:
+        if self.drawn is not None:
             print("\r\x1b[K", end="", file=self.out, flush=True)
 
 
@@ -300,6 +301,8 @@ def check_python():
 
 def check_pip():
     remedy = "install it: `apt install python3-pip`, `dnf install python3-pip`, or `python3 -m ensurepip --user`"
+    if sys.version_info[:2] < PYTHON_MIN:
+        return None  # check_python says it
     from importlib import metadata
 
     try:
