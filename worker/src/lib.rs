@@ -1,3 +1,5 @@
 //! The worker: takes jobs from the broker, trains and evaluates the models with libtorch.
 
 pub mod models;
+pub mod nn;
+pub mod optim;

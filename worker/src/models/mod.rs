@@ -4,6 +4,9 @@
 //! messages, no database, no files but its encoder's. Adding one takes its file here, its line in
 //! [`REGISTRY`], and its hyper-parameters in `shared/methods/<id>.toml`.
 
+mod common;
+pub mod misa;
+
 use missbench_shared::wire::Fidelity;
 use serde_json::Value;
 use std::{collections::BTreeMap, path::Path};
@@ -275,7 +278,7 @@ pub trait Method {
 pub type Builder = fn(&Build<'_>) -> Result<Box<dyn Method>, MethodError>;
 
 /// The methods there are, by id.
-pub const REGISTRY: &[(&str, Builder)] = &[];
+pub const REGISTRY: &[(&str, Builder)] = &[("misa", misa::build)];
 
 /// The builder of `method`.
 pub fn builder(method: &str) -> Option<Builder> {

@@ -1,0 +1,90 @@
+//! What the methods' files share: reading hyper-parameters, checking losses, saving weights.
+
+use super::{MethodError, MethodState, Position};
+use crate::optim::Adam;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use tch::{Device, Tensor, nn};
+
+/// A method's configuration from its hyper-parameters.
+pub fn config<C: DeserializeOwned>(method: &'static str, hyper: &Value) -> Result<C, MethodError> {
+    serde_json::from_value(hyper.clone()).map_err(|e| MethodError::Hyper {
+        method,
+        what: e.to_string(),
+    })
+}
+
+/// Reads the losses back and refuses those that are not finite: the first is the whole.
+pub fn losses(
+    at: Position,
+    parts: &[(&'static str, &Tensor)],
+) -> Result<BTreeMap<&'static str, f64>, MethodError> {
+    let losses: BTreeMap<&'static str, f64> = parts
+        .iter()
+        .map(|(name, value)| (*name, value.double_value(&[])))
+        .collect();
+    if losses.values().all(|value| value.is_finite()) {
+        Ok(losses)
+    } else {
+        Err(MethodError::NonFinite { at, losses })
+    }
+}
+
+/// The trainable variables of `vs` by name, sorted, so that groups are the same in every run.
+pub fn parameters(vs: &nn::VarStore) -> Vec<(String, Tensor)> {
+    let mut named: Vec<(String, Tensor)> = vs
+        .variables()
+        .into_iter()
+        .filter(|(_, tensor)| tensor.requires_grad())
+        .collect();
+    named.sort_by(|a, b| a.0.cmp(&b.0));
+    named
+}
+
+/// Weights and optimizers into a state.
+pub fn save(vs: &nn::VarStore, optimizers: &[&Adam]) -> MethodState {
+    let mut state = MethodState::default();
+    for (name, tensor) in vs.variables() {
+        state.tensors.insert(
+            format!("weights.{name}"),
+            tensor.detach().to_device(Device::Cpu).copy(),
+        );
+    }
+    for optimizer in optimizers {
+        optimizer.save(&mut state);
+    }
+    state
+}
+
+/// Weights and optimizers back from a state.
+pub fn restore(
+    vs: &nn::VarStore,
+    optimizers: &mut [&mut Adam],
+    state: &MethodState,
+) -> Result<(), MethodError> {
+    let _guard = tch::no_grad_guard();
+    for (name, mut variable) in vs.variables() {
+        let saved = state
+            .tensors
+            .get(&format!("weights.{name}"))
+            .ok_or_else(|| MethodError::State(format!("weight `{name}` is missing")))?;
+        if saved.size() != variable.size() {
+            return Err(MethodError::State(format!(
+                "weight `{name}` has shape {:?}, not {:?}",
+                saved.size(),
+                variable.size()
+            )));
+        }
+        variable.copy_(saved);
+    }
+    for optimizer in optimizers {
+        optimizer.load(state)?;
+    }
+    Ok(())
+}
+
+/// What `early_stop` means: 0 is never.
+pub fn patience(early_stop: u32) -> Option<u32> {
+    (early_stop > 0).then_some(early_stop)
+}

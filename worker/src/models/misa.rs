@@ -1,0 +1,421 @@
+//! MISA: modality-invariant and -specific representations (Hazarika et al., ACM MM 2020), as MMSA
+//! trains it (`models/singleTask/MISA.py`, `trains/singleTask/MISA.py`).
+//!
+//! Each utterance becomes one vector a modality; each vector is split into a part that all
+//! modalities share and a part of its own; six vectors go through one transformer layer and a
+//! regression. The splits are held apart by a similarity loss (CMD), a difference loss and a
+//! reconstruction.
+
+use super::{
+    Batch, Build, Inputs, Method, MethodError, MethodState, Position, StepOutcome, common,
+};
+use crate::{
+    nn::{
+        bert::Bert,
+        lstm::{Lstm, LstmConfig, Packed},
+        similarity::{cmd, difference},
+        transformer::{EncoderLayer, EncoderLayerConfig},
+    },
+    optim::{Adam, AdamConfig, Group, clip_grad_value},
+};
+use missbench_shared::wire::Fidelity;
+use serde::Deserialize;
+use tch::{Kind, Reduction, Tensor, nn, nn::Module};
+
+const METHOD: &str = "misa";
+
+/// Hyper-parameters (MMSA `config_regression.json`).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Samples in a batch.
+    pub batch_size: usize,
+    /// The most epochs.
+    pub max_epochs: u32,
+    /// Epochs without a better validation loss before training stops; 0: never.
+    pub early_stop: u32,
+    /// Batches whose gradients are added up before an update.
+    pub update_epochs: u32,
+    /// Learning rate of Adam, for all weights.
+    pub learning_rate: f64,
+    /// Width of the shared and private representations.
+    pub hidden_size: i64,
+    /// Dropout of the fusion.
+    pub dropout: f64,
+    /// Dropout of the transformer layer: PyTorch's default, which the reference leaves.
+    pub transformer_dropout: f64,
+    /// Width of the transformer's feed-forward layer: PyTorch's default likewise.
+    pub transformer_feedforward: i64,
+    /// Weight of the difference loss.
+    pub diff_weight: f64,
+    /// Weight of the similarity loss.
+    pub sim_weight: f64,
+    /// Weight of the reconstruction loss.
+    pub recon_weight: f64,
+    /// Gradients are clipped to ± this value; -1 leaves them.
+    pub grad_clip: f64,
+}
+
+/// Linear, ReLU, layer norm: one modality into the common width.
+#[derive(Debug)]
+struct Projection {
+    linear: nn::Linear,
+    norm: nn::LayerNorm,
+}
+
+impl Projection {
+    fn new(path: &nn::Path<'_>, name: &str, input: i64, hidden: i64) -> Self {
+        Self {
+            linear: nn::linear(path / name, input, hidden, Default::default()),
+            norm: nn::layer_norm(
+                path / format!("{name}_layer_norm"),
+                vec![hidden],
+                Default::default(),
+            ),
+        }
+    }
+
+    fn forward(&self, x: &Tensor) -> Tensor {
+        self.norm.forward(&self.linear.forward(x).relu())
+    }
+}
+
+/// Two stacked bidirectional LSTMs with a layer norm between; the final states of both directions
+/// of both make the utterance vector, four times the input's width.
+#[derive(Debug)]
+struct Recurrent {
+    first: Lstm,
+    norm: nn::LayerNorm,
+    second: Lstm,
+}
+
+impl Recurrent {
+    fn new(path: &nn::Path<'_>, letter: &str, width: i64) -> Self {
+        let lstm = |name: String, input| {
+            Lstm::new(
+                &(path / name),
+                LstmConfig {
+                    input,
+                    hidden: width,
+                    layers: 1,
+                    bidirectional: true,
+                    dropout: 0.0,
+                },
+            )
+        };
+        Self {
+            first: lstm(format!("{letter}rnn1"), width),
+            norm: nn::layer_norm(
+                path / format!("{letter}layer_norm"),
+                vec![2 * width],
+                Default::default(),
+            ),
+            second: lstm(format!("{letter}rnn2"), 2 * width),
+        }
+    }
+
+    /// `[B, T, D]` and lengths `[B]` to `[B, 4 D]`.
+    fn forward(&self, x: &Tensor, lengths: &Tensor, train: bool) -> Tensor {
+        let (steps, h1) = self.first.forward(Packed::new(x, lengths), train);
+        let normed = self.norm.forward(&steps.unpack());
+        let (_, h2) = self.second.forward(steps.repack(&normed), train);
+        // [2, B, 2 D] → [B, 4 D]: direction by direction, first and second LSTM side by side.
+        Tensor::cat(&[h1, h2], 2)
+            .permute([1, 0, 2])
+            .contiguous()
+            .view([x.size()[0], -1])
+    }
+}
+
+/// The parts of a representation, `[B, hidden]` each.
+#[derive(Debug)]
+struct Split {
+    original: Tensor,
+    private: Tensor,
+    shared: Tensor,
+    reconstructed: Tensor,
+}
+
+#[derive(Debug)]
+struct Model {
+    bert: Bert,
+    vision: Recurrent,
+    audio: Recurrent,
+    project: [Projection; 3],
+    private: [nn::Linear; 3],
+    shared: nn::Linear,
+    reconstruct: [nn::Linear; 3],
+    transformer: EncoderLayer,
+    fusion_1: nn::Linear,
+    fusion_3: nn::Linear,
+    dropout: f64,
+    fidelity: Fidelity,
+}
+
+impl Model {
+    fn new(path: &nn::Path<'_>, config: &Config, build: &Build<'_>) -> Result<Self, MethodError> {
+        let hidden = config.hidden_size;
+        let bert = Bert::load(&(path / "bertmodel" / "model"), build.encoder)?;
+        let (audio_dim, vision_dim) = (build.data.audio_dim, build.data.vision_dim);
+        let linear = |name: &str, layer: &str| {
+            nn::linear(path / name / layer, hidden, hidden, Default::default())
+        };
+        // In the reference's model but in no loss: kept so that weights load by name.
+        nn::linear(
+            path / "sp_discriminator" / "sp_discriminator_layer_1",
+            hidden,
+            4,
+            Default::default(),
+        );
+        nn::layer_norm(
+            path / "tlayer_norm",
+            vec![2 * bert.width()],
+            Default::default(),
+        );
+        Ok(Self {
+            vision: Recurrent::new(path, "v", vision_dim),
+            audio: Recurrent::new(path, "a", audio_dim),
+            project: [
+                Projection::new(&(path / "project_t"), "project_t", bert.width(), hidden),
+                Projection::new(&(path / "project_v"), "project_v", 4 * vision_dim, hidden),
+                Projection::new(&(path / "project_a"), "project_a", 4 * audio_dim, hidden),
+            ],
+            private: [
+                linear("private_t", "private_t_1"),
+                linear("private_v", "private_v_1"),
+                linear("private_a", "private_a_3"),
+            ],
+            shared: linear("shared", "shared_1"),
+            reconstruct: [
+                linear("recon_t", "recon_t_1"),
+                linear("recon_v", "recon_v_1"),
+                linear("recon_a", "recon_a_1"),
+            ],
+            transformer: EncoderLayer::new(
+                &(path / "transformer_encoder" / "layers" / "0"),
+                EncoderLayerConfig {
+                    width: hidden,
+                    heads: 2,
+                    feedforward: config.transformer_feedforward,
+                    dropout: config.transformer_dropout,
+                },
+            ),
+            fusion_1: nn::linear(
+                path / "fusion" / "fusion_layer_1",
+                6 * hidden,
+                3 * hidden,
+                Default::default(),
+            ),
+            fusion_3: nn::linear(
+                path / "fusion" / "fusion_layer_3",
+                3 * hidden,
+                1,
+                Default::default(),
+            ),
+            bert,
+            dropout: config.dropout,
+            fidelity: build.fidelity,
+        })
+    }
+
+    /// Predictions `[B]` and the split of text, vision and audio.
+    fn forward(&self, input: &Inputs, train: bool) -> (Tensor, [Split; 3]) {
+        // Text: the mean of BERT's outputs over the real tokens.
+        let mask = input.text.select(1, 1).to_kind(Kind::Float);
+        let tokens = mask.sum_dim_intlist(1i64, true, Kind::Float);
+        let words = self.bert.forward(&input.text, train);
+        let text = (words * mask.unsqueeze(2)).sum_dim_intlist(1i64, false, Kind::Float) / &tokens;
+
+        // The reference packs audio and vision by the text's length; the paper knows no such cut.
+        let text_lengths = tokens.squeeze_dim(1).to_kind(Kind::Int64);
+        let lengths = |own: &Tensor| match self.fidelity {
+            Fidelity::Reference => text_lengths.shallow_clone(),
+            Fidelity::Corrected => own.clamp_min(1),
+        };
+        let vision = self
+            .vision
+            .forward(&input.vision, &lengths(&input.vision_lengths), train);
+        let audio = self
+            .audio
+            .forward(&input.audio, &lengths(&input.audio_lengths), train);
+
+        let split = |modality: usize, x: &Tensor| {
+            let original = self.project[modality].forward(x);
+            let private = self.private[modality].forward(&original).sigmoid();
+            let shared = self.shared.forward(&original).sigmoid();
+            let reconstructed = self.reconstruct[modality].forward(&(&private + &shared));
+            Split {
+                original,
+                private,
+                shared,
+                reconstructed,
+            }
+        };
+        let parts = [split(0, &text), split(1, &vision), split(2, &audio)];
+
+        // Six "words" through one transformer layer: [6, B, hidden].
+        let six = Tensor::stack(
+            &[
+                &parts[0].private,
+                &parts[1].private,
+                &parts[2].private,
+                &parts[0].shared,
+                &parts[1].shared,
+                &parts[2].shared,
+            ],
+            0,
+        );
+        let six = self.transformer.forward(&six, train);
+        let joint = Tensor::cat(&six.unbind(0), 1);
+        let fused = self
+            .fusion_1
+            .forward(&joint)
+            .dropout(self.dropout, train)
+            .relu();
+        (self.fusion_3.forward(&fused).squeeze_dim(1), parts)
+    }
+}
+
+/// The method: model, optimizer and where the accumulation of gradients stands.
+#[derive(Debug)]
+pub struct Misa {
+    vs: nn::VarStore,
+    model: Model,
+    optimizer: Adam,
+    config: Config,
+    /// Batches still to come before the next update.
+    left: u32,
+}
+
+/// Builds MISA.
+pub fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
+    let config: Config = common::config(METHOD, build.hyper)?;
+    let vs = nn::VarStore::new(build.device);
+    let model = Model::new(&(vs.root() / "Model"), &config, build)?;
+    let optimizer = Adam::new(
+        "adam",
+        vec![Group {
+            params: common::parameters(&vs),
+            lr: config.learning_rate,
+            weight_decay: 0.0,
+        }],
+        AdamConfig::ADAM,
+    );
+    Ok(Box::new(Misa {
+        left: config.update_epochs,
+        vs,
+        model,
+        optimizer,
+        config,
+    }))
+}
+
+impl Misa {
+    /// Equation 14: the regression loss and the weighted parts.
+    fn losses(&self, prediction: &Tensor, parts: &[Split; 3], labels: &Tensor) -> [Tensor; 4] {
+        let [text, vision, audio] = parts;
+        let task = prediction.mse_loss(labels, Reduction::Mean);
+        // Equation 8, over the three pairs of shared representations.
+        let similarity = (cmd(&text.shared, &vision.shared, 5)
+            + cmd(&text.shared, &audio.shared, 5)
+            + cmd(&audio.shared, &vision.shared, 5))
+            / 3.0;
+        // Equation 10: each private part against its shared one, and the private ones pairwise.
+        let difference = difference(&text.private, &text.shared)
+            + difference(&vision.private, &vision.shared)
+            + difference(&audio.private, &audio.shared)
+            + difference(&audio.private, &text.private)
+            + difference(&audio.private, &vision.private)
+            + difference(&text.private, &vision.private);
+        // Equation 11.
+        let reconstruction = parts
+            .iter()
+            .map(|p| p.reconstructed.mse_loss(&p.original, Reduction::Mean))
+            .sum::<Tensor>()
+            / 3.0;
+        [task, difference, similarity, reconstruction]
+    }
+}
+
+impl Method for Misa {
+    fn vars(&self) -> &nn::VarStore {
+        &self.vs
+    }
+
+    fn batch_size(&self) -> usize {
+        self.config.batch_size
+    }
+
+    fn begin_pass(&mut self, _at: Position) -> Result<(), MethodError> {
+        // Gradients of a last, incomplete group of batches are dropped, as in the reference.
+        self.left = self.config.update_epochs;
+        Ok(())
+    }
+
+    fn train_step(&mut self, at: Position, batch: &Batch) -> Result<StepOutcome, MethodError> {
+        if self.left == self.config.update_epochs {
+            self.optimizer.zero_grad();
+        }
+        self.left -= 1;
+        let (prediction, parts) = self.model.forward(&batch.input, true);
+        let [task, difference, similarity, reconstruction] =
+            self.losses(&prediction, &parts, &batch.labels);
+        let loss = &task
+            + &difference * self.config.diff_weight
+            + &similarity * self.config.sim_weight
+            + &reconstruction * self.config.recon_weight;
+        let losses = common::losses(
+            at,
+            &[
+                ("loss", &loss),
+                ("task", &task),
+                ("difference", &difference),
+                ("similarity", &similarity),
+                ("reconstruction", &reconstruction),
+            ],
+        )?;
+        loss.backward();
+        if self.config.grad_clip >= 0.0 {
+            clip_grad_value(&self.optimizer.gradients(), self.config.grad_clip);
+        }
+        if self.left == 0 {
+            self.optimizer.step();
+            self.left = self.config.update_epochs;
+        }
+        Ok(StepOutcome {
+            prediction: prediction.detach(),
+            losses,
+        })
+    }
+
+    fn predict(&self, batch: &Batch) -> Result<Tensor, MethodError> {
+        Ok(tch::no_grad(|| self.model.forward(&batch.input, false).0))
+    }
+
+    fn validation_loss(&self, prediction: &Tensor, labels: &Tensor) -> f64 {
+        prediction
+            .mse_loss(labels, Reduction::Mean)
+            .double_value(&[])
+    }
+
+    fn end_epoch(&mut self, _epoch: u32, _validation_loss: f64) -> Result<(), MethodError> {
+        Ok(())
+    }
+
+    fn patience(&self) -> Option<u32> {
+        common::patience(self.config.early_stop)
+    }
+
+    fn at_rest(&self) -> bool {
+        self.left == self.config.update_epochs
+    }
+
+    fn state(&self) -> Result<MethodState, MethodError> {
+        Ok(common::save(&self.vs, &[&self.optimizer]))
+    }
+
+    fn restore(&mut self, state: &MethodState) -> Result<(), MethodError> {
+        self.left = self.config.update_epochs;
+        common::restore(&self.vs, &mut [&mut self.optimizer], state)
+    }
+}

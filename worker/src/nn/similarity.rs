@@ -1,0 +1,59 @@
+//! Losses that compare two sets of representations.
+
+use tch::{Kind, Tensor};
+
+/// Central moment discrepancy between the rows of `x` and `y`, `[B, D]` both, up to the moment of
+/// order `moments` (Zellinger et al. 2017, equation 2, without the division by the interval): the
+/// distance of the means plus the distances of the central moments.
+pub fn cmd(x: &Tensor, y: &Tensor, moments: i64) -> Tensor {
+    let distance = |a: &Tensor, b: &Tensor| (a - b).square().sum(Kind::Float).sqrt();
+    let mean = |t: &Tensor| t.mean_dim(0, false, Kind::Float);
+    let (mean_x, mean_y) = (mean(x), mean(y));
+    let (central_x, central_y) = (x - &mean_x, y - &mean_y);
+    (2..=moments).fold(distance(&mean_x, &mean_y), |sum, order| {
+        let moment = |t: &Tensor| mean(&t.pow_tensor_scalar(order));
+        sum + distance(&moment(&central_x), &moment(&central_y))
+    })
+}
+
+/// Soft orthogonality of `x` and `y`, `[B, D]` both: the mean square of the product of the centred
+/// and row-normalised matrices (MISA, equation 9). The norms take no part in the gradient, as in
+/// the reference.
+pub fn difference(x: &Tensor, y: &Tensor) -> Tensor {
+    let normalised = |t: &Tensor| {
+        let centred = t - t.mean_dim(0, true, Kind::Float);
+        let norm = centred.norm_scalaropt_dim(2.0, 1, true).detach();
+        centred / (norm + 1e-6)
+    };
+    normalised(x)
+        .tr()
+        .matmul(&normalised(y))
+        .square()
+        .mean(Kind::Float)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    #[test]
+    fn cmd_is_zero_for_equal_sets_and_sees_a_shift() {
+        tch::manual_seed(3);
+        let x = Tensor::rand([16, 4], (Kind::Float, Device::Cpu));
+        assert!(cmd(&x, &x, 5).double_value(&[]).abs() < 1e-6);
+        let shifted = cmd(&x, &(&x + 1.0), 5).double_value(&[]);
+        assert!(
+            (shifted - 2.0).abs() < 1e-4,
+            "four means moved by one: {shifted}"
+        );
+    }
+
+    #[test]
+    fn difference_is_zero_for_orthogonal_columns() {
+        let x = Tensor::from_slice(&[1.0f32, 0.0, -1.0, 0.0, 1.0, 0.0, -1.0, 0.0]).view([4, 2]);
+        let y = Tensor::from_slice(&[1.0f32, 0.0, 1.0, 0.0, -1.0, 0.0, -1.0, 0.0]).view([4, 2]);
+        assert!(difference(&x, &y).double_value(&[]) < 1e-12);
+        assert!(difference(&x, &x).double_value(&[]) > 0.1);
+    }
+}

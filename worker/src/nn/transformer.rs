@@ -1,0 +1,137 @@
+//! The transformer encoder layer as `torch.nn.TransformerEncoderLayer` computes it: ReLU, layer
+//! norms behind the residual sums, sequence first.
+
+use tch::{Tensor, nn, nn::Module};
+
+/// What makes an encoder layer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EncoderLayerConfig {
+    /// Features a step.
+    pub width: i64,
+    /// Heads.
+    pub heads: i64,
+    /// Width of the feed-forward part.
+    pub feedforward: i64,
+    /// Dropout, at PyTorch's four places.
+    pub dropout: f64,
+}
+
+/// `torch.nn.MultiheadAttention` with one projection for query, key and value.
+#[derive(Debug)]
+struct SelfAttention {
+    in_weight: Tensor,
+    in_bias: Tensor,
+    out: nn::Linear,
+    heads: i64,
+    dropout: f64,
+}
+
+impl SelfAttention {
+    fn new(path: &nn::Path<'_>, width: i64, heads: i64, dropout: f64) -> Self {
+        let bound = (6.0 / (4 * width) as f64).sqrt();
+        Self {
+            in_weight: path.var(
+                "in_proj_weight",
+                &[3 * width, width],
+                nn::Init::Uniform {
+                    lo: -bound,
+                    up: bound,
+                },
+            ),
+            in_bias: path.zeros("in_proj_bias", &[3 * width]),
+            out: nn::linear(
+                path / "out_proj",
+                width,
+                width,
+                nn::LinearConfig {
+                    bs_init: Some(nn::Init::Const(0.0)),
+                    ..Default::default()
+                },
+            ),
+            heads,
+            dropout,
+        }
+    }
+
+    /// `[T, B, D]` to `[T, B, D]`.
+    fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+        let size = x.size();
+        let (steps, batch, width) = (size[0], size[1], size[2]);
+        let projected = x.linear(&self.in_weight, Some(&self.in_bias));
+        // [T, B, D] → [B, heads, T, D / heads]
+        let heads: Vec<Tensor> = projected
+            .chunk(3, 2)
+            .iter()
+            .map(|t| {
+                t.reshape([steps, batch, self.heads, width / self.heads])
+                    .permute([1, 2, 0, 3])
+            })
+            .collect();
+        let context = Tensor::scaled_dot_product_attention(
+            &heads[0],
+            &heads[1],
+            &heads[2],
+            None::<&Tensor>,
+            if train { self.dropout } else { 0.0 },
+            false,
+            None,
+            false,
+        )
+        .permute([2, 0, 1, 3])
+        .reshape([steps, batch, width]);
+        self.out.forward(&context)
+    }
+}
+
+/// One encoder layer.
+#[derive(Debug)]
+pub struct EncoderLayer {
+    attention: SelfAttention,
+    linear1: nn::Linear,
+    linear2: nn::Linear,
+    norm1: nn::LayerNorm,
+    norm2: nn::LayerNorm,
+    dropout: f64,
+}
+
+impl EncoderLayer {
+    /// Fresh weights under PyTorch's names.
+    pub fn new(path: &nn::Path<'_>, config: EncoderLayerConfig) -> Self {
+        let norm = |name: &str| nn::layer_norm(path / name, vec![config.width], Default::default());
+        Self {
+            attention: SelfAttention::new(
+                &(path / "self_attn"),
+                config.width,
+                config.heads,
+                config.dropout,
+            ),
+            linear1: nn::linear(
+                path / "linear1",
+                config.width,
+                config.feedforward,
+                Default::default(),
+            ),
+            linear2: nn::linear(
+                path / "linear2",
+                config.feedforward,
+                config.width,
+                Default::default(),
+            ),
+            norm1: norm("norm1"),
+            norm2: norm("norm2"),
+            dropout: config.dropout,
+        }
+    }
+
+    /// `[T, B, D]` to `[T, B, D]`.
+    pub fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+        let attended = self
+            .attention
+            .forward(x, train)
+            .dropout(self.dropout, train);
+        let x = self.norm1.forward(&(x + attended));
+        let inner = self.linear1.forward(&x).relu().dropout(self.dropout, train);
+        let fed = self.linear2.forward(&inner).dropout(self.dropout, train);
+        self.norm2.forward(&(x + fed))
+    }
+}

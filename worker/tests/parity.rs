@@ -1,0 +1,345 @@
+//! Every method against what its reference implementation computed: the recordings under
+//! `$MISSBENCH_SHARED/parity` hold weights, inputs, and the prediction of every forward call through
+//! several epochs of the reference's own trainer. Shapes, sizes and hyper-parameters are read from
+//! the recording; a method's own file only says how its hyper-parameters are called there.
+
+use missbench_shared::wire::Fidelity;
+use serde_json::{Map, Value, json};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+use tch::{Device, Kind, Tensor};
+use worker::models::{Batch, Build, DataShape, Inputs, Method, PerModality, Position, builder};
+
+fn shared() -> PathBuf {
+    std::env::var_os("MISSBENCH_SHARED").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"),
+        PathBuf::from,
+    )
+}
+
+/// A recording: its json, and its tensors by name.
+struct Recording {
+    meta: Value,
+    tensors: BTreeMap<String, Tensor>,
+}
+
+impl Recording {
+    /// `None`, and a line about it, where there is none.
+    fn open(name: &str) -> Option<Self> {
+        let folder = shared().join("parity");
+        let file = folder.join(format!("{name}.safetensors"));
+        if !file.exists() {
+            println!(
+                "skipped: no recording of {name}; set MISSBENCH_SHARED to the folder that holds \
+                 parity/{name}.safetensors"
+            );
+            return None;
+        }
+        let meta = fs::read_to_string(folder.join(format!("{name}.json"))).unwrap();
+        Some(Self {
+            meta: serde_json::from_str(&meta).unwrap(),
+            tensors: Tensor::read_safetensors(file)
+                .unwrap()
+                .into_iter()
+                .collect(),
+        })
+    }
+
+    fn get(&self, name: &str) -> &Tensor {
+        self.tensors
+            .get(name)
+            .unwrap_or_else(|| panic!("the recording has no `{name}`"))
+    }
+
+    fn try_get(&self, name: &str) -> Option<&Tensor> {
+        self.tensors.get(name)
+    }
+
+    /// An encoder's folder with the recorded configuration and weights.
+    fn write_encoder(&self, folder: &Path) {
+        let mut config = self.meta["bert"].clone();
+        config["hidden_dropout_prob"] = json!(0.0);
+        config["attention_probs_dropout_prob"] = json!(0.0);
+        config["hidden_act"] = json!("gelu");
+        fs::write(folder.join("config.json"), config.to_string()).unwrap();
+        // The encoder's weights end in the names that Hugging Face gives them.
+        let weights: Vec<(String, Tensor)> = self
+            .tensors
+            .iter()
+            .filter(|(name, _)| name.starts_with("weights."))
+            .filter_map(|(name, tensor)| {
+                let at = ["embeddings.", "encoder.layer.", "pooler."]
+                    .iter()
+                    .filter_map(|part| name.find(part))
+                    .min()?;
+                Some((name[at..].to_owned(), tensor.shallow_clone()))
+            })
+            .collect();
+        Tensor::write_safetensors(&weights, folder.join("model.safetensors")).unwrap();
+    }
+
+    fn shape(&self) -> DataShape {
+        let text = self.get("train.text").size();
+        let audio = self.get("train.audio").size();
+        let vision = self.get("train.vision").size();
+        DataShape {
+            text_length: text[2],
+            audio_length: audio[1],
+            audio_dim: audio[2],
+            vision_length: vision[1],
+            vision_dim: vision[2],
+            train_samples: text[0],
+            unimodal_labels: false,
+        }
+    }
+
+    /// The samples `from..from + count` of `split`.
+    fn batch(&self, split: &str, erased: bool, from: i64, count: i64) -> Batch {
+        let rows = |name: &str| self.get(&format!("{split}.{name}")).narrow(0, from, count);
+        let inputs = |suffix: &str| Inputs {
+            text: rows(&format!("text{suffix}")).to_kind(Kind::Int64),
+            audio: rows(&format!("audio{suffix}")),
+            vision: rows(&format!("vision{suffix}")),
+            audio_lengths: rows("audio_lengths"),
+            vision_lengths: rows("vision_lengths"),
+        };
+        let text_mask = rows("text").select(1, 1);
+        let rate = self
+            .try_get(&format!("{split}.missing_rate_l"))
+            .map_or_else(
+                || Tensor::zeros([count], (Kind::Float, Device::Cpu)),
+                |rate| rate.narrow(0, from, count).reshape([count]),
+            );
+        Batch {
+            index: Tensor::arange_start(from, from + count, (Kind::Int64, Device::Cpu)),
+            input: inputs(if erased { "_m" } else { "" }),
+            complete: Some(inputs("")),
+            kept: PerModality {
+                text: rows("text_missing_mask"),
+                audio: rows("audio_missing_mask"),
+                vision: rows("vision_missing_mask"),
+            },
+            present: PerModality {
+                text: text_mask,
+                audio: rows("audio_mask"),
+                vision: rows("vision_mask"),
+            },
+            missing_rate: PerModality {
+                text: rate.shallow_clone(),
+                audio: rate.shallow_clone(),
+                vision: rate,
+            },
+            labels: rows("y"),
+            unimodal_labels: None,
+        }
+    }
+
+    fn batches(&self, split: &str, erased: bool, size: i64) -> Vec<Batch> {
+        let samples = self.get(&format!("{split}.y")).size()[0];
+        (0..samples)
+            .step_by(size as usize)
+            .map(|from| self.batch(split, erased, from, size.min(samples - from)))
+            .collect()
+    }
+}
+
+/// How a method's recording stands to this project's names.
+struct Case {
+    /// The recording's name.
+    recording: &'static str,
+    /// The method's id.
+    method: &'static str,
+    /// Whether the recorded trainer fed erased inputs.
+    erased: bool,
+    /// Whether the test split follows the validation split in each epoch, rather than once at the
+    /// end.
+    test_each_epoch: bool,
+    /// The recorded hyper-parameters under this project's names.
+    hyper: fn(&Value) -> Value,
+}
+
+/// Takes `names` over as they are, and adds the reserved ones.
+fn take(recorded: &Value, names: &[&str]) -> Map<String, Value> {
+    let mut hyper = Map::new();
+    for name in names {
+        let value = recorded.get(*name);
+        let value = value.unwrap_or_else(|| panic!("the recording has no hyper-parameter {name}"));
+        hyper.insert((*name).to_owned(), value.clone());
+    }
+    hyper.insert("max_epochs".to_owned(), json!(1000));
+    hyper.insert("early_stop".to_owned(), json!(0));
+    hyper
+}
+
+/// The largest difference from the recorded prediction of one call.
+fn difference(recording: &Recording, call: usize, prediction: &Tensor) -> f64 {
+    let expected = recording.get(&format!("call.{call:03}"));
+    assert_eq!(
+        prediction.numel(),
+        expected.numel(),
+        "call {call} predicts another number of samples"
+    );
+    (prediction.reshape([-1]) - expected.reshape([-1]))
+        .abs()
+        .max()
+        .double_value(&[])
+}
+
+fn load_weights(recording: &Recording, method: &dyn Method) {
+    let mut variables: BTreeMap<String, Tensor> = method.vars().variables().into_iter().collect();
+    let _guard = tch::no_grad_guard();
+    for (name, tensor) in &recording.tensors {
+        let Some(name) = name.strip_prefix("weights.") else {
+            continue;
+        };
+        if name.ends_with("position_ids") {
+            continue;
+        }
+        let mut variable = variables
+            .remove(name)
+            .unwrap_or_else(|| panic!("the method has no weight `{name}`"));
+        assert_eq!(variable.size(), tensor.size(), "shape of `{name}`");
+        variable.copy_(tensor);
+    }
+    assert!(
+        variables.is_empty(),
+        "weights that the reference does not have: {:?}",
+        variables.keys().collect::<Vec<_>>()
+    );
+}
+
+fn check(case: &Case) {
+    let Some(recording) = Recording::open(case.recording) else {
+        return;
+    };
+    let tolerances = fs::read_to_string(shared().join("parity/tolerances.json")).unwrap();
+    let tolerances: Value = serde_json::from_str(&tolerances).unwrap();
+    let limit = |name: &str| tolerances[case.recording][name].as_f64().unwrap();
+    let encoder = tempfile::tempdir().unwrap();
+    recording.write_encoder(encoder.path());
+    let mut hyper = (case.hyper)(&recording.meta["hyper"]);
+    hyper["batch_size"] = recording.meta["batch_size"].clone();
+    let epochs = recording.meta["epochs"].as_u64().unwrap() as u32;
+    let max_epochs = recording.meta["hyper"]["n_epochs"]
+        .as_u64()
+        .or_else(|| recording.meta["hyper"]["max_epochs"].as_u64())
+        .unwrap_or(u64::from(epochs)) as u32;
+    tch::set_num_threads(1);
+    tch::manual_seed(1);
+    let mut method = builder(case.method).unwrap()(&Build {
+        hyper: &hyper,
+        dataset: recording.meta["hyper"]["dataset_name"]
+            .as_str()
+            .unwrap_or("mosi"),
+        data: recording.shape(),
+        encoder: encoder.path(),
+        device: Device::Cpu,
+        fidelity: Fidelity::Reference,
+        max_epochs,
+    })
+    .unwrap();
+    load_weights(&recording, method.as_ref());
+
+    let size = recording.meta["batch_size"].as_i64().unwrap();
+    let train = recording.batches("train", case.erased, size);
+    let kinds: Vec<&str> = recording.meta["calls"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|k| k.as_str().unwrap())
+        .collect();
+    let mut call = 0;
+    let mut worst = 0.0f64;
+    let mut compare = |kind: &str, prediction: &Tensor| {
+        assert_eq!(kinds[call], kind, "kind of call {call}");
+        let gap = difference(&recording, call, prediction);
+        let allowed = limit(if call == 0 {
+            "first_call"
+        } else {
+            "every_call"
+        });
+        assert!(
+            gap <= allowed,
+            "{}: call {call} ({kind}) differs by {gap:e}, allowed {allowed:e}",
+            case.method
+        );
+        worst = worst.max(gap);
+        call += 1;
+    };
+    for batch in &train {
+        method.prepare(batch).unwrap();
+    }
+    let steps = train.len();
+    for epoch in 1..=epochs {
+        for pass in 0..method.passes() {
+            let at = |step| Position {
+                epoch,
+                pass,
+                step,
+                steps,
+            };
+            method.begin_pass(at(0)).unwrap();
+            for (step, batch) in train.iter().enumerate() {
+                let outcome = method.train_step(at(step), batch).unwrap();
+                compare("train", &outcome.prediction);
+            }
+            method.end_pass(at(steps)).unwrap();
+        }
+        let (mut predictions, mut labels) = (Vec::new(), Vec::new());
+        for batch in &recording.batches("valid", case.erased, size) {
+            let prediction = method.predict(batch).unwrap();
+            compare("eval", &prediction);
+            predictions.push(prediction);
+            labels.push(batch.labels.shallow_clone());
+        }
+        let loss = method.validation_loss(&Tensor::cat(&predictions, 0), &Tensor::cat(&labels, 0));
+        if case.test_each_epoch {
+            for batch in &recording.batches("test", case.erased, size) {
+                compare("eval", &method.predict(batch).unwrap());
+            }
+        }
+        method.end_epoch(epoch, loss).unwrap();
+    }
+    if !case.test_each_epoch {
+        for batch in &recording.batches("test", case.erased, size) {
+            compare("eval", &method.predict(batch).unwrap());
+        }
+    }
+    assert_eq!(call, kinds.len(), "calls compared");
+    println!(
+        "{}: {call} calls, largest difference {worst:.2e}, allowed {:.0e}",
+        case.method,
+        limit("every_call")
+    );
+}
+
+#[test]
+fn misa() {
+    check(&Case {
+        recording: "misa",
+        method: "misa",
+        erased: false,
+        test_each_epoch: false,
+        hyper: |recorded| {
+            let mut hyper = take(
+                recorded,
+                &[
+                    "update_epochs",
+                    "learning_rate",
+                    "hidden_size",
+                    "dropout",
+                    "diff_weight",
+                    "sim_weight",
+                    "recon_weight",
+                    "grad_clip",
+                ],
+            );
+            hyper.insert("transformer_dropout".to_owned(), json!(0.0));
+            hyper.insert("transformer_feedforward".to_owned(), json!(2048));
+            hyper.into()
+        },
+    });
+}
