@@ -2,6 +2,7 @@
 
 use super::{Broker, BrokerError};
 use async_nats::{ConnectErrorKind, ConnectOptions, Event, ServerAddr, jetstream};
+use percent_encoding::percent_decode_str;
 use std::{fmt, path::PathBuf, time::Duration};
 
 /// Where a broker is looked for when nothing else is said.
@@ -101,6 +102,10 @@ impl BrokerSettings {
             .max_reconnects(None)
             .reconnect_delay_callback(reconnect_delay)
             .event_callback(|event| async move { report(&event) });
+        // The client itself leaves the user and password of an address aside.
+        if let Some((user, password)) = servers.iter().find_map(login) {
+            options = options.user_and_password(user, password);
+        }
         if let Some(path) = &self.credentials {
             options = options.credentials_file(path).await.map_err(|source| {
                 BrokerError::Credentials {
@@ -154,6 +159,12 @@ impl BrokerSettings {
     }
 }
 
+/// User and password of an address, as written before they were escaped for it.
+fn login(server: &ServerAddr) -> Option<(String, String)> {
+    let plain = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    Some((plain(server.username()?), plain(server.password()?)))
+}
+
 /// An address without user and password.
 fn bare(server: &ServerAddr) -> String {
     let host = server.host();
@@ -201,6 +212,14 @@ mod tests {
             settings.address(),
             "nats://broker.example:4333,tls://[::1]:1"
         );
+    }
+
+    #[test]
+    fn a_login_in_the_address_is_unescaped() {
+        let server: ServerAddr = "nats://ann:h%40sh%2f@y".parse().unwrap();
+        assert_eq!(login(&server), Some(("ann".into(), "h@sh/".into())));
+        let server: ServerAddr = "nats://y".parse().unwrap();
+        assert_eq!(login(&server), None);
     }
 
     #[tokio::test]
