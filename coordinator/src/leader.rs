@@ -1,0 +1,122 @@
+//! Leadership: of several coordinators one leads, the others stand by.
+//!
+//! It is a Postgres advisory lock on a connection of its own. The lock falls with the connection,
+//! so a leader that dies is replaced at once. A leader that cannot reach Postgres for a few seconds
+//! takes itself for deposed before the server lets the lock go: two may never lead. Should they
+//! all the same for a moment, message ids and conditional updates keep the count right.
+
+use crate::store::{Store, StoreError};
+use sqlx::{Connection as _, PgConnection};
+use std::time::Duration;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// The lock's key, the same in all releases; advisory locks are per database.
+const KEY: i64 = 0x006d_6973_7362_6e63;
+/// How often a leader asks whether its connection lives.
+const PING_EVERY: Duration = Duration::from_secs(1);
+/// How long the answer may take.
+const PING_WAIT: Duration = Duration::from_secs(3);
+
+/// The right to lead, for as long as [`Leadership::lost`] is not cancelled.
+#[derive(Debug)]
+pub struct Leadership {
+    lost: CancellationToken,
+    watch: tokio::task::JoinHandle<()>,
+    _stop: DropGuard,
+}
+
+impl Leadership {
+    /// Waits until this process leads; `None` when `shutdown` came first. Asks again every `poll`,
+    /// also while Postgres is away.
+    pub async fn acquire(
+        store: &Store,
+        poll: Duration,
+        shutdown: &CancellationToken,
+    ) -> Option<Self> {
+        let mut told = false;
+        loop {
+            let attempt = tokio::select! {
+                () = shutdown.cancelled() => return None,
+                attempt = try_lock(store) => attempt,
+            };
+            match attempt {
+                Ok(Some(connection)) => {
+                    tracing::info!("leading");
+                    let lost = shutdown.child_token();
+                    let stop = CancellationToken::new();
+                    let watch = tokio::spawn(hold(connection, lost.clone(), stop.clone()));
+                    return Some(Self {
+                        lost,
+                        watch,
+                        _stop: stop.drop_guard(),
+                    });
+                }
+                Ok(None) if !told => {
+                    tracing::info!("another coordinator leads, standing by");
+                    told = true;
+                }
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "cannot ask for leadership, trying again"),
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return None,
+                () = tokio::time::sleep(poll) => {}
+            }
+        }
+    }
+
+    /// Cancelled when leadership is lost, and on shutdown.
+    pub fn lost(&self) -> &CancellationToken {
+        &self.lost
+    }
+
+    /// Gives leadership up and waits until the lock is free.
+    pub async fn resign(self) {
+        let Self { watch, _stop, .. } = self;
+        drop(_stop);
+        if watch.await.is_err() {
+            tracing::debug!("the watch over leadership had ended");
+        }
+    }
+}
+
+async fn try_lock(store: &Store) -> Result<Option<PgConnection>, StoreError> {
+    let mut connection =
+        tokio::time::timeout(PING_WAIT, PgConnection::connect_with(store.options()))
+            .await
+            .map_err(|_| StoreError::Query(sqlx::Error::PoolTimedOut))??;
+    let locked = sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock($1) AS "locked!""#, KEY)
+        .fetch_one(&mut connection)
+        .await?;
+    if locked {
+        return Ok(Some(connection));
+    }
+    connection.close().await?;
+    Ok(None)
+}
+
+/// Keeps the connection that holds the lock, and tells when it is gone.
+async fn hold(mut connection: PgConnection, lost: CancellationToken, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => {
+                // Closing frees the lock; a connection that cannot be closed frees it when the
+                // server notices.
+                let _ = tokio::time::timeout(PING_WAIT, connection.close()).await;
+                return;
+            }
+            () = tokio::time::sleep(PING_EVERY) => {}
+        }
+        match tokio::time::timeout(PING_WAIT, connection.ping()).await {
+            Ok(Ok(())) => {}
+            outcome => {
+                match outcome {
+                    Ok(Err(error)) => tracing::warn!(%error, "leadership lost"),
+                    _ => tracing::warn!("leadership lost: Postgres does not answer"),
+                }
+                lost.cancel();
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Looking at sweeps, and cancelling, pausing and resuming them.
+
+use super::{Store, StoreError, SweepState, label, submit::JobCounts};
+use chrono::{DateTime, Utc};
+use missbench_shared::ids::SweepId;
+
+/// A sweep.
+#[derive(Clone, Debug)]
+pub struct SweepRow {
+    /// Its id.
+    pub id: SweepId,
+    /// Its name.
+    pub name: String,
+    /// What the operator wants of it.
+    pub state: SweepState,
+    /// Its priority.
+    pub priority: i32,
+    /// When it was submitted.
+    pub created: DateTime<Utc>,
+    /// Its jobs by kind.
+    pub jobs: JobCounts,
+}
+
+/// How far a sweep is: its jobs by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Progress {
+    /// Waiting for their model.
+    pub blocked: i64,
+    /// To be published.
+    pub ready: i64,
+    /// Published.
+    pub queued: i64,
+    /// Being worked on.
+    pub running: i64,
+    /// Done.
+    pub done: i64,
+    /// Given up.
+    pub failed: i64,
+    /// Cancelled.
+    pub cancelled: i64,
+}
+
+impl Progress {
+    /// Jobs that may still change by themselves.
+    pub fn open(&self) -> i64 {
+        self.blocked + self.ready + self.queued + self.running
+    }
+
+    /// All jobs.
+    pub fn total(&self) -> i64 {
+        self.open() + self.done + self.failed + self.cancelled
+    }
+}
+
+impl Store {
+    /// All sweeps, the newest first.
+    pub async fn sweeps(&self) -> Result<Vec<SweepRow>, StoreError> {
+        Ok(sqlx::query!(
+            r#"SELECT id, name, state AS "state: SweepState", priority, created,
+                      train_jobs, eval_jobs, noop_jobs
+               FROM sweep ORDER BY created DESC, id"#
+        )
+        .fetch_all(self.pool())
+        .await?
+        .into_iter()
+        .map(|row| SweepRow {
+            id: SweepId(row.id),
+            name: row.name,
+            state: row.state,
+            priority: row.priority,
+            created: row.created,
+            jobs: JobCounts {
+                train: row.train_jobs,
+                eval: row.eval_jobs,
+                noop: row.noop_jobs,
+            },
+        })
+        .collect())
+    }
+
+    /// The sweep that `text` means: its id, the beginning of its id (four digits or more), or its
+    /// name.
+    pub async fn find_sweep(&self, text: &str) -> Result<SweepRow, StoreError> {
+        let digits = text.replace('-', "").to_lowercase();
+        let by_id = digits.len() >= 4 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+        let mut found: Vec<SweepRow> = self
+            .sweeps()
+            .await?
+            .into_iter()
+            .filter(|sweep| {
+                sweep.name == text
+                    || (by_id && sweep.id.0.simple().to_string().starts_with(&digits))
+            })
+            .collect();
+        match found.len() {
+            0 => Err(StoreError::NoSweep(text.to_owned())),
+            1 => Ok(found.swap_remove(0)),
+            count => {
+                let some: Vec<String> = found
+                    .iter()
+                    .take(4)
+                    .map(|sweep| label(&sweep.name, sweep.id))
+                    .collect();
+                Err(StoreError::AmbiguousSweep {
+                    text: text.to_owned(),
+                    count,
+                    some: some.join(", "),
+                })
+            }
+        }
+    }
+
+    /// How far a sweep is.
+    pub async fn progress(&self, sweep: SweepId) -> Result<Progress, StoreError> {
+        Ok(sqlx::query_as!(
+            Progress,
+            r#"SELECT count(*) FILTER (WHERE state = 'blocked') AS "blocked!",
+                      count(*) FILTER (WHERE state = 'ready') AS "ready!",
+                      count(*) FILTER (WHERE state = 'queued') AS "queued!",
+                      count(*) FILTER (WHERE state = 'running') AS "running!",
+                      count(*) FILTER (WHERE state = 'done') AS "done!",
+                      count(*) FILTER (WHERE state = 'failed') AS "failed!",
+                      count(*) FILTER (WHERE state = 'cancelled') AS "cancelled!"
+               FROM job WHERE sweep = $1"#,
+            sweep.0
+        )
+        .fetch_one(self.pool())
+        .await?)
+    }
+
+    /// Whether any sweep that is not paused still has jobs to do.
+    pub async fn has_open_jobs(&self) -> Result<bool, StoreError> {
+        Ok(sqlx::query_scalar!(
+            r#"SELECT EXISTS (
+                   SELECT FROM sweep s WHERE s.state = 'running' AND EXISTS (
+                       SELECT FROM job j WHERE j.sweep = s.id
+                         AND j.state IN ('blocked', 'ready', 'queued', 'running'))
+               ) AS "open!""#
+        )
+        .fetch_one(self.pool())
+        .await?)
+    }
+
+    /// Cancels a sweep: its unfinished jobs too, in the same transaction. Returns how many there
+    /// were. The broker is told by whoever leads (see [`crate::reconcile`]).
+    pub async fn cancel(&self, sweep: SweepId) -> Result<u64, StoreError> {
+        let mut tx = self.pool().begin().await?;
+        sqlx::query!(
+            "UPDATE sweep SET state = 'cancelled', changed = now()
+             WHERE id = $1 AND state <> 'cancelled'",
+            sweep.0
+        )
+        .execute(&mut *tx)
+        .await?;
+        let cancelled = sqlx::query!(
+            "UPDATE job SET state = 'cancelled', finished = now()
+             WHERE sweep = $1 AND state IN ('blocked', 'ready', 'queued', 'running')",
+            sweep.0
+        )
+        .execute(&mut *tx)
+        .await?
+        .rows_affected();
+        tx.commit().await?;
+        Ok(cancelled)
+    }
+
+    /// Pauses a running sweep, or lets a paused one go on. Returns whether that changed anything.
+    pub async fn pause(&self, sweep: SweepId, paused: bool) -> Result<bool, StoreError> {
+        let (before, after) = if paused {
+            (SweepState::Running, SweepState::Paused)
+        } else {
+            (SweepState::Paused, SweepState::Running)
+        };
+        Ok(sqlx::query!(
+            "UPDATE sweep SET state = $3, changed = now() WHERE id = $1 AND state = $2",
+            sweep.0,
+            before as SweepState,
+            after as SweepState
+        )
+        .execute(self.pool())
+        .await?
+        .rows_affected()
+            > 0)
+    }
+
+    /// Sets a sweep's cancelled jobs going again and, with `failed`, those that were given up.
+    /// An evaluation whose model is not trained waits for it. Returns how many jobs go again.
+    pub async fn reopen(&self, sweep: SweepId, failed: bool) -> Result<u64, StoreError> {
+        let mut tx = self.pool().begin().await?;
+        sqlx::query!(
+            "UPDATE sweep SET state = 'running', changed = now()
+             WHERE id = $1 AND state = 'cancelled'",
+            sweep.0
+        )
+        .execute(&mut *tx)
+        .await?;
+        let reopened = sqlx::query!(
+            "UPDATE job SET
+                 state = CASE WHEN t.id IS NULL OR t.state = 'done'
+                              THEN 'ready'::job_state ELSE 'blocked' END,
+                 failures = 0, not_before = '-infinity', finished = NULL, last_error = NULL
+             FROM job j LEFT JOIN job t ON t.id = j.train_job
+             WHERE job.id = j.id AND j.sweep = $1
+               AND (j.state = 'cancelled' OR ($2 AND j.state = 'failed'))",
+            sweep.0,
+            failed
+        )
+        .execute(&mut *tx)
+        .await?
+        .rows_affected();
+        tx.commit().await?;
+        Ok(reopened)
+    }
+
+    /// Sweeps that do not simply run, with what the operator wants of them.
+    pub async fn controlled(&self) -> Result<Vec<(SweepId, SweepState)>, StoreError> {
+        Ok(sqlx::query!(
+            r#"SELECT id, state AS "state: SweepState" FROM sweep WHERE state <> 'running'"#
+        )
+        .fetch_all(self.pool())
+        .await?
+        .into_iter()
+        .map(|row| (SweepId(row.id), row.state))
+        .collect())
+    }
+}
