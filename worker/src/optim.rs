@@ -348,6 +348,60 @@ impl ReduceOnPlateau {
     }
 }
 
+/// Linear warm-up, then cosine annealing, stepped once an epoch, as LNLN and ALMT chain them: the
+/// warm-up takes a tenth of the epochs and begins at 0, so that the first epoch changes no weight;
+/// the cosine begins one epoch after the warm-up has reached 1 and has a period of nine tenths.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct WarmupCosine {
+    epochs: f64,
+    done: u32,
+}
+
+impl WarmupCosine {
+    /// A schedule over `epochs`; sets the optimizer's learning rates for the first one.
+    pub fn new(epochs: u32, optimizer: &mut Adam) -> Self {
+        let schedule = Self {
+            epochs: f64::from(epochs.max(1)),
+            done: 0,
+        };
+        optimizer.scale_initial(schedule.factor());
+        schedule
+    }
+
+    /// What the initial learning rate is multiplied by after the epochs done.
+    pub fn factor(&self) -> f64 {
+        let (warmup, period) = (0.1 * self.epochs, 0.9 * self.epochs);
+        let done = f64::from(self.done);
+        if done <= warmup {
+            return done / warmup;
+        }
+        let annealed = done - (warmup.floor() + 1.0);
+        0.5 * (1.0 + (std::f64::consts::PI * annealed / period).cos())
+    }
+
+    /// An epoch ended.
+    pub fn step(&mut self, optimizer: &mut Adam) {
+        self.done += 1;
+        optimizer.scale_initial(self.factor());
+    }
+
+    /// Adds itself to `state`.
+    pub fn save(&self, state: &mut MethodState) {
+        state
+            .scalars
+            .insert("schedule".to_owned(), json!(self.done));
+    }
+
+    /// Takes back what [`save`](Self::save) wrote; the optimizer brings its own learning rates.
+    pub fn load(&mut self, state: &MethodState) -> Result<(), MethodError> {
+        let done = state.scalars.get("schedule").and_then(Value::as_u64);
+        self.done = done
+            .and_then(|done| u32::try_from(done).ok())
+            .ok_or_else(|| MethodError::State("`schedule` is missing".to_owned()))?;
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -431,6 +485,19 @@ mod tests {
         clip_grad_norm(&adam.gradients(), 1.0);
         let got = Vec::<f32>::try_from(&w.grad()).unwrap();
         assert!((got[0] - 0.6).abs() < 1e-5 && (got[1] - 0.8).abs() < 1e-5);
+    }
+
+    #[test]
+    fn warm_up_starts_at_zero_and_anneals_after_reaching_one() {
+        let mut adam = Adam::new("adam", Vec::new(), AdamConfig::ADAM);
+        let mut schedule = WarmupCosine::new(20, &mut adam);
+        let mut factors = Vec::new();
+        for _ in 0..5 {
+            factors.push(schedule.factor());
+            schedule.step(&mut adam);
+        }
+        let cosine = 0.5 * (1.0 + (std::f64::consts::PI / 18.0).cos());
+        assert_eq!(factors, [0.0, 0.5, 1.0, 1.0, cosine]);
     }
 
     #[test]

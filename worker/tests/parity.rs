@@ -188,6 +188,20 @@ fn difference(recording: &Recording, call: usize, prediction: &Tensor) -> f64 {
         .double_value(&[])
 }
 
+/// The parts of the loss, where the recording has them, in the order that its json names.
+fn compare_losses(meta: &Value, recorded: &Tensor, losses: &BTreeMap<&'static str, f64>) {
+    let names = meta["hyper"]["losses"].as_str().unwrap();
+    for (i, name) in names.split(',').enumerate() {
+        let expected = recorded.double_value(&[i as i64]);
+        let gap = (losses[name] - expected).abs();
+        assert!(
+            gap <= 1e-4 * expected.abs().max(1.0),
+            "{name} is {}, recorded {expected}",
+            losses[name]
+        );
+    }
+}
+
 fn load_weights(recording: &Recording, method: &dyn Method) {
     let mut variables: BTreeMap<String, Tensor> = method.vars().variables().into_iter().collect();
     let _guard = tch::no_grad_guard();
@@ -273,6 +287,7 @@ fn check(case: &Case) {
         method.prepare(batch).unwrap();
     }
     let steps = train.len();
+    let mut training_step = 0;
     for epoch in 1..=epochs {
         for pass in 0..method.passes() {
             let at = |step| Position {
@@ -284,6 +299,14 @@ fn check(case: &Case) {
             method.begin_pass(at(0)).unwrap();
             for (step, batch) in train.iter().enumerate() {
                 let outcome = method.train_step(at(step), batch).unwrap();
+                if let Some(recorded) = recording.try_get("losses") {
+                    compare_losses(
+                        &recording.meta,
+                        &recorded.get(training_step),
+                        &outcome.losses,
+                    );
+                    training_step += 1;
+                }
                 compare("train", &outcome.prediction);
             }
             method.end_pass(at(steps)).unwrap();
@@ -339,6 +362,87 @@ fn misa() {
             );
             hyper.insert("transformer_dropout".to_owned(), json!(0.0));
             hyper.insert("transformer_feedforward".to_owned(), json!(2048));
+            hyper.into()
+        },
+    });
+}
+
+#[test]
+fn almt() {
+    check(&Case {
+        recording: "almt",
+        method: "almt",
+        erased: false,
+        test_each_epoch: false,
+        hyper: |recorded| {
+            let mut hyper = take(recorded, &["learning_rate", "weight_decay"]);
+            for (ours, theirs) in [
+                ("width", "/dst_feature_dims"),
+                ("embedding_hidden", "/dst_feature_hidden_dims"),
+                ("tokens", "/dst_embedding_length"),
+                ("embedding_depth", "/embedding_depth/0"),
+                ("embedding_heads", "/embedding_heads/0"),
+                ("language_heads", "/l_encoder_heads"),
+                ("hyper_depth", "/AHL_depth"),
+                ("hyper_heads", "/h_hyper_layer_heads"),
+                ("fusion_depth", "/fusion_layer_depth"),
+                ("fusion_heads", "/fusion_heads"),
+                ("fusion_hidden", "/fusion_hidden_d"),
+            ] {
+                let value = recorded.pointer(theirs).unwrap();
+                hyper.insert(ours.to_owned(), value.clone());
+            }
+            hyper.into()
+        },
+    });
+}
+
+#[test]
+fn lnln() {
+    check(&Case {
+        recording: "lnln",
+        method: "lnln",
+        erased: true,
+        test_each_epoch: true,
+        hyper: |recorded| {
+            let mut hyper = take(
+                recorded,
+                &["weight_decay", "alpha", "beta", "gamma", "sigma"],
+            );
+            for (ours, theirs) in [
+                ("learning_rate", "/lr"),
+                ("width", "/model/feature_extractor/hidden_dims/0"),
+                ("tokens", "/model/feature_extractor/token_length/0"),
+                ("heads", "/model/feature_extractor/heads"),
+                ("embedding_depth", "/model/feature_extractor/depth"),
+                (
+                    "proxy_depth",
+                    "/model/dmc/proxy_dominant_feature_generator/depth",
+                ),
+                (
+                    "discriminator_hidden",
+                    "/model/dmc/effectiveness_discriminator/hidden_dim",
+                ),
+                ("completeness_depth", "/model/dmc/completeness_check/depth"),
+                ("reconstructor_depth", "/model/reconstructor/depth"),
+                ("language_depth", "/model/dmml/language_encoder/depth"),
+                ("hyper_depth", "/model/dmml/hyper_modality_learning/depth"),
+                ("fusion_depth", "/model/dmml/fuison_transformer/depth"),
+            ] {
+                let value = recorded.pointer(theirs).unwrap();
+                hyper.insert(ours.to_owned(), value.clone());
+            }
+            for switch in [
+                "dmc",
+                "reconstructor",
+                "dmml",
+                "train_missing",
+                "language",
+                "audio",
+                "vision",
+            ] {
+                hyper.insert(switch.to_owned(), json!(true));
+            }
             hyper.into()
         },
     });

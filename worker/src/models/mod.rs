@@ -4,7 +4,9 @@
 //! messages, no database, no files but its encoder's. Adding one takes its file here, its line in
 //! [`REGISTRY`], and its hyper-parameters in `shared/methods/<id>.toml`.
 
+pub mod almt;
 mod common;
+pub mod lnln;
 pub mod misa;
 
 use missbench_shared::wire::Fidelity;
@@ -278,7 +280,11 @@ pub trait Method {
 pub type Builder = fn(&Build<'_>) -> Result<Box<dyn Method>, MethodError>;
 
 /// The methods there are, by id.
-pub const REGISTRY: &[(&str, Builder)] = &[("misa", misa::build)];
+pub const REGISTRY: &[(&str, Builder)] = &[
+    ("misa", misa::build),
+    ("almt", almt::build),
+    ("lnln", lnln::build),
+];
 
 /// The builder of `method`.
 pub fn builder(method: &str) -> Option<Builder> {

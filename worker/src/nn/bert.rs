@@ -43,6 +43,9 @@ pub struct BertConfig {
     /// Kind of positions: only `absolute` is known.
     #[serde(default = "default_position_type")]
     pub position_embedding_type: String,
+    /// The token whose embedding takes no gradient.
+    #[serde(default)]
+    pub pad_token_id: i64,
     /// Standard deviation of fresh weights.
     #[serde(default = "default_range")]
     pub initializer_range: f64,
@@ -265,7 +268,7 @@ impl Bert {
     /// Builds the encoder with fresh weights.
     pub fn fresh(path: &nn::Path<'_>, config: BertConfig) -> Self {
         let embeddings = path / "embeddings";
-        let table = |name: &str, rows| {
+        let table = |name: &str, rows, padding_idx| {
             nn::embedding(
                 &embeddings / name,
                 rows,
@@ -275,6 +278,7 @@ impl Bert {
                         mean: 0.0,
                         stdev: config.initializer_range,
                     },
+                    padding_idx,
                     ..Default::default()
                 },
             )
@@ -288,9 +292,9 @@ impl Bert {
         drop(pooler);
         Self {
             embeddings: Embeddings {
-                words: table("word_embeddings", config.vocab_size),
-                positions: table("position_embeddings", config.max_position_embeddings),
-                segments: table("token_type_embeddings", config.type_vocab_size),
+                words: table("word_embeddings", config.vocab_size, config.pad_token_id),
+                positions: table("position_embeddings", config.max_position_embeddings, -1),
+                segments: table("token_type_embeddings", config.type_vocab_size, -1),
                 norm: layer_norm(&embeddings / "LayerNorm", &config),
             },
             layers: (0..config.num_hidden_layers)

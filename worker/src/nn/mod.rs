@@ -3,6 +3,7 @@
 pub mod bert;
 pub mod lstm;
 pub mod similarity;
+pub mod token_transformer;
 pub mod transformer;
 
 use tch::Tensor;
