@@ -1,0 +1,55 @@
+//! What a sweep came to, as text: everything but times, attempts and names of workers. Two runs
+//! of one sweep must agree in it to the last byte.
+
+use anyhow::Result;
+use coordinator::store::Store;
+
+const TABLES: [(&str, &str); 6] = [
+    (
+        "job",
+        "SELECT concat_ws(' ', id, sweep, position, kind, method, dataset, seed, case_id, state,
+                          encode(outcome, 'hex'))
+         FROM job ORDER BY id",
+    ),
+    (
+        "epoch_log",
+        "SELECT concat_ws(' ', job, epoch, losses, metrics, best_for)
+         FROM epoch_log ORDER BY job, epoch",
+    ),
+    (
+        "checkpoint",
+        "SELECT concat_ws(' ', job, criterion, epoch, blake3, bytes)
+         FROM checkpoint ORDER BY job, criterion",
+    ),
+    (
+        "prediction",
+        "SELECT concat_ws(' ', job, number, samples, encode(data, 'hex'))
+         FROM prediction ORDER BY job, number",
+    ),
+    (
+        "evaluation",
+        "SELECT concat_ws(' ', job, criterion, epoch, prediction)
+         FROM evaluation ORDER BY job, criterion",
+    ),
+    (
+        "result",
+        "SELECT concat_ws(' ', job, criterion, metric, coalesce(value::text, 'null'))
+         FROM result ORDER BY job, criterion, metric",
+    ),
+];
+
+/// The content of all tables of results.
+pub async fn dump(store: &Store) -> Result<String> {
+    let mut text = String::new();
+    for (table, query) in TABLES {
+        text.push_str(table);
+        text.push('\n');
+        let rows: Vec<String> = sqlx::query_scalar(query).fetch_all(store.pool()).await?;
+        for row in rows {
+            text.push_str("  ");
+            text.push_str(&row);
+            text.push('\n');
+        }
+    }
+    Ok(text)
+}

@@ -1,0 +1,141 @@
+//! A whole installation for one test: servers, a migrated database, a coordinator.
+
+use crate::servers::{Nats, Postgres};
+use anyhow::{Result, bail};
+use coordinator::{
+    lifecycle::RetryPolicy,
+    serve::{ServeOptions, serve},
+    store::{Store, sweeps::Progress},
+};
+use missbench_shared::{
+    broker::{Broker, BrokerSettings},
+    ids::SweepId,
+};
+use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Servers and connections to them. The order of fields is the order of their end.
+#[derive(Debug)]
+pub struct Stage {
+    /// The database.
+    pub store: Store,
+    /// The broker.
+    pub broker: Broker,
+    /// The broker's server.
+    pub nats: Nats,
+    /// The database's server.
+    pub postgres: Postgres,
+}
+
+impl Stage {
+    /// Starts everything but a coordinator.
+    pub async fn set() -> Result<Self> {
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_test_writer()
+            .try_init();
+        let nats = Nats::start()?;
+        let postgres = Postgres::start()?;
+        let store = Store::connect(&postgres.url()).await?;
+        store.migrate().await?;
+        let broker = BrokerSettings::at(nats.url()).connect().await?;
+        broker.ensure().await?;
+        Ok(Self {
+            store,
+            broker,
+            nats,
+            postgres,
+        })
+    }
+
+    /// Options with which nothing takes long.
+    pub fn options() -> ServeOptions {
+        ServeOptions {
+            retry: RetryPolicy {
+                attempts: 3,
+                delay: Duration::from_millis(200),
+            },
+            poll: Duration::from_millis(50),
+            leader_poll: Duration::from_millis(100),
+            reconcile_every: Duration::from_secs(1),
+            grace: Duration::from_secs(1),
+            ..ServeOptions::default()
+        }
+    }
+
+    /// Starts a coordinator.
+    pub fn serve(&self) -> Coordinator {
+        self.serve_with(Self::options())
+    }
+
+    /// Starts a coordinator with options of its own.
+    pub fn serve_with(&self, options: ServeOptions) -> Coordinator {
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(serve(
+            self.store.clone(),
+            self.broker.clone(),
+            options,
+            stop.clone(),
+        ));
+        Coordinator { stop, task }
+    }
+
+    /// Waits until no job of the sweep can change by itself any more.
+    pub async fn finished(&self, sweep: SweepId, patience: Duration) -> Result<Progress> {
+        self.until(sweep, patience, |progress| progress.open() == 0)
+            .await
+    }
+
+    /// Waits until the sweep's progress is as asked.
+    pub async fn until(
+        &self,
+        sweep: SweepId,
+        patience: Duration,
+        enough: impl Fn(&Progress) -> bool,
+    ) -> Result<Progress> {
+        let since = Instant::now();
+        let mut last = None;
+        loop {
+            // Postgres may be away for a while in a test.
+            if let Ok(progress) = self.store.progress(sweep).await {
+                if enough(&progress) {
+                    return Ok(progress);
+                }
+                last = Some(progress);
+            }
+            if since.elapsed() > patience {
+                bail!("the sweep stands still: {last:?}");
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// A single number from the database.
+    pub async fn count(&self, query: &'static str) -> Result<i64> {
+        Ok(sqlx::query_scalar(query)
+            .fetch_one(self.store.pool())
+            .await?)
+    }
+}
+
+/// A running coordinator.
+#[derive(Debug)]
+pub struct Coordinator {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Coordinator {
+    /// Tells it to stop and waits for it.
+    pub async fn stop(self) -> Result<()> {
+        self.stop.cancel();
+        Ok(self.task.await?)
+    }
+
+    /// Ends it wherever it is.
+    pub async fn kill(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
+}

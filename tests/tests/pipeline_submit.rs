@@ -1,0 +1,123 @@
+//! Submission and order.
+
+use anyhow::Result;
+use e2e::{
+    stage::Stage,
+    sweeps::{matrix, noops, sweep},
+    worker::{Act, ScriptedWorker},
+};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Submitting a sweep again, also at the same moment, changes nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn submitting_twice_is_submitting_once() -> Result<()> {
+    let stage = Stage::set().await?;
+    let sweep = sweep("again", 0);
+    let cases = ["r=0", "missing=v"];
+    let (a, b) = tokio::join!(
+        stage.store.submit(&sweep, matrix(&sweep, 0..50, &cases)),
+        stage.store.submit(&sweep, matrix(&sweep, 0..50, &cases)),
+    );
+    let (a, b) = (a?, b?);
+    assert!(a.new != b.new, "exactly one was new");
+    assert_eq!(a.jobs, b.jobs);
+    assert_eq!((a.jobs.train, a.jobs.eval), (50, 100));
+    assert_eq!(stage.count("SELECT count(*) FROM job").await?, 150);
+    assert_eq!(
+        stage.count("SELECT count(*) FROM config").await?,
+        1,
+        "seeds share a config"
+    );
+    let found = stage.store.find_sweep(&sweep.id.short()).await?;
+    assert_eq!(found.id, sweep.id);
+    assert_eq!(stage.store.find_sweep("again").await?.id, sweep.id);
+    let error = stage.store.find_sweep("other").await.unwrap_err();
+    assert!(error.to_string().contains("`other`"), "{error}");
+    Ok(())
+}
+
+/// A submission that fails half way leaves nothing behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn half_a_submission_is_none() -> Result<()> {
+    let stage = Stage::set().await?;
+    let sweep = sweep("half", 0);
+    let twice = matrix(&sweep, 0..5, &["r=0"]).chain(matrix(&sweep, 4..5, &["r=0"]));
+    let error = stage.store.submit(&sweep, twice).await.unwrap_err();
+    assert!(error.to_string().contains("job_pkey"), "{error}");
+    assert_eq!(stage.count("SELECT count(*) FROM sweep").await?, 0);
+    assert_eq!(stage.count("SELECT count(*) FROM job").await?, 0);
+    Ok(())
+}
+
+/// A sweep of higher priority that comes later is served first, but for what is published.
+#[tokio::test(flavor = "multi_thread")]
+async fn priority_goes_first() -> Result<()> {
+    let stage = Stage::set().await?;
+    let (low, high) = (sweep("low", 0), sweep("high", 5));
+    stage.store.submit(&low, matrix(&low, 0..20, &[])).await?;
+    stage.store.submit(&high, matrix(&high, 0..20, &[])).await?;
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let _coordinator = stage.serve();
+    let _worker = ScriptedWorker::start(
+        &stage.broker,
+        "w",
+        Arc::new({
+            let order = Arc::clone(&order);
+            move |job, _| {
+                order.lock().unwrap().push(job.sweep);
+                Act::Finish
+            }
+        }),
+    );
+    stage.finished(low.id, PATIENCE).await?;
+    stage.finished(high.id, PATIENCE).await?;
+    let order = order.lock().unwrap();
+    assert_eq!(order.len(), 40);
+    assert!(order[..20].iter().all(|sweep| *sweep == high.id));
+    Ok(())
+}
+
+/// A paused sweep starts nothing until it goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn paused_sweeps_wait() -> Result<()> {
+    let stage = Stage::set().await?;
+    let sweep = sweep("paused", 0);
+    stage
+        .store
+        .submit(&sweep, matrix(&sweep, 0..3, &[]))
+        .await?;
+    assert!(stage.store.pause(sweep.id, true).await?);
+    let _coordinator = stage.serve();
+    let _worker = ScriptedWorker::diligent(&stage.broker, "w");
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert_eq!(stage.store.progress(sweep.id).await?.ready, 3);
+    assert!(!stage.store.has_open_jobs().await?);
+    assert!(stage.store.pause(sweep.id, false).await?);
+    assert_eq!(stage.finished(sweep.id, PATIENCE).await?.done, 3);
+    Ok(())
+}
+
+/// Ten thousand jobs through the whole path, by four workers: each is done exactly once.
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_jobs() -> Result<()> {
+    let stage = Stage::set().await?;
+    let sweep = sweep("many", 0);
+    stage.store.submit(&sweep, noops(&sweep, 10_000)).await?;
+    let _coordinator = stage.serve();
+    let _workers: Vec<ScriptedWorker> = (0..4)
+        .map(|n| ScriptedWorker::diligent(&stage.broker, &format!("w{n}")))
+        .collect();
+    assert_eq!(stage.finished(sweep.id, PATIENCE).await?.done, 10_000);
+    assert_eq!(
+        stage
+            .count("SELECT count(*) FROM attempt WHERE outcome = 'done'")
+            .await?,
+        10_000
+    );
+    Ok(())
+}
