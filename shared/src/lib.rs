@@ -1,7 +1,13 @@
 //! What `coord` and `worker` both speak: the benchmark's spec and its matrix, jobs and results on
 //! the wire, data files, artifacts, erasure and metrics. Nothing here links libtorch.
 
+pub mod benchmark;
+pub mod artifacts;
 pub mod broker;
 pub mod case;
+pub mod dataset;
+pub mod erasure;
 pub mod ids;
+pub mod metrics;
+pub mod numpy_rng;
 pub mod wire;

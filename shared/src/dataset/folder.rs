@@ -1,0 +1,219 @@
+//! Where datasets lie in a data folder:
+//!
+//! ```text
+//! <data folder>/datasets/<name>/data.safetensors
+//! <data folder>/datasets/<name>/manifest.json
+//! <data folder>/blobs/<blake3>                     a hard link, so that workers find it by hash
+//! ```
+
+use super::{
+    DatasetError, Manifest,
+    layout::{DATA_FILE, MANIFEST_FILE},
+};
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+/// A data folder; it need not exist yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataFolder {
+    root: PathBuf,
+}
+
+/// A dataset being made in a temporary folder beside its final place. Dropping it removes what was
+/// written.
+#[derive(Debug)]
+pub struct Prepared {
+    folder: DataFolder,
+    name: String,
+    dir: PathBuf,
+}
+
+impl DataFolder {
+    /// The data folder at `root`.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// Its path.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The folder of dataset `name`.
+    pub fn dataset_dir(&self, name: &str) -> PathBuf {
+        self.root.join("datasets").join(name)
+    }
+
+    /// The data file of dataset `name`.
+    pub fn data_file(&self, name: &str) -> PathBuf {
+        self.dataset_dir(name).join(DATA_FILE)
+    }
+
+    /// Where the content with this BLAKE3 (64 hexadecimal digits) lies if it is here.
+    pub fn blob(&self, blake3: &str) -> PathBuf {
+        self.root.join("blobs").join(blake3)
+    }
+
+    /// The names of all datasets, sorted.
+    pub fn names(&self) -> Result<Vec<String>, DatasetError> {
+        let dir = self.root.join("datasets");
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(DatasetError::io(dir)(error)),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(DatasetError::io(&dir))?;
+            if let Ok(name) = entry.file_name().into_string()
+                && valid_name(&name)
+                && entry.path().join(MANIFEST_FILE).is_file()
+            {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// The manifest of dataset `name`.
+    pub fn manifest(&self, name: &str) -> Result<Manifest, DatasetError> {
+        if !valid_name(name) {
+            return Err(DatasetError::Name(name.to_owned()));
+        }
+        let path = self.dataset_dir(name).join(MANIFEST_FILE);
+        match Manifest::read(&path) {
+            Err(DatasetError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Err(DatasetError::Missing {
+                    name: name.to_owned(),
+                    folder: self.root.clone(),
+                    have: self.names()?,
+                })
+            }
+            other => other,
+        }
+    }
+
+    /// Begins a dataset: an empty folder beside its final place.
+    pub fn prepare(&self, name: &str) -> Result<Prepared, DatasetError> {
+        if !valid_name(name) {
+            return Err(DatasetError::Name(name.to_owned()));
+        }
+        let dir = self
+            .root
+            .join("datasets")
+            .join(format!(".{name}.{}.new", std::process::id()));
+        if dir.exists() {
+            // Left by a killed process that had our number.
+            fs::remove_dir_all(&dir).map_err(DatasetError::io(&dir))?;
+        }
+        fs::create_dir_all(&dir).map_err(DatasetError::io(&dir))?;
+        Ok(Prepared {
+            folder: self.clone(),
+            name: name.to_owned(),
+            dir,
+        })
+    }
+}
+
+impl Prepared {
+    /// Where to write the data file.
+    pub fn data_file(&self) -> PathBuf {
+        self.dir.join(DATA_FILE)
+    }
+
+    /// A path in the temporary folder for something that does not stay.
+    pub fn scratch(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Writes the manifest and moves the dataset to its place, with a link to it under `blobs/`.
+    /// Nothing of it is visible under its name before all of it is durable.
+    ///
+    /// # Errors
+    /// [`DatasetError::Taken`] if the name holds other content and `replace` is false.
+    pub fn publish(self, manifest: &Manifest, replace: bool) -> Result<PathBuf, DatasetError> {
+        let io_at = |path: &Path| DatasetError::io(path.to_owned());
+        let target = self.folder.dataset_dir(&self.name);
+        let existing = match self.folder.manifest(&self.name) {
+            Ok(manifest) => Some(manifest.blake3),
+            Err(DatasetError::Missing { .. }) => None,
+            Err(error) if !replace => return Err(error),
+            Err(_) => Some("unreadable".to_owned()),
+        };
+        if let Some(existing) = existing
+            && !replace
+            && existing != manifest.blake3
+        {
+            return Err(DatasetError::Taken {
+                name: self.name.clone(),
+                existing,
+            });
+        }
+
+        let path = self.dir.join(MANIFEST_FILE);
+        let mut text =
+            serde_json::to_string_pretty(manifest).map_err(|error| DatasetError::Manifest {
+                path: path.clone(),
+                what: error.to_string(),
+            })?;
+        text.push('\n');
+        let mut file = File::create(&path).map_err(io_at(&path))?;
+        file.write_all(text.as_bytes())
+            .and_then(|()| file.sync_all())
+            .map_err(io_at(&path))?;
+        sync_dir(&self.dir)?;
+
+        let blob = self.folder.blob(&manifest.blake3);
+        let blobs = self.folder.root.join("blobs");
+        fs::create_dir_all(&blobs).map_err(io_at(&blobs))?;
+        let link = blobs.join(format!(".{}.{}.new", manifest.blake3, std::process::id()));
+        let _ = fs::remove_file(&link);
+        // A file system without hard links gets a copy.
+        if fs::hard_link(self.data_file(), &link).is_err() {
+            fs::copy(self.data_file(), &link).map_err(io_at(&link))?;
+        }
+        fs::rename(&link, &blob).map_err(io_at(&blob))?;
+        // Renaming one link over another of the same file leaves the source in place.
+        let _ = fs::remove_file(&link);
+        sync_dir(&blobs)?;
+
+        // A folder cannot be renamed over one with content: the old one steps aside first.
+        let aside = target.with_file_name(format!(".{}.{}.old", self.name, std::process::id()));
+        if target.exists() {
+            fs::rename(&target, &aside).map_err(io_at(&target))?;
+        }
+        fs::rename(&self.dir, &target).map_err(io_at(&target))?;
+        sync_dir(&self.folder.root.join("datasets"))?;
+        if aside.exists() {
+            fs::remove_dir_all(&aside).map_err(io_at(&aside))?;
+        }
+        Ok(target.join(DATA_FILE))
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        // Gone already after `publish`; otherwise nothing half-made stays.
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn sync_dir(dir: &Path) -> Result<(), DatasetError> {
+    File::open(dir)
+        .and_then(|dir| dir.sync_all())
+        .map_err(DatasetError::io(dir))
+}
+
+/// Whether `name` can be a folder's name everywhere, and is not hidden.
+fn valid_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 64
+        && !name.starts_with('.')
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}

@@ -1,0 +1,51 @@
+//! Imported datasets: one memory-mappable safetensors file and a manifest beside it.
+//!
+//! `coord data import` and `coord data synthesize` write them, workers read them. The layout in a
+//! data folder is [`DataFolder`]'s; what is in the file is [`layout`]'s.
+//!
+//! ```no_run
+//! use missbench_shared::dataset::{Dataset, Split};
+//!
+//! let data = Dataset::open("datasets/mosi/data.safetensors".as_ref())?;
+//! let test = data.split(Split::Test);
+//! let shapes = data.shapes();
+//! // The audio features of sample 3, `[Ta, Da]` row by row.
+//! let size = shapes.audio_len * shapes.audio_dim;
+//! let audio = &test.audio()[3 * size..4 * size];
+//! println!("{}: {} samples, {}", test.id(3), test.len(), audio[0]);
+//! # Ok::<(), missbench_shared::dataset::DatasetError>(())
+//! ```
+
+mod error;
+mod folder;
+mod kind;
+pub mod layout;
+mod manifest;
+mod reader;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use error::DatasetError;
+pub use folder::{DataFolder, Prepared};
+pub use kind::{Kind, Split, UnknownKind};
+pub use manifest::{FeatureStats, LengthStats, Manifest, Source, SplitManifest, hash_file};
+pub use reader::{Dataset, SplitView};
+pub use writer::{TensorFile, WriteError};
+
+use serde::{Deserialize, Serialize};
+
+/// The sizes that all samples of a dataset share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Shapes {
+    /// Text length L in tokens, `[CLS]`, `[SEP]` and padding included.
+    pub text_len: usize,
+    /// Audio steps Ta, padding included.
+    pub audio_len: usize,
+    /// Features of an audio step, Da.
+    pub audio_dim: usize,
+    /// Vision steps Tv, padding included.
+    pub vision_len: usize,
+    /// Features of a vision step, Dv.
+    pub vision_dim: usize,
+}
