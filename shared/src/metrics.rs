@@ -1,0 +1,261 @@
+//! The metrics, as the reference computes them (MMSA `utils/metricsTop.py`): values are clipped
+//! first, rounding is half to even, F1 is weighted by support, and comparisons happen in single
+//! precision. What is undefined is `None`, never NaN.
+
+use crate::benchmark::Benchmark;
+use std::collections::BTreeMap;
+
+/// Why predictions have no metrics.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MetricsError {
+    /// Another number of predictions than of labels.
+    #[error("{predictions} predictions for {labels} labels")]
+    Lengths {
+        /// Predictions.
+        predictions: usize,
+        /// Labels.
+        labels: usize,
+    },
+    /// A prediction is NaN or infinite.
+    #[error("the prediction of sample {sample} is not finite")]
+    NonFinite {
+        /// Position in the split.
+        sample: usize,
+    },
+}
+
+/// Metric values by id; an undefined one is `None`.
+pub type Metrics = BTreeMap<String, Option<f64>>;
+
+/// All metrics of `benchmark` for the predictions and labels of a split, fractions as fractions.
+pub fn evaluate(
+    benchmark: Benchmark,
+    predictions: &[f32],
+    labels: &[f32],
+) -> Result<Metrics, MetricsError> {
+    if predictions.len() != labels.len() {
+        return Err(MetricsError::Lengths {
+            predictions: predictions.len(),
+            labels: labels.len(),
+        });
+    }
+    if let Some(sample) = predictions.iter().position(|p| !p.is_finite()) {
+        return Err(MetricsError::NonFinite { sample });
+    }
+    let values = match benchmark {
+        Benchmark::Mosi | Benchmark::Mosei => english(predictions, labels),
+        Benchmark::Sims => chinese(predictions, labels),
+    };
+    Ok(values
+        .into_iter()
+        .map(|(id, value)| (id.to_owned(), value))
+        .collect())
+}
+
+/// The class of a value among the seven of MOSI and MOSEI, -3 to 3.
+pub fn class7(value: f32) -> i8 {
+    value.clamp(-3.0, 3.0).round_ties_even() as i8
+}
+
+/// The class of a value among the five of MOSI and MOSEI, -2 to 2.
+pub fn class5(value: f32) -> i8 {
+    value.clamp(-2.0, 2.0).round_ties_even() as i8
+}
+
+/// The class of a value among the `bounds.len() + 1` of SIMS: how many bounds lie below it.
+fn between(value: f32, bounds: &[f32]) -> i8 {
+    bounds.iter().filter(|&&bound| value > bound).count() as i8
+}
+
+/// The class of a value among the two of SIMS: 0 for `[-1, 0]`, 1 for `(0, 1]`.
+pub fn sims_class2(value: f32) -> i8 {
+    between(value, &[0.0])
+}
+
+/// The class of a value among the three of SIMS, split at ±0.1.
+pub fn sims_class3(value: f32) -> i8 {
+    between(value, &[-0.1, 0.1])
+}
+
+/// The class of a value among the five of SIMS, split at ±0.1 and ±0.7.
+pub fn sims_class5(value: f32) -> i8 {
+    between(value, &[-0.7, -0.1, 0.1, 0.7])
+}
+
+/// The classes that confusion matrices and laziness go by: seven, or five on SIMS.
+pub fn fine_class(benchmark: Benchmark, value: f32) -> i8 {
+    match benchmark {
+        Benchmark::Mosi | Benchmark::Mosei => class7(value),
+        Benchmark::Sims => sims_class5(value),
+    }
+}
+
+type Named = Vec<(&'static str, Option<f64>)>;
+
+fn english(predictions: &[f32], labels: &[f32]) -> Named {
+    let pairs = || predictions.iter().copied().zip(labels.iter().copied());
+    let nonzero: Vec<(i8, i8)> = pairs()
+        .filter(|(_, label)| *label != 0.0)
+        .map(|(p, l)| (i8::from(p > 0.0), i8::from(l > 0.0)))
+        .collect();
+    let nonneg: Vec<(i8, i8)> = pairs()
+        .map(|(p, l)| (i8::from(p >= 0.0), i8::from(l >= 0.0)))
+        .collect();
+    let seven = classes(predictions, labels, class7);
+    let five = classes(predictions, labels, class5);
+    vec![
+        ("acc2_nonzero", accuracy(&nonzero)),
+        ("f1_nonzero", weighted_f1(&nonzero)),
+        ("f1_nonzero_swapped", weighted_f1(&swapped(&nonzero))),
+        ("acc2_nonneg", accuracy(&nonneg)),
+        ("f1_nonneg", weighted_f1(&nonneg)),
+        ("f1_nonneg_swapped", weighted_f1(&swapped(&nonneg))),
+        ("acc5", accuracy(&five)),
+        ("acc7", accuracy(&seven)),
+        ("laziness", laziness(&seven)),
+        ("mae", mae(predictions, labels)),
+        ("corr", correlation(predictions, labels)),
+    ]
+}
+
+fn chinese(predictions: &[f32], labels: &[f32]) -> Named {
+    // On SIMS the reference clips before everything, the error and the correlation included.
+    let clip = |values: &[f32]| -> Vec<f32> { values.iter().map(|v| v.clamp(-1.0, 1.0)).collect() };
+    let (predictions, labels) = (clip(predictions), clip(labels));
+    let two = classes(&predictions, &labels, sims_class2);
+    let three = classes(&predictions, &labels, sims_class3);
+    let five = classes(&predictions, &labels, sims_class5);
+    vec![
+        ("acc2", accuracy(&two)),
+        ("f1", weighted_f1(&two)),
+        ("f1_swapped", weighted_f1(&swapped(&two))),
+        ("acc3", accuracy(&three)),
+        ("acc5", accuracy(&five)),
+        ("laziness", laziness(&five)),
+        ("mae", mae(&predictions, &labels)),
+        ("corr", correlation(&predictions, &labels)),
+    ]
+}
+
+/// Predicted and true class of each sample.
+fn classes(predictions: &[f32], labels: &[f32], class: fn(f32) -> i8) -> Vec<(i8, i8)> {
+    predictions
+        .iter()
+        .zip(labels)
+        .map(|(&p, &l)| (class(p), class(l)))
+        .collect()
+}
+
+fn swapped(pairs: &[(i8, i8)]) -> Vec<(i8, i8)> {
+    pairs.iter().map(|&(p, t)| (t, p)).collect()
+}
+
+fn accuracy(pairs: &[(i8, i8)]) -> Option<f64> {
+    let right = pairs.iter().filter(|(p, t)| p == t).count();
+    (!pairs.is_empty()).then(|| right as f64 / pairs.len() as f64)
+}
+
+/// The F1 of each class, weighted by how many samples truly are of it.
+fn weighted_f1(pairs: &[(i8, i8)]) -> Option<f64> {
+    if pairs.is_empty() {
+        return None;
+    }
+    let mut counts: BTreeMap<i8, [usize; 3]> = BTreeMap::new();
+    for &(predicted, truth) in pairs {
+        counts.entry(predicted).or_default()[0] += 1;
+        counts.entry(truth).or_default()[1] += 1;
+        if predicted == truth {
+            counts.entry(truth).or_default()[2] += 1;
+        }
+    }
+    let sum: f64 = counts
+        .values()
+        .map(|&[predicted, support, right]| {
+            support as f64 * 2.0 * right as f64 / (predicted + support) as f64
+        })
+        .sum();
+    Some(sum / pairs.len() as f64)
+}
+
+/// How far the predicted classes' distribution is from the true one: the total variation distance,
+/// 0 where they agree, towards 1 where a model always answers what is rarely true.
+fn laziness(pairs: &[(i8, i8)]) -> Option<f64> {
+    if pairs.is_empty() {
+        return None;
+    }
+    let mut surplus: BTreeMap<i8, i64> = BTreeMap::new();
+    for &(predicted, truth) in pairs {
+        *surplus.entry(predicted).or_default() += 1;
+        *surplus.entry(truth).or_default() -= 1;
+    }
+    let moved: u64 = surplus.values().map(|s| s.unsigned_abs()).sum();
+    Some(moved as f64 / 2.0 / pairs.len() as f64)
+}
+
+fn mae(predictions: &[f32], labels: &[f32]) -> Option<f64> {
+    let sum: f64 = predictions
+        .iter()
+        .zip(labels)
+        .map(|(p, l)| f64::from((p - l).abs()))
+        .sum();
+    (!labels.is_empty()).then(|| sum / labels.len() as f64)
+}
+
+/// Pearson's correlation; undefined where either side does not vary.
+fn correlation(predictions: &[f32], labels: &[f32]) -> Option<f64> {
+    let varies = |values: &[f32]| values.iter().any(|v| v != &values[0]);
+    if !varies(predictions) || !varies(labels) {
+        return None;
+    }
+    let n = labels.len() as f64;
+    let mean = |values: &[f32]| values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+    let (mean_p, mean_l) = (mean(predictions), mean(labels));
+    let (mut pp, mut ll, mut pl) = (0.0, 0.0, 0.0);
+    for (&p, &l) in predictions.iter().zip(labels) {
+        let (p, l) = (f64::from(p) - mean_p, f64::from(l) - mean_l);
+        pp += p * p;
+        ll += l * l;
+        pl += p * l;
+    }
+    let value = pl / (pp.sqrt() * ll.sqrt());
+    value.is_finite().then(|| value.clamp(-1.0, 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_swapped_f1_shows_itself_when_all_answers_are_one_class() {
+        // 69.37 % of SIMS' test split is one class: F1 is 56.82, swapped 81.91.
+        let labels: Vec<f32> = (0..457).map(|i| if i < 317 { -0.5 } else { 0.5 }).collect();
+        let metrics = evaluate(Benchmark::Sims, &[-0.4; 457], &labels).unwrap();
+        let percent = |id: &str| (metrics[id].unwrap() * 1e4).round() / 1e2;
+        assert_eq!(percent("acc2"), 69.37);
+        assert_eq!(percent("f1"), 56.82);
+        assert_eq!(percent("f1_swapped"), 81.91);
+        assert_eq!(metrics["corr"], None);
+    }
+
+    #[test]
+    fn undefined_is_none() {
+        let metrics = evaluate(Benchmark::Mosi, &[0.5, 0.1], &[0.0, 0.0]).unwrap();
+        assert_eq!(metrics["acc2_nonzero"], None);
+        assert_eq!(metrics["f1_nonzero"], None);
+        assert_eq!(metrics["acc2_nonneg"], Some(1.0));
+    }
+
+    #[test]
+    fn refuses_what_is_not_finite() {
+        let result = evaluate(Benchmark::Mosi, &[0.5, f32::NAN], &[0.0, 0.0]);
+        assert_eq!(result, Err(MetricsError::NonFinite { sample: 1 }));
+        let result = evaluate(Benchmark::Mosi, &[0.5], &[0.0, 0.0]);
+        assert!(matches!(result, Err(MetricsError::Lengths { .. })));
+    }
+
+    #[test]
+    fn laziness_is_the_distance_of_the_distributions() {
+        let metrics = evaluate(Benchmark::Mosi, &[1.0; 4], &[1.0, 1.0, -1.0, 2.0]).unwrap();
+        assert_eq!(metrics["laziness"], Some(0.5));
+    }
+}
