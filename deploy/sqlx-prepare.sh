@@ -11,6 +11,10 @@ trap 'rm -rf "$fresh"' EXIT
 touch coordinator/src/lib.rs coordinator/src/main.rs
 SQLX_OFFLINE=false SQLX_OFFLINE_DIR="$fresh" cargo check -p coordinator --all-targets
 
+if ! compgen -G "$fresh/query-*.json" >/dev/null; then
+    echo "sqlx-prepare: the build asked nothing of the database; .sqlx/ is left as it is" >&2
+    exit 1
+fi
 mkdir -p .sqlx
 find .sqlx -name 'query-*.json' -delete
 find "$fresh" -name 'query-*.json' -exec cp {} .sqlx/ \;
