@@ -1,8 +1,8 @@
 //! What `coord` and `worker` both speak: the benchmark's spec and its matrix, jobs and results on
 //! the wire, data files, artifacts, erasure and metrics. Nothing here links libtorch.
 
-pub mod benchmark;
 pub mod artifacts;
+pub mod benchmark;
 pub mod broker;
 pub mod case;
 pub mod dataset;

@@ -1,0 +1,574 @@
+//! The artifact store: where checkpoints, saved training states, outcomes and data files lie, for
+//! all machines of a sweep to reach.
+//!
+//! | address | where | for |
+//! |---|---|---|
+//! | `file:///path` | a folder, shared by all machines | one machine, a cluster with a shared disk |
+//! | `s3://bucket/prefix` | an object store; credentials and endpoint from `AWS_*` variables | the cloud |
+//! | `nats://` | the broker's object bucket `ARTIFACTS` | small sweeps without either |
+//!
+//! Writing is atomic: a reader sees the whole of the old or the whole of the new. What is named by
+//! its content is checked against its hash when it is read, and written once.
+
+mod bucket;
+mod folder;
+mod remote;
+
+use crate::{broker::Broker, ids::JobId};
+use bytes::Bytes;
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    pin::Pin,
+    time::Duration,
+};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+
+/// The most bytes of a checkpoint or saved state that are read: more is damage or a mistake.
+pub const MAX_BYTES: u64 = 16 << 30;
+
+/// Bytes read from or written to a file at once.
+const CHUNK: usize = 1 << 20;
+
+/// The name of an artifact.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Key {
+    /// A trained model's weights (safetensors), by BLAKE3.
+    Checkpoint(Hash),
+    /// A data file or an encoder's weights, by BLAKE3.
+    Blob(Hash),
+    /// The `config.json` beside an encoder's weights, by the weights' BLAKE3.
+    EncoderConfig(Hash),
+    /// Where a training stands; replaced as it goes on.
+    Resume(JobId),
+    /// A best checkpoint so far of a training that is not done, by BLAKE3.
+    ResumeCheckpoint(JobId, Hash),
+    /// How a job ended (an encoded [`crate::wire::ResultBody`]); written once.
+    Outcome(JobId),
+    /// Deliveries of a job that ended in an orderly hand-back; replaced as more come.
+    HandedBack(JobId),
+}
+
+impl Key {
+    /// The hash that the content must have, for what is named by its content.
+    pub fn content_hash(&self) -> Option<&Hash> {
+        match self {
+            Key::Checkpoint(hash) | Key::Blob(hash) | Key::ResumeCheckpoint(_, hash) => Some(hash),
+            Key::EncoderConfig(_) | Key::Resume(_) | Key::Outcome(_) | Key::HandedBack(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Key::Checkpoint(hash) => write!(f, "checkpoints/{hash}.safetensors"),
+            Key::Blob(hash) => write!(f, "blobs/{hash}"),
+            Key::EncoderConfig(hash) => write!(f, "blobs/{hash}.config.json"),
+            Key::Resume(job) => write!(f, "resume/{job}"),
+            Key::ResumeCheckpoint(job, hash) => write!(f, "resume/{job}.{hash}"),
+            Key::Outcome(job) => write!(f, "outcomes/{job}"),
+            Key::HandedBack(job) => write!(f, "handed-back/{job}"),
+        }
+    }
+}
+
+/// A BLAKE3 hash as 64 lower-case hexadecimal digits: safe as a file name.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Hash(String);
+
+impl Hash {
+    /// The hash of `content`.
+    pub fn of(content: &[u8]) -> Self {
+        Self(blake3::hash(content).to_hex().to_string())
+    }
+
+    /// The digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<blake3::Hash> for Hash {
+    fn from(hash: blake3::Hash) -> Self {
+        Self(hash.to_hex().to_string())
+    }
+}
+
+impl std::str::FromStr for Hash {
+    type Err = ArtifactError;
+
+    fn from_str(digits: &str) -> Result<Self, ArtifactError> {
+        let ok = digits.len() == 64
+            && digits
+                .bytes()
+                .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if ok {
+            Ok(Self(digits.to_owned()))
+        } else {
+            Err(ArtifactError::Hash(digits.chars().take(80).collect()))
+        }
+    }
+}
+
+impl fmt::Display for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// What can go wrong with artifacts.
+#[derive(Debug, thiserror::Error)]
+pub enum ArtifactError {
+    /// An address of no kind that there is.
+    #[error(
+        "the artifact store's address `{url}` cannot be used ({reason}): write file:///folder, s3://bucket/prefix or nats://"
+    )]
+    Address {
+        /// The address.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+    /// Not 64 hexadecimal digits.
+    #[error("`{0}` is no BLAKE3 hash: 64 lower-case hexadecimal digits")]
+    Hash(String),
+    /// Not there.
+    #[error("the artifact {key} is not in the store")]
+    Missing {
+        /// Its name.
+        key: String,
+    },
+    /// Over the limit.
+    #[error("the artifact {key} has {bytes} bytes, over the limit of {limit}")]
+    TooLarge {
+        /// Its name.
+        key: String,
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The content is not what the name says.
+    #[error("the artifact {key} is damaged: its content has the hash {found}")]
+    Damaged {
+        /// Its name.
+        key: String,
+        /// The hash found.
+        found: Hash,
+    },
+    /// The store did not do it.
+    #[error("the artifact {key} cannot be {action}")]
+    Store {
+        /// Its name.
+        key: String,
+        /// `read`, `written`, `deleted`.
+        action: &'static str,
+        /// Whether trying again may help.
+        retryable: bool,
+        /// Why.
+        #[source]
+        source: Cause,
+    },
+}
+
+impl ArtifactError {
+    /// Whether the same call may succeed later: the store is away, a file is not there yet.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            ArtifactError::Address { .. } | ArtifactError::Hash(_) => false,
+            // Written by another machine a moment ago, or read while it was replaced.
+            ArtifactError::Missing { .. } | ArtifactError::Damaged { .. } => true,
+            ArtifactError::TooLarge { .. } => false,
+            ArtifactError::Store { retryable, .. } => *retryable,
+        }
+    }
+
+    fn store(key: &Key, action: &'static str, retryable: bool, source: impl Into<Cause>) -> Self {
+        ArtifactError::Store {
+            key: key.to_string(),
+            action,
+            retryable,
+            source: source.into(),
+        }
+    }
+
+    fn io(key: &Key, action: &'static str, source: std::io::Error) -> Self {
+        use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+        let retryable = !matches!(source.kind(), PermissionDenied | ReadOnlyFilesystem);
+        Self::store(key, action, retryable, source)
+    }
+}
+
+/// A read that brings nothing for so long has lost its object: it was replaced or deleted meanwhile,
+/// which the broker's bucket does not say.
+const STALLED: Duration = Duration::from_secs(60);
+
+type Reader = Pin<Box<dyn AsyncRead + Send>>;
+
+/// Content on its way out of a store, or into it.
+struct Opened {
+    bytes: u64,
+    reader: Reader,
+}
+
+impl Opened {
+    /// The next piece behind what `buffer` has; 0 bytes at the end.
+    async fn read_into(&mut self, key: &Key, buffer: &mut Vec<u8>) -> Result<usize, ArtifactError> {
+        buffer.reserve(CHUNK);
+        tokio::time::timeout(STALLED, self.reader.read_buf(buffer))
+            .await
+            .unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut)))
+            .map_err(|e| ArtifactError::io(key, "read", e))
+    }
+
+    /// All of it came, no more and no less.
+    fn complete(&self, key: &Key, read: u64) -> Result<(), ArtifactError> {
+        if read == self.bytes {
+            return Ok(());
+        }
+        let torn = std::io::Error::other(format!("{read} of {} bytes came", self.bytes));
+        Err(ArtifactError::io(key, "read", torn))
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Backend {
+    Folder(folder::Folder),
+    Remote(remote::Remote),
+    Bucket(Box<bucket::Bucket>),
+}
+
+/// A store of artifacts. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct ArtifactStore {
+    backend: Backend,
+}
+
+impl ArtifactStore {
+    /// Opens the store at `url`; see the module for the kinds. `nats://` needs the broker.
+    pub async fn open(url: &str, broker: Option<&Broker>) -> Result<Self, ArtifactError> {
+        let wrong = |reason: &str| ArtifactError::Address {
+            url: url.to_owned(),
+            reason: reason.to_owned(),
+        };
+        let (scheme, rest) = url
+            .split_once("://")
+            .ok_or_else(|| wrong("it has no scheme"))?;
+        let backend = match scheme {
+            "file" => {
+                let path = percent_encoding::percent_decode_str(rest).decode_utf8_lossy();
+                let path = PathBuf::from(path.as_ref());
+                if !path.is_absolute() {
+                    return Err(wrong("the path must begin at the root: file:///folder"));
+                }
+                Backend::Folder(folder::Folder::open(path).map_err(|e| wrong(&e.to_string()))?)
+            }
+            "s3" => Backend::Remote(remote::Remote::open(url).map_err(|e| wrong(&e.to_string()))?),
+            "nats" => {
+                let broker = broker.ok_or_else(|| wrong("there is no connection to a broker"))?;
+                let bucket = bucket::Bucket::open(broker).await;
+                Backend::Bucket(Box::new(bucket.map_err(|e| wrong(&e))?))
+            }
+            _ => return Err(wrong("its scheme is unknown")),
+        };
+        Ok(Self { backend })
+    }
+
+    /// The address of a folder.
+    pub fn url_of(folder: &Path) -> String {
+        // Only what would change the meaning of the address is escaped.
+        const SPECIAL: &percent_encoding::AsciiSet =
+            &percent_encoding::CONTROLS.add(b'%').add(b'?').add(b'#');
+        let path = folder.to_string_lossy();
+        format!(
+            "file://{}",
+            percent_encoding::utf8_percent_encode(&path, SPECIAL)
+        )
+    }
+
+    async fn open_key(&self, key: &Key) -> Result<Option<Opened>, ArtifactError> {
+        match &self.backend {
+            Backend::Folder(folder) => folder.open_key(key).await,
+            Backend::Remote(remote) => remote.open_key(key).await,
+            Backend::Bucket(bucket) => bucket.open_key(key).await,
+        }
+    }
+
+    async fn write(&self, key: &Key, content: Opened) -> Result<(), ArtifactError> {
+        match &self.backend {
+            Backend::Folder(folder) => folder.write(key, content).await,
+            Backend::Remote(remote) => remote.write(key, content).await,
+            Backend::Bucket(bucket) => bucket.write(key, content).await,
+        }
+    }
+
+    /// The size of an artifact in bytes; `None` if there is none.
+    pub async fn size(&self, key: &Key) -> Result<Option<u64>, ArtifactError> {
+        match &self.backend {
+            Backend::Folder(folder) => folder.size(key).await,
+            Backend::Remote(remote) => remote.size(key).await,
+            Backend::Bucket(bucket) => bucket.size(key).await,
+        }
+    }
+
+    /// Deletes an artifact; one that is not there is no error.
+    pub async fn delete(&self, key: &Key) -> Result<(), ArtifactError> {
+        match &self.backend {
+            Backend::Folder(folder) => folder.delete(key).await,
+            Backend::Remote(remote) => remote.delete(key).await,
+            Backend::Bucket(bucket) => bucket.delete(key).await,
+        }
+    }
+
+    /// Writes `content`, over what was there. What is named by its content is written only if it
+    /// is not there yet in the same size.
+    pub async fn put(&self, key: &Key, content: Bytes) -> Result<(), ArtifactError> {
+        let bytes = content.len() as u64;
+        if key.content_hash().is_some() && self.size(key).await? == Some(bytes) {
+            return Ok(());
+        }
+        let reader: Reader = Box::pin(std::io::Cursor::new(content));
+        self.write(key, Opened { bytes, reader }).await
+    }
+
+    /// Writes `content` unless something is there already; returns what counts: the first content.
+    /// Where the store cannot refuse a second writer (`nats://`), the last of two at the same
+    /// moment wins, so both must be acceptable.
+    pub async fn put_first(&self, key: &Key, content: Bytes) -> Result<Bytes, ArtifactError> {
+        let limit = crate::wire::MAX_BYTES as u64;
+        if let Some(there) = self.get(key, limit).await? {
+            return Ok(there);
+        }
+        let written = match &self.backend {
+            Backend::Folder(folder) => folder.write_new(key, content.clone()).await?,
+            Backend::Remote(remote) => remote.write_new(key, content.clone()).await?,
+            Backend::Bucket(_) => {
+                self.put(key, content.clone()).await?;
+                true
+            }
+        };
+        if written {
+            return Ok(content);
+        }
+        self.get(key, limit).await?.ok_or(ArtifactError::Missing {
+            key: key.to_string(),
+        })
+    }
+
+    /// The content of an artifact of at most `limit` bytes, checked against its hash if it is named
+    /// by it; `None` if there is none.
+    pub async fn get(&self, key: &Key, limit: u64) -> Result<Option<Bytes>, ArtifactError> {
+        let Some(mut opened) = self.open_key(key).await? else {
+            return Ok(None);
+        };
+        check_size(key, opened.bytes, limit)?;
+        let mut content = Vec::with_capacity(opened.bytes as usize + CHUNK);
+        while opened.read_into(key, &mut content).await? > 0 {
+            check_size(key, content.len() as u64, limit)?;
+        }
+        opened.complete(key, content.len() as u64)?;
+        if let Some(expected) = key.content_hash() {
+            let (content, found) = tokio::task::spawn_blocking(move || {
+                let found = Hash::of(&content);
+                (content, found)
+            })
+            .await
+            .map_err(|e| ArtifactError::store(key, "read", true, e))?;
+            if found != *expected {
+                return Err(ArtifactError::Damaged {
+                    key: key.to_string(),
+                    found,
+                });
+            }
+            return Ok(Some(content.into()));
+        }
+        Ok(Some(content.into()))
+    }
+
+    /// Puts a file into the store under `key`. What is named by its content must have that hash,
+    /// which the caller has checked.
+    pub async fn put_file(&self, key: &Key, path: &Path) -> Result<(), ArtifactError> {
+        let failed = |e| ArtifactError::io(key, "written", e);
+        let file = tokio::fs::File::open(path).await.map_err(failed)?;
+        let bytes = file.metadata().await.map_err(failed)?.len();
+        if key.content_hash().is_some() && self.size(key).await? == Some(bytes) {
+            return Ok(());
+        }
+        let reader: Reader = Box::pin(tokio::io::BufReader::with_capacity(CHUNK, file));
+        self.write(key, Opened { bytes, reader }).await
+    }
+
+    /// Writes an artifact of at most `limit` bytes to the file `path`, atomically and checked
+    /// against its hash if it is named by it; `false` if there is none.
+    pub async fn fetch_to(
+        &self,
+        key: &Key,
+        path: &Path,
+        limit: u64,
+    ) -> Result<bool, ArtifactError> {
+        let Some(mut opened) = self.open_key(key).await? else {
+            return Ok(false);
+        };
+        check_size(key, opened.bytes, limit)?;
+        let failed = |e| ArtifactError::io(key, "written to a file", e);
+        let temporary = folder::Temporary::beside(path).map_err(failed)?;
+        let mut file = tokio::fs::File::create(temporary.path())
+            .await
+            .map_err(failed)?;
+        let mut hasher = blake3::Hasher::new();
+        let mut buffer = Vec::with_capacity(CHUNK);
+        let mut total = 0;
+        while opened.read_into(key, &mut buffer).await? > 0 {
+            total += buffer.len() as u64;
+            check_size(key, total, limit)?;
+            hasher.update(&buffer);
+            file.write_all(&buffer).await.map_err(failed)?;
+            buffer.clear();
+        }
+        opened.complete(key, total)?;
+        let found = Hash::from(hasher.finalize());
+        if key
+            .content_hash()
+            .is_some_and(|expected| *expected != found)
+        {
+            return Err(ArtifactError::Damaged {
+                key: key.to_string(),
+                found,
+            });
+        }
+        file.sync_all().await.map_err(failed)?;
+        drop(file);
+        temporary.rename_to(path).map_err(failed)?;
+        Ok(true)
+    }
+}
+
+fn check_size(key: &Key, bytes: u64, limit: u64) -> Result<(), ArtifactError> {
+    if bytes > limit {
+        return Err(ArtifactError::TooLarge {
+            key: key.to_string(),
+            bytes,
+            limit,
+        });
+    }
+    Ok(())
+}
+
+/// The BLAKE3 hash of a file, read through memory mapping. Blocks.
+pub fn hash_file(path: &Path) -> std::io::Result<Hash> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_mmap(path)?;
+    Ok(hasher.finalize().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn store(folder: &Path) -> ArtifactStore {
+        ArtifactStore::open(&ArtifactStore::url_of(folder), None)
+            .await
+            .unwrap()
+    }
+
+    fn job() -> JobId {
+        JobId::derive(&[b"j"])
+    }
+
+    #[tokio::test]
+    async fn what_is_put_comes_back() {
+        let folder = tempfile::tempdir().unwrap();
+        // A blank and a percent sign in the path survive the address.
+        let store = store(&folder.path().join("a b%20c")).await;
+        let key = Key::Resume(job());
+        assert!(store.get(&key, 10).await.unwrap().is_none());
+        store.put(&key, Bytes::from_static(b"first")).await.unwrap();
+        store
+            .put(&key, Bytes::from_static(b"second"))
+            .await
+            .unwrap();
+        assert_eq!(store.get(&key, 10).await.unwrap().unwrap(), "second");
+        assert_eq!(store.size(&key).await.unwrap(), Some(6));
+        store.delete(&key).await.unwrap();
+        store.delete(&key).await.unwrap();
+        assert!(store.get(&key, 10).await.unwrap().is_none());
+        assert!(folder.path().join("a b%20c").is_dir());
+    }
+
+    #[tokio::test]
+    async fn the_first_outcome_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path()).await;
+        let key = Key::Outcome(job());
+        let first = store
+            .put_first(&key, Bytes::from_static(b"1"))
+            .await
+            .unwrap();
+        let second = store
+            .put_first(&key, Bytes::from_static(b"2"))
+            .await
+            .unwrap();
+        assert_eq!((first.as_ref(), second.as_ref()), (&b"1"[..], &b"1"[..]));
+    }
+
+    #[tokio::test]
+    async fn damage_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path()).await;
+        let key = Key::Checkpoint(Hash::of(b"weights"));
+        store
+            .put(&key, Bytes::from_static(b"weights"))
+            .await
+            .unwrap();
+        let copy = folder.path().join("copy");
+        assert!(store.fetch_to(&key, &copy, 100).await.unwrap());
+        assert_eq!(std::fs::read(&copy).unwrap(), b"weights");
+        std::fs::write(folder.path().join(key.to_string()), b"weightz").unwrap();
+        let error = store.get(&key, 100).await.unwrap_err();
+        assert!(matches!(error, ArtifactError::Damaged { .. }), "{error}");
+        std::fs::remove_file(&copy).unwrap();
+        assert!(store.fetch_to(&key, &copy, 100).await.is_err());
+        assert!(!copy.exists(), "a damaged file is not left behind");
+    }
+
+    #[tokio::test]
+    async fn sizes_are_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path()).await;
+        let key = Key::Resume(job());
+        store.put(&key, Bytes::from(vec![0; 11])).await.unwrap();
+        let error = store.get(&key, 10).await.unwrap_err();
+        assert!(matches!(error, ArtifactError::TooLarge { bytes: 11, .. }));
+        assert!(!error.is_retryable());
+    }
+
+    #[tokio::test]
+    async fn an_address_that_means_nothing_is_refused() {
+        for url in ["folder", "ftp://x", "file://relative", "nats://"] {
+            let error = ArtifactStore::open(url, None).await.unwrap_err();
+            assert!(error.to_string().contains("file:///folder"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_hash_is_a_safe_file_name() {
+        assert!("../../etc/passwd".parse::<Hash>().is_err());
+        assert!(Hash::of(b"x").as_str().parse::<Hash>().is_ok());
+        assert!(
+            Hash::of(b"x")
+                .as_str()
+                .to_uppercase()
+                .parse::<Hash>()
+                .is_err()
+        );
+    }
+}
