@@ -21,9 +21,11 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// The most messages in one transaction.
-const BATCH: usize = 1000;
+const BATCH: usize = 500;
 /// The most bytes in one transaction; at least one message is taken however large.
 const BATCH_BYTES: usize = 16 << 20;
+/// How long a batch in hand may take after `stop`. Left in hand, it comes again after a while.
+const LAST_BATCH: Duration = Duration::from_secs(3);
 
 /// Takes in results until `stop`; wakes the dispatcher when jobs became ready or room came.
 pub async fn gather(
@@ -36,9 +38,15 @@ pub async fn gather(
     let mut backoff = Backoff::default();
     loop {
         let error = tokio::select! {
-            () = stop.cancelled() => return,
-            error = follow(store, broker, options, wake, &mut backoff) => error,
+            error = follow(store, broker, options, wake, &mut backoff, stop) => error,
+            () = async {
+                stop.cancelled().await;
+                tokio::time::sleep(LAST_BATCH).await;
+            } => return,
         };
+        if stop.is_cancelled() {
+            return;
+        }
         tracing::warn!(%error, "gathering waits");
         tokio::select! {
             () = stop.cancelled() => return,
@@ -51,13 +59,14 @@ pub async fn gather(
     }
 }
 
-/// Follows the stream of results until it breaks; returns why.
+/// Follows the stream of results until it breaks or, between two batches, `stop`; returns why.
 async fn follow(
     store: &Store,
     broker: &Broker,
     options: &ServeOptions,
     wake: &Notify,
     backoff: &mut Backoff,
+    stop: &CancellationToken,
 ) -> BrokerError {
     let broken = |reason: String| BrokerError::Layout {
         what: "the stream of results".to_owned(),
@@ -69,7 +78,12 @@ async fn follow(
         Err(error) => return error,
     };
     loop {
-        let Some(first) = messages.next().await else {
+        let first = tokio::select! {
+            biased;
+            () = stop.cancelled() => return broken("told to stop".to_owned()),
+            first = messages.next() => first,
+        };
+        let Some(first) = first else {
             return broken("it ended".to_owned());
         };
         let mut batch = match first {
@@ -106,6 +120,7 @@ async fn open(broker: &Broker) -> Result<pull::Stream, BrokerError> {
         .await?
         .stream()
         .max_messages_per_batch(BATCH)
+        .max_bytes_per_batch(BATCH_BYTES)
         .expires(Duration::from_secs(10))
         .heartbeat(Duration::from_secs(3))
         .messages()

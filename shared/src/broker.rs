@@ -46,6 +46,9 @@ pub const SWEEPS: &str = "SWEEPS";
 /// How long a delivered message may go without an acknowledgement or an in-progress one before the
 /// broker delivers it again.
 pub const ACK_WAIT: Duration = Duration::from_secs(60);
+/// The same for results: the coordinator takes milliseconds, and what a dead one held should come
+/// back soon.
+pub const GATHER_ACK_WAIT: Duration = Duration::from_secs(10);
 /// How long a heartbeat stands.
 pub const HEARTBEAT_TTL: Duration = Duration::from_secs(15);
 /// How often a worker says that it lives.

@@ -5,8 +5,8 @@
 //! gone; a worker never has to.
 
 use super::{
-    ACK_WAIT, Broker, BrokerError, GATHER, HEARTBEAT_TTL, JOBS, Queue, RESULTS, SWEEPS, WORKERS,
-    chain,
+    ACK_WAIT, Broker, BrokerError, GATHER, GATHER_ACK_WAIT, HEARTBEAT_TTL, JOBS, Queue, RESULTS,
+    SWEEPS, WORKERS, chain,
 };
 use async_nats::jetstream::{
     consumer::{AckPolicy, pull},
@@ -27,10 +27,11 @@ impl Broker {
         self.ensure_stream(RESULTS, "result.>", "what workers report", RESULT_WINDOW)
             .await?;
         for queue in Queue::ALL {
-            self.ensure_consumer(JOBS, queue.consumer(), queue.filter())
+            self.ensure_consumer(JOBS, queue.consumer(), queue.filter(), ACK_WAIT)
                 .await?;
         }
-        self.ensure_consumer(RESULTS, GATHER, "result.>").await?;
+        self.ensure_consumer(RESULTS, GATHER, "result.>", GATHER_ACK_WAIT)
+            .await?;
         self.ensure_bucket(kv::Config {
             bucket: WORKERS.to_owned(),
             description: "heartbeats of workers".to_owned(),
@@ -84,13 +85,14 @@ impl Broker {
         stream: &str,
         name: &str,
         filter: &str,
+        ack_wait: Duration,
     ) -> Result<(), BrokerError> {
         self.jetstream
             .create_consumer_on_stream(
                 pull::Config {
                     durable_name: Some(name.to_owned()),
                     ack_policy: AckPolicy::Explicit,
-                    ack_wait: ACK_WAIT,
+                    ack_wait,
                     max_deliver: -1,
                     filter_subject: filter.to_owned(),
                     max_ack_pending: 65_536,
