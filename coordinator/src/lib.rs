@@ -1,10 +1,14 @@
 //! The coordinator.
 
 pub mod backoff;
+pub mod cli;
+pub mod commands;
+pub mod config;
 pub mod dispatch;
 pub mod gather;
 pub mod leader;
 pub mod lifecycle;
 pub mod reconcile;
+pub mod report;
 pub mod serve;
 pub mod store;

@@ -1,2 +1,19 @@
-//! coord
-fn main() {}
+//! `coord`: the coordinator's program. All of it is in the library.
+
+use clap::Parser as _;
+use coordinator::{
+    cli::{Cli, exit},
+    report,
+};
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match Cli::parse().run().await {
+        Ok(code) => code,
+        Err(error) => {
+            report::show(&error);
+            ExitCode::from(exit::ERROR)
+        }
+    }
+}

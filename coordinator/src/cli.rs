@@ -1,0 +1,150 @@
+//! The command line: what there is, what it says about itself, and how it ends.
+
+use crate::{
+    commands,
+    config::{ConnectionFlags, Process, Settings},
+};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use std::process::ExitCode;
+
+/// The numbers a command ends with.
+pub mod exit {
+    /// Something went wrong; the error says what.
+    pub const ERROR: u8 = 1;
+    /// The command line cannot be understood (clap's own number).
+    pub const USAGE: u8 = 2;
+    /// The sweep came to its end and some of its jobs failed.
+    pub const FAILED_JOBS: u8 = 3;
+    /// Ctrl-C or SIGTERM.
+    pub const INTERRUPTED: u8 = 130;
+}
+
+const TOUR: &str = "\
+A first look, on this machine alone (starts private servers, needs no settings):
+  coord run deploy/demo.toml          run a small sweep and print its tables
+  coord table 2                       print a table of it again
+
+On a cluster (settings: docs/cluster.md):
+  coord migrate                       prepare the database
+  coord plan benchmark.toml           see what a spec expands to
+  coord submit benchmark.toml         submit it; `coord serve` and workers do the rest
+  coord status                        see how far it is
+  coord table 9 --format latex        take the results away
+
+Settings come from flags, then from variables (MISSBENCH_NATS_URL, MISSBENCH_NATS_CREDS,
+MISSBENCH_DATABASE_URL, MISSBENCH_ARTIFACTS, MISSBENCH_DATA_DIR), then from
+~/.config/missbench/config.toml. A password is never taken from a flag.
+
+Exit codes: 0 fine; 1 an error; 2 wrong usage; 3 the sweep is over and some of its jobs failed;
+130 interrupted.";
+
+/// Runs the benchmark of multimodal sentiment models on incomplete data.
+///
+/// A spec (benchmark.toml) says which methods are trained on which datasets and tested under which
+/// missing data; `coord` turns it into jobs for workers, gathers their results in Postgres, and
+/// prints the paper's tables.
+#[derive(Parser, Debug)]
+#[command(
+    name = "coord",
+    version,
+    after_help = TOUR,
+    after_long_help = TOUR,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    #[command(flatten)]
+    connections: ConnectionFlags,
+    /// Say more on standard error: -v what happens, -vv in detail (RUST_LOG has the last word)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Connections and output", hide_short_help = true)]
+    verbose: u8,
+    /// Write logs as JSON, one object a line
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Connections and output",
+        hide_short_help = true
+    )]
+    log_json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Write completions for a shell, or the manual pages
+    Completions(commands::completions::CompletionsArgs),
+}
+
+impl Command {
+    /// What is logged without -v: a daemon tells what it does, a command only what is wrong.
+    fn log_level(&self) -> &'static str {
+        "warn"
+    }
+
+    /// Whether it only prints and ends: then a reader that goes away (`coord table 2 | head`) ends
+    /// it quietly.
+    fn only_prints(&self) -> bool {
+        true
+    }
+}
+
+impl Cli {
+    /// The command line's description, for completions and manual pages.
+    pub fn description() -> clap::Command {
+        Self::command()
+    }
+
+    /// Does what the command line asks for.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the command meets; [`crate::report::show`] prints it.
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        self.start_logging();
+        if self.command.only_prints() {
+            end_quietly_without_reader();
+        }
+        let settings = Settings::resolve(&self.connections, &Process)?;
+        tracing::debug!(?settings, "settings");
+        match self.command {
+            Command::Completions(args) => commands::completions::run(args, &settings).await,
+        }
+    }
+
+    fn start_logging(&self) {
+        use tracing_subscriber::{EnvFilter, fmt};
+        let level = match self.verbose {
+            0 => self.command.log_level(),
+            1 => "info",
+            _ => "debug",
+        };
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
+            EnvFilter::new(format!("warn,coordinator={level},missbench_shared={level}"))
+        });
+        let logs = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        // Fails only where a subscriber is set already, and then that one serves.
+        let _ = if self.log_json {
+            logs.json().try_init()
+        } else {
+            logs.with_target(false).try_init()
+        };
+    }
+}
+
+fn end_quietly_without_reader() {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: the default disposition runs no code of ours.
+    let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::description().debug_assert();
+    }
+}

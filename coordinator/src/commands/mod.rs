@@ -1,0 +1,3 @@
+//! The commands of `coord`, one a file. Each has its arguments and `run(args, &settings)`.
+
+pub mod completions;

@@ -1,0 +1,595 @@
+//! Connection settings: where the broker, the database, the artifacts and the data folder are.
+//!
+//! Each comes from the first place that says it: a flag, the environment, the config file, and at
+//! last a private server that `coord run` keeps under the data folder, or the usual local address.
+//! A password is taken from the environment or from a file that only its owner can read, never
+//! from a flag: every user of a machine can read the flags of every process.
+
+use missbench_shared::broker::BrokerSettings;
+use serde::Deserialize;
+use sqlx::postgres::PgConnectOptions;
+use std::{
+    fmt,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    str::FromStr as _,
+};
+
+/// Environment variables that [`Settings`] reads.
+pub mod vars {
+    /// The broker's address.
+    pub const NATS_URL: &str = "MISSBENCH_NATS_URL";
+    /// The broker's credentials file.
+    pub const NATS_CREDS: &str = "MISSBENCH_NATS_CREDS";
+    /// The authority that signed the broker's certificate, in PEM.
+    pub const NATS_CA: &str = "MISSBENCH_NATS_CA";
+    /// The client's certificate, in PEM.
+    pub const NATS_CERT: &str = "MISSBENCH_NATS_CERT";
+    /// The client's key, in PEM.
+    pub const NATS_KEY: &str = "MISSBENCH_NATS_KEY";
+    /// How many servers of a NATS cluster keep each stream.
+    pub const NATS_REPLICAS: &str = "MISSBENCH_NATS_REPLICAS";
+    /// The database's address.
+    pub const DATABASE_URL: &str = "MISSBENCH_DATABASE_URL";
+    /// The artifact store's address.
+    pub const ARTIFACTS: &str = "MISSBENCH_ARTIFACTS";
+    /// The data folder.
+    pub const DATA_DIR: &str = "MISSBENCH_DATA_DIR";
+    /// The config file.
+    pub const CONFIG: &str = "MISSBENCH_CONFIG";
+}
+
+/// Why the settings cannot be used. No message holds an address: it may hold a password.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// A secret where every user of the machine can read it.
+    #[error(
+        "{flag} holds a password or token, and every user of this machine can read the flags of a process: put it into {variable}, or into the config file (mode 0600), and leave the flag away"
+    )]
+    SecretInFlag {
+        /// The flag.
+        flag: &'static str,
+        /// Where it belongs instead.
+        variable: &'static str,
+    },
+    /// A config file that was asked for is not there, or cannot be read.
+    #[error("the config file {path} cannot be read: {source}")]
+    Unreadable {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A config file that is no config file.
+    #[error("the config file {path} is wrong: {reason}")]
+    Invalid {
+        /// Its path.
+        path: PathBuf,
+        /// Why, with the line.
+        reason: String,
+    },
+    /// A config file with a password that others can read.
+    #[error(
+        "the config file {path} holds a password and other users can read it: `chmod 600 {path}`"
+    )]
+    Exposed {
+        /// Its path.
+        path: PathBuf,
+    },
+    /// An address of the database that cannot be read.
+    #[error(
+        "the database's address in {origin} cannot be read ({reason}): write it as postgres://user@host:5432/name"
+    )]
+    Database {
+        /// Where the address came from.
+        origin: Origin,
+        /// Why.
+        reason: String,
+    },
+    /// A number that is none.
+    #[error("{origin}: `{value}` is no number of servers: 1, 3 or 5")]
+    Replicas {
+        /// Where it came from.
+        origin: Origin,
+        /// What was said.
+        value: String,
+    },
+    /// Only one half of a client's identity.
+    #[error(
+        "a client certificate needs both its halves: {} and {}",
+        vars::NATS_CERT,
+        vars::NATS_KEY
+    )]
+    HalfIdentity,
+    /// No home folder.
+    #[error(
+        "there is no place for data: neither XDG_DATA_HOME nor HOME is set; name a folder with --data-dir or {}",
+        vars::DATA_DIR
+    )]
+    NoHome,
+}
+
+/// Where a setting came from.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// A flag.
+    Flag(&'static str),
+    /// An environment variable.
+    Environment(&'static str),
+    /// The config file.
+    File(PathBuf),
+    /// Nowhere: the default.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Flag(name) => write!(f, "the flag {name}"),
+            Origin::Environment(name) => write!(f, "the variable {name}"),
+            Origin::File(path) => write!(f, "the config file {}", path.display()),
+            Origin::Default => f.write_str("the default"),
+        }
+    }
+}
+
+/// The flags that every command has.
+#[derive(clap::Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Connections and output")]
+pub struct ConnectionFlags {
+    /// The broker's address, without password [env: MISSBENCH_NATS_URL]
+    #[arg(long, global = true, value_name = "URL", hide_short_help = true)]
+    pub nats_url: Option<String>,
+    /// The broker's credentials file, as `nsc` writes it [env: MISSBENCH_NATS_CREDS]
+    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
+    pub nats_creds: Option<PathBuf>,
+    /// The database's address, without password [env: MISSBENCH_DATABASE_URL]
+    #[arg(long, global = true, value_name = "URL", hide_short_help = true)]
+    pub database_url: Option<String>,
+    /// Where checkpoints lie: file:///folder, s3://bucket/prefix or nats:// [env: MISSBENCH_ARTIFACTS]
+    #[arg(long, global = true, value_name = "URL", hide_short_help = true)]
+    pub artifacts: Option<String>,
+    /// The folder of datasets and of private servers [env: MISSBENCH_DATA_DIR] [default: the user's
+    /// data folder]
+    #[arg(long, global = true, value_name = "FOLDER")]
+    pub data_dir: Option<PathBuf>,
+    /// The config file [env: MISSBENCH_CONFIG] [default: ~/.config/missbench/config.toml]
+    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
+    pub config: Option<PathBuf>,
+    /// Print JSON for programs instead of text for people
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// When to use colours
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_short_help = true
+    )]
+    pub color: Color,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The config file. The same names as the environment variables, in small letters and without
+/// their common beginning.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConfigFile {
+    nats_url: Option<String>,
+    nats_creds: Option<PathBuf>,
+    nats_ca: Option<PathBuf>,
+    nats_cert: Option<PathBuf>,
+    nats_key: Option<PathBuf>,
+    nats_replicas: Option<usize>,
+    database_url: Option<String>,
+    artifacts: Option<String>,
+    data_dir: Option<PathBuf>,
+}
+
+/// What a command needs to know of its surroundings.
+///
+/// `Debug` shows no password.
+#[derive(Clone)]
+pub struct Settings {
+    /// How to reach the broker.
+    pub broker: BrokerSettings,
+    /// Where the broker's address came from.
+    pub broker_origin: Origin,
+    /// How to reach the database.
+    pub database: PgConnectOptions,
+    /// Where the database's address came from.
+    pub database_origin: Origin,
+    /// The artifact store's address, as [`missbench_shared::artifacts`] reads it.
+    pub artifacts: String,
+    /// Where the artifact store's address came from.
+    pub artifacts_origin: Origin,
+    /// The data folder: datasets, encoders, private servers.
+    pub data_dir: PathBuf,
+    /// Where the data folder came from.
+    pub data_dir_origin: Origin,
+    /// The config file that was read, if there was one.
+    pub config_file: Option<PathBuf>,
+    /// Whether to print JSON.
+    pub json: bool,
+    /// Whether to use colours on standard output.
+    pub color: bool,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("broker", &self.broker)
+            .field("database", &self.database_address())
+            .field("artifacts", &without_login(&self.artifacts))
+            .field("data_dir", &self.data_dir)
+            .field("config_file", &self.config_file)
+            .field("json", &self.json)
+            .field("color", &self.color)
+            .finish()
+    }
+}
+
+/// What surrounds the program; given as a value so that tests need not change their own process.
+pub trait Surroundings {
+    /// An environment variable that is set and not empty.
+    fn var(&self, name: &str) -> Option<String>;
+}
+
+/// The process's own environment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Process;
+
+impl Surroundings for Process {
+    fn var(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok().filter(|value| !value.is_empty())
+    }
+}
+
+impl Settings {
+    /// Puts the settings together.
+    ///
+    /// # Errors
+    ///
+    /// A secret in a flag, a config file that cannot be read or used, an address that is none.
+    pub fn resolve(
+        flags: &ConnectionFlags,
+        around: &dyn Surroundings,
+    ) -> Result<Self, SettingsError> {
+        refuse_secret(
+            flags.nats_url.as_deref(),
+            "--nats-url",
+            vars::NATS_URL,
+            true,
+        )?;
+        refuse_secret(
+            flags.database_url.as_deref(),
+            "--database-url",
+            vars::DATABASE_URL,
+            false,
+        )?;
+        refuse_secret(
+            flags.artifacts.as_deref(),
+            "--artifacts",
+            vars::ARTIFACTS,
+            false,
+        )?;
+
+        let (config_file, file) = read_config(flags, around)?;
+        let pick = Picker {
+            around,
+            path: config_file.as_deref(),
+        };
+
+        let (url, broker_origin) = pick.text(
+            flags.nats_url.clone(),
+            "--nats-url",
+            vars::NATS_URL,
+            file.nats_url,
+        );
+        let (credentials, _) = pick.path(
+            flags.nats_creds.clone(),
+            "--nats-creds",
+            vars::NATS_CREDS,
+            file.nats_creds,
+        );
+        let mut broker = BrokerSettings {
+            credentials,
+            name: "coord".to_owned(),
+            ..BrokerSettings::default()
+        };
+        if let Some(url) = url {
+            broker.url = url;
+        }
+        broker.tls.ca = pick.path(None, "", vars::NATS_CA, file.nats_ca).0;
+        let certificate = pick.path(None, "", vars::NATS_CERT, file.nats_cert).0;
+        let key = pick.path(None, "", vars::NATS_KEY, file.nats_key).0;
+        broker.tls.identity = match (certificate, key) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            _ => return Err(SettingsError::HalfIdentity),
+        };
+        let replicas = file.nats_replicas.map(|count| count.to_string());
+        let (replicas, origin) = pick.text(None, "", vars::NATS_REPLICAS, replicas);
+        if let Some(value) = replicas {
+            broker.replicas = match value.parse() {
+                Ok(count @ 1..=5) => count,
+                _ => return Err(SettingsError::Replicas { origin, value }),
+            };
+        }
+
+        let (url, database_origin) = pick.text(
+            flags.database_url.clone(),
+            "--database-url",
+            vars::DATABASE_URL,
+            file.database_url,
+        );
+        let database = match url {
+            Some(url) => {
+                PgConnectOptions::from_str(&url).map_err(|error| SettingsError::Database {
+                    origin: database_origin.clone(),
+                    reason: error.to_string(),
+                })?
+            }
+            // As libpq: PGHOST, PGUSER, PGPASSWORD, ~/.pgpass and the rest.
+            None if around.var("PGDATABASE").is_some() => PgConnectOptions::new(),
+            None => PgConnectOptions::new().database("missbench"),
+        };
+
+        let (data_dir, data_dir_origin) = pick.path(
+            flags.data_dir.clone(),
+            "--data-dir",
+            vars::DATA_DIR,
+            file.data_dir,
+        );
+        let data_dir = match data_dir {
+            Some(folder) => std::path::absolute(&folder).unwrap_or(folder),
+            None => data_home(around)
+                .ok_or(SettingsError::NoHome)?
+                .join("missbench"),
+        };
+
+        let (artifacts, artifacts_origin) = pick.text(
+            flags.artifacts.clone(),
+            "--artifacts",
+            vars::ARTIFACTS,
+            file.artifacts,
+        );
+        let artifacts = artifacts.unwrap_or_else(|| Self::folder_url(&data_dir.join("artifacts")));
+
+        Ok(Self {
+            broker,
+            broker_origin,
+            database,
+            database_origin,
+            artifacts,
+            artifacts_origin,
+            data_dir,
+            data_dir_origin,
+            config_file,
+            json: flags.json,
+            color: use_color(flags.color, around),
+        })
+    }
+
+    /// The database's address without user and password, for people and logs.
+    pub fn database_address(&self) -> String {
+        let options = &self.database;
+        let database = options.get_database().unwrap_or_default();
+        match options.get_socket() {
+            Some(folder) => format!("{}, database {database}", folder.display()),
+            None => format!(
+                "postgres://{}:{}/{database}",
+                options.get_host(),
+                options.get_port()
+            ),
+        }
+    }
+
+    /// Where imported datasets lie.
+    pub fn datasets_dir(&self) -> PathBuf {
+        self.data_dir.join("datasets")
+    }
+
+    /// The address of the artifact store that a folder is.
+    pub fn folder_url(folder: &Path) -> String {
+        format!("file://{}", folder.display())
+    }
+}
+
+struct Picker<'a> {
+    around: &'a dyn Surroundings,
+    path: Option<&'a Path>,
+}
+
+impl Picker<'_> {
+    fn text(
+        &self,
+        flag: Option<String>,
+        name: &'static str,
+        variable: &'static str,
+        file: Option<String>,
+    ) -> (Option<String>, Origin) {
+        if let Some(value) = flag {
+            return (Some(value), Origin::Flag(name));
+        }
+        if let Some(value) = self.around.var(variable) {
+            return (Some(value), Origin::Environment(variable));
+        }
+        match (file, self.path) {
+            (Some(value), Some(path)) => (Some(value), Origin::File(path.to_owned())),
+            _ => (None, Origin::Default),
+        }
+    }
+
+    /// As [`Picker::text`]. A relative path in the config file is relative to that file.
+    fn path(
+        &self,
+        flag: Option<PathBuf>,
+        name: &'static str,
+        variable: &'static str,
+        file: Option<PathBuf>,
+    ) -> (Option<PathBuf>, Origin) {
+        if let Some(value) = flag {
+            return (Some(value), Origin::Flag(name));
+        }
+        if let Some(value) = self.around.var(variable) {
+            return (Some(value.into()), Origin::Environment(variable));
+        }
+        match (file, self.path) {
+            (Some(value), Some(path)) => {
+                let folder = path.parent().unwrap_or(Path::new(""));
+                (Some(folder.join(value)), Origin::File(path.to_owned()))
+            }
+            _ => (None, Origin::Default),
+        }
+    }
+}
+
+fn read_config(
+    flags: &ConnectionFlags,
+    around: &dyn Surroundings,
+) -> Result<(Option<PathBuf>, ConfigFile), SettingsError> {
+    let asked = flags
+        .config
+        .clone()
+        .or_else(|| around.var(vars::CONFIG).map(PathBuf::from));
+    let path = match &asked {
+        Some(path) => path.clone(),
+        None => match config_home(around) {
+            Some(folder) => folder.join("missbench/config.toml"),
+            None => return Ok((None, ConfigFile::default())),
+        },
+    };
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        // The usual place need not have one.
+        Err(error) if asked.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok((None, ConfigFile::default()));
+        }
+        Err(source) => return Err(SettingsError::Unreadable { path, source }),
+    };
+    let file: ConfigFile = toml::from_str(&text).map_err(|error| SettingsError::Invalid {
+        path: path.clone(),
+        // Not the error's own text: it quotes the line, which may hold a password.
+        reason: match error.span() {
+            Some(span) => {
+                let line = text[..span.start.min(text.len())].matches('\n').count() + 1;
+                format!("line {line}: {}", error.message())
+            }
+            None => error.message().to_owned(),
+        },
+    })?;
+    let secret = file
+        .nats_url
+        .as_deref()
+        .is_some_and(|url| holds_secret(url, true))
+        || file
+            .database_url
+            .as_deref()
+            .is_some_and(|url| holds_secret(url, false))
+        || file
+            .artifacts
+            .as_deref()
+            .is_some_and(|url| holds_secret(url, false));
+    let open = || std::fs::metadata(&path).is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0);
+    if secret && open() {
+        return Err(SettingsError::Exposed { path });
+    }
+    Ok((Some(path), file))
+}
+
+fn refuse_secret(
+    url: Option<&str>,
+    flag: &'static str,
+    variable: &'static str,
+    user_is_secret: bool,
+) -> Result<(), SettingsError> {
+    match url {
+        Some(url) if holds_secret(url, user_is_secret) => {
+            Err(SettingsError::SecretInFlag { flag, variable })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether an address holds a password. `user_is_secret`: a name without a password is a token, as
+/// the broker has it.
+///
+/// Looks at everything before the last `@`, not at what a strict reader would call the login: an
+/// unescaped `/` in a password must not hide it.
+fn holds_secret(url: &str, user_is_secret: bool) -> bool {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.contains('@') && url.contains(':');
+    };
+    if scheme == "file" {
+        return false;
+    }
+    let (before, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let in_login = rest
+        .rsplit_once('@')
+        .is_some_and(|(login, _)| user_is_secret || login.contains(':'))
+        || before
+            .rsplit_once('@')
+            .is_some_and(|(login, _)| user_is_secret || login.contains(':'));
+    let in_query = query
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .any(|(key, value)| {
+            !value.is_empty() && key.to_ascii_lowercase().contains("pass") && key != "passfile"
+        });
+    in_login || in_query
+}
+
+/// An address without what stands before its last `@`.
+fn without_login(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, rest))) if scheme != "file" => format!("{scheme}://{rest}"),
+        _ => url.to_owned(),
+    }
+}
+
+fn home(around: &dyn Surroundings, variable: &str, below: &str) -> Option<PathBuf> {
+    around
+        .var(variable)
+        .map(PathBuf::from)
+        // The standard: a relative path in these variables is to be ignored.
+        .filter(|path| path.is_absolute())
+        .or_else(|| around.var("HOME").map(|home| Path::new(&home).join(below)))
+}
+
+fn data_home(around: &dyn Surroundings) -> Option<PathBuf> {
+    home(around, "XDG_DATA_HOME", ".local/share")
+}
+
+fn config_home(around: &dyn Surroundings) -> Option<PathBuf> {
+    home(around, "XDG_CONFIG_HOME", ".config")
+}
+
+fn use_color(when: Color, around: &dyn Surroundings) -> bool {
+    use std::io::IsTerminal as _;
+    match when {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto => {
+            around.var("NO_COLOR").is_none()
+                && around.var("TERM").as_deref() != Some("dumb")
+                && std::io::stdout().is_terminal()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
