@@ -5,6 +5,11 @@
 //! each modality; a step is kept where its number exceeds the sample's rate and it is no padding.
 //! Erased tokens become `[UNK]`, erased audio and vision steps zeros; the first and the last token
 //! of a text, `[CLS]` and `[SEP]`, are always kept.
+//!
+//! Two things follow. What is erased of a sample depends on its place in the split, so a split is
+//! always erased as a whole. And training erasure, too, compares the same numbers with new rates in
+//! every epoch: a sample loses the same steps first each time. The reference does so, and so does
+//! this.
 
 use crate::numpy_rng::RandomState;
 
@@ -123,7 +128,12 @@ pub fn erase_text(ids: &[i64], mask: &[u8], rates: &[f64], seed: u32) -> ErasedT
         .iter()
         .zip(mask)
         .zip(&kept)
-        .map(|((&id, &mask), &kept)| if mask == 1 && kept == 0 { UNK } else { id })
+        .map(|((&id, &mask), &kept)| match (kept, mask) {
+            (1, _) => id,
+            (_, 1) => UNK,
+            // Padding is 0 in BERT's vocabularies; a file that pads otherwise comes out the same.
+            _ => 0,
+        })
         .collect();
     ErasedText { ids, kept }
 }
@@ -169,7 +179,101 @@ mod tests {
         assert_ne!(rates, Rates::of_training(101, 1112, 3));
     }
 
+    #[test]
+    fn equal_shapes_are_erased_alike_and_seeds_differ() {
+        let present = present(&[20; 8], 20);
+        let once = kept(&present, &[0.5; 8], 1111);
+        assert_eq!(once, kept(&present, &[0.5; 8], 1111));
+        assert_ne!(once, kept(&present, &[0.5; 8], 1112));
+    }
+
+    #[test]
+    fn training_rates_have_the_distribution_that_the_paper_asks_for() {
+        let (mut complete, mut sum) = ([0; 100], 0.0);
+        for epoch in 0..400 {
+            for (sample, rate) in Rates::of_training(100, 7, epoch).text.iter().enumerate() {
+                complete[sample] += usize::from(*rate == 0.0);
+                sum += rate;
+            }
+        }
+        // Each sample is complete in half of the epochs; the mean rate is a quarter.
+        let fair = complete.iter().all(|n| (140..260).contains(n));
+        assert!(fair, "{complete:?}");
+        assert!((sum / 40_000.0 - 0.25_f64).abs() < 0.01, "{sum}");
+        assert_ne!(
+            Rates::of_training(100, 7, 1),
+            Rates::of_training(100, 7 + (1 << 32), 1),
+            "all bits of the seed count"
+        );
+    }
+
+    const TOKENS: usize = 12;
+
+    /// Texts of 2 to `TOKENS` tokens, so that some fill their row: ids, masks and lengths.
+    fn any_texts() -> impl Strategy<Value = (Vec<i64>, Vec<u8>, Vec<usize>)> {
+        let text = (2..=TOKENS, prop::collection::vec(200..30_000_i64, TOKENS));
+        prop::collection::vec(text, 1..20).prop_map(|texts| {
+            let (mut ids, mut mask, mut lengths) = (vec![], vec![], vec![]);
+            for (length, words) in texts {
+                ids.extend((0..TOKENS).map(|at| match at {
+                    0 => 101,
+                    at if at + 1 == length => 102,
+                    at if at < length => words[at],
+                    _ => 0,
+                }));
+                mask.extend((0..TOKENS).map(|at| u8::from(at < length)));
+                lengths.push(length);
+            }
+            (ids, mask, lengths)
+        })
+    }
+
     proptest! {
+        #[test]
+        fn a_text_at_rate_0_is_whole_and_at_rate_1_a_frame(
+            (ids, mask, lengths) in any_texts(), seed: u32
+        ) {
+            let at = |rate| erase_text(&ids, &mask, &vec![rate; lengths.len()], seed);
+            let whole = at(0.0);
+            prop_assert_eq!(&whole.ids, &ids);
+            prop_assert_eq!(&whole.kept, &mask);
+            let frame = at(1.0);
+            for (sample, &length) in lengths.iter().enumerate() {
+                for token in 0..TOKENS {
+                    let i = sample * TOKENS + token;
+                    let stays = token == 0 || token + 1 == length;
+                    let id = if stays { ids[i] } else { UNK * i64::from(mask[i]) };
+                    prop_assert_eq!((frame.kept[i], frame.ids[i]), (u8::from(stays), id));
+                }
+            }
+        }
+
+        #[test]
+        fn each_text_has_its_own_rate((ids, mask, lengths) in any_texts(), seed: u32) {
+            let rates: Vec<f64> = (0..lengths.len()).map(|i| (i % 2) as f64).collect();
+            let erased = erase_text(&ids, &mask, &rates, seed);
+            let rows = erased.ids.chunks(TOKENS).zip(ids.chunks(TOKENS));
+            for (sample, (erased, whole)) in rows.enumerate() {
+                // A text of [CLS] and [SEP] alone has nothing to lose.
+                let stays = sample % 2 == 0 || lengths[sample] == 2;
+                prop_assert_eq!(erased == whole, stays);
+            }
+        }
+
+        #[test]
+        fn a_higher_rate_erases_more_tokens_and_no_padding_is_kept(
+            (ids, mask, lengths) in any_texts(),
+            seed: u32,
+            low in 0.0..1.0f64,
+            high in 0.0..1.0f64,
+        ) {
+            let (low, high) = (low.min(high), low.max(high));
+            let at = |rate| erase_text(&ids, &mask, &vec![rate; lengths.len()], seed).kept;
+            for ((more, less), mask) in at(low).into_iter().zip(at(high)).zip(&mask) {
+                prop_assert!(less <= more && more <= *mask);
+            }
+        }
+
         #[test]
         fn a_higher_rate_erases_more_and_padding_is_never_kept(
             lengths in prop::collection::vec(0i64..9, 1..20),

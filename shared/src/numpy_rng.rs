@@ -35,9 +35,13 @@ impl RandomState {
 mod tests {
     use super::*;
 
+    fn drawn<const N: usize>(mut rng: RandomState) -> [f64; N] {
+        std::array::from_fn(|_| rng.uniform())
+    }
+
+    /// What NumPy 2 prints for `RandomState(seed).uniform(size=...)`.
     #[test]
     fn draws_what_numpy_draws() {
-        // numpy.random.RandomState(1111).uniform(size=5)
         let expected = [
             0.09554919920876204,
             0.9250037018616327,
@@ -45,14 +49,35 @@ mod tests {
             0.3104769418698441,
             0.002009839949097536,
         ];
-        let mut rng = RandomState::new(1111);
-        let drawn: Vec<f64> = (0..5).map(|_| rng.uniform()).collect();
-        assert_eq!(drawn, expected);
+        assert_eq!(drawn(RandomState::new(1111)), expected);
+        let expected = [0.5488135039273248, 0.7151893663724195, 0.6027633760716439];
+        assert_eq!(drawn(RandomState::new(0)), expected);
+        let expected = [0.0976320289940138, 0.9123828453026218, 0.78903530185164];
+        assert_eq!(drawn(RandomState::new(u32::MAX)), expected);
     }
 
     #[test]
-    fn below_stays_below() {
+    fn draws_what_numpy_draws_from_a_list() {
+        let expected = [0.6098612722867289, 0.8866970434146851, 0.47633673750662764];
+        assert_eq!(drawn(RandomState::from_key(&[1, 2, 3])), expected);
+    }
+
+    #[test]
+    fn goes_on_as_numpy_does_when_its_state_is_used_up() {
+        let mut rng = RandomState::new(5);
+        for _ in 0..2000 {
+            rng.uniform();
+        }
+        assert_eq!(rng.uniform(), 0.7839603852815328);
+    }
+
+    #[test]
+    fn below_stays_below_and_reaches_all() {
         let mut rng = RandomState::from_key(&[1, 2]);
-        assert!((0..1000).all(|_| rng.below(3) < 3));
+        let mut seen = [0; 3];
+        for _ in 0..3000 {
+            seen[rng.below(3)] += 1;
+        }
+        assert!(seen.iter().all(|n| (900..1100).contains(n)), "{seen:?}");
     }
 }
