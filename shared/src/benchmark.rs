@@ -83,7 +83,7 @@ const ENGLISH: &[Metric] = &[
     metric("f1_nonzero", "F1 (neg/pos)", true, true),
     metric("f1_nonneg", "F1 (neg/non-neg)", true, true),
     metric("mae", "MAE", false, false),
-    metric("corr", "Corr", true, true),
+    metric("corr", "Corr", true, false),
     metric("f1_nonzero_swapped", "F1 swapped (neg/pos)", true, true),
     metric("f1_nonneg_swapped", "F1 swapped (neg/non-neg)", true, true),
     metric("laziness", "Laziness", false, true),
@@ -95,7 +95,7 @@ const CHINESE: &[Metric] = &[
     metric("acc2", "Acc-2", true, true),
     metric("f1", "F1", true, true),
     metric("mae", "MAE", false, false),
-    metric("corr", "Corr", true, true),
+    metric("corr", "Corr", true, false),
     metric("f1_swapped", "F1 swapped", true, true),
     metric("laziness", "Laziness", false, true),
 ];
@@ -160,6 +160,46 @@ impl Benchmark {
         }
     }
 
+    /// The metric called `id`, if this benchmark has it.
+    pub fn metric(self, id: &str) -> Option<&'static Metric> {
+        self.metrics().iter().find(|metric| metric.id == id)
+    }
+
+    /// The selection criterion called `id`, if this benchmark has it.
+    pub fn criterion(self, id: &str) -> Option<&'static Criterion> {
+        self.criteria().iter().find(|criterion| criterion.id == id)
+    }
+
+    /// The criterion from whose checkpoint the metric called `id` is reported.
+    pub fn criterion_of(self, id: &str) -> Option<&'static Criterion> {
+        let mut criteria = self.criteria().iter();
+        criteria.find(|criterion| criterion.family.contains(&id))
+    }
+
+    /// Whether `candidate` beats `best`, the best so far of `criterion`'s metric: it must be strictly
+    /// better, so that of equal epochs the earliest stays. An undefined value beats nothing, and
+    /// any value beats an undefined one.
+    ///
+    /// As in the reference (LNLN `core/utils.py`), whose metrics come rounded to four decimals on
+    /// MOSI and MOSEI and unrounded on SIMS: an error smaller by less than that is no better.
+    pub fn improves(
+        self,
+        criterion: &Criterion,
+        candidate: Option<f64>,
+        best: Option<f64>,
+    ) -> bool {
+        let compared = |value: f64| match self {
+            Benchmark::Mosi | Benchmark::Mosei => (value * 1e4).round_ties_even(),
+            Benchmark::Sims => value,
+        };
+        match (candidate.map(compared), best.map(compared)) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(new), Some(old)) if criterion.higher_is_better => new > old,
+            (Some(new), Some(old)) => new < old,
+        }
+    }
+
     /// Labels lie in ± this.
     pub fn label_bound(self) -> f32 {
         match self {
@@ -208,5 +248,43 @@ mod tests {
                 assert_eq!(count, 1, "{} on {benchmark}", metric.id);
             }
         }
+    }
+    #[test]
+    fn criteria_are_metrics_and_stand_in_their_own_families() {
+        for benchmark in Benchmark::ALL {
+            for criterion in benchmark.criteria() {
+                let metric = benchmark.metric(criterion.id).unwrap();
+                assert_eq!(metric.higher_is_better, criterion.higher_is_better);
+                assert_eq!(benchmark.criterion_of(criterion.id), Some(criterion));
+                assert_eq!(benchmark.criterion(criterion.id), Some(criterion));
+            }
+            assert_eq!(benchmark.metric("nothing"), None);
+            assert_eq!(benchmark.id().parse(), Ok(benchmark));
+        }
+        assert!("mosii".parse::<Benchmark>().is_err());
+    }
+
+    #[test]
+    fn only_strictly_better_is_better() {
+        let improves = |benchmark: Benchmark, id, new, old| {
+            benchmark.improves(benchmark.criterion(id).unwrap(), new, old)
+        };
+        let mosi = |id, new, old| improves(Benchmark::Mosi, id, new, old);
+        assert!(mosi("acc7", Some(0.31), Some(0.3)));
+        assert!(!mosi("acc7", Some(0.3), Some(0.3)));
+        assert!(!mosi("acc7", Some(0.3), Some(0.31)));
+        assert!(mosi("mae", Some(0.8), Some(0.9)));
+        assert!(!mosi("mae", Some(0.9), Some(0.8)));
+        assert!(mosi("mae", Some(0.9), None));
+        assert!(!mosi("mae", None, Some(0.9)));
+        assert!(!mosi("mae", None, None));
+        // Less than the fourth decimal is nothing on MOSI, and something on SIMS.
+        assert!(!mosi("mae", Some(0.900_01), Some(0.900_04)));
+        assert!(improves(
+            Benchmark::Sims,
+            "mae",
+            Some(0.900_01),
+            Some(0.900_04)
+        ));
     }
 }

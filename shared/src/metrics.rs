@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 /// Why predictions have no metrics.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MetricsError {
+    /// Nothing to measure.
+    #[error("there are no predictions to measure: the split is empty")]
+    Empty,
     /// Another number of predictions than of labels.
     #[error("{predictions} predictions for {labels} labels")]
     Lengths {
@@ -22,12 +25,32 @@ pub enum MetricsError {
         /// Position in the split.
         sample: usize,
     },
+    /// A label is NaN or infinite.
+    #[error("the label of sample {sample} is not finite: import the dataset from a sound file")]
+    Label {
+        /// Position in the split.
+        sample: usize,
+    },
 }
 
 /// Metric values by id; an undefined one is `None`.
 pub type Metrics = BTreeMap<String, Option<f64>>;
 
-/// All metrics of `benchmark` for the predictions and labels of a split, fractions as fractions.
+/// All metrics of `benchmark` for the predictions and labels of a split, both `[samples]`: those that
+/// [`Benchmark::metrics`] lists, by id. Accuracies, F1 and laziness are fractions; nothing is rounded.
+///
+/// ```
+/// use missbench_shared::{benchmark::Benchmark, metrics::evaluate};
+///
+/// let metrics = evaluate(Benchmark::Mosi, &[-0.5, 1.2, 2.6], &[-1.0, 0.0, 3.0])?;
+/// assert_eq!(metrics["acc2_nonzero"], Some(1.0));
+/// assert_eq!(metrics["acc7"], Some(1.0 / 3.0));
+/// # Ok::<(), missbench_shared::metrics::MetricsError>(())
+/// ```
+///
+/// # Errors
+///
+/// When there are no samples, the sizes differ, or a value is not finite.
 pub fn evaluate(
     benchmark: Benchmark,
     predictions: &[f32],
@@ -41,6 +64,12 @@ pub fn evaluate(
     }
     if let Some(sample) = predictions.iter().position(|p| !p.is_finite()) {
         return Err(MetricsError::NonFinite { sample });
+    }
+    if let Some(sample) = labels.iter().position(|l| !l.is_finite()) {
+        return Err(MetricsError::Label { sample });
+    }
+    if labels.is_empty() {
+        return Err(MetricsError::Empty);
     }
     let values = match benchmark {
         Benchmark::Mosi | Benchmark::Mosei => english(predictions, labels),
@@ -88,6 +117,28 @@ pub fn fine_class(benchmark: Benchmark, value: f32) -> i8 {
         Benchmark::Mosi | Benchmark::Mosei => class7(value),
         Benchmark::Sims => sims_class5(value),
     }
+}
+
+/// How many fine classes there are: seven, or five on SIMS.
+pub fn fine_classes(benchmark: Benchmark) -> usize {
+    match benchmark {
+        Benchmark::Mosi | Benchmark::Mosei => 7,
+        Benchmark::Sims => 5,
+    }
+}
+
+/// How often each true fine class (row) was predicted as each (column), `[classes][classes]`, most
+/// negative class first.
+pub fn confusion(benchmark: Benchmark, predictions: &[f32], labels: &[f32]) -> Vec<Vec<u64>> {
+    let count = fine_classes(benchmark);
+    // The seven classes go from -3, the five of SIMS from 0.
+    let lowest = fine_class(benchmark, f32::MIN);
+    let index = |value| usize::try_from(fine_class(benchmark, value) - lowest).unwrap_or(0);
+    let mut counts = vec![vec![0; count]; count];
+    for (&prediction, &label) in predictions.iter().zip(labels) {
+        counts[index(label)][index(prediction)] += 1;
+    }
+    counts
 }
 
 type Named = Vec<(&'static str, Option<f64>)>;
@@ -224,6 +275,7 @@ fn correlation(predictions: &[f32], labels: &[f32]) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_swapped_f1_shows_itself_when_all_answers_are_one_class() {
@@ -251,6 +303,94 @@ mod tests {
         assert_eq!(result, Err(MetricsError::NonFinite { sample: 1 }));
         let result = evaluate(Benchmark::Mosi, &[0.5], &[0.0, 0.0]);
         assert!(matches!(result, Err(MetricsError::Lengths { .. })));
+        let result = evaluate(Benchmark::Mosi, &[0.5], &[f32::INFINITY]);
+        assert_eq!(result, Err(MetricsError::Label { sample: 0 }));
+        assert_eq!(
+            evaluate(Benchmark::Mosi, &[], &[]),
+            Err(MetricsError::Empty)
+        );
+    }
+
+    #[test]
+    fn halves_round_to_even_after_clipping() {
+        for (value, class) in [
+            (0.5, 0),
+            (1.5, 2),
+            (2.5, 2),
+            (-0.5, 0),
+            (-1.5, -2),
+            (-2.5, -2),
+            (2.500_001, 3),
+            (9.0, 3),
+            (-9.0, -3),
+        ] {
+            assert_eq!(class7(value), class, "{value}");
+            assert_eq!(class5(value), class.clamp(-2, 2), "{value}");
+        }
+    }
+
+    #[test]
+    fn the_bounds_of_sims_belong_to_the_class_below_in_single_precision() {
+        for (value, two, three, five) in [
+            (-1.0, 0, 0, 0),
+            (-0.7, 0, 0, 0),
+            (-0.69, 0, 0, 1),
+            (-0.1, 0, 0, 1),
+            (-0.09, 0, 1, 2),
+            (0.0, 0, 1, 2),
+            (0.1, 1, 1, 2),
+            (0.11, 1, 2, 3),
+            (0.7, 1, 2, 3),
+            (0.71, 1, 2, 4),
+        ] {
+            let found = (sims_class2(value), sims_class3(value), sims_class5(value));
+            assert_eq!(found, (two, three, five), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_zero_prediction_is_negative_against_positive_and_not_negative_else() {
+        let metrics = evaluate(Benchmark::Mosi, &[0.0, 0.0], &[1.0, 2.0]).unwrap();
+        assert_eq!(metrics["acc2_nonzero"], Some(0.0));
+        assert_eq!(metrics["acc2_nonneg"], Some(1.0));
+    }
+
+    #[test]
+    fn confusion_has_the_truth_in_its_rows() {
+        let counts = confusion(Benchmark::Sims, &[0.05, 0.0, -0.9], &[1.0, -2.0, -0.9]);
+        assert_eq!(counts.len(), fine_classes(Benchmark::Sims));
+        assert_eq!(counts[4], [0, 0, 1, 0, 0]);
+        assert_eq!(counts[0], [1, 0, 1, 0, 0]);
+        let counts = confusion(Benchmark::Mosi, &[-3.0, 2.6], &[-5.0, 0.0]);
+        assert_eq!((counts[0][0], counts[3][6]), (1, 1));
+        assert_eq!(counts.iter().flatten().sum::<u64>(), 2);
+    }
+
+    proptest! {
+        #[test]
+        fn metrics_stay_in_their_ranges_and_perfect_is_perfect(
+            pairs in prop::collection::vec((-5.0..5.0_f32, -3.0..3.0_f32), 1..60)
+        ) {
+            let (predictions, labels): (Vec<f32>, Vec<f32>) = pairs.into_iter().unzip();
+            for benchmark in Benchmark::ALL {
+                let metrics = evaluate(benchmark, &predictions, &labels).unwrap();
+                let perfect = evaluate(benchmark, &labels, &labels).unwrap();
+                prop_assert_eq!(metrics.len(), benchmark.metrics().len());
+                for metric in benchmark.metrics() {
+                    let range = match metric.id {
+                        "mae" => 0.0..=8.0,
+                        "corr" => -1.0..=1.0,
+                        _ => 0.0..=1.0,
+                    };
+                    let value = metrics[metric.id];
+                    prop_assert!(value.is_none_or(|v| range.contains(&v)), "{}", metric.id);
+                    let best = f64::from(u8::from(metric.higher_is_better));
+                    let value = perfect[metric.id];
+                    let is_best = value.is_none_or(|v| (v - best).abs() < 1e-9);
+                    prop_assert!(is_best, "{} {:?}", metric.id, value);
+                }
+            }
+        }
     }
 
     #[test]
