@@ -1,3 +1,6 @@
 //! The commands of `coord`, one a file. Each has its arguments and `run(args, &settings)`.
 
+pub mod cancel;
 pub mod completions;
+pub mod migrate;
+pub mod serve;

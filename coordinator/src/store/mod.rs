@@ -12,13 +12,17 @@ pub mod types;
 
 pub use types::{JobKind, JobState, SweepState};
 
+use crate::backoff::Backoff;
 use missbench_shared::ids::SweepId;
 use sqlx::{
-    PgPool,
+    Connection as _, PgConnection, PgPool,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use std::{str::FromStr, time::Duration};
+
+/// How long a connection may take to be made.
+const CONNECT_WAIT: Duration = Duration::from_secs(10);
 
 /// The migrations in `schemas/migrations`, embedded in the program.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("../schemas/migrations");
@@ -144,18 +148,38 @@ impl Store {
     /// Connects. The pool it keeps opens new connections by itself when Postgres comes back.
     pub async fn connect_with(options: PgConnectOptions) -> Result<Self, StoreError> {
         let options = options.application_name("missbench");
+        // One connection by hand: a pool would say only that it waited too long.
+        tokio::time::timeout(CONNECT_WAIT, async {
+            PgConnection::connect_with(&options).await?.close().await
+        })
+        .await
+        .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+        .map_err(|source| StoreError::Connect {
+            host: options.get_host().to_owned(),
+            port: options.get_port(),
+            database: options.get_database().unwrap_or_default().to_owned(),
+            source,
+        })?;
         let pool = PgPoolOptions::new()
             .max_connections(8)
-            .acquire_timeout(Duration::from_secs(10))
-            .connect_with(options.clone())
-            .await
-            .map_err(|source| StoreError::Connect {
-                host: options.get_host().to_owned(),
-                port: options.get_port(),
-                database: options.get_database().unwrap_or_default().to_owned(),
-                source,
-            })?;
+            .acquire_timeout(CONNECT_WAIT)
+            .connect_lazy_with(options.clone());
         Ok(Self { pool, options })
+    }
+
+    /// Connects, however long it takes: only an answer that says no (a wrong login, no such
+    /// database) ends it.
+    pub async fn connect_patiently(options: &PgConnectOptions) -> Result<Self, StoreError> {
+        let mut backoff = Backoff::default();
+        loop {
+            match Self::connect_with(options.clone()).await {
+                Err(error) if error.is_transient() => {
+                    tracing::warn!(%error, "the database is not there, trying again");
+                    tokio::time::sleep(backoff.pause()).await;
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     /// The pool, for queries that live elsewhere.

@@ -141,6 +141,18 @@ impl Store {
         .await?)
     }
 
+    /// Whether any sweep that was not cancelled has jobs that were given up.
+    pub async fn has_failed_jobs(&self) -> Result<bool, StoreError> {
+        Ok(sqlx::query_scalar!(
+            r#"SELECT EXISTS (
+                   SELECT FROM sweep s WHERE s.state <> 'cancelled' AND EXISTS (
+                       SELECT FROM job j WHERE j.sweep = s.id AND j.state = 'failed')
+               ) AS "failed!""#
+        )
+        .fetch_one(self.pool())
+        .await?)
+    }
+
     /// Cancels a sweep: its unfinished jobs too, in the same transaction. Returns how many there
     /// were. The broker is told by whoever leads (see [`crate::reconcile`]).
     pub async fn cancel(&self, sweep: SweepId) -> Result<u64, StoreError> {
