@@ -54,7 +54,7 @@ impl Rates {
     pub fn of_training(samples: usize, run_seed: u64, epoch: u32) -> Self {
         // The last word keeps this stream apart from others of the same run and epoch.
         let mut rng =
-            RandomState::from_key(&[run_seed as u32, (run_seed >> 32) as u32, epoch, 0x0e5a_5e]);
+            RandomState::from_key(&[run_seed as u32, (run_seed >> 32) as u32, epoch, 0x000e_5a5e]);
         let mut modality = || {
             let mut rates: Vec<f64> = (0..samples).map(|_| rng.uniform()).collect();
             let mut order: Vec<usize> = (0..samples).collect();
