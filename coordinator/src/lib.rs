@@ -8,6 +8,7 @@ pub mod dispatch;
 pub mod gather;
 pub mod leader;
 pub mod lifecycle;
+pub mod programs;
 pub mod reconcile;
 pub mod report;
 pub mod serve;
