@@ -3,7 +3,10 @@
 //! several epochs of the reference's own trainer. Shapes, sizes and hyper-parameters are read from
 //! the recording; a method's own file only says how its hyper-parameters are called there.
 
-#![allow(clippy::unwrap_used, reason = "a test stops where something is wrong")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test: what is missing in a recording ends it"
+)]
 
 use missbench_shared::wire::Fidelity;
 use serde_json::{Map, Value, json};
@@ -382,8 +385,8 @@ fn almt() {
                 ("width", "/dst_feature_dims"),
                 ("embedding_hidden", "/dst_feature_hidden_dims"),
                 ("tokens", "/dst_embedding_length"),
-                ("embedding_depth", "/embedding_depth"),
-                ("embedding_heads", "/embedding_heads"),
+                ("embedding_depth", "/embedding_depth/0"),
+                ("embedding_heads", "/embedding_heads/0"),
                 ("language_heads", "/l_encoder_heads"),
                 ("hyper_depth", "/AHL_depth"),
                 ("hyper_heads", "/h_hyper_layer_heads"),
@@ -446,6 +449,198 @@ fn lnln() {
                 hyper.insert(switch.to_owned(), json!(true));
             }
             hyper.into()
+        },
+    });
+}
+
+/// Takes `names` over, and further ones under other names.
+fn renamed(recorded: &Value, names: &[&str], others: &[(&str, &str)]) -> Value {
+    let mut hyper = take(recorded, names);
+    for (ours, theirs) in others {
+        let value = recorded.pointer(theirs).unwrap();
+        hyper.insert((*ours).to_owned(), value.clone());
+    }
+    hyper.into()
+}
+
+/// What Self-MM and TETFN share.
+const MULTI_TASK: &[&str] = &[
+    "update_epochs",
+    "learning_rate_bert",
+    "learning_rate_audio",
+    "learning_rate_video",
+    "learning_rate_other",
+    "weight_decay_bert",
+    "weight_decay_audio",
+    "weight_decay_video",
+    "weight_decay_other",
+    "a_lstm_hidden_size",
+    "v_lstm_hidden_size",
+    "post_fusion_dim",
+    "post_text_dim",
+    "post_audio_dim",
+    "post_video_dim",
+    "post_fusion_dropout",
+    "post_text_dropout",
+    "post_audio_dropout",
+    "post_video_dropout",
+];
+
+#[test]
+fn self_mm() {
+    check(&Case {
+        recording: "self_mm",
+        method: "self-mm",
+        erased: false,
+        test_each_epoch: false,
+        hyper: |recorded| {
+            let own = ["a_lstm_dropout", "v_lstm_dropout", "audio_out", "video_out"];
+            renamed(
+                recorded,
+                &[MULTI_TASK, &own].concat(),
+                &[("label_bound", "/H"), ("exclude_zero", "/excludeZero")],
+            )
+        },
+    });
+}
+
+#[test]
+fn tetfn() {
+    check(&Case {
+        recording: "tetfn",
+        method: "tetfn",
+        erased: false,
+        test_each_epoch: false,
+        hyper: |recorded| {
+            let own = [
+                "conv1d_kernel_size_l",
+                "conv1d_kernel_size_a",
+                "conv1d_kernel_size_v",
+                "dst_feature_dims",
+                "nheads",
+                "attn_dropout",
+                "attn_dropout_a",
+                "attn_dropout_v",
+                "relu_dropout",
+                "embed_dropout",
+                "res_dropout",
+            ];
+            renamed(
+                recorded,
+                &[MULTI_TASK, &own].concat(),
+                &[("label_bound", "/H"), ("exclude_zero", "/excludeZero")],
+            )
+        },
+    });
+}
+
+#[test]
+fn cenet() {
+    check(&Case {
+        recording: "cenet",
+        method: "cenet",
+        erased: false,
+        test_each_epoch: false,
+        hyper: |recorded| {
+            let names = [
+                "learning_rate",
+                "weight_decay",
+                "adam_epsilon",
+                "max_grad_norm",
+            ];
+            renamed(recorded, &names, &[])
+        },
+    });
+}
+
+#[test]
+fn mmim() {
+    check(&Case {
+        recording: "mmim",
+        method: "mmim",
+        erased: false,
+        test_each_epoch: false,
+        hyper: |recorded| {
+            let names = [
+                "contrast",
+                "add_va",
+                "mem_size",
+                "dropout_v",
+                "dropout_a",
+                "dropout_prj",
+                "n_layer",
+                "bidirectional",
+                "d_vh",
+                "d_ah",
+                "d_vout",
+                "d_aout",
+                "d_prjh",
+                "grad_clip",
+                "lr_main",
+                "weight_decay_main",
+                "lr_bert",
+                "weight_decay_bert",
+                "lr_mmilb",
+                "weight_decay_mmilb",
+                "when",
+                "alpha",
+                "beta",
+            ];
+            let mut hyper = take(recorded, &names);
+            let mosei = recorded["dataset_name"] == "mosei";
+            let share = if mosei { 0.5 } else { 1.0 };
+            hyper.insert("bound_share".to_owned(), json!(share));
+            hyper.into()
+        },
+    });
+}
+
+#[test]
+fn tfr_net() {
+    check(&Case {
+        recording: "tfr_net",
+        method: "tfr-net",
+        erased: true,
+        test_each_epoch: false,
+        hyper: |recorded| {
+            let names = [
+                "update_epochs",
+                "learning_rate_bert",
+                "learning_rate_other",
+                "weight_decay_bert",
+                "weight_decay_other",
+                "grad_clip",
+                "patience",
+                "nlevels",
+                "num_temporal_head",
+                "conv1d_kernel_size_l",
+                "conv1d_kernel_size_a",
+                "conv1d_kernel_size_v",
+                "text_dropout",
+                "attn_dropout",
+                "attn_dropout_a",
+                "attn_dropout_v",
+                "relu_dropout",
+                "embed_dropout",
+                "res_dropout",
+                "fusion_t_hid",
+                "fusion_a_hid",
+                "fusion_v_hid",
+                "fusion_gru_layers",
+                "fusion_drop",
+                "cls_hidden_dim",
+                "cls_dropout",
+                "weight_gen_loss",
+                "weight_sim_loss",
+            ];
+            renamed(
+                recorded,
+                &names,
+                &[
+                    ("dst_feature_dims", "/dst_feature_dim_nheads/0"),
+                    ("nheads", "/dst_feature_dim_nheads/1"),
+                ],
+            )
         },
     });
 }

@@ -88,3 +88,69 @@ pub fn restore(
 pub fn patience(early_stop: u32) -> Option<u32> {
     (early_stop > 0).then_some(early_stop)
 }
+
+/// Gradients added up over several batches before an update. What is left of an incomplete group at
+/// the end of an epoch is dropped, as in the reference.
+#[derive(Clone, Copy, Debug)]
+pub struct Accumulation {
+    every: u32,
+    left: u32,
+}
+
+impl Accumulation {
+    /// An update every `every` batches.
+    pub fn new(every: u32) -> Self {
+        Self {
+            every: every.max(1),
+            left: every.max(1),
+        }
+    }
+
+    /// Starts anew.
+    pub fn reset(&mut self) {
+        self.left = self.every;
+    }
+
+    /// Whether no gradient waits for its update.
+    pub fn at_rest(&self) -> bool {
+        self.left == self.every
+    }
+
+    /// A batch begins; true when it is the first of its group, so that old gradients go.
+    pub fn begin(&mut self) -> bool {
+        let first = self.at_rest();
+        self.left -= 1;
+        first
+    }
+
+    /// A batch ended; true when its group is complete.
+    pub fn end(&mut self) -> bool {
+        let complete = self.left == 0;
+        if complete {
+            self.reset();
+        }
+        complete
+    }
+}
+
+/// Splits the parameters into those of the text encoder with weight decay, those without (biases
+/// and layer norms), and the rest, by whether the name contains `encoder`.
+pub fn encoder_groups(vs: &nn::VarStore, encoder: &str) -> [Vec<(String, Tensor)>; 3] {
+    let mut groups = [Vec::new(), Vec::new(), Vec::new()];
+    for (name, tensor) in parameters(vs) {
+        let group = if !name.contains(encoder) {
+            2
+        } else if name.contains("bias") || name.contains("LayerNorm.weight") {
+            1
+        } else {
+            0
+        };
+        groups[group].push((name, tensor));
+    }
+    groups
+}
+
+/// `torch.nn.Linear` under `path`.
+pub fn linear(path: nn::Path<'_>, from: i64, to: i64) -> nn::Linear {
+    nn::linear(path, from, to, Default::default())
+}

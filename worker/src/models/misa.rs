@@ -12,8 +12,7 @@ use super::{
 use crate::{
     nn::{
         bert::Bert,
-        layer_norm, linear,
-        lstm::{Lstm, LstmConfig, Packed},
+        rnn::{Cell, Packed, Rnn, RnnConfig},
         similarity::{cmd, difference},
         transformer::{EncoderLayer, EncoderLayerConfig},
     },
@@ -67,8 +66,12 @@ struct Projection {
 impl Projection {
     fn new(path: &nn::Path<'_>, name: &str, input: i64, hidden: i64) -> Self {
         Self {
-            linear: linear(path / name, input, hidden),
-            norm: layer_norm(path / format!("{name}_layer_norm"), hidden),
+            linear: nn::linear(path / name, input, hidden, Default::default()),
+            norm: nn::layer_norm(
+                path / format!("{name}_layer_norm"),
+                vec![hidden],
+                Default::default(),
+            ),
         }
     }
 
@@ -81,17 +84,18 @@ impl Projection {
 /// of both make the utterance vector, four times the input's width.
 #[derive(Debug)]
 struct Recurrent {
-    first: Lstm,
+    first: Rnn,
     norm: nn::LayerNorm,
-    second: Lstm,
+    second: Rnn,
 }
 
 impl Recurrent {
     fn new(path: &nn::Path<'_>, letter: &str, width: i64) -> Self {
         let lstm = |name: String, input| {
-            Lstm::new(
+            Rnn::new(
                 &(path / name),
-                LstmConfig {
+                RnnConfig {
+                    cell: Cell::Lstm,
                     input,
                     hidden: width,
                     layers: 1,
@@ -102,7 +106,11 @@ impl Recurrent {
         };
         Self {
             first: lstm(format!("{letter}rnn1"), width),
-            norm: layer_norm(path / format!("{letter}layer_norm"), 2 * width),
+            norm: nn::layer_norm(
+                path / format!("{letter}layer_norm"),
+                vec![2 * width],
+                Default::default(),
+            ),
             second: lstm(format!("{letter}rnn2"), 2 * width),
         }
     }
@@ -150,14 +158,21 @@ impl Model {
         let hidden = config.hidden_size;
         let bert = Bert::load(&(path / "bertmodel" / "model"), build.encoder)?;
         let (audio_dim, vision_dim) = (build.data.audio_dim, build.data.vision_dim);
-        let square = |name: &str, layer: &str| linear(path / name / layer, hidden, hidden);
+        let linear = |name: &str, layer: &str| {
+            nn::linear(path / name / layer, hidden, hidden, Default::default())
+        };
         // In the reference's model but in no loss: kept so that weights load by name.
-        linear(
+        nn::linear(
             path / "sp_discriminator" / "sp_discriminator_layer_1",
             hidden,
             4,
+            Default::default(),
         );
-        layer_norm(path / "tlayer_norm", 2 * bert.width());
+        nn::layer_norm(
+            path / "tlayer_norm",
+            vec![2 * bert.width()],
+            Default::default(),
+        );
         Ok(Self {
             vision: Recurrent::new(path, "v", vision_dim),
             audio: Recurrent::new(path, "a", audio_dim),
@@ -167,15 +182,15 @@ impl Model {
                 Projection::new(&(path / "project_a"), "project_a", 4 * audio_dim, hidden),
             ],
             private: [
-                square("private_t", "private_t_1"),
-                square("private_v", "private_v_1"),
-                square("private_a", "private_a_3"),
+                linear("private_t", "private_t_1"),
+                linear("private_v", "private_v_1"),
+                linear("private_a", "private_a_3"),
             ],
-            shared: square("shared", "shared_1"),
+            shared: linear("shared", "shared_1"),
             reconstruct: [
-                square("recon_t", "recon_t_1"),
-                square("recon_v", "recon_v_1"),
-                square("recon_a", "recon_a_1"),
+                linear("recon_t", "recon_t_1"),
+                linear("recon_v", "recon_v_1"),
+                linear("recon_a", "recon_a_1"),
             ],
             transformer: EncoderLayer::new(
                 &(path / "transformer_encoder" / "layers" / "0"),
@@ -186,8 +201,18 @@ impl Model {
                     dropout: config.transformer_dropout,
                 },
             ),
-            fusion_1: linear(path / "fusion" / "fusion_layer_1", 6 * hidden, 3 * hidden),
-            fusion_3: linear(path / "fusion" / "fusion_layer_3", 3 * hidden, 1),
+            fusion_1: nn::linear(
+                path / "fusion" / "fusion_layer_1",
+                6 * hidden,
+                3 * hidden,
+                Default::default(),
+            ),
+            fusion_3: nn::linear(
+                path / "fusion" / "fusion_layer_3",
+                3 * hidden,
+                1,
+                Default::default(),
+            ),
             bert,
             dropout: config.dropout,
             fidelity: build.fidelity,
@@ -259,8 +284,7 @@ pub struct Misa {
     model: Model,
     optimizer: Adam,
     config: Config,
-    /// Batches still to come before the next update.
-    left: u32,
+    accumulation: common::Accumulation,
 }
 
 /// Builds MISA.
@@ -278,7 +302,7 @@ pub fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
         AdamConfig::ADAM,
     );
     Ok(Box::new(Misa {
-        left: config.update_epochs,
+        accumulation: common::Accumulation::new(config.update_epochs),
         vs,
         model,
         optimizer,
@@ -323,16 +347,14 @@ impl Method for Misa {
     }
 
     fn begin_pass(&mut self, _at: Position) -> Result<(), MethodError> {
-        // Gradients of a last, incomplete group of batches are dropped, as in the reference.
-        self.left = self.config.update_epochs;
+        self.accumulation.reset();
         Ok(())
     }
 
     fn train_step(&mut self, at: Position, batch: &Batch) -> Result<StepOutcome, MethodError> {
-        if self.left == self.config.update_epochs {
+        if self.accumulation.begin() {
             self.optimizer.zero_grad();
         }
-        self.left -= 1;
         let (prediction, parts) = self.model.forward(&batch.input, true);
         let [task, difference, similarity, reconstruction] =
             self.losses(&prediction, &parts, &batch.labels);
@@ -354,9 +376,8 @@ impl Method for Misa {
         if self.config.grad_clip >= 0.0 {
             clip_grad_value(&self.optimizer.gradients(), self.config.grad_clip);
         }
-        if self.left == 0 {
+        if self.accumulation.end() {
             self.optimizer.step();
-            self.left = self.config.update_epochs;
         }
         Ok(StepOutcome {
             prediction: prediction.detach(),
@@ -383,7 +404,7 @@ impl Method for Misa {
     }
 
     fn at_rest(&self) -> bool {
-        self.left == self.config.update_epochs
+        self.accumulation.at_rest()
     }
 
     fn state(&self) -> Result<MethodState, MethodError> {
@@ -391,7 +412,7 @@ impl Method for Misa {
     }
 
     fn restore(&mut self, state: &MethodState) -> Result<(), MethodError> {
-        self.left = self.config.update_epochs;
+        self.accumulation.reset();
         common::restore(&self.vs, &mut [&mut self.optimizer], state)
     }
 }

@@ -5,9 +5,15 @@
 //! [`REGISTRY`], and its hyper-parameters in `shared/methods/<id>.toml`.
 
 pub mod almt;
+pub mod cenet;
 mod common;
 pub mod lnln;
 pub mod misa;
+pub mod mmim;
+mod multi_task;
+pub mod self_mm;
+pub mod tetfn;
+pub mod tfr_net;
 
 use missbench_shared::wire::Fidelity;
 use serde_json::Value;
@@ -235,6 +241,11 @@ pub trait Method {
         1
     }
 
+    /// How many of the `steps` batches of a pass are trained on: all, unless a method says less.
+    fn steps_of_pass(&self, _pass: usize, steps: usize) -> usize {
+        steps
+    }
+
     /// A pass begins; `step` of the position is 0.
     fn begin_pass(&mut self, _at: Position) -> Result<(), MethodError> {
         Ok(())
@@ -282,6 +293,11 @@ pub type Builder = fn(&Build<'_>) -> Result<Box<dyn Method>, MethodError>;
 /// The methods there are, by id.
 pub const REGISTRY: &[(&str, Builder)] = &[
     ("misa", misa::build),
+    ("self-mm", self_mm::build),
+    ("mmim", mmim::build),
+    ("cenet", cenet::build),
+    ("tetfn", tetfn::build),
+    ("tfr-net", tfr_net::build),
     ("almt", almt::build),
     ("lnln", lnln::build),
 ];

@@ -6,7 +6,16 @@ use tch::{Kind, Tensor};
 /// order `moments` (Zellinger et al. 2017, equation 2, without the division by the interval): the
 /// distance of the means plus the distances of the central moments.
 pub fn cmd(x: &Tensor, y: &Tensor, moments: i64) -> Tensor {
-    let distance = |a: &Tensor, b: &Tensor| (a - b).square().sum(Kind::Float).sqrt();
+    discrepancy(x, y, moments, 0.0)
+}
+
+/// As [`cmd`], with a tiny number under each root, so that equal sets have a gradient (TFR-Net).
+pub fn cmd_smooth(x: &Tensor, y: &Tensor, moments: i64) -> Tensor {
+    discrepancy(x, y, moments, 1e-12)
+}
+
+fn discrepancy(x: &Tensor, y: &Tensor, moments: i64, tiny: f64) -> Tensor {
+    let distance = |a: &Tensor, b: &Tensor| ((a - b).square().sum(Kind::Float) + tiny).sqrt();
     let mean = |t: &Tensor| t.mean_dim(0, false, Kind::Float);
     let (mean_x, mean_y) = (mean(x), mean(y));
     let (central_x, central_y) = (x - &mean_x, y - &mean_y);

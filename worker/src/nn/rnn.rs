@@ -1,13 +1,25 @@
-//! LSTMs over sequences of different lengths, as `torch.nn.LSTM` runs them on packed sequences.
+//! LSTMs and GRUs over sequences of different lengths, as `torch.nn.LSTM` and `torch.nn.GRU` run
+//! them on packed sequences.
 //!
 //! libtorch packs only sequences that are sorted by falling length; like PyTorch with
 //! `enforce_sorted=False`, these functions sort, run and put the samples back in order.
 
 use tch::{Kind, Tensor, nn};
 
-/// What makes an LSTM.
+/// The kind of cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cell {
+    /// Long short-term memory: four gates.
+    Lstm,
+    /// Gated recurrent unit: three gates.
+    Gru,
+}
+
+/// What makes a recurrent network.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct LstmConfig {
+pub struct RnnConfig {
+    /// Its cells.
+    pub cell: Cell,
     /// Features a step.
     pub input: i64,
     /// Features of the hidden state, for each direction.
@@ -20,10 +32,10 @@ pub struct LstmConfig {
     pub dropout: f64,
 }
 
-/// An LSTM whose weights have PyTorch's names: `weight_ih_l0`, `bias_hh_l0_reverse`.
+/// A recurrent network whose weights have PyTorch's names: `weight_ih_l0`, `bias_hh_l0_reverse`.
 #[derive(Debug)]
-pub struct Lstm {
-    config: LstmConfig,
+pub struct Rnn {
+    config: RnnConfig,
     weights: Vec<Tensor>,
 }
 
@@ -81,8 +93,13 @@ impl Packed {
 
     /// The sequences as a padded batch `[B, longest, D]` in the batch's own order.
     pub fn unpack(&self) -> Tensor {
+        self.unpack_to(0)
+    }
+
+    /// As [`unpack`](Self::unpack), padded to `steps` where that is longer.
+    pub fn unpack_to(&self, steps: i64) -> Tensor {
         let (padded, _) =
-            Tensor::internal_pad_packed_sequence(&self.data, &self.batch_sizes, true, 0.0, 0);
+            Tensor::internal_pad_packed_sequence(&self.data, &self.batch_sizes, true, 0.0, steps);
         padded.index_select(0, &self.order.unsorted)
     }
 
@@ -92,9 +109,9 @@ impl Packed {
     }
 }
 
-impl Lstm {
+impl Rnn {
     /// Fresh weights, uniform in ±1/√hidden as PyTorch draws them.
-    pub fn new(path: &nn::Path<'_>, config: LstmConfig) -> Self {
+    pub fn new(path: &nn::Path<'_>, config: RnnConfig) -> Self {
         let bound = 1.0 / (config.hidden as f64).sqrt();
         let init = nn::Init::Uniform {
             lo: -bound,
@@ -106,6 +123,10 @@ impl Lstm {
             &[""]
         };
         let mut weights = Vec::new();
+        let gates = match config.cell {
+            Cell::Lstm => 4,
+            Cell::Gru => 3,
+        };
         for layer in 0..config.layers {
             let input = match layer {
                 0 => config.input,
@@ -115,10 +136,10 @@ impl Lstm {
                 let mut add = |name: &str, dims: &[i64]| {
                     weights.push(path.var(&format!("{name}_l{layer}{direction}"), dims, init));
                 };
-                add("weight_ih", &[4 * config.hidden, input]);
-                add("weight_hh", &[4 * config.hidden, config.hidden]);
-                add("bias_ih", &[4 * config.hidden]);
-                add("bias_hh", &[4 * config.hidden]);
+                add("weight_ih", &[gates * config.hidden, input]);
+                add("weight_hh", &[gates * config.hidden, config.hidden]);
+                add("bias_ih", &[gates * config.hidden]);
+                add("bias_hh", &[gates * config.hidden]);
             }
         }
         Self { config, weights }
@@ -127,26 +148,65 @@ impl Lstm {
     /// Runs over packed sequences. Returns the outputs, packed, with `hidden` features a direction,
     /// and the final hidden states `[layers * directions, B, hidden]` in the batch's order.
     pub fn forward(&self, input: Packed, train: bool) -> (Packed, Tensor) {
-        let directions = if self.config.bidirectional { 2 } else { 1 };
-        let batch = input.order.sorted.size()[0];
-        let zeros = Tensor::zeros(
-            [self.config.layers * directions, batch, self.config.hidden],
-            (input.data.kind(), input.data.device()),
-        );
+        let zeros = self.zeros(input.order.sorted.size()[0], &input.data);
         let weights: Vec<&Tensor> = self.weights.iter().collect();
-        let (data, hidden, _cell) = Tensor::lstm_data(
-            &input.data,
-            &input.batch_sizes,
+        let config = &self.config;
+        let (data, hidden) = match config.cell {
+            Cell::Lstm => {
+                let (data, hidden, _cell) = Tensor::lstm_data(
+                    &input.data,
+                    &input.batch_sizes,
+                    &[&zeros, &zeros],
+                    &weights,
+                    true,
+                    config.layers,
+                    config.dropout,
+                    train,
+                    config.bidirectional,
+                );
+                (data, hidden)
+            }
+            Cell::Gru => Tensor::gru_data(
+                &input.data,
+                &input.batch_sizes,
+                &zeros,
+                &weights,
+                true,
+                config.layers,
+                config.dropout,
+                train,
+                config.bidirectional,
+            ),
+        };
+        let hidden = hidden.index_select(1, &input.order.unsorted);
+        (Packed { data, ..input }, hidden)
+    }
+
+    /// Runs an LSTM over all steps of `x`, `[B, T, D]`, padding or not: `[B, T, hidden]`.
+    pub fn forward_padded(&self, x: &Tensor, train: bool) -> Tensor {
+        let zeros = self.zeros(x.size()[0], x);
+        let weights: Vec<&Tensor> = self.weights.iter().collect();
+        let config = &self.config;
+        let (output, ..) = x.lstm(
             &[&zeros, &zeros],
             &weights,
             true,
-            self.config.layers,
-            self.config.dropout,
+            config.layers,
+            config.dropout,
             train,
-            self.config.bidirectional,
+            config.bidirectional,
+            true,
         );
-        let hidden = hidden.index_select(1, &input.order.unsorted);
-        (Packed { data, ..input }, hidden)
+        output
+    }
+
+    /// Fresh hidden states `[layers * directions, B, hidden]`.
+    fn zeros(&self, batch: i64, like: &Tensor) -> Tensor {
+        let directions = if self.config.bidirectional { 2 } else { 1 };
+        Tensor::zeros(
+            [self.config.layers * directions, batch, self.config.hidden],
+            (like.kind(), like.device()),
+        )
     }
 }
 
@@ -155,10 +215,11 @@ mod tests {
     use super::*;
     use tch::Device;
 
-    fn lstm(vs: &nn::VarStore) -> Lstm {
-        Lstm::new(
+    fn network(vs: &nn::VarStore, cell: Cell) -> Rnn {
+        Rnn::new(
             &vs.root(),
-            LstmConfig {
+            RnnConfig {
+                cell,
                 input: 3,
                 hidden: 4,
                 layers: 1,
@@ -170,26 +231,26 @@ mod tests {
 
     #[test]
     fn a_sample_does_not_see_its_padding_or_its_neighbours() {
-        tch::manual_seed(1);
-        let vs = nn::VarStore::new(Device::Cpu);
-        let lstm = lstm(&vs);
-        let x = Tensor::randn([3, 6, 3], (Kind::Float, Device::Cpu));
-        let lengths = Tensor::from_slice(&[2i64, 6, 4]);
-        let (output, hidden) = lstm.forward(Packed::new(&x, &lengths), false);
-        let output = output.unpack();
-        assert_eq!(output.size(), [3, 6, 8]);
-        for (sample, length) in [(0, 2), (1, 6), (2, 4)] {
-            let alone = x.narrow(0, sample, 1).narrow(1, 0, length);
-            let (out, last) =
-                lstm.forward(Packed::new(&alone, &Tensor::from_slice(&[length])), false);
-            let same = |a: &Tensor, b: &Tensor| a.allclose(b, 1e-5, 1e-6, false);
-            assert!(same(
-                &out.unpack().squeeze_dim(0),
-                &output.get(sample).narrow(0, 0, length)
-            ));
-            assert!(same(&last.squeeze_dim(1), &hidden.select(1, sample)));
-            if length < 6 {
-                let rest = output.get(sample).narrow(0, length, 6 - length);
+        for cell in [Cell::Lstm, Cell::Gru] {
+            tch::manual_seed(1);
+            let vs = nn::VarStore::new(Device::Cpu);
+            let network = network(&vs, cell);
+            let x = Tensor::randn([3, 6, 3], (Kind::Float, Device::Cpu));
+            let lengths = Tensor::from_slice(&[2i64, 6, 4]);
+            let (output, hidden) = network.forward(Packed::new(&x, &lengths), false);
+            let output = output.unpack_to(7);
+            assert_eq!(output.size(), [3, 7, 8]);
+            for (sample, length) in [(0, 2), (1, 6), (2, 4)] {
+                let alone = x.narrow(0, sample, 1).narrow(1, 0, length);
+                let own = Packed::new(&alone, &Tensor::from_slice(&[length]));
+                let (out, last) = network.forward(own, false);
+                let same = |a: &Tensor, b: &Tensor| a.allclose(b, 1e-5, 1e-6, false);
+                assert!(same(
+                    &out.unpack().squeeze_dim(0),
+                    &output.get(sample).narrow(0, 0, length)
+                ));
+                assert!(same(&last.squeeze_dim(1), &hidden.select(1, sample)));
+                let rest = output.get(sample).narrow(0, length, 7 - length);
                 assert_eq!(rest.abs().max().double_value(&[]), 0.0, "padding is zero");
             }
         }
@@ -198,10 +259,11 @@ mod tests {
     #[test]
     fn weights_have_pytorchs_names() {
         let vs = nn::VarStore::new(Device::Cpu);
-        let _lstm = lstm(&vs);
+        let _network = network(&vs, Cell::Gru);
         let mut names: Vec<String> = vs.variables().into_keys().collect();
         names.sort();
         assert_eq!(names.len(), 8);
         assert!(names.contains(&"weight_ih_l0_reverse".to_owned()));
+        assert_eq!(vs.variables()["weight_hh_l0"].size(), [12, 4]);
     }
 }

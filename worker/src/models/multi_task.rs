@@ -1,0 +1,243 @@
+//! What Self-MM and TETFN share: four predictions (fused, text, audio, vision), labels for the
+//! single modalities that training generates itself, and the training procedure around them (MMSA
+//! `trains/multiTask/SELF_MM.py` and `TETFN.py`, which are the same).
+
+use super::{Batch, Inputs, Method, MethodError, MethodState, Position, StepOutcome, common};
+use crate::{
+    nn::unimodal_labels::{Task, UnimodalLabels},
+    optim::{Adam, AdamConfig, Group},
+};
+use tch::{Kind, Tensor, nn, nn::Module};
+
+/// Learning rate and weight decay of one group of parameters.
+#[derive(Clone, Copy, Debug)]
+pub struct Rate {
+    /// Learning rate.
+    pub lr: f64,
+    /// Weight decay.
+    pub weight_decay: f64,
+}
+
+/// The training procedure's hyper-parameters.
+#[derive(Clone, Copy, Debug)]
+pub struct Training {
+    /// Samples in a batch.
+    pub batch_size: usize,
+    /// Epochs without a better validation loss before training stops; 0: never.
+    pub early_stop: u32,
+    /// Batches whose gradients are added up before an update.
+    pub update_epochs: u32,
+    /// For the text encoder, the audio and the vision network, and everything else.
+    pub rates: [Rate; 4],
+}
+
+/// What a model gives for each task.
+#[derive(Debug)]
+pub struct Outputs {
+    /// Predictions `[B]`, in the order of [`Task::ALL`].
+    pub predictions: [Tensor; 4],
+    /// Representations `[B, width]`, in the same order.
+    pub features: [Tensor; 4],
+}
+
+impl Outputs {
+    /// The four heads over their inputs, `[B, input]` each.
+    pub fn of(heads: &[Head; 4], inputs: [&Tensor; 4], train: bool) -> Self {
+        let [fusion, text, audio, vision] = heads;
+        let (p0, f0) = fusion.forward(inputs[0], train);
+        let (p1, f1) = text.forward(inputs[1], train);
+        let (p2, f2) = audio.forward(inputs[2], train);
+        let (p3, f3) = vision.forward(inputs[3], train);
+        Self {
+            predictions: [p0, p1, p2, p3],
+            features: [f0, f1, f2, f3],
+        }
+    }
+}
+
+/// A model with four tasks.
+pub trait Model: std::fmt::Debug {
+    /// The four tasks' outputs.
+    fn forward(&self, input: &Inputs, train: bool) -> Outputs;
+}
+
+/// Three linear layers: to the task's representation, and from it to a prediction.
+#[derive(Debug)]
+pub struct Head {
+    layers: [nn::Linear; 3],
+    dropout: f64,
+}
+
+impl Head {
+    /// Layers `post_<name>_layer_1` to `3` under `path`.
+    pub fn new(path: &nn::Path<'_>, name: &str, input: i64, width: i64, dropout: f64) -> Self {
+        let layer =
+            |i: usize, from, to| common::linear(path / format!("post_{name}_layer_{i}"), from, to);
+        Self {
+            layers: [
+                layer(1, input, width),
+                layer(2, width, width),
+                layer(3, width, 1),
+            ],
+            dropout,
+        }
+    }
+
+    /// `[B, input]` to the prediction `[B]` and the representation `[B, width]`.
+    pub fn forward(&self, x: &Tensor, train: bool) -> (Tensor, Tensor) {
+        let [first, second, third] = &self.layers;
+        let feature = first.forward(&x.dropout(self.dropout, train)).relu();
+        let prediction = third.forward(&second.forward(&feature).relu());
+        (prediction.squeeze_dim(1), feature)
+    }
+}
+
+/// The method.
+#[derive(Debug)]
+pub struct MultiTask<M> {
+    vs: nn::VarStore,
+    model: M,
+    labels: UnimodalLabels,
+    optimizer: Adam,
+    training: Training,
+    accumulation: common::Accumulation,
+}
+
+impl<M: Model> MultiTask<M> {
+    /// Puts a model into its training procedure. Parameters are told apart by name: `text_model`,
+    /// `audio_model`, `video_model` and the others.
+    pub fn new(vs: nn::VarStore, model: M, labels: UnimodalLabels, training: Training) -> Self {
+        let [decayed, undecayed, others] = common::encoder_groups(&vs, "text_model");
+        let [mut audio, mut vision, mut rest] = [Vec::new(), Vec::new(), Vec::new()];
+        for (name, tensor) in others {
+            if name.contains("audio_model") {
+                audio.push((name, tensor));
+            } else if name.contains("video_model") {
+                vision.push((name, tensor));
+            } else {
+                rest.push((name, tensor));
+            }
+        }
+        let [text_rate, audio_rate, vision_rate, other_rate] = training.rates;
+        let group = |params, rate: Rate| Group {
+            params,
+            lr: rate.lr,
+            weight_decay: rate.weight_decay,
+        };
+        let undecayed_rate = Rate {
+            weight_decay: 0.0,
+            ..text_rate
+        };
+        let optimizer = Adam::new(
+            "adam",
+            vec![
+                group(decayed, text_rate),
+                group(undecayed, undecayed_rate),
+                group(audio, audio_rate),
+                group(vision, vision_rate),
+                group(rest, other_rate),
+            ],
+            AdamConfig::ADAM,
+        );
+        Self {
+            vs,
+            model,
+            labels,
+            optimizer,
+            training,
+            accumulation: common::Accumulation::new(training.update_epochs),
+        }
+    }
+}
+
+impl<M: Model> Method for MultiTask<M> {
+    fn vars(&self) -> &nn::VarStore {
+        &self.vs
+    }
+
+    fn batch_size(&self) -> usize {
+        self.training.batch_size
+    }
+
+    fn prepare(&mut self, batch: &Batch) -> Result<(), MethodError> {
+        self.labels.begin(&batch.index, &batch.labels);
+        Ok(())
+    }
+
+    fn begin_pass(&mut self, _at: Position) -> Result<(), MethodError> {
+        self.accumulation.reset();
+        Ok(())
+    }
+
+    fn train_step(&mut self, at: Position, batch: &Batch) -> Result<StepOutcome, MethodError> {
+        if self.accumulation.begin() {
+            self.optimizer.zero_grad();
+        }
+        let outputs = self.model.forward(&batch.input, true);
+        let parts = Task::ALL.map(|task| {
+            let prediction = &outputs.predictions[task as usize];
+            self.labels.loss(task, prediction, &batch.index)
+        });
+        let [fusion, text, audio, vision] = &parts;
+        let loss = fusion + text + audio + vision;
+        let losses = common::losses(
+            at,
+            &[
+                ("loss", &loss),
+                ("fusion", fusion),
+                ("text", text),
+                ("audio", audio),
+                ("vision", vision),
+            ],
+        )?;
+        loss.backward();
+        let features = outputs.features.each_ref().map(Tensor::detach);
+        tch::no_grad(|| {
+            self.labels
+                .update(at.epoch, &batch.index, features.each_ref());
+        });
+        if self.accumulation.end() {
+            self.optimizer.step();
+        }
+        Ok(StepOutcome {
+            prediction: outputs.predictions[0].detach(),
+            losses,
+        })
+    }
+
+    fn predict(&self, batch: &Batch) -> Result<Tensor, MethodError> {
+        let [fused, ..] = tch::no_grad(|| self.model.forward(&batch.input, false)).predictions;
+        Ok(fused)
+    }
+
+    fn validation_loss(&self, prediction: &Tensor, labels: &Tensor) -> f64 {
+        (prediction - labels)
+            .abs()
+            .mean(Kind::Float)
+            .double_value(&[])
+    }
+
+    fn end_epoch(&mut self, _epoch: u32, _validation_loss: f64) -> Result<(), MethodError> {
+        Ok(())
+    }
+
+    fn patience(&self) -> Option<u32> {
+        common::patience(self.training.early_stop)
+    }
+
+    fn at_rest(&self) -> bool {
+        self.accumulation.at_rest()
+    }
+
+    fn state(&self) -> Result<MethodState, MethodError> {
+        let mut state = common::save(&self.vs, &[&self.optimizer]);
+        self.labels.save(&mut state);
+        Ok(state)
+    }
+
+    fn restore(&mut self, state: &MethodState) -> Result<(), MethodError> {
+        self.accumulation.reset();
+        common::restore(&self.vs, &mut [&mut self.optimizer], state)?;
+        self.labels.load(state)
+    }
+}

@@ -1,0 +1,220 @@
+//! Self-MM: self-supervised multi-task multimodal sentiment analysis (Yu et al., AAAI 2021), as
+//! MMSA trains it (`models/multiTask/SELF_MM.py`, `trains/multiTask/SELF_MM.py`).
+//!
+//! BERT's first output and two LSTMs make one vector a modality; a fused head and one head a
+//! modality predict, the single ones from labels that training generates.
+
+use super::{
+    Build, Inputs, Method, MethodError, common,
+    multi_task::{Head, Model, MultiTask, Outputs, Rate, Training},
+};
+use crate::nn::{
+    bert::Bert,
+    rnn::{Cell, Packed, Rnn, RnnConfig},
+    unimodal_labels::UnimodalLabels,
+};
+use serde::Deserialize;
+use tch::{Tensor, nn, nn::Module};
+
+const METHOD: &str = "self-mm";
+
+/// Hyper-parameters (MMSA `config_regression.json`).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Samples in a batch.
+    pub batch_size: usize,
+    /// The most epochs.
+    pub max_epochs: u32,
+    /// Epochs without a better validation loss before training stops; 0: never.
+    pub early_stop: u32,
+    /// Batches whose gradients are added up before an update.
+    pub update_epochs: u32,
+    /// Learning rate of the text encoder.
+    pub learning_rate_bert: f64,
+    /// Learning rate of the audio network.
+    pub learning_rate_audio: f64,
+    /// Learning rate of the vision network.
+    pub learning_rate_video: f64,
+    /// Learning rate of everything else.
+    pub learning_rate_other: f64,
+    /// Weight decay of the text encoder.
+    pub weight_decay_bert: f64,
+    /// Weight decay of the audio network.
+    pub weight_decay_audio: f64,
+    /// Weight decay of the vision network.
+    pub weight_decay_video: f64,
+    /// Weight decay of everything else.
+    pub weight_decay_other: f64,
+    /// Hidden state of the audio LSTM.
+    pub a_lstm_hidden_size: i64,
+    /// Hidden state of the vision LSTM.
+    pub v_lstm_hidden_size: i64,
+    /// Dropout behind the audio LSTM.
+    pub a_lstm_dropout: f64,
+    /// Dropout behind the vision LSTM.
+    pub v_lstm_dropout: f64,
+    /// Width of the audio vector.
+    pub audio_out: i64,
+    /// Width of the vision vector.
+    pub video_out: i64,
+    /// Width of the fused representation.
+    pub post_fusion_dim: i64,
+    /// Width of the text representation.
+    pub post_text_dim: i64,
+    /// Width of the audio representation.
+    pub post_audio_dim: i64,
+    /// Width of the vision representation.
+    pub post_video_dim: i64,
+    /// Dropout before the fused head.
+    pub post_fusion_dropout: f64,
+    /// Dropout before the text head.
+    pub post_text_dropout: f64,
+    /// Dropout before the audio head.
+    pub post_audio_dropout: f64,
+    /// Dropout before the vision head.
+    pub post_video_dropout: f64,
+    /// Generated labels stay within ± this (`H` in the reference).
+    pub label_bound: f64,
+    /// Whether samples with label 0 belong to neither centre (`excludeZero`).
+    pub exclude_zero: bool,
+}
+
+/// An LSTM's last state, dropped out and mapped.
+#[derive(Debug)]
+struct Recurrent {
+    rnn: Rnn,
+    linear: nn::Linear,
+    dropout: f64,
+}
+
+impl Recurrent {
+    fn new(path: &nn::Path<'_>, input: i64, hidden: i64, output: i64, dropout: f64) -> Self {
+        let config = RnnConfig {
+            cell: Cell::Lstm,
+            input,
+            hidden,
+            layers: 1,
+            bidirectional: false,
+            dropout: 0.0,
+        };
+        Self {
+            rnn: Rnn::new(&(path / "rnn"), config),
+            linear: common::linear(path / "linear_1", hidden, output),
+            dropout,
+        }
+    }
+
+    /// `[B, T, D]` to `[B, output]`.
+    fn forward(&self, x: &Tensor, lengths: &Tensor, train: bool) -> Tensor {
+        let (_, last) = self
+            .rnn
+            .forward(Packed::new(x, &lengths.clamp_min(1)), train);
+        let last = last.squeeze_dim(0).dropout(self.dropout, train);
+        self.linear.forward(&last)
+    }
+}
+
+#[derive(Debug)]
+struct SelfMm {
+    bert: Bert,
+    audio: Recurrent,
+    vision: Recurrent,
+    /// Fused, text, audio, vision.
+    heads: [Head; 4],
+}
+
+impl Model for SelfMm {
+    fn forward(&self, input: &Inputs, train: bool) -> Outputs {
+        let text = self.bert.forward(&input.text, train).select(1, 0);
+        let audio = self
+            .audio
+            .forward(&input.audio, &input.audio_lengths, train);
+        let vision = self
+            .vision
+            .forward(&input.vision, &input.vision_lengths, train);
+        let fused = Tensor::cat(&[&text, &audio, &vision], 1);
+        Outputs::of(&self.heads, [&fused, &text, &audio, &vision], train)
+    }
+}
+
+/// Builds Self-MM.
+pub fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
+    let config: Config = common::config(METHOD, build.hyper)?;
+    let vs = nn::VarStore::new(build.device);
+    let path = vs.root() / "Model";
+    let bert = Bert::load(&(&path / "text_model" / "model"), build.encoder)?;
+    let fused = bert.width() + config.audio_out + config.video_out;
+    let model = SelfMm {
+        audio: Recurrent::new(
+            &(&path / "audio_model"),
+            build.data.audio_dim,
+            config.a_lstm_hidden_size,
+            config.audio_out,
+            config.a_lstm_dropout,
+        ),
+        vision: Recurrent::new(
+            &(&path / "video_model"),
+            build.data.vision_dim,
+            config.v_lstm_hidden_size,
+            config.video_out,
+            config.v_lstm_dropout,
+        ),
+        heads: [
+            Head::new(
+                &path,
+                "fusion",
+                fused,
+                config.post_fusion_dim,
+                config.post_fusion_dropout,
+            ),
+            Head::new(
+                &path,
+                "text",
+                bert.width(),
+                config.post_text_dim,
+                config.post_text_dropout,
+            ),
+            Head::new(
+                &path,
+                "audio",
+                config.audio_out,
+                config.post_audio_dim,
+                config.post_audio_dropout,
+            ),
+            Head::new(
+                &path,
+                "video",
+                config.video_out,
+                config.post_video_dim,
+                config.post_video_dropout,
+            ),
+        ],
+        bert,
+    };
+    let labels = UnimodalLabels::new(
+        build.data.train_samples,
+        [
+            config.post_fusion_dim,
+            config.post_text_dim,
+            config.post_audio_dim,
+            config.post_video_dim,
+        ],
+        config.label_bound,
+        config.exclude_zero,
+        build.device,
+    );
+    let rate = |lr, weight_decay| Rate { lr, weight_decay };
+    let training = Training {
+        batch_size: config.batch_size,
+        early_stop: config.early_stop,
+        update_epochs: config.update_epochs,
+        rates: [
+            rate(config.learning_rate_bert, config.weight_decay_bert),
+            rate(config.learning_rate_audio, config.weight_decay_audio),
+            rate(config.learning_rate_video, config.weight_decay_video),
+            rate(config.learning_rate_other, config.weight_decay_other),
+        ],
+    };
+    Ok(Box::new(MultiTask::new(vs, model, labels, training)))
+}

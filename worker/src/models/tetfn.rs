@@ -1,0 +1,392 @@
+//! TETFN: the text enhanced transformer fusion network (Wang et al., Pattern Recognition 2023), as
+//! MMSA trains it (`models/multiTask/TETFN.py`, `trains/multiTask/TETFN.py`).
+//!
+//! Audio and vision are averaged to the text's length; each modality attends to the others, audio
+//! and vision to each other by way of the text; labels for the single modalities are generated as
+//! in Self-MM.
+
+use super::{
+    Build, Inputs, Method, MethodError, common,
+    multi_task::{Head, Model, MultiTask, Outputs, Rate, Training},
+};
+use crate::nn::{
+    bert::Bert,
+    cross_modal::{Encoder, EncoderConfig},
+    rnn::{Cell, Rnn, RnnConfig},
+    unimodal_labels::UnimodalLabels,
+};
+use missbench_shared::wire::Fidelity;
+use serde::Deserialize;
+use tch::{Kind, Tensor, nn, nn::Module};
+
+const METHOD: &str = "tetfn";
+
+/// Hyper-parameters (MMSA `config_regression.json`).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Samples in a batch.
+    pub batch_size: usize,
+    /// The most epochs.
+    pub max_epochs: u32,
+    /// Epochs without a better validation loss before training stops; 0: never.
+    pub early_stop: u32,
+    /// Batches whose gradients are added up before an update.
+    pub update_epochs: u32,
+    /// Learning rate of the text encoder.
+    pub learning_rate_bert: f64,
+    /// Learning rate of the audio network.
+    pub learning_rate_audio: f64,
+    /// Learning rate of the vision network.
+    pub learning_rate_video: f64,
+    /// Learning rate of everything else.
+    pub learning_rate_other: f64,
+    /// Weight decay of the text encoder.
+    pub weight_decay_bert: f64,
+    /// Weight decay of the audio network.
+    pub weight_decay_audio: f64,
+    /// Weight decay of the vision network.
+    pub weight_decay_video: f64,
+    /// Weight decay of everything else.
+    pub weight_decay_other: f64,
+    /// Hidden state of the audio LSTM.
+    pub a_lstm_hidden_size: i64,
+    /// Hidden state of the vision LSTM.
+    pub v_lstm_hidden_size: i64,
+    /// Kernel of the text's convolution.
+    pub conv1d_kernel_size_l: i64,
+    /// Kernel of the audio's convolution (and, in the reference, of the vision's).
+    pub conv1d_kernel_size_a: i64,
+    /// Kernel of the vision's convolution, which the reference forgets to use.
+    pub conv1d_kernel_size_v: i64,
+    /// Features a step in the transformers.
+    pub dst_feature_dims: i64,
+    /// Heads of the transformers.
+    pub nheads: i64,
+    /// Dropout of attention, text asking.
+    pub attn_dropout: f64,
+    /// Dropout of attention, text asking audio.
+    pub attn_dropout_a: f64,
+    /// Dropout of attention, text asking vision.
+    pub attn_dropout_v: f64,
+    /// Dropout behind the transformers' ReLU.
+    pub relu_dropout: f64,
+    /// Dropout of the transformers' inputs.
+    pub embed_dropout: f64,
+    /// Dropout of the transformers' residuals.
+    pub res_dropout: f64,
+    /// Width of the fused representation.
+    pub post_fusion_dim: i64,
+    /// Width of the text representation.
+    pub post_text_dim: i64,
+    /// Width of the audio representation.
+    pub post_audio_dim: i64,
+    /// Width of the vision representation.
+    pub post_video_dim: i64,
+    /// Dropout before the fused head.
+    pub post_fusion_dropout: f64,
+    /// Dropout before the text head.
+    pub post_text_dropout: f64,
+    /// Dropout before the audio head.
+    pub post_audio_dropout: f64,
+    /// Dropout before the vision head.
+    pub post_video_dropout: f64,
+    /// Generated labels stay within ± this (`H` in the reference).
+    pub label_bound: f64,
+    /// Whether samples with label 0 belong to neither centre (`excludeZero`).
+    pub exclude_zero: bool,
+}
+
+/// Averages `x`, `[B, T, D]`, to `length` steps; the last step is repeated where T is no multiple.
+fn average(x: &Tensor, length: i64) -> Tensor {
+    let size = x.size();
+    let (batch, steps, width) = (size[0], size[1], size[2]);
+    if steps == length {
+        return x.shallow_clone();
+    }
+    let pool = (steps + length - 1) / length;
+    let padding = pool * length - steps;
+    let last = x
+        .narrow(1, steps - 1, 1)
+        .expand([batch, padding, width], false);
+    Tensor::cat(&[x, &last], 1)
+        .view([batch, length, pool, width])
+        .mean_dim(2i64, false, Kind::Float)
+}
+
+/// A convolution without bias and padding under PyTorch's name.
+fn conv(path: nn::Path<'_>, from: i64, to: i64, kernel: i64) -> nn::Conv1D {
+    let config = nn::ConvConfig {
+        bias: false,
+        ..Default::default()
+    };
+    nn::conv1d(path, from, to, kernel, config)
+}
+
+/// An LSTM over all steps and a convolution.
+#[derive(Debug)]
+struct Recurrent {
+    rnn: Rnn,
+    conv: nn::Conv1D,
+}
+
+impl Recurrent {
+    fn new(path: &nn::Path<'_>, input: i64, hidden: i64, kernel: i64, output: i64) -> Self {
+        let config = RnnConfig {
+            cell: Cell::Lstm,
+            input,
+            hidden,
+            layers: 1,
+            bidirectional: false,
+            dropout: 0.0,
+        };
+        Self {
+            rnn: Rnn::new(&(path / "rnn"), config),
+            conv: conv(path / "conv", hidden, output, kernel),
+        }
+    }
+
+    /// `[B, T, D]` to `[T', B, output]`.
+    fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+        let steps = self.rnn.forward_padded(x, train);
+        self.conv.forward(&steps.transpose(1, 2)).permute([2, 0, 1])
+    }
+}
+
+/// One modality asks another by way of the text.
+#[derive(Debug)]
+struct TextEnhanced {
+    lower: Encoder,
+    upper: Encoder,
+}
+
+impl TextEnhanced {
+    fn new(path: &nn::Path<'_>, config: EncoderConfig) -> Self {
+        let with = |layers| EncoderConfig {
+            layers,
+            positions: true,
+            ..config
+        };
+        Self {
+            lower: Encoder::new(&(path / "lower_mha"), with(1)),
+            upper: Encoder::new(&(path / "upper_mha"), with(2)),
+        }
+    }
+
+    fn forward(&self, query: &Tensor, key: &Tensor, text: &Tensor, train: bool) -> Tensor {
+        let enhanced = self.lower.forward_to(query, text, train);
+        self.upper.forward_to(key, &enhanced, train)
+    }
+}
+
+#[derive(Debug)]
+struct Tetfn {
+    bert: Bert,
+    audio: Recurrent,
+    vision: Recurrent,
+    text: nn::Conv1D,
+    text_with_audio: Encoder,
+    text_with_vision: Encoder,
+    audio_with_text: Encoder,
+    audio_with_vision: TextEnhanced,
+    vision_with_text: Encoder,
+    vision_with_audio: TextEnhanced,
+    /// Text, audio, vision.
+    memories: [Encoder; 3],
+    /// Fused, text, audio, vision.
+    heads: [Head; 4],
+}
+
+impl Model for Tetfn {
+    fn forward(&self, input: &Inputs, train: bool) -> Outputs {
+        let length = input.text.size()[2];
+        // BERT's outputs at padded positions take part, as in the reference.
+        let words = self.bert.forward_untrimmed(&input.text, train);
+        // [T, B, D] each.
+        let text = self.text.forward(&words.transpose(1, 2)).permute([2, 0, 1]);
+        let audio = self.audio.forward(&average(&input.audio, length), train);
+        let vision = self.vision.forward(&average(&input.vision, length), train);
+        let pooled = |x: &Tensor| x.amax(0i64, false);
+        let last = |memory: &Encoder, parts: [Tensor; 2]| {
+            let states = memory.forward(&Tensor::cat(&parts, 2), train);
+            states.get(states.size()[0] - 1)
+        };
+        let fused_text = last(
+            &self.memories[0],
+            [
+                self.text_with_audio.forward_to(&text, &audio, train),
+                self.text_with_vision.forward_to(&text, &vision, train),
+            ],
+        );
+        let fused_audio = last(
+            &self.memories[1],
+            [
+                self.audio_with_text.forward_to(&audio, &text, train),
+                self.audio_with_vision
+                    .forward(&vision, &audio, &text, train),
+            ],
+        );
+        let fused_vision = last(
+            &self.memories[2],
+            [
+                self.vision_with_text.forward_to(&vision, &text, train),
+                self.vision_with_audio
+                    .forward(&audio, &vision, &text, train),
+            ],
+        );
+        let fused = Tensor::cat(&[fused_text, fused_audio, fused_vision], 1);
+        let (text, audio, vision) = (pooled(&text), pooled(&audio), pooled(&vision));
+        Outputs::of(&self.heads, [&fused, &text, &audio, &vision], train)
+    }
+}
+
+/// Builds TETFN.
+pub fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
+    let config: Config = common::config(METHOD, build.hyper)?;
+    let width = config.dst_feature_dims;
+    if width % config.nheads != 0 {
+        return Err(MethodError::Hyper {
+            method: METHOD,
+            what: format!(
+                "dst_feature_dims {width} is no multiple of nheads {}",
+                config.nheads
+            ),
+        });
+    }
+    let vision_kernel = match build.fidelity {
+        Fidelity::Reference => config.conv1d_kernel_size_a,
+        Fidelity::Corrected => config.conv1d_kernel_size_v,
+    };
+    let longest = [
+        config.conv1d_kernel_size_l,
+        config.conv1d_kernel_size_a,
+        vision_kernel,
+    ];
+    if longest
+        .iter()
+        .any(|&kernel| kernel > build.data.text_length)
+    {
+        return Err(MethodError::Dataset {
+            method: METHOD,
+            what: format!(
+                "its texts have {} tokens, fewer than a convolution's kernel",
+                build.data.text_length
+            ),
+        });
+    }
+    let vs = nn::VarStore::new(build.device);
+    let path = vs.root() / "Model";
+    let bert = Bert::load(&(&path / "text_model" / "model"), build.encoder)?;
+    let encoder = |width, attention_dropout| EncoderConfig {
+        width,
+        heads: config.nheads,
+        layers: 2,
+        attention_dropout,
+        relu_dropout: config.relu_dropout,
+        residual_dropout: config.res_dropout,
+        embedding_dropout: config.embed_dropout,
+        positions: false,
+    };
+    let cross = |name: &str, dropout| Encoder::new(&(&path / name), encoder(width, dropout));
+    let enhanced =
+        |name: &str| TextEnhanced::new(&(&path / name), encoder(width, config.attn_dropout));
+    let head = |name: &str, input, width, dropout| Head::new(&path, name, input, width, dropout);
+    let model = Tetfn {
+        audio: Recurrent::new(
+            &(&path / "audio_model"),
+            build.data.audio_dim,
+            config.a_lstm_hidden_size,
+            config.conv1d_kernel_size_a,
+            width,
+        ),
+        vision: Recurrent::new(
+            &(&path / "video_model"),
+            build.data.vision_dim,
+            config.v_lstm_hidden_size,
+            vision_kernel,
+            width,
+        ),
+        text: conv(
+            &path / "proj_l",
+            bert.width(),
+            width,
+            config.conv1d_kernel_size_l,
+        ),
+        text_with_audio: cross("trans_l_with_a", config.attn_dropout_a),
+        text_with_vision: cross("trans_l_with_v", config.attn_dropout_v),
+        audio_with_text: cross("trans_a_with_l", config.attn_dropout),
+        audio_with_vision: enhanced("trans_a_with_v"),
+        vision_with_text: cross("trans_v_with_l", config.attn_dropout),
+        vision_with_audio: enhanced("trans_v_with_a"),
+        memories: ["trans_l_mem", "trans_a_mem", "trans_v_mem"]
+            .map(|name| Encoder::new(&(&path / name), encoder(2 * width, config.attn_dropout))),
+        heads: [
+            head(
+                "fusion",
+                6 * width,
+                config.post_fusion_dim,
+                config.post_fusion_dropout,
+            ),
+            head(
+                "text",
+                width,
+                config.post_text_dim,
+                config.post_text_dropout,
+            ),
+            head(
+                "audio",
+                width,
+                config.post_audio_dim,
+                config.post_audio_dropout,
+            ),
+            head(
+                "video",
+                width,
+                config.post_video_dim,
+                config.post_video_dropout,
+            ),
+        ],
+        bert,
+    };
+    let labels = UnimodalLabels::new(
+        build.data.train_samples,
+        [
+            config.post_fusion_dim,
+            config.post_text_dim,
+            config.post_audio_dim,
+            config.post_video_dim,
+        ],
+        config.label_bound,
+        config.exclude_zero,
+        build.device,
+    );
+    let rate = |lr, weight_decay| Rate { lr, weight_decay };
+    let training = Training {
+        batch_size: config.batch_size,
+        early_stop: config.early_stop,
+        update_epochs: config.update_epochs,
+        rates: [
+            rate(config.learning_rate_bert, config.weight_decay_bert),
+            rate(config.learning_rate_audio, config.weight_decay_audio),
+            rate(config.learning_rate_video, config.weight_decay_video),
+            rate(config.learning_rate_other, config.weight_decay_other),
+        ],
+    };
+    Ok(Box::new(MultiTask::new(vs, model, labels, training)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn averaging_repeats_the_last_step_where_lengths_do_not_divide() {
+        let x = Tensor::from_slice(&[1.0f32, 2.0, 3.0, 4.0, 5.0]).view([1, 5, 1]);
+        let averaged = average(&x, 2);
+        assert_eq!(
+            Vec::<f32>::try_from(averaged.flatten(0, -1)).unwrap(),
+            [2.0, 14.0 / 3.0]
+        );
+        assert_eq!(average(&x, 5), x);
+    }
+}
