@@ -1,0 +1,305 @@
+use super::*;
+use crate::train::{
+    EvalCase, Evaluated, Loaded,
+    evaluate::evaluate,
+    failure,
+    testing::{Toy, alone, data, dataset, spec},
+};
+use missbench_shared::{dataset::Dataset, wire::FailureKind};
+use std::sync::Arc;
+
+/// Leaves after `leave_after` questions, and remembers what it was told.
+#[derive(Default)]
+struct Watch {
+    asked: usize,
+    leave_after: Option<usize>,
+    logs: Vec<EpochLog>,
+    saved: Vec<Snapshot>,
+    save_always: bool,
+}
+
+impl Control for Watch {
+    fn order(&mut self, _view: View) -> Order {
+        self.asked += 1;
+        match self.leave_after {
+            Some(after) if self.asked >= after => Order::SaveAndLeave,
+            _ if self.save_always => Order::Save,
+            _ => Order::GoOn,
+        }
+    }
+
+    fn epoch(&mut self, log: EpochLog) {
+        self.logs.push(log);
+    }
+
+    fn save(&mut self, snapshot: Snapshot) {
+        self.saved.push(snapshot);
+    }
+}
+
+fn trainer(file: &Arc<Dataset>, spec: TrainSpec, toy: Toy) -> Trainer {
+    Trainer::new(spec, Box::new(toy), &data(file)).unwrap()
+}
+
+/// What must be equal: all but the clock.
+fn essence(mut logs: Vec<EpochLog>, finish: Finish) -> (Vec<EpochLog>, Vec<CheckpointRef>, u32) {
+    for log in &mut logs {
+        (log.train_seconds, log.eval_seconds) = (0.0, 0.0);
+    }
+    let Finish::Done {
+        checkpoints,
+        contents,
+        epochs,
+        ..
+    } = finish
+    else {
+        panic!("not done: {finish:?}");
+    };
+    for checkpoint in &checkpoints {
+        let content = contents
+            .iter()
+            .find(|c| c.blake3.as_str() == checkpoint.blake3);
+        assert_eq!(content.unwrap().content.len() as u64, checkpoint.bytes);
+    }
+    (logs, checkpoints, epochs)
+}
+
+fn undisturbed(file: &Arc<Dataset>) -> (Vec<EpochLog>, Vec<CheckpointRef>, u32) {
+    let mut watch = Watch::default();
+    let finish = trainer(file, spec(3), Toy::new(1111)).run(&mut watch);
+    essence(watch.logs, finish.unwrap())
+}
+
+#[test]
+fn interrupted_at_every_possible_step_it_ends_in_the_same_bits() {
+    let _alone = alone();
+    let (_folder, file) = dataset(30);
+    let expected = undisturbed(&file);
+    assert_eq!(expected.2, 3);
+    assert_eq!(expected.0.len(), 3);
+    assert_eq!(expected.1.len(), 5, "one checkpoint for each criterion");
+    // 3 epochs of 2 passes of 4 batches and an end.
+    for leave_after in 1..=27 {
+        let mut watch = Watch {
+            leave_after: Some(leave_after),
+            ..Watch::default()
+        };
+        let first = trainer(&file, spec(3), Toy::new(1111))
+            .run(&mut watch)
+            .unwrap();
+        let snapshot = watch.saved.last().unwrap();
+        let mut logs = watch.logs;
+        let Finish::Left {
+            saved: true,
+            after_epoch,
+        } = first
+        else {
+            panic!("{first:?}");
+        };
+        assert_eq!(after_epoch, snapshot.after_epoch);
+        // The next attempt's method has other weights and other randomness to overwrite.
+        let mut next = trainer(&file, spec(3), Toy::new(7));
+        let best = snapshot.best.clone();
+        next.resume(&snapshot.state, &mut |wanted| {
+            let found = best.iter().find(|b| b.blake3.as_str() == wanted.blake3);
+            found.map(|b| b.content.clone())
+        })
+        .unwrap();
+        assert_eq!(next.after_epoch(), after_epoch);
+        let mut watch = Watch::default();
+        let finish = next.run(&mut watch).unwrap();
+        logs.extend(watch.logs);
+        assert_eq!(essence(logs, finish), expected, "left after {leave_after}");
+    }
+}
+
+#[test]
+fn saving_changes_nothing_and_happens_only_at_rest() {
+    let _alone = alone();
+    let (_folder, file) = dataset(30);
+    let mut watch = Watch {
+        save_always: true,
+        ..Watch::default()
+    };
+    let finish = trainer(&file, spec(3), Toy::new(1111)).run(&mut watch);
+    assert_eq!(essence(watch.logs, finish.unwrap()), undisturbed(&file));
+    // Of four batches the second and the fourth are followed by an update; and each epoch's end.
+    assert_eq!(watch.saved.len(), 3 * (2 * 2 + 1));
+}
+
+#[test]
+fn the_loss_falls() {
+    let _alone = alone();
+    let (_folder, file) = dataset(30);
+    let mut watch = Watch::default();
+    trainer(&file, spec(12), Toy::new(1111))
+        .run(&mut watch)
+        .unwrap();
+    let (first, last) = (&watch.logs[0], &watch.logs[11]);
+    assert!(last.losses["task"] < 0.8 * first.losses["task"]);
+    assert_eq!(
+        first.best_for.len(),
+        5,
+        "the first epoch is the best so far"
+    );
+    assert!(last.metrics["validation_loss"] < first.metrics["validation_loss"]);
+}
+
+#[test]
+fn a_state_that_does_not_fit_is_refused() {
+    let _alone = alone();
+    let (_folder, file) = dataset(30);
+    let mut watch = Watch {
+        leave_after: Some(10),
+        ..Watch::default()
+    };
+    trainer(&file, spec(3), Toy::new(1))
+        .run(&mut watch)
+        .unwrap();
+    let snapshot = &watch.saved[0];
+    let mut other = spec(3);
+    other.seed += 1;
+    let mut fetch = |_: &BestRef| Some(Bytes::new());
+    let error = trainer(&file, other, Toy::new(1)).resume(&snapshot.state, &mut fetch);
+    assert!(matches!(error, Err(StateError::Other)), "{error:?}");
+    // A hint of another place is no other training.
+    let mut moved = spec(3);
+    moved.data.path = "elsewhere".to_owned();
+    trainer(&file, moved, Toy::new(1))
+        .resume(&snapshot.state, &mut fetch)
+        .unwrap();
+    // A best checkpoint that is gone makes the state useless.
+    let gone = trainer(&file, spec(3), Toy::new(1)).resume(&snapshot.state, &mut |_| None);
+    assert!(matches!(gone, Err(StateError::Damaged(_))), "{gone:?}");
+}
+
+#[test]
+fn a_loss_that_is_not_finite_stops_with_the_place_and_the_parts() {
+    let _alone = alone();
+    let (_folder, file) = dataset(30);
+    let mut toy = Toy::new(1);
+    toy.nan_at = Some(2);
+    let mut trainer = trainer(&file, spec(3), toy);
+    let mut watch = Watch::default();
+    let error = trainer.run(&mut watch).unwrap_err();
+    let failure = failure("train toy", &error);
+    assert_eq!(failure.kind, FailureKind::NonFinite);
+    let text = failure.chain.join(": ");
+    assert!(text.contains("epoch 2, pass 1, step 1 of 4"), "{text}");
+    assert!(text.contains("task = NaN"), "{text}");
+    assert_eq!(trainer.best().len(), 5, "the good epoch is kept");
+}
+
+#[test]
+fn a_panic_is_a_failure() {
+    let _alone = alone();
+    let (_folder, file) = dataset(30);
+    let mut toy = Toy::new(1);
+    toy.panic_at = Some(1);
+    let error = trainer(&file, spec(3), toy)
+        .run(&mut Watch::default())
+        .unwrap_err();
+    let failure = failure("train toy", &error);
+    assert_eq!(failure.kind, FailureKind::Retryable);
+    assert!(failure.chain[1].contains("the toy broke"), "{failure:?}");
+}
+
+#[test]
+fn training_stops_early_when_patience_ends() {
+    let _alone = alone();
+    let (_folder, file) = dataset(30);
+    let mut toy = Toy::new(1);
+    toy.patience = Some(1);
+    let mut watch = Watch::default();
+    let finish = trainer(&file, spec(500), toy).run(&mut watch).unwrap();
+    let epochs = essence(watch.logs.clone(), finish).2;
+    assert!(epochs < 500, "{epochs}");
+    let losses: Vec<f64> = watch
+        .logs
+        .iter()
+        .map(|log| log.metrics["validation_loss"].unwrap())
+        .collect();
+    let (last, before) = losses.split_last().unwrap();
+    assert!(before.windows(2).all(|w| w[1] <= w[0] - BETTER));
+    assert!(*last > before[before.len() - 1] - BETTER);
+}
+
+#[test]
+fn selecting_on_the_test_split_leaves_the_schedule_to_validation() {
+    let _alone = alone();
+    let (_folder, file) = dataset(30);
+    let run = |selection| {
+        let mut spec = spec(3);
+        spec.protocol.selection = selection;
+        let mut watch = Watch::default();
+        trainer(&file, spec, Toy::new(1111))
+            .run(&mut watch)
+            .unwrap();
+        watch.logs
+    };
+    let (valid, test) = (run(Selection::Validation), run(Selection::Test));
+    for (valid, test) in valid.iter().zip(&test) {
+        assert_eq!(valid.losses, test.losses, "the weights take the same way");
+        assert_eq!(
+            valid.metrics["validation_loss"],
+            test.metrics["validation_loss"]
+        );
+        assert_ne!(valid.metrics["mae"], test.metrics["mae"]);
+    }
+}
+
+#[test]
+fn a_case_has_the_same_result_alone_and_among_others() {
+    let _alone = alone();
+    let (_folder, file) = dataset(30);
+    let mut watch = Watch::default();
+    let finish = trainer(&file, spec(3), Toy::new(1111)).run(&mut watch);
+    let Finish::Done {
+        checkpoints,
+        contents,
+        ..
+    } = finish.unwrap()
+    else {
+        panic!("not done");
+    };
+    let cases: Vec<EvalCase> = ["r=0", "r=0.5", "missing=a", "missing=lv"]
+        .iter()
+        .map(|case| EvalCase {
+            case: case.parse().unwrap(),
+            checkpoints: checkpoints.clone(),
+        })
+        .collect();
+    let data = data(&file);
+    let fetched = std::cell::Cell::new(0);
+    let run = |cases: &[EvalCase]| -> Vec<Evaluated> {
+        let mut model = Loaded::with(spec(3), Box::new(Toy::new(99)));
+        assert!(model.fits(&spec(3)));
+        evaluate(&mut model, &spec(3), &data, cases, &mut |wanted| {
+            fetched.set(fetched.get() + 1);
+            let found = contents.iter().find(|c| c.blake3.as_str() == wanted.blake3);
+            Ok(found.unwrap().content.clone())
+        })
+        .unwrap()
+    };
+    let together = run(&cases);
+    assert_eq!(fetched.get(), contents.len(), "each checkpoint once");
+    for (case, expected) in cases.iter().zip(&together) {
+        assert_eq!(&run(std::slice::from_ref(case))[0], expected);
+        assert_eq!(expected.results.len(), 5);
+        assert_eq!(expected.predictions.len(), contents.len());
+    }
+    // Without audio the toy sees nothing and says the same for all.
+    let blind = &together[2].predictions[0];
+    assert!(blind.iter().all(|p| p == &blind[0]));
+    assert_ne!(together[0].predictions, together[1].predictions);
+}
+
+#[test]
+fn saving_takes_at_most_about_a_tenth_of_the_time() {
+    let mut pace = Pace::new(Duration::ZERO);
+    assert!(pace.is_due(false));
+    pace.saved(Duration::from_secs(60));
+    assert!(!pace.is_due(true));
+    let pace = Pace::new(Duration::from_secs(60));
+    assert!(pace.is_due(true) && !pace.is_due(false));
+}

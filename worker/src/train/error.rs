@@ -1,0 +1,308 @@
+//! What can go wrong while training or evaluating, and what it means for the attempt.
+
+use crate::models::MethodError;
+use missbench_shared::{
+    dataset::DatasetError,
+    metrics::MetricsError,
+    wire::{Failure, FailureKind},
+};
+use std::{
+    cell::Cell,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Once,
+};
+
+/// Why a training or an evaluation could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The job asks for what there is not.
+    #[error("{0}")]
+    Spec(String),
+    /// The method refused.
+    #[error(transparent)]
+    Method(#[from] MethodError),
+    /// The dataset cannot be used.
+    #[error("the dataset cannot be used")]
+    Dataset(#[from] DatasetError),
+    /// Predictions without metrics.
+    #[error("epoch {epoch}: {source}")]
+    Prediction {
+        /// After which epoch.
+        epoch: u32,
+        /// Why.
+        source: MetricsError,
+    },
+    /// The wrong number of predictions.
+    #[error("{method} gave predictions of shape {found:?} for {samples} samples")]
+    Shape {
+        /// The method's id.
+        method: String,
+        /// What it gave.
+        found: Vec<i64>,
+        /// What was asked.
+        samples: i64,
+    },
+    /// A checkpoint that does not fit the model.
+    #[error("the checkpoint {checkpoint} does not fit: {what}")]
+    Weights {
+        /// Its hash.
+        checkpoint: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// The state could not be written.
+    #[error("the state cannot be written")]
+    State(#[source] safetensors::SafeTensorError),
+    /// libtorch refused.
+    #[error("libtorch: {}", short(&.0.to_string()))]
+    Torch(#[from] tch::TchError),
+    /// No memory left.
+    #[error("out of memory{}: use a smaller batch_size, or a device with more memory", demand(.asked, *.batch_size))]
+    OutOfMemory {
+        /// How much was asked for, in libtorch's words.
+        asked: Option<String>,
+        /// Samples in a batch, once that is known.
+        batch_size: Option<usize>,
+        /// libtorch's words.
+        #[source]
+        source: Said,
+    },
+    /// A panic in a method or in libtorch's wrapper.
+    #[error("a panic: {0}")]
+    Panic(Said),
+    /// The device cannot be used any more by this process.
+    #[error("the device failed, this worker process starts anew")]
+    Device(#[source] Said),
+}
+
+/// The words of an error that came as text.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct Said(pub String);
+
+fn demand(asked: &Option<String>, batch_size: Option<usize>) -> String {
+    let asked = asked.as_ref().map(|a| format!("{a} asked for"));
+    let batch = batch_size.map(|b| format!("batch_size {b}"));
+    match (asked, batch) {
+        (None, None) => String::new(),
+        (Some(one), None) | (None, Some(one)) => format!(" ({one})"),
+        (Some(asked), Some(batch)) => format!(" ({asked}, {batch})"),
+    }
+}
+
+/// libtorch's words without its C++ stack and the wrapper's quoting.
+fn short(text: &str) -> String {
+    let text = text
+        .strip_prefix("called `Result::unwrap()` on an `Err` value: ")
+        .unwrap_or(text);
+    let text = text
+        .strip_prefix("Torch(\"")
+        .map_or(text.to_owned(), |t| t.replace("\\n", "\n"));
+    let end = ["\nException raised from", "\nframe #0"]
+        .iter()
+        .filter_map(|mark| text.find(mark))
+        .min()
+        .unwrap_or(text.len());
+    let mut short = text[..end].trim().to_owned();
+    if let Some((at, _)) = short.char_indices().nth(2000) {
+        short.truncate(at);
+    }
+    short
+}
+
+/// How much memory was asked for, from libtorch's words.
+fn memory_asked(text: &str) -> Option<String> {
+    // CUDA: "Tried to allocate 2.00 GiB."; CPU: "you tried to allocate 4000 bytes."
+    let lower = text.to_lowercase();
+    let start = lower.find("tried to allocate ")? + "tried to allocate ".len();
+    let words: Vec<&str> = lower[start..].split_whitespace().take(2).collect();
+    let [number, unit] = words[..] else {
+        return None;
+    };
+    let unit = match unit.trim_end_matches(|c: char| !c.is_alphanumeric()) {
+        "gib" => "GiB",
+        "mib" => "MiB",
+        "kib" => "KiB",
+        "bytes" => "bytes",
+        _ => return None,
+    };
+    number
+        .chars()
+        .all(|c| c.is_ascii_digit() || c == '.')
+        .then(|| format!("{number} {unit}"))
+}
+
+/// Whether libtorch's words mean that there was no memory.
+fn is_out_of_memory(text: &str) -> bool {
+    let lower = text.to_lowercase();
+    lower.contains("out of memory")
+        || lower.contains("can't allocate memory")
+        || lower.contains("bad_alloc")
+        || lower.contains("cublas_status_alloc_failed")
+        || lower.contains("cudnn_status_alloc_failed")
+}
+
+/// Whether libtorch's words mean that the process can no longer use its device.
+fn is_broken_device(text: &str) -> bool {
+    let lower = text.to_lowercase();
+    lower.contains("cuda error") || lower.contains("device-side assert")
+}
+
+impl TrainError {
+    /// Sorts libtorch's words: memory and a broken device are told apart from the rest.
+    fn sorted(self, batch_size: Option<usize>) -> Self {
+        let text = match &self {
+            TrainError::Torch(e) | TrainError::Method(MethodError::Torch(e)) => e.to_string(),
+            TrainError::Panic(said) => said.0.clone(),
+            _ => return self,
+        };
+        let said = || Said(short(&text));
+        if is_out_of_memory(&text) {
+            TrainError::OutOfMemory {
+                asked: memory_asked(&text),
+                batch_size,
+                source: said(),
+            }
+        } else if is_broken_device(&text) {
+            TrainError::Device(said())
+        } else {
+            self
+        }
+    }
+
+    /// Whether the process must not go on after it: a broken device stays broken.
+    pub fn breaks_the_process(&self) -> bool {
+        matches!(self, TrainError::Device(_))
+    }
+
+    fn kind(&self) -> FailureKind {
+        match self {
+            TrainError::Spec(_) => FailureKind::Permanent,
+            TrainError::Method(error) => match error {
+                MethodError::Hyper { .. }
+                | MethodError::Dataset { .. }
+                | MethodError::Encoder { .. } => FailureKind::Permanent,
+                MethodError::NonFinite { .. } => FailureKind::NonFinite,
+                MethodError::State(_) | MethodError::Torch(_) => FailureKind::Retryable,
+            },
+            TrainError::Dataset(DatasetError::Io { .. }) => FailureKind::Retryable,
+            TrainError::Dataset(_) => FailureKind::Permanent,
+            TrainError::Prediction {
+                source: MetricsError::NonFinite { .. },
+                ..
+            } => FailureKind::NonFinite,
+            TrainError::Prediction { .. } | TrainError::Shape { .. } => FailureKind::Permanent,
+            TrainError::Weights { .. }
+            | TrainError::State(_)
+            | TrainError::Torch(_)
+            | TrainError::OutOfMemory { .. }
+            | TrainError::Panic(_)
+            | TrainError::Device(_) => FailureKind::Retryable,
+        }
+    }
+}
+
+/// An error and its causes, outermost first, each said once.
+pub fn chain(error: &dyn std::error::Error) -> Vec<String> {
+    let mut chain = vec![short(&error.to_string())];
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = short(&cause.to_string());
+        if chain.last() != Some(&text) {
+            chain.push(text);
+        }
+        next = cause.source();
+    }
+    chain
+}
+
+/// What an attempt that ended with `error` reports. `what` says what was being done.
+pub fn failure(what: &str, error: &TrainError) -> Failure {
+    let mut all = vec![what.to_owned()];
+    all.extend(chain(error));
+    Failure {
+        chain: all,
+        kind: error.kind(),
+    }
+}
+
+thread_local! {
+    /// Whether a panic on this thread is caught and reported as a failure.
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work` so that a panic in it becomes an error: many of libtorch's refusals come as panics
+/// of its wrapper. `batch_size` is for the message.
+pub fn guarded<T>(
+    batch_size: Option<usize>,
+    work: impl FnOnce() -> Result<T, TrainError>,
+) -> Result<T, TrainError> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let default = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if GUARDED.get() {
+                tracing::debug!(panic = %info, "caught");
+            } else {
+                default(info);
+            }
+        }));
+    });
+    let before = GUARDED.replace(true);
+    // What `work` borrowed is dropped by the caller after an error, never used further.
+    let outcome = catch_unwind(AssertUnwindSafe(work));
+    GUARDED.set(before);
+    outcome
+        .unwrap_or_else(|panic| {
+            let text = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("without words");
+            Err(TrainError::Panic(Said(short(text))))
+        })
+        .map_err(|error| error.sorted(batch_size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, Kind, Tensor};
+
+    #[test]
+    fn memory_that_cannot_be_had_is_retryable_and_says_how_much() {
+        let error = guarded(Some(64), || {
+            // 4 EiB: no machine has it.
+            let _ = Tensor::zeros([1 << 60], (Kind::Float, Device::Cpu));
+            Ok(())
+        })
+        .unwrap_err();
+        let failure = failure("train x", &error);
+        assert_eq!(failure.kind, FailureKind::Retryable);
+        let text = failure.chain.join(" | ");
+        assert!(text.contains("batch_size 64"), "{text}");
+        assert!(text.contains("4611686018427387904 bytes"), "{text}");
+        assert!(!text.contains("frame #"), "{text}");
+    }
+
+    #[test]
+    fn cuda_words_are_understood() {
+        let words = "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity";
+        assert!(is_out_of_memory(words));
+        assert_eq!(memory_asked(words).as_deref(), Some("2.50 GiB"));
+        assert!(is_broken_device("CUDA error: an illegal memory access"));
+    }
+
+    #[test]
+    fn a_panic_is_an_error_with_its_words() {
+        let error = guarded(None, || -> Result<(), TrainError> {
+            let _ = Tensor::zeros([2, 3], (Kind::Float, Device::Cpu))
+                .matmul(&Tensor::zeros([2, 3], (Kind::Float, Device::Cpu)));
+            Ok(())
+        })
+        .unwrap_err();
+        let text = failure("x", &error).chain.join(" | ");
+        assert!(text.contains("mat1 and mat2"), "{text}");
+        assert!(!text.contains("unwrap"), "{text}");
+    }
+}

@@ -1,0 +1,62 @@
+//! Training and evaluating one model: the driver that runs a method's procedure, knows where it
+//! stands to the step, and can go on from there to the same bits. Nothing here knows of the broker,
+//! the database or the artifact store.
+
+pub mod data;
+pub mod driver;
+mod error;
+pub mod evaluate;
+pub mod order;
+pub mod state;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod weights;
+
+pub use data::Data;
+pub use driver::{Best, Control, Finish, Order, Snapshot, Trainer, View};
+pub use error::{TrainError, failure, guarded};
+pub use evaluate::{EvalCase, Evaluated, Loaded};
+
+use crate::models::{Build, Method, builder};
+use missbench_shared::{benchmark::Benchmark, wire::TrainSpec};
+use std::path::Path;
+use tch::Device;
+
+/// The protocol of a spec's dataset.
+fn benchmark(spec: &TrainSpec) -> Result<Benchmark, TrainError> {
+    spec.dataset.parse().map_err(TrainError::Spec)
+}
+
+/// Builds a spec's method. Initial weights depend on the spec's seed alone.
+pub fn build(
+    spec: &TrainSpec,
+    data: &Data,
+    encoder: &Path,
+    device: Device,
+) -> Result<Box<dyn Method>, TrainError> {
+    if data.kind().as_str() != spec.dataset {
+        return Err(TrainError::Spec(format!(
+            "the data file follows the protocol of {}, the job asks for {}",
+            data.kind(),
+            spec.dataset
+        )));
+    }
+    let hyper = serde_json::from_str(&spec.hyper)
+        .map_err(|e| TrainError::Spec(format!("the hyper-parameters are no JSON: {e}")))?;
+    let build = builder(&spec.method).ok_or_else(|| {
+        TrainError::Spec(format!(
+            "this worker has no method `{}`: run the same release of coord and worker",
+            spec.method
+        ))
+    })?;
+    tch::manual_seed(spec.seed as i64);
+    Ok(build(&Build {
+        hyper: &hyper,
+        dataset: &spec.dataset,
+        data: data.shape(),
+        encoder,
+        device,
+        fidelity: spec.protocol.fidelity,
+        max_epochs: spec.max_epochs,
+    })?)
+}

@@ -1,0 +1,64 @@
+//! Seeds and orders as pure functions of the run's seed and the place in it: nothing has to be
+//! remembered to go on from any step.
+
+use missbench_shared::numpy_rng::RandomState;
+
+/// The seed of libtorch's generator before one training step. Epochs count from 1; epoch 0 is the
+/// reading before the first.
+pub fn step_seed(seed: u64, epoch: u32, pass: usize, step: usize) -> i64 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(b"missbench step");
+    hasher.update(&seed.to_le_bytes());
+    for part in [u64::from(epoch), pass as u64, step as u64] {
+        hasher.update(&part.to_le_bytes());
+    }
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+    i64::from_le_bytes(bytes)
+}
+
+/// The order in which one pass visits the training split.
+pub fn permutation(samples: usize, seed: u64, epoch: u32, pass: usize) -> Vec<i64> {
+    // The last word keeps this stream apart from the erasure's.
+    let key = [
+        seed as u32,
+        (seed >> 32) as u32,
+        epoch,
+        pass as u32,
+        0x6f72_6465,
+    ];
+    let mut rng = RandomState::from_key(&key);
+    let mut order: Vec<i64> = (0..samples as i64).collect();
+    for i in (1..samples).rev() {
+        order.swap(i, rng.below(i + 1));
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn an_order_visits_every_sample_once_and_differs_between_passes() {
+        let order = permutation(101, 1111, 3, 0);
+        assert_eq!(order.iter().collect::<HashSet<_>>().len(), 101);
+        assert_eq!(order, permutation(101, 1111, 3, 0));
+        for other in [(1112, 3, 0), (1111, 4, 0), (1111, 3, 1)] {
+            assert_ne!(order, permutation(101, other.0, other.1, other.2));
+        }
+    }
+
+    #[test]
+    fn every_step_has_its_own_seed() {
+        let mut seeds = HashSet::new();
+        for epoch in 0..4 {
+            for pass in 0..2 {
+                for step in 0..50 {
+                    assert!(seeds.insert(step_seed(1111, epoch, pass, step)));
+                }
+            }
+        }
+    }
+}
