@@ -133,14 +133,14 @@ async fn control(store: &Store, broker: &Broker) -> Result<(), ReconcileError> {
         if told.is_some_and(|told| told == value) {
             continue;
         }
-        announce(broker, sweep, state).await?;
+        announce(store, broker, sweep, state).await?;
     }
-    // A dispatcher may have published jobs of a sweep while it was being cancelled.
-    if wanted.values().any(|state| *state == SweepState::Cancelled) {
+    // A dispatcher may have published jobs of a sweep while it was being stopped.
+    if !wanted.is_empty() {
         let jobs = broker.jetstream().get_stream(JOBS).await.map_err(ask)?;
         for sweep in held(&jobs).await?.into_keys() {
-            if wanted.get(&sweep) == Some(&SweepState::Cancelled) {
-                purge(&jobs, sweep).await?;
+            if let Some(&state) = wanted.get(&sweep) {
+                announce(store, broker, sweep, state).await?;
             }
         }
     }
@@ -163,8 +163,10 @@ async fn control(store: &Store, broker: &Broker) -> Result<(), ReconcileError> {
     Ok(())
 }
 
-/// Tells the broker what is wanted of a sweep; of a cancelled one the queued jobs go too.
+/// Tells the broker what is wanted of a sweep. Jobs of one that is to stand still leave the queues:
+/// they would fill the window and keep other sweeps waiting.
 pub async fn announce(
+    store: &Store,
     broker: &Broker,
     sweep: SweepId,
     state: SweepState,
@@ -176,9 +178,11 @@ pub async fn announce(
         return Ok(());
     }
     let value = SweepControl::from(state).to_string();
-    if state == SweepState::Cancelled {
-        let jobs = broker.jetstream().get_stream(JOBS).await.map_err(ask)?;
-        purge(&jobs, sweep).await?;
+    let jobs = broker.jetstream().get_stream(JOBS).await.map_err(ask)?;
+    purge(&jobs, sweep).await?;
+    if state == SweepState::Paused {
+        // What a worker has begun goes on; should that worker die, the job is found to be lost.
+        store.unqueue(sweep).await?;
     }
     // Last: an entry says that everything above is done.
     bucket.put(&key, value.into()).await.map_err(ask)?;

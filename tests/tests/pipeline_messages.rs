@@ -303,6 +303,7 @@ async fn cancelled_sweeps_stop_and_can_go_on() -> Result<()> {
         .await?;
     assert_eq!(stage.store.cancel(sweep.id).await?, 16);
     coordinator::reconcile::announce(
+        &stage.store,
         &stage.broker,
         sweep.id,
         coordinator::store::SweepState::Cancelled,

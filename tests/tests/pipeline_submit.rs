@@ -82,23 +82,34 @@ async fn priority_goes_first() -> Result<()> {
     Ok(())
 }
 
-/// A paused sweep starts nothing until it goes on.
+/// A paused sweep starts nothing until it goes on, and keeps no other sweep waiting.
 #[tokio::test(flavor = "multi_thread")]
 async fn paused_sweeps_wait() -> Result<()> {
     let stage = Stage::set().await?;
-    let sweep = sweep("paused", 0);
+    let (sweep, other) = (sweep("paused", 9), sweep("other", 0));
     stage
         .store
-        .submit(&sweep, matrix(&sweep, 0..3, &[]))
+        .submit(&sweep, matrix(&sweep, 0..20, &[]))
+        .await?;
+    stage
+        .store
+        .submit(&other, matrix(&other, 0..5, &[]))
+        .await?;
+    let _coordinator = stage.serve();
+    // Its jobs fill the window.
+    stage
+        .until(sweep.id, PATIENCE, |progress| progress.queued == 8)
         .await?;
     assert!(stage.store.pause(sweep.id, true).await?);
-    let _coordinator = stage.serve();
+    stage
+        .until(sweep.id, PATIENCE, |progress| progress.ready == 20)
+        .await?;
     let _worker = ScriptedWorker::diligent(&stage.broker, "w");
-    tokio::time::sleep(Duration::from_millis(600)).await;
-    assert_eq!(stage.store.progress(sweep.id).await?.ready, 3);
+    assert_eq!(stage.finished(other.id, PATIENCE).await?.done, 5);
+    assert_eq!(stage.store.progress(sweep.id).await?.ready, 20);
     assert!(!stage.store.has_open_jobs().await?);
     assert!(stage.store.pause(sweep.id, false).await?);
-    assert_eq!(stage.finished(sweep.id, PATIENCE).await?.done, 3);
+    assert_eq!(stage.finished(sweep.id, PATIENCE).await?.done, 20);
     Ok(())
 }
 

@@ -27,7 +27,7 @@ pub async fn run(args: CancelArgs, settings: &Settings) -> anyhow::Result<ExitCo
     let cancelled = store.cancel(sweep.id).await?;
     // Workers hear of it now; without a broker, as soon as `coord serve` has one.
     let told = match settings.broker.connect().await {
-        Ok(broker) => announce(&broker, sweep.id, SweepState::Cancelled)
+        Ok(broker) => announce(&store, &broker, sweep.id, SweepState::Cancelled)
             .await
             .map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),

@@ -1,8 +1,9 @@
 //! Postgres: the connection, the migrations, and what can go wrong with them.
 //!
-//! The queries live beside this file, by purpose: [`submit`], [`outbox`], [`intake`], [`recover`]
+//! The queries live beside this file, by purpose: [`submit`], [`datasets`], [`outbox`], [`intake`], [`recover`]
 //! and [`sweeps`]. All are checked against the migrations when the program is compiled.
 
+pub mod datasets;
 pub mod intake;
 pub mod outbox;
 pub mod recover;

@@ -195,6 +195,18 @@ impl Store {
             > 0)
     }
 
+    /// Takes back the published jobs of a sweep that no worker has begun, after their messages were
+    /// taken off the queues. Returns how many.
+    pub async fn unqueue(&self, sweep: SweepId) -> Result<u64, StoreError> {
+        Ok(sqlx::query!(
+            "UPDATE job SET state = 'ready' WHERE sweep = $1 AND state = 'queued'",
+            sweep.0
+        )
+        .execute(self.pool())
+        .await?
+        .rows_affected())
+    }
+
     /// Sets a sweep's cancelled jobs going again and, with `failed`, those that were given up.
     /// An evaluation whose model is not trained waits for it. Returns how many jobs go again.
     pub async fn reopen(&self, sweep: SweepId, failed: bool) -> Result<u64, StoreError> {
