@@ -2,6 +2,7 @@
 //! state that can be saved: libtorch's own optimizers cannot give theirs out.
 
 use crate::models::{MethodError, MethodState};
+use missbench_shared::wire::Fidelity;
 use serde_json::{Value, json};
 use tch::Tensor;
 
@@ -348,21 +349,26 @@ impl ReduceOnPlateau {
     }
 }
 
-/// Linear warm-up, then cosine annealing, stepped once an epoch, as LNLN and ALMT chain them: the
-/// warm-up takes a tenth of the epochs and begins at 0, so that the first epoch changes no weight;
-/// the cosine begins one epoch after the warm-up has reached 1 and has a period of nine tenths.
+/// Warm-up over a tenth of the epochs, then cosine annealing over the rest, stepped once an epoch:
+/// the schedule of LNLN and ALMT.
+///
+/// As the references chain the two ([`Fidelity::Reference`]), the warm-up begins at 0, so that the
+/// first epoch changes no weight, and the cosine begins one epoch after the warm-up has reached 1.
+/// [`Fidelity::Corrected`] learns from the first epoch and repeats none.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct WarmupCosine {
     epochs: f64,
     done: u32,
+    fidelity: Fidelity,
 }
 
 impl WarmupCosine {
     /// A schedule over `epochs`; sets the optimizer's learning rates for the first one.
-    pub fn new(epochs: u32, optimizer: &mut Adam) -> Self {
+    pub fn new(epochs: u32, fidelity: Fidelity, optimizer: &mut Adam) -> Self {
         let schedule = Self {
             epochs: f64::from(epochs.max(1)),
             done: 0,
+            fidelity,
         };
         optimizer.scale_initial(schedule.factor());
         schedule
@@ -372,11 +378,13 @@ impl WarmupCosine {
     pub fn factor(&self) -> f64 {
         let (warmup, period) = (0.1 * self.epochs, 0.9 * self.epochs);
         let done = f64::from(self.done);
-        if done <= warmup {
-            return done / warmup;
+        let cosine = |annealed: f64| 0.5 * (1.0 + (std::f64::consts::PI * annealed / period).cos());
+        match self.fidelity {
+            Fidelity::Reference if done <= warmup => done / warmup,
+            Fidelity::Reference => cosine(done - (warmup.floor() + 1.0)),
+            Fidelity::Corrected if done < warmup => ((done + 1.0) / warmup).min(1.0),
+            Fidelity::Corrected => cosine((done - warmup).min(period)),
         }
-        let annealed = done - (warmup.floor() + 1.0);
-        0.5 * (1.0 + (std::f64::consts::PI * annealed / period).cos())
     }
 
     /// An epoch ended.
@@ -487,17 +495,32 @@ mod tests {
         assert!((got[0] - 0.6).abs() < 1e-5 && (got[1] - 0.8).abs() < 1e-5);
     }
 
-    #[test]
-    fn warm_up_starts_at_zero_and_anneals_after_reaching_one() {
+    fn factors(epochs: u32, fidelity: Fidelity) -> Vec<f64> {
         let mut adam = Adam::new("adam", Vec::new(), AdamConfig::ADAM);
-        let mut schedule = WarmupCosine::new(20, &mut adam);
+        let mut schedule = WarmupCosine::new(epochs, fidelity, &mut adam);
         let mut factors = Vec::new();
-        for _ in 0..5 {
+        for _ in 0..epochs {
             factors.push(schedule.factor());
             schedule.step(&mut adam);
         }
+        factors
+    }
+
+    #[test]
+    fn warm_up_starts_at_zero_and_anneals_after_reaching_one() {
         let cosine = 0.5 * (1.0 + (std::f64::consts::PI / 18.0).cos());
-        assert_eq!(factors, [0.0, 0.5, 1.0, 1.0, cosine]);
+        let got = factors(20, Fidelity::Reference);
+        assert_eq!(got[..5], [0.0, 0.5, 1.0, 1.0, cosine]);
+        let short = factors(8, Fidelity::Reference);
+        assert_eq!(short[..2], [0.0, 1.0], "a warm-up of less than an epoch");
+    }
+
+    #[test]
+    fn the_corrected_schedule_learns_in_every_epoch() {
+        let got = factors(20, Fidelity::Corrected);
+        assert_eq!(got[..3], [0.5, 1.0, 1.0]);
+        assert!(got[2..].windows(2).all(|pair| pair[1] < pair[0]), "{got:?}");
+        assert!(got[19] > 0.0);
     }
 
     #[test]

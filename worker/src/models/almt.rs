@@ -10,7 +10,10 @@ use super::{
 use crate::{
     nn::{
         bert::Bert,
-        token_transformer::{CrossTransformer, HyperModality, Transformer, TransformerShape},
+        linear,
+        token_transformer::{
+            CrossTransformer, Gather, HyperModality, Transformer, TransformerShape,
+        },
     },
     optim::{Adam, AdamConfig, Group, WarmupCosine},
 };
@@ -39,10 +42,10 @@ pub struct Config {
     pub embedding_hidden: i64,
     /// Tokens that a modality is gathered into.
     pub tokens: i64,
-    /// Layers of each modality's embedding.
-    pub embedding_depth: i64,
-    /// Heads of each modality's embedding.
-    pub embedding_heads: i64,
+    /// Layers of the embedding of language, audio and vision.
+    pub embedding_depth: [i64; 3],
+    /// Heads of the embedding of language, audio and vision.
+    pub embedding_heads: [i64; 3],
     /// Heads of the language encoder.
     pub language_heads: i64,
     /// Layers of hyper-modality learning; the language encoder has one less.
@@ -57,43 +60,50 @@ pub struct Config {
     pub fusion_hidden: i64,
 }
 
-/// A linear map and a transformer whose extra tokens gather the sequence.
-#[derive(Debug)]
-struct Embedding {
-    linear: nn::Linear,
-    transformer: Transformer,
-    tokens: i64,
-}
-
-impl Embedding {
-    fn new(path: &nn::Path<'_>, input: i64, length: i64, config: &Config) -> Self {
-        let shape = TransformerShape {
-            width: config.width,
-            depth: config.embedding_depth,
-            heads: config.embedding_heads,
-            hidden: config.embedding_hidden,
+impl Config {
+    fn check(&self) -> Result<(), MethodError> {
+        let refuse = |what: String| {
+            Err(MethodError::Hyper {
+                method: METHOD,
+                what,
+            })
         };
-        Self {
-            linear: nn::linear(path / 0, input, config.width, Default::default()),
-            transformer: Transformer::new(&(path / 1), length, config.tokens, shape),
-            tokens: config.tokens,
+        if self.hyper_depth < 1 {
+            return refuse(format!("hyper_depth is {}, at least 1", self.hyper_depth));
         }
+        if self.tokens < 1 {
+            return refuse(format!("tokens is {}, at least 1", self.tokens));
+        }
+        let heads = [self.language_heads, self.hyper_heads, self.fusion_heads];
+        if heads.iter().chain(&self.embedding_heads).any(|h| *h < 1) {
+            return refuse("a number of heads is below 1".to_owned());
+        }
+        if self.width % self.hyper_heads != 0 {
+            return refuse(format!(
+                "width {} is no multiple of hyper_heads {}",
+                self.width, self.hyper_heads
+            ));
+        }
+        Ok(())
     }
 
-    /// `[B, T, input]` to `[B, tokens, D]`.
-    fn forward(&self, x: &Tensor) -> Tensor {
-        self.transformer
-            .forward(&self.linear.forward(x))
-            .narrow(1, 0, self.tokens)
+    /// The embedding of language (0), audio (1) or vision (2).
+    fn embedding(&self, modality: usize) -> TransformerShape {
+        TransformerShape {
+            width: self.width,
+            depth: self.embedding_depth[modality],
+            heads: self.embedding_heads[modality],
+            hidden: self.embedding_hidden,
+        }
     }
 }
 
 #[derive(Debug)]
 struct Model {
     bert: Bert,
-    language: Embedding,
-    audio: Embedding,
-    vision: Embedding,
+    language: Gather,
+    audio: Gather,
+    vision: Gather,
     language_encoder: Transformer,
     hyper: Tensor,
     hyper_learning: HyperModality,
@@ -106,12 +116,14 @@ impl Model {
         let bert = Bert::load(&(path / "bertmodel" / "model"), build.encoder)?;
         let data = build.data;
         let (width, tokens) = (config.width, config.tokens);
-        let embedding =
-            |name: &str, input, length| Embedding::new(&(path / name), input, length, config);
+        let gather = |name: &str, modality, input, length| {
+            let shape = config.embedding(modality);
+            Gather::new(&(path / name), input, length, tokens, shape)
+        };
         Ok(Self {
-            language: embedding("embedding_l", bert.width(), data.text_length),
-            audio: embedding("embedding_a", data.audio_dim, data.audio_length),
-            vision: embedding("embedding_v", data.vision_dim, data.vision_length),
+            language: gather("embedding_l", 0, bert.width(), data.text_length),
+            audio: gather("embedding_a", 1, data.audio_dim, data.audio_length),
+            vision: gather("embedding_v", 2, data.vision_dim, data.vision_length),
             language_encoder: Transformer::new(
                 &(path / "l_encoder"),
                 tokens,
@@ -129,6 +141,7 @@ impl Model {
                 width,
                 config.hyper_depth,
                 config.hyper_heads,
+                build.fidelity.into(),
             ),
             fusion: CrossTransformer::new(
                 &(path / "fusion_layer"),
@@ -141,7 +154,7 @@ impl Model {
                     hidden: config.fusion_hidden,
                 },
             ),
-            regression: nn::linear(path / "regression_head", width, 1, Default::default()),
+            regression: linear(path / "regression_head", width, 1),
             bert,
         })
     }
@@ -174,6 +187,7 @@ pub struct Almt {
 /// Builds ALMT.
 pub fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
     let config: Config = common::config(METHOD, build.hyper)?;
+    config.check()?;
     let vs = nn::VarStore::new(build.device);
     let model = Model::new(&(vs.root() / "Model"), &config, build)?;
     let mut optimizer = Adam::new(
@@ -183,10 +197,9 @@ pub fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
             lr: config.learning_rate,
             weight_decay: config.weight_decay,
         }],
-        // PyTorch's AdamW.
         AdamConfig::ADAMW,
     );
-    let schedule = WarmupCosine::new(build.max_epochs, &mut optimizer);
+    let schedule = WarmupCosine::new(build.max_epochs, build.fidelity, &mut optimizer);
     Ok(Box::new(Almt {
         vs,
         model,

@@ -149,8 +149,3 @@ pub fn encoder_groups(vs: &nn::VarStore, encoder: &str) -> [Vec<(String, Tensor)
     }
     groups
 }
-
-/// `torch.nn.Linear` under `path`.
-pub fn linear(path: nn::Path<'_>, from: i64, to: i64) -> nn::Linear {
-    nn::linear(path, from, to, Default::default())
-}

@@ -1,10 +1,13 @@
 //! LNLN: the language-dominated noise-resistant learning network (Zhang et al., NeurIPS 2024), as
 //! its authors' code computes it (`models/lnln.py`, `core/losses.py`, `train.py`).
 //!
-//! Language dominates, so its quality decides: the dominant modality correction (DMC) estimates
-//! how complete the language is and mixes in a proxy made from audio and vision, adversarially kept
-//! like real language; dominant-modality based multimodal learning (DMML) fuses; a reconstructor
-//! makes the erased features recall the complete ones.
+//! Language dominates, so its quality decides. Dominant modality correction (DMC) estimates how
+//! complete the language is and mixes in a proxy made from audio and vision, which a discriminator
+//! holds against real, complete language. Dominant-modality based multimodal learning (DMML) fuses.
+//! A reconstructor makes the features of erased inputs recall those of the complete ones.
+//!
+//! The ablations of the paper's Tables 4 to 6 are switches of [`Config`]; what each leaves out is
+//! not built.
 
 use super::{
     Batch, Build, Inputs, Method, MethodError, MethodState, Needs, Position, StepOutcome, common,
@@ -12,13 +15,16 @@ use super::{
 use crate::{
     nn::{
         bert::Bert,
-        reverse_gradient,
-        token_transformer::{CrossTransformer, HyperModality, Transformer, TransformerShape},
+        linear, reverse_gradient,
+        token_transformer::{
+            CrossTransformer, Gather, HyperModality, Transformer, TransformerShape,
+        },
     },
     optim::{Adam, AdamConfig, Group, WarmupCosine},
 };
+use missbench_shared::wire::Fidelity;
 use serde::Deserialize;
-use tch::{Kind, Reduction, Tensor, nn, nn::Module};
+use tch::{Device, Kind, Reduction, Tensor, nn, nn::Module};
 
 const METHOD: &str = "lnln";
 
@@ -39,7 +45,7 @@ pub struct Config {
     pub learning_rate: f64,
     /// Weight decay of AdamW.
     pub weight_decay: f64,
-    /// Weight of the completeness loss.
+    /// Weight of the completeness loss; a loss of weight 0 is not computed.
     pub alpha: f64,
     /// Weight of the adversarial loss.
     pub beta: f64,
@@ -65,27 +71,55 @@ pub struct Config {
     pub reconstructor_depth: i64,
     /// Layers of the language encoder.
     pub language_depth: i64,
-    /// Layers of hyper-modality learning.
+    /// Layers of hyper-modality learning: at most one more than the language encoder has.
     pub hyper_depth: i64,
     /// Layers of the fusion.
     pub fusion_depth: i64,
-    /// Ablation: with the dominant modality correction.
+    /// With the dominant modality correction; without it the dominant feature is the language's.
     pub dmc: bool,
-    /// Ablation: with the reconstructor.
+    /// With the reconstructor.
     pub reconstructor: bool,
-    /// Ablation: with dominant-modality based learning, rather than concatenation.
+    /// With dominant-modality based learning; without it the features are concatenated.
     pub dmml: bool,
-    /// Ablation: trained on missing data.
+    /// Trained on erased inputs; without it on complete ones.
     pub train_missing: bool,
-    /// Ablation: with language.
+    /// With language; without it the dominant feature is the proxy alone.
     pub language: bool,
-    /// Ablation: with audio.
+    /// With audio; without it its features are zero.
     pub audio: bool,
-    /// Ablation: with vision.
+    /// With vision; without it its features are zero.
     pub vision: bool,
 }
 
 impl Config {
+    fn check(&self) -> Result<(), MethodError> {
+        let refuse = |what: String| {
+            Err(MethodError::Hyper {
+                method: METHOD,
+                what,
+            })
+        };
+        if self.tokens < 1 || self.heads < 1 || self.width % self.heads != 0 {
+            return refuse(format!(
+                "tokens = {}, width = {}, heads = {}: tokens and heads are at least 1, and width \
+                 is a multiple of heads",
+                self.tokens, self.width, self.heads
+            ));
+        }
+        if self.dmml && self.hyper_depth > self.language_depth + 1 {
+            return refuse(format!(
+                "hyper_depth {} needs a language_depth of at least {}: each layer is guided by one \
+                 state of the language encoder",
+                self.hyper_depth,
+                self.hyper_depth - 1
+            ));
+        }
+        if !(self.language || self.audio || self.vision) {
+            return refuse("no modality is left".to_owned());
+        }
+        Ok(())
+    }
+
     fn shape(&self, depth: i64) -> TransformerShape {
         TransformerShape {
             width: self.width,
@@ -94,31 +128,15 @@ impl Config {
             hidden: self.width,
         }
     }
-}
 
-/// A linear map and a transformer whose extra tokens gather the sequence (equation 1).
-#[derive(Debug)]
-struct Embedding {
-    linear: nn::Linear,
-    transformer: Transformer,
-    tokens: i64,
-}
-
-impl Embedding {
-    fn new(path: &nn::Path<'_>, input: i64, length: i64, config: &Config) -> Self {
-        let shape = config.shape(config.embedding_depth);
-        Self {
-            linear: nn::linear(path / 0, input, config.width, Default::default()),
-            transformer: Transformer::new(&(path / 1), length, config.tokens, shape),
-            tokens: config.tokens,
-        }
+    /// Whether the discriminator compares corrected features with complete language.
+    fn adversarial(&self) -> bool {
+        self.dmc && self.language && self.beta != 0.0
     }
 
-    /// `[B, T, input]` to `[B, tokens, D]`.
-    fn forward(&self, x: &Tensor) -> Tensor {
-        self.transformer
-            .forward(&self.linear.forward(x))
-            .narrow(1, 0, self.tokens)
+    /// Whether features are compared with those of the complete inputs.
+    fn reconstructs(&self) -> bool {
+        self.reconstructor && self.gamma != 0.0
     }
 }
 
@@ -129,8 +147,8 @@ struct Perceptron(nn::Linear, nn::Linear);
 impl Perceptron {
     fn new(path: &nn::Path<'_>, input: i64, hidden: i64, output: i64) -> Self {
         Self(
-            nn::linear(path / 0, input, hidden, Default::default()),
-            nn::linear(path / 2, hidden, output, Default::default()),
+            linear(path / 0, input, hidden),
+            linear(path / 2, hidden, output),
         )
     }
 
@@ -140,28 +158,51 @@ impl Perceptron {
     }
 }
 
+/// How complete the language is, from its own features.
+#[derive(Debug)]
+struct CompletenessCheck {
+    encoder: Transformer,
+    score: Perceptron,
+}
+
 /// Dominant modality correction.
 #[derive(Debug)]
 struct Correction {
-    completeness_encoder: Transformer,
-    completeness: Perceptron,
+    /// `None` without language: its completeness is 0 then.
+    check: Option<CompletenessCheck>,
     proxy: Tensor,
     proxy_generator: Transformer,
-    discriminator: Perceptron,
+    /// Tells corrected features from complete language; `None` without language.
+    discriminator: Option<Perceptron>,
+    fidelity: Fidelity,
+}
+
+/// What the correction gives.
+#[derive(Debug)]
+struct Corrected {
+    /// `[B, tokens, D]`.
+    dominant: Tensor,
+    /// The same value with the gradient that the discriminator sends: turned round on its way to
+    /// the proxy generator.
+    judged: Tensor,
+    /// Completeness of the language, `[B, 1]`.
+    completeness: Option<Tensor>,
 }
 
 impl Correction {
-    fn new(path: &nn::Path<'_>, config: &Config) -> Self {
+    fn new(path: &nn::Path<'_>, config: &Config, fidelity: Fidelity) -> Self {
         let (width, tokens) = (config.width, config.tokens);
         let check = path / "completeness_check";
         Self {
-            completeness_encoder: Transformer::new(
-                &(&check / 0),
-                tokens,
-                1,
-                config.shape(config.completeness_depth),
-            ),
-            completeness: Perceptron::new(&(&check / 1), width, width / 2, 1),
+            check: config.language.then(|| CompletenessCheck {
+                encoder: Transformer::new(
+                    &(&check / 0),
+                    tokens,
+                    1,
+                    config.shape(config.completeness_depth),
+                ),
+                score: Perceptron::new(&(&check / 1), width, width / 2, 1),
+            }),
             proxy: path.ones("h_p", &[1, tokens, width]),
             proxy_generator: Transformer::new(
                 &(path / "proxy_dominate_modality_generator"),
@@ -169,31 +210,44 @@ impl Correction {
                 tokens,
                 config.shape(config.proxy_depth),
             ),
-            discriminator: Perceptron::new(
-                &(path / "effective_discriminator"),
-                width,
-                config.discriminator_hidden,
-                2,
-            ),
+            discriminator: config.language.then(|| {
+                let path = path / "effective_discriminator";
+                Perceptron::new(&path, width, config.discriminator_hidden, 2)
+            }),
+            fidelity,
         }
     }
 
-    /// The corrected dominant feature `[B, tokens, D]` (equations 2 to 5) and the completeness
-    /// `[B, 1]` of the language.
-    fn forward(&self, language: &Tensor, audio: &Tensor, vision: &Tensor) -> (Tensor, Tensor) {
-        let summary = self.completeness_encoder.forward(language).select(1, 0);
-        let completeness = self.completeness.forward(&summary).sigmoid();
-        let proxy = self.proxy.expand([language.size()[0], -1, -1], false);
+    /// Features `[B, tokens, D]` each.
+    fn forward(&self, [language, audio, vision]: &[Tensor; 3]) -> Corrected {
+        let size = language.size();
+        let completeness = self.check.as_ref().map(|check| {
+            let summary = check.encoder.forward(language, 1).squeeze_dim(1);
+            check.score.forward(&summary).sigmoid()
+        });
+        let start = self.proxy.expand([size[0], -1, -1], false);
         let proxy = self
             .proxy_generator
-            .forward(&Tensor::cat(&[&proxy, audio, vision], 1))
-            .narrow(1, 0, language.size()[1]);
-        // The reference turns round every gradient that reaches the proxy, not only the
-        // discriminator's.
-        let proxy = reverse_gradient(&proxy, 1.0);
-        let weight = completeness.unsqueeze(-1);
-        let corrected = proxy * (1.0 - &weight) + language * &weight;
-        (corrected, completeness)
+            .forward(&Tensor::cat(&[&start, audio, vision], 1), size[1]);
+        let mix = |proxy: &Tensor| match &completeness {
+            Some(completeness) => {
+                let weight = completeness.unsqueeze(-1);
+                proxy * (1.0 - &weight) + language * &weight
+            }
+            None => proxy.shallow_clone(),
+        };
+        let judged = mix(&reverse_gradient(&proxy, 1.0));
+        let dominant = match self.fidelity {
+            // The reference turns round every gradient that reaches the proxy: that of the
+            // sentiment loss too.
+            Fidelity::Reference => judged.shallow_clone(),
+            Fidelity::Corrected => mix(&proxy),
+        };
+        Corrected {
+            dominant,
+            judged,
+            completeness,
+        }
     }
 }
 
@@ -216,12 +270,11 @@ enum Head {
 }
 
 impl Head {
-    fn new(path: &nn::Path<'_>, config: &Config) -> Self {
+    fn new(path: &nn::Path<'_>, config: &Config, fidelity: Fidelity) -> Self {
         let (width, tokens) = (config.width, config.tokens);
         let dmml = path / "dmml";
         if !config.dmml {
-            let regression = nn::linear(path / "concatenation", 3 * width, 1, Default::default());
-            return Self::Concatenation(regression);
+            return Self::Concatenation(linear(path / "concatenation", 3 * width, 1));
         }
         Self::Learning(Box::new(Learning {
             language_encoder: Transformer::new(
@@ -236,6 +289,7 @@ impl Head {
                 width,
                 config.hyper_depth,
                 config.heads,
+                fidelity.into(),
             ),
             fusion: CrossTransformer::new(
                 &(&dmml / 2),
@@ -243,7 +297,7 @@ impl Head {
                 tokens,
                 config.shape(config.fusion_depth),
             ),
-            regression: nn::linear(&dmml / 3, width, 1, Default::default()),
+            regression: linear(&dmml / 3, width, 1),
         }))
     }
 
@@ -268,17 +322,26 @@ impl Head {
     }
 }
 
+/// BERT and what gathers its outputs.
+#[derive(Debug)]
+struct Language {
+    bert: Bert,
+    gather: Gather,
+}
+
 #[derive(Debug)]
 struct Model {
-    bert: Bert,
-    language: Embedding,
-    audio: Embedding,
-    vision: Embedding,
+    language: Option<Language>,
+    audio: Option<Gather>,
+    vision: Option<Gather>,
     correction: Option<Correction>,
-    /// For audio, vision and language.
-    reconstructors: Option<[Transformer; 3]>,
+    /// For language, audio and vision.
+    reconstructors: Option<[Option<Transformer>; 3]>,
     head: Head,
-    used: [bool; 3],
+    /// Of a feature: tokens, width.
+    feature: [i64; 2],
+    adversarial: bool,
+    reconstructs: bool,
 }
 
 /// What training compares besides the prediction.
@@ -286,99 +349,181 @@ struct Model {
 struct Comparison {
     /// `[B, 1]`.
     completeness: Option<Tensor>,
-    /// Corrected features first, complete language behind: `[2 B tokens, 2]`.
+    /// Of corrected features first, of complete language behind: `[2 B tokens, 2]`.
     effectiveness: Option<Tensor>,
-    /// Reconstructed and complete features, `[B, 3 tokens, D]` both.
+    /// Recalled and complete features, `[B, 3 tokens, D]` both.
     reconstruction: Option<(Tensor, Tensor)>,
 }
 
 impl Model {
     fn new(path: &nn::Path<'_>, config: &Config, build: &Build<'_>) -> Result<Self, MethodError> {
-        let bert = Bert::load(&(path / "bertmodel" / "model"), build.encoder)?;
         let data = build.data;
-        let embedding =
-            |name: &str, input, length| Embedding::new(&(path / name), input, length, config);
-        Ok(Self {
-            language: embedding("proj_l", bert.width(), data.text_length),
-            audio: embedding("proj_a", data.audio_dim, data.audio_length),
-            vision: embedding("proj_v", data.vision_dim, data.vision_length),
-            correction: config.dmc.then(|| Correction::new(path, config)),
-            reconstructors: config.reconstructor.then(|| {
-                [0, 1, 2].map(|i| {
-                    Transformer::new(
-                        &(path / "reconstructor" / i),
-                        config.tokens,
-                        0,
-                        config.shape(config.reconstructor_depth),
-                    )
-                })
-            }),
-            head: Head::new(path, config),
-            used: [config.language, config.audio, config.vision],
-            bert,
-        })
-    }
-
-    /// The features of language, audio and vision, `[B, tokens, D]` each. A modality that an
-    /// ablation leaves out is zero.
-    fn embed(&self, input: &Inputs, train: bool) -> [Tensor; 3] {
-        // The embedding attends to padded positions too, so BERT's outputs there matter.
-        let words = self.bert.forward_untrimmed(&input.text, train);
-        let features = [
-            self.language.forward(&words),
-            self.audio.forward(&input.audio),
-            self.vision.forward(&input.vision),
-        ];
-        let mut used = self.used.iter();
-        features.map(|feature| match used.next() {
-            Some(false) => feature.zeros_like(),
-            _ => feature,
-        })
-    }
-
-    /// Predictions `[B]` and the completeness, from the features of the erased inputs.
-    fn predict(&self, [language, audio, vision]: &[Tensor; 3]) -> (Tensor, Tensor, Option<Tensor>) {
-        let (dominant, completeness) = match &self.correction {
-            Some(correction) => {
-                let (dominant, completeness) = correction.forward(language, audio, vision);
-                (dominant, Some(completeness))
-            }
-            None => (language.shallow_clone(), None),
+        let gather = |name: &str, input, length| {
+            let shape = config.shape(config.embedding_depth);
+            Gather::new(&(path / name), input, length, config.tokens, shape)
         };
-        let prediction = self.head.forward(&dominant, audio, vision);
-        (prediction, dominant, completeness)
+        let language = if config.language {
+            let bert = Bert::load(&(path / "bertmodel" / "model"), build.encoder)?;
+            let gather = gather("proj_l", bert.width(), data.text_length);
+            Some(Language { bert, gather })
+        } else {
+            None
+        };
+        let reconstructor = |used: bool, i: i64| {
+            used.then(|| {
+                Transformer::new(
+                    &(path / "reconstructor" / i),
+                    config.tokens,
+                    0,
+                    config.shape(config.reconstructor_depth),
+                )
+            })
+        };
+        Ok(Self {
+            language,
+            audio: config
+                .audio
+                .then(|| gather("proj_a", data.audio_dim, data.audio_length)),
+            vision: config
+                .vision
+                .then(|| gather("proj_v", data.vision_dim, data.vision_length)),
+            correction: config
+                .dmc
+                .then(|| Correction::new(path, config, build.fidelity)),
+            // The reference numbers them audio, vision, language.
+            reconstructors: config.reconstructor.then(|| {
+                [
+                    reconstructor(config.language, 2),
+                    reconstructor(config.audio, 0),
+                    reconstructor(config.vision, 1),
+                ]
+            }),
+            head: Head::new(path, config, build.fidelity),
+            feature: [config.tokens, config.width],
+            adversarial: config.adversarial(),
+            reconstructs: config.reconstructs(),
+        })
+    }
+
+    /// The feature of a modality that an ablation leaves out.
+    fn nothing(&self, samples: i64, device: Device) -> Tensor {
+        let [tokens, width] = self.feature;
+        Tensor::zeros([samples, tokens, width], (Kind::Float, device))
+    }
+
+    fn language(&self, text: &Tensor, train: bool) -> Tensor {
+        match &self.language {
+            // The transformer behind attends to padded positions, so BERT's outputs there matter.
+            Some(Language { bert, gather }) => gather.forward(&bert.forward_untrimmed(text, train)),
+            None => self.nothing(text.size()[0], text.device()),
+        }
+    }
+
+    fn frames(&self, gather: &Option<Gather>, x: &Tensor) -> Tensor {
+        match gather {
+            Some(gather) => gather.forward(x),
+            None => self.nothing(x.size()[0], x.device()),
+        }
+    }
+
+    /// The features of language, audio and vision, `[B, tokens, D]` each.
+    fn embed(&self, input: &Inputs, train: bool) -> [Tensor; 3] {
+        [
+            self.language(&input.text, train),
+            self.frames(&self.audio, &input.audio),
+            self.frames(&self.vision, &input.vision),
+        ]
+    }
+
+    /// The features of the erased and of the complete inputs, encoded in one batch. Complete ones
+    /// that nothing is compared with are not computed.
+    fn embed_both(&self, erased: &Inputs, complete: &Inputs) -> ([Tensor; 3], [Option<Tensor>; 3]) {
+        let pair = |needed: bool, a: &Tensor, b: &Tensor, f: &dyn Fn(&Tensor) -> Tensor| {
+            if !needed {
+                return (f(a), None);
+            }
+            let both = f(&Tensor::cat(&[a, b], 0));
+            let samples = a.size()[0];
+            let part = |i: i64| both.narrow(0, i * samples, samples);
+            (part(0), Some(part(1)))
+        };
+        let (language, complete_language) = pair(
+            self.language.is_some() && (self.adversarial || self.reconstructs),
+            &erased.text,
+            &complete.text,
+            &|text| self.language(text, true),
+        );
+        let (audio, complete_audio) = pair(
+            self.audio.is_some() && self.reconstructs,
+            &erased.audio,
+            &complete.audio,
+            &|x| self.frames(&self.audio, x),
+        );
+        let (vision, complete_vision) = pair(
+            self.vision.is_some() && self.reconstructs,
+            &erased.vision,
+            &complete.vision,
+            &|x| self.frames(&self.vision, x),
+        );
+        (
+            [language, audio, vision],
+            [complete_language, complete_audio, complete_vision],
+        )
+    }
+
+    fn correct(&self, features: &[Tensor; 3]) -> Corrected {
+        match &self.correction {
+            Some(correction) => correction.forward(features),
+            None => Corrected {
+                dominant: features[0].shallow_clone(),
+                judged: features[0].shallow_clone(),
+                completeness: None,
+            },
+        }
+    }
+
+    /// Predictions `[B]` without gradients.
+    fn predict(&self, input: &Inputs) -> Tensor {
+        let features = self.embed(input, false);
+        let corrected = self.correct(&features);
+        self.head
+            .forward(&corrected.dominant, &features[1], &features[2])
     }
 
     /// Predictions `[B]` from the erased inputs, and what training compares.
     fn forward_training(&self, erased: &Inputs, complete: &Inputs) -> (Tensor, Comparison) {
-        // Erased and complete inputs go through the encoders in one batch.
-        let both = |a: &Tensor, b: &Tensor| Tensor::cat(&[a, b], 0);
-        let inputs = Inputs {
-            text: both(&erased.text, &complete.text),
-            audio: both(&erased.audio, &complete.audio),
-            vision: both(&erased.vision, &complete.vision),
-            audio_lengths: both(&erased.audio_lengths, &complete.audio_lengths),
-            vision_lengths: both(&erased.vision_lengths, &complete.vision_lengths),
-        };
-        let features = self.embed(&inputs, true);
-        let batch = erased.text.size()[0];
-        let half = |i: i64| features.each_ref().map(|f| f.narrow(0, i * batch, batch));
-        let (erased, complete) = (half(0), half(1));
+        let (features, complete) = self.embed_both(erased, complete);
+        let Corrected {
+            dominant,
+            judged,
+            completeness,
+        } = self.correct(&features);
+        let prediction = self.head.forward(&dominant, &features[1], &features[2]);
 
-        let (prediction, dominant, completeness) = self.predict(&erased);
-        let [language, audio, vision] = &erased;
-        let [complete_language, complete_audio, complete_vision] = &complete;
-        let effectiveness = self.correction.as_ref().map(|correction| {
-            let tokens = Tensor::cat(&[&dominant, complete_language], 0).flatten(0, 1);
-            correction.discriminator.forward(&tokens)
-        });
-        let reconstruction = self.reconstructors.as_ref().map(|[a, v, l]| {
-            let recalled = Tensor::cat(
-                &[a.forward(audio), v.forward(vision), l.forward(language)],
-                1,
-            );
-            let truth = Tensor::cat(&[complete_audio, complete_vision, complete_language], 1);
-            (recalled, truth)
+        let discriminator = self
+            .correction
+            .as_ref()
+            .and_then(|correction| correction.discriminator.as_ref());
+        let effectiveness = match (discriminator, &complete[0]) {
+            (Some(discriminator), Some(language)) if self.adversarial => {
+                let tokens = Tensor::cat(&[&judged, language], 0).flatten(0, 1);
+                Some(discriminator.forward(&tokens))
+            }
+            _ => None,
+        };
+        let reconstructors = self.reconstructors.as_ref().filter(|_| self.reconstructs);
+        let reconstruction = reconstructors.map(|reconstructors| {
+            let (mut recalled, mut truth) = (Vec::new(), Vec::new());
+            for ((reconstructor, feature), complete) in
+                reconstructors.iter().zip(&features).zip(complete)
+            {
+                if let (Some(reconstructor), Some(complete)) = (reconstructor, complete) {
+                    recalled.push(reconstructor.forward(feature, self.feature[0]));
+                    // Not detached: in the reference the truth is pulled to the recalled, too.
+                    truth.push(complete);
+                }
+            }
+            (Tensor::cat(&recalled, 1), Tensor::cat(&truth, 1))
         });
         let comparison = Comparison {
             completeness,
@@ -402,6 +547,7 @@ pub struct Lnln {
 /// Builds LNLN.
 pub fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
     let config: Config = common::config(METHOD, build.hyper)?;
+    config.check()?;
     let vs = nn::VarStore::new(build.device);
     let model = Model::new(&vs.root(), &config, build)?;
     let mut optimizer = Adam::new(
@@ -413,7 +559,7 @@ pub fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
         }],
         AdamConfig::ADAMW,
     );
-    let schedule = WarmupCosine::new(build.max_epochs, &mut optimizer);
+    let schedule = WarmupCosine::new(build.max_epochs, build.fidelity, &mut optimizer);
     Ok(Box::new(Lnln {
         vs,
         model,
@@ -424,7 +570,7 @@ pub fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
 }
 
 impl Lnln {
-    /// Equation 11: the weighted sum, and its parts that there are.
+    /// The weighted sum of the losses first, then those of its parts that there are.
     fn losses(
         &self,
         prediction: &Tensor,
@@ -432,31 +578,32 @@ impl Lnln {
         batch: &Batch,
     ) -> Vec<(&'static str, Tensor)> {
         let mse = |a: &Tensor, b: &Tensor| a.mse_loss(b, Reduction::Mean);
-        let sentiment = mse(prediction, &batch.labels);
-        let mut loss = &sentiment * self.config.sigma;
-        let mut parts = vec![("l_sp", sentiment)];
-        if let Some(completeness) = &comparison.completeness {
-            let target = 1.0 - batch.missing_rate.text.unsqueeze(1);
-            let part = mse(completeness, &target);
-            loss += &part * self.config.alpha;
-            parts.push(("l_cc", part));
+        let mut parts = vec![("l_sp", self.config.sigma, mse(prediction, &batch.labels))];
+        if let Some(completeness) = &comparison.completeness
+            && self.config.alpha != 0.0
+        {
+            let target = if self.config.train_missing {
+                1.0 - batch.missing_rate.text.unsqueeze(1)
+            } else {
+                completeness.ones_like()
+            };
+            parts.push(("l_cc", self.config.alpha, mse(completeness, &target)));
         }
         if let Some(logits) = &comparison.effectiveness {
-            // Corrected features are to be told from complete language: 1 and 0.
+            // The discriminator is to call corrected features 1 and complete language 0.
             let rows = logits.size()[0];
             let target = Tensor::zeros([rows], (Kind::Int64, logits.device()));
             let _ = target.narrow(0, 0, rows / 2).fill_(1);
             let part = logits.cross_entropy_for_logits(&target);
-            loss += &part * self.config.beta;
-            parts.push(("l_adv", part));
+            parts.push(("l_adv", self.config.beta, part));
         }
         if let Some((recalled, truth)) = &comparison.reconstruction {
-            let part = mse(recalled, truth);
-            loss += &part * self.config.gamma;
-            parts.push(("l_rec", part));
+            parts.push(("l_rec", self.config.gamma, mse(recalled, truth)));
         }
-        parts.insert(0, ("loss", loss));
-        parts
+        let loss = parts.iter().map(|(_, weight, part)| part * *weight).sum();
+        std::iter::once(("loss", loss))
+            .chain(parts.into_iter().map(|(name, _, part)| (name, part)))
+            .collect()
     }
 }
 
@@ -467,7 +614,9 @@ impl Method for Lnln {
 
     fn needs(&self) -> Needs {
         Needs {
-            complete_in_training: true,
+            complete_in_training: self.config.adversarial()
+                || self.config.reconstructs()
+                || !self.config.train_missing,
             complete_in_evaluation: false,
         }
     }
@@ -477,12 +626,23 @@ impl Method for Lnln {
     }
 
     fn train_step(&mut self, at: Position, batch: &Batch) -> Result<StepOutcome, MethodError> {
-        let complete = batch.complete.as_ref().ok_or(MethodError::Dataset {
-            method: METHOD,
-            what: "training needs the complete inputs beside the erased ones".to_owned(),
-        })?;
+        let complete = match &batch.complete {
+            Some(complete) => complete,
+            None if !self.needs().complete_in_training => &batch.input,
+            None => {
+                return Err(MethodError::Dataset {
+                    method: METHOD,
+                    what: "training needs the complete inputs beside the erased ones".to_owned(),
+                });
+            }
+        };
+        let input = if self.config.train_missing {
+            &batch.input
+        } else {
+            complete
+        };
         self.optimizer.zero_grad();
-        let (prediction, comparison) = self.model.forward_training(&batch.input, complete);
+        let (prediction, comparison) = self.model.forward_training(input, complete);
         let parts = self.losses(&prediction, &comparison, batch);
         let named: Vec<(&'static str, &Tensor)> = parts.iter().map(|(n, t)| (*n, t)).collect();
         let losses = common::losses(at, &named)?;
@@ -495,10 +655,7 @@ impl Method for Lnln {
     }
 
     fn predict(&self, batch: &Batch) -> Result<Tensor, MethodError> {
-        Ok(tch::no_grad(|| {
-            let features = self.model.embed(&batch.input, false);
-            self.model.predict(&features).0
-        }))
+        Ok(tch::no_grad(|| self.model.predict(&batch.input)))
     }
 
     fn validation_loss(&self, prediction: &Tensor, labels: &Tensor) -> f64 {

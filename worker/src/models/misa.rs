@@ -12,6 +12,7 @@ use super::{
 use crate::{
     nn::{
         bert::Bert,
+        layer_norm, linear,
         rnn::{Cell, Packed, Rnn, RnnConfig},
         similarity::{cmd, difference},
         transformer::{EncoderLayer, EncoderLayerConfig},
@@ -66,12 +67,8 @@ struct Projection {
 impl Projection {
     fn new(path: &nn::Path<'_>, name: &str, input: i64, hidden: i64) -> Self {
         Self {
-            linear: nn::linear(path / name, input, hidden, Default::default()),
-            norm: nn::layer_norm(
-                path / format!("{name}_layer_norm"),
-                vec![hidden],
-                Default::default(),
-            ),
+            linear: linear(path / name, input, hidden),
+            norm: layer_norm(path / format!("{name}_layer_norm"), hidden),
         }
     }
 
@@ -106,11 +103,7 @@ impl Recurrent {
         };
         Self {
             first: lstm(format!("{letter}rnn1"), width),
-            norm: nn::layer_norm(
-                path / format!("{letter}layer_norm"),
-                vec![2 * width],
-                Default::default(),
-            ),
+            norm: layer_norm(path / format!("{letter}layer_norm"), 2 * width),
             second: lstm(format!("{letter}rnn2"), 2 * width),
         }
     }
@@ -158,21 +151,14 @@ impl Model {
         let hidden = config.hidden_size;
         let bert = Bert::load(&(path / "bertmodel" / "model"), build.encoder)?;
         let (audio_dim, vision_dim) = (build.data.audio_dim, build.data.vision_dim);
-        let linear = |name: &str, layer: &str| {
-            nn::linear(path / name / layer, hidden, hidden, Default::default())
-        };
+        let square = |name: &str, layer: &str| linear(path / name / layer, hidden, hidden);
         // In the reference's model but in no loss: kept so that weights load by name.
-        nn::linear(
+        linear(
             path / "sp_discriminator" / "sp_discriminator_layer_1",
             hidden,
             4,
-            Default::default(),
         );
-        nn::layer_norm(
-            path / "tlayer_norm",
-            vec![2 * bert.width()],
-            Default::default(),
-        );
+        layer_norm(path / "tlayer_norm", 2 * bert.width());
         Ok(Self {
             vision: Recurrent::new(path, "v", vision_dim),
             audio: Recurrent::new(path, "a", audio_dim),
@@ -182,15 +168,15 @@ impl Model {
                 Projection::new(&(path / "project_a"), "project_a", 4 * audio_dim, hidden),
             ],
             private: [
-                linear("private_t", "private_t_1"),
-                linear("private_v", "private_v_1"),
-                linear("private_a", "private_a_3"),
+                square("private_t", "private_t_1"),
+                square("private_v", "private_v_1"),
+                square("private_a", "private_a_3"),
             ],
-            shared: linear("shared", "shared_1"),
+            shared: square("shared", "shared_1"),
             reconstruct: [
-                linear("recon_t", "recon_t_1"),
-                linear("recon_v", "recon_v_1"),
-                linear("recon_a", "recon_a_1"),
+                square("recon_t", "recon_t_1"),
+                square("recon_v", "recon_v_1"),
+                square("recon_a", "recon_a_1"),
             ],
             transformer: EncoderLayer::new(
                 &(path / "transformer_encoder" / "layers" / "0"),
@@ -201,18 +187,8 @@ impl Model {
                     dropout: config.transformer_dropout,
                 },
             ),
-            fusion_1: nn::linear(
-                path / "fusion" / "fusion_layer_1",
-                6 * hidden,
-                3 * hidden,
-                Default::default(),
-            ),
-            fusion_3: nn::linear(
-                path / "fusion" / "fusion_layer_3",
-                3 * hidden,
-                1,
-                Default::default(),
-            ),
+            fusion_1: linear(path / "fusion" / "fusion_layer_1", 6 * hidden, 3 * hidden),
+            fusion_3: linear(path / "fusion" / "fusion_layer_3", 3 * hidden, 1),
             bert,
             dropout: config.dropout,
             fidelity: build.fidelity,

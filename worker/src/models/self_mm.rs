@@ -100,7 +100,7 @@ impl Recurrent {
         };
         Self {
             rnn: Rnn::new(&(path / "rnn"), config),
-            linear: common::linear(path / "linear_1", hidden, output),
+            linear: crate::nn::linear(path / "linear_1", hidden, output),
             dropout,
         }
     }

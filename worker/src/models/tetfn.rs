@@ -120,7 +120,7 @@ fn conv(path: nn::Path<'_>, from: i64, to: i64, kernel: i64) -> nn::Conv1D {
         bias: false,
         ..Default::default()
     };
-    nn::conv1d(path, from, to, kernel, config)
+    crate::nn::conv1d(path, from, to, kernel, config)
 }
 
 /// An LSTM over all steps and a convolution.

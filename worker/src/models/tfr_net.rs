@@ -136,8 +136,8 @@ impl Gate {
                     dropout: 0.0,
                 },
             ),
-            conv: nn::conv1d(path / "cnn", 2 * hidden, 1, 3, padded),
-            linear: common::linear(path / "fc", 2 * hidden + input, hidden),
+            conv: crate::nn::conv1d(path / "cnn", 2 * hidden, 1, 3, padded),
+            linear: crate::nn::linear(path / "fc", 2 * hidden + input, hidden),
             dropout: config.fusion_drop,
         }
     }
@@ -226,7 +226,7 @@ impl Model {
             };
             let heads = config.nheads;
             Alignment {
-                project: nn::conv1d(
+                project: crate::nn::conv1d(
                     &align / format!("proj_{letter}"),
                     dims[own],
                     width,
@@ -270,7 +270,7 @@ impl Model {
         };
         let generator = |i: usize| {
             let name = format!("generator_{}", ["t", "a", "v"][i]);
-            common::linear(path / name / "Model" / "linear", 3 * width, dims[i])
+            crate::nn::linear(path / name / "Model" / "linear", 3 * width, dims[i])
         };
         Ok(Self {
             alignments,
@@ -289,12 +289,12 @@ impl Model {
                 Tensor::zeros([], (Kind::Int64, build.device)),
                 false,
             ),
-            hidden: common::linear(
+            hidden: crate::nn::linear(
                 &classifier / "linear_trans_hidden",
                 total,
                 config.cls_hidden_dim,
             ),
-            out: common::linear(&classifier / "linear_trans_final", config.cls_hidden_dim, 1),
+            out: crate::nn::linear(&classifier / "linear_trans_final", config.cls_hidden_dim, 1),
             bert,
             config: config.clone(),
             fidelity: build.fidelity,

@@ -43,9 +43,9 @@ pub struct BertConfig {
     /// Kind of positions: only `absolute` is known.
     #[serde(default = "default_position_type")]
     pub position_embedding_type: String,
-    /// The token whose embedding takes no gradient.
-    #[serde(default)]
-    pub pad_token_id: i64,
+    /// The token whose embedding takes no gradient, if any.
+    #[serde(default = "default_pad")]
+    pub pad_token_id: Option<i64>,
     /// Standard deviation of fresh weights.
     #[serde(default = "default_range")]
     pub initializer_range: f64,
@@ -62,6 +62,9 @@ fn default_eps() -> f64 {
 }
 fn default_dropout() -> f64 {
     0.1
+}
+fn default_pad() -> Option<i64> {
+    Some(0)
 }
 fn default_act() -> String {
     "gelu".to_owned()
@@ -135,6 +138,37 @@ impl BertConfig {
             ));
         }
         Ok(config)
+    }
+
+    /// Refuses texts that the encoder in `folder` cannot take: `largest_id` is the largest token
+    /// id of a dataset, `length` its tokens a text. Beyond the embedding tables libtorch would stop
+    /// in mid-training, and on a GPU lose the device.
+    pub fn check_texts(
+        &self,
+        folder: &Path,
+        largest_id: i64,
+        length: i64,
+    ) -> Result<(), MethodError> {
+        if largest_id >= self.vocab_size {
+            return Err(refused(
+                folder,
+                format!(
+                    "the dataset has the token id {largest_id}, the vocabulary only {} tokens: \
+                     take the encoder whose vocabulary the dataset's text was written in",
+                    self.vocab_size
+                ),
+            ));
+        }
+        if length > self.max_position_embeddings {
+            return Err(refused(
+                folder,
+                format!(
+                    "the dataset's texts have {length} tokens, the encoder takes at most {}",
+                    self.max_position_embeddings
+                ),
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -292,7 +326,11 @@ impl Bert {
         drop(pooler);
         Self {
             embeddings: Embeddings {
-                words: table("word_embeddings", config.vocab_size, config.pad_token_id),
+                words: table(
+                    "word_embeddings",
+                    config.vocab_size,
+                    config.pad_token_id.unwrap_or(-1),
+                ),
                 positions: table("position_embeddings", config.max_position_embeddings, -1),
                 segments: table("token_type_embeddings", config.type_vocab_size, -1),
                 norm: layer_norm(&embeddings / "LayerNorm", &config),
@@ -442,9 +480,9 @@ impl Bert {
     /// `text` without the columns that are padding in every sample.
     pub fn trim(text: &Tensor) -> Tensor {
         let length = text.size()[2];
-        let longest = text
-            .select(1, 1)
-            .sum_dim_intlist(1i64, false, Kind::Int64)
+        // The last position that is attended to, also where a mask has holes.
+        let ends = Tensor::arange_start(1, length + 1, (Kind::Int64, text.device()));
+        let longest = (text.select(1, 1) * ends)
             .max()
             .int64_value(&[])
             .clamp(1, length);
@@ -470,5 +508,108 @@ impl Bert {
             .zeros_like()
             .to_kind(Kind::Float)
             .masked_fill(&padding, f64::from(f32::MIN))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+    use tch::Device;
+
+    fn config() -> Value {
+        json!({
+            "vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4,
+            "intermediate_size": 24, "max_position_embeddings": 12
+        })
+    }
+
+    /// A folder with `config` and the fresh weights of an encoder, under `prefix`.
+    fn folder(config: &Value, prefix: &str) -> (tempfile::TempDir, Bert, nn::VarStore) {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+        let vs = nn::VarStore::new(Device::Cpu);
+        let bert = Bert::fresh(&vs.root(), BertConfig::read(folder.path()).unwrap());
+        let weights: Vec<(String, Tensor)> = bert
+            .named()
+            .into_iter()
+            .map(|(name, tensor)| (format!("{prefix}{name}"), tensor.detach()))
+            .collect();
+        Tensor::write_safetensors(&weights, folder.path().join("model.safetensors")).unwrap();
+        (folder, bert, vs)
+    }
+
+    fn refusal(folder: &Path) -> String {
+        let vs = nn::VarStore::new(Device::Cpu);
+        Bert::load(&vs.root(), folder).unwrap_err().to_string()
+    }
+
+    fn text() -> Tensor {
+        let ids = Tensor::from_slice(&[2i64, 7, 9, 3, 0, 0, 2, 5, 3, 0, 0, 0]).view([2, 6]);
+        let mask = ids.ne(0).to_kind(Kind::Int64);
+        Tensor::stack(&[&ids, &mask, &ids.zeros_like()], 1)
+    }
+
+    #[test]
+    fn weights_load_with_and_without_prefix() {
+        tch::manual_seed(1);
+        for prefix in ["", "bert."] {
+            let (folder, bert, _vs) = folder(&config(), prefix);
+            let vs = nn::VarStore::new(Device::Cpu);
+            let loaded = Bert::load(&vs.root(), folder.path()).unwrap();
+            let (a, b) = (bert.forward(&text(), false), loaded.forward(&text(), false));
+            assert!(a.equal(&b));
+        }
+    }
+
+    #[test]
+    fn trimming_changes_nothing_where_there_is_text() {
+        tch::manual_seed(1);
+        let (_folder, bert, _vs) = folder(&config(), "");
+        let text = text();
+        let mask = text.select(1, 1).unsqueeze(2).to_kind(Kind::Float);
+        let same = |text: &Tensor| {
+            let all = bert.forward_untrimmed(text, false) * &mask;
+            let trimmed = bert.forward(text, false);
+            assert_eq!(trimmed.size(), all.size());
+            assert!((trimmed * &mask).allclose(&all, 1e-5, 1e-6, false));
+        };
+        same(&text);
+        // A hole in the mask must not shorten the text.
+        let _ = text.get(0).get(1).narrow(0, 1, 2).fill_(0);
+        same(&text);
+    }
+
+    #[test]
+    fn what_cannot_be_loaded_is_refused_with_a_reason() {
+        let (folder, ..) = folder(&config(), "");
+        let change = |key: &str, value: Value| {
+            let mut config = config();
+            config[key] = value;
+            fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+            refusal(folder.path())
+        };
+        assert!(change("hidden_act", json!("silu")).contains("`silu`"));
+        assert!(change("position_embedding_type", json!("relative_key")).contains("absolute"));
+        assert!(change("num_attention_heads", json!(3)).contains("multiple"));
+        assert!(change("num_hidden_layers", json!(3)).contains("no tensor `encoder.layer.2."));
+        assert!(change("intermediate_size", json!(25)).contains("shape [24, 16]"));
+        assert!(change("vocab_size", json!("many")).contains("no BERT configuration"));
+        fs::remove_file(folder.path().join("config.json")).unwrap();
+        assert!(refusal(folder.path()).contains("Hugging Face layout"));
+    }
+
+    #[test]
+    fn texts_beyond_the_tables_are_refused() {
+        let (folder, bert, _vs) = folder(&config(), "");
+        let check = |id, length| bert.config.check_texts(folder.path(), id, length);
+        assert!(check(39, 12).is_ok());
+        assert!(check(40, 12).unwrap_err().to_string().contains("40 tokens"));
+        assert!(
+            check(39, 13)
+                .unwrap_err()
+                .to_string()
+                .contains("at most 12")
+        );
     }
 }

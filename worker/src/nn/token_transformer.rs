@@ -3,22 +3,12 @@
 //! the hyper-modality learning of ALMT (Zhang et al., EMNLP 2023). No dropout anywhere, as in the
 //! reference code.
 
+use super::{layer_norm, linear, linear_no_bias};
+use missbench_shared::wire::Fidelity;
 use tch::{Tensor, nn, nn::Module};
 
 /// Width of one head, whatever the model's width: the reference's default.
 const HEAD: i64 = 64;
-
-fn norm(path: nn::Path<'_>, width: i64) -> nn::LayerNorm {
-    nn::layer_norm(path, vec![width], Default::default())
-}
-
-fn unbiased(path: nn::Path<'_>, from: i64, to: i64) -> nn::Linear {
-    let config = nn::LinearConfig {
-        bias: false,
-        ..Default::default()
-    };
-    nn::linear(path, from, to, config)
-}
 
 /// `[B, N, heads * d]` to `[B, heads, N, d]`.
 fn split(x: &Tensor, heads: i64) -> Tensor {
@@ -45,13 +35,26 @@ fn attend(query: &Tensor, key: &Tensor, value: &Tensor, heads: i64) -> Tensor {
         .reshape([size[0], size[2], size[1] * size[3]])
 }
 
+/// The projection behind the heads; a single head of full width has none.
+fn projection(path: &nn::Path<'_>, heads: i64, head: i64, width: i64) -> Option<nn::Linear> {
+    let needed = !(heads == 1 && head == width);
+    needed.then(|| linear(path / "to_out" / 0, heads * head, width))
+}
+
+fn project(projection: &Option<nn::Linear>, x: Tensor) -> Tensor {
+    match projection {
+        Some(linear) => linear.forward(&x),
+        None => x,
+    }
+}
+
 #[derive(Debug)]
 struct Attention {
     norms: [nn::LayerNorm; 3],
     query: nn::Linear,
     key: nn::Linear,
     value: nn::Linear,
-    out: nn::Linear,
+    out: Option<nn::Linear>,
     heads: i64,
 }
 
@@ -60,23 +63,25 @@ impl Attention {
         let function = path / "fn";
         let inner = heads * HEAD;
         Self {
-            norms: ["norm_q", "norm_k", "norm_v"].map(|name| norm(path / name, width)),
-            query: unbiased(&function / "to_q", width, inner),
-            key: unbiased(&function / "to_k", width, inner),
-            value: unbiased(&function / "to_v", width, inner),
-            out: nn::linear(&function / "to_out" / 0, inner, width, Default::default()),
+            norms: ["norm_q", "norm_k", "norm_v"].map(|name| layer_norm(path / name, width)),
+            query: linear_no_bias(&function / "to_q", width, inner),
+            key: linear_no_bias(&function / "to_k", width, inner),
+            value: linear_no_bias(&function / "to_v", width, inner),
+            out: projection(&function, heads, HEAD, width),
             heads,
         }
     }
 
+    /// `[B, Q, D]` over `[B, K, D]`, to `[B, Q, D]`.
     fn forward(&self, query: &Tensor, memory: &Tensor) -> Tensor {
         let [norm_q, norm_k, norm_v] = &self.norms;
-        self.out.forward(&attend(
+        let context = attend(
             &self.query.forward(&norm_q.forward(query)),
             &self.key.forward(&norm_k.forward(memory)),
             &self.value.forward(&norm_v.forward(memory)),
             self.heads,
-        ))
+        );
+        project(&self.out, context)
     }
 }
 
@@ -91,9 +96,9 @@ impl FeedForward {
     fn new(path: &nn::Path<'_>, width: i64, hidden: i64) -> Self {
         let net = path / "fn" / "net";
         Self {
-            norm: norm(path / "norm", width),
-            into: nn::linear(&net / 0, width, hidden, Default::default()),
-            out: nn::linear(&net / 3, hidden, width, Default::default()),
+            norm: layer_norm(path / "norm", width),
+            into: linear(&net / 0, width, hidden),
+            out: linear(&net / 3, hidden, width),
         }
     }
 
@@ -103,24 +108,31 @@ impl FeedForward {
     }
 }
 
-/// Attention and feed-forward, `depth` times.
+/// Attention and feed-forward, each around a residual.
 #[derive(Debug)]
-struct Layers(Vec<(Attention, FeedForward)>);
+struct Layer {
+    attention: Attention,
+    feed: FeedForward,
+}
 
-impl Layers {
-    fn new(path: &nn::Path<'_>, shape: TransformerShape) -> Self {
-        Self(
-            (0..shape.depth)
-                .map(|i| {
-                    let layer = path / "layers" / i;
-                    (
-                        Attention::new(&(&layer / 0), shape.width, shape.heads),
-                        FeedForward::new(&(&layer / 1), shape.width, shape.hidden),
-                    )
-                })
-                .collect(),
-        )
+impl Layer {
+    /// `target` `[B, Q, D]` attends to `source` `[B, K, D]`.
+    fn forward(&self, target: &Tensor, source: &Tensor) -> Tensor {
+        let x = self.attention.forward(target, source) + target;
+        self.feed.forward(&x) + x
     }
+}
+
+fn layers(path: &nn::Path<'_>, shape: TransformerShape) -> Vec<Layer> {
+    (0..shape.depth)
+        .map(|i| {
+            let layer = path / "layers" / i;
+            Layer {
+                attention: Attention::new(&(&layer / 0), shape.width, shape.heads),
+                feed: FeedForward::new(&(&layer / 1), shape.width, shape.hidden),
+            }
+        })
+        .collect()
 }
 
 /// The sizes of a transformer.
@@ -141,7 +153,7 @@ pub struct TransformerShape {
 pub struct Transformer {
     positions: Tensor,
     extra: Option<Tensor>,
-    layers: Layers,
+    layers: Vec<Layer>,
 }
 
 impl Transformer {
@@ -150,33 +162,73 @@ impl Transformer {
         Self {
             positions: path.randn_standard("pos_embedding", &[1, length + tokens, shape.width]),
             extra: (tokens > 0).then(|| path.zeros("extra_token", &[1, tokens, shape.width])),
-            layers: Layers::new(&(path / "encoder"), shape),
+            layers: layers(&(path / "encoder"), shape),
         }
+    }
+
+    /// `[B, N, D]` with the extra tokens in front and the positions added.
+    fn embed(&self, x: &Tensor) -> Tensor {
+        let with_extra = self.extra.as_ref().map(|extra| {
+            let extra = extra.expand([x.size()[0], -1, -1], false);
+            Tensor::cat(&[&extra, x], 1)
+        });
+        let x = with_extra.as_ref().unwrap_or(x);
+        x + self.positions.narrow(1, 0, x.size()[1])
     }
 
     /// `[B, N, D]` to the states before the first and after each layer, `[B, tokens + N, D]` each.
     pub fn hidden_states(&self, x: &Tensor) -> Vec<Tensor> {
-        let x = match &self.extra {
-            Some(extra) => {
-                let extra = extra.expand([x.size()[0], -1, -1], false);
-                Tensor::cat(&[&extra, x], 1)
-            }
-            None => x.shallow_clone(),
-        };
-        let x = &x + self.positions.narrow(1, 0, x.size()[1]);
-        let mut states = vec![x];
-        for (attention, feed) in &self.layers.0 {
+        let mut states = vec![self.embed(x)];
+        for layer in &self.layers {
             let x = &states[states.len() - 1];
-            let x = attention.forward(x, x) + x;
-            states.push(feed.forward(&x) + &x);
+            states.push(layer.forward(x, x));
         }
         states
     }
 
-    /// `[B, N, D]` to `[B, tokens + N, D]`.
+    /// `[B, N, D]` to the first `keep` of the last layer's `[B, tokens + N, D]`.
+    ///
+    /// The last layer computes only these, since nothing reads its other outputs: with one layer
+    /// over hundreds of frames that is most of the work.
+    pub fn forward(&self, x: &Tensor, keep: i64) -> Tensor {
+        let x = self.embed(x);
+        let Some((last, before)) = self.layers.split_last() else {
+            return x.narrow(1, 0, keep);
+        };
+        let x = before.iter().fold(x, |x, layer| layer.forward(&x, &x));
+        last.forward(&x.narrow(1, 0, keep), &x)
+    }
+}
+
+/// A modality gathered into a few tokens: a linear map into the common width, then a transformer
+/// whose extra tokens are what is kept.
+#[derive(Debug)]
+pub struct Gather {
+    linear: nn::Linear,
+    transformer: Transformer,
+    tokens: i64,
+}
+
+impl Gather {
+    /// For sequences of up to `length` steps with `input` features.
+    pub fn new(
+        path: &nn::Path<'_>,
+        input: i64,
+        length: i64,
+        tokens: i64,
+        shape: TransformerShape,
+    ) -> Self {
+        Self {
+            linear: linear(path / 0, input, shape.width),
+            transformer: Transformer::new(&(path / 1), length, tokens, shape),
+            tokens,
+        }
+    }
+
+    /// `[B, T, input]` to `[B, tokens, D]`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        let mut states = self.hidden_states(x);
-        states.swap_remove(states.len() - 1)
+        self.transformer
+            .forward(&self.linear.forward(x), self.tokens)
     }
 }
 
@@ -186,7 +238,7 @@ pub struct CrossTransformer {
     source_positions: Tensor,
     target_positions: Tensor,
     extra: Tensor,
-    layers: Layers,
+    layers: Vec<Layer>,
 }
 
 impl CrossTransformer {
@@ -196,7 +248,7 @@ impl CrossTransformer {
             source_positions: path.randn_standard("pos_embedding_s", &[1, source + 1, shape.width]),
             target_positions: path.randn_standard("pos_embedding_t", &[1, target + 1, shape.width]),
             extra: path.zeros("extra_token", &[1, 1, shape.width]),
-            layers: Layers::new(&(path / "CrossTransformerEncoder"), shape),
+            layers: layers(&(path / "CrossTransformerEncoder"), shape),
         }
     }
 
@@ -210,14 +262,31 @@ impl CrossTransformer {
         };
         let source = with(source, &self.source_positions);
         let target = with(target, &self.target_positions);
-        self.layers.0.iter().fold(target, |x, (attention, feed)| {
-            let x = attention.forward(&x, &source) + &x;
-            feed.forward(&x) + &x
-        })
+        self.layers
+            .iter()
+            .fold(target, |x, layer| layer.forward(&x, &source))
     }
 }
 
-/// One layer of adaptive hyper-modality learning (ALMT, equations 5 and 6).
+/// What a layer of [`HyperModality`] adds to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Residual {
+    /// The normalised state: the reference adds in place behind its norm.
+    Normalised,
+    /// The state itself, as the papers write it.
+    Plain,
+}
+
+impl From<Fidelity> for Residual {
+    fn from(fidelity: Fidelity) -> Self {
+        match fidelity {
+            Fidelity::Reference => Self::Normalised,
+            Fidelity::Corrected => Self::Plain,
+        }
+    }
+}
+
+/// One layer of adaptive hyper-modality learning.
 #[derive(Debug)]
 struct HyperLayer {
     norms: [nn::LayerNorm; 4],
@@ -226,28 +295,36 @@ struct HyperLayer {
     vision_key: nn::Linear,
     audio_value: nn::Linear,
     vision_value: nn::Linear,
-    out: nn::Linear,
+    out: Option<nn::Linear>,
     heads: i64,
 }
 
 /// Learns a representation that conflicts least with the dominant modality: at each scale the
 /// language feature asks audio and vision what to add.
 #[derive(Debug)]
-pub struct HyperModality(Vec<HyperLayer>);
+pub struct HyperModality {
+    layers: Vec<HyperLayer>,
+    residual: Residual,
+}
 
 impl HyperModality {
     /// `depth` layers of `heads` heads that share `width` features.
-    pub fn new(path: &nn::Path<'_>, width: i64, depth: i64, heads: i64) -> Self {
+    pub fn new(
+        path: &nn::Path<'_>,
+        width: i64,
+        depth: i64,
+        heads: i64,
+        residual: Residual,
+    ) -> Self {
         let inner = width / heads * heads;
-        Self(
-            (0..depth)
-                .map(|i| {
-                    let layer = path / "layers" / i / 0;
-                    let function = &layer / "fn";
-                    Self::layer(&layer, &function, width, inner, heads)
-                })
-                .collect(),
-        )
+        let layers = (0..depth)
+            .map(|i| {
+                let layer = path / "layers" / i / 0;
+                let function = &layer / "fn";
+                Self::layer(&layer, &function, width, inner, heads)
+            })
+            .collect();
+        Self { layers, residual }
     }
 
     fn layer(
@@ -257,15 +334,15 @@ impl HyperModality {
         inner: i64,
         heads: i64,
     ) -> HyperLayer {
-        let linear = |name: &str| unbiased(function / name, width, inner);
+        let linear = |name: &str| linear_no_bias(function / name, width, inner);
         HyperLayer {
-            norms: ["norm1", "norm2", "norm3", "norm4"].map(|name| norm(layer / name, width)),
+            norms: ["norm1", "norm2", "norm3", "norm4"].map(|name| layer_norm(layer / name, width)),
             query: linear("to_q"),
             audio_key: linear("to_k_ta"),
             vision_key: linear("to_k_tv"),
             audio_value: linear("to_v_ta"),
             vision_value: linear("to_v_tv"),
-            out: nn::linear(function / "to_out" / 0, inner, width, Default::default()),
+            out: projection(function, heads, width / heads, width),
             heads,
         }
     }
@@ -279,7 +356,7 @@ impl HyperModality {
         vision: &Tensor,
         hyper: Tensor,
     ) -> Tensor {
-        self.0
+        self.layers
             .iter()
             .zip(dominant)
             .fold(hyper, |hyper, (layer, dominant)| {
@@ -290,13 +367,65 @@ impl HyperModality {
                 let from = |key: &nn::Linear, value: &nn::Linear, x: &Tensor| {
                     attend(&query, &key.forward(x), &value.forward(x), layer.heads)
                 };
-                let shift = layer.out.forward(
-                    &(from(&layer.audio_key, &layer.audio_value, &audio)
-                        + from(&layer.vision_key, &layer.vision_value, &vision)),
-                );
-                // The shift is added to the normalised state, not to the state itself: so the
-                // reference does.
-                norm_h.forward(&hyper) + shift
+                let found = from(&layer.audio_key, &layer.audio_value, &audio)
+                    + from(&layer.vision_key, &layer.vision_value, &vision);
+                let shift = project(&layer.out, found);
+                match self.residual {
+                    Residual::Normalised => norm_h.forward(&hyper) + shift,
+                    Residual::Plain => hyper + shift,
+                }
             })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, Kind};
+
+    const SHAPE: TransformerShape = TransformerShape {
+        width: 16,
+        depth: 2,
+        heads: 2,
+        hidden: 24,
+    };
+
+    fn random(dims: &[i64]) -> Tensor {
+        Tensor::randn(dims, (Kind::Float, Device::Cpu))
+    }
+
+    #[test]
+    fn computing_only_what_is_kept_changes_nothing() {
+        tch::manual_seed(1);
+        let vs = nn::VarStore::new(Device::Cpu);
+        let transformer = Transformer::new(&vs.root(), 10, 3, SHAPE);
+        let x = random(&[2, 10, 16]);
+        let all = transformer.hidden_states(&x);
+        assert_eq!(all.len(), 3);
+        let kept = transformer.forward(&x, 3);
+        assert_eq!(kept.size(), [2, 3, 16]);
+        assert!(kept.allclose(&all[2].narrow(1, 0, 3), 1e-5, 1e-6, false));
+    }
+
+    #[test]
+    fn a_cross_transformer_puts_its_token_before_the_target() {
+        let vs = nn::VarStore::new(Device::Cpu);
+        let cross = CrossTransformer::new(&vs.root(), 5, 7, SHAPE);
+        let fused = cross.forward(&random(&[2, 5, 16]), &random(&[2, 7, 16]));
+        assert_eq!(fused.size(), [2, 8, 16]);
+    }
+
+    #[test]
+    fn a_single_head_of_full_width_has_no_projection() {
+        let vs = nn::VarStore::new(Device::Cpu);
+        let one = TransformerShape {
+            width: HEAD,
+            heads: 1,
+            ..SHAPE
+        };
+        let transformer = Transformer::new(&vs.root(), 4, 0, one);
+        assert!(!vs.variables().keys().any(|name| name.contains("to_out")));
+        let out = transformer.forward(&random(&[2, 4, HEAD]), 4);
+        assert_eq!(out.size(), [2, 4, HEAD]);
     }
 }

@@ -1,6 +1,7 @@
 //! The transformer encoder layer as `torch.nn.TransformerEncoderLayer` computes it: ReLU, layer
 //! norms behind the residual sums, sequence first.
 
+use super::{layer_norm, linear};
 use tch::{Tensor, nn, nn::Module};
 
 /// What makes an encoder layer.
@@ -26,6 +27,16 @@ struct SelfAttention {
     dropout: f64,
 }
 
+/// PyTorch starts the output projection of its attention without bias.
+fn no_bias_yet(mut linear: nn::Linear) -> nn::Linear {
+    if let Some(bias) = &mut linear.bs {
+        tch::no_grad(|| {
+            let _ = bias.zero_();
+        });
+    }
+    linear
+}
+
 impl SelfAttention {
     fn new(path: &nn::Path<'_>, width: i64, heads: i64, dropout: f64) -> Self {
         let bound = (6.0 / (4 * width) as f64).sqrt();
@@ -39,15 +50,7 @@ impl SelfAttention {
                 },
             ),
             in_bias: path.zeros("in_proj_bias", &[3 * width]),
-            out: nn::linear(
-                path / "out_proj",
-                width,
-                width,
-                nn::LinearConfig {
-                    bs_init: Some(nn::Init::Const(0.0)),
-                    ..Default::default()
-                },
-            ),
+            out: no_bias_yet(linear(path / "out_proj", width, width)),
             heads,
             dropout,
         }
@@ -97,7 +100,7 @@ pub struct EncoderLayer {
 impl EncoderLayer {
     /// Fresh weights under PyTorch's names.
     pub fn new(path: &nn::Path<'_>, config: EncoderLayerConfig) -> Self {
-        let norm = |name: &str| nn::layer_norm(path / name, vec![config.width], Default::default());
+        let norm = |name: &str| layer_norm(path / name, config.width);
         Self {
             attention: SelfAttention::new(
                 &(path / "self_attn"),
@@ -105,18 +108,8 @@ impl EncoderLayer {
                 config.heads,
                 config.dropout,
             ),
-            linear1: nn::linear(
-                path / "linear1",
-                config.width,
-                config.feedforward,
-                Default::default(),
-            ),
-            linear2: nn::linear(
-                path / "linear2",
-                config.feedforward,
-                config.width,
-                Default::default(),
-            ),
+            linear1: linear(path / "linear1", config.width, config.feedforward),
+            linear2: linear(path / "linear2", config.feedforward, config.width),
             norm1: norm("norm1"),
             norm2: norm("norm2"),
             dropout: config.dropout,
