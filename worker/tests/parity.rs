@@ -3,10 +3,7 @@
 //! several epochs of the reference's own trainer. Shapes, sizes and hyper-parameters are read from
 //! the recording; a method's own file only says how its hyper-parameters are called there.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test: what is missing in a recording ends it"
-)]
+#![allow(clippy::unwrap_used, reason = "a test stops where something is wrong")]
 
 use missbench_shared::wire::Fidelity;
 use serde_json::{Map, Value, json};

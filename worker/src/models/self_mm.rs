@@ -10,6 +10,7 @@ use super::{
 };
 use crate::nn::{
     bert::Bert,
+    linear,
     rnn::{Cell, Packed, Rnn, RnnConfig},
     unimodal_labels::UnimodalLabels,
 };
@@ -100,7 +101,7 @@ impl Recurrent {
         };
         Self {
             rnn: Rnn::new(&(path / "rnn"), config),
-            linear: crate::nn::linear(path / "linear_1", hidden, output),
+            linear: linear(path / "linear_1", hidden, output),
             dropout,
         }
     }
