@@ -3,7 +3,10 @@
 //! several epochs of the reference's own trainer. Shapes, sizes and hyper-parameters are read from
 //! the recording; a method's own file only says how its hyper-parameters are called there.
 
-#![allow(clippy::unwrap_used, reason = "a test stops where something is wrong")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test: what is missing in a recording ends it"
+)]
 
 use missbench_shared::wire::Fidelity;
 use serde_json::{Map, Value, json};

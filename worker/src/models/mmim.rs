@@ -10,7 +10,6 @@ use super::{
 use crate::{
     nn::{
         bert::Bert,
-        linear,
         rnn::{Cell, Packed, Rnn, RnnConfig},
     },
     optim::{Adam, AdamConfig, Group, ReduceOnPlateau, clip_grad_norm},
@@ -110,7 +109,7 @@ impl Recurrent {
         };
         Self {
             rnn: Rnn::new(&(path / "rnn"), rnn),
-            linear: linear(path / "linear_1", directions * hidden, output),
+            linear: crate::nn::linear(path / "linear_1", directions * hidden, output),
             dropout,
             bidirectional: config.bidirectional,
         }
@@ -138,8 +137,8 @@ struct Perceptron(nn::Linear, nn::Linear);
 impl Perceptron {
     fn new(path: &nn::Path<'_>, input: i64, width: i64) -> Self {
         Self(
-            linear(path / 0, input, width),
-            linear(path / 2, width, width),
+            crate::nn::linear(path / 0, input, width),
+            crate::nn::linear(path / 2, width, width),
         )
     }
 
@@ -177,7 +176,7 @@ impl Bound {
         Self {
             mean: Perceptron::new(&(path / "mlp_mu"), input, width),
             log_variance: Perceptron::new(&(path / "mlp_logvar"), input, width),
-            entropy: linear(path / "entropy_prj" / 0, width, width / 4),
+            entropy: crate::nn::linear(path / "entropy_prj" / 0, width, width / 4),
         }
     }
 
@@ -261,7 +260,7 @@ impl Model {
         if config.add_va {
             bounds.push(bound("mi_va", vision, audio));
         }
-        let net = |name: &str, width| linear(path / name / "net", config.d_prjh, width);
+        let net = |name: &str, width| crate::nn::linear(path / name / "net", config.d_prjh, width);
         let fusion = path / "fusion_prj";
         Ok(Self {
             vision: Recurrent::new(
@@ -285,9 +284,9 @@ impl Model {
                 net("cpc_za", audio),
             ],
             fusion: [
-                linear(&fusion / "linear_1", text + vision + audio, config.d_prjh),
-                linear(&fusion / "linear_2", config.d_prjh, config.d_prjh),
-                linear(&fusion / "linear_3", config.d_prjh, 1),
+                crate::nn::linear(&fusion / "linear_1", text + vision + audio, config.d_prjh),
+                crate::nn::linear(&fusion / "linear_2", config.d_prjh, config.d_prjh),
+                crate::nn::linear(&fusion / "linear_3", config.d_prjh, 1),
             ],
             dropout: config.dropout_prj,
             bert,

@@ -10,7 +10,6 @@ use super::{
 };
 use crate::nn::{
     bert::Bert,
-    linear,
     rnn::{Cell, Packed, Rnn, RnnConfig},
     unimodal_labels::UnimodalLabels,
 };
@@ -101,7 +100,7 @@ impl Recurrent {
         };
         Self {
             rnn: Rnn::new(&(path / "rnn"), config),
-            linear: linear(path / "linear_1", hidden, output),
+            linear: crate::nn::linear(path / "linear_1", hidden, output),
             dropout,
         }
     }

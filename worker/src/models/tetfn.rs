@@ -11,7 +11,6 @@ use super::{
 };
 use crate::nn::{
     bert::Bert,
-    conv1d,
     cross_modal::{Encoder, EncoderConfig},
     rnn::{Cell, Rnn, RnnConfig},
     unimodal_labels::UnimodalLabels,
@@ -121,7 +120,7 @@ fn conv(path: nn::Path<'_>, from: i64, to: i64, kernel: i64) -> nn::Conv1D {
         bias: false,
         ..Default::default()
     };
-    conv1d(path, from, to, kernel, config)
+    crate::nn::conv1d(path, from, to, kernel, config)
 }
 
 /// An LSTM over all steps and a convolution.

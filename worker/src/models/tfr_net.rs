@@ -11,9 +11,7 @@ use super::{
 use crate::{
     nn::{
         bert::Bert,
-        conv1d,
         cross_modal::{Encoder, EncoderConfig},
-        linear,
         rnn::{Cell, Packed, Rnn, RnnConfig},
         similarity::cmd_smooth,
     },
@@ -138,8 +136,8 @@ impl Gate {
                     dropout: 0.0,
                 },
             ),
-            conv: conv1d(path / "cnn", 2 * hidden, 1, 3, padded),
-            linear: linear(path / "fc", 2 * hidden + input, hidden),
+            conv: crate::nn::conv1d(path / "cnn", 2 * hidden, 1, 3, padded),
+            linear: crate::nn::linear(path / "fc", 2 * hidden + input, hidden),
             dropout: config.fusion_drop,
         }
     }
@@ -228,7 +226,7 @@ impl Model {
             };
             let heads = config.nheads;
             Alignment {
-                project: conv1d(
+                project: crate::nn::conv1d(
                     &align / format!("proj_{letter}"),
                     dims[own],
                     width,
@@ -272,7 +270,7 @@ impl Model {
         };
         let generator = |i: usize| {
             let name = format!("generator_{}", ["t", "a", "v"][i]);
-            linear(path / name / "Model" / "linear", 3 * width, dims[i])
+            crate::nn::linear(path / name / "Model" / "linear", 3 * width, dims[i])
         };
         Ok(Self {
             alignments,
@@ -291,12 +289,12 @@ impl Model {
                 Tensor::zeros([], (Kind::Int64, build.device)),
                 false,
             ),
-            hidden: linear(
+            hidden: crate::nn::linear(
                 &classifier / "linear_trans_hidden",
                 total,
                 config.cls_hidden_dim,
             ),
-            out: linear(&classifier / "linear_trans_final", config.cls_hidden_dim, 1),
+            out: crate::nn::linear(&classifier / "linear_trans_final", config.cls_hidden_dim, 1),
             bert,
             config: config.clone(),
             fidelity: build.fidelity,

@@ -477,10 +477,10 @@ impl Bert {
         })
     }
 
-    /// `text` without the columns that are padding in every sample: up to the last position that is
-    /// attended to, also where a mask has holes.
+    /// `text` without the columns that are padding in every sample.
     pub fn trim(text: &Tensor) -> Tensor {
         let length = text.size()[2];
+        // The last position that is attended to, also where a mask has holes.
         let ends = Tensor::arange_start(1, length + 1, (Kind::Int64, text.device()));
         let longest = (text.select(1, 1) * ends)
             .max()
