@@ -5,6 +5,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod dispatch;
+pub mod embedded;
 pub mod gather;
 pub mod leader;
 pub mod lifecycle;
