@@ -1,0 +1,302 @@
+//! What every method must do, whatever it computes: learn, go on from a saved state to the same
+//! bits, and say clearly what it cannot work with. A new method adds its line to [`SMALL`].
+
+#![allow(clippy::unwrap_used, reason = "a test stops where something is wrong")]
+
+mod lnln;
+mod support;
+
+use missbench_shared::wire::Fidelity;
+use serde_json::{Value, json};
+use support::{alone, batches, build, encoder, hyper, overlay, samples, step, validation_loss};
+use tch::Device;
+use worker::models::{Method, MethodState, REGISTRY, builder};
+
+/// How a method is tested.
+struct Small {
+    id: &'static str,
+    /// Sizes that make it small.
+    sizes: fn() -> Value,
+    /// Rates at which it learns fast, and no dropout.
+    fast: fn() -> Value,
+}
+
+const SMALL: &[Small] = &[
+    Small {
+        id: "almt",
+        sizes: || {
+            json!({
+                "batch_size": 16, "width": 32, "tokens": 4, "embedding_heads": [2, 2, 2],
+                "embedding_hidden": 32, "language_heads": 2, "hyper_heads": 2, "fusion_heads": 2,
+                "fusion_hidden": 32
+            })
+        },
+        fast: || json!({"learning_rate": 1e-3}),
+    },
+    Small {
+        id: "cenet",
+        sizes: || json!({"batch_size": 16}),
+        fast: || json!({"learning_rate": 2e-3}),
+    },
+    Small {
+        id: "lnln",
+        sizes: lnln::small,
+        fast: || json!({"learning_rate": 1e-3}),
+    },
+    Small {
+        id: "misa",
+        sizes: || {
+            json!({
+                "batch_size": 8, "update_epochs": 2, "hidden_size": 16,
+                "transformer_feedforward": 32
+            })
+        },
+        fast: || json!({"learning_rate": 3e-3, "dropout": 0.0, "transformer_dropout": 0.0}),
+    },
+    Small {
+        id: "mmim",
+        sizes: || {
+            json!({
+                "batch_size": 8, "d_vh": 8, "d_ah": 8, "d_vout": 8, "d_aout": 8, "d_prjh": 32
+            })
+        },
+        fast: || {
+            json!({
+                "lr_main": 3e-3, "lr_bert": 1e-3, "dropout_a": 0.0, "dropout_v": 0.0,
+                "dropout_prj": 0.0
+            })
+        },
+    },
+    Small {
+        id: "self-mm",
+        sizes: || {
+            json!({
+                "batch_size": 8, "update_epochs": 2, "a_lstm_hidden_size": 8,
+                "v_lstm_hidden_size": 8, "post_fusion_dim": 32, "post_text_dim": 16,
+                "post_audio_dim": 8, "post_video_dim": 8, "audio_out": 8, "video_out": 8
+            })
+        },
+        fast: || {
+            json!({
+                "learning_rate_bert": 1e-3, "learning_rate_other": 3e-3, "post_text_dropout": 0.0,
+                "post_audio_dropout": 0.0
+            })
+        },
+    },
+    Small {
+        id: "tetfn",
+        sizes: || {
+            json!({
+                "batch_size": 8, "update_epochs": 2, "a_lstm_hidden_size": 8,
+                "v_lstm_hidden_size": 8, "post_fusion_dim": 32, "post_text_dim": 16,
+                "post_audio_dim": 8, "post_video_dim": 8, "dst_feature_dims": 20, "nheads": 2
+            })
+        },
+        fast: || {
+            json!({
+                "learning_rate_bert": 1e-3, "learning_rate_audio": 2e-3,
+                "learning_rate_video": 2e-3, "learning_rate_other": 2e-3, "attn_dropout": 0.0,
+                "attn_dropout_v": 0.0, "res_dropout": 0.0
+            })
+        },
+    },
+    Small {
+        id: "tfr-net",
+        sizes: || {
+            json!({
+                "batch_size": 8, "update_epochs": 2, "num_temporal_head": 1, "dst_feature_dims": 12,
+                "nheads": 2, "nlevels": 2, "fusion_t_hid": 12, "fusion_a_hid": 12,
+                "fusion_v_hid": 12, "fusion_gru_layers": 1, "cls_hidden_dim": 24
+            })
+        },
+        // Its batch norm gets to know all samples: evaluation goes by its running means.
+        fast: || {
+            json!({
+                "batch_size": 32, "update_epochs": 1, "learning_rate_bert": 1e-3,
+                "learning_rate_other": 3e-3, "patience": 1000, "text_dropout": 0.0,
+                "attn_dropout": 0.0, "attn_dropout_a": 0.0, "relu_dropout": 0.0,
+                "embed_dropout": 0.0, "res_dropout": 0.0, "fusion_drop": 0.0
+            })
+        },
+    },
+];
+
+fn entry(method: &str) -> &'static Small {
+    let found = SMALL.iter().find(|small| small.id == method);
+    found.unwrap_or_else(|| panic!("add `{method}` to SMALL"))
+}
+
+/// The hyper-parameters of a small model, with the method's own rates and dropouts.
+fn small(id: &str) -> Value {
+    hyper(id, "mosi", None, &(entry(id).sizes)())
+}
+
+/// Those of a small model that learns fast.
+fn fast(id: &str) -> Value {
+    let mut hyper = small(id);
+    if let Some(hyper) = hyper.as_object_mut() {
+        overlay(hyper, &(entry(id).fast)());
+    }
+    hyper
+}
+
+fn methods() -> impl Iterator<Item = &'static str> {
+    REGISTRY
+        .iter()
+        .map(|(id, _)| *id)
+        .filter(|id| *id != "misa")
+}
+
+#[test]
+fn every_method_overfits_a_few_samples() {
+    let _alone = alone();
+    let (folder, all) = (encoder(0.0), samples(1));
+    for id in methods() {
+        let hyper = fast(id);
+        let epochs = 160;
+        let mut method = build(id, &hyper, folder.path(), epochs, Fidelity::Reference, 1);
+        let batches = batches(&all, method.batch_size());
+        for batch in &batches {
+            method.prepare(batch).unwrap();
+        }
+        let before = validation_loss(method.as_ref(), &all);
+        let steps = epochs as usize * method.passes() * batches.len();
+        let mut after = before;
+        for n in 0..steps {
+            step(method.as_mut(), &batches, n);
+            if (n + 1) % (method.passes() * batches.len()) == 0 {
+                after = validation_loss(method.as_ref(), &all);
+                if after < before / 10.0 {
+                    break;
+                }
+            }
+        }
+        assert!(
+            after < before / 10.0,
+            "{id}: the loss went from {before} to {after} only"
+        );
+    }
+}
+
+/// What is written to disk: the scalars pass through text.
+fn stored(state: MethodState) -> MethodState {
+    let text = serde_json::to_string(&state.scalars).unwrap();
+    MethodState {
+        scalars: serde_json::from_str(&text).unwrap(),
+        ..state
+    }
+}
+
+fn equal(id: &str, a: &dyn Method, b: &dyn Method) {
+    let (a, b) = (a.state().unwrap(), b.state().unwrap());
+    assert_eq!(a.scalars, b.scalars, "{id}");
+    assert!(a.tensors.keys().eq(b.tensors.keys()), "{id}");
+    for (name, tensor) in &a.tensors {
+        assert!(tensor.equal(&b.tensors[name]), "{id}: `{name}` differs");
+    }
+}
+
+#[test]
+fn every_method_goes_on_from_a_saved_state_to_the_same_bits() {
+    let _alone = alone();
+    // With dropout, so that the generator matters.
+    let (folder, all) = (encoder(0.1), samples(2));
+    for id in methods() {
+        let hyper = small(id);
+        let fresh = |seed| build(id, &hyper, folder.path(), 20, Fidelity::Reference, seed);
+        let mut whole = fresh(1);
+        let batches = batches(&all, whole.batch_size());
+        for batch in &batches {
+            whole.prepare(batch).unwrap();
+        }
+        // Over the end of epochs, whose first may have a learning rate of 0.
+        let steps = 3 * whole.passes() * batches.len() + 1;
+        let mut saved: Vec<(usize, MethodState)> = Vec::new();
+        for n in 0..steps {
+            step(whole.as_mut(), &batches, n);
+            if whole.at_rest() {
+                saved.push((n + 1, whole.state().unwrap()));
+            }
+        }
+        assert!(!saved.is_empty(), "{id} was never at rest");
+        // From the first, one within the second epoch, and the last but one.
+        for pick in [0, saved.len() / 2, saved.len().saturating_sub(2)] {
+            let (done, state) = &saved[pick];
+            let copy = MethodState {
+                tensors: state
+                    .tensors
+                    .iter()
+                    .map(|(name, tensor)| (name.clone(), tensor.copy()))
+                    .collect(),
+                scalars: state.scalars.clone(),
+            };
+            let mut resumed = fresh(99);
+            resumed.restore(&stored(copy)).unwrap();
+            for n in *done..steps {
+                step(resumed.as_mut(), &batches, n);
+            }
+            equal(id, whole.as_ref(), resumed.as_ref());
+        }
+    }
+}
+
+#[test]
+fn a_saved_state_of_another_model_is_refused() {
+    let _alone = alone();
+    let folder = encoder(0.0);
+    for id in methods() {
+        let hyper = small(id);
+        let mut method = build(id, &hyper, folder.path(), 20, Fidelity::Reference, 1);
+        let mut state = method.state().unwrap();
+        let name = state.tensors.keys().next().unwrap().clone();
+        let one = tch::Tensor::zeros([1, 2, 3], (tch::Kind::Float, Device::Cpu));
+        state.tensors.insert(name.clone(), one);
+        assert!(method.restore(&state).is_err(), "{id}: another shape");
+        state.tensors.remove(&name);
+        assert!(method.restore(&state).is_err(), "{id}: `{name}` is missing");
+    }
+}
+
+#[test]
+fn corrected_methods_learn_too() {
+    let _alone = alone();
+    let (folder, all) = (encoder(0.0), samples(3));
+    for id in methods() {
+        let hyper = fast(id);
+        let mut method = build(id, &hyper, folder.path(), 20, Fidelity::Corrected, 1);
+        let batches = batches(&all, method.batch_size());
+        for batch in &batches {
+            method.prepare(batch).unwrap();
+        }
+        let before = validation_loss(method.as_ref(), &all);
+        for n in 0..10 * method.passes() * batches.len() {
+            step(method.as_mut(), &batches, n);
+        }
+        let after = validation_loss(method.as_ref(), &all);
+        assert!(
+            after < before,
+            "{id}: the loss went from {before} to {after}"
+        );
+    }
+}
+
+#[test]
+fn an_unknown_hyper_parameter_is_refused() {
+    let _alone = alone();
+    let folder = encoder(0.0);
+    for id in methods() {
+        let mut hyper = small(id);
+        hyper["colour"] = json!("blue");
+        let refused = builder(id).unwrap()(&worker::models::Build {
+            hyper: &hyper,
+            dataset: "mosi",
+            data: support::SHAPE,
+            encoder: folder.path(),
+            device: Device::Cpu,
+            fidelity: Fidelity::Reference,
+            max_epochs: 1,
+        });
+        let error = refused.err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(error.contains("colour"), "{id}: {error}");
+    }
+}
