@@ -73,6 +73,14 @@ pub struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// Serve sweeps: dispatch jobs and gather results until told to stop
+    Serve(commands::serve::ServeArgs),
+    /// Print a table of the paper from a sweep's results
+    Table(commands::table::TableArgs),
+    /// Cancel a sweep
+    Cancel(commands::cancel::CancelArgs),
+    /// Bring the database up to date
+    Migrate(commands::migrate::MigrateArgs),
     /// Write completions for a shell, or the manual pages
     Completions(commands::completions::CompletionsArgs),
 }
@@ -80,13 +88,16 @@ enum Command {
 impl Command {
     /// What is logged without -v: a daemon tells what it does, a command only what is wrong.
     fn log_level(&self) -> &'static str {
-        "warn"
+        match self {
+            Command::Serve(_) => "info",
+            _ => "warn",
+        }
     }
 
     /// Whether it only prints and ends: then a reader that goes away (`coord table 2 | head`) ends
     /// it quietly.
     fn only_prints(&self) -> bool {
-        true
+        !matches!(self, Command::Serve(_))
     }
 }
 
@@ -109,6 +120,10 @@ impl Cli {
         let settings = Settings::resolve(&self.connections, &Process)?;
         tracing::debug!(?settings, "settings");
         match self.command {
+            Command::Serve(args) => commands::serve::run(args, &settings).await,
+            Command::Table(args) => commands::table::run(args, &settings).await,
+            Command::Cancel(args) => commands::cancel::run(args, &settings).await,
+            Command::Migrate(args) => commands::migrate::run(args, &settings).await,
             Command::Completions(args) => commands::completions::run(args, &settings).await,
         }
     }

@@ -14,3 +14,4 @@ pub mod reconcile;
 pub mod report;
 pub mod serve;
 pub mod store;
+pub mod tables;

@@ -4,3 +4,4 @@ pub mod cancel;
 pub mod completions;
 pub mod migrate;
 pub mod serve;
+pub mod table;
