@@ -2,6 +2,7 @@
 
 pub mod cancel;
 pub mod completions;
+pub mod data;
 pub mod migrate;
 pub mod serve;
 pub mod table;

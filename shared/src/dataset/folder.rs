@@ -97,6 +97,35 @@ impl DataFolder {
         }
     }
 
+    /// Removes what killed processes left of `name`. Only where the system tells of processes by
+    /// `/proc`; what cannot be removed does no harm.
+    fn remove_leftovers(&self, name: &str) {
+        if !Path::new("/proc/self").exists() {
+            return;
+        }
+        for entry in fs::read_dir(self.root.join("datasets"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let file_name = entry.file_name();
+            let process = file_name
+                .to_str()
+                .and_then(|file| {
+                    file.strip_prefix('.')?
+                        .strip_prefix(name)?
+                        .strip_prefix('.')
+                })
+                .and_then(|rest| rest.strip_suffix(".new"))
+                .filter(|pid| pid.parse::<u32>().is_ok());
+            if let Some(pid) = process
+                && !Path::new("/proc").join(pid).exists()
+            {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+
     /// Begins a dataset: an empty folder beside its final place.
     pub fn prepare(&self, name: &str) -> Result<Prepared, DatasetError> {
         if !valid_name(name) {
@@ -106,6 +135,7 @@ impl DataFolder {
             .root
             .join("datasets")
             .join(format!(".{name}.{}.new", std::process::id()));
+        self.remove_leftovers(name);
         if dir.exists() {
             // Left by a killed process that had our number.
             fs::remove_dir_all(&dir).map_err(DatasetError::io(&dir))?;

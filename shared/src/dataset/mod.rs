@@ -30,7 +30,7 @@ pub use error::DatasetError;
 pub use folder::{DataFolder, Prepared};
 pub use kind::{Kind, Split, UnknownKind};
 pub use manifest::{FeatureStats, LengthStats, Manifest, Source, SplitManifest, hash_file};
-pub use reader::{Dataset, SplitView};
+pub use reader::{Dataset, SplitView, mask_problem};
 pub use writer::{TensorFile, WriteError};
 
 use serde::{Deserialize, Serialize};

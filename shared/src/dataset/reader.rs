@@ -379,7 +379,7 @@ impl Dataset {
 
 /// What is wrong with one sample's text mask, if anything: it must be ones, at least one, and then
 /// zeros.
-pub(super) fn mask_problem(mask: &[i32]) -> Option<String> {
+pub fn mask_problem(mask: &[i32]) -> Option<String> {
     let ones = mask.iter().take_while(|&&m| m == 1).count();
     if ones == 0 {
         Some("has an empty mask".to_owned())

@@ -1,0 +1,269 @@
+//! Imports a feature pickle: a dict of `train`, `valid` and `test`, as the field passes them around.
+//!
+//! Each split is a dict with `text_bert` `[N, 3, L]` (token ids, mask, segments), `audio` and
+//! `vision` `[N, T, D]`, `regression_labels` `[N]` or `[N, 1]` (for SIMS also `_T`, `_A`, `_V`), and
+//! where the file has them `audio_lengths`, `vision_lengths`, `id` and `raw_text`.
+//!
+//! The file is read twice: once to check every value, once to write. So nothing is written of a
+//! file that is refused, and features stream from the mapped file to the disk sample by sample.
+
+use super::{
+    assemble::{self, Samples},
+    fields::Fields,
+    input::{Input, InputError},
+    pickle::{Limits, Pickle, PickleError},
+};
+use missbench_shared::dataset::{
+    DataFolder, Dataset, DatasetError, Kind, Manifest, Shapes, Source, Split, WriteError,
+};
+use std::path::{Path, PathBuf};
+
+/// Why a file was not imported. Nothing has been written then.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// The file is no pickle of plain data.
+    #[error("{}: {source}", path.display())]
+    Pickle {
+        /// Which file.
+        path: PathBuf,
+        /// Where and why.
+        source: PickleError,
+    },
+    /// The pickle is no dict.
+    #[error("the file holds {found}, a dict of `train`, `valid` and `test` is expected")]
+    Root {
+        /// What it holds.
+        found: &'static str,
+    },
+    /// A split is missing.
+    #[error("the file has no `{split}` split; it has {}", have.join(", "))]
+    MissingSplit {
+        /// Which split.
+        split: Split,
+        /// The keys that are there.
+        have: Vec<String>,
+    },
+    /// A field is missing.
+    #[error("split {split} has no `{field}`; it has {}{}", have.join(", "), hint(field))]
+    MissingField {
+        /// Which split.
+        split: Split,
+        /// Which field.
+        field: &'static str,
+        /// The keys that are there.
+        have: Vec<String>,
+    },
+    /// A field has another type or shape than it should.
+    #[error("split {split}: `{field}` {what}")]
+    Field {
+        /// Which split.
+        split: Split,
+        /// Which field; empty for the split itself.
+        field: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// A value that cannot be used.
+    #[error("split {split}: `{field}`, sample {sample}: {what}")]
+    Value {
+        /// Which split.
+        split: Split,
+        /// Which field.
+        field: String,
+        /// The sample's index in its split, from 0.
+        sample: usize,
+        /// What is wrong.
+        what: String,
+    },
+    /// The splits do not belong together.
+    #[error(
+        "split {split} has {found}, split train has {expected}: all splits must have the same sizes"
+    )]
+    Sizes {
+        /// Which split.
+        split: Split,
+        /// Its sizes.
+        found: String,
+        /// Those of the training split.
+        expected: String,
+    },
+    /// The data folder.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    /// The data file.
+    #[error("the dataset cannot be written: {0}")]
+    Write(#[from] WriteError),
+}
+
+fn hint(field: &str) -> &'static str {
+    match field {
+        "text_bert" => {
+            "; files with word vectors only (`text`) cannot be used, take the one made for BERT"
+        }
+        "regression_labels_T" | "regression_labels_A" | "regression_labels_V" => {
+            "; only SIMS has labels for each modality: is this file of another dataset (--as)?"
+        }
+        _ => "",
+    }
+}
+
+/// What to import and where to.
+#[derive(Debug, Clone)]
+pub struct Request<'a> {
+    /// The pickle, plain or gzip.
+    pub file: &'a Path,
+    /// Whose protocol the file follows.
+    pub kind: Kind,
+    /// The name it gets in the data folder.
+    pub name: &'a str,
+    /// The data folder.
+    pub folder: &'a DataFolder,
+    /// Whether other content of that name is replaced.
+    pub replace: bool,
+    /// The most bytes that the file may expand to; `None` is a bound by the file's own size.
+    pub max_bytes: Option<u64>,
+}
+
+/// What an import is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Reading and expanding the file; counts bytes.
+    Read,
+    /// Checking every value; counts samples.
+    Check,
+    /// Writing; counts samples, once for each modality.
+    Write,
+    /// Describing what was written.
+    Describe,
+}
+
+/// Told of what is being done: stage, done, of how many.
+pub type Progress<'a> = &'a mut dyn FnMut(Stage, u64, u64);
+
+/// What an import made.
+#[derive(Debug)]
+pub struct Imported {
+    /// The data file.
+    pub path: PathBuf,
+    /// What is in it.
+    pub manifest: Manifest,
+}
+
+/// Imports a file.
+///
+/// # Errors
+/// See [`ImportError`]; the data folder is as before then.
+pub fn import(request: &Request<'_>, progress: Progress<'_>) -> Result<Imported, ImportError> {
+    let Request {
+        file,
+        kind,
+        name,
+        folder,
+        ..
+    } = *request;
+    let input = Input::open(file, folder.root(), request.max_bytes, |done, total| {
+        progress(Stage::Read, done, total);
+    })?;
+    let source = Source::Import {
+        file: file
+            .file_name()
+            .map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+        blake3: input.blake3.to_hex().to_string(),
+        bytes: input.file_bytes,
+    };
+    let mut notes = Vec::new();
+    let prepared;
+    let hash;
+    {
+        let pickle =
+            Pickle::read(&input, Limits::default()).map_err(|source| ImportError::Pickle {
+                path: file.to_owned(),
+                source,
+            })?;
+        let mut samples = |split| Fields::of(&pickle, split)?.samples(kind, &mut notes);
+        let splits = [
+            samples(Split::Train)?,
+            samples(Split::Valid)?,
+            samples(Split::Test)?,
+        ];
+        let [text_len, audio_len, audio_dim, vision_len, vision_dim] = splits[0].sizes();
+        let shapes = Shapes {
+            text_len,
+            audio_len,
+            audio_dim,
+            vision_len,
+            vision_dim,
+        };
+        let described = |[l, ta, da, tv, dv]: [usize; 5]| {
+            format!("text {l}, audio {ta}x{da}, vision {tv}x{dv}")
+        };
+        for (split, samples) in Split::ALL.into_iter().zip(&splits) {
+            if samples.sizes() != splits[0].sizes() {
+                return Err(ImportError::Sizes {
+                    split,
+                    found: described(samples.sizes()),
+                    expected: described(splits[0].sizes()),
+                });
+            }
+        }
+        let total: u64 = splits.iter().map(|split| split.count() as u64).sum();
+        let mut before = 0;
+        for (split, samples) in Split::ALL.into_iter().zip(&splits) {
+            let silenced = samples.check(|done| progress(Stage::Check, before + done, total))?;
+            before += samples.count() as u64;
+            if silenced > 0 {
+                notes.push(format!(
+                    "{split}: {silenced} audio values of -inf were set to 0"
+                ));
+            }
+        }
+        for ((split, samples), paper) in Split::ALL.into_iter().zip(&splits).zip(kind.paper_sizes())
+        {
+            if samples.count() != paper {
+                notes.push(format!(
+                    "{split} has {} samples, the paper's {kind} has {paper}",
+                    samples.count()
+                ));
+            }
+        }
+        prepared = folder.prepare(name)?;
+        (hash, _) = assemble::write(&prepared.data_file(), kind, shapes, &splits, |done| {
+            progress(Stage::Write, done, total * 3);
+        })?;
+    }
+    // Unmapped before the data file is mapped: only one of the two is in memory at a time.
+    drop(input);
+    finish(
+        prepared,
+        name,
+        hash,
+        source,
+        notes,
+        request.replace,
+        progress,
+    )
+}
+
+/// Reads back what was written, describes it and moves it to its place.
+pub(super) fn finish(
+    prepared: missbench_shared::dataset::Prepared,
+    name: &str,
+    hash: blake3::Hash,
+    source: Source,
+    notes: Vec<String>,
+    replace: bool,
+    progress: Progress<'_>,
+) -> Result<Imported, ImportError> {
+    progress(Stage::Describe, 0, 1);
+    let manifest = {
+        let data = Dataset::open(&prepared.data_file())?;
+        data.check_features()?;
+        Manifest::of(&data, name, hash, source, notes)
+    };
+    let path = prepared.publish(&manifest, replace)?;
+    progress(Stage::Describe, 1, 1);
+    Ok(Imported { path, manifest })
+}

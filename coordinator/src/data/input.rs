@@ -1,0 +1,214 @@
+//! The bytes of a feature file: mapped, or expanded when the file is compressed.
+
+use memmap2::Mmap;
+use std::{
+    fs::File,
+    io::{self, BufReader, Read, Seek, SeekFrom, Write},
+    ops::Deref,
+    path::{Path, PathBuf},
+};
+
+/// The most bytes that a compressed file may expand to unless the caller says otherwise, for each
+/// byte it has itself. Feature files stay under 100; a bomb has 1,000.
+const MAX_RATIO: u64 = 250;
+/// What any compressed file may expand to, whatever its size.
+const ALWAYS_ALLOWED: u64 = 1 << 30;
+/// Over this, expanded bytes go to a temporary file that is mapped, instead of to memory.
+const IN_MEMORY: u64 = 256 << 20;
+
+/// Why a feature file cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum InputError {
+    /// The file or the temporary one cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The compressed data is damaged.
+    #[error("{}: the gzip data is damaged ({source}): copy the file again", path.display())]
+    Gzip {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The bound on expansion was reached.
+    #[error("{}: {bytes} bytes expand to more than {limit}: if that is right, allow more with --max-bytes", path.display())]
+    TooLarge {
+        /// Which file.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// Nothing in it.
+    #[error("{}: the file is empty", path.display())]
+    Empty {
+        /// Which file.
+        path: PathBuf,
+    },
+}
+
+/// A file's bytes and how the file itself looked.
+#[derive(Debug)]
+pub struct Input {
+    content: Content,
+    /// BLAKE3 of the file as it is on the disk.
+    pub blake3: blake3::Hash,
+    /// Its bytes on the disk.
+    pub file_bytes: u64,
+}
+
+#[derive(Debug)]
+enum Content {
+    Mapped(Mmap),
+    Memory(Vec<u8>),
+}
+
+impl Deref for Input {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.content {
+            Content::Mapped(map) => map,
+            Content::Memory(bytes) => bytes,
+        }
+    }
+}
+
+impl Input {
+    /// Opens `path`; a gzip file (told by its first bytes, not its name) is expanded to memory or,
+    /// if large, to an unnamed temporary file in `scratch`. `progress` is told the bytes of the
+    /// file done so far.
+    pub fn open(
+        path: &Path,
+        scratch: &Path,
+        max_bytes: Option<u64>,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<Self, InputError> {
+        let io = |source| InputError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        let file = File::open(path).map_err(io)?;
+        // SAFETY: the file is read while it is mapped and must not be changed meanwhile, as for
+        // any reader; its bytes are checked before use.
+        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
+        let file_bytes = map.len() as u64;
+        if map.is_empty() {
+            return Err(InputError::Empty {
+                path: path.to_owned(),
+            });
+        }
+        let mut hasher = blake3::Hasher::new();
+        if !map.starts_with(&[0x1f, 0x8b]) {
+            if let Some(limit) = max_bytes
+                && file_bytes > limit
+            {
+                return Err(InputError::TooLarge {
+                    path: path.to_owned(),
+                    bytes: file_bytes,
+                    limit,
+                });
+            }
+            let mut done = 0;
+            for chunk in map.chunks(16 << 20) {
+                hasher.update(chunk);
+                done += chunk.len() as u64;
+                progress(done, file_bytes);
+            }
+            return Ok(Self {
+                content: Content::Mapped(map),
+                blake3: hasher.finalize(),
+                file_bytes,
+            });
+        }
+        hasher.update(&map);
+        let limit =
+            max_bytes.unwrap_or_else(|| ALWAYS_ALLOWED.max(file_bytes.saturating_mul(MAX_RATIO)));
+        let content = expand(path, &map, scratch, limit, &mut progress)?;
+        Ok(Self {
+            content,
+            blake3: hasher.finalize(),
+            file_bytes,
+        })
+    }
+}
+
+/// Counts what is read through it.
+struct Counted<'a> {
+    rest: &'a [u8],
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.rest.read(buffer)
+    }
+}
+
+fn expand(
+    path: &Path,
+    compressed: &[u8],
+    scratch: &Path,
+    limit: u64,
+    progress: &mut impl FnMut(u64, u64),
+) -> Result<Content, InputError> {
+    let total = compressed.len() as u64;
+    let scratch_error = |source| InputError::Io {
+        path: scratch.to_owned(),
+        source,
+    };
+    let mut decoder = flate2::read::MultiGzDecoder::new(BufReader::with_capacity(
+        1 << 18,
+        Counted { rest: compressed },
+    ));
+    let mut memory = Vec::new();
+    let mut spilled: Option<File> = None;
+    let mut expanded = 0u64;
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let read = decoder
+            .read(&mut buffer)
+            .map_err(|source| InputError::Gzip {
+                path: path.to_owned(),
+                source,
+            })?;
+        if read == 0 {
+            break;
+        }
+        expanded += read as u64;
+        if expanded > limit {
+            return Err(InputError::TooLarge {
+                path: path.to_owned(),
+                bytes: total,
+                limit,
+            });
+        }
+        if spilled.is_none() && expanded > IN_MEMORY {
+            std::fs::create_dir_all(scratch).map_err(scratch_error)?;
+            let mut file = tempfile::tempfile_in(scratch).map_err(scratch_error)?;
+            file.write_all(&memory).map_err(scratch_error)?;
+            memory = Vec::new();
+            spilled = Some(file);
+        }
+        match &mut spilled {
+            Some(file) => file.write_all(&buffer[..read]).map_err(scratch_error)?,
+            None => memory.extend_from_slice(&buffer[..read]),
+        }
+        progress(total - decoder.get_ref().get_ref().rest.len() as u64, total);
+    }
+    match spilled {
+        None => Ok(Content::Memory(memory)),
+        Some(mut file) => {
+            file.seek(SeekFrom::Start(0)).map_err(scratch_error)?;
+            // SAFETY: the file has no name; nobody else can change it.
+            Ok(Content::Mapped(
+                unsafe { Mmap::map(&file) }.map_err(scratch_error)?,
+            ))
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Why a pickle is refused.
+
+/// Why a pickle is refused, and where. Offsets count bytes of the pickle itself: of the expanded
+/// stream when the file is compressed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("at byte {offset}: {kind}")]
+pub struct PickleError {
+    /// Where the opcode begins that is refused.
+    pub offset: usize,
+    /// Why.
+    pub kind: PickleErrorKind,
+}
+
+/// Why a pickle is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PickleErrorKind {
+    /// A class or function that is not on the list of array constructors.
+    #[error(
+        "the pickle names `{0}`, which is not one of NumPy's array constructors; nothing was executed. Feature files hold only dicts, lists, numbers, texts and arrays: write the file again with such content"
+    )]
+    Global(String),
+    /// An opcode that can run code, or that no feature file needs.
+    #[error("the pickle uses `{0}`, which is not allowed here; nothing was executed")]
+    Opcode(&'static str),
+    /// A byte that is no opcode.
+    #[error("0x{0:02x} is no pickle opcode: the file is damaged or no pickle")]
+    NoOpcode(u8),
+    /// The end came too early.
+    #[error("the file ends inside {0}: it is cut off, copy it again")]
+    Truncated(&'static str),
+    /// A bound was reached.
+    #[error("over the limit of {limit} {what}")]
+    Limit {
+        /// Of what.
+        what: &'static str,
+        /// How many are allowed.
+        limit: u64,
+    },
+    /// What NumPy or Python could not have written.
+    #[error("malformed: {0}")]
+    Malformed(String),
+    /// Legal, but of no use for features.
+    #[error("not supported: {0}")]
+    Unsupported(String),
+}
+
+/// A name out of a file for a message: escaped and not too long.
+pub(super) fn shown(name: &str) -> String {
+    let mut short: String = name
+        .chars()
+        .take(120)
+        .flat_map(char::escape_debug)
+        .collect();
+    if name.chars().nth(120).is_some() {
+        short.push('…');
+    }
+    short
+}
