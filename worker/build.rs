@@ -1,8 +1,27 @@
-//! Lets the binaries find libtorch where they were built, without LD_LIBRARY_PATH.
+//! Lets the binaries find libtorch where they were built, without LD_LIBRARY_PATH, and puts the
+//! revision into the version.
+
+use std::process::Command;
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     if let Ok(libtorch) = std::env::var("LIBTORCH") {
         println!("cargo:rustc-link-arg=-Wl,-rpath,{libtorch}/lib");
     }
+    println!("cargo:rerun-if-env-changed=MISSBENCH_REVISION");
+    let version = std::env::var("CARGO_PKG_VERSION").unwrap_or_default();
+    // Not read again at every commit: that would link the worker anew each time.
+    let revision = std::env::var("MISSBENCH_REVISION").ok().or_else(|| {
+        let output = Command::new("git")
+            .args(["rev-parse", "--short=12", "HEAD"])
+            .output()
+            .ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        (output.status.success()).then(|| text.trim().to_owned())
+    });
+    let version = match revision {
+        Some(revision) if !revision.is_empty() => format!("{version}+{revision}"),
+        _ => version,
+    };
+    println!("cargo:rustc-env=MISSBENCH_VERSION={version}");
 }

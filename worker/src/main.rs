@@ -1,2 +1,109 @@
-//! worker
-fn main() {}
+//! `worker`: takes jobs from the broker, trains and evaluates the models with libtorch.
+
+use clap::{CommandFactory as _, FromArgMatches as _};
+use std::{
+    ffi::OsString,
+    io::{IsTerminal as _, Write as _},
+    process::ExitCode,
+};
+use tracing_subscriber::EnvFilter;
+use worker::{
+    cli::{Cli, LogFormat},
+    device, exit,
+    runtime::{self, SlotError, SlotSettings, leaving},
+    settings::Settings,
+    supervisor,
+};
+
+fn main() -> ExitCode {
+    let flags: Vec<OsString> = std::env::args_os().skip(1).collect();
+    // Values from the environment stay out of the help: they may hold a password.
+    let command = Cli::command().mut_args(|arg| arg.hide_env_values(true));
+    let cli = match Cli::from_arg_matches(&command.get_matches()) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    log(cli.log_format);
+    let slots = usize::from(cli.slots);
+    let threads = cli
+        .threads
+        .map_or_else(|| device::default_threads(slots), usize::from);
+    if cli.check {
+        let check = device::check(cli.device, threads);
+        let json = serde_json::to_string_pretty(&check).unwrap_or_default();
+        // A closed pipe is no concern of ours.
+        let _ = writeln!(std::io::stdout(), "{json}");
+        let code = if check.works { exit::OK } else { exit::DEVICE };
+        return code.into();
+    }
+    let settings = match Settings::resolve(&cli.connection, &|name| std::env::var(name).ok()) {
+        Ok(settings) => settings,
+        Err(error) => return refuse(&error, exit::USAGE),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return refuse(&error, exit::INTERNAL),
+    };
+    let name = cli.name.clone().unwrap_or_else(worker::default_name);
+    let code = runtime.block_on(async {
+        let leaving = leaving::Leaving::default();
+        if let Err(error) = leaving::on_signals(leaving.clone(), cli.slot.is_some()) {
+            return refuse(&error, exit::INTERNAL);
+        }
+        let Some(slot) = cli.slot else {
+            return match supervisor::run(slots, flags, &name, leaving).await {
+                Ok(code) => code.into(),
+                Err(error) => refuse(&error, exit::INTERNAL),
+            };
+        };
+        let library = device::load_cuda(cli.device);
+        let device = match device::choose(cli.device, &library) {
+            Ok(device) => device,
+            Err(error) => return refuse(&error, exit::DEVICE),
+        };
+        let mut broker = settings.broker;
+        let name = worker::slot_name(&name, slot);
+        broker.name.clone_from(&name);
+        let slot = SlotSettings {
+            broker,
+            artifacts: settings.artifacts,
+            data_dir: settings.data_dir,
+            device,
+            threads,
+            name,
+            save_every: cli.save_every,
+            once: cli.once,
+        };
+        match runtime::run(slot, leaving).await {
+            Ok(code) => code.into(),
+            Err(error @ SlotError::Broker(_)) => refuse(&error, exit::BROKER),
+            Err(error @ SlotError::Artifacts(_)) => refuse(&error, exit::ARTIFACTS),
+            Err(error @ SlotError::Process(_)) => refuse(&error, exit::INTERNAL),
+        }
+    });
+    // A step that is still computing is not waited for.
+    runtime.shutdown_background();
+    code
+}
+
+fn refuse(error: &dyn std::error::Error, code: u8) -> ExitCode {
+    tracing::error!("{}", worker::chain(error));
+    code.into()
+}
+
+fn log(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("info,async_nats=warn"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}

@@ -228,10 +228,19 @@ impl Trainer {
         self.method.batch_size()
     }
 
-    /// The best checkpoints so far: what is worth keeping when the training fails.
-    pub fn best(&self) -> Vec<(String, BestRef)> {
+    /// The best checkpoints so far, by criterion and epoch: what is worth keeping when the training
+    /// fails.
+    pub fn kept(&self) -> Vec<(String, Best)> {
         let best = self.progress.best.iter();
-        best.map(|(id, best)| (id.clone(), best.clone())).collect()
+        best.filter_map(|(id, best)| {
+            let content = self.held.get(&best.blake3)?.clone();
+            let blake3 = best.blake3.parse().ok()?;
+            Some((
+                format!("{id} after epoch {}", best.epoch),
+                Best { blake3, content },
+            ))
+        })
+        .collect()
     }
 
     /// Trains until it is done or told to leave. A panic of the method comes back as an error.

@@ -187,7 +187,7 @@ fn a_loss_that_is_not_finite_stops_with_the_place_and_the_parts() {
     let text = failure.chain.join(": ");
     assert!(text.contains("epoch 2, pass 1, step 1 of 4"), "{text}");
     assert!(text.contains("task = NaN"), "{text}");
-    assert_eq!(trainer.best().len(), 5, "the good epoch is kept");
+    assert_eq!(trainer.kept().len(), 5, "the good epoch is kept");
 }
 
 #[test]

@@ -14,7 +14,7 @@ pub mod weights;
 
 pub use data::Data;
 pub use driver::{Best, Control, Finish, Order, Snapshot, Trainer, View};
-pub use error::{TrainError, failure, guarded};
+pub use error::{TrainError, chain, failure, guarded};
 pub use evaluate::{EvalCase, Evaluated, Loaded};
 
 use crate::models::{Build, Method, builder};

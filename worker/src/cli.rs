@@ -1,0 +1,150 @@
+//! The command line of `worker`.
+
+use crate::{device::Choice, exit, settings::ConnectionFlags};
+use clap::{Parser, ValueEnum};
+use std::time::Duration;
+
+/// Takes jobs from the broker, trains and evaluates the models, reports the results.
+#[derive(Parser, Clone, Debug)]
+#[command(
+    name = "worker",
+    version = crate::VERSION,
+    after_long_help = concat_help(),
+)]
+pub struct Cli {
+    /// How many jobs to work on at once, each in a process of its own
+    #[arg(long, env = "MISSBENCH_SLOTS", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub slots: u16,
+
+    /// Where to compute: auto (a GPU if there is one), cpu, cuda:0, cuda:1, ...
+    #[arg(long, env = "MISSBENCH_DEVICE", value_name = "DEVICE", default_value_t)]
+    pub device: Choice,
+
+    /// CPU threads of each slot [default: the cores, shared out among the slots]
+    ///
+    /// The last bits of results depend on it: to get the same bits again, use the same number.
+    #[arg(long, env = "MISSBENCH_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+
+    /// The worker's name in `coord status` [default: host and process]
+    #[arg(
+        long,
+        env = "MISSBENCH_WORKER_NAME",
+        value_name = "NAME",
+        overrides_with = "name"
+    )]
+    pub name: Option<String>,
+
+    /// Save a training's state at least this often between epochs, in seconds
+    ///
+    /// A worker that dies loses at most this much work. Saving never takes more than about a tenth
+    /// of the time, so that large models are saved less often.
+    #[arg(
+        long,
+        env = "MISSBENCH_SAVE_EVERY",
+        value_name = "SECONDS",
+        default_value = "60",
+        value_parser = seconds
+    )]
+    pub save_every: Duration,
+
+    /// Leave when there was nothing to do for so many seconds [default: stay]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        default_missing_value = "10",
+        value_parser = seconds
+    )]
+    pub once: Option<Duration>,
+
+    /// Print what this worker finds (libtorch, GPU, threads) as JSON, and leave
+    #[arg(long)]
+    pub check: bool,
+
+    /// How to log, to standard error; what to log comes from RUST_LOG
+    #[arg(
+        long,
+        env = "MISSBENCH_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
+    pub log_format: LogFormat,
+
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment would become the help text of the flags"
+    )]
+    pub connection: ConnectionFlags,
+
+    /// Which slot this process is: set by the supervisor for its children
+    #[arg(long, hide = true)]
+    pub slot: Option<usize>,
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is no number of seconds");
+    let seconds: f64 = text.parse().map_err(|_| wrong())?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| wrong())
+}
+
+fn concat_help() -> String {
+    format!(
+        "\
+How it works:
+  A worker needs the broker and the artifact store, and nothing else: no database, no
+  open port. It pulls jobs, so that nodes may come and go. Datasets and text encoders
+  are found by their hash: in the data folder, at the path that the spec names, or in
+  the artifact store.
+
+  SIGTERM or Ctrl-C: takes no more jobs, saves what it trains, hands its jobs back and
+  leaves within 10 s. A second signal: leaves at once; the broker gives its jobs to
+  another worker after a minute.
+
+  A GPU is used when libtorch_cuda.so of the same libtorch release is found: in
+  LIBTORCH/lib, beside the libtorch in use, or in LD_LIBRARY_PATH.
+
+Examples:
+  worker --slots 2                        two jobs at once on this machine's CPU
+  worker --device cuda:1                  one job at a time on the second GPU
+  worker --once 30                        work until the queue is empty, for batch systems
+  worker --check                          is this node set up?
+
+{}",
+        exit::HELP
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+        let cli = Cli::try_parse_from(["worker", "--nats", "nats://h", "--once"]).unwrap();
+        assert_eq!(cli.connection.nats_url.as_deref(), Some("nats://h"));
+        assert_eq!(cli.once, Some(Duration::from_secs(10)));
+        // The supervisor's own name comes behind the user's flags and wins.
+        let cli = Cli::try_parse_from(["worker", "--name", "a", "--name", "b"]).unwrap();
+        assert_eq!(cli.name.as_deref(), Some("b"));
+    }
+
+    #[test]
+    fn help_never_shows_the_environment() {
+        let help = Cli::command().render_long_help().to_string();
+        assert!(help.contains("Exit codes"));
+        assert!(help.contains("SIGTERM"));
+    }
+}

@@ -1,0 +1,344 @@
+//! Datasets and encoders by their hash: in the data folder, where the job's hint says, or in the
+//! artifact store, from where they are kept in the data folder.
+//!
+//! A large file is hashed once: that it was, is remembered by its path, size and time of change.
+
+use missbench_shared::{
+    artifacts::{ArtifactError, ArtifactStore, Hash, Key, hash_file},
+    dataset::DataFolder,
+    wire::{BlobRef, FailureKind},
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::HashMap,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+use tokio::sync::Mutex;
+
+/// The most bytes of a dataset or an encoder that are fetched.
+const MAX_BYTES: u64 = 1 << 40;
+/// The most bytes of an encoder's configuration.
+const MAX_CONFIG: u64 = 1 << 20;
+
+const WEIGHTS: &str = "model.safetensors";
+const CONFIG: &str = "config.json";
+
+/// Why a file cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum BlobError {
+    /// It is nowhere.
+    #[error("no {what} with BLAKE3 {blake3}: not in {}, and the artifact store has none; put it there, or give this worker the folder that has it as --data-dir", places(.looked))]
+    Missing {
+        /// `dataset`, `text encoder`.
+        what: &'static str,
+        /// Its hash.
+        blake3: Hash,
+        /// Where it was looked for, and what was there instead.
+        looked: Vec<String>,
+    },
+    /// The store did not give it.
+    #[error(transparent)]
+    Store(#[from] ArtifactError),
+}
+
+fn places(places: &[String]) -> String {
+    places.join(", not in ")
+}
+
+impl BlobError {
+    /// What it means for the attempt.
+    pub fn kind(&self) -> FailureKind {
+        match self {
+            BlobError::Missing { .. } => FailureKind::Retryable,
+            BlobError::Store(error) if error.is_retryable() => FailureKind::Retryable,
+            BlobError::Store(_) => FailureKind::Permanent,
+        }
+    }
+}
+
+/// What tells whether a file is still the one that was hashed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Stamp {
+    size: u64,
+    inode: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Verified {
+    path: PathBuf,
+    stamp: Stamp,
+    blake3: String,
+}
+
+/// Finds files by their hash.
+pub struct Blobs {
+    folder: DataFolder,
+    store: ArtifactStore,
+    verified: Mutex<HashMap<PathBuf, (Stamp, Hash)>>,
+}
+
+impl Blobs {
+    /// Looks in the data folder `folder` and in `store`.
+    pub fn new(folder: impl Into<PathBuf>, store: ArtifactStore) -> Self {
+        Self {
+            folder: DataFolder::new(folder),
+            store,
+            verified: Mutex::default(),
+        }
+    }
+
+    /// The dataset file.
+    pub async fn dataset(&self, blob: &BlobRef) -> Result<PathBuf, BlobError> {
+        let hash: Hash = blob.blake3.parse()?;
+        let own = self.folder.blob(hash.as_str());
+        let mut looked = Vec::new();
+        for candidate in [own.clone(), PathBuf::from(&blob.path)] {
+            match self.look(&candidate, &hash).await {
+                None => return Ok(candidate),
+                Some(found) => looked.push(found),
+            }
+        }
+        tracing::info!(%hash, "fetching a dataset from the artifact store");
+        let key = Key::Blob(hash.clone());
+        if self.store.fetch_to(&key, &own, MAX_BYTES).await? {
+            return Ok(own);
+        }
+        Err(BlobError::Missing {
+            what: "dataset",
+            blake3: hash,
+            looked,
+        })
+    }
+
+    /// The encoder's folder, found by the hash of its weights.
+    pub async fn encoder(&self, blob: &BlobRef) -> Result<PathBuf, BlobError> {
+        let hash: Hash = blob.blake3.parse()?;
+        let own = self.folder.root().join("encoders").join(hash.as_str());
+        let installed = ["MISSBENCH_ENCODER_EN", "MISSBENCH_ENCODER_ZH"];
+        let installed = installed
+            .iter()
+            .filter_map(std::env::var_os)
+            .map(PathBuf::from);
+        let mut looked = Vec::new();
+        for candidate in [own.clone(), PathBuf::from(&blob.path)]
+            .into_iter()
+            .chain(installed)
+        {
+            if !candidate.join(CONFIG).is_file() {
+                looked.push(format!("{} (no {CONFIG})", candidate.display()));
+                continue;
+            }
+            match self.look(&candidate.join(WEIGHTS), &hash).await {
+                None => return Ok(candidate),
+                Some(found) => looked.push(found),
+            }
+        }
+        tracing::info!(%hash, "fetching a text encoder from the artifact store");
+        let weights = Key::Blob(hash.clone());
+        let config = Key::EncoderConfig(hash.clone());
+        // The weights last: a folder that has them is whole.
+        if self
+            .store
+            .fetch_to(&config, &own.join(CONFIG), MAX_CONFIG)
+            .await?
+            && self
+                .store
+                .fetch_to(&weights, &own.join(WEIGHTS), MAX_BYTES)
+                .await?
+        {
+            return Ok(own);
+        }
+        Err(BlobError::Missing {
+            what: "text encoder",
+            blake3: hash,
+            looked,
+        })
+    }
+
+    /// `None` if the file has the hash; otherwise what is there, for people.
+    async fn look(&self, path: &Path, hash: &Hash) -> Option<String> {
+        match self.hash_of(path).await {
+            Ok(found) if found == *hash => None,
+            Ok(found) => {
+                tracing::warn!(path = %path.display(), %found, wanted = %hash, "another file stands there");
+                Some(format!("{} (it has BLAKE3 {found})", path.display()))
+            }
+            Err(error) => Some(format!("{} ({error})", path.display())),
+        }
+    }
+
+    async fn hash_of(&self, path: &Path) -> std::io::Result<Hash> {
+        let path = std::path::absolute(path)?;
+        let stamp = stamp(&path)?;
+        // Held while hashing: two jobs that want the same file hash it once.
+        let mut verified = self.verified.lock().await;
+        if let Some((known, hash)) = verified.get(&path)
+            && *known == stamp
+        {
+            return Ok(hash.clone());
+        }
+        let note = self.note(&path);
+        let hash = match remembered(&note, &path, &stamp) {
+            Some(hash) => hash,
+            None => {
+                let file = path.clone();
+                let hash = tokio::task::spawn_blocking(move || hash_file(&file))
+                    .await
+                    .map_err(std::io::Error::other)??;
+                self.remember(&note, &path, &stamp, &hash).await;
+                hash
+            }
+        };
+        verified.insert(path, (stamp, hash.clone()));
+        Ok(hash)
+    }
+
+    fn note(&self, path: &Path) -> PathBuf {
+        let name = Hash::of(path.as_os_str().as_encoded_bytes());
+        self.folder.root().join("verified").join(name.as_str())
+    }
+
+    async fn remember(&self, note: &Path, path: &Path, stamp: &Stamp, hash: &Hash) {
+        // Changed less than two seconds ago, it may change again within the clock's grain.
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |d| d.as_secs() as i64);
+        if now - stamp.changed.0 < 2 {
+            return;
+        }
+        let verified = Verified {
+            path: path.to_owned(),
+            stamp: stamp.clone(),
+            blake3: hash.as_str().to_owned(),
+        };
+        let write = async {
+            let json = serde_json::to_vec(&verified)?;
+            if let Some(parent) = note.parent() {
+                tokio::fs::create_dir_all(parent).await?;
+            }
+            let temporary = note.with_extension(format!("{}.tmp", std::process::id()));
+            tokio::fs::write(&temporary, json).await?;
+            tokio::fs::rename(&temporary, note).await
+        };
+        if let Err(error) = write.await {
+            tracing::debug!(%error, "the hash is not remembered: it is computed again next time");
+        }
+    }
+}
+
+fn stamp(path: &Path) -> std::io::Result<Stamp> {
+    let metadata = std::fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(std::io::Error::other("no file"));
+    }
+    Ok(Stamp {
+        size: metadata.len(),
+        inode: metadata.ino(),
+        modified: (metadata.mtime(), metadata.mtime_nsec()),
+        changed: (metadata.ctime(), metadata.ctime_nsec()),
+    })
+}
+
+fn remembered(note: &Path, path: &Path, stamp: &Stamp) -> Option<Hash> {
+    let json = std::fs::read(note).ok()?;
+    let verified: Verified = serde_json::from_slice(&json).ok()?;
+    if verified.path != path || verified.stamp != *stamp {
+        return None;
+    }
+    verified.blake3.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn blobs(root: &Path) -> Blobs {
+        let url = ArtifactStore::url_of(&root.join("store"));
+        let store = ArtifactStore::open(&url, None).await.unwrap();
+        Blobs::new(root.join("data"), store)
+    }
+
+    fn blob(content: &[u8], path: &Path) -> BlobRef {
+        BlobRef {
+            blake3: Hash::of(content).as_str().to_owned(),
+            path: path.display().to_string(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_is_found_at_its_hint_only_with_the_right_content() {
+        let root = tempfile::tempdir().unwrap();
+        let blobs = blobs(root.path()).await;
+        let hint = root.path().join("hint");
+        std::fs::write(&hint, b"right").unwrap();
+        let wanted = blob(b"right", &hint);
+        assert_eq!(blobs.dataset(&wanted).await.unwrap(), hint);
+        std::fs::write(&hint, b"wrong").unwrap();
+        let error = blobs.dataset(&wanted).await.unwrap_err();
+        let found = Hash::of(b"wrong").to_string();
+        assert!(error.to_string().contains(&found), "{error}");
+        assert_eq!(error.kind(), FailureKind::Retryable);
+    }
+
+    #[tokio::test]
+    async fn what_the_store_has_is_kept_in_the_data_folder() {
+        let root = tempfile::tempdir().unwrap();
+        let blobs = blobs(root.path()).await;
+        let wanted = blob(b"data", Path::new("/nowhere"));
+        let key = Key::Blob(Hash::of(b"data"));
+        blobs
+            .store
+            .put(&key, bytes::Bytes::from_static(b"data"))
+            .await
+            .unwrap();
+        let path = blobs.dataset(&wanted).await.unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"data");
+        blobs.store.delete(&key).await.unwrap();
+        assert_eq!(blobs.dataset(&wanted).await.unwrap(), path);
+    }
+
+    #[tokio::test]
+    async fn an_encoder_comes_with_its_configuration() {
+        let root = tempfile::tempdir().unwrap();
+        let blobs = blobs(root.path()).await;
+        let wanted = blob(b"weights", Path::new("/nowhere"));
+        let put = |key: Key, content: &'static [u8]| {
+            let store = blobs.store.clone();
+            async move {
+                store
+                    .put(&key, bytes::Bytes::from_static(content))
+                    .await
+                    .unwrap()
+            }
+        };
+        put(Key::Blob(Hash::of(b"weights")), b"weights").await;
+        assert!(
+            blobs.encoder(&wanted).await.is_err(),
+            "no configuration yet"
+        );
+        put(Key::EncoderConfig(Hash::of(b"weights")), b"{}").await;
+        let folder = blobs.encoder(&wanted).await.unwrap();
+        assert!(folder.join(CONFIG).is_file() && folder.join(WEIGHTS).is_file());
+    }
+
+    #[test]
+    fn a_remembered_hash_is_for_that_very_file() {
+        let root = tempfile::tempdir().unwrap();
+        let (file, note) = (root.path().join("f"), root.path().join("n"));
+        std::fs::write(&file, b"x").unwrap();
+        let is = stamp(&file).unwrap();
+        let verified = Verified {
+            path: file.clone(),
+            stamp: is.clone(),
+            blake3: Hash::of(b"x").as_str().to_owned(),
+        };
+        std::fs::write(&note, serde_json::to_vec(&verified).unwrap()).unwrap();
+        assert_eq!(remembered(&note, &file, &is), Some(Hash::of(b"x")));
+        assert_eq!(remembered(&note, &root.path().join("g"), &is), None);
+        std::fs::write(&file, b"yy").unwrap();
+        assert_eq!(remembered(&note, &file, &stamp(&file).unwrap()), None);
+    }
+}

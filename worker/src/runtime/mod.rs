@@ -1,0 +1,546 @@
+//! One slot: takes jobs from the broker one after the other, works on them, reports.
+//!
+//! Threads: libtorch has its own ([`engine`]); everything else (acknowledgements, heartbeats,
+//! reports, saving) goes on beside it, so that a long step never looks like a dead worker.
+
+mod blobs;
+mod engine;
+mod eval_job;
+mod held;
+pub mod leaving;
+mod live;
+mod presence;
+mod report;
+mod train_job;
+
+use self::{
+    blobs::Blobs,
+    engine::Engine,
+    held::{Held, Taken},
+    leaving::Leaving,
+    presence::{Status, Sweeps, now_ms},
+    report::Reporter,
+};
+use crate::exit;
+use async_nats::jetstream::consumer::PullConsumer;
+use bytes::Bytes;
+use futures::StreamExt as _;
+use missbench_shared::{
+    artifacts::{ArtifactError, ArtifactStore, Key},
+    broker::{Broker, BrokerError, BrokerSettings, MAX_DELIVERIES, Queue, SweepControl},
+    ids::AttemptId,
+    wire::{Doing, Failure, FailureKind, ResultBody, ResultMessage, Work, WorkerInfo},
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tch::Device;
+use tokio::{sync::Semaphore, time::timeout};
+
+/// Evaluations that are taken at once: the cases of one model.
+const EVALUATIONS: usize = 16;
+/// No-op jobs that are taken at once, when there is nothing else.
+const NOOPS: usize = 512;
+/// No-op jobs under way.
+const NOOPS_AT_ONCE: usize = 4096;
+/// How long to wait for a training when there is nothing to do.
+const WAIT: Duration = Duration::from_millis(500);
+/// How long a paused sweep's job stays away.
+const PAUSED: Duration = Duration::from_secs(15);
+
+/// What a slot needs to run.
+#[derive(Clone, Debug)]
+pub struct SlotSettings {
+    /// The broker.
+    pub broker: BrokerSettings,
+    /// The artifact store's address.
+    pub artifacts: String,
+    /// The data folder.
+    pub data_dir: PathBuf,
+    /// Where tensors live.
+    pub device: Device,
+    /// Threads of libtorch.
+    pub threads: usize,
+    /// The worker's unique name.
+    pub name: String,
+    /// How often to save between epochs.
+    pub save_every: Duration,
+    /// Leave after so long without work.
+    pub once: Option<Duration>,
+}
+
+/// Why a slot cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum SlotError {
+    /// The broker does not let it in.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// The artifact store cannot be used.
+    #[error(transparent)]
+    Artifacts(#[from] ArtifactError),
+    /// The thread for libtorch did not start, or no signals can be heard.
+    #[error("the process cannot be set up: {0}")]
+    Process(#[from] std::io::Error),
+}
+
+/// Runs one slot until it is told to leave. Returns the process's exit code.
+pub async fn run(settings: SlotSettings, leaving: Leaving) -> Result<u8, SlotError> {
+    tracing::info!(broker = %settings.broker.address(), artifacts = %settings.artifacts, "connecting");
+    let connected = tokio::select! {
+        connected = connect(&settings) => connected?,
+        () = leaving.asked() => return Ok(exit::OK),
+    };
+    let (broker, store) = connected;
+    let worker = WorkerInfo {
+        name: settings.name.clone(),
+        host: crate::host(),
+        device: crate::device::name(settings.device),
+        version: crate::VERSION.to_owned(),
+    };
+    let status = Status::default();
+    let held = Held::default();
+    let (sweeps, watching) = Sweeps::watch(broker.clone());
+    let beside = [
+        tokio::spawn(watching),
+        tokio::spawn(held.clone().keep()),
+        tokio::spawn(presence::beat(
+            broker.clone(),
+            worker.clone(),
+            status.clone(),
+        )),
+    ];
+    let slot = Arc::new(Slot {
+        blobs: Blobs::new(&settings.data_dir, store.clone()),
+        engine: Engine::start(settings.device, settings.threads)?,
+        reporter: Reporter::start(broker.clone()),
+        noops: Arc::new(Semaphore::new(NOOPS_AT_ONCE)),
+        broken: AtomicBool::new(false),
+        broker,
+        store,
+        worker,
+        status,
+        held,
+        sweeps,
+        leaving,
+        settings,
+    });
+    tracing::info!(worker = %slot.worker.name, device = %slot.worker.device, threads = slot.settings.threads, "ready for jobs");
+    slot.work().await;
+    slot.reporter.settle(slot.time_left()).await;
+    for task in beside {
+        task.abort();
+    }
+    presence::leave(&slot.broker, &slot.worker.name).await;
+    // Acknowledgements may still be on their way out.
+    let _ = timeout(Duration::from_millis(500), slot.broker.client().flush()).await;
+    Ok(if slot.broken.load(Ordering::Relaxed) {
+        exit::BROKEN
+    } else {
+        exit::OK
+    })
+}
+
+async fn connect(settings: &SlotSettings) -> Result<(Broker, ArtifactStore), SlotError> {
+    let broker = settings.broker.connect_patiently().await?;
+    let store = loop {
+        match ArtifactStore::open(&settings.artifacts, Some(&broker)).await {
+            // The bucket is made by the coordinator, which may come later.
+            Err(error) if settings.artifacts.starts_with("nats:") => {
+                tracing::warn!(%error, "the artifact store is not there, trying again");
+                tokio::time::sleep(Duration::from_secs(2)).await;
+            }
+            opened => break opened?,
+        }
+    };
+    Ok((broker, store))
+}
+
+/// Everything a job's way through the worker touches.
+struct Slot {
+    settings: SlotSettings,
+    broker: Broker,
+    store: ArtifactStore,
+    blobs: Blobs,
+    engine: Engine,
+    reporter: Reporter,
+    worker: WorkerInfo,
+    status: Status,
+    held: Held,
+    sweeps: Sweeps,
+    leaving: Leaving,
+    noops: Arc<Semaphore>,
+    /// Set when this process must not take another job.
+    broken: AtomicBool,
+}
+
+/// How often a publication of a job was handed back in good order.
+#[derive(Serialize, Deserialize)]
+struct HandedBack {
+    publication: u32,
+    times: u64,
+}
+
+impl Slot {
+    fn is_over(&self) -> bool {
+        self.leaving.is_asked() || self.broken.load(Ordering::Relaxed)
+    }
+
+    /// Time for the last words.
+    fn time_left(&self) -> Duration {
+        if self.leaving.is_past(leaving::SAVE) {
+            Duration::from_secs(1)
+        } else {
+            Duration::from_secs(3)
+        }
+    }
+
+    /// The slot's life.
+    async fn work(self: &Arc<Self>) {
+        let mut consumers: Option<(PullConsumer, PullConsumer)> = None;
+        let mut trouble = 0_u32;
+        let mut size = EVALUATIONS;
+        let mut idle_since = Instant::now();
+        while !self.is_over() {
+            let fetched = async {
+                let (train, eval) = match &consumers {
+                    Some(both) => both,
+                    None => consumers.insert((
+                        self.broker.jobs(Queue::Train).await?,
+                        self.broker.jobs(Queue::Eval).await?,
+                    )),
+                };
+                // Evaluations first: they are short, and a finished model's row fills sooner.
+                let taken = self.fetch(eval, size, None).await?;
+                if !taken.is_empty() || self.is_over() {
+                    return Ok(taken);
+                }
+                self.fetch(train, 1, Some(WAIT)).await
+            };
+            let taken = match fetched.await {
+                Ok(taken) => taken,
+                Err(error) => {
+                    let error: BrokerError = error;
+                    if trouble == 0 {
+                        tracing::warn!(%error, "no jobs can be taken, trying again");
+                    }
+                    trouble += 1;
+                    consumers = None;
+                    let pause = Duration::from_millis(200 << trouble.min(5));
+                    self.leaving.sleep(pause).await;
+                    continue;
+                }
+            };
+            if trouble > 0 {
+                tracing::info!("jobs can be taken again");
+                trouble = 0;
+            }
+            if taken.is_empty() {
+                size = EVALUATIONS;
+                let under_way = self.noops.available_permits() < NOOPS_AT_ONCE;
+                let once = self.settings.once;
+                if !under_way && once.is_some_and(|once| idle_since.elapsed() >= once) {
+                    tracing::info!("nothing to do: leaving");
+                    return;
+                }
+                continue;
+            }
+            let full = taken.len() == size;
+            let noops_only = taken.iter().all(|t| matches!(t.job.work, Work::Noop));
+            size = if full && noops_only {
+                (size * 4).min(NOOPS)
+            } else {
+                EVALUATIONS
+            };
+            self.dispatch(taken).await;
+            idle_since = Instant::now();
+        }
+        // What is under way is short.
+        let all = NOOPS_AT_ONCE as u32;
+        let _ = timeout(Duration::from_secs(2), self.noops.acquire_many(all)).await;
+    }
+
+    /// Up to `most` jobs that are there now; waits up to `wait` for the first.
+    async fn fetch(
+        &self,
+        consumer: &PullConsumer,
+        most: usize,
+        wait: Option<Duration>,
+    ) -> Result<Vec<Taken>, BrokerError> {
+        let failed = |reason: String| BrokerError::Layout {
+            what: "jobs".to_owned(),
+            action: "fetched",
+            reason,
+        };
+        let patience = wait.unwrap_or_default() + Duration::from_secs(5);
+        let mut fetch = consumer.fetch().max_messages(most);
+        if let Some(wait) = wait {
+            fetch = fetch.expires(wait);
+        }
+        let mut messages = timeout(patience, fetch.messages())
+            .await
+            .map_err(|_| failed("no answer".to_owned()))?
+            .map_err(|e| failed(e.to_string()))?;
+        let mut taken = Vec::new();
+        loop {
+            match timeout(patience, messages.next()).await {
+                Ok(Some(Ok(message))) => taken.extend(self.held.take(message).await),
+                Ok(None) => return Ok(taken),
+                // What has come is worked on; the rest comes again.
+                Ok(Some(Err(_))) | Err(_) if !taken.is_empty() => return Ok(taken),
+                Ok(Some(Err(error))) => return Err(failed(error.to_string())),
+                Err(_) => return Err(failed("no answer".to_owned())),
+            }
+        }
+    }
+
+    /// Sends jobs their ways.
+    async fn dispatch(self: &Arc<Self>, all: Vec<Taken>) {
+        let mut noops = Vec::new();
+        let mut groups: Vec<Vec<Taken>> = Vec::new();
+        for taken in all {
+            match self.sweeps.of(taken.job.sweep) {
+                SweepControl::Running => {}
+                SweepControl::Cancelled => {
+                    taken.done().await;
+                    continue;
+                }
+                SweepControl::Paused => {
+                    self.excuse(&taken).await;
+                    taken.give_back(Some(PAUSED)).await;
+                    continue;
+                }
+            }
+            if self.is_over() {
+                self.hand_back_unstarted(taken).await;
+                continue;
+            }
+            match &taken.job.work {
+                Work::Noop => noops.push(taken),
+                Work::Train(spec) => {
+                    let spec = spec.clone();
+                    self.clone().train(taken, spec).await;
+                    self.status.set(None);
+                }
+                Work::Eval { train, .. } => {
+                    let group = groups.iter_mut().find(|group| {
+                        matches!(&group[0].job.work, Work::Eval { train: other, .. } if other == train)
+                    });
+                    match group {
+                        Some(group) => group.push(taken),
+                        None => groups.push(vec![taken]),
+                    }
+                }
+            }
+        }
+        if !noops.is_empty() {
+            self.noop(noops).await;
+        }
+        for group in groups {
+            if self.is_over() {
+                for taken in group {
+                    self.hand_back_unstarted(taken).await;
+                }
+            } else {
+                self.evaluate(group).await;
+                self.status.set(None);
+            }
+        }
+    }
+
+    /// A report about a job, body to be filled in.
+    fn report(&self, taken: &Taken, attempt: AttemptId, body: ResultBody) -> ResultMessage {
+        ResultMessage {
+            sweep: taken.job.sweep,
+            job: taken.job.job,
+            attempt,
+            publication: taken.job.publication,
+            worker: self.worker.clone(),
+            at_ms: now_ms(),
+            body,
+        }
+    }
+
+    fn attempt(&self, taken: &Taken) -> AttemptId {
+        AttemptId::fresh(taken.job.job, &self.worker.name, taken.delivery)
+    }
+
+    /// What the worker is doing, for the heartbeat.
+    fn doing(&self, taken: &Taken, what: String, max_epochs: u32) {
+        self.status.set(Some(Doing {
+            sweep: taken.job.sweep,
+            job: taken.job.job,
+            what,
+            epoch: 0,
+            max_epochs,
+            step: 0,
+            steps: 0,
+            loss: None,
+        }));
+    }
+
+    /// Reports an attempt's end and, once the broker has it, removes the job from the queue. While
+    /// the broker is away it waits, unless the worker has to leave: then the job comes again.
+    async fn conclude(&self, taken: &Taken, report: ResultMessage) {
+        let attempt = report.attempt;
+        let conclude = async {
+            if !self.reporter.deliver(report).await {
+                // It can never be sent: too large. That much can be.
+                let failure = Failure {
+                    chain: vec!["the result is too large for a message".to_owned()],
+                    kind: FailureKind::Permanent,
+                };
+                let body = ResultBody::Failed(failure);
+                self.reporter
+                    .deliver(self.report(taken, attempt, body))
+                    .await;
+            }
+            taken.done().await;
+        };
+        tokio::select! {
+            () = conclude => {}
+            () = self.leaving.past(leaving::GONE) => {
+                tracing::warn!(job = %taken.job.job, "the broker is away: the job will come again");
+            }
+        }
+    }
+
+    /// Whether the job was delivered so often, without a worker living to hand it back, that it
+    /// must be what kills them.
+    async fn is_crashing(&self, taken: &Taken) -> bool {
+        if taken.delivery <= MAX_DELIVERIES {
+            return false;
+        }
+        let excused = match self.handed_back(taken).await {
+            Some(known) if known.publication == taken.job.publication => known.times,
+            _ => 0,
+        };
+        taken.delivery.saturating_sub(excused) > MAX_DELIVERIES
+    }
+
+    async fn handed_back(&self, taken: &Taken) -> Option<HandedBack> {
+        let key = Key::HandedBack(taken.job.job);
+        let json = self.store.get(&key, 1024).await.ok()??;
+        serde_json::from_slice(&json).ok()
+    }
+
+    /// Notes that this delivery ends in good order, so that it does not count as a crash.
+    async fn excuse(&self, taken: &Taken) {
+        let before = match self.handed_back(taken).await {
+            Some(known) if known.publication == taken.job.publication => known.times,
+            _ => 0,
+        };
+        let now = HandedBack {
+            publication: taken.job.publication,
+            times: before + 1,
+        };
+        let note = async {
+            let json = serde_json::to_vec(&now).ok()?;
+            let key = Key::HandedBack(taken.job.job);
+            self.store.put(&key, Bytes::from(json)).await.ok()
+        };
+        if !matches!(timeout(Duration::from_secs(2), note).await, Ok(Some(()))) {
+            tracing::debug!("the hand-back could not be noted");
+        }
+    }
+
+    /// Gives back a job that was not begun.
+    async fn hand_back_unstarted(&self, taken: Taken) {
+        self.excuse(&taken).await;
+        taken.give_back(None).await;
+    }
+
+    /// The outcome of an earlier attempt, if one got that far.
+    async fn earlier_outcome(&self, taken: &Taken) -> Option<ResultBody> {
+        let key = Key::Outcome(taken.job.job);
+        let limit = missbench_shared::wire::MAX_BYTES as u64;
+        let marker = match self
+            .patiently(async || self.store.get(&key, limit).await)
+            .await
+        {
+            Ok(marker) => marker?,
+            Err(error) => {
+                tracing::warn!(%error, "whether the job is done already cannot be seen");
+                return None;
+            }
+        };
+        match missbench_shared::wire::decode(&marker) {
+            Ok(body) => Some(body),
+            Err(error) => {
+                tracing::warn!(%error, "an earlier outcome cannot be read");
+                None
+            }
+        }
+    }
+
+    /// Leaves an outcome for later deliveries of the same job. What is returned is what counts: of
+    /// two attempts at the same time the first one's.
+    async fn keep_outcome(&self, taken: &Taken, body: ResultBody) -> ResultBody {
+        let Ok(encoded) = missbench_shared::wire::encode(&body) else {
+            return body;
+        };
+        let key = Key::Outcome(taken.job.job);
+        let encoded = Bytes::from(encoded);
+        let put = self
+            .patiently(async || self.store.put_first(&key, encoded.clone()).await)
+            .await;
+        match put {
+            Ok(first) => missbench_shared::wire::decode(&first).unwrap_or(body),
+            Err(error) => {
+                tracing::warn!(%error, "the outcome is not kept: a second delivery would do it again");
+                body
+            }
+        }
+    }
+
+    /// Tries again what the artifact store did not do, for a quarter of an hour or until the worker
+    /// leaves.
+    async fn patiently<T>(
+        &self,
+        mut call: impl AsyncFnMut() -> Result<T, ArtifactError>,
+    ) -> Result<T, ArtifactError> {
+        let began = Instant::now();
+        let mut pause = Duration::from_millis(250);
+        loop {
+            let outcome = call().await;
+            match outcome {
+                Err(error)
+                    if matches!(&error, ArtifactError::Store { .. })
+                        && error.is_retryable()
+                        && !self.leaving.is_asked()
+                        && began.elapsed() < Duration::from_secs(900) =>
+                {
+                    tracing::warn!(error = crate::chain(&error), "trying again");
+                    self.leaving.sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(30));
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// A failure with `what` was being done in front of the error and its causes.
+    fn failure(what: &str, error: &dyn std::error::Error, kind: FailureKind) -> ResultBody {
+        let mut chain = vec![what.to_owned()];
+        chain.extend(crate::train::chain(error));
+        ResultBody::Failed(Failure { chain, kind })
+    }
+}
+
+/// A training in words: `lnln/no-dmc on mosi, seed 1111`.
+fn words(spec: &missbench_shared::wire::TrainSpec) -> String {
+    let variant = if spec.variant.is_empty() {
+        String::new()
+    } else {
+        format!("/{}", spec.variant)
+    };
+    format!(
+        "{}{variant} on {}, seed {}",
+        spec.method, spec.dataset, spec.seed
+    )
+}

@@ -1,0 +1,256 @@
+//! A training job's way through the worker.
+
+use super::{
+    Slot, Taken,
+    engine::{TrainEnd, TrainTask},
+    leaving,
+    live::{Live, LiveSettings},
+    words,
+};
+use crate::train::{Best, Finish, failure};
+use missbench_shared::{
+    artifacts::{ArtifactError, Hash, Key, MAX_BYTES},
+    ids::AttemptId,
+    wire::{Failure, FailureKind, ResultBody, TrainSpec},
+};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+impl Slot {
+    /// From the first look at the job to its acknowledgement.
+    pub(super) async fn train(self: Arc<Self>, taken: Taken, spec: TrainSpec) {
+        let what = format!("train {}", words(&spec));
+        let attempt = self.attempt(&taken);
+        self.doing(&taken, what.clone(), spec.max_epochs);
+        tracing::info!(job = %taken.job.job, delivery = taken.delivery, "{what}");
+
+        // Evaluations find the checkpoints by the outcome: without them it is worth nothing.
+        if let Some(body) = self.earlier_outcome(&taken).await
+            && let ResultBody::Trained { checkpoints, .. } = &body
+            && self
+                .are_there(checkpoints.iter().map(|c| c.blake3.as_str()))
+                .await
+        {
+            tracing::info!(job = %taken.job.job, "done already: only the result goes out again");
+            let report = self.report(&taken, attempt, body);
+            return self.conclude(&taken, report).await;
+        }
+        if self.is_crashing(&taken).await {
+            let body = ResultBody::Failed(Failure {
+                chain: vec![
+                    what,
+                    format!(
+                        "delivered {} times, and no worker lived to say how it ended: it may need more memory than there is",
+                        taken.delivery
+                    ),
+                ],
+                kind: FailureKind::Crashed,
+            });
+            let report = self.report(&taken, attempt, body);
+            return self.conclude(&taken, report).await;
+        }
+        let (data, encoder) = match self.inputs(&spec).await {
+            Ok(both) => both,
+            Err(error) => {
+                let body = Self::failure(&what, &error, error.kind());
+                let report = self.report(&taken, attempt, body);
+                return self.conclude(&taken, report).await;
+            }
+        };
+        let key = Key::Resume(taken.job.job);
+        let state = self
+            .patiently(async || self.store.get(&key, MAX_BYTES).await)
+            .await
+            .unwrap_or_else(|error| {
+                tracing::warn!(
+                    error = crate::chain(&error),
+                    "a saved state cannot be read, training starts afresh"
+                );
+                None
+            });
+
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let watch = tokio::spawn({
+            let (sweeps, cancelled) = (self.sweeps.clone(), cancelled.clone());
+            let sweep = taken.job.sweep;
+            async move {
+                sweeps.cancelled(sweep).await;
+                cancelled.store(true, Ordering::Relaxed);
+            }
+        });
+        let task = TrainTask {
+            data,
+            encoder,
+            state,
+            fetch: Live::fetch_best(self.store.clone(), taken.job.job),
+            live: Live::new(LiveSettings {
+                leaving: self.leaving.clone(),
+                cancelled: cancelled.clone(),
+                status: self.status.clone(),
+                reporter: self.reporter.clone(),
+                report: self.report(&taken, attempt, ResultBody::Noop),
+                delivery: taken.delivery,
+                save_every: self.settings.save_every,
+                store: self.store.clone(),
+            }),
+            spec,
+        };
+        let end = tokio::select! {
+            end = self.engine.train(task) => end,
+            () = self.leaving.past(leaving::SAVE) => {
+                tracing::warn!("the step takes too long: the job goes back as it was last saved");
+                watch.abort();
+                self.hand_back(taken, attempt, None).await;
+                return;
+            }
+        };
+        watch.abort();
+        let TrainEnd {
+            outcome,
+            kept,
+            mut live,
+        } = match end {
+            Ok(end) => end,
+            Err(gone) => {
+                self.broken.store(true, Ordering::Relaxed);
+                let body = Self::failure(&what, &gone, FailureKind::Retryable);
+                let report = self.report(&taken, attempt, body);
+                return self.conclude(&taken, report).await;
+            }
+        };
+        match outcome {
+            Ok(Finish::Left { .. }) if cancelled.load(Ordering::Relaxed) => {
+                tracing::info!(job = %taken.job.job, "the sweep is cancelled");
+                live.clear().await;
+                taken.done().await;
+            }
+            Ok(Finish::Left { .. }) => {
+                live.settle().await;
+                let after_epoch = live.saved_after_epoch();
+                self.hand_back(taken, attempt, Some(after_epoch)).await;
+            }
+            Ok(Finish::Done {
+                checkpoints,
+                contents,
+                epochs,
+                seconds,
+            }) => {
+                let body = match self.keep(contents).await {
+                    Ok(()) => {
+                        let body = ResultBody::Trained {
+                            checkpoints,
+                            epochs,
+                            seconds,
+                        };
+                        self.keep_outcome(&taken, body).await
+                    }
+                    Err(_) if self.leaving.is_asked() => {
+                        // The saved state leads the next attempt here again.
+                        live.settle().await;
+                        let after_epoch = live.saved_after_epoch();
+                        return self.hand_back(taken, attempt, Some(after_epoch)).await;
+                    }
+                    Err(error) => {
+                        let kind = if error.is_retryable() {
+                            FailureKind::Retryable
+                        } else {
+                            FailureKind::Permanent
+                        };
+                        Self::failure(&what, &error, kind)
+                    }
+                };
+                let trained = matches!(body, ResultBody::Trained { .. });
+                let report = self.report(&taken, attempt, body);
+                self.conclude(&taken, report).await;
+                if trained {
+                    live.clear().await;
+                }
+                tracing::info!(job = %taken.job.job, epochs, seconds, "{what}: done");
+            }
+            Err(error) => {
+                live.settle().await;
+                if error.breaks_the_process() {
+                    self.broken.store(true, Ordering::Relaxed);
+                }
+                let mut failure = failure(&what, &error);
+                failure.chain.extend(self.keep_last_good(kept).await);
+                tracing::error!(job = %taken.job.job, "{}", failure.chain.join(": "));
+                let report = self.report(&taken, attempt, ResultBody::Failed(failure));
+                self.conclude(&taken, report).await;
+            }
+        }
+    }
+
+    /// The dataset file and the encoder's folder.
+    pub(super) async fn inputs(
+        &self,
+        spec: &TrainSpec,
+    ) -> Result<(PathBuf, PathBuf), super::blobs::BlobError> {
+        Ok((
+            self.blobs.dataset(&spec.data).await?,
+            self.blobs.encoder(&spec.encoder).await?,
+        ))
+    }
+
+    /// Puts checkpoints into the store.
+    async fn keep(&self, contents: Vec<Best>) -> Result<(), ArtifactError> {
+        for Best { blake3, content } in contents {
+            let key = Key::Checkpoint(blake3);
+            self.patiently(async || self.store.put(&key, content.clone()).await)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Keeps what a failed training had reached, and says so.
+    async fn keep_last_good(&self, kept: Vec<(String, Best)>) -> Option<String> {
+        let words: Vec<String> = kept
+            .iter()
+            .map(|(what, best)| format!("{what}: {}", best.blake3))
+            .collect();
+        let contents = kept.into_iter().map(|(_, best)| best).collect();
+        if words.is_empty() {
+            return None;
+        }
+        match self.keep(contents).await {
+            Ok(()) => Some(format!("checkpoints kept: {}", words.join(", "))),
+            Err(error) => Some(format!("no checkpoint was kept: {error}")),
+        }
+    }
+
+    /// Whether all these checkpoints are in the store.
+    async fn are_there<'a>(&self, hashes: impl Iterator<Item = &'a str>) -> bool {
+        for hash in hashes {
+            let Ok(hash) = hash.parse::<Hash>() else {
+                return false;
+            };
+            let key = Key::Checkpoint(hash);
+            match self.patiently(async || self.store.size(&key).await).await {
+                Ok(Some(_)) => {}
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    /// Gives a training back; `None` where it is not known what the saved state holds.
+    async fn hand_back(&self, taken: Taken, attempt: AttemptId, after_epoch: Option<u32>) {
+        let body = ResultBody::HandedBack {
+            after_epoch: after_epoch.unwrap_or(0),
+        };
+        let report = self.report(&taken, attempt, body);
+        tokio::select! {
+            _ = self.reporter.deliver(report) => {}
+            () = self.leaving.past(leaving::SAVE + std::time::Duration::from_millis(500)) => {
+                tracing::warn!("the hand-back could not be reported in time");
+            }
+        }
+        self.hand_back_unstarted(taken).await;
+        tracing::info!("the job is handed back");
+    }
+}

@@ -1,0 +1,301 @@
+//! What a worker needs to know of its surroundings: from flags, then the environment, then the
+//! config file that `coord` reads too. A password is never taken from a flag, because every user
+//! of a machine can read the flags of every process.
+
+use missbench_shared::{artifacts::ArtifactStore, broker::BrokerSettings};
+use serde::Deserialize;
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+/// Why the settings cannot be used. No message holds an address: it may hold a password.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// A secret where every user of the machine can read it.
+    #[error(
+        "{flag} holds a password or token, and every user of this machine can read the flags of a process: put it into {variable} or into the config file (mode 0600), and leave the flag away"
+    )]
+    SecretInFlag {
+        /// The flag.
+        flag: &'static str,
+        /// Where it belongs instead.
+        variable: &'static str,
+    },
+    /// A config file that cannot be read.
+    #[error("the config file {} cannot be read: {source}", path.display())]
+    Unreadable {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A config file that is none.
+    #[error("the config file {} is wrong: {reason}", path.display())]
+    Invalid {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A config file with a password that others can read.
+    #[error("the config file {0} holds a password and other users can read it: `chmod 600 {0}`")]
+    Exposed(String),
+    /// Half a client's identity.
+    #[error(
+        "a client certificate needs both its halves: MISSBENCH_NATS_CERT and MISSBENCH_NATS_KEY"
+    )]
+    HalfIdentity,
+    /// No home folder.
+    #[error(
+        "there is no place for data: neither XDG_DATA_HOME nor HOME is set; name a folder with --data-dir or MISSBENCH_DATA_DIR"
+    )]
+    NoHome,
+}
+
+/// The flags about connections.
+#[derive(clap::Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Connections")]
+pub struct ConnectionFlags {
+    /// The broker's address without password, several with commas between them; a login comes from
+    /// the variable [env: MISSBENCH_NATS_URL] [default: nats://127.0.0.1:4222]
+    #[arg(long, visible_alias = "nats", value_name = "URL")]
+    pub nats_url: Option<String>,
+    /// The broker's credentials file, as `nsc` writes it [env: MISSBENCH_NATS_CREDS]
+    #[arg(long, visible_alias = "creds", value_name = "FILE")]
+    pub nats_creds: Option<PathBuf>,
+    /// Where checkpoints and saved states lie: file:///folder, s3://bucket/prefix (credentials from
+    /// AWS_* variables) or nats:// [env: MISSBENCH_ARTIFACTS] [default: a folder in the data folder]
+    #[arg(long, value_name = "URL")]
+    pub artifacts: Option<String>,
+    /// Where datasets and encoders are looked for and kept, by hash [env: MISSBENCH_DATA_DIR]
+    /// [default: ~/.local/share/missbench]
+    #[arg(long, value_name = "FOLDER")]
+    pub data_dir: Option<PathBuf>,
+    /// The config file [env: MISSBENCH_CONFIG] [default: ~/.config/missbench/config.toml]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// The part of the config file that concerns a worker.
+#[derive(Debug, Default, Deserialize)]
+struct ConfigFile {
+    nats_url: Option<String>,
+    nats_creds: Option<PathBuf>,
+    nats_ca: Option<PathBuf>,
+    nats_cert: Option<PathBuf>,
+    nats_key: Option<PathBuf>,
+    artifacts: Option<String>,
+    data_dir: Option<PathBuf>,
+}
+
+/// Where everything is. `Debug` shows no password.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How to reach the broker.
+    pub broker: BrokerSettings,
+    /// The artifact store's address.
+    pub artifacts: String,
+    /// The data folder.
+    pub data_dir: PathBuf,
+}
+
+impl Settings {
+    /// Puts the settings together; `var` reads the environment.
+    ///
+    /// # Errors
+    /// A secret in a flag, a config file that cannot be used.
+    pub fn resolve(
+        flags: &ConnectionFlags,
+        var: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, SettingsError> {
+        let var = |name: &str| var(name).filter(|value| !value.is_empty());
+        if flags.nats_url.as_deref().is_some_and(has_login) {
+            return Err(SettingsError::SecretInFlag {
+                flag: "--nats-url",
+                variable: "MISSBENCH_NATS_URL",
+            });
+        }
+        if flags.artifacts.as_deref().is_some_and(has_login) {
+            return Err(SettingsError::SecretInFlag {
+                flag: "--artifacts",
+                variable: "MISSBENCH_ARTIFACTS",
+            });
+        }
+        let home = |variable: &str, below: &str| {
+            let own = var(variable).map(PathBuf::from);
+            own.filter(|path| path.is_absolute())
+                .or_else(|| var("HOME").map(|home| Path::new(&home).join(below)))
+        };
+        let asked = flags
+            .config
+            .clone()
+            .or_else(|| var("MISSBENCH_CONFIG").map(PathBuf::from));
+        let file = match &asked {
+            Some(path) => read(path, false)?,
+            None => match home("XDG_CONFIG_HOME", ".config") {
+                Some(folder) => read(&folder.join("missbench/config.toml"), true)?,
+                None => ConfigFile::default(),
+            },
+        };
+        let path = |flag: Option<PathBuf>, name: &str, file: Option<PathBuf>| {
+            flag.or_else(|| var(name).map(PathBuf::from)).or(file)
+        };
+        let text = |flag: Option<String>, name: &str, file: Option<String>| {
+            flag.or_else(|| var(name)).or(file)
+        };
+
+        let mut broker = BrokerSettings {
+            credentials: path(
+                flags.nats_creds.clone(),
+                "MISSBENCH_NATS_CREDS",
+                file.nats_creds,
+            ),
+            name: "worker".to_owned(),
+            ..BrokerSettings::default()
+        };
+        if let Some(url) = text(flags.nats_url.clone(), "MISSBENCH_NATS_URL", file.nats_url) {
+            broker.url = url;
+        }
+        broker.tls.ca = path(None, "MISSBENCH_NATS_CA", file.nats_ca);
+        let certificate = path(None, "MISSBENCH_NATS_CERT", file.nats_cert);
+        let key = path(None, "MISSBENCH_NATS_KEY", file.nats_key);
+        broker.tls.identity = match (certificate, key) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            _ => return Err(SettingsError::HalfIdentity),
+        };
+
+        let data_dir = match path(flags.data_dir.clone(), "MISSBENCH_DATA_DIR", file.data_dir) {
+            Some(folder) => std::path::absolute(&folder).unwrap_or(folder),
+            None => home("XDG_DATA_HOME", ".local/share")
+                .ok_or(SettingsError::NoHome)?
+                .join("missbench"),
+        };
+        let artifacts = text(
+            flags.artifacts.clone(),
+            "MISSBENCH_ARTIFACTS",
+            file.artifacts,
+        )
+        .unwrap_or_else(|| ArtifactStore::url_of(&data_dir.join("artifacts")));
+        Ok(Self {
+            broker,
+            artifacts,
+            data_dir,
+        })
+    }
+}
+
+/// Whether an address holds a login: the broker takes a name without a password as a token. All
+/// before the last `@` counts, so that an unescaped `/` in a password does not hide it.
+fn has_login(url: &str) -> bool {
+    !url.starts_with("file://") && url.contains('@')
+}
+
+fn read(path: &Path, may_be_missing: bool) -> Result<ConfigFile, SettingsError> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) if may_be_missing && e.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(ConfigFile::default());
+        }
+        Err(source) => {
+            return Err(SettingsError::Unreadable {
+                path: path.to_owned(),
+                source,
+            });
+        }
+    };
+    let file: ConfigFile = toml::from_str(&text).map_err(|error| SettingsError::Invalid {
+        path: path.to_owned(),
+        // Not the error's own text: it quotes the line, which may hold a password.
+        reason: error.message().to_owned(),
+    })?;
+    let secret = [&file.nats_url, &file.artifacts]
+        .into_iter()
+        .any(|url| url.as_deref().is_some_and(has_login));
+    let open =
+        std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0);
+    if secret && open {
+        return Err(SettingsError::Exposed(path.display().to_string()));
+    }
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    fn resolve(flags: ConnectionFlags, vars: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+        let vars: HashMap<String, String> = vars
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
+        Settings::resolve(&flags, &|name| vars.get(name).cloned())
+    }
+
+    #[test]
+    fn flags_come_before_the_environment_and_the_file_comes_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.toml");
+        std::fs::write(
+            &path,
+            "nats_url = \"nats://file\"\nartifacts = \"s3://file\"\ndata_dir = \"/file\"\ndatabase_url = \"postgres://x\"\n",
+        )
+        .unwrap();
+        let flags = ConnectionFlags {
+            data_dir: Some("/flag".into()),
+            config: Some(path),
+            ..ConnectionFlags::default()
+        };
+        let vars = [
+            ("MISSBENCH_DATA_DIR", "/var"),
+            ("MISSBENCH_ARTIFACTS", "s3://var"),
+        ];
+        let settings = resolve(flags, &vars).unwrap();
+        assert_eq!(settings.data_dir, Path::new("/flag"));
+        assert_eq!(settings.artifacts, "s3://var");
+        assert_eq!(settings.broker.url, "nats://file");
+    }
+
+    #[test]
+    fn a_password_in_a_flag_is_refused_and_not_repeated() {
+        let flags = ConnectionFlags {
+            nats_url: Some("nats://ann:hush@host".to_owned()),
+            ..ConnectionFlags::default()
+        };
+        let error = resolve(flags, &[("HOME", "/home/ann")]).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("MISSBENCH_NATS_URL") && !text.contains("hush"));
+        // In the environment it may stand; nothing shows it.
+        let vars = [
+            ("HOME", "/home/ann"),
+            ("MISSBENCH_NATS_URL", "nats://ann:hush@host"),
+        ];
+        let settings = resolve(ConnectionFlags::default(), &vars).unwrap();
+        assert!(!format!("{settings:?}").contains("hush"));
+        assert_eq!(
+            settings.artifacts,
+            "file:///home/ann/.local/share/missbench/artifacts"
+        );
+    }
+
+    #[test]
+    fn a_config_file_with_a_password_must_be_private() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.toml");
+        std::fs::write(&path, "nats_url = \"nats://ann:hush@host\"").unwrap();
+        let flags = ConnectionFlags {
+            config: Some(path.clone()),
+            data_dir: Some("/x".into()),
+            ..ConnectionFlags::default()
+        };
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(
+            resolve(flags.clone(), &[]),
+            Err(SettingsError::Exposed(_))
+        ));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(resolve(flags, &[]).is_ok());
+    }
+}
