@@ -117,7 +117,8 @@ impl Cli {
         if self.command.only_prints() {
             end_quietly_without_reader();
         }
-        let settings = Settings::resolve(&self.connections, &Process)?;
+        let mut settings = Settings::resolve(&self.connections, &Process)?;
+        settings.adopt_running();
         tracing::debug!(?settings, "settings");
         match self.command {
             Command::Serve(args) => commands::serve::run(args, &settings).await,

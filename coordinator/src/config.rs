@@ -119,6 +119,8 @@ pub enum Origin {
     Environment(&'static str),
     /// The config file.
     File(PathBuf),
+    /// The private servers that run on the data folder.
+    Private,
     /// Nowhere: the default.
     Default,
 }
@@ -129,6 +131,7 @@ impl fmt::Display for Origin {
             Origin::Flag(name) => write!(f, "the flag {name}"),
             Origin::Environment(name) => write!(f, "the variable {name}"),
             Origin::File(path) => write!(f, "the config file {}", path.display()),
+            Origin::Private => f.write_str("the servers of `coord run`"),
             Origin::Default => f.write_str("the default"),
         }
     }

@@ -4,6 +4,7 @@ pub mod backoff;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod connect;
 pub mod data;
 pub mod dispatch;
 pub mod embedded;
