@@ -108,6 +108,11 @@ impl Rate {
         Ok(Self(whole as u16))
     }
 
+    /// In thousandths, 0 to 1000.
+    pub fn thousandths(self) -> u16 {
+        self.0
+    }
+
     /// From thousandths, 0 to 1000; more is taken as 1000.
     pub fn from_thousandths(thousandths: u16) -> Self {
         Self(thousandths.min(1000))

@@ -11,3 +11,6 @@ pub mod ids;
 pub mod metrics;
 pub mod numpy_rng;
 pub mod wire;
+pub mod matrix;
+pub mod methods;
+pub mod spec;

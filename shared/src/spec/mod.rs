@@ -1,0 +1,156 @@
+//! `benchmark.toml`: what a sweep runs.
+//!
+//! [`read`] parses and checks the text alone; [`resolve`] looks at the files it names and fills in
+//! everything that is left open. Nothing is written by either, and all that is wrong is told at
+//! once, each with its line.
+
+mod error;
+mod read;
+mod resolve;
+
+pub use error::{Problem, SpecError};
+pub use read::{MAX_BYTES, MAX_JOBS, read};
+pub use resolve::{
+    Files, FoundDataset, FoundEncoder, ResolvedDataset, ResolvedMethod, ResolvedSpec, resolve,
+};
+
+use crate::{
+    benchmark::Benchmark,
+    wire::{Fidelity, Selection},
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+/// A benchmark: which methods are trained on which datasets and tested under which missing data.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {
+    /// The sweep's name, for people: letters, digits, `-`, `_` and `.`.
+    pub name: String,
+    /// Methods and variants by id: `"lnln"`, `"lnln/no-dmc"`.
+    pub methods: Vec<String>,
+    /// Datasets by name.
+    pub datasets: BTreeMap<String, DatasetSpec>,
+    /// Random seeds: each is a training of its own.
+    pub seeds: Vec<u64>,
+    /// Missing rates to test at, 0 to 1.
+    #[serde(default)]
+    pub rates: Vec<f64>,
+    /// Sets of missing modalities to test: `"l"`, `"a"`, `"v"`, `"la"`, `"lv"`, `"av"`.
+    #[serde(default)]
+    pub missing: Vec<String>,
+    /// The most epochs of every training, instead of each method's own.
+    #[serde(default)]
+    pub epochs: Option<u32>,
+    /// A higher one is served first.
+    #[serde(default)]
+    pub priority: i32,
+    /// How to train and select.
+    #[serde(default)]
+    pub protocol: ProtocolSpec,
+    /// Text encoders by language.
+    pub encoders: BTreeMap<String, EncoderSpec>,
+    /// Hyper-parameters by method, and below a method by dataset.
+    #[serde(default)]
+    pub hyper: BTreeMap<String, Map<String, Value>>,
+    /// Variants of one's own.
+    #[serde(default, rename = "variant")]
+    pub variants: Vec<VariantSpec>,
+}
+
+/// A dataset.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DatasetSpec {
+    /// The imported file, relative to the spec, or `dataset:NAME` for one in the data folder
+    /// (`coord data import` puts it there).
+    pub file: String,
+    /// BLAKE3 of the file, to be sure that it is the right one.
+    #[serde(default)]
+    pub blake3: Option<String>,
+    /// Whose protocol it follows; its own name, if left out.
+    #[serde(default)]
+    pub benchmark: Option<Benchmark>,
+    /// The language of its texts; that of its benchmark, if left out.
+    #[serde(default)]
+    pub language: Option<String>,
+    /// Makes the dataset where it is missing: synthetic, small, learnable.
+    #[serde(default)]
+    pub synthesize: Option<SynthesizeSpec>,
+}
+
+/// A synthetic dataset.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SynthesizeSpec {
+    /// Samples to train on.
+    pub train: usize,
+    /// Samples to validate on.
+    pub valid: usize,
+    /// Samples to test on.
+    pub test: usize,
+    /// The seed that it is made from.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+/// How to train and select.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProtocolSpec {
+    /// On which split the best epoch is chosen: `validation`, or `test` as the paper's code does.
+    pub selection: Selection,
+    /// Whether training sees missing data.
+    pub train_missing: bool,
+    /// Seed of the erasure of validation and test data.
+    pub erasure_seed: u32,
+    /// Missing rate of the split that checkpoints are chosen on.
+    pub selection_rate: f64,
+    /// `reference`: as the published code does; `corrected`: as the papers say where the two differ.
+    pub fidelity: Fidelity,
+}
+
+impl Default for ProtocolSpec {
+    fn default() -> Self {
+        Self {
+            selection: Selection::Validation,
+            train_missing: true,
+            erasure_seed: 1111,
+            selection_rate: 0.5,
+            fidelity: Fidelity::Reference,
+        }
+    }
+}
+
+/// A text encoder.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EncoderSpec {
+    /// A folder in the Hugging Face layout (config.json, model.safetensors), relative to the spec,
+    /// or `encoder:en` for the one that set-up brought.
+    pub path: String,
+}
+
+/// A variant of one's own.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VariantSpec {
+    /// Method and name: `lnln/wide`. It must be named in `methods` to be run.
+    pub id: String,
+    /// What it is.
+    #[serde(default)]
+    pub about: String,
+    /// What it changes.
+    #[serde(default)]
+    pub hyper: Map<String, Value>,
+}
+
+/// The JSON schema of a spec, for editors.
+pub fn json_schema() -> Value {
+    schemars::schema_for!(Spec).to_value()
+}
+
+#[cfg(test)]
+mod tests;
