@@ -73,10 +73,16 @@ pub struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// Show what a spec expands to, and what of it is done
+    Plan(commands::plan::PlanArgs),
+    /// Submit a spec as a sweep
+    Submit(commands::submit::SubmitArgs),
     /// Serve sweeps: dispatch jobs and gather results until told to stop
     Serve(commands::serve::ServeArgs),
     /// Print a table of the paper from a sweep's results
     Table(commands::table::TableArgs),
+    /// Import, make, list and check datasets
+    Data(commands::data::DataArgs),
     /// Cancel a sweep
     Cancel(commands::cancel::CancelArgs),
     /// Bring the database up to date
@@ -121,8 +127,11 @@ impl Cli {
         settings.adopt_running();
         tracing::debug!(?settings, "settings");
         match self.command {
+            Command::Plan(args) => commands::plan::run(args, &settings).await,
+            Command::Submit(args) => commands::submit::run(args, &settings).await,
             Command::Serve(args) => commands::serve::run(args, &settings).await,
             Command::Table(args) => commands::table::run(args, &settings).await,
+            Command::Data(args) => commands::data::run(args, &settings).await,
             Command::Cancel(args) => commands::cancel::run(args, &settings).await,
             Command::Migrate(args) => commands::migrate::run(args, &settings).await,
             Command::Completions(args) => commands::completions::run(args, &settings).await,
