@@ -77,8 +77,12 @@ enum Command {
     Plan(commands::plan::PlanArgs),
     /// Submit a spec as a sweep
     Submit(commands::submit::SubmitArgs),
+    /// Run a whole sweep on this machine: private servers, workers, tables
+    Run(commands::run::RunArgs),
     /// Serve sweeps: dispatch jobs and gather results until told to stop
     Serve(commands::serve::ServeArgs),
+    /// Print how far the sweeps are
+    Status(commands::status::StatusArgs),
     /// Print a table of the paper from a sweep's results
     Table(commands::table::TableArgs),
     /// Import, make, list and check datasets
@@ -103,7 +107,7 @@ impl Command {
     /// Whether it only prints and ends: then a reader that goes away (`coord table 2 | head`) ends
     /// it quietly.
     fn only_prints(&self) -> bool {
-        !matches!(self, Command::Serve(_))
+        !matches!(self, Command::Serve(_) | Command::Run(_))
     }
 }
 
@@ -129,6 +133,8 @@ impl Cli {
         match self.command {
             Command::Plan(args) => commands::plan::run(args, &settings).await,
             Command::Submit(args) => commands::submit::run(args, &settings).await,
+            Command::Run(args) => commands::run::run(args, &settings).await,
+            Command::Status(args) => commands::status::run(args, &settings).await,
             Command::Serve(args) => commands::serve::run(args, &settings).await,
             Command::Table(args) => commands::table::run(args, &settings).await,
             Command::Data(args) => commands::data::run(args, &settings).await,

@@ -1,0 +1,245 @@
+//! `coord plan`: what a spec expands to.
+
+use crate::{
+    config::Settings,
+    specs::{self, Loaded, Making},
+    store::Store,
+};
+use comfy_table::{CellAlignment, Table, presets};
+use missbench_shared::{
+    ids::{JobId, SweepId},
+    matrix::{self, PlannedWork},
+};
+use serde_json::json;
+use std::{
+    collections::{BTreeMap, HashMap},
+    io::Write as _,
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+/// How long the database may take to answer before the plan is printed without it.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Arguments of `coord plan`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  coord plan deploy/benchmark.toml          what it expands to, and what is already done
+  coord plan deploy/demo.toml --jobs        each job
+
+Nothing is written: the spec is checked as `coord submit` would check it.")]
+pub struct PlanArgs {
+    /// The spec, a TOML file
+    spec: PathBuf,
+    /// List every job
+    #[arg(long)]
+    jobs: bool,
+}
+
+/// Prints what a spec expands to.
+///
+/// # Errors
+///
+/// A spec that cannot be used. A database that cannot be asked is only told.
+pub async fn run(args: PlanArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
+    let loaded = specs::load(&args.spec, &settings.data_dir, Making::Note)?;
+    // Without the datasets' hashes there is no id yet.
+    let sweep = loaded
+        .to_make
+        .is_empty()
+        .then(|| loaded.resolved.sweep_id(None));
+    let states = match sweep {
+        Some(sweep) => states(settings, sweep).await,
+        None => Ok(HashMap::new()),
+    };
+    if args.jobs {
+        return jobs(&loaded, sweep, &states, settings);
+    }
+    if settings.json {
+        println!("{}", summary(&loaded, sweep, &states));
+    } else {
+        print(&loaded, sweep, &states);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+type States = Result<HashMap<JobId, String>, String>;
+
+/// The states of a sweep's jobs, where it has been submitted.
+async fn states(settings: &Settings, sweep: SweepId) -> States {
+    let ask = async {
+        let store = Store::connect_with(settings.database.clone()).await?;
+        store.check().await?;
+        let rows: Vec<(uuid::Uuid, String)> =
+            sqlx::query_as("SELECT id, state::text FROM job WHERE sweep = $1")
+                .bind(sweep.0)
+                .fetch_all(store.pool())
+                .await?;
+        anyhow::Ok(rows.into_iter().map(|(id, s)| (JobId(id), s)).collect())
+    };
+    match tokio::time::timeout(PATIENCE, ask).await {
+        Ok(Ok(states)) => Ok(states),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("the database does not answer".to_owned()),
+    }
+}
+
+/// Jobs and done jobs of one method on one dataset.
+#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
+struct Part {
+    train: usize,
+    train_done: usize,
+    eval: usize,
+    eval_done: usize,
+}
+
+fn parts(
+    loaded: &Loaded,
+    sweep: Option<SweepId>,
+    states: &States,
+) -> BTreeMap<(usize, String, String), Part> {
+    let mut parts: BTreeMap<(usize, String, String), Part> = BTreeMap::new();
+    let id = sweep.unwrap_or_else(|| loaded.resolved.sweep_id(None));
+    for job in matrix::expand(loaded.resolved.clone(), id) {
+        let done = states
+            .as_ref()
+            .is_ok_and(|states| states.get(&job.id).is_some_and(|state| state == "done"));
+        let spec = match &job.work {
+            PlannedWork::Train(spec) | PlannedWork::Eval { spec, .. } => spec,
+        };
+        let order = loaded.resolved.methods.iter();
+        let order = order
+            .take_while(|m| m.method != spec.method || m.variant != spec.variant)
+            .count();
+        let name = method_name(&spec.method, &spec.variant);
+        let part = parts
+            .entry((order, name, spec.dataset.clone()))
+            .or_default();
+        let (count, done_count) = match job.work {
+            PlannedWork::Train(_) => (&mut part.train, &mut part.train_done),
+            PlannedWork::Eval { .. } => (&mut part.eval, &mut part.eval_done),
+        };
+        *count += 1;
+        *done_count += usize::from(done);
+    }
+    parts
+}
+
+fn method_name(method: &str, variant: &str) -> String {
+    if variant.is_empty() {
+        method.to_owned()
+    } else {
+        format!("{method}/{variant}")
+    }
+}
+
+fn summary(loaded: &Loaded, sweep: Option<SweepId>, states: &States) -> serde_json::Value {
+    let rows: Vec<_> = parts(loaded, sweep, states)
+        .into_iter()
+        .map(|((_, method, dataset), part)| {
+            json!({ "method": method, "dataset": dataset, "jobs": part })
+        })
+        .collect();
+    json!({
+        "name": loaded.resolved.name,
+        "sweep": sweep,
+        "submitted": states.as_ref().is_ok_and(|states| !states.is_empty()),
+        "database": states.as_ref().err(),
+        "to_make": loaded.to_make,
+        "counts": matrix::counts(&loaded.resolved),
+        "seeds": loaded.resolved.seeds,
+        "cases": loaded.resolved.cases,
+        "protocol": loaded.resolved.protocol,
+        "by_method": rows,
+    })
+}
+
+fn print(loaded: &Loaded, sweep: Option<SweepId>, states: &States) {
+    let resolved = &loaded.resolved;
+    let counts = matrix::counts(resolved);
+    match sweep {
+        Some(sweep) => println!("{} ({sweep})", resolved.name),
+        None => println!("{}", resolved.name),
+    }
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(["method", "dataset", "trainings", "evaluations"]);
+    let known = states.as_ref().is_ok_and(|states| !states.is_empty());
+    let show = |all: usize, done: usize| {
+        if known {
+            format!("{done} of {all} done")
+        } else {
+            all.to_string()
+        }
+    };
+    for ((_, method, dataset), part) in parts(loaded, sweep, states) {
+        table.add_row([
+            method,
+            dataset,
+            show(part.train, part.train_done),
+            show(part.eval, part.eval_done),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(2) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    println!("{table}");
+    println!(
+        "{} trainings and {} evaluations: {} seeds, {} cases",
+        counts.train,
+        counts.eval,
+        resolved.seeds.len(),
+        resolved.cases.len()
+    );
+    for name in &loaded.to_make {
+        println!("the dataset `{name}` is not there yet; submitting the spec makes it");
+    }
+    match states {
+        Ok(_) if known => {}
+        Ok(_) if sweep.is_some() => println!("not submitted yet"),
+        Ok(_) => {}
+        Err(reason) => println!("what is already done is not known: {reason}"),
+    }
+}
+
+/// One line or JSON object a job.
+fn jobs(
+    loaded: &Loaded,
+    sweep: Option<SweepId>,
+    states: &States,
+    settings: &Settings,
+) -> anyhow::Result<ExitCode> {
+    let id = sweep.unwrap_or_else(|| loaded.resolved.sweep_id(None));
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    for job in matrix::expand(loaded.resolved.clone(), id) {
+        let state = match states {
+            Ok(states) => states.get(&job.id).map_or("new", String::as_str),
+            Err(_) => "unknown",
+        };
+        let (kind, spec, case) = match &job.work {
+            PlannedWork::Train(spec) => ("train", spec, None),
+            PlannedWork::Eval { spec, case, .. } => ("eval", spec, Some(case.to_string())),
+        };
+        let method = method_name(&spec.method, &spec.variant);
+        if settings.json {
+            let line = json!({
+                "job": sweep.map(|_| job.id), "kind": kind, "method": method,
+                "dataset": spec.dataset, "seed": spec.seed, "case": case, "state": state,
+            });
+            writeln!(out, "{line}")?;
+        } else {
+            let name = sweep.map_or_else(|| "-".to_owned(), |_| job.id.to_string());
+            writeln!(
+                out,
+                "{name}  {kind:5}  {method:<24} {:<6} seed {:<6} {:<12} {state}",
+                spec.dataset,
+                spec.seed,
+                case.unwrap_or_default()
+            )?;
+        }
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}

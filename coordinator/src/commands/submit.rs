@@ -1,0 +1,170 @@
+//! `coord submit`: submits a spec as a sweep.
+
+use crate::{
+    cli::exit,
+    config::Settings,
+    specs::{self, Loaded, Making},
+    store::Store,
+};
+use anyhow::Context as _;
+use missbench_shared::{
+    artifacts::{ArtifactStore, Hash, Key},
+    ids::SweepId,
+};
+use serde_json::json;
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// How often `--watch` looks.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Arguments of `coord submit`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  coord submit deploy/benchmark.toml            submit it; the same spec again is the same sweep
+  coord submit deploy/benchmark.toml --watch    and stay until it is over
+  coord submit deploy/benchmark.toml --push     for workers that do not see this machine's files
+
+`coord serve` and workers do the rest: `coord status` tells how far they are.")]
+pub struct SubmitArgs {
+    /// The spec, a TOML file
+    spec: PathBuf,
+    /// Stay and tell how far it is until it is over
+    #[arg(long)]
+    watch: bool,
+    /// Make another sweep of a spec that was submitted before
+    #[arg(long)]
+    new: bool,
+    /// Put datasets and encoders into the artifact store, for workers that do not see the files
+    #[arg(long)]
+    push: bool,
+}
+
+/// Submits a spec.
+///
+/// # Errors
+///
+/// A spec that cannot be used; the database cannot be reached. Then nothing was submitted.
+pub async fn run(args: SubmitArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
+    let store = Store::connect_with(settings.database.clone()).await?;
+    store.check().await?;
+    let loaded = specs::load(&args.spec, &settings.data_dir, Making::Make)?;
+    if args.push {
+        push(&loaded, settings).await?;
+    }
+    let nonce = args.new.then(fresh_nonce);
+    let (sweep, submitted) = specs::submit(&store, &loaded, nonce.as_deref()).await?;
+    // A sweep that was cancelled goes on when it is submitted again.
+    let reopened = if submitted.new {
+        0
+    } else {
+        store.reopen(sweep, false).await?
+    };
+    if settings.json {
+        println!(
+            "{}",
+            json!({
+                "sweep": sweep, "name": loaded.resolved.name, "new": submitted.new,
+                "jobs": submitted.jobs, "reopened": reopened,
+            })
+        );
+    } else {
+        let jobs = submitted.jobs;
+        let what = if submitted.new {
+            "submitted"
+        } else {
+            "is there already"
+        };
+        println!(
+            "{} ({}) {what}: {} trainings, {} evaluations",
+            loaded.resolved.name,
+            sweep.short(),
+            jobs.train,
+            jobs.eval
+        );
+        if reopened > 0 {
+            println!("{reopened} cancelled jobs go on");
+        }
+    }
+    if args.watch {
+        return watch(&store, sweep, settings).await;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn fresh_nonce() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    format!("{}.{}", now.map_or(0, |d| d.as_nanos()), std::process::id())
+}
+
+/// Puts a spec's files into the artifact store, under their hashes.
+async fn push(loaded: &Loaded, settings: &Settings) -> anyhow::Result<()> {
+    let broker = if settings.artifacts.starts_with("nats:") {
+        let broker = settings.broker.connect().await?;
+        broker.ensure().await?;
+        Some(broker)
+    } else {
+        None
+    };
+    let artifacts = ArtifactStore::open(&settings.artifacts, broker.as_ref()).await?;
+    for dataset in &loaded.resolved.datasets {
+        let data = hash(&dataset.data.blake3)?;
+        put(&artifacts, Key::Blob(data), Path::new(&dataset.data.path)).await?;
+        let encoder = hash(&dataset.encoder.blake3)?;
+        let folder = Path::new(&dataset.encoder.path);
+        let config = Key::EncoderConfig(encoder.clone());
+        put(&artifacts, config, &folder.join("config.json")).await?;
+        let weights = folder.join("model.safetensors");
+        put(&artifacts, Key::Blob(encoder), &weights).await?;
+    }
+    Ok(())
+}
+
+fn hash(text: &str) -> anyhow::Result<Hash> {
+    text.parse().ok().context("a hash that is none")
+}
+
+async fn put(artifacts: &ArtifactStore, key: Key, path: &Path) -> anyhow::Result<()> {
+    if artifacts.size(&key).await?.is_none() {
+        eprintln!("pushing {}", path.display());
+        artifacts.put_file(&key, path).await?;
+    }
+    Ok(())
+}
+
+/// Tells how far a sweep is until it is over.
+async fn watch(store: &Store, sweep: SweepId, settings: &Settings) -> anyhow::Result<ExitCode> {
+    let mut last = None;
+    loop {
+        // A database that goes away for a while is waited for.
+        match store.progress(sweep).await {
+            Ok(progress) => {
+                if last != Some(progress) {
+                    if settings.json {
+                        println!("{}", serde_json::to_string(&progress)?);
+                    } else {
+                        println!(
+                            "{} of {} done, {} running, {} failed",
+                            progress.done,
+                            progress.total(),
+                            progress.running,
+                            progress.failed
+                        );
+                    }
+                    last = Some(progress);
+                }
+                if progress.open() == 0 {
+                    let failed = progress.failed > 0;
+                    return Ok(ExitCode::from(if failed { exit::FAILED_JOBS } else { 0 }));
+                }
+            }
+            Err(error) if error.is_transient() => tracing::warn!(%error, "waiting"),
+            Err(error) => return Err(error.into()),
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
