@@ -5,7 +5,7 @@
 //! A password is taken from the environment or from a file that only its owner can read, never
 //! from a flag: every user of a machine can read the flags of every process.
 
-use missbench_shared::broker::BrokerSettings;
+use missbench_shared::{artifacts::ArtifactStore, broker::BrokerSettings};
 use serde::Deserialize;
 use sqlx::postgres::PgConnectOptions;
 use std::{
@@ -370,7 +370,8 @@ impl Settings {
             vars::ARTIFACTS,
             file.artifacts,
         );
-        let artifacts = artifacts.unwrap_or_else(|| Self::folder_url(&data_dir.join("artifacts")));
+        let artifacts =
+            artifacts.unwrap_or_else(|| ArtifactStore::url_of(&data_dir.join("artifacts")));
 
         Ok(Self {
             broker,
@@ -399,16 +400,6 @@ impl Settings {
                 options.get_port()
             ),
         }
-    }
-
-    /// Where imported datasets lie.
-    pub fn datasets_dir(&self) -> PathBuf {
-        self.data_dir.join("datasets")
-    }
-
-    /// The address of the artifact store that a folder is.
-    pub fn folder_url(folder: &Path) -> String {
-        format!("file://{}", folder.display())
     }
 }
 

@@ -1,0 +1,506 @@
+//! `coord run`: a whole sweep on this machine, with private servers and workers.
+
+use super::{status::failures, table::print as print_table};
+use crate::{
+    cli::exit,
+    config::{Origin, Settings},
+    embedded::{Embedded, ServerProcess},
+    interrupt::{Interrupt, Interrupted},
+    programs::{Part, Programs},
+    progress::{Display, Snapshot, in_words},
+    serve::{ServeOptions, serve},
+    specs::{self, Loaded, Making},
+    store::{
+        Store, SweepState,
+        sweeps::{Progress, SweepRow},
+    },
+    tables::{layout, render::Format},
+};
+use anyhow::Context as _;
+use missbench_shared::{
+    artifacts::ArtifactStore,
+    benchmark::Benchmark,
+    broker::{Broker, BrokerSettings, JOBS, Queue},
+};
+use nix::sys::signal::Signal;
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+    time::{Duration, Instant},
+};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// How often progress is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How long workers may take to hand back what they do.
+const WORKERS_PATIENCE: Duration = Duration::from_secs(15);
+/// How often fallen servers are started again before that is an error.
+const REVIVALS: u32 = 5;
+/// Failures that are printed at the end.
+const FAILURES: i64 = 5;
+
+/// Arguments of `coord run`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Starts a nats-server and a Postgres of its own on free loopback ports below the data folder, and
+workers; submits the sweep, shows progress, prints the tables, and stops all it started. Ctrl-C
+stops it in good order, a second Ctrl-C at once; the same command goes on from there.
+
+Examples:
+  coord run deploy/demo.toml                     the demo
+  coord run deploy/real-mosi.toml --workers 4    with four workers
+  coord run deploy/demo.toml --data-dir /tmp/d   with everything in that folder
+  coord run deploy/demo.toml --keep              keep the servers up, to look around with psql
+
+Exit codes: 0 all is done; 1 an error; 3 some jobs failed; 130 interrupted.")]
+pub struct RunArgs {
+    /// The spec, a TOML file
+    spec: PathBuf,
+    /// How many workers, each a process; the cores are shared out among them
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
+    workers: u16,
+    /// Where workers compute: auto (a GPU if there is one), cpu, cuda:0
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    device: String,
+    /// Keep the servers running when the sweep is done, until Ctrl-C
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Runs a sweep.
+///
+/// # Errors
+///
+/// A spec that cannot be used, a program that is missing, a server or worker that does not stay up.
+/// Whatever was started is stopped first.
+pub async fn run(args: RunArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
+    let interrupt = Interrupt::listen(exit::INTERRUPTED)?;
+    match whole(&args, settings, &interrupt).await {
+        Err(error) if error.is::<Interrupted>() => {
+            eprintln!("interrupted; the same command goes on from here");
+            Ok(ExitCode::from(exit::INTERRUPTED))
+        }
+        outcome => outcome,
+    }
+}
+
+async fn whole(
+    args: &RunArgs,
+    settings: &Settings,
+    interrupt: &Interrupt,
+) -> anyhow::Result<ExitCode> {
+    let began = Instant::now();
+    let programs = Programs::discover();
+    // What is wrong with the spec or missing on the machine is told before anything starts.
+    programs.find(Part::Nats)?;
+    programs.find(Part::Postgres)?;
+    let worker = programs.find(Part::Worker)?.path;
+    let (spec, data_dir) = (args.spec.clone(), settings.data_dir.clone());
+    let loaded = tokio::task::spawn_blocking(move || specs::load(&spec, &data_dir, Making::Make))
+        .await
+        .context("reading the spec")??;
+    say(
+        settings,
+        &format!("private servers below {}", settings.data_dir.display()),
+    );
+    let embedded = interrupt
+        .or(Embedded::start(&settings.data_dir, &programs))
+        .await??;
+    let mut run = Run {
+        embedded,
+        serving: None,
+        worker: None,
+    };
+    let outcome = run
+        .sweep(
+            args, settings, interrupt, &programs, &worker, &loaded, began,
+        )
+        .await;
+    if interrupt.is_asked() {
+        say(settings, "stopping; Ctrl-C again stops at once");
+    }
+    run.stop().await;
+    outcome
+}
+
+fn say(settings: &Settings, text: &str) {
+    if !settings.json {
+        eprintln!("{text}");
+    }
+}
+
+/// What was started.
+struct Run {
+    embedded: Embedded,
+    serving: Option<(CancellationToken, JoinHandle<()>)>,
+    worker: Option<ServerProcess>,
+}
+
+impl Run {
+    #[expect(clippy::too_many_arguments, reason = "all that the run is made of")]
+    async fn sweep(
+        &mut self,
+        args: &RunArgs,
+        settings: &Settings,
+        interrupt: &Interrupt,
+        programs: &Programs,
+        worker: &Path,
+        loaded: &Loaded,
+        began: Instant,
+    ) -> anyhow::Result<ExitCode> {
+        let store = Store::connect_with(self.embedded.database()).await?;
+        let outcome = async {
+            let sweep = interrupt.or(self.submit(&store, loaded)).await??;
+            let progress = store.progress(sweep.id).await?;
+            let jobs = sweep.jobs;
+            say(
+                settings,
+                &format!(
+                    "sweep {} ({}): {} trainings, {} evaluations{}",
+                    sweep.name,
+                    sweep.id.short(),
+                    jobs.train,
+                    jobs.eval,
+                    match progress.done {
+                        0 => String::new(),
+                        done => format!("; {done} are done already"),
+                    }
+                ),
+            );
+            let progress = if progress.open() > 0 {
+                self.work(args, settings, interrupt, programs, worker, &store, &sweep)
+                    .await?
+            } else {
+                progress
+            };
+            self.finish(args, settings, loaded, &store, &sweep, progress, began)
+                .await?;
+            if args.keep {
+                self.keep(settings, interrupt).await;
+            }
+            anyhow::Ok(match progress.failed {
+                0 => ExitCode::SUCCESS,
+                _ => ExitCode::from(exit::FAILED_JOBS),
+            })
+        }
+        .await;
+        // The coordinator has its own clone: it must not meet a closed pool.
+        self.stop_serving().await;
+        store.pool().close().await;
+        outcome
+    }
+
+    /// Brings the database up to date and submits; lets only this sweep run.
+    async fn submit(&self, store: &Store, loaded: &Loaded) -> anyhow::Result<SweepRow> {
+        store.migrate().await?;
+        let (id, submitted) = specs::submit(store, loaded, None).await?;
+        if !submitted.new {
+            store.reopen(id, false).await?;
+            store.pause(id, false).await?;
+        }
+        let mut found = None;
+        for sweep in store.sweeps().await? {
+            if sweep.id == id {
+                found = Some(sweep);
+            } else if sweep.state == SweepState::Running
+                && store.progress(sweep.id).await?.open() > 0
+            {
+                // One that was interrupted waits until its own spec is run again.
+                store.pause(sweep.id, true).await?;
+            }
+        }
+        found.context("the sweep that was just submitted is not in the database")
+    }
+
+    /// Runs coordinator and workers until the sweep is done.
+    #[expect(clippy::too_many_arguments, reason = "all that the run is made of")]
+    async fn work(
+        &mut self,
+        args: &RunArgs,
+        settings: &Settings,
+        interrupt: &Interrupt,
+        programs: &Programs,
+        worker: &Path,
+        store: &Store,
+        sweep: &SweepRow,
+    ) -> anyhow::Result<Progress> {
+        let broker = BrokerSettings {
+            name: "coord run".to_owned(),
+            ..BrokerSettings::at(self.embedded.nats_url())
+        }
+        .connect()
+        .await?;
+        free_jobs(&broker).await;
+        broker.ensure().await?;
+        let shutdown = CancellationToken::new();
+        let serving = tokio::spawn(serve(
+            store.clone(),
+            broker.clone(),
+            ServeOptions::default(),
+            shutdown.clone(),
+        ));
+        self.serving = Some((shutdown, serving));
+        self.worker = Some(self.start_worker(args, settings, programs, worker)?);
+
+        let mut display = if settings.json {
+            Display::silent(sweep.id)
+        } else {
+            Display::new(sweep.id)
+        };
+        let watched = self
+            .watch(interrupt, store, &broker, sweep, &mut display)
+            .await;
+        display.clear();
+        let progress = watched?;
+        self.stop_worker().await;
+        self.stop_serving().await;
+        Ok(progress)
+    }
+
+    async fn watch(
+        &mut self,
+        interrupt: &Interrupt,
+        store: &Store,
+        broker: &Broker,
+        sweep: &SweepRow,
+        display: &mut Display,
+    ) -> anyhow::Result<Progress> {
+        let mut revivals = 0;
+        loop {
+            for name in self.embedded.revive().await? {
+                revivals += 1;
+                display.say(&format!("{name} had ended and was started again"));
+                anyhow::ensure!(revivals <= REVIVALS, "{name} ends again and again");
+            }
+            if let Some(worker) = &mut self.worker
+                && let Some(status) = worker.exited()
+            {
+                anyhow::bail!(
+                    "the workers ended ({status}); the end of their log, {}:\n{}",
+                    worker.log().display(),
+                    worker.log_tail()
+                );
+            }
+            // A database that was just started again may need a moment.
+            match Snapshot::take(store, Some(broker), sweep.id).await {
+                Ok(snapshot) => {
+                    display.show(&snapshot);
+                    if snapshot.progress.open() == 0 {
+                        return Ok(snapshot.progress);
+                    }
+                }
+                Err(error) if error.is_transient() => tracing::warn!(%error, "waiting"),
+                Err(error) => return Err(error.into()),
+            }
+            interrupt.or(tokio::time::sleep(LOOK_EVERY)).await?;
+        }
+    }
+
+    /// One process that keeps a child for each slot.
+    fn start_worker(
+        &self,
+        args: &RunArgs,
+        settings: &Settings,
+        programs: &Programs,
+        worker: &Path,
+    ) -> anyhow::Result<ServerProcess> {
+        let mut command = Command::new(worker);
+        command
+            .args(["--slots", &args.workers.to_string()])
+            .args(["--device", &args.device])
+            .args(["--name", "worker"])
+            // The address has a password: it goes where other users cannot read it.
+            .env("MISSBENCH_NATS_URL", self.embedded.nats_url())
+            .env("MISSBENCH_ARTIFACTS", artifacts(settings))
+            .env("MISSBENCH_DATA_DIR", &settings.data_dir)
+            // Settings of another installation do not concern these workers.
+            .env("MISSBENCH_CONFIG", "/dev/null")
+            .env("NO_COLOR", "1");
+        for variable in [
+            crate::config::vars::NATS_CREDS,
+            crate::config::vars::NATS_CA,
+            crate::config::vars::NATS_CERT,
+            crate::config::vars::NATS_KEY,
+            // Workers never see a database.
+            crate::config::vars::DATABASE_URL,
+        ] {
+            command.env_remove(variable);
+        }
+        if let Some(libraries) = programs.library_path() {
+            command.env("LD_LIBRARY_PATH", libraries);
+        }
+        let log = self.worker_log();
+        ServerProcess::start(command, "worker", &log, Signal::SIGTERM)
+            .with_context(|| format!("{} does not start", worker.display()))
+    }
+
+    fn worker_log(&self) -> PathBuf {
+        self.embedded.folder().join("worker.log")
+    }
+
+    /// Prints tables, failures, and where to look further.
+    #[expect(clippy::too_many_arguments, reason = "all that the run is made of")]
+    async fn finish(
+        &self,
+        args: &RunArgs,
+        settings: &Settings,
+        loaded: &Loaded,
+        store: &Store,
+        sweep: &SweepRow,
+        progress: Progress,
+        began: Instant,
+    ) -> anyhow::Result<()> {
+        if settings.json {
+            let report = serde_json::json!({
+                "sweep": sweep.id,
+                "name": sweep.name,
+                "jobs": progress,
+                "seconds": began.elapsed().as_secs_f64(),
+                "data_dir": settings.data_dir,
+            });
+            println!("{report}");
+            return Ok(());
+        }
+        let has = |dataset| {
+            loaded
+                .resolved
+                .datasets
+                .iter()
+                .any(|d| d.benchmark == dataset)
+        };
+        let mut numbers = Vec::new();
+        if has(Benchmark::Mosi) || has(Benchmark::Mosei) {
+            numbers.extend([2, 9]);
+        }
+        if has(Benchmark::Sims) {
+            numbers.extend([3, 10]);
+        }
+        if loaded.spec.rates.is_empty() {
+            // Only sets of missing modalities: their tables.
+            numbers
+                .iter_mut()
+                .for_each(|number| *number += if *number < 9 { 9 } else { 4 });
+        }
+        for number in numbers {
+            if let Some(layout) = layout::find(number) {
+                print_table(store, sweep, layout, Format::Text).await?;
+                println!();
+            }
+        }
+        if progress.failed > 0 {
+            println!("{} jobs failed:", progress.failed);
+            for failure in failures(store, sweep, FAILURES).await? {
+                println!("  {}", failure.describe());
+            }
+            println!();
+        }
+        self.say_further(args, settings, loaded, sweep, progress, began);
+        Ok(())
+    }
+
+    fn say_further(
+        &self,
+        args: &RunArgs,
+        settings: &Settings,
+        loaded: &Loaded,
+        sweep: &SweepRow,
+        progress: Progress,
+        began: Instant,
+    ) {
+        let data = match settings.data_dir_origin {
+            Origin::Flag(_) => format!(" --data-dir {}", settings.data_dir.display()),
+            _ => String::new(),
+        };
+        let mut more = vec![format!("  coord status {}{data}", sweep.name)];
+        if !loaded.spec.missing.is_empty() && !loaded.spec.rates.is_empty() {
+            let english = loaded
+                .resolved
+                .datasets
+                .iter()
+                .any(|d| d.benchmark != Benchmark::Sims);
+            let number = if english { 13 } else { 14 };
+            more.push(format!(
+                "  coord table {number}{data}    (missing modalities)"
+            ));
+        }
+        more.push(format!(
+            "  coord table 2 --format latex{data}    (also markdown, csv, json)"
+        ));
+        if !args.keep {
+            let spec = args.spec.display();
+            more.push(format!(
+                "  coord run {spec} --keep{data}    (keeps the servers up, for SQL)"
+            ));
+        }
+        println!(
+            "{} of {} jobs are done; this run took {}.",
+            progress.done,
+            progress.total(),
+            in_words(began.elapsed())
+        );
+        println!("Look further:\n{}", more.join("\n"));
+        println!("Data and results: {}", settings.data_dir.display());
+        println!(
+            "Logs: {}/{{worker.log,postgres.log,nats/nats.log}}",
+            self.embedded.folder().display()
+        );
+    }
+
+    /// Keeps the servers up until someone asks to stop.
+    async fn keep(&mut self, settings: &Settings, interrupt: &Interrupt) {
+        let pgpass = self.embedded.pgpass();
+        say(
+            settings,
+            &format!(
+                "\nThe servers stay up until Ctrl-C. SQL (docs/sql.md has the views):\n  {}",
+                self.embedded.postgres().psql(&pgpass)
+            ),
+        );
+        interrupt.asked().await;
+    }
+
+    async fn stop_worker(&mut self) {
+        if let Some(mut worker) = self.worker.take() {
+            worker.stop(WORKERS_PATIENCE).await;
+        }
+    }
+
+    async fn stop_serving(&mut self) {
+        // Workers first: what they hand back is still gathered.
+        self.stop_worker().await;
+        if let Some((shutdown, serving)) = self.serving.take() {
+            shutdown.cancel();
+            // It ends on its own; a panic in it is logged where it happens.
+            let _ = tokio::time::timeout(Duration::from_secs(10), serving).await;
+        }
+    }
+
+    /// Stops all that was started, in order.
+    async fn stop(mut self) {
+        self.stop_serving().await;
+        self.embedded.stop().await;
+    }
+}
+
+/// Where the run keeps checkpoints: in the data folder, unless a flag says otherwise. What the
+/// environment and the config file say is about a cluster.
+fn artifacts(settings: &Settings) -> String {
+    match settings.artifacts_origin {
+        Origin::Flag(_) => settings.artifacts.clone(),
+        _ => ArtifactStore::url_of(&settings.data_dir.join("artifacts")),
+    }
+}
+
+/// Takes back what workers of an earlier run had in hand when they were killed: none of them lives,
+/// so their jobs need not wait until the broker gives up on them.
+async fn free_jobs(broker: &Broker) {
+    for queue in Queue::ALL {
+        let deleted = broker
+            .jetstream()
+            .delete_consumer_from_stream(queue.consumer(), JOBS)
+            .await;
+        // The first run has none.
+        tracing::debug!(queue = %queue, deleted = deleted.is_ok(), "consumer");
+    }
+}

@@ -1,0 +1,517 @@
+//! `coord status`: how far the sweeps are.
+
+use crate::{
+    cli::exit,
+    config::{Origin, Settings},
+    connect::Database,
+    interrupt::Interrupt,
+    progress::{Display, Pace, Snapshot, describe, in_words, living},
+    store::{Store, StoreError, SweepState, sweeps::SweepRow},
+};
+use comfy_table::{CellAlignment, Table, presets};
+use missbench_shared::{broker::Broker, wire::Heartbeat};
+use serde_json::{Value, json};
+use sqlx::Row as _;
+use std::{process::ExitCode, time::Duration};
+
+/// Failures that are shown at once.
+const FAILURES: i64 = 20;
+/// How often `--watch` looks.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long the broker is waited for: status without it is still of use.
+const BROKER_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Arguments of `coord status`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  coord status                all sweeps, and the workers that live
+  coord status demo           one sweep: its jobs, its models, its failures with their errors
+  coord status demo --watch   until it is finished; ends with 3 if jobs failed")]
+pub struct StatusArgs {
+    /// The sweep: its name, its id, or the beginning of its id [default: all of them]
+    sweep: Option<String>,
+    /// Stay and show progress until the sweep is finished [without a sweep: the newest]
+    #[arg(long)]
+    watch: bool,
+}
+
+/// Prints how far the sweeps are.
+///
+/// # Errors
+///
+/// No such sweep, or a database out of reach.
+pub async fn run(args: StatusArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
+    let database = Database::open(settings).await?;
+    let outcome = show(&args, settings, &database).await;
+    database.close().await;
+    outcome
+}
+
+async fn show(args: &StatusArgs, settings: &Settings, store: &Store) -> anyhow::Result<ExitCode> {
+    // Nothing says where a broker is, and none of ours runs: then there is none to ask.
+    let stopped = settings.broker_origin == Origin::Default
+        && settings.database_origin == Origin::Default
+        && crate::embedded::Embedded::exists(&settings.data_dir);
+    let (broker, trouble) = if stopped {
+        (
+            None,
+            Some("the servers of `coord run` are stopped".to_owned()),
+        )
+    } else {
+        match tokio::time::timeout(BROKER_PATIENCE, settings.broker.connect()).await {
+            Ok(Ok(broker)) => (Some(broker), None),
+            Ok(Err(error)) => (None, Some(error.to_string())),
+            Err(_) => (None, Some("the broker does not answer".to_owned())),
+        }
+    };
+    let sweep = match &args.sweep {
+        Some(text) => Some(store.find_sweep(text).await?),
+        None if args.watch => store.sweeps().await?.into_iter().next(),
+        None => None,
+    };
+    match sweep {
+        Some(sweep) if args.watch => watch(store, broker.as_ref(), &sweep, settings).await,
+        Some(sweep) => {
+            one(store, broker.as_ref(), trouble, &sweep, settings).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        None => {
+            all(store, broker.as_ref(), trouble, settings).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// Shows progress until nothing of the sweep is left to do.
+async fn watch(
+    store: &Store,
+    broker: Option<&Broker>,
+    sweep: &SweepRow,
+    settings: &Settings,
+) -> anyhow::Result<ExitCode> {
+    let interrupt = Interrupt::listen(exit::INTERRUPTED)?;
+    let mut display = if settings.json {
+        Display::silent(sweep.id)
+    } else {
+        Display::new(sweep.id)
+    };
+    let mut pace = Pace::new(sweep.id);
+    loop {
+        let snapshot = Snapshot::take(store, broker, sweep.id).await?;
+        if settings.json {
+            let left = pace.left(&snapshot).map(|left| left.as_secs());
+            println!("{}", snapshot_json(&snapshot, left));
+        } else {
+            display.show(&snapshot);
+        }
+        if snapshot.progress.open() == 0 {
+            display.clear();
+            one(store, broker, None, sweep, settings).await?;
+            return Ok(match snapshot.progress.failed {
+                0 => ExitCode::SUCCESS,
+                _ => ExitCode::from(exit::FAILED_JOBS),
+            });
+        }
+        if interrupt.or(tokio::time::sleep(LOOK_EVERY)).await.is_err() {
+            display.clear();
+            return Ok(ExitCode::from(exit::INTERRUPTED));
+        }
+    }
+}
+
+fn snapshot_json(snapshot: &Snapshot, left: Option<u64>) -> Value {
+    json!({
+        "jobs": snapshot.progress,
+        "train_done": snapshot.train_done,
+        "train_jobs": snapshot.train_jobs,
+        "eval_done": snapshot.eval_done,
+        "eval_jobs": snapshot.eval_jobs,
+        "seconds_left": left,
+        "workers": snapshot.workers,
+    })
+}
+
+/// All sweeps.
+async fn all(
+    store: &Store,
+    broker: Option<&Broker>,
+    trouble: Option<String>,
+    settings: &Settings,
+) -> anyhow::Result<()> {
+    let sweeps = store.sweeps().await?;
+    let workers = match broker {
+        Some(broker) => living(broker).await,
+        None => Vec::new(),
+    };
+    let mut rows = Vec::new();
+    for sweep in &sweeps {
+        rows.push((sweep, store.progress(sweep.id).await?));
+    }
+    if settings.json {
+        let sweeps: Vec<Value> = rows
+            .iter()
+            .map(|(sweep, progress)| {
+                json!({
+                    "id": sweep.id,
+                    "name": sweep.name,
+                    "state": sweep.state,
+                    "priority": sweep.priority,
+                    "created": sweep.created,
+                    "jobs": progress,
+                    "finished": progress.open() == 0,
+                })
+            })
+            .collect();
+        let whole = json!({ "sweeps": sweeps, "workers": workers, "broker_trouble": trouble });
+        println!("{whole:#}");
+        return Ok(());
+    }
+    if rows.is_empty() {
+        println!("no sweeps yet: `coord run SPEC` or `coord submit SPEC` makes one");
+    } else {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        table.set_header([
+            "sweep",
+            "name",
+            "state",
+            "submitted",
+            "jobs",
+            "done",
+            "running",
+            "waiting",
+            "failed",
+        ]);
+        for (sweep, progress) in rows {
+            table.add_row([
+                sweep.id.short(),
+                sweep.name.clone(),
+                state(sweep, progress.open()),
+                sweep.created.format("%Y-%m-%d %H:%M").to_string(),
+                progress.total().to_string(),
+                progress.done.to_string(),
+                progress.running.to_string(),
+                (progress.open() - progress.running).to_string(),
+                progress.failed.to_string(),
+            ]);
+        }
+        for column in table.column_iter_mut().skip(4) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        println!("{}", table.trim_fmt());
+    }
+    println!();
+    print_workers(&workers, trouble.as_deref());
+    Ok(())
+}
+
+fn state(sweep: &SweepRow, open: i64) -> String {
+    match sweep.state {
+        SweepState::Running if open == 0 => "finished".to_owned(),
+        state => state.to_string(),
+    }
+}
+
+fn print_workers(workers: &[Heartbeat], trouble: Option<&str>) {
+    if let Some(trouble) = trouble {
+        println!("workers: not known, {trouble}");
+        return;
+    }
+    if workers.is_empty() {
+        println!("workers: none lives; start one with `worker`");
+        return;
+    }
+    println!("workers:");
+    for beat in workers {
+        println!(
+            "  {} ({}, {}): {}",
+            beat.worker.name,
+            beat.worker.host,
+            beat.worker.device,
+            describe(beat.doing.as_ref())
+        );
+    }
+}
+
+/// One model of a sweep.
+struct Model {
+    name: String,
+    dataset: String,
+    seed: i64,
+    state: String,
+    epoch: Option<i32>,
+    loss: Option<f64>,
+    worker: Option<String>,
+    done: i64,
+    asked: i64,
+}
+
+async fn models(store: &Store, sweep: &SweepRow) -> Result<Vec<Model>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT t.method, t.variant, t.dataset, t.seed, t.state::text AS state, t.epoch, t.loss,
+                t.worker, e.done, e.asked
+         FROM job_status t
+         CROSS JOIN LATERAL (
+             SELECT count(*) AS asked, count(*) FILTER (WHERE j.state = 'done') AS done
+             FROM job j WHERE j.train_job = t.job
+         ) e
+         WHERE t.sweep = $1 AND t.kind = 'train'
+         ORDER BY t.dataset, t.method, t.variant, t.seed",
+    )
+    .bind(sweep.id.0)
+    .fetch_all(store.pool())
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let method: String = row.try_get("method")?;
+            let variant: String = row.try_get("variant")?;
+            Ok(Model {
+                name: if variant.is_empty() {
+                    method
+                } else {
+                    format!("{method}/{variant}")
+                },
+                dataset: row.try_get("dataset")?,
+                seed: row.try_get("seed")?,
+                state: row.try_get("state")?,
+                epoch: row.try_get("epoch")?,
+                loss: row.try_get("loss")?,
+                worker: row.try_get("worker")?,
+                done: row.try_get("done")?,
+                asked: row.try_get("asked")?,
+            })
+        })
+        .collect()
+}
+
+/// An attempt that failed.
+#[derive(Debug)]
+pub(crate) struct FailureRow {
+    /// What it was at: `train lnln on mosi, seed 1111`.
+    pub what: String,
+    /// Its worker.
+    pub worker: String,
+    /// Its kind.
+    pub kind: String,
+    /// Whether the job was given up.
+    pub given_up: bool,
+    /// The error and its causes.
+    pub errors: Vec<String>,
+}
+
+impl FailureRow {
+    /// For people, several lines.
+    pub(crate) fn describe(&self) -> String {
+        let end = if self.given_up {
+            "given up"
+        } else {
+            "tried again"
+        };
+        let mut text = format!("{} ({}, {}; {end})", self.what, self.worker, self.kind);
+        for (depth, error) in self.errors.iter().enumerate() {
+            let lead = if depth == 0 {
+                "    "
+            } else {
+                "      because: "
+            };
+            text.push_str(&format!("\n{lead}{error}"));
+        }
+        text
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "what": self.what,
+            "worker": self.worker,
+            "kind": self.kind,
+            "given_up": self.given_up,
+            "errors": self.errors,
+        })
+    }
+}
+
+/// The failed attempts of a sweep, those that ended a job first.
+pub(crate) async fn failures(
+    store: &Store,
+    sweep: &SweepRow,
+    most: i64,
+) -> Result<Vec<FailureRow>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT kind::text AS work, method, variant, dataset, seed, case_id, worker,
+                failure_kind, given_up, errors
+         FROM failures WHERE sweep = $1
+         ORDER BY given_up DESC, ended DESC NULLS LAST LIMIT $2",
+    )
+    .bind(sweep.id.0)
+    .bind(most)
+    .fetch_all(store.pool())
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let work: String = row.try_get("work")?;
+            let method: String = row.try_get("method")?;
+            let variant: String = row.try_get("variant")?;
+            let dataset: String = row.try_get("dataset")?;
+            let seed: i64 = row.try_get("seed")?;
+            let case: Option<String> = row.try_get("case_id")?;
+            let slash = if variant.is_empty() { "" } else { "/" };
+            let case = case.map_or_else(String::new, |case| format!(", {case}"));
+            let kind: Option<String> = row.try_get("failure_kind")?;
+            Ok(FailureRow {
+                what: format!("{work} {method}{slash}{variant} on {dataset}, seed {seed}{case}"),
+                worker: row.try_get("worker")?,
+                kind: kind.unwrap_or_default(),
+                given_up: row.try_get("given_up")?,
+                errors: row.try_get("errors")?,
+            })
+        })
+        .collect()
+}
+
+/// One sweep.
+async fn one(
+    store: &Store,
+    broker: Option<&Broker>,
+    trouble: Option<String>,
+    sweep: &SweepRow,
+    settings: &Settings,
+) -> anyhow::Result<()> {
+    let snapshot = Snapshot::take(store, broker, sweep.id).await?;
+    let models = models(store, sweep).await?;
+    let failures = failures(store, sweep, FAILURES).await?;
+    let progress = snapshot.progress;
+    if settings.json {
+        let models: Vec<Value> = models
+            .iter()
+            .map(|model| {
+                json!({
+                    "model": model.name,
+                    "dataset": model.dataset,
+                    "seed": model.seed,
+                    "state": model.state,
+                    "epoch": model.epoch,
+                    "loss": model.loss,
+                    "worker": model.worker,
+                    "evaluations_done": model.done,
+                    "evaluations": model.asked,
+                })
+            })
+            .collect();
+        let mut whole = snapshot_json(&snapshot, None);
+        whole["sweep"] = json!({
+            "id": sweep.id, "name": sweep.name, "state": sweep.state, "created": sweep.created,
+        });
+        whole["models"] = models.into();
+        whole["failures"] = failures.iter().map(FailureRow::json).collect();
+        whole["broker_trouble"] = trouble.into();
+        println!("{whole:#}");
+        return Ok(());
+    }
+    println!(
+        "{} ({}): {}, submitted {}",
+        sweep.name,
+        sweep.id,
+        state(sweep, progress.open()),
+        sweep.created.format("%Y-%m-%d %H:%M UTC")
+    );
+    println!(
+        "jobs: {} done of {}, {} running, {} queued, {} ready, {} waiting for their model, {} failed, {} cancelled",
+        progress.done,
+        progress.total(),
+        progress.running,
+        progress.queued,
+        progress.ready,
+        progress.blocked,
+        progress.failed,
+        progress.cancelled
+    );
+    if let Some(left) = left_by_history(store, &snapshot, sweep).await? {
+        println!("time left: about {}", in_words(left));
+    }
+    println!();
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header([
+        "model",
+        "dataset",
+        "seed",
+        "training",
+        "epoch",
+        "loss",
+        "evaluated",
+        "worker",
+    ]);
+    for model in &models {
+        table.add_row([
+            model.name.clone(),
+            model.dataset.clone(),
+            model.seed.to_string(),
+            model.state.clone(),
+            model
+                .epoch
+                .map_or_else(String::new, |epoch| epoch.to_string()),
+            model
+                .loss
+                .map_or_else(String::new, |loss| format!("{loss:.4}")),
+            format!("{}/{}", model.done, model.asked),
+            model.worker.clone().unwrap_or_default(),
+        ]);
+    }
+    for number in [2, 4, 5, 6] {
+        if let Some(column) = table.column_mut(number) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    println!("{}", table.trim_fmt());
+    if !failures.is_empty() {
+        println!("\nfailed attempts:");
+        for failure in &failures {
+            println!("  {}", failure.describe());
+        }
+    }
+    if progress.open() > 0 {
+        println!();
+        print_workers(&snapshot.workers, trouble.as_deref());
+    }
+    Ok(())
+}
+
+/// The time left, from how long this sweep's jobs took so far and how many workers live.
+async fn left_by_history(
+    store: &Store,
+    snapshot: &Snapshot,
+    sweep: &SweepRow,
+) -> Result<Option<Duration>, StoreError> {
+    if snapshot.progress.open() == 0 || snapshot.workers.is_empty() {
+        return Ok(None);
+    }
+    let rows = sqlx::query(
+        "SELECT j.kind::text AS work, avg(extract(epoch FROM j.finished - j.started))::float8 AS mean
+         FROM job j
+         WHERE j.sweep = $1 AND j.state = 'done' AND j.finished > j.started
+         GROUP BY j.kind",
+    )
+    .bind(sweep.id.0)
+    .fetch_all(store.pool())
+    .await?;
+    let mut train = None;
+    let mut eval = None;
+    for row in rows {
+        let mean: Option<f64> = row.try_get("mean")?;
+        match row.try_get::<String, _>("work")?.as_str() {
+            "train" => train = mean,
+            _ => eval = mean,
+        }
+    }
+    let open = |done: i64, jobs: i64| (jobs - done) as f64;
+    let trains = open(snapshot.train_done, snapshot.train_jobs);
+    let evals = open(snapshot.eval_done, snapshot.eval_jobs);
+    let need = match (train, eval) {
+        (Some(train), eval) => trains * train + evals * eval.unwrap_or(train / 64.0),
+        (None, Some(eval)) if trains == 0.0 => evals * eval,
+        _ => return Ok(None),
+    };
+    let seconds = need / snapshot.workers.len() as f64;
+    Ok(Duration::try_from_secs_f64(seconds).ok())
+}
