@@ -71,6 +71,8 @@ impl Supervised {
                     return exit::INTERNAL;
                 }
             };
+            // `wait` would close it, and its end tells the child that we are gone.
+            let _held = child.stdin.take();
             let status = tokio::select! {
                 status = child.wait() => status,
                 () = self.leaving.asked() => self.stop(&mut child).await,
