@@ -197,6 +197,12 @@ impl Prepared {
             .map_err(io_at(&path))?;
         sync_dir(&self.dir)?;
 
+        // Nothing may change a finished file: it is known by its hash and mapped by workers.
+        let data = self.data_file();
+        let mut permissions = fs::metadata(&data).map_err(io_at(&data))?.permissions();
+        permissions.set_readonly(true);
+        fs::set_permissions(&data, permissions).map_err(io_at(&data))?;
+
         let blob = self.folder.blob(&manifest.blake3);
         let blobs = self.folder.root.join("blobs");
         fs::create_dir_all(&blobs).map_err(io_at(&blobs))?;
