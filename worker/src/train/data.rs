@@ -96,6 +96,17 @@ impl Data {
         }
     }
 
+    /// The largest token id that a text has, or gets by erasure.
+    pub fn largest_id(&self) -> i64 {
+        let length = self.file.shapes().text_len;
+        let splits = [Split::Train, Split::Valid, Split::Test];
+        splits
+            .iter()
+            .flat_map(|&split| self.file.split(split).text().chunks_exact(3 * length))
+            .flat_map(|sample| &sample[..length])
+            .fold(erasure::UNK, |largest, &id| largest.max(i64::from(id)))
+    }
+
     /// A split's samples, on the device.
     pub fn split(&self, split: Split) -> Result<Rc<SplitData>, TrainError> {
         let cell = &self.splits[split as usize];

@@ -17,7 +17,10 @@ pub use driver::{Best, Control, Finish, Order, Snapshot, Trainer, View};
 pub use error::{TrainError, chain, failure, guarded};
 pub use evaluate::{EvalCase, Evaluated, Loaded};
 
-use crate::models::{Build, Method, builder};
+use crate::{
+    models::{Build, Method, builder},
+    nn::bert::BertConfig,
+};
 use missbench_shared::{benchmark::Benchmark, wire::TrainSpec};
 use std::path::Path;
 use tch::Device;
@@ -49,11 +52,13 @@ pub fn build(
             spec.method
         ))
     })?;
+    let shape = data.shape();
+    BertConfig::read(encoder)?.check_texts(encoder, data.largest_id(), shape.text_length)?;
     tch::manual_seed(spec.seed as i64);
     Ok(build(&Build {
         hyper: &hyper,
         dataset: &spec.dataset,
-        data: data.shape(),
+        data: shape,
         encoder,
         device,
         fidelity: spec.protocol.fidelity,
