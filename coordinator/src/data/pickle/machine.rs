@@ -2,7 +2,9 @@
 
 use super::{
     Container, Global, Handle, Limits, Pickle, PickleError, PickleErrorKind as Kind, Value,
-    error::shown, numpy::Array,
+    cursor::{Cursor, raw_unicode_escape},
+    error::shown,
+    numpy::Array,
 };
 use std::collections::HashMap;
 
@@ -10,9 +12,7 @@ use std::collections::HashMap;
 const NEWEST: u8 = 5;
 
 pub(super) struct Machine<'a> {
-    bytes: &'a [u8],
-    /// Where the next byte is read.
-    at: usize,
+    input: Cursor<'a>,
     /// Where the current opcode began.
     op: usize,
     limits: Limits,
@@ -25,17 +25,16 @@ pub(super) struct Machine<'a> {
     pickle: Pickle<'a>,
 }
 
-type Step<T = ()> = Result<T, Kind>;
+pub(super) type Step<T = ()> = Result<T, Kind>;
 
-fn malformed<T>(what: impl Into<String>) -> Step<T> {
+pub(super) fn malformed<T>(what: impl Into<String>) -> Step<T> {
     Err(Kind::Malformed(what.into()))
 }
 
 impl<'a> Machine<'a> {
     pub(super) fn new(bytes: &'a [u8], limits: Limits) -> Self {
         Self {
-            bytes,
-            at: 0,
+            input: Cursor { bytes, at: 0 },
             op: 0,
             limits,
             stack: Vec::new(),
@@ -55,7 +54,7 @@ impl<'a> Machine<'a> {
 
     pub(super) fn run(mut self) -> Result<Pickle<'a>, PickleError> {
         loop {
-            self.op = self.at;
+            self.op = self.input.at;
             match self.step() {
                 Ok(false) => {}
                 Ok(true) => return Ok(self.pickle),
@@ -66,70 +65,6 @@ impl<'a> Machine<'a> {
                     });
                 }
             }
-        }
-    }
-
-    // Reading the input.
-
-    fn take(&mut self, count: u64, what: &'static str) -> Step<&'a [u8]> {
-        let rest = &self.bytes[self.at..];
-        match usize::try_from(count)
-            .ok()
-            .filter(|&count| count <= rest.len())
-        {
-            Some(count) => {
-                self.at += count;
-                Ok(&rest[..count])
-            }
-            None => Err(Kind::Truncated(what)),
-        }
-    }
-
-    fn array<const N: usize>(&mut self) -> Step<[u8; N]> {
-        match self.bytes[self.at..].first_chunk::<N>() {
-            Some(chunk) => {
-                self.at += N;
-                Ok(*chunk)
-            }
-            None => Err(Kind::Truncated("an argument")),
-        }
-    }
-
-    fn u8(&mut self) -> Step<u8> {
-        Ok(self.array::<1>()?[0])
-    }
-
-    fn u32(&mut self) -> Step<u32> {
-        Ok(u32::from_le_bytes(self.array()?))
-    }
-
-    fn u64(&mut self) -> Step<u64> {
-        Ok(u64::from_le_bytes(self.array()?))
-    }
-
-    /// A line of a text protocol, without its end.
-    fn line(&mut self) -> Step<&'a [u8]> {
-        let rest = &self.bytes[self.at..];
-        match rest.iter().position(|&b| b == b'\n') {
-            Some(end) => {
-                self.at += end + 1;
-                Ok(&rest[..end])
-            }
-            None => Err(Kind::Truncated("a line")),
-        }
-    }
-
-    fn text_line(&mut self) -> Step<&'a str> {
-        match std::str::from_utf8(self.line()?) {
-            Ok(line) => Ok(line),
-            Err(_) => malformed("a line that is not UTF-8"),
-        }
-    }
-
-    fn utf8(&mut self, count: u64) -> Step<Value<'a>> {
-        match std::str::from_utf8(self.take(count, "a text")?) {
-            Ok(text) => Ok(Value::Str(text)),
-            Err(_) => malformed("a text that is not UTF-8"),
         }
     }
 
@@ -151,10 +86,10 @@ impl<'a> Machine<'a> {
     fn own(&mut self, bytes: Vec<u8>) -> Step<Handle> {
         self.charge(2)?;
         self.owned_bytes += bytes.len();
-        if self.owned_bytes > self.bytes.len() {
+        if self.owned_bytes > self.input.bytes.len() {
             return Err(Kind::Limit {
                 what: "decoded bytes",
-                limit: self.bytes.len() as u64,
+                limit: self.input.bytes.len() as u64,
             });
         }
         self.pickle.owned.push(bytes);
@@ -420,18 +355,18 @@ impl<'a> Machine<'a> {
 
     /// Executes one opcode; true at the end.
     fn step(&mut self) -> Step<bool> {
-        let opcode = match self.bytes.get(self.at) {
+        let opcode = match self.input.bytes.get(self.input.at) {
             Some(&opcode) => opcode,
             None => return Err(Kind::Truncated("the pickle, before its end mark")),
         };
-        self.at += 1;
+        self.input.at += 1;
         match opcode {
             b'.' => {
                 self.pickle.root = self.pop()?;
                 return Ok(true);
             }
             0x80 => {
-                let version = self.u8()?;
+                let version = self.input.u8()?;
                 if version > NEWEST {
                     return Err(Kind::Unsupported(format!(
                         "pickle protocol {version}; {NEWEST} is the newest known"
@@ -440,8 +375,8 @@ impl<'a> Machine<'a> {
             }
             // A frame only says how much to read ahead.
             0x95 => {
-                let length = self.u64()?;
-                if length > (self.bytes.len() - self.at) as u64 {
+                let length = self.input.u64()?;
+                if length > (self.input.bytes.len() - self.input.at) as u64 {
                     return Err(Kind::Truncated("a frame"));
                 }
             }
@@ -473,29 +408,29 @@ impl<'a> Machine<'a> {
             0x88 => self.push(Value::Bool(true))?,
             0x89 => self.push(Value::Bool(false))?,
             b'J' => {
-                let number = i32::from_le_bytes(self.array()?);
+                let number = i32::from_le_bytes(self.input.array()?);
                 self.push(Value::Int(number.into()))?;
             }
             b'K' => {
-                let number = self.u8()?;
+                let number = self.input.u8()?;
                 self.push(Value::Int(number.into()))?;
             }
             b'M' => {
-                let number = u16::from_le_bytes(self.array()?);
+                let number = u16::from_le_bytes(self.input.array()?);
                 self.push(Value::Int(number.into()))?;
             }
             0x8a => {
-                let count = self.u8()?;
-                let value = Self::long(self.take(count.into(), "an integer")?)?;
+                let count = self.input.u8()?;
+                let value = Self::long(self.input.take(count.into(), "an integer")?)?;
                 self.push(value)?;
             }
             0x8b => {
-                let count = self.u32()?;
-                let value = Self::long(self.take(count.into(), "an integer")?)?;
+                let count = self.input.u32()?;
+                let value = Self::long(self.input.take(count.into(), "an integer")?)?;
                 self.push(value)?;
             }
             b'I' => {
-                let value = match self.text_line()? {
+                let value = match self.input.text_line()? {
                     "00" => Value::Bool(false),
                     "01" => Value::Bool(true),
                     line => match line.trim().parse() {
@@ -506,7 +441,7 @@ impl<'a> Machine<'a> {
                 self.push(value)?;
             }
             b'L' => {
-                let line = self.text_line()?;
+                let line = self.input.text_line()?;
                 match line.trim_end_matches('L').parse() {
                     Ok(number) => self.push(Value::Int(number))?,
                     Err(_) => {
@@ -515,53 +450,53 @@ impl<'a> Machine<'a> {
                 }
             }
             b'F' => {
-                let line = self.text_line()?;
+                let line = self.input.text_line()?;
                 match line.trim().parse() {
                     Ok(number) => self.push(Value::Float(number))?,
                     Err(_) => return malformed(format!("`{}` is no float", shown(line))),
                 }
             }
             b'G' => {
-                let number = f64::from_be_bytes(self.array()?);
+                let number = f64::from_be_bytes(self.input.array()?);
                 self.push(Value::Float(number))?;
             }
 
             // Texts and bytes.
             b'X' => {
-                let count = self.u32()?;
-                let text = self.utf8(count.into())?;
+                let count = self.input.u32()?;
+                let text = self.input.utf8(count.into())?;
                 self.push(text)?;
             }
             0x8c => {
-                let count = self.u8()?;
-                let text = self.utf8(count.into())?;
+                let count = self.input.u8()?;
+                let text = self.input.utf8(count.into())?;
                 self.push(text)?;
             }
             0x8d => {
-                let count = self.u64()?;
-                let text = self.utf8(count)?;
+                let count = self.input.u64()?;
+                let text = self.input.utf8(count)?;
                 self.push(text)?;
             }
             b'V' => {
-                let line = self.line()?;
+                let line = self.input.line()?;
                 let text = raw_unicode_escape(line)?;
                 let handle = self.own(text.into_bytes())?;
                 self.push(Value::OwnedStr(handle))?;
             }
             // SHORT_BINSTRING and BINSTRING are Python 2's strings.
             b'C' | b'U' => {
-                let count = self.u8()?;
-                let bytes = self.take(count.into(), "bytes")?;
+                let count = self.input.u8()?;
+                let bytes = self.input.take(count.into(), "bytes")?;
                 self.push(Value::Bytes(bytes))?;
             }
             b'B' | b'T' => {
-                let count = self.u32()?;
-                let bytes = self.take(count.into(), "bytes")?;
+                let count = self.input.u32()?;
+                let bytes = self.input.take(count.into(), "bytes")?;
                 self.push(Value::Bytes(bytes))?;
             }
             0x8e | 0x96 => {
-                let count = self.u64()?;
-                let bytes = self.take(count, "bytes")?;
+                let count = self.input.u64()?;
+                let bytes = self.input.take(count, "bytes")?;
                 self.push(Value::Bytes(bytes))?;
             }
             b'S' => {
@@ -628,23 +563,23 @@ impl<'a> Machine<'a> {
                 self.remember(index)?;
             }
             b'q' => {
-                let index = self.u8()?;
+                let index = self.input.u8()?;
                 self.remember(index.into())?;
             }
             b'r' => {
-                let index = self.u32()?;
+                let index = self.input.u32()?;
                 self.remember(index)?;
             }
             b'h' => {
-                let index = self.u8()?;
+                let index = self.input.u8()?;
                 self.recall(index.into())?;
             }
             b'j' => {
-                let index = self.u32()?;
+                let index = self.input.u32()?;
                 self.recall(index)?;
             }
             b'p' | b'g' => {
-                let line = self.text_line()?;
+                let line = self.input.text_line()?;
                 let Ok(index) = line.trim().parse() else {
                     return malformed(format!("`{}` is no memo entry", shown(line)));
                 };
@@ -657,8 +592,8 @@ impl<'a> Machine<'a> {
 
             // Names, and what is done with them.
             b'c' => {
-                let module = self.text_line()?;
-                let name = self.text_line()?;
+                let module = self.input.text_line()?;
+                let name = self.input.text_line()?;
                 self.global(module, name)?;
             }
             0x93 => {
@@ -674,8 +609,8 @@ impl<'a> Machine<'a> {
             b'R' => self.reduce()?,
             b'b' => self.build()?,
             b'i' => {
-                let module = self.text_line()?;
-                let name = self.text_line()?;
+                let module = self.input.text_line()?;
+                let name = self.input.text_line()?;
                 return Err(Kind::Global(format!("{}.{}", shown(module), shown(name))));
             }
             b'o' => return Err(Kind::Opcode("OBJ (make an object)")),
@@ -688,32 +623,4 @@ impl<'a> Machine<'a> {
         }
         Ok(false)
     }
-}
-
-/// Python's `raw-unicode-escape`: Latin-1 with `\uXXXX` and `\UXXXXXXXX`.
-fn raw_unicode_escape(line: &[u8]) -> Step<String> {
-    let mut text = String::with_capacity(line.len());
-    let mut rest = line;
-    while let Some((&byte, after)) = rest.split_first() {
-        let digits = match after.first() {
-            Some(b'u') if byte == b'\\' => 4,
-            Some(b'U') if byte == b'\\' => 8,
-            _ => {
-                text.push(char::from(byte));
-                rest = after;
-                continue;
-            }
-        };
-        let code = after
-            .get(1..1 + digits)
-            .and_then(|hex| std::str::from_utf8(hex).ok())
-            .and_then(|hex| u32::from_str_radix(hex, 16).ok())
-            .and_then(char::from_u32);
-        match code {
-            Some(c) => text.push(c),
-            None => return malformed("a text with a broken escape"),
-        }
-        rest = &after[1 + digits..];
-    }
-    Ok(text)
 }

@@ -8,12 +8,15 @@
 //! Protocols 0 to 5, arrays by NumPy 1 and 2. Nesting, objects, stack and copied bytes are bounded
 //! by [`Limits`]; no input makes this panic or use more than a few hundred megabytes beyond itself.
 
+mod cursor;
 mod error;
 mod machine;
 mod numpy;
+mod view;
 
 pub use error::{PickleError, PickleErrorKind};
-pub use numpy::{ArrayView, Dtype, DtypeKind, NotANumber};
+pub use numpy::{Dtype, DtypeKind};
+pub use view::{ArrayView, NotANumber};
 
 use std::borrow::Cow;
 
