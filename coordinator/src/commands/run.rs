@@ -384,7 +384,7 @@ impl Run {
         }
         for number in numbers {
             if let Some(layout) = layout::find(number) {
-                print_table(store, sweep, layout, Format::Text).await?;
+                print_table(store, sweep, layout, Format::Text, settings.color).await?;
                 println!();
             }
         }

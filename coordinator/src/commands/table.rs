@@ -2,6 +2,7 @@
 
 use crate::{
     config::Settings,
+    connect::Database,
     store::{Store, sweeps::SweepRow},
     tables::{
         layout::{self, Layout},
@@ -10,7 +11,7 @@ use crate::{
     },
 };
 use anyhow::Context as _;
-use std::{io::IsTerminal as _, process::ExitCode};
+use std::process::ExitCode;
 
 /// Arguments of `coord table`.
 #[derive(clap::Args, Debug)]
@@ -40,18 +41,28 @@ pub struct TableArgs {
 /// No such table or sweep; the database cannot be reached.
 pub async fn run(args: TableArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
     let layout = find(args.number)?;
-    let store = Store::connect_with(settings.database.clone()).await?;
-    store.check().await?;
+    let database = Database::open(settings).await?;
+    let outcome = show(&args, settings, &database, layout).await;
+    database.close().await;
+    outcome
+}
+
+async fn show(
+    args: &TableArgs,
+    settings: &Settings,
+    store: &Store,
+    layout: Layout,
+) -> anyhow::Result<ExitCode> {
     let sweep = match &args.sweep {
         Some(text) => store.find_sweep(text).await?,
-        None => newest(&store).await?,
+        None => newest(store).await?,
     };
     let format = args.format.unwrap_or(if settings.json {
         Format::Json
     } else {
         Format::Text
     });
-    print(&store, &sweep, layout, format).await?;
+    print(store, &sweep, layout, format, settings.color).await?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -65,9 +76,9 @@ pub async fn print(
     sweep: &SweepRow,
     layout: Layout,
     format: Format,
+    colour: bool,
 ) -> anyhow::Result<()> {
     let table = load::load(store, sweep.id, &sweep.name, layout).await?;
-    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     print!("{}", render(&table, format, colour));
     Ok(())
 }
