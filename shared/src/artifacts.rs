@@ -265,8 +265,7 @@ impl ArtifactStore {
             .ok_or_else(|| wrong("it has no scheme"))?;
         let backend = match scheme {
             "file" => {
-                let path = percent_encoding::percent_decode_str(rest).decode_utf8_lossy();
-                let path = PathBuf::from(path.as_ref());
+                let path = PathBuf::from(rest);
                 if !path.is_absolute() {
                     return Err(wrong("the path must begin at the root: file:///folder"));
                 }
@@ -283,16 +282,9 @@ impl ArtifactStore {
         Ok(Self { backend })
     }
 
-    /// The address of a folder.
+    /// The address of a folder: its path as it is, nothing is escaped.
     pub fn url_of(folder: &Path) -> String {
-        // Only what would change the meaning of the address is escaped.
-        const SPECIAL: &percent_encoding::AsciiSet =
-            &percent_encoding::CONTROLS.add(b'%').add(b'?').add(b'#');
-        let path = folder.to_string_lossy();
-        format!(
-            "file://{}",
-            percent_encoding::utf8_percent_encode(&path, SPECIAL)
-        )
+        format!("file://{}", folder.display())
     }
 
     async fn open_key(&self, key: &Key) -> Result<Option<Opened>, ArtifactError> {

@@ -2,7 +2,9 @@
 //! speaks the wire protocol without libtorch, small sweeps, and a dump of what came out.
 
 pub mod dump;
+pub mod programs;
 pub mod servers;
 pub mod stage;
 pub mod sweeps;
+pub mod tiny;
 pub mod worker;

@@ -27,12 +27,10 @@ pub async fn run(
     name: &str,
     leaving: Leaving,
 ) -> std::io::Result<u8> {
-    let program = std::env::current_exe()?;
     let mut tasks = tokio::task::JoinSet::new();
     for slot in 0..slots {
         let supervised = Supervised {
             slot,
-            program: program.clone(),
             flags: flags.clone(),
             name: name.to_owned(),
             leaving: leaving.clone(),
@@ -53,7 +51,6 @@ pub async fn run(
 
 struct Supervised {
     slot: usize,
-    program: std::path::PathBuf,
     flags: Vec<OsString>,
     name: String,
     leaving: Leaving,
@@ -103,7 +100,9 @@ impl Supervised {
     }
 
     fn start(&self) -> std::io::Result<Child> {
-        Command::new(&self.program)
+        // This very program, even if its file has been replaced by another version meanwhile.
+        Command::new("/proc/self/exe")
+            .arg0("worker")
             .args(&self.flags)
             .arg("--slot")
             .arg(self.slot.to_string())

@@ -131,14 +131,20 @@ pub async fn run(settings: SlotSettings, leaving: Leaving) -> Result<u8, SlotErr
         settings,
     });
     tracing::info!(worker = %slot.worker.name, device = %slot.worker.device, threads = slot.settings.threads, "ready for jobs");
-    slot.work().await;
-    slot.reporter.settle(slot.time_left()).await;
-    for task in beside {
-        task.abort();
+    let whole = async {
+        slot.work().await;
+        slot.reporter.settle(Duration::from_secs(3)).await;
+        beside.iter().for_each(tokio::task::JoinHandle::abort);
+        presence::leave(&slot.broker, &slot.worker.name).await;
+        // Acknowledgements may still be on their way out.
+        let _ = timeout(Duration::from_millis(500), slot.broker.client().flush()).await;
+    };
+    tokio::select! {
+        () = whole => {}
+        () = slot.leaving.past(leaving::GONE) => {
+            tracing::warn!("no time for more: what is left comes again to others");
+        }
     }
-    presence::leave(&slot.broker, &slot.worker.name).await;
-    // Acknowledgements may still be on their way out.
-    let _ = timeout(Duration::from_millis(500), slot.broker.client().flush()).await;
     Ok(if slot.broken.load(Ordering::Relaxed) {
         exit::BROKEN
     } else {
@@ -189,15 +195,6 @@ struct HandedBack {
 impl Slot {
     fn is_over(&self) -> bool {
         self.leaving.is_asked() || self.broken.load(Ordering::Relaxed)
-    }
-
-    /// Time for the last words.
-    fn time_left(&self) -> Duration {
-        if self.leaving.is_past(leaving::SAVE) {
-            Duration::from_secs(1)
-        } else {
-            Duration::from_secs(3)
-        }
     }
 
     /// The slot's life.

@@ -11,7 +11,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::{Notify, watch},
+    time::timeout,
+};
 
 /// Milliseconds since 1970.
 pub fn now_ms() -> u64 {
@@ -22,26 +25,27 @@ pub fn now_ms() -> u64 {
 
 /// What the worker is doing. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Status(Arc<Mutex<Option<Doing>>>);
+pub struct Status {
+    doing: Arc<Mutex<Option<Doing>>>,
+    changed: Arc<Notify>,
+}
 
 impl Status {
     /// Says what is being done, or that nothing is.
     pub fn set(&self, doing: Option<Doing>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = doing;
+        *self.lock() = doing;
+        self.changed.notify_one();
     }
 
     /// Changes what is being done, if anything is.
     pub fn update(&self, change: impl FnOnce(&mut Doing)) {
-        if let Some(doing) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(doing) = &mut *self.lock() {
             change(doing);
         }
     }
 
-    fn get(&self) -> Option<Doing> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Doing>> {
+        self.doing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -53,23 +57,22 @@ fn memory() -> u64 {
     kib.unwrap_or(0) * 1024
 }
 
-/// Says every few seconds that the worker lives and what it is doing.
+/// Heartbeats come no closer together than this.
+const CLOSEST: Duration = Duration::from_millis(300);
+
+/// Says every few seconds that the worker lives and what it is doing, and when it takes up another
+/// job.
 pub async fn beat(broker: Broker, worker: WorkerInfo, status: Status) {
     let mut bucket = None;
-    let mut tick = tokio::time::interval(HEARTBEAT_EVERY);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        tick.tick().await;
         let beat = Heartbeat {
             worker: worker.clone(),
             pid: std::process::id(),
             at_ms: now_ms(),
             memory_bytes: memory(),
-            doing: status.get(),
+            doing: status.lock().clone(),
         };
-        let Ok(json) = serde_json::to_vec(&beat) else {
-            continue;
-        };
+        let json = serde_json::to_vec(&beat).unwrap_or_default();
         if bucket.is_none() {
             bucket = broker.workers().await.ok();
         }
@@ -80,6 +83,8 @@ pub async fn beat(broker: Broker, worker: WorkerInfo, status: Status) {
                 bucket = None;
             }
         }
+        tokio::time::sleep(CLOSEST).await;
+        let _ = timeout(HEARTBEAT_EVERY - CLOSEST, status.changed.notified()).await;
     }
 }
 

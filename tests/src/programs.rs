@@ -1,0 +1,137 @@
+//! The built programs, as processes that can be killed.
+
+use crate::stage::Stage;
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use std::{
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+/// The folder of the programs that were built together with the running test.
+///
+/// # Errors
+///
+/// They were not built: `cargo build --workspace --bins`.
+pub fn program(name: &str) -> Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let found = test
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file());
+    found.with_context(|| format!("`{name}` is not built: `cargo build --workspace --bins`"))
+}
+
+/// `coord` with connections to the stage's servers.
+///
+/// # Errors
+///
+/// See [`program`].
+pub fn coord(stage: &Stage) -> Result<Command> {
+    let mut command = Command::new(program("coord")?);
+    command
+        .env("MISSBENCH_NATS_URL", stage.nats.url())
+        .env("MISSBENCH_DATABASE_URL", stage.postgres.url())
+        .env("MISSBENCH_DATA_DIR", stage.data_dir())
+        .env("MISSBENCH_CONFIG", "/dev/null")
+        .env_remove("MISSBENCH_ARTIFACTS")
+        .stdin(Stdio::null());
+    Ok(command)
+}
+
+/// `worker` on one CPU thread with connections to the stage's broker, its data and artifacts in the
+/// stage's data folder.
+///
+/// # Errors
+///
+/// See [`program`].
+pub fn worker(stage: &Stage) -> Result<Command> {
+    let mut command = Command::new(program("worker")?);
+    command
+        .args(["--device", "cpu", "--threads", "1"])
+        .env("MISSBENCH_NATS_URL", stage.nats.url())
+        .env("MISSBENCH_DATA_DIR", stage.data_dir())
+        .env("MISSBENCH_CONFIG", "/dev/null")
+        .env_remove("MISSBENCH_ARTIFACTS")
+        .stdin(Stdio::null());
+    Ok(command)
+}
+
+/// Runs a command to its end; its standard output.
+///
+/// # Errors
+///
+/// It cannot be run, or ends with anything but 0.
+pub fn output(command: &mut Command) -> Result<String> {
+    let output = command.output()?;
+    ensure!(
+        output.status.success(),
+        "{command:?} ended with {}: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// A process that ends with this value.
+#[derive(Debug)]
+pub struct Process(Child);
+
+impl Process {
+    /// Starts it.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be run.
+    pub fn spawn(command: &mut Command) -> Result<Self> {
+        Ok(Self(command.spawn()?))
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Ends it with SIGKILL.
+    ///
+    /// # Errors
+    ///
+    /// The system refuses.
+    pub fn kill(mut self) -> Result<()> {
+        self.0.kill()?;
+        self.0.wait()?;
+        Ok(())
+    }
+
+    /// Ends it with SIGTERM and waits.
+    ///
+    /// # Errors
+    ///
+    /// It is still there after `patience`.
+    pub fn terminate(mut self, patience: Duration) -> Result<ExitStatus> {
+        kill(Pid::from_raw(self.0.id().cast_signed()), Signal::SIGTERM)?;
+        let since = Instant::now();
+        loop {
+            if let Some(status) = self.0.try_wait()? {
+                return Ok(status);
+            }
+            if since.elapsed() > patience {
+                bail!("the process is still there {patience:?} after SIGTERM");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

@@ -1,0 +1,170 @@
+//! Everything that can be killed is killed during one sweep: a worker in mid-training, the
+//! coordinator in mid-gathering, the broker. The tables are those of a run that nobody disturbed,
+//! byte for byte.
+
+use anyhow::{Context as _, Result, ensure};
+use async_nats::jetstream::consumer::{AckPolicy, pull};
+use e2e::{
+    dump::{assert_same, dump},
+    programs::{Process, coord, output, worker},
+    stage::Stage,
+    sweeps::sweep,
+    tiny::{Tiny, jobs},
+};
+use futures::TryStreamExt as _;
+use missbench_shared::{
+    broker::{JOBS, Queue},
+    wire::Heartbeat,
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(150);
+const CASES: [&str; 4] = ["r=0", "r=0.3", "r=0.9", "missing=la"];
+const TABLES: [&str; 4] = ["2", "9", "11", "13"];
+
+/// The broker gives up on a dead worker sooner than usual, so that the test does not take a minute
+/// for each. Still longer than a worker's signs of life are apart.
+async fn impatient(stage: &Stage) -> Result<()> {
+    stage
+        .broker
+        .jetstream()
+        .create_consumer_on_stream(
+            pull::Config {
+                durable_name: Some(Queue::Train.consumer().to_owned()),
+                ack_policy: AckPolicy::Explicit,
+                ack_wait: Duration::from_secs(18),
+                max_deliver: -1,
+                filter_subject: Queue::Train.filter().to_owned(),
+                max_ack_pending: 65_536,
+                max_waiting: 4096,
+                ..pull::Config::default()
+            },
+            JOBS,
+        )
+        .await?;
+    Ok(())
+}
+
+async fn until(stage: &Stage, what: &'static str, enough: i64) -> Result<()> {
+    let since = Instant::now();
+    // Postgres stays, but the connection may have been busy.
+    while stage.count(what).await? < enough {
+        ensure!(since.elapsed() < PATIENCE, "`{what}` stays below {enough}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+/// A slot's process that is training, and how far it is.
+async fn a_training_slot(stage: &Stage) -> Result<Heartbeat> {
+    let since = Instant::now();
+    loop {
+        let bucket = stage.broker.workers().await?;
+        let keys: Vec<String> = bucket.keys().await?.try_collect().await?;
+        for key in keys {
+            if let Some(json) = bucket.get(&key).await?
+                && let Ok(beat) = serde_json::from_slice::<Heartbeat>(&json)
+                && beat.doing.as_ref().is_some_and(|doing| doing.epoch > 1)
+            {
+                return Ok(beat);
+            }
+        }
+        ensure!(since.elapsed() < PATIENCE, "nobody trains");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The printed tables, as a person sees them.
+fn tables(stage: &Stage) -> Result<String> {
+    let mut all = String::new();
+    for number in TABLES {
+        for format in ["text", "csv"] {
+            let mut command = coord(stage)?;
+            command.args(["table", number, "--sweep", "chaos", "--format", format]);
+            all.push_str(&output(&mut command)?);
+        }
+    }
+    ensure!(all.contains("LNLN"), "no method in the tables:\n{all}");
+    Ok(all)
+}
+
+/// One run of the sweep; the printed tables and what the database holds.
+async fn run(disturbed: bool) -> Result<(String, String)> {
+    let mut stage = Stage::set().await?;
+    let tiny = Tiny::make(stage.data_dir(), 640)?;
+    let sweep = sweep("chaos", 0);
+    let mut all = Vec::new();
+    for (method, seed) in [("lnln", 1111), ("lnln", 1112), ("almt", 1111)] {
+        all.extend(jobs(&sweep, &tiny.spec(method, seed, 12)?, &CASES)?);
+    }
+    let count = all.len() as i64;
+    stage.store.submit(&sweep, all).await?;
+
+    let mut daemon = Process::spawn(coord(&stage)?.arg("serve"))?;
+    let workers =
+        Process::spawn(worker(&stage)?.args(["--slots", "2", "--save-every", "1", "--name", "w"]))?;
+    if disturbed {
+        // The worker, in mid-training; its supervisor starts it again at once.
+        until(&stage, "SELECT count(*) FROM epoch_log", 2).await?;
+        impatient(&stage).await?;
+        let victim = a_training_slot(&stage).await?;
+        println!("killing {} at {:?}", victim.worker.name, victim.doing);
+        kill(Pid::from_raw(i32::try_from(victim.pid)?), Signal::SIGKILL)?;
+
+        // The coordinator, while reports come in.
+        let seen = stage.count("SELECT count(*) FROM epoch_log").await?;
+        println!("killing the coordinator after {seen} epochs");
+        daemon.kill()?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        daemon = Process::spawn(coord(&stage)?.arg("serve"))?;
+        until(&stage, "SELECT count(*) FROM attempt WHERE delivery > 0", 2).await?;
+        impatient(&stage).await?;
+
+        // The broker, with everything that is on its way.
+        let seen = stage.count("SELECT count(*) FROM epoch_log").await?;
+        println!("killing the broker after {seen} epochs");
+        stage.nats.kill()?;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        stage.nats.resume()?;
+
+        // And the coordinator once more, when the first evaluations are in.
+        until(
+            &stage,
+            "SELECT count(*) FROM job WHERE kind = 'eval' AND state = 'done'",
+            1,
+        )
+        .await?;
+        println!("killing the coordinator again");
+        daemon.kill()?;
+        daemon = Process::spawn(coord(&stage)?.arg("serve"))?;
+    }
+    let progress = stage.finished(sweep.id, PATIENCE).await?;
+    assert_eq!((progress.done, progress.failed), (count, 0));
+    assert_eq!(stage.count("SELECT count(*) FROM conflict").await?, 0);
+    if disturbed {
+        let resumed = "SELECT count(*) FROM attempt WHERE resumed_after_epoch > 0";
+        assert!(
+            stage.count(resumed).await? >= 1,
+            "the killed training went on from its saved state"
+        );
+    }
+    let printed = tables(&stage).context("tables")?;
+    let content = dump(&stage.store).await?;
+    let status = workers.terminate(Duration::from_secs(10))?;
+    ensure!(status.success(), "{status}");
+    daemon.terminate(Duration::from_secs(10))?;
+    Ok((printed, content))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tables_do_not_show_who_was_killed() -> Result<()> {
+    let (tables, content) = run(false).await?;
+    let (disturbed_tables, disturbed_content) = run(true).await?;
+    assert_same(&content, &disturbed_content);
+    assert_eq!(tables, disturbed_tables);
+    Ok(())
+}

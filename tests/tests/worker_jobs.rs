@@ -1,0 +1,250 @@
+//! The real worker on a real broker: trains and evaluates small models, is told to leave, is
+//! killed, fails, is cancelled.
+
+use anyhow::{Context as _, Result, ensure};
+use coordinator::store::submit::NewSweep;
+use e2e::{
+    dump::{assert_same, dump},
+    programs::{Process, output, worker},
+    stage::Stage,
+    sweeps::{noops, sweep},
+    tiny::{Tiny, jobs},
+};
+use missbench_shared::{
+    artifacts::{ArtifactStore, Key},
+    broker::SweepControl,
+    wire::{Heartbeat, TrainSpec},
+};
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(40);
+const CASES: [&str; 3] = ["r=0", "r=0.5", "missing=la"];
+
+async fn submit(stage: &Stage, sweep: &NewSweep, specs: &[TrainSpec]) -> Result<()> {
+    let mut all = Vec::new();
+    for spec in specs {
+        all.extend(jobs(sweep, spec, &CASES)?);
+    }
+    stage.store.submit(sweep, all).await?;
+    Ok(())
+}
+
+/// Waits until a query counts at least `enough`.
+async fn until(stage: &Stage, query: &'static str, enough: i64) -> Result<()> {
+    let since = Instant::now();
+    while stage.count(query).await? < enough {
+        ensure!(since.elapsed() < PATIENCE, "`{query}` stays below {enough}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
+/// What lives by its heartbeat.
+async fn heartbeats(stage: &Stage) -> Result<Vec<Heartbeat>> {
+    use futures::TryStreamExt as _;
+    let bucket = stage.broker.workers().await?;
+    let keys: Vec<String> = bucket.keys().await?.try_collect().await?;
+    let mut beats = Vec::new();
+    for key in keys {
+        if let Some(json) = bucket.get(&key).await? {
+            beats.push(serde_json::from_slice(&json)?);
+        }
+    }
+    Ok(beats)
+}
+
+async fn artifacts(stage: &Stage) -> Result<ArtifactStore> {
+    let url = ArtifactStore::url_of(&stage.data_dir().join("artifacts"));
+    Ok(ArtifactStore::open(&url, None).await?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn models_are_trained_and_evaluated_and_learn() -> Result<()> {
+    let stage = Stage::set().await?;
+    let tiny = Tiny::make(stage.data_dir(), 96)?;
+    let sweep = sweep("learns", 0);
+    let specs = [tiny.spec("lnln", 1111, 6)?, tiny.spec("almt", 1111, 6)?];
+    submit(&stage, &sweep, &specs).await?;
+    let _coordinator = stage.serve();
+    let worker = Process::spawn(worker(&stage)?.args(["--slots", "2", "--name", "two"]))?;
+    let progress = stage.finished(sweep.id, PATIENCE).await?;
+    assert_eq!((progress.done, progress.failed), (8, 0));
+    assert_eq!(stage.count("SELECT count(*) FROM conflict").await?, 0);
+    assert_eq!(stage.count("SELECT count(*) FROM epoch_log").await?, 12);
+    // Five criteria by three cases by two models.
+    assert_eq!(stage.count("SELECT count(*) FROM evaluation").await?, 30);
+    let falls = "SELECT count(*) FROM epoch_log a JOIN epoch_log b USING (job)
+                 WHERE a.epoch = 1 AND b.epoch = 6
+                   AND (b.losses->>'loss')::float8 < (a.losses->>'loss')::float8";
+    assert_eq!(stage.count(falls).await?, 2, "the losses fall");
+    let beats = heartbeats(&stage).await?;
+    let mut names: Vec<&str> = beats.iter().map(|b| b.worker.name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["two-0", "two-1"]);
+    assert!(beats.iter().all(|b| b.memory_bytes > 1 << 20 && b.pid > 1));
+    let status = worker.terminate(Duration::from_secs(10))?;
+    assert!(status.success(), "{status}");
+    assert!(
+        heartbeats(&stage).await?.is_empty(),
+        "they took their leave"
+    );
+    Ok(())
+}
+
+/// Told to leave in mid-training, and killed in mid-training: the tables are those of a run that
+/// nobody disturbed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_training_goes_on_where_it_was_left() -> Result<()> {
+    let mut dumps = Vec::new();
+    for disturbed in [false, true] {
+        let stage = Stage::set().await?;
+        let tiny = Tiny::make(stage.data_dir(), 640)?;
+        let sweep = sweep("goes-on", 0);
+        submit(&stage, &sweep, &[tiny.spec("lnln", 1111, 10)?]).await?;
+        let _coordinator = stage.serve();
+        if disturbed {
+            for _ in 0..2 {
+                let before = stage.count("SELECT count(*) FROM epoch_log").await?;
+                let first = Process::spawn(worker(&stage)?.args(["--save-every", "0.5"]))?;
+                until(&stage, "SELECT count(*) FROM epoch_log", before + 2).await?;
+                let since = Instant::now();
+                let status = first.terminate(Duration::from_secs(10))?;
+                assert!(status.success(), "{status}");
+                println!("left after {:?}", since.elapsed());
+            }
+            until(
+                &stage,
+                "SELECT count(*) FROM attempt WHERE outcome = 'handed_back'",
+                2,
+            )
+            .await?;
+            let resumed = "SELECT count(*) FROM attempt WHERE resumed_after_epoch > 0";
+            assert!(stage.count(resumed).await? >= 1);
+        }
+        let last = Process::spawn(&mut worker(&stage)?)?;
+        assert_eq!(stage.finished(sweep.id, PATIENCE).await?.done, 4);
+        assert_eq!(stage.count("SELECT count(*) FROM conflict").await?, 0);
+        let left = artifacts(&stage).await?;
+        let job = jobs(&sweep, &tiny.spec("lnln", 1111, 10)?, &[])?[0].id;
+        let since = Instant::now();
+        while left.size(&Key::Resume(job)).await?.is_some() {
+            ensure!(since.elapsed() < PATIENCE, "the saved state stays behind");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        last.terminate(Duration::from_secs(10))?;
+        dumps.push(dump(&stage.store).await?);
+    }
+    assert_same(&dumps[0], &dumps[1]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_arrives_with_its_causes() -> Result<()> {
+    let stage = Stage::set().await?;
+    let tiny = Tiny::make(stage.data_dir(), 32)?;
+    let sweep = sweep("fails", 0);
+    let mut wrong = tiny.spec("lnln", 1, 2)?;
+    wrong.hyper = wrong.hyper.replace("\"tokens\":4", "\"tokenz\":4");
+    let mut nowhere = tiny.spec("lnln", 2, 2)?;
+    nowhere.data.blake3 = "ab".repeat(32);
+    let mut diverges = tiny.spec("lnln", 3, 50)?;
+    diverges.hyper = diverges
+        .hyper
+        .replace("\"learning_rate\":0.001", "\"learning_rate\":1e36");
+    let good = tiny.spec("lnln", 4, 1)?;
+    submit(&stage, &sweep, &[wrong, nowhere, diverges, good]).await?;
+    let _coordinator = stage.serve();
+    let worker = Process::spawn(&mut worker(&stage)?)?;
+    let progress = stage.finished(sweep.id, PATIENCE).await?;
+    // The good one and its three cases; the others with theirs.
+    assert_eq!((progress.done, progress.failed), (4, 12));
+    let errors = |seed: i64| {
+        let query = "SELECT array_to_string(a.errors, ' | ') FROM attempt a JOIN job j ON j.id = a.job
+                     WHERE j.kind = 'train' AND j.seed = $1 AND a.outcome = 'failed' ORDER BY a.ended";
+        sqlx::query_scalar::<_, String>(query)
+            .bind(seed)
+            .fetch_all(stage.store.pool())
+    };
+    let wrong = errors(1).await?;
+    assert_eq!(wrong.len(), 1, "it cannot succeed: tried once");
+    assert!(
+        wrong[0].contains("train lnln on mosi, seed 1") && wrong[0].contains("tokenz"),
+        "{wrong:?}"
+    );
+    let nowhere = errors(2).await?;
+    assert_eq!(nowhere.len(), 3, "the file may come: tried three times");
+    assert!(nowhere[0].contains("abababab"), "{nowhere:?}");
+    let diverges = errors(3).await?;
+    assert!(diverges[0].contains("not finite"), "{diverges:?}");
+    worker.terminate(Duration::from_secs(10))?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_training_stops() -> Result<()> {
+    let stage = Stage::set().await?;
+    let tiny = Tiny::make(stage.data_dir(), 640)?;
+    let sweep = sweep("cancelled", 0);
+    let spec = tiny.spec("lnln", 1, 5000)?;
+    submit(&stage, &sweep, std::slice::from_ref(&spec)).await?;
+    let _coordinator = stage.serve();
+    let worker = Process::spawn(&mut worker(&stage)?)?;
+    until(&stage, "SELECT count(*) FROM epoch_log", 1).await?;
+    let since = Instant::now();
+    while heartbeats(&stage).await?.iter().all(|b| b.doing.is_none()) {
+        ensure!(since.elapsed() < PATIENCE, "no heartbeat says what is done");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    output(e2e::programs::coord(&stage)?.args(["cancel", "cancelled"]))?;
+    let control = stage
+        .broker
+        .sweeps()
+        .await?
+        .get(sweep.id.to_string())
+        .await?;
+    assert_eq!(
+        control.context("no control")?.as_ref(),
+        SweepControl::Cancelled.to_string().as_bytes()
+    );
+    assert_eq!(stage.store.progress(sweep.id).await?.cancelled, 4);
+    let idle = "no worker is idle again";
+    let since = Instant::now();
+    while heartbeats(&stage).await?.iter().any(|b| b.doing.is_some()) {
+        ensure!(since.elapsed() < PATIENCE, idle);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let job = jobs(&sweep, &spec, &[])?[0].id;
+    let left = artifacts(&stage).await?.size(&Key::Resume(job)).await?;
+    assert_eq!(left, None, "no state of a cancelled training stays");
+    worker.terminate(Duration::from_secs(10))?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_leaves_by_itself_when_there_is_nothing_to_do() -> Result<()> {
+    let stage = Stage::set().await?;
+    let sweep = sweep("nothing", 0);
+    stage.store.submit(&sweep, noops(&sweep, 3000)).await?;
+    let _coordinator = stage.serve();
+    let since = Instant::now();
+    output(worker(&stage)?.args(["--once", "2"]))?;
+    assert_eq!(stage.finished(sweep.id, PATIENCE).await?.done, 3000);
+    ensure!(since.elapsed() < Duration::from_secs(60));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_login_ends_the_worker_with_its_code() -> Result<()> {
+    let stage = Stage::set().await?;
+    let mut worker = worker(&stage)?;
+    let refused = worker
+        .args(["--nats-url", "nats://ann:hush@host"])
+        .output()?;
+    assert_eq!(refused.status.code(), Some(2), "a password in a flag");
+    let log = String::from_utf8(refused.stderr)?;
+    assert!(
+        log.contains("MISSBENCH_NATS_URL") && !log.contains("hush"),
+        "{log}"
+    );
+    Ok(())
+}
