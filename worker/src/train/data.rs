@@ -10,7 +10,7 @@ use missbench_shared::{
     case::{Case, Modality},
     dataset::{Dataset, Kind as Protocol, Split},
     erasure::{self, Rates},
-    wire::Fidelity,
+    wire::{self, Fidelity},
 };
 use std::{cell::OnceCell, rc::Rc, sync::Arc};
 use tch::{Device, Kind, Tensor};
@@ -230,21 +230,22 @@ impl SplitData {
     }
 
     /// What training erases in an epoch. The reference redraws the rates, but compares them with
-    /// the same uniform numbers in every epoch; corrected, the numbers are drawn anew too.
+    /// the same uniform numbers in every epoch and every run, those of the protocol's erasure seed;
+    /// corrected, the numbers are drawn anew too.
     pub fn erase_training(
         &self,
         missing: bool,
         seed: u64,
         epoch: u32,
-        fidelity: Fidelity,
+        protocol: &wire::Protocol,
     ) -> Result<Erased, TrainError> {
         let rates = if missing {
             Rates::of_training(self.samples(), seed, epoch)
         } else {
             Rates::complete(self.samples())
         };
-        let draw = match fidelity {
-            Fidelity::Reference => seed as u32,
+        let draw = match protocol.fidelity {
+            Fidelity::Reference => protocol.erasure_seed,
             Fidelity::Corrected => order::step_seed(seed, epoch, usize::MAX, 0) as u32,
         };
         self.erase(&rates, draw)
@@ -385,13 +386,24 @@ mod tests {
         assert_eq!(values(&batch.missing_rate.vision), [0.0, 0.0]);
     }
 
+    fn protocol(fidelity: Fidelity) -> wire::Protocol {
+        wire::Protocol {
+            selection: wire::Selection::Validation,
+            train_missing: true,
+            erasure_seed: 1111,
+            selection_rate: 500,
+            fidelity,
+        }
+    }
+
     #[test]
     fn training_erasure_is_a_pure_function_of_seed_and_epoch() {
         let (_folder, file) = dataset(20);
         let split = Data::new(file, Device::Cpu).split(Split::Train).unwrap();
         for fidelity in [Fidelity::Reference, Fidelity::Corrected] {
+            let protocol = protocol(fidelity);
             let draw = |seed, epoch| {
-                let erased = split.erase_training(true, seed, epoch, fidelity).unwrap();
+                let erased = split.erase_training(true, seed, epoch, &protocol).unwrap();
                 values(&erased.kept.audio)
             };
             assert_eq!(draw(1111, 2), draw(1111, 2));
@@ -399,7 +411,7 @@ mod tests {
             assert_ne!(draw(1111, 2), draw(1112, 2));
         }
         let complete = split
-            .erase_training(false, 1111, 1, Fidelity::Reference)
+            .erase_training(false, 1111, 1, &protocol(Fidelity::Reference))
             .unwrap();
         assert_eq!(values(&complete.kept.audio), values(&split.present.audio));
     }

@@ -311,9 +311,13 @@ impl Trainer {
     }
 
     fn steps(&self) -> usize {
-        self.train
+        let all = self
+            .train
             .samples()
-            .div_ceil(self.method.batch_size().max(1))
+            .div_ceil(self.method.batch_size().max(1));
+        self.method
+            .steps_of_pass(self.progress.pass, all)
+            .clamp(1, all.max(1))
     }
 
     fn view(&self, epoch_ended: bool) -> View {
@@ -350,7 +354,7 @@ impl Trainer {
             protocol.train_missing && !complete,
             self.spec.seed,
             epoch,
-            protocol.fidelity,
+            protocol,
         )?;
         Ok(Rc::new(erased))
     }
@@ -495,7 +499,7 @@ impl Trainer {
             .map(|criterion| (criterion, metrics.get(criterion.id).copied().flatten()))
             .filter(|(criterion, value)| {
                 let best = self.progress.best.get(criterion.id);
-                best.is_none_or(|best| is_better(criterion, *value, best.value))
+                best.is_none_or(|best| self.benchmark.improves(criterion, *value, best.value))
             })
             .collect();
         if better.is_empty() {
@@ -519,16 +523,6 @@ impl Trainer {
         self.held
             .retain(|hash, _| best.values().any(|b| b.blake3 == *hash));
         Ok(better.iter().map(|(c, _)| c.id.to_owned()).collect())
-    }
-}
-
-/// Whether `new` is strictly better than `old`; an undefined value is worse than any.
-fn is_better(criterion: &Criterion, new: Option<f64>, old: Option<f64>) -> bool {
-    match (new, old) {
-        (None, _) => false,
-        (Some(_), None) => true,
-        (Some(new), Some(old)) if criterion.higher_is_better => new > old,
-        (Some(new), Some(old)) => new < old,
     }
 }
 
