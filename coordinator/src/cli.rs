@@ -91,6 +91,8 @@ enum Command {
     Cancel(commands::cancel::CancelArgs),
     /// Bring the database up to date
     Migrate(commands::migrate::MigrateArgs),
+    /// Look at what is here and what is missing, with a remedy for each
+    Doctor(commands::doctor::DoctorArgs),
     /// Write completions for a shell, or the manual pages
     Completions(commands::completions::CompletionsArgs),
 }
@@ -140,6 +142,7 @@ impl Cli {
             Command::Data(args) => commands::data::run(args, &settings).await,
             Command::Cancel(args) => commands::cancel::run(args, &settings).await,
             Command::Migrate(args) => commands::migrate::run(args, &settings).await,
+            Command::Doctor(args) => commands::doctor::run(args, &settings).await,
             Command::Completions(args) => commands::completions::run(args, &settings).await,
         }
     }

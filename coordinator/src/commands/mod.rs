@@ -3,6 +3,7 @@
 pub mod cancel;
 pub mod completions;
 pub mod data;
+pub mod doctor;
 pub mod migrate;
 pub mod plan;
 pub mod run;

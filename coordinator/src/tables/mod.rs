@@ -6,6 +6,7 @@
 pub mod layout;
 pub mod load;
 pub mod render;
+mod text;
 
 /// A table, ready to be printed.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]

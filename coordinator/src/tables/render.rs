@@ -1,7 +1,6 @@
 //! Prints a table: text, markdown, LaTeX, CSV, JSON.
 
-use super::{Block, Rank, Row, Table};
-use comfy_table::{Attribute, Cell, CellAlignment, presets};
+use super::{Block, Rank, Row, Table, text};
 use std::fmt::Write as _;
 
 /// How a table is printed.
@@ -22,12 +21,17 @@ pub enum Format {
 /// The table in `format`; `colour` only matters to text: best bold and second underlined.
 pub fn render(table: &Table, format: Format, colour: bool) -> String {
     match format {
-        Format::Text => text(table, colour),
+        Format::Text => text::render(table, colour, terminal_width()),
         Format::Markdown => markdown(table),
         Format::Latex => latex(table),
         Format::Csv => csv(table),
         Format::Json => json(table),
     }
+}
+
+/// Columns of the terminal that standard output goes to, if it does.
+fn terminal_width() -> Option<usize> {
+    comfy_table::Table::new().width().map(usize::from)
 }
 
 /// `MOSI, r=0.3`.
@@ -47,66 +51,6 @@ fn joined(block: &Block, row: &Row, column: usize, mark: impl Fn(&str, Rank) -> 
         .map(|(value, metric)| mark(&value.text(metric), value.rank))
         .collect();
     texts.join(" / ")
-}
-
-fn text(table: &Table, colour: bool) -> String {
-    let mut out = format!("Table {}. {}\n", table.number, table.title);
-    if table.blocks.is_empty() {
-        out.push_str("\nThis sweep has nothing of it.\n");
-    }
-    for block in &table.blocks {
-        let _ = write!(out, "\n{}\n", heading(block));
-        let mut grid = comfy_table::Table::new();
-        grid.load_style(presets::UTF8_HORIZONTAL_ONLY);
-        if colour {
-            grid.enforce_styling();
-        } else {
-            grid.force_no_tty();
-        }
-        let names = block.columns.iter().map(|c| c.name.clone());
-        grid.set_header(std::iter::once("Method".to_owned()).chain(names));
-        for row in &block.rows {
-            let mut cells = vec![Cell::new(&row.label)];
-            for c in 0..block.columns.len() {
-                cells.push(text_cell(block, row, c, colour));
-            }
-            grid.add_row(cells);
-        }
-        for column in grid.column_iter_mut().skip(1) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-        let _ = writeln!(out, "{grid}");
-    }
-    if !table.notes.is_empty() {
-        out.push('\n');
-    }
-    for note in &table.notes {
-        let _ = writeln!(out, "{note}");
-    }
-    out
-}
-
-/// A cell of one value is styled as a whole; of two, by escapes around each. Without colour, `*`
-/// stands behind the best and `'` behind the second, so that a pipe or a log shows them too.
-fn text_cell(block: &Block, row: &Row, column: usize, colour: bool) -> Cell {
-    let values = &row.cells[column];
-    if colour && values.len() == 1 {
-        let cell = Cell::new(values[0].text(&block.columns[column].metrics[0]));
-        return match values[0].rank {
-            Rank::Best => cell.add_attribute(Attribute::Bold),
-            Rank::Second => cell.add_attribute(Attribute::Underlined),
-            Rank::Other => cell,
-        };
-    }
-    let mark = |text: &str, rank: Rank| match (rank, colour) {
-        (Rank::Best, true) => format!("\u{1b}[1m{text}\u{1b}[22m"),
-        (Rank::Second, true) => format!("\u{1b}[4m{text}\u{1b}[24m"),
-        (Rank::Best, false) => format!("{text}*"),
-        (Rank::Second, false) => format!("{text}'"),
-        (Rank::Other, true) => text.to_owned(),
-        (Rank::Other, false) => format!("{text} "),
-    };
-    Cell::new(joined(block, row, column, mark))
 }
 
 fn markdown(table: &Table) -> String {

@@ -1,0 +1,503 @@
+//! `coord doctor`: what this machine has of all that missbench needs, and what to do about the rest.
+
+use crate::{
+    config::{Origin, Settings},
+    connect::Database,
+    embedded::Embedded,
+    programs::{Part, Programs},
+    store::Store,
+};
+use missbench_shared::dataset::DataFolder;
+use nix::sys::statvfs::statvfs;
+use serde::Serialize;
+use std::{
+    path::Path,
+    process::{Command, ExitCode, Stdio},
+    time::Duration,
+};
+
+/// How long each server may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Free space below which a sweep may not fit.
+const ROOM: u64 = 5 << 30;
+
+/// Arguments of `coord doctor`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Each line is ok, a warning (something that not every use needs) or bad. Ends with 1 if anything is
+bad.
+
+Examples:
+  coord doctor            is everything here for `coord run`, and is the cluster in reach?
+  coord doctor --json     for a node's health check")]
+pub struct DoctorArgs {}
+
+/// How one thing is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    /// As it should be.
+    Ok,
+    /// Not every use needs it.
+    Warn,
+    /// It must be repaired.
+    Bad,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
+struct Finding {
+    what: &'static str,
+    verdict: Verdict,
+    /// What was found.
+    found: String,
+    /// What to do, unless all is well.
+    remedy: Option<String>,
+}
+
+impl Finding {
+    fn ok(what: &'static str, found: impl Into<String>) -> Self {
+        Self {
+            what,
+            verdict: Verdict::Ok,
+            found: found.into(),
+            remedy: None,
+        }
+    }
+
+    fn not(
+        what: &'static str,
+        verdict: Verdict,
+        found: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self {
+            what,
+            verdict,
+            found: found.into(),
+            remedy: Some(remedy.into()),
+        }
+    }
+}
+
+/// Looks at everything.
+///
+/// # Errors
+///
+/// None of its own: what is wrong is what it prints.
+pub async fn run(_args: DoctorArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
+    let programs = Programs::discover();
+    let mut findings = vec![
+        settings_found(settings),
+        program(&programs, Part::Nats, "nats-server"),
+        program(&programs, Part::Postgres, "PostgreSQL"),
+        broker(settings).await,
+        database(settings).await,
+    ];
+    findings.push(part(&programs, Part::Libtorch, "libtorch", Verdict::Bad));
+    findings.extend(worker(&programs).await);
+    findings.push(part(
+        &programs,
+        Part::EncoderEn,
+        "encoder (en)",
+        Verdict::Warn,
+    ));
+    findings.push(part(
+        &programs,
+        Part::EncoderZh,
+        "encoder (zh)",
+        Verdict::Warn,
+    ));
+    findings.push(datasets(settings));
+    findings.push(room(settings));
+
+    let bad = findings
+        .iter()
+        .any(|finding| finding.verdict == Verdict::Bad);
+    if settings.json {
+        println!("{}", serde_json::to_string_pretty(&findings)?);
+    } else {
+        print(&findings, settings.color);
+    }
+    Ok(ExitCode::from(u8::from(bad)))
+}
+
+fn print(findings: &[Finding], color: bool) {
+    let width = findings
+        .iter()
+        .map(|finding| finding.what.chars().count())
+        .max()
+        .unwrap_or(0);
+    for finding in findings {
+        let (word, paint) = match finding.verdict {
+            Verdict::Ok => ("ok  ", "\x1b[32m"),
+            Verdict::Warn => ("warn", "\x1b[33m"),
+            Verdict::Bad => ("BAD ", "\x1b[31;1m"),
+        };
+        let (start, end) = if color { (paint, "\x1b[0m") } else { ("", "") };
+        println!(
+            "{start}{word}{end}  {:width$}  {}",
+            finding.what, finding.found
+        );
+        if let Some(remedy) = &finding.remedy {
+            println!("      {:width$}  -> {remedy}", "");
+        }
+    }
+}
+
+fn settings_found(settings: &Settings) -> Finding {
+    let file = match &settings.config_file {
+        Some(path) => format!("config file {}", path.display()),
+        None => "no config file".to_owned(),
+    };
+    Finding::ok(
+        "settings",
+        format!("{file}; data folder {}", settings.data_dir.display()),
+    )
+}
+
+/// A program of `coord run`'s private servers. A node of a cluster need not have it.
+fn program(programs: &Programs, part: Part, what: &'static str) -> Finding {
+    match programs.find(part) {
+        Ok(found) => Finding::ok(
+            what,
+            format!("{} ({})", found.version, found.path.display()),
+        ),
+        Err(error) => Finding::not(
+            what,
+            Verdict::Warn,
+            format!("`coord run` cannot start one: {error}"),
+            part.remedy(),
+        ),
+    }
+}
+
+fn part(programs: &Programs, part: Part, what: &'static str, missing: Verdict) -> Finding {
+    match programs.find(part) {
+        Ok(found) => Finding::ok(
+            what,
+            format!("{} ({})", found.version, found.path.display()),
+        ),
+        Err(crate::programs::ProgramError::Missing { .. }) => {
+            Finding::not(what, missing, "none found", part.remedy())
+        }
+        // One that is there and is wrong is worse than none.
+        Err(error) => Finding::not(what, Verdict::Bad, error.to_string(), part.remedy()),
+    }
+}
+
+async fn broker(settings: &Settings) -> Finding {
+    const WHAT: &str = "broker";
+    let address = settings.broker.address();
+    let asked = async {
+        let broker = settings
+            .broker
+            .connect()
+            .await
+            .map_err(|error| error.to_string())?;
+        let version = broker.client().server_info().version;
+        broker
+            .jetstream()
+            .query_account()
+            .await
+            .map_err(|error| format!("it has no JetStream: {error}"))?;
+        // Not made before a coordinator has served once.
+        let streams = broker.results().await.is_ok();
+        Ok::<_, String>((version, streams))
+    };
+    match tokio::time::timeout(PATIENCE, asked).await {
+        Ok(Ok((version, streams))) => {
+            let streams = if streams {
+                "its streams are made"
+            } else {
+                "its streams are not made yet, `coord serve` does it"
+            };
+            Finding::ok(
+                WHAT,
+                format!("nats-server {version} at {address}, JetStream on; {streams}"),
+            )
+        }
+        trouble => {
+            let reason = match trouble {
+                Ok(Err(reason)) => reason,
+                _ => format!("{address} does not answer"),
+            };
+            let remedy = "start `nats-server -c deploy/nats.conf`, or set MISSBENCH_NATS_URL (docs/cluster.md)";
+            unreachable(WHAT, &settings.broker_origin, reason, remedy)
+        }
+    }
+}
+
+/// A server that nobody asked for may be away: `coord run` brings its own.
+fn unreachable(what: &'static str, origin: &Origin, reason: String, remedy: &str) -> Finding {
+    match origin {
+        Origin::Default | Origin::Private => Finding::not(
+            what,
+            Verdict::Warn,
+            "none is set and none answers at the usual address; `coord run` needs none",
+            remedy,
+        ),
+        origin => Finding::not(
+            what,
+            Verdict::Bad,
+            format!("{reason} (from {origin})"),
+            remedy,
+        ),
+    }
+}
+
+async fn database(settings: &Settings) -> Finding {
+    const WHAT: &str = "database";
+    let private =
+        settings.database_origin == Origin::Default && Embedded::exists(&settings.data_dir);
+    if private {
+        return match Database::open(settings).await {
+            Ok(database) => {
+                let version = server_version(&database).await;
+                database.close().await;
+                Finding::ok(
+                    WHAT,
+                    format!("the private one of `coord run`, PostgreSQL {version}, migrated"),
+                )
+            }
+            Err(error) => Finding::not(
+                WHAT,
+                Verdict::Bad,
+                format!("{error:#}"),
+                "look at embedded/postgres.log in the data folder",
+            ),
+        };
+    }
+    let asked = async {
+        let store = Store::connect_with(settings.database.clone()).await?;
+        Ok::<_, crate::store::StoreError>((
+            server_version(&store).await,
+            store.missing_migrations().await,
+        ))
+    };
+    let address = settings.database_address();
+    match tokio::time::timeout(PATIENCE, asked).await {
+        Ok(Ok((version, Ok(0)))) => {
+            Finding::ok(WHAT, format!("PostgreSQL {version} at {address}, migrated"))
+        }
+        Ok(Ok((version, Ok(missing)))) => Finding::not(
+            WHAT,
+            Verdict::Bad,
+            format!("PostgreSQL {version} at {address} lacks {missing} migrations"),
+            "`coord migrate`",
+        ),
+        Ok(Ok((_, Err(error)))) => Finding::not(
+            WHAT,
+            Verdict::Bad,
+            error.to_string(),
+            "run the same release everywhere",
+        ),
+        trouble => {
+            let reason = match trouble {
+                Ok(Err(error)) => error.to_string(),
+                _ => format!("{address} does not answer"),
+            };
+            let remedy = "start PostgreSQL 15 or newer, `createdb missbench && coord migrate`, or set MISSBENCH_DATABASE_URL";
+            unreachable(WHAT, &settings.database_origin, reason, remedy)
+        }
+    }
+}
+
+async fn server_version(store: &Store) -> String {
+    sqlx::query_scalar("SHOW server_version")
+        .fetch_one(store.pool())
+        .await
+        .unwrap_or_else(|_| "of unknown version".to_owned())
+}
+
+/// The worker, and what it says of libtorch and GPUs when it is asked.
+async fn worker(programs: &Programs) -> Vec<Finding> {
+    const WHAT: &str = "worker";
+    let found = match programs.find(Part::Worker) {
+        Ok(found) => found,
+        Err(error) => {
+            return vec![Finding::not(
+                WHAT,
+                Verdict::Bad,
+                error.to_string(),
+                Part::Worker.remedy(),
+            )];
+        }
+    };
+    let mut command = Command::new(&found.path);
+    command.arg("--check").stdin(Stdio::null());
+    if let Some(libraries) = programs.library_path() {
+        command.env("LD_LIBRARY_PATH", libraries);
+    }
+    let asked = tokio::task::spawn_blocking(move || command.output()).await;
+    let said = match asked {
+        Ok(Ok(output)) if output.status.success() => {
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        }
+        Ok(Ok(output)) => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            return vec![Finding::not(
+                WHAT,
+                Verdict::Bad,
+                format!(
+                    "`worker --check` ended with {}: {}",
+                    output.status,
+                    said.trim()
+                ),
+                "check LIBTORCH and LD_LIBRARY_PATH",
+            )];
+        }
+        Ok(Err(error)) => {
+            return vec![Finding::not(
+                WHAT,
+                Verdict::Bad,
+                format!("{} does not run: {error}", found.path.display()),
+                Part::Worker.remedy(),
+            )];
+        }
+        Err(error) => {
+            return vec![Finding::not(
+                WHAT,
+                Verdict::Bad,
+                error.to_string(),
+                "try again",
+            )];
+        }
+    };
+    let mut findings = vec![Finding::ok(
+        WHAT,
+        format!("{} ({})", found.version, found.path.display()),
+    )];
+    findings.push(gpu(&said));
+    findings
+}
+
+/// What `worker --check` says of the device it would use.
+fn gpu(said: &str) -> Finding {
+    #[derive(serde::Deserialize)]
+    struct Report {
+        gpus: u32,
+        device: Option<String>,
+        device_error: Option<String>,
+        threads: u32,
+        works: bool,
+    }
+    const WHAT: &str = "device";
+    const CUDA: &str =
+        "for a GPU, set LIBTORCH and LD_LIBRARY_PATH to a CUDA build of the same release";
+    match serde_json::from_str::<Report>(said) {
+        Err(error) => Finding::not(
+            WHAT,
+            Verdict::Bad,
+            format!("what `worker --check` says cannot be read: {error}"),
+            "use the worker of the same release",
+        ),
+        Ok(report) if !report.works => Finding::not(
+            WHAT,
+            Verdict::Bad,
+            report
+                .device_error
+                .unwrap_or_else(|| "the worker cannot compute".to_owned()),
+            CUDA,
+        ),
+        Ok(report) if report.gpus == 0 => Finding::not(
+            WHAT,
+            Verdict::Warn,
+            format!("no GPU; workers compute on {} CPU threads", report.threads),
+            CUDA,
+        ),
+        Ok(report) => Finding::ok(
+            WHAT,
+            format!(
+                "{} GPUs; workers take {}",
+                report.gpus,
+                report.device.unwrap_or_default()
+            ),
+        ),
+    }
+}
+
+fn datasets(settings: &Settings) -> Finding {
+    const WHAT: &str = "datasets";
+    let folder = DataFolder::new(&settings.data_dir);
+    let none = || {
+        Finding::not(
+            WHAT,
+            Verdict::Warn,
+            format!("none in {}", settings.data_dir.display()),
+            "`coord data import --as mosi FILE.pkl`; the demo makes its own",
+        )
+    };
+    let names = match folder.names() {
+        Ok(names) if names.is_empty() => return none(),
+        Ok(names) => names,
+        Err(error) => {
+            return Finding::not(
+                WHAT,
+                Verdict::Bad,
+                error.to_string(),
+                "check the data folder's rights",
+            );
+        }
+    };
+    let (mut good, mut wrong) = (Vec::new(), Vec::new());
+    for name in names {
+        let manifest = folder.manifest(&name);
+        match manifest {
+            Ok(_) if !folder.data_file(&name).exists() => {
+                wrong.push(format!("{name} (its data file is gone)"));
+            }
+            Ok(manifest) => good.push(format!("{name} ({})", manifest.kind)),
+            Err(error) => wrong.push(format!("{name} ({error})")),
+        }
+    }
+    if wrong.is_empty() {
+        Finding::ok(WHAT, good.join(", "))
+    } else {
+        Finding::not(
+            WHAT,
+            Verdict::Bad,
+            format!("damaged: {}", wrong.join(", ")),
+            "import them again; `coord data check NAME` reads one through",
+        )
+    }
+}
+
+fn room(settings: &Settings) -> Finding {
+    const WHAT: &str = "disk";
+    // The folder itself may not be made yet.
+    let there = settings
+        .data_dir
+        .ancestors()
+        .find(|folder| folder.exists())
+        .unwrap_or(Path::new("/"));
+    match statvfs(there) {
+        Ok(stat) => {
+            let free = stat.blocks_available() * stat.fragment_size();
+            let found = format!(
+                "{} free at {}",
+                indicatif::HumanBytes(free),
+                there.display()
+            );
+            if free >= ROOM {
+                Finding::ok(WHAT, found)
+            } else {
+                Finding::not(
+                    WHAT,
+                    Verdict::Warn,
+                    found,
+                    "a model leaves up to five checkpoints of some 100 MB to 500 MB: free some, or use --data-dir",
+                )
+            }
+        }
+        Err(error) => Finding::not(
+            WHAT,
+            Verdict::Warn,
+            format!(
+                "the free space at {} is not known: {error}",
+                there.display()
+            ),
+            "check the data folder",
+        ),
+    }
+}
