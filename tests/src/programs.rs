@@ -114,15 +114,24 @@ impl Process {
     /// # Errors
     ///
     /// It is still there after `patience`.
-    pub fn terminate(mut self, patience: Duration) -> Result<ExitStatus> {
+    pub fn terminate(self, patience: Duration) -> Result<ExitStatus> {
         kill(Pid::from_raw(self.0.id().cast_signed()), Signal::SIGTERM)?;
+        self.wait(patience)
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// It is still there after `patience`.
+    pub fn wait(mut self, patience: Duration) -> Result<ExitStatus> {
         let since = Instant::now();
         loop {
             if let Some(status) = self.0.try_wait()? {
                 return Ok(status);
             }
             if since.elapsed() > patience {
-                bail!("the process is still there {patience:?} after SIGTERM");
+                bail!("the process is still there after {patience:?}");
             }
             std::thread::sleep(Duration::from_millis(20));
         }

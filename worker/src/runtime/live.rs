@@ -192,6 +192,14 @@ impl Live {
         }
     }
 
+    /// Takes in the last upload, waiting for it where it is not over.
+    fn harvest(&mut self) {
+        if let Some(upload) = self.upload.take() {
+            let ended = self.runtime.clone().block_on(upload);
+            self.uploaded(ended);
+        }
+    }
+
     fn is_uploading(&self) -> bool {
         self.upload.as_ref().is_some_and(|u| !u.is_finished())
     }
@@ -218,7 +226,11 @@ impl Control for Live {
                 Order::SaveAndLeave
             };
         }
-        if self.pace.is_due(view.epoch_ended) && !self.is_uploading() {
+        if self.is_uploading() {
+            return Order::GoOn;
+        }
+        self.harvest();
+        if self.pace.is_due(view.epoch_ended) {
             self.asked = Instant::now();
             return Order::Save;
         }
@@ -236,10 +248,7 @@ impl Control for Live {
     }
 
     fn save(&mut self, snapshot: Snapshot) {
-        if let Some(upload) = self.upload.take() {
-            let ended = self.runtime.clone().block_on(upload);
-            self.uploaded(ended);
-        }
+        self.harvest();
         self.saved_after_epoch = snapshot.after_epoch;
         // Until the upload is over nothing else may save: the real table comes back with it.
         let placeholder = Saver {
