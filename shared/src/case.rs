@@ -58,7 +58,9 @@ pub enum CaseError {
     #[error("`{0}` is no missing rate: give a number from 0 to 1 with at most three decimals")]
     Rate(String),
     /// A set with an unknown or repeated letter, or an empty one.
-    #[error("`{0}` is no set of modalities: give one or two of l (language), a (audio), v (vision)")]
+    #[error(
+        "`{0}` is no set of modalities: give one or two of l (language), a (audio), v (vision)"
+    )]
     Set(String),
     /// Neither `r=...` nor `missing=...`.
     #[error("`{0}` is no case: write `r=0.3` or `missing=la`")]
@@ -188,8 +190,15 @@ mod tests {
     #[test]
     fn refuses_what_is_no_case() {
         for text in [
-            "0.3", "r=1.1", "r=-0.1", "r=0.12345", "r=NaN", "missing=", "missing=lav",
-            "missing=ll", "missing=x",
+            "0.3",
+            "r=1.1",
+            "r=-0.1",
+            "r=0.12345",
+            "r=NaN",
+            "missing=",
+            "missing=lav",
+            "missing=ll",
+            "missing=x",
         ] {
             assert!(text.parse::<Case>().is_err(), "{text}");
         }

@@ -104,10 +104,7 @@ mod tests {
 
     #[test]
     fn parts_are_kept_apart() {
-        assert_ne!(
-            JobId::derive(&[b"ab", b"c"]),
-            JobId::derive(&[b"a", b"bc"])
-        );
+        assert_ne!(JobId::derive(&[b"ab", b"c"]), JobId::derive(&[b"a", b"bc"]));
         assert_ne!(
             JobId::derive(&[b"x"]).0,
             SweepId::derive(&[b"x"]).0,

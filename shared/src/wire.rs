@@ -24,7 +24,9 @@ pub enum WireError {
     #[error("the message is empty")]
     Empty,
     /// Written by another release.
-    #[error("the message has format version {found}, this program speaks {VERSION}: run the same release of coord and worker")]
+    #[error(
+        "the message has format version {found}, this program speaks {VERSION}: run the same release of coord and worker"
+    )]
     Version {
         /// The version byte found.
         found: u8,
