@@ -8,6 +8,7 @@ pub mod connect;
 pub mod data;
 pub mod dispatch;
 pub mod embedded;
+pub mod file_hashes;
 pub mod gather;
 pub mod interrupt;
 pub mod leader;

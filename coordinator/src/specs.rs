@@ -2,6 +2,7 @@
 
 use crate::{
     data::synthesize::{self, Vocabulary},
+    file_hashes::FileHashes,
     programs::{Part, Programs},
     store::{
         Store, StoreError,
@@ -9,9 +10,8 @@ use crate::{
     },
 };
 use missbench_shared::{
-    artifacts::hash_file,
     benchmark::Benchmark,
-    dataset::{DataFolder, Dataset, Kind, layout::MANIFEST_FILE},
+    dataset::{DataFolder, Dataset, Kind, Manifest, Source, layout::MANIFEST_FILE},
     ids::SweepId,
     matrix::{self, PlannedJob, PlannedWork},
     spec::{
@@ -21,6 +21,9 @@ use missbench_shared::{
     wire::BlobRef,
 };
 use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::Read as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -89,7 +92,7 @@ pub struct Loaded {
 ///
 /// It cannot be read, or something in it is wrong; then nothing was written.
 pub fn load(path: &Path, data_dir: &Path, making: Making) -> Result<Loaded, LoadError> {
-    let text = std::fs::read_to_string(path).map_err(|source| LoadError::Unreadable {
+    let text = read_text(path).map_err(|source| LoadError::Unreadable {
         path: path.to_owned(),
         source,
     })?;
@@ -100,6 +103,12 @@ pub fn load(path: &Path, data_dir: &Path, making: Making) -> Result<Loaded, Load
         base: path.parent().unwrap_or(Path::new("")).to_owned(),
         folder: DataFolder::new(data_dir),
         programs: Programs::discover(),
+        hashes: FileHashes::open(data_dir),
+        encoders: spec
+            .encoders
+            .iter()
+            .map(|(language, encoder)| (language.clone(), encoder.path.clone()))
+            .collect(),
         making: Making::Note,
         to_make: Vec::new(),
     };
@@ -110,6 +119,7 @@ pub fn load(path: &Path, data_dir: &Path, making: Making) -> Result<Loaded, Load
         files.to_make.clear();
         resolved = spec::resolve(&shown, &text, &spec, &mut files).map_err(wrong)?;
     }
+    files.hashes.keep();
     Ok(Loaded {
         text,
         spec,
@@ -118,12 +128,23 @@ pub fn load(path: &Path, data_dir: &Path, making: Making) -> Result<Loaded, Load
     })
 }
 
+/// The text of a file; of one that is too large to be a spec only as much as shows that.
+fn read_text(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    let limit = spec::MAX_BYTES as u64 + 1;
+    File::open(path)?.take(limit).read_to_string(&mut text)?;
+    Ok(text)
+}
+
 /// The files of this machine.
 struct LocalFiles {
     /// The spec's folder.
     base: PathBuf,
     folder: DataFolder,
     programs: Programs,
+    hashes: FileHashes,
+    /// The spec's encoder paths by language.
+    encoders: BTreeMap<String, String>,
     making: Making,
     to_make: Vec<String>,
 }
@@ -145,24 +166,52 @@ fn kind(benchmark: Benchmark) -> Kind {
 }
 
 impl LocalFiles {
-    fn named(&self, name: &str) -> Result<FoundDataset, String> {
+    /// A dataset of the data folder. Its manifest has the hash; finished files are never written
+    /// to, so that one of the right size is believed.
+    fn named(&self, name: &str, wanted: &DatasetSpec) -> Result<FoundDataset, String> {
         let manifest = self.folder.manifest(name).map_err(|e| e.to_string())?;
+        let path = self.folder.data_file(name);
+        let again = format!("import it again with `coord data import --name {name} --replace`");
+        let bytes = std::fs::metadata(&path)
+            .map_err(|e| format!("{} cannot be read: {e}; {again}", path.display()))?
+            .len();
+        if bytes != manifest.bytes {
+            return Err(format!(
+                "{} has {bytes} bytes, its manifest says {}; {again}",
+                path.display(),
+                manifest.bytes
+            ));
+        }
+        if let Some(made) = &wanted.synthesize {
+            as_wanted(name, &manifest, made)?;
+        }
+        let tokens = manifest.splits.values().map(|split| split.largest_token);
         Ok(FoundDataset {
             blob: BlobRef {
-                blake3: manifest.blake3,
-                path: self.folder.data_file(name).display().to_string(),
+                blake3: manifest.blake3.clone(),
+                path: path.display().to_string(),
             },
             benchmark: benchmark(manifest.kind),
+            largest_token: tokens.max().and_then(|token| u64::try_from(token).ok()),
+            text_length: u64::try_from(manifest.shapes.text_len).ok(),
         })
     }
 
-    fn make(&self, name: &str, kind: Kind, made: &SynthesizeSpec) -> Result<(), String> {
-        let encoder = self.programs.find(Part::EncoderEn);
-        let encoder = encoder.map_err(|e| e.to_string())?;
-        let vocabulary = Vocabulary::read(&encoder.path.join("vocab.txt"));
+    /// Makes a synthetic dataset, in the words of the encoder that will read it.
+    fn make(
+        &self,
+        name: &str,
+        follows: Benchmark,
+        spec: &DatasetSpec,
+        made: &SynthesizeSpec,
+    ) -> Result<(), String> {
+        let language = spec.language.as_deref().unwrap_or(follows.language());
+        let encoder = self.encoders.get(language);
+        let encoder = encoder.ok_or_else(|| format!("there is no encoder for `{language}`"))?;
+        let vocabulary = Vocabulary::read(&self.encoder_folder(encoder)?.join("vocab.txt"));
         let settings = synthesize::Settings {
             samples: [made.train, made.valid, made.test],
-            ..synthesize::Settings::small(kind, made.seed)
+            ..synthesize::Settings::small(kind(follows), made.seed)
         };
         synthesize::synthesize(
             &settings,
@@ -175,16 +224,76 @@ impl LocalFiles {
         .map(drop)
         .map_err(|e| e.to_string())
     }
+
+    fn encoder_folder(&self, path: &str) -> Result<PathBuf, String> {
+        match path.strip_prefix("encoder:") {
+            Some("en") => self.part(Part::EncoderEn),
+            Some("zh") => self.part(Part::EncoderZh),
+            Some(other) => Err(format!(
+                "there is no `encoder:{other}`: write `encoder:en`, `encoder:zh` or a folder"
+            )),
+            None => Ok(self.base.join(path)),
+        }
+    }
+
+    fn part(&self, part: Part) -> Result<PathBuf, String> {
+        let found = self.programs.find(part);
+        found.map(|found| found.path).map_err(|e| e.to_string())
+    }
+
+    /// A dataset file that lies anywhere.
+    fn file(&mut self, path: &Path) -> Result<FoundDataset, String> {
+        let dataset = Dataset::open(path).map_err(|e| e.to_string())?;
+        let unreadable = |e: std::io::Error| format!("{} cannot be read: {e}", path.display());
+        let path = path.canonicalize().map_err(unreadable)?;
+        let blake3 = self.hashes.get(&path).map_err(unreadable)?;
+        Ok(FoundDataset {
+            blob: BlobRef {
+                blake3,
+                path: path.display().to_string(),
+            },
+            benchmark: benchmark(dataset.kind()),
+            largest_token: None,
+            text_length: u64::try_from(dataset.shapes().text_len).ok(),
+        })
+    }
+}
+
+/// Whether a dataset that is there is the one that `made` asks for.
+fn as_wanted(name: &str, manifest: &Manifest, made: &SynthesizeSpec) -> Result<(), String> {
+    let Source::Synthesize { seed, settings } = &manifest.source else {
+        return Err(format!(
+            "the data folder has a dataset `{name}` that was imported, not made: give the \
+             synthetic one another name"
+        ));
+    };
+    let samples = serde_json::json!([made.train, made.valid, made.test]);
+    if *seed == made.seed && settings.get("samples") == Some(&samples) {
+        return Ok(());
+    }
+    Err(format!(
+        "the dataset `{name}` was made with seed {seed} and {} samples, the spec asks for seed {} \
+         and {samples}: name another in `file`, or remove {name} from the data folder",
+        settings.get("samples").unwrap_or(&serde_json::Value::Null),
+        made.seed
+    ))
+}
+
+/// What an encoder's config.json says of the texts it takes.
+#[derive(serde::Deserialize)]
+struct EncoderConfig {
+    vocab_size: Option<u64>,
+    max_position_embeddings: Option<u64>,
 }
 
 impl Files for LocalFiles {
     fn dataset(&mut self, name: &str, spec: &DatasetSpec) -> Result<FoundDataset, String> {
         let Some(kept) = spec.file.strip_prefix("dataset:") else {
             let path = self.base.join(&spec.file);
-            return file(&path);
+            return self.file(&path);
         };
         if self.folder.dataset_dir(kept).join(MANIFEST_FILE).exists() {
-            return self.named(kept);
+            return self.named(kept, spec);
         }
         let follows = spec.benchmark.or_else(|| name.parse().ok());
         match (&spec.synthesize, follows) {
@@ -196,11 +305,13 @@ impl Files for LocalFiles {
                         path: self.folder.data_file(kept).display().to_string(),
                     },
                     benchmark: follows,
+                    largest_token: None,
+                    text_length: None,
                 })
             }
             (Some(made), Some(follows)) => {
-                self.make(kept, kind(follows), made)?;
-                self.named(kept)
+                self.make(kept, follows, spec, made)?;
+                self.named(kept, spec)
             }
             _ => {
                 let names = self.folder.names().unwrap_or_default();
@@ -221,16 +332,7 @@ impl Files for LocalFiles {
     }
 
     fn encoder(&mut self, language: &str, path: &str) -> Result<FoundEncoder, String> {
-        let folder = match path.strip_prefix("encoder:") {
-            Some("en") => self.part(Part::EncoderEn)?,
-            Some("zh") => self.part(Part::EncoderZh)?,
-            Some(other) => {
-                return Err(format!(
-                    "there is no `encoder:{other}`: write `encoder:en`, `encoder:zh` or a folder"
-                ));
-            }
-            None => self.base.join(path),
-        };
+        let folder = self.encoder_folder(path)?;
         let there = |name: &str| {
             let file = folder.join(name);
             if file.is_file() {
@@ -242,38 +344,25 @@ impl Files for LocalFiles {
                 file.display()
             ))
         };
-        there("config.json")?;
+        let config = there("config.json")?;
         let weights = there("model.safetensors")?;
+        let text = std::fs::read_to_string(&config)
+            .map_err(|e| format!("{} cannot be read: {e}", config.display()))?;
+        let config: EncoderConfig = serde_json::from_str(&text)
+            .map_err(|e| format!("{} is no encoder's configuration: {e}", config.display()))?;
         let unreadable = |e: std::io::Error| format!("{} cannot be read: {e}", weights.display());
-        let hash = hash_file(&weights).map_err(unreadable)?;
+        let weights = weights.canonicalize().map_err(unreadable)?;
+        let blake3 = self.hashes.get(&weights).map_err(unreadable)?;
         let folder = folder.canonicalize().map_err(unreadable)?;
         Ok(FoundEncoder {
             blob: BlobRef {
-                blake3: hash.as_str().to_owned(),
+                blake3,
                 path: folder.display().to_string(),
             },
+            vocabulary: config.vocab_size,
+            longest: config.max_position_embeddings,
         })
     }
-}
-
-impl LocalFiles {
-    fn part(&self, part: Part) -> Result<PathBuf, String> {
-        let found = self.programs.find(part);
-        found.map(|found| found.path).map_err(|e| e.to_string())
-    }
-}
-
-/// A dataset file that lies anywhere.
-fn file(path: &Path) -> Result<FoundDataset, String> {
-    let dataset = Dataset::open(path).map_err(|e| e.to_string())?;
-    let path = path.canonicalize().map_err(|e| e.to_string())?;
-    Ok(FoundDataset {
-        blob: BlobRef {
-            blake3: dataset.blake3().to_hex().to_string(),
-            path: path.display().to_string(),
-        },
-        benchmark: benchmark(dataset.kind()),
-    })
 }
 
 /// A job of the matrix as the store takes it.
@@ -356,6 +445,8 @@ mod tests {
         let path = write(folder.path(), SPEC);
         let data = folder.path().join("data");
         let error = load(&path, &data, Making::Make).unwrap_err().to_string();
+        // Long paths are broken into lines.
+        let error = error.replace("\n  │ ", " ");
         assert!(error.contains("coord data import --as mosi"), "{error}");
         assert!(error.contains("enc/config.json"), "{error}");
         assert!(error.contains("spec.toml:6"), "{error}");

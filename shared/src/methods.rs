@@ -77,7 +77,23 @@ pub enum HyperError {
         /// The type given.
         found: &'static str,
     },
+    /// It has the right type and a value that can train nothing.
+    #[error("`{key}` of {method} cannot be {value}: {range}")]
+    Range {
+        /// The method's id.
+        method: String,
+        /// The key.
+        key: String,
+        /// The value given.
+        value: String,
+        /// What it must be.
+        range: &'static str,
+    },
 }
+
+/// The most epochs a training may be given: far above what any method needs, and far below what a
+/// job message can hold.
+pub const MAX_EPOCHS: u32 = 1_000_000;
 
 fn parse(id: &'static str, text: &str) -> Result<MethodInfo, toml::de::Error> {
     let mut info: MethodInfo = toml::from_str(text)?;
@@ -115,7 +131,8 @@ pub fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) ->
 /// What a JSON value is, for people.
 fn kind(value: &Value) -> &'static str {
     match value {
-        Value::Null => "nothing",
+        // TOML has no null: only numbers that JSON cannot hold end here.
+        Value::Null => "nan or inf",
         Value::Bool(_) => "true or false",
         Value::Number(n) if n.is_f64() => "a number",
         Value::Number(_) => "a whole number",
@@ -141,12 +158,33 @@ fn fit(default: &Value, value: &Value) -> Option<Value> {
     }
 }
 
+/// What `value` must be and is not. All whole numbers of methods are sizes and counts.
+fn out_of_range(key: &str, value: &Value) -> Option<&'static str> {
+    match value {
+        Value::Array(values) => values.iter().find_map(|value| out_of_range(key, value)),
+        Value::Number(number) if !number.is_f64() => {
+            let number = number.as_u64();
+            match key {
+                "batch_size" if !number.is_some_and(|n| (1..=1 << 20).contains(&n)) => {
+                    Some("it must be 1 to 1,048,576")
+                }
+                "max_epochs" if !number.is_some_and(|n| (1..=MAX_EPOCHS.into()).contains(&n)) => {
+                    Some("it must be 1 to 1,000,000")
+                }
+                _ if number.is_none() => Some("it must not be negative"),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
 impl MethodInfo {
     /// Checks one override and gives it the right type.
     ///
     /// # Errors
     ///
-    /// No such hyper-parameter, or another type.
+    /// No such hyper-parameter, another type, or a value that can train nothing.
     pub fn check(&self, key: &str, value: &Value) -> Result<Value, HyperError> {
         let Some(default) = self.hyper.get(key) else {
             return Err(HyperError::Unknown {
@@ -155,12 +193,21 @@ impl MethodInfo {
                 nearest: nearest(key, self.hyper.keys().map(String::as_str)),
             });
         };
-        fit(default, value).ok_or_else(|| HyperError::Type {
+        let fitted = fit(default, value).ok_or_else(|| HyperError::Type {
             method: self.id.to_owned(),
             key: key.to_owned(),
             expected: kind(default),
             found: kind(value),
-        })
+        })?;
+        match out_of_range(key, &fitted) {
+            None => Ok(fitted),
+            Some(range) => Err(HyperError::Range {
+                method: self.id.to_owned(),
+                key: key.to_owned(),
+                value: value.to_string(),
+                range,
+            }),
+        }
     }
 
     /// All hyper-parameters for a dataset: defaults, what differs on it, then `changes` in order.
@@ -195,6 +242,9 @@ mod tests {
             let info = parse(id, text).unwrap_or_else(|e| panic!("{id}: {e}"));
             for key in RESERVED {
                 assert!(info.hyper.contains_key(key), "{id} has no {key}");
+            }
+            for (key, value) in &info.hyper {
+                info.check(key, value).unwrap_or_else(|e| panic!("{e}"));
             }
             for dataset in ["mosi", "mosei", "sims"] {
                 info.resolve(dataset, &[]).unwrap();
@@ -235,5 +285,24 @@ mod tests {
         }
         assert!(lnln.check("batch_size", &json!(1.5)).is_err());
         assert!(lnln.check("dmc", &json!(1)).is_err());
+    }
+
+    #[test]
+    fn refuses_sizes_that_train_nothing() {
+        let lnln = find("lnln").unwrap();
+        let range = |key, value| match lnln.check(key, &value) {
+            Err(HyperError::Range { range, .. }) => range,
+            other => panic!("{key}: {other:?}"),
+        };
+        assert_eq!(range("batch_size", json!(0)), "it must be 1 to 1,048,576");
+        assert_eq!(range("max_epochs", json!(0)), "it must be 1 to 1,000,000");
+        let beyond_u32 = json!(5_000_000_000_u64);
+        assert_eq!(range("max_epochs", beyond_u32), "it must be 1 to 1,000,000");
+        assert_eq!(range("early_stop", json!(-1)), "it must not be negative");
+        assert_eq!(range("width", json!(-128)), "it must not be negative");
+        assert_eq!(lnln.check("early_stop", &json!(0)), Ok(json!(0)));
+        let almt = find("almt").unwrap();
+        assert!(almt.check("embedding_depth", &json!([1, -1, 1])).is_err());
+        assert!(almt.check("embedding_depth", &json!([1, 1])).is_err());
     }
 }

@@ -244,8 +244,9 @@ fn sync_dir(dir: &Path) -> Result<(), DatasetError> {
         .map_err(DatasetError::io(dir))
 }
 
-/// Whether `name` can be a folder's name everywhere, and is not hidden.
-fn valid_name(name: &str) -> bool {
+/// Whether `name` can be a dataset's: 1 to 64 letters, digits, `-`, `_` or `.`, no `.` in front. So
+/// it can be a folder's name everywhere, is not hidden and leads nowhere else.
+pub fn valid_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 64
         && !name.starts_with('.')

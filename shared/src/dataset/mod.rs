@@ -27,7 +27,7 @@ mod tests;
 mod writer;
 
 pub use error::DatasetError;
-pub use folder::{DataFolder, Prepared};
+pub use folder::{DataFolder, Prepared, valid_name};
 pub use kind::{Kind, Split, UnknownKind};
 pub use manifest::{FeatureStats, LengthStats, Manifest, Source, SplitManifest, hash_file};
 pub use reader::{Dataset, SplitView, mask_problem};

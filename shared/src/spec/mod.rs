@@ -5,11 +5,13 @@
 //! once, each with its line.
 
 mod error;
+mod keys;
+mod place;
 mod read;
 mod resolve;
 
 pub use error::{Problem, SpecError};
-pub use read::{MAX_BYTES, MAX_JOBS, read};
+pub use read::{MAX_BYTES, MAX_JOBS, MAX_LIST, read};
 pub use resolve::{
     Files, FoundDataset, FoundEncoder, ResolvedDataset, ResolvedMethod, ResolvedSpec, resolve,
 };
@@ -30,23 +32,31 @@ pub struct Spec {
     /// The sweep's name, for people: letters, digits, `-`, `_` and `.`.
     pub name: String,
     /// Methods and variants by id: `"lnln"`, `"lnln/no-dmc"`.
+    #[schemars(length(min = 1))]
     pub methods: Vec<String>,
     /// Datasets by name.
     pub datasets: BTreeMap<String, DatasetSpec>,
     /// Random seeds: each is a training of its own.
+    #[schemars(length(min = 1))]
     pub seeds: Vec<u64>,
-    /// Missing rates to test at, 0 to 1.
+    /// Missing rates to test at, 0 to 1, with at most three decimals.
     #[serde(default)]
+    #[schemars(inner(range(min = 0.0, max = 1.0)))]
     pub rates: Vec<f64>,
     /// Sets of missing modalities to test: `"l"`, `"a"`, `"v"`, `"la"`, `"lv"`, `"av"`.
     #[serde(default)]
+    #[schemars(inner(regex(pattern = "^[lav]{1,2}$")))]
     pub missing: Vec<String>,
     /// The most epochs of every training, instead of each method's own.
     #[serde(default)]
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub epochs: Option<u32>,
     /// A higher one is served first.
     #[serde(default)]
     pub priority: i32,
+    /// What `coord run` gives the sweep on this machine.
+    #[serde(default)]
+    pub resources: ResourcesSpec,
     /// How to train and select.
     #[serde(default)]
     pub protocol: ProtocolSpec,
@@ -69,6 +79,7 @@ pub struct DatasetSpec {
     pub file: String,
     /// BLAKE3 of the file, to be sure that it is the right one.
     #[serde(default)]
+    #[schemars(regex(pattern = "^[0-9a-fA-F]{64}$"))]
     pub blake3: Option<String>,
     /// Whose protocol it follows; its own name, if left out.
     #[serde(default)]
@@ -86,10 +97,13 @@ pub struct DatasetSpec {
 #[serde(deny_unknown_fields)]
 pub struct SynthesizeSpec {
     /// Samples to train on.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub train: usize,
     /// Samples to validate on.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub valid: usize,
     /// Samples to test on.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub test: usize,
     /// The seed that it is made from.
     #[serde(default)]
@@ -107,6 +121,7 @@ pub struct ProtocolSpec {
     /// Seed of the erasure of validation and test data.
     pub erasure_seed: u32,
     /// Missing rate of the split that checkpoints are chosen on.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub selection_rate: f64,
     /// `reference`: as the published code does; `corrected`: as the papers say where the two differ.
     pub fidelity: Fidelity,
@@ -133,6 +148,21 @@ pub struct EncoderSpec {
     pub path: String,
 }
 
+/// What `coord run` gives a sweep. Workers of a cluster say for themselves how many slots they have
+/// and where they compute.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResourcesSpec {
+    /// Workers, each a process; `--workers` says otherwise.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 256))]
+    pub workers: Option<u16>,
+    /// Where they compute: `auto`, `cpu`, `cuda` or `cuda:N`; `--device` says otherwise.
+    #[serde(default)]
+    #[schemars(regex(pattern = "^(auto|cpu|cuda|cuda:[0-9]+)$"))]
+    pub device: Option<String>,
+}
+
 /// A variant of one's own.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -142,6 +172,10 @@ pub struct VariantSpec {
     /// What it is.
     #[serde(default)]
     pub about: String,
+    /// A variant of the same method that it starts from, built in or written above it; the method
+    /// itself, if left out.
+    #[serde(default)]
+    pub base: Option<String>,
     /// What it changes.
     #[serde(default)]
     pub hyper: Map<String, Value>,
@@ -152,5 +186,7 @@ pub fn json_schema() -> Value {
     schemars::schema_for!(Spec).to_value()
 }
 
+#[cfg(test)]
+mod mistakes;
 #[cfg(test)]
 mod tests;

@@ -1,18 +1,18 @@
 //! Reads a spec and checks what can be checked without looking at other files.
 
-use super::{Problem, Spec, SpecError};
+use super::{
+    Problem, Spec, SpecError, VariantSpec, keys,
+    place::{Checker, Step},
+};
 use crate::{
     benchmark::Benchmark,
     case::{Case, MissingSet, Rate},
-    methods::{self, HyperError, nearest},
+    dataset::valid_name,
+    methods::{self, HyperError, MAX_EPOCHS, MethodInfo, nearest},
 };
 use miette::SourceSpan;
-use serde_json::Value;
-use std::{collections::BTreeSet, fmt::Display, ops::Range};
-use toml::{
-    Spanned,
-    de::{DeTable, DeValue},
-};
+use serde_json::{Map, Value};
+use std::{collections::BTreeSet, fmt::Display};
 
 /// The most bytes a spec may have.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -20,72 +20,8 @@ pub const MAX_BYTES: usize = 1 << 20;
 /// The most jobs a spec may expand to.
 pub const MAX_JOBS: usize = 5_000_000;
 
-/// A step into the text: a key or a place in a list.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Step<'a> {
-    Key(&'a str),
-    Index(usize),
-}
-
-/// Collects problems with their places.
-pub(super) struct Checker<'t> {
-    tree: Option<Spanned<DeTable<'t>>>,
-    pub(super) problems: Vec<Problem>,
-}
-
-impl<'t> Checker<'t> {
-    pub(super) fn new(text: &'t str) -> Self {
-        Self {
-            tree: DeTable::parse(text).ok(),
-            problems: Vec::new(),
-        }
-    }
-
-    /// Where the value at `path` stands; as near as the text has it.
-    fn span(&self, path: &[Step<'_>]) -> Option<SourceSpan> {
-        let tree = self.tree.as_ref()?;
-        let mut table = Some(tree.get_ref());
-        let mut value: Option<&Spanned<DeValue<'_>>> = None;
-        let mut found: Option<Range<usize>> = None;
-        for step in path {
-            let next = match step {
-                Step::Key(key) => {
-                    let table = match value {
-                        Some(value) => value.get_ref().as_table(),
-                        None => table.take(),
-                    };
-                    table.and_then(|table| table.get(*key))
-                }
-                Step::Index(index) => value
-                    .and_then(|value| value.get_ref().as_array())
-                    .and_then(|array| array.get(*index)),
-            };
-            match next {
-                Some(next) => {
-                    found = Some(next.span());
-                    value = Some(next);
-                }
-                None => break,
-            }
-        }
-        found.map(SourceSpan::from)
-    }
-
-    pub(super) fn problem(
-        &mut self,
-        path: &[Step<'_>],
-        message: impl Display,
-        label: impl Display,
-        help: Option<String>,
-    ) {
-        self.problems.push(Problem {
-            message: message.to_string(),
-            span: self.span(path),
-            label: label.to_string(),
-            help,
-        });
-    }
-}
+/// The most entries of a list: methods, variants, rates, sets. Seeds are bounded by [`MAX_JOBS`].
+pub const MAX_LIST: usize = 1_000;
 
 /// Parses and checks a spec. `path` is only for messages.
 ///
@@ -101,18 +37,24 @@ pub fn read(path: &str, text: &str) -> Result<Spec, SpecError> {
             ),
             span: None,
             label: String::new(),
-            help: None,
+            help: Some("split it into several specs".to_owned()),
         };
         return Err(SpecError::new(path, "", vec![problem]));
     }
-    let spec: Spec = toml::from_str(text)
-        .map_err(|error| SpecError::new(path, text, vec![syntax_problem(&error)]))?;
     let mut checker = Checker::new(text);
+    let spec: Spec = match toml::from_str(text) {
+        Ok(spec) => spec,
+        Err(error) => {
+            // The parser ends at the first: all unknown and missing keys are told with it.
+            keys::check(&mut checker);
+            checker.add_unless_told(syntax_problem(&error));
+            return Err(SpecError::new(path, text, checker.into_problems()));
+        }
+    };
     check(&spec, &mut checker);
-    if checker.problems.is_empty() {
-        Ok(spec)
-    } else {
-        Err(SpecError::new(path, text, checker.problems))
+    match checker.into_problems() {
+        problems if problems.is_empty() => Ok(spec),
+        problems => Err(SpecError::new(path, text, problems)),
     }
 }
 
@@ -149,6 +91,28 @@ fn check(spec: &Spec, checker: &mut Checker<'_>) {
             None,
         );
     }
+    let lists = [
+        ("methods", spec.methods.len()),
+        ("variant", spec.variants.len()),
+        ("rates", spec.rates.len()),
+        ("missing", spec.missing.len()),
+        ("hyper", spec.hyper.len()),
+        ("datasets", spec.datasets.len()),
+        ("encoders", spec.encoders.len()),
+    ];
+    let mut too_long = false;
+    for (key, length) in lists.into_iter().filter(|(_, length)| *length > MAX_LIST) {
+        too_long = true;
+        checker.problem(
+            &[Key(key)],
+            format!("`{key}` has {length} entries, over the limit of {MAX_LIST}"),
+            "too many",
+            Some("split it into several specs".to_owned()),
+        );
+    }
+    if too_long {
+        return; // each of its entries would be looked at
+    }
     check_variants(spec, checker);
     check_methods(spec, checker);
     check_datasets(spec, checker);
@@ -167,14 +131,15 @@ fn check(spec: &Spec, checker: &mut Checker<'_>) {
             None,
         );
     }
-    if spec.epochs == Some(0) {
+    if spec.epochs.is_some_and(|n| !(1..=MAX_EPOCHS).contains(&n)) {
         checker.problem(
             &[Key("epochs")],
-            "training needs at least one epoch",
-            "none",
+            "a training has 1 to 1,000,000 epochs",
+            "out of range",
             None,
         );
     }
+    check_resources(spec, checker);
     if Rate::new(spec.protocol.selection_rate).is_err() {
         checker.problem(
             &[Key("protocol"), Key("selection_rate")],
@@ -196,7 +161,34 @@ fn check(spec: &Spec, checker: &mut Checker<'_>) {
     }
 }
 
-/// The index of the first value that was there before.
+fn check_resources(spec: &Spec, checker: &mut Checker<'_>) {
+    let at = |key| [Step::Key("resources"), Step::Key(key)];
+    if let Some(workers) = spec.resources.workers
+        && !(1..=256).contains(&workers)
+    {
+        checker.problem(
+            &at("workers"),
+            "there can be 1 to 256 workers",
+            "out of range",
+            None,
+        );
+    }
+    if let Some(device) = &spec.resources.device {
+        let gpu = device.strip_prefix("cuda:");
+        let known = ["auto", "cpu", "cuda"].contains(&device.as_str())
+            || gpu.is_some_and(|number| number.parse::<u16>().is_ok());
+        if !known {
+            checker.problem(
+                &at("device"),
+                format!("`{device}` is no device"),
+                "not known",
+                Some("write `auto`, `cpu` or `cuda:0`".to_owned()),
+            );
+        }
+    }
+}
+
+/// Tells of each value that was there before.
 fn duplicates<T: Ord + Display>(values: &[T], key: &str, what: &str, checker: &mut Checker<'_>) {
     let mut seen = BTreeSet::new();
     for (i, value) in values.iter().enumerate() {
@@ -212,7 +204,7 @@ fn duplicates<T: Ord + Display>(values: &[T], key: &str, what: &str, checker: &m
 }
 
 /// All ids that can be named in `methods`.
-fn known_methods(spec: &Spec) -> Vec<String> {
+fn known_methods(spec: &Spec) -> BTreeSet<String> {
     methods::all()
         .iter()
         .flat_map(|method| {
@@ -262,6 +254,7 @@ fn hyper_problem(checker: &mut Checker<'_>, path: &[Step<'_>], error: &HyperErro
             ("not known", help)
         }
         HyperError::Type { .. } => ("another type", None),
+        HyperError::Range { .. } => ("out of range", None),
     };
     checker.problem(path, error, label, help);
 }
@@ -307,6 +300,7 @@ fn check_variants(spec: &Spec, checker: &mut Checker<'_>) {
                 Some("give it another name".to_owned()),
             );
         }
+        check_base(spec, i, info, checker);
         for (key, value) in &variant.hyper {
             if let Err(error) = info.check(key, value) {
                 let at = [Key("variant"), Index(i), Key("hyper"), Key(key)];
@@ -314,6 +308,56 @@ fn check_variants(spec: &Spec, checker: &mut Checker<'_>) {
             }
         }
     }
+}
+
+/// All that a variant of `info` changes: what it starts from, then its own. Nothing for the method
+/// itself.
+pub(super) fn variant_changes(spec: &Spec, info: &MethodInfo, variant: &str) -> Map<String, Value> {
+    let id = format!("{}/{variant}", info.id);
+    // Each one starts from one above it ([`check_base`]), so this ends.
+    let mut above: &[VariantSpec] = &spec.variants;
+    let (mut id, mut layers) = (id.as_str(), Vec::new());
+    while let Some(at) = above.iter().position(|own| own.id == id) {
+        let own = &above[at];
+        layers.push(&own.hyper);
+        above = &above[..at];
+        id = own.base.as_deref().unwrap_or_default();
+    }
+    let known = id
+        .split_once('/')
+        .and_then(|(_, name)| info.variants.get(name));
+    let mut changes = known.map(|known| known.hyper.clone()).unwrap_or_default();
+    for layer in layers.into_iter().rev() {
+        changes.extend(layer.clone());
+    }
+    changes
+}
+
+/// What a variant starts from must be there before it: so none starts from itself.
+fn check_base(spec: &Spec, i: usize, info: &MethodInfo, checker: &mut Checker<'_>) {
+    let Some(base) = &spec.variants[i].base else {
+        return;
+    };
+    let built_in = info.variants.keys().map(|v| format!("{}/{v}", info.id));
+    let above = spec.variants[..i].iter().map(|v| v.id.clone());
+    let own = format!("{}/", info.id);
+    let known: BTreeSet<String> = std::iter::once(info.id.to_owned())
+        .chain(built_in)
+        .chain(above.filter(|id| id.starts_with(&own)))
+        .collect();
+    if known.contains(base) {
+        return;
+    }
+    let near = nearest(base, known.iter().map(String::as_str));
+    checker.problem(
+        &[Step::Key("variant"), Step::Index(i), Step::Key("base")],
+        format!("there is no variant `{base}` of {} to start from", info.id),
+        "not known",
+        Some(match near {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("there are: {}", Vec::from_iter(known).join(", ")),
+        }),
+    );
 }
 
 fn check_datasets(spec: &Spec, checker: &mut Checker<'_>) {
@@ -351,6 +395,20 @@ fn check_datasets(spec: &Spec, checker: &mut Checker<'_>) {
                     None,
                 );
             }
+        }
+        if let Some(kept) = dataset.file.strip_prefix("dataset:")
+            && !valid_name(kept)
+        {
+            checker.problem(
+                &[Key("datasets"), Key(name), Key("file")],
+                format!("`{kept}` is no dataset's name"),
+                "not a name",
+                Some(
+                    "a name has 1 to 64 letters, digits, `-`, `_` or `.`; a file elsewhere is \
+                     named by its path alone"
+                        .to_owned(),
+                ),
+            );
         }
         if let Some(made) = &dataset.synthesize {
             let at = [Key("datasets"), Key(name), Key("synthesize")];
@@ -414,16 +472,23 @@ fn check_cases(spec: &Spec, checker: &mut Checker<'_>) {
             Err(error) => checker.problem(&at, error, "not a rate", None),
         }
     }
-    duplicates(&spec.missing, "missing", "set", checker);
+    let mut seen = BTreeSet::new();
     for (i, set) in spec.missing.iter().enumerate() {
-        if let Err(error) = set.parse::<MissingSet>() {
-            let near = nearest(set, MissingSet::PAPER);
-            checker.problem(
-                &[Key("missing"), Index(i)],
-                error,
-                "not a set",
-                near.map(|near| format!("did you mean `{near}`?")),
-            );
+        let at = [Key("missing"), Index(i)];
+        match set.parse::<MissingSet>() {
+            Ok(parsed) if seen.insert(parsed) => {}
+            // `la` and `al` are the same one.
+            Ok(parsed) => checker.problem(
+                &at,
+                format!("the set {parsed} is named twice"),
+                "again",
+                Some("leave one away".to_owned()),
+            ),
+            Err(error) => {
+                let near = nearest(set, MissingSet::PAPER);
+                let help = near.map(|near| format!("did you mean `{near}`?"));
+                checker.problem(&at, error, "not a set", help);
+            }
         }
     }
 }

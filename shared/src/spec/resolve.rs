@@ -2,7 +2,8 @@
 
 use super::{
     DatasetSpec, Spec, SpecError,
-    read::{Checker, Step},
+    place::{Checker, Step},
+    read::variant_changes,
 };
 use crate::{
     benchmark::Benchmark,
@@ -22,6 +23,10 @@ pub struct FoundDataset {
     pub blob: BlobRef,
     /// Whose protocol it was imported for.
     pub benchmark: Benchmark,
+    /// Its largest token id, where that is known without reading all of it.
+    pub largest_token: Option<u64>,
+    /// Its text length in tokens, where known.
+    pub text_length: Option<u64>,
 }
 
 /// An encoder that was found.
@@ -29,6 +34,10 @@ pub struct FoundDataset {
 pub struct FoundEncoder {
     /// Its folder, and the hash of its weights.
     pub blob: BlobRef,
+    /// How many tokens it knows.
+    pub vocabulary: Option<u64>,
+    /// The longest text it takes, in tokens.
+    pub longest: Option<u64>,
 }
 
 /// Finds what a spec names. An error says what is missing and what to do, for people.
@@ -103,8 +112,8 @@ pub fn resolve(
     let datasets = find_datasets(spec, files, &encoders, &mut checker);
     let methods = resolve_methods(spec, &mut checker);
     let rate = Rate::new(spec.protocol.selection_rate);
-    if !checker.problems.is_empty() {
-        return Err(SpecError::new(path, text, checker.problems));
+    if !checker.is_empty() {
+        return Err(SpecError::new(path, text, checker.into_problems()));
     }
     Ok(ResolvedSpec {
         name: spec.name.clone(),
@@ -126,12 +135,12 @@ fn find_encoders(
     spec: &Spec,
     files: &mut dyn Files,
     checker: &mut Checker<'_>,
-) -> BTreeMap<String, BlobRef> {
+) -> BTreeMap<String, FoundEncoder> {
     let mut found = BTreeMap::new();
     for (language, encoder) in &spec.encoders {
         match files.encoder(language, &encoder.path) {
             Ok(encoder) => {
-                found.insert(language.clone(), encoder.blob);
+                found.insert(language.clone(), encoder);
             }
             Err(reason) => checker.problem(
                 &[
@@ -151,7 +160,7 @@ fn find_encoders(
 fn find_datasets(
     spec: &Spec,
     files: &mut dyn Files,
-    encoders: &BTreeMap<String, BlobRef>,
+    encoders: &BTreeMap<String, FoundEncoder>,
     checker: &mut Checker<'_>,
 ) -> Vec<ResolvedDataset> {
     let mut found = Vec::new();
@@ -194,16 +203,49 @@ fn find_datasets(
             .language
             .as_deref()
             .unwrap_or_else(|| benchmark.language());
-        if let Some(encoder) = encoders.get(language) {
-            found.push(ResolvedDataset {
-                benchmark,
-                data: here.blob,
-                encoder: encoder.clone(),
-            });
+        let Some(encoder) = encoders.get(language) else {
+            continue; // told with the encoders, or refused by `read`
+        };
+        if let Some(message) = misfit(name, &here, language, encoder) {
+            let help = "the dataset was made with another encoder's vocabulary: give \
+                        `[encoders]` that one, or make the dataset anew";
+            checker.problem(&file, message, "does not fit", Some(help.to_owned()));
+            continue;
         }
+        found.push(ResolvedDataset {
+            benchmark,
+            data: here.blob,
+            encoder: encoder.blob.clone(),
+        });
     }
     found.sort_by_key(|dataset| dataset.benchmark);
     found
+}
+
+/// Why an encoder cannot read a dataset's texts: looking up a token beyond its tables would end a
+/// worker in mid-training.
+fn misfit(
+    name: &str,
+    dataset: &FoundDataset,
+    language: &str,
+    encoder: &FoundEncoder,
+) -> Option<String> {
+    match (dataset.largest_token, encoder.vocabulary) {
+        (Some(token), Some(known)) if token >= known => {
+            return Some(format!(
+                "the dataset `{name}` has the token {token}, but the text encoder for \
+                 `{language}` knows only {known} tokens"
+            ));
+        }
+        _ => {}
+    }
+    match (dataset.text_length, encoder.longest) {
+        (Some(length), Some(longest)) if length > longest => Some(format!(
+            "texts of the dataset `{name}` have {length} tokens, but the text encoder for \
+             `{language}` takes at most {longest}"
+        )),
+        _ => None,
+    }
 }
 
 fn resolve_methods(spec: &Spec, checker: &mut Checker<'_>) -> Vec<ResolvedMethod> {
@@ -213,9 +255,7 @@ fn resolve_methods(spec: &Spec, checker: &mut Checker<'_>) -> Vec<ResolvedMethod
         let Some(info) = methods::find(method) else {
             continue; // `read` has refused it
         };
-        let own = spec.variants.iter().find(|v| v.id == *id);
-        let known = info.variants.get(variant).map(|v| &v.hyper);
-        let change = own.map(|v| &v.hyper).or(known);
+        let change = variant_changes(spec, info, variant);
         let mut hyper = BTreeMap::new();
         for (name, dataset) in &spec.datasets {
             let Some(benchmark) = dataset.benchmark.or_else(|| name.parse().ok()) else {
@@ -234,25 +274,11 @@ fn resolve_methods(spec: &Spec, checker: &mut Checker<'_>) -> Vec<ResolvedMethod
                 .map(|epochs| ("max_epochs".to_owned(), Value::from(epochs)))
                 .into_iter()
                 .collect();
-            let empty = Map::new();
-            let changes = [
-                &epochs,
-                &base,
-                &base_own,
-                change.unwrap_or(&empty),
-                &named,
-                &named_own,
-            ];
+            let changes = [&epochs, &base, &base_own, &change, &named, &named_own];
             match info.resolve(benchmark.id(), &changes) {
-                Ok(resolved) if resolved["max_epochs"].as_u64().is_some_and(|e| e > 0) => {
+                Ok(resolved) => {
                     hyper.insert(benchmark.id().to_owned(), resolved);
                 }
-                Ok(_) => checker.problem(
-                    &[Step::Key("methods"), Step::Index(i)],
-                    format!("{id} would train for no epoch on {benchmark}"),
-                    "max_epochs is not positive",
-                    None,
-                ),
                 Err(error) => checker.problem(
                     &[Step::Key("methods"), Step::Index(i)],
                     error,
@@ -293,7 +319,12 @@ impl ResolvedSpec {
             dataset.data.path.clear();
             dataset.encoder.path.clear();
         }
-        let text = serde_json::to_string(&content).unwrap_or_default();
+        #[expect(
+            clippy::expect_used,
+            reason = "strings, numbers, lists and tables with string keys always write; a default \
+                      would give every sweep the same id"
+        )]
+        let text = serde_json::to_string(&content).expect("a resolved spec writes as JSON");
         SweepId::derive(&[text.as_bytes(), nonce.unwrap_or_default().as_bytes()])
     }
 
@@ -314,6 +345,7 @@ impl ResolvedSpec {
             data: dataset.data.clone(),
             encoder: dataset.encoder.clone(),
             seed,
+            // `MethodInfo::check` keeps it within `MAX_EPOCHS`.
             max_epochs: max_epochs.and_then(|e| u32::try_from(e).ok()).unwrap_or(1),
             hyper: Value::Object(hyper).to_string(),
             protocol: self.protocol.clone(),

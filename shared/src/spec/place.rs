@@ -1,0 +1,153 @@
+//! Places in a spec's text, and the problems found there.
+
+use super::Problem;
+use miette::SourceSpan;
+use std::{fmt::Display, ops::Range};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+/// The most problems that are told one by one.
+const MAX_TOLD: usize = 50;
+
+/// A step into the text: a key or a place in a list.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Step<'a> {
+    Key(&'a str),
+    Index(usize),
+}
+
+/// Collects problems with their places.
+pub(super) struct Checker<'t> {
+    text: &'t str,
+    tree: Option<Spanned<DeTable<'t>>>,
+    problems: Vec<Problem>,
+    untold: usize,
+}
+
+impl<'t> Checker<'t> {
+    pub(super) fn new(text: &'t str) -> Self {
+        Self {
+            text,
+            tree: DeTable::parse(text).ok(),
+            problems: Vec::new(),
+            untold: 0,
+        }
+    }
+
+    /// The text as a tree, where it is TOML at all.
+    pub(super) fn take_tree(&mut self) -> Option<Spanned<DeTable<'t>>> {
+        self.tree.take()
+    }
+
+    /// Where the value at `path` stands; as near as the text has it.
+    fn span(&self, path: &[Step<'_>]) -> Option<SourceSpan> {
+        let tree = self.tree.as_ref()?;
+        let mut table = Some(tree.get_ref());
+        let mut value: Option<&Spanned<DeValue<'_>>> = None;
+        let mut found: Option<Range<usize>> = None;
+        for step in path {
+            let next = match step {
+                Step::Key(key) => {
+                    let table = match value {
+                        Some(value) => value.get_ref().as_table(),
+                        None => table.take(),
+                    };
+                    table.and_then(|table| table.get(*key))
+                }
+                Step::Index(index) => value
+                    .and_then(|value| value.get_ref().as_array())
+                    .and_then(|array| array.get(*index)),
+            };
+            match next {
+                Some(next) => {
+                    found = Some(next.span());
+                    value = Some(next);
+                }
+                None => break,
+            }
+        }
+        found.map(|span| self.shown(span))
+    }
+
+    /// Only the first line of what spans several: a label over a whole table hides its point.
+    fn shown(&self, span: Range<usize>) -> SourceSpan {
+        let part = self.text.get(span.clone()).unwrap_or_default();
+        let line = part.lines().next().unwrap_or_default();
+        SourceSpan::from(span.start..span.start + line.len())
+    }
+
+    /// A problem with the value at `path`.
+    pub(super) fn problem(
+        &mut self,
+        path: &[Step<'_>],
+        message: impl Display,
+        label: impl Display,
+        help: Option<String>,
+    ) {
+        let span = self.span(path);
+        self.add(Problem {
+            message: message.to_string(),
+            span,
+            label: label.to_string(),
+            help,
+        });
+    }
+
+    /// A problem with what stands at `span` of the text.
+    pub(super) fn problem_at(
+        &mut self,
+        span: Range<usize>,
+        message: String,
+        label: &str,
+        help: Option<String>,
+    ) {
+        let span = Some(self.shown(span));
+        self.add(Problem {
+            message,
+            span,
+            label: label.to_owned(),
+            help,
+        });
+    }
+
+    fn add(&mut self, problem: Problem) {
+        if self.problems.len() < MAX_TOLD {
+            self.problems.push(problem);
+        } else {
+            self.untold += 1;
+        }
+    }
+
+    /// A problem that may have been told already: then it stands at the same place, or both say
+    /// that something is missing.
+    pub(super) fn add_unless_told(&mut self, problem: Problem) {
+        let missing = |p: &Problem| p.message.starts_with("missing field");
+        let told = self
+            .problems
+            .iter()
+            .any(|told| told.span == problem.span || (missing(told) && missing(&problem)));
+        if !told {
+            self.add(problem);
+        }
+    }
+
+    /// Whether nothing was wrong.
+    pub(super) fn is_empty(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// All problems; the last one counts those that are too many to tell.
+    pub(super) fn into_problems(mut self) -> Vec<Problem> {
+        if self.untold > 0 {
+            self.problems.push(Problem {
+                message: format!("{} more things are wrong", self.untold),
+                span: None,
+                label: String::new(),
+                help: Some("put these right first".to_owned()),
+            });
+        }
+        self.problems
+    }
+}
