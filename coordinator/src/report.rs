@@ -10,9 +10,15 @@ pub fn show(error: &anyhow::Error) {
     } else {
         ("", "")
     };
-    eprintln!("{start}error:{end} {error}");
+    let text = error.to_string();
+    // A report with the lines of a spec says by itself what it is.
+    if text.trim_start().starts_with('×') {
+        eprintln!("{text}");
+    } else {
+        eprintln!("{start}error:{end} {text}");
+    }
     // Many errors of ours already say their cause: it is not said twice.
-    let mut said = error.to_string();
+    let mut said = text;
     for cause in error.chain().skip(1) {
         let cause = cause.to_string();
         if !said.contains(&cause) {

@@ -1,0 +1,212 @@
+//! `coord run` as a person uses it: private servers, real workers, tables; interrupted, killed,
+//! and gone on with.
+
+use anyhow::{Context as _, Result, ensure};
+use e2e::{
+    programs::{Process, output, program},
+    tiny::Tiny,
+};
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant, SystemTime},
+};
+
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// A folder with a spec, its files, and room for data.
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new(width: u32) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        // Postgres may run as another user, who has to get through.
+        std::fs::set_permissions(
+            folder.path(),
+            std::os::unix::fs::PermissionsExt::from_mode(0o755),
+        )?;
+        Tiny::make(folder.path(), 48)?;
+        let spec = format!(
+            r#"
+            name = "tiny"
+            methods = ["almt", "lnln"]
+            seeds = [1, 2]
+            rates = [0.0, 0.5]
+            missing = ["l"]
+            epochs = 4
+            [datasets.mosi]
+            file = "tiny.safetensors"
+            [encoders.en]
+            path = "tiny-encoder"
+            [hyper.almt]
+            batch_size = 16
+            width = {width}
+            [hyper.lnln]
+            batch_size = 16
+            width = 16
+            tokens = 4
+            heads = 4
+            "#
+        );
+        std::fs::write(folder.path().join("tiny.toml"), spec)?;
+        Ok(Self { folder })
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn coord(&self, arguments: &[&str]) -> Result<Command> {
+        let mut command = Command::new(program("coord")?);
+        for (variable, _) in std::env::vars_os() {
+            let name = variable.to_string_lossy().into_owned();
+            if name.starts_with("MISSBENCH_") && name != "MISSBENCH_DEPS" {
+                command.env_remove(variable);
+            }
+        }
+        command
+            .args(arguments)
+            .arg("--data-dir")
+            .arg(self.data())
+            .current_dir(self.folder.path())
+            .env("MISSBENCH_CONFIG", "/dev/null")
+            .stdin(Stdio::null());
+        Ok(command)
+    }
+
+    /// The numbers of both tables and of the missing modalities, as they are.
+    fn tables(&self) -> Result<Vec<String>> {
+        ["2", "9", "11", "13"]
+            .into_iter()
+            .map(|number| output(&mut self.coord(&["table", number, "--format", "csv"])?))
+            .collect()
+    }
+
+    /// Processes that have this folder in their command line.
+    fn processes(&self) -> Vec<String> {
+        let folder = self.folder.path().display().to_string();
+        let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        entries
+            .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
+            .map(|bytes| String::from_utf8_lossy(&bytes).replace('\0', " "))
+            .filter(|line| line.contains(&folder))
+            .collect()
+    }
+
+    fn nothing_is_left(&self) -> Result<()> {
+        let since = Instant::now();
+        loop {
+            let left = self.processes();
+            if left.is_empty() {
+                return Ok(());
+            }
+            ensure!(
+                since.elapsed() < Duration::from_secs(30),
+                "still there: {left:?}"
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Starts a run and waits until a training has saved its state: it is in the middle.
+    fn start(&self) -> Result<Process> {
+        let mut command = self.coord(&["run", "tiny.toml"])?;
+        let began = SystemTime::now();
+        let process = Process::spawn(command.stdout(Stdio::null()).stderr(Stdio::null()))?;
+        let since = Instant::now();
+        while !saved_since(&self.data().join("artifacts/resume"), began) {
+            ensure!(since.elapsed() < PATIENCE, "no training saves its state");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(process)
+    }
+}
+
+/// Whether a saved state in `folder` is newer than `began`.
+fn saved_since(folder: &Path, began: SystemTime) -> bool {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.metadata().ok()?.modified().ok())
+        .any(|changed| changed > began)
+}
+
+#[test]
+fn a_run_that_is_interrupted_and_killed_ends_in_the_same_tables() -> Result<()> {
+    let calm = Place::new(16)?;
+    let report = output(&mut calm.coord(&["run", "tiny.toml"])?)?;
+    for part in [
+        "Table 2.",
+        "Table 9.",
+        "ALMT",
+        "LNLN",
+        "Look further",
+        "16 of 16 jobs",
+    ] {
+        ensure!(report.contains(part), "no `{part}` in\n{report}");
+    }
+    ensure!(!report.contains('…'), "{report}");
+    calm.nothing_is_left()?;
+    let tables = calm.tables()?;
+    calm.nothing_is_left()?;
+
+    // Again: nothing is done anew.
+    let since = Instant::now();
+    let again = output(&mut calm.coord(&["run", "tiny.toml"])?)?;
+    ensure!(again.contains("16 of 16 jobs"), "{again}");
+    ensure!(since.elapsed() < Duration::from_secs(30), "it worked again");
+    let status = output(&mut calm.coord(&["status", "tiny"])?)?;
+    ensure!(status.contains("16 done of 16"), "{status}");
+
+    let stormy = Place::new(16)?;
+    let status = stormy.start()?.terminate(Duration::from_secs(40))?;
+    ensure!(status.code() == Some(130), "{status}");
+    stormy.nothing_is_left()?;
+    stormy.start()?.kill()?;
+    stormy.nothing_is_left()?;
+    let report = output(&mut stormy.coord(&["run", "tiny.toml"])?)?;
+    ensure!(report.contains("16 of 16 jobs"), "{report}");
+    for (calm, stormy) in tables.iter().zip(stormy.tables()?) {
+        ensure!(*calm == stormy, "calm:\n{calm}\nstormy:\n{stormy}");
+    }
+    stormy.nothing_is_left()
+}
+
+#[test]
+fn jobs_that_fail_are_told_and_the_others_go_on() -> Result<()> {
+    // Its heads cannot share this width.
+    let place = Place::new(17)?;
+    let ended = place.coord(&["run", "tiny.toml"])?.output()?;
+    let report = String::from_utf8(ended.stdout)?;
+    let log = String::from_utf8(ended.stderr)?;
+    ensure!(
+        ended.status.code() == Some(3),
+        "{}\n{report}\n{log}",
+        ended.status
+    );
+    ensure!(report.contains("8 jobs failed:"), "{report}");
+    ensure!(report.contains("train almt on mosi, seed 1"), "{report}");
+    ensure!(report.contains("8 of 16 jobs are done"), "{report}");
+    ensure!(report.contains('…'), "{report}");
+    let status = output(&mut place.coord(&["status", "tiny", "--json"])?)?;
+    let status: serde_json::Value = serde_json::from_str(&status)?;
+    ensure!(status["jobs"]["failed"] == 8, "{status}");
+    let failures = status["failures"].as_array().context("failures")?;
+    ensure!(failures.iter().all(|f| f["given_up"] == true), "{status}");
+    place.nothing_is_left()
+}
+
+#[test]
+fn a_wrong_spec_starts_nothing() -> Result<()> {
+    let place = Place::new(16)?;
+    let spec = place.folder.path().join("tiny.toml");
+    let text = std::fs::read_to_string(&spec)?.replace("lnln", "lnlm");
+    std::fs::write(&spec, text)?;
+    let ended = place.coord(&["run", "tiny.toml"])?.output()?;
+    ensure!(ended.status.code() == Some(1), "{}", ended.status);
+    let log = String::from_utf8(ended.stderr)?;
+    ensure!(log.contains("lnln") && log.contains("tiny.toml:3"), "{log}");
+    ensure!(!place.data().exists(), "something was made");
+    Ok(())
+}
