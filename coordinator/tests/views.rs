@@ -431,6 +431,10 @@ async fn tables_print(scene: &Scene) {
     // ALMT: 0.25 + 0.09375 + 1.5/1024; LNLN at r=0.5 has its first seed only.
     assert!(text.contains("34.52"), "{text}");
     assert!(text.contains("**59.50**"), "{text}");
+    assert!(
+        text.contains("missing of LNLN on MOSI: seed 2 (1 of 2); 1 of 2 seeds are whole"),
+        "{text}"
+    );
     let text = table(9, render::Format::Markdown).await;
     assert!(text.contains("| –"), "{text}");
     let text = table(3, render::Format::Csv).await;

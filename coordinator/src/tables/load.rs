@@ -9,6 +9,9 @@ use missbench_shared::{benchmark::Benchmark, case::MissingSet, ids::SweepId};
 use sqlx::Row as _;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// The most lines about what is missing.
+const MISSING_LINES: usize = 10;
+
 /// The values of a table by block, method and metric.
 #[derive(Debug, Default)]
 struct Values(BTreeMap<(String, Option<String>, Name, String), Value>);
@@ -232,6 +235,9 @@ async fn notes(
     notes.push(format!(
         "means over {seeds} {plural}; {done} of {asked} evaluations are here"
     ));
+    if done < asked {
+        notes.extend(missing(store, sweep, layout).await?);
+    }
     if failed > 0 {
         notes.push(format!(
             "{failed} evaluations failed: see `coord status {}`",
@@ -239,4 +245,67 @@ async fn notes(
         ));
     }
     Ok(notes)
+}
+
+/// What is not here, a line for each model that lacks something.
+async fn missing(
+    store: &Store,
+    sweep: SweepId,
+    layout: Layout,
+) -> Result<Vec<String>, sqlx::Error> {
+    let kind = match layout.kind {
+        CaseKind::Rate => "r=%",
+        CaseKind::Missing => "missing=%",
+    };
+    let rows = sqlx::query(
+        "SELECT method, variant, dataset, seed,
+                count(*) AS asked, count(*) FILTER (WHERE state = 'done') AS done
+         FROM job
+         WHERE sweep = $1 AND kind = 'eval' AND dataset = ANY ($2) AND case_id LIKE $3
+         GROUP BY method, variant, dataset, seed
+         ORDER BY dataset, method, variant, seed",
+    )
+    .bind(sweep.0)
+    .bind(ids(layout))
+    .bind(kind)
+    .fetch_all(store.pool())
+    .await?;
+    // By model: its seeds, and which of them lack something.
+    let mut models: BTreeMap<(String, String), (usize, Vec<String>)> = BTreeMap::new();
+    for row in rows {
+        let method: String = row.try_get("method")?;
+        let label = layout::label(&method, &row.try_get::<String, _>("variant")?);
+        let dataset: String = row.try_get("dataset")?;
+        let (seed, asked): (i64, i64) = (row.try_get("seed")?, row.try_get("asked")?);
+        let done: i64 = row.try_get("done")?;
+        let (seeds, lacking) = models.entry((dataset, label)).or_default();
+        *seeds += 1;
+        if done < asked {
+            lacking.push(format!("seed {seed} ({done} of {asked})"));
+        }
+    }
+    let mut lines: Vec<String> = models
+        .into_iter()
+        .filter(|(_, (_, lacking))| !lacking.is_empty())
+        .map(|((dataset, label), (seeds, lacking))| {
+            format!(
+                "missing of {label} on {}: {}; {} of {seeds} seeds are whole",
+                dataset.to_uppercase(),
+                lacking.join(", "),
+                seeds - lacking.len()
+            )
+        })
+        .collect();
+    let more = lines.len().saturating_sub(MISSING_LINES);
+    if more > 0 {
+        lines.truncate(MISSING_LINES);
+        lines.push(format!("and of {more} more"));
+    }
+    Ok(lines)
+}
+
+/// The ids of a table's datasets.
+fn ids(layout: Layout) -> Vec<String> {
+    let ids = layout.datasets.iter().map(|dataset| dataset.id());
+    ids.map(str::to_owned).collect()
 }
