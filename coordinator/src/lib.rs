@@ -18,6 +18,6 @@ pub mod progress;
 pub mod reconcile;
 pub mod report;
 pub mod serve;
+pub mod specs;
 pub mod store;
 pub mod tables;
-pub mod specs;

@@ -21,6 +21,7 @@ use missbench_shared::{
     artifacts::ArtifactStore,
     benchmark::Benchmark,
     broker::{Broker, BrokerSettings, JOBS, Queue},
+    spec::ResourcesSpec,
 };
 use nix::sys::signal::Signal;
 use std::{
@@ -33,6 +34,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How often progress is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Workers, where neither a flag nor the spec says how many.
+const WORKERS: u16 = 2;
 /// How long workers may take to hand back what they do.
 const WORKERS_PATIENCE: Duration = Duration::from_secs(15);
 /// How often fallen servers are started again before that is an error.
@@ -57,12 +60,14 @@ Exit codes: 0 all is done; 1 an error; 3 some jobs failed; 130 interrupted.")]
 pub struct RunArgs {
     /// The spec, a TOML file
     spec: PathBuf,
-    /// How many workers, each a process; the cores are shared out among them
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
-    workers: u16,
-    /// Where workers compute: auto (a GPU if there is one), cpu, cuda:0
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    device: String,
+    /// How many workers, each a process; the cores are shared out among them [default: what the
+    /// spec says, or 2]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    workers: Option<u16>,
+    /// Where workers compute: auto (a GPU if there is one), cpu, cuda:0 [default: what the spec
+    /// says, or auto]
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<String>,
     /// Keep the servers running when the sweep is done, until Ctrl-C
     #[arg(long)]
     keep: bool,
@@ -109,6 +114,7 @@ async fn whole(
         .await??;
     let mut run = Run {
         embedded,
+        resources: loaded.spec.resources.clone(),
         serving: None,
         worker: None,
     };
@@ -133,6 +139,8 @@ fn say(settings: &Settings, text: &str) {
 /// What was started.
 struct Run {
     embedded: Embedded,
+    /// What the spec gives the workers, where no flag says otherwise.
+    resources: ResourcesSpec,
     serving: Option<(CancellationToken, JoinHandle<()>)>,
     worker: Option<ServerProcess>,
 }
@@ -305,10 +313,13 @@ impl Run {
         programs: &Programs,
         worker: &Path,
     ) -> anyhow::Result<ServerProcess> {
+        let workers = args.workers.or(self.resources.workers).unwrap_or(WORKERS);
+        let device = args.device.as_deref().or(self.resources.device.as_deref());
+        let device = device.unwrap_or("auto");
         let mut command = Command::new(worker);
         command
-            .args(["--slots", &args.workers.to_string()])
-            .args(["--device", &args.device])
+            .args(["--slots", &workers.to_string()])
+            .args(["--device", device])
             .args(["--name", "worker"])
             // The address has a password: it goes where other users cannot read it.
             .env("MISSBENCH_NATS_URL", self.embedded.nats_url())
@@ -441,6 +452,11 @@ impl Run {
         );
         println!("Look further:\n{}", more.join("\n"));
         println!("Data and results: {}", settings.data_dir.display());
+        let database = self.embedded.postgres().data();
+        if !database.starts_with(&settings.data_dir) {
+            // Where Postgres' own user cannot get at the data folder.
+            println!("The database's files: {}", database.display());
+        }
         println!(
             "Logs: {}/{{worker.log,postgres.log,nats/nats.log}}",
             self.embedded.folder().display()
