@@ -183,7 +183,7 @@ impl LocalFiles {
             ));
         }
         if let Some(made) = &wanted.synthesize {
-            as_wanted(name, &manifest, made)?;
+            as_wanted(name, &self.folder.dataset_dir(name), &manifest, made)?;
         }
         let tokens = manifest.splits.values().map(|split| split.largest_token);
         Ok(FoundDataset {
@@ -260,7 +260,12 @@ impl LocalFiles {
 }
 
 /// Whether a dataset that is there is the one that `made` asks for.
-fn as_wanted(name: &str, manifest: &Manifest, made: &SynthesizeSpec) -> Result<(), String> {
+fn as_wanted(
+    name: &str,
+    dir: &Path,
+    manifest: &Manifest,
+    made: &SynthesizeSpec,
+) -> Result<(), String> {
     let Source::Synthesize { seed, settings } = &manifest.source else {
         return Err(format!(
             "the data folder has a dataset `{name}` that was imported, not made: give the \
@@ -273,9 +278,10 @@ fn as_wanted(name: &str, manifest: &Manifest, made: &SynthesizeSpec) -> Result<(
     }
     Err(format!(
         "the dataset `{name}` was made with seed {seed} and {} samples, the spec asks for seed {} \
-         and {samples}: name another in `file`, or remove {name} from the data folder",
+         and {samples}: name another in `file`, or remove the folder {}",
         settings.get("samples").unwrap_or(&serde_json::Value::Null),
-        made.seed
+        made.seed,
+        dir.display()
     ))
 }
 
@@ -426,41 +432,4 @@ pub async fn submit(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn write(folder: &Path, text: &str) -> PathBuf {
-        let path = folder.join("spec.toml");
-        std::fs::write(&path, text).unwrap();
-        path
-    }
-
-    const SPEC: &str = "name = \"x\"\nmethods = [\"almt\"]\nseeds = [1]\nrates = [0.0]\n\
-                        [datasets.mosi]\nfile = \"dataset:toy\"\n\
-                        [encoders.en]\npath = \"enc\"\n";
-
-    #[test]
-    fn what_is_missing_is_told_with_its_line_and_nothing_is_made() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = write(folder.path(), SPEC);
-        let data = folder.path().join("data");
-        let error = load(&path, &data, Making::Make).unwrap_err().to_string();
-        // Long paths are broken into lines.
-        let error = error.replace("\n  │ ", " ");
-        assert!(error.contains("coord data import --as mosi"), "{error}");
-        assert!(error.contains("enc/config.json"), "{error}");
-        assert!(error.contains("spec.toml:6"), "{error}");
-        assert!(!data.exists());
-    }
-
-    #[test]
-    fn an_unknown_key_is_told_with_the_nearest() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = write(folder.path(), &SPEC.replace("seeds", "seedz"));
-        let error = load(&path, folder.path(), Making::Note).unwrap_err();
-        assert!(
-            error.to_string().contains("did you mean `seeds`?"),
-            "{error}"
-        );
-    }
-}
+mod tests;

@@ -3,9 +3,10 @@
 use crate::{
     config::Settings,
     specs::{self, Loaded, Making},
-    store::Store,
+    store::{JobState, Store},
 };
 use comfy_table::{CellAlignment, Table, presets};
+use futures::TryStreamExt as _;
 use missbench_shared::{
     ids::{JobId, SweepId},
     matrix::{self, PlannedWork},
@@ -19,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-/// How long the database may take to answer before the plan is printed without it.
+/// How long the database may take to answer before the plan is made without it.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Arguments of `coord plan`.
@@ -65,25 +66,31 @@ pub async fn run(args: PlanArgs, settings: &Settings) -> anyhow::Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-type States = Result<HashMap<JobId, String>, String>;
+type States = Result<HashMap<JobId, JobState>, String>;
 
 /// The states of a sweep's jobs, where it has been submitted.
 async fn states(settings: &Settings, sweep: SweepId) -> States {
-    let ask = async {
+    let connect = async {
         let store = Store::connect_with(settings.database.clone()).await?;
         store.check().await?;
-        let rows: Vec<(uuid::Uuid, String)> =
-            sqlx::query_as("SELECT id, state::text FROM job WHERE sweep = $1")
-                .bind(sweep.0)
-                .fetch_all(store.pool())
-                .await?;
-        anyhow::Ok(rows.into_iter().map(|(id, s)| (JobId(id), s)).collect())
+        anyhow::Ok(store)
     };
-    match tokio::time::timeout(PATIENCE, ask).await {
-        Ok(Ok(states)) => Ok(states),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("the database does not answer".to_owned()),
+    // Only the first answer is waited for so long: a large sweep takes a while to tell.
+    let store = match tokio::time::timeout(PATIENCE, connect).await {
+        Ok(Ok(store)) => store,
+        Ok(Err(error)) => return Err(error.to_string()),
+        Err(_) => return Err("the database does not answer".to_owned()),
+    };
+    // Row by row: a sweep may have millions, and an id and a byte are all that is kept of each.
+    let mut rows =
+        sqlx::query_as::<_, (uuid::Uuid, JobState)>("SELECT id, state FROM job WHERE sweep = $1")
+            .bind(sweep.0)
+            .fetch(store.pool());
+    let mut states = HashMap::new();
+    while let Some((id, state)) = rows.try_next().await.map_err(|error| error.to_string())? {
+        states.insert(JobId(id), state);
     }
+    Ok(states)
 }
 
 /// Jobs and done jobs of one method on one dataset.
@@ -105,7 +112,7 @@ fn parts(
     for job in matrix::expand(loaded.resolved.clone(), id) {
         let done = states
             .as_ref()
-            .is_ok_and(|states| states.get(&job.id).is_some_and(|state| state == "done"));
+            .is_ok_and(|states| states.get(&job.id) == Some(&JobState::Done));
         let spec = match &job.work {
             PlannedWork::Train(spec) | PlannedWork::Eval { spec, .. } => spec,
         };
@@ -187,11 +194,11 @@ fn print(loaded: &Loaded, sweep: Option<SweepId>, states: &States) {
     }
     println!("{table}");
     println!(
-        "{} trainings and {} evaluations: {} seeds, {} cases",
-        counts.train,
-        counts.eval,
-        resolved.seeds.len(),
-        resolved.cases.len()
+        "{} and {}: {}, {}",
+        many(counts.train, "training"),
+        many(counts.eval, "evaluation"),
+        many(resolved.seeds.len(), "seed"),
+        many(resolved.cases.len(), "case")
     );
     for name in &loaded.to_make {
         println!("the dataset `{name}` is not there yet; submitting the spec makes it");
@@ -202,6 +209,11 @@ fn print(loaded: &Loaded, sweep: Option<SweepId>, states: &States) {
         Ok(_) => {}
         Err(reason) => println!("what is already done is not known: {reason}"),
     }
+}
+
+/// `1 seed`, `2 seeds`.
+fn many(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// One line or JSON object a job.
@@ -215,8 +227,10 @@ fn jobs(
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     for job in matrix::expand(loaded.resolved.clone(), id) {
         let state = match states {
-            Ok(states) => states.get(&job.id).map_or("new", String::as_str),
-            Err(_) => "unknown",
+            Ok(states) => states
+                .get(&job.id)
+                .map_or_else(|| "new".to_owned(), ToString::to_string),
+            Err(_) => "unknown".to_owned(),
         };
         let (kind, spec, case) = match &job.work {
             PlannedWork::Train(spec) => ("train", spec, None),

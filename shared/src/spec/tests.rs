@@ -287,6 +287,36 @@ fn the_papers_matrix_has_its_size() {
     assert_eq!((counts.train, counts.eval), (72, 1152));
 }
 
+/// What benchmark.toml shows in comments works when it is taken in.
+#[test]
+fn the_commented_examples_read() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/benchmark.toml");
+    let text = std::fs::read_to_string(path).unwrap();
+    let code = |line: &&str| {
+        line.starts_with('[')
+            || line
+                .split_once(" = ")
+                .is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+    };
+    let uncommented: String = text
+        .lines()
+        .map(|line| line.strip_prefix("# ").filter(code).unwrap_or(line))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let uncommented = uncommented.replacen("\"lnln\"]", "\"lnln\", \"lnln/wide-no-dmc\"]", 1);
+    let spec = read("benchmark.toml", &uncommented).unwrap_or_else(|e| panic!("{:?}", e.problems));
+    assert_eq!(spec.epochs, Some(50));
+    assert_eq!(spec.resources.workers, Some(2));
+    let resolved = resolved(&uncommented);
+    let wide = resolved.methods.last().unwrap();
+    assert_eq!(wide.variant, "wide-no-dmc");
+    assert_eq!(
+        (&wide.hyper["sims"]["beta"], &wide.hyper["mosi"]["dmc"]),
+        (&0.6.into(), &false.into())
+    );
+    assert_eq!(wide.hyper["mosi"]["width"], 256);
+}
+
 #[test]
 fn the_other_specs_read() {
     for name in ["demo.toml", "real-mosi.toml"] {

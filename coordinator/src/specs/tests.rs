@@ -1,0 +1,166 @@
+use super::*;
+
+fn write(folder: &Path, text: &str) -> PathBuf {
+    let path = folder.join("spec.toml");
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+const SPEC: &str = "name = \"x\"\nmethods = [\"almt\"]\nseeds = [1]\nrates = [0.0]\n\
+                    [datasets.mosi]\nfile = \"dataset:toy\"\n\
+                    [encoders.en]\npath = \"enc\"\n";
+
+const MADE: &str = "[datasets.mosi.synthesize]\ntrain = 8\nvalid = 4\ntest = 4\nseed = 3\n";
+
+/// An encoder folder beside the spec: a configuration, weights and the words of synthetic texts.
+fn encoder(folder: &Path, vocab_size: usize, positions: usize) {
+    let encoder = folder.join("enc");
+    std::fs::create_dir_all(&encoder).unwrap();
+    let config = serde_json::json!({
+        "vocab_size": vocab_size, "max_position_embeddings": positions,
+    });
+    std::fs::write(encoder.join("config.json"), config.to_string()).unwrap();
+    std::fs::write(encoder.join("model.safetensors"), "weights").unwrap();
+    let mut words: Vec<String> = (0..200).map(|i| format!("[unused{i}]")).collect();
+    for (id, token) in [(0, "[PAD]"), (100, "[UNK]"), (101, "[CLS]"), (102, "[SEP]")] {
+        words[id] = token.to_owned();
+    }
+    let sentences = "terrible bad weak normal fine good amazing hated disliked endured saw liked \
+                     enjoyed loved movie story really and the was i thought felt to me";
+    words.extend(sentences.split_whitespace().map(str::to_owned));
+    std::fs::write(encoder.join("vocab.txt"), words.join("\n")).unwrap();
+}
+
+/// What a refused spec says, in one line: long paths are broken into several.
+fn refused(path: &Path, data: &Path, making: Making) -> String {
+    let error = load(path, data, making).unwrap_err().to_string();
+    error.replace("\n  │ ", " ")
+}
+
+#[test]
+fn what_is_missing_is_told_with_its_line_and_nothing_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(folder.path(), SPEC);
+    let data = folder.path().join("data");
+    let error = refused(&path, &data, Making::Make);
+    assert!(error.contains("coord data import --as mosi"), "{error}");
+    assert!(error.contains("enc/config.json"), "{error}");
+    assert!(error.contains("spec.toml:6"), "{error}");
+    assert!(!data.exists());
+}
+
+#[test]
+fn an_unknown_key_is_told_with_the_nearest() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(folder.path(), &SPEC.replace("seeds", "seedz"));
+    let error = refused(&path, folder.path(), Making::Note);
+    assert!(error.contains("did you mean `seeds`?"), "{error}");
+}
+
+#[test]
+fn a_synthetic_dataset_is_made_in_the_words_of_the_specs_encoder() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    encoder(folder.path(), 300, 512);
+    let path = write(folder.path(), &format!("{SPEC}{MADE}"));
+
+    let noted = load(&path, &data, Making::Note).unwrap();
+    assert_eq!(noted.to_make, ["toy"]);
+    assert!(!data.exists(), "planning makes nothing");
+
+    let made = load(&path, &data, Making::Make).unwrap();
+    assert!(made.to_make.is_empty());
+    let found = &made.resolved.datasets[0];
+    let opened = Dataset::open(Path::new(&found.data.path)).unwrap();
+    assert_eq!(opened.blake3().to_hex().as_str(), found.data.blake3);
+    assert_eq!(
+        found.encoder.blake3,
+        blake3::hash(b"weights").to_hex().as_str()
+    );
+
+    let again = load(&path, &data, Making::Note).unwrap();
+    assert!(again.to_make.is_empty());
+    assert_eq!(again.resolved.sweep_id(None), made.resolved.sweep_id(None));
+}
+
+#[test]
+fn a_dataset_made_otherwise_than_the_spec_asks_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    encoder(folder.path(), 300, 512);
+    let path = write(folder.path(), &format!("{SPEC}{MADE}"));
+    load(&path, &data, Making::Make).unwrap();
+    for (from, to) in [("train = 8", "train = 9"), ("seed = 3", "seed = 4")] {
+        let path = write(folder.path(), &format!("{SPEC}{MADE}").replace(from, to));
+        let error = refused(&path, &data, Making::Make);
+        assert!(
+            error.contains("was made with seed 3 and [8,4,4]"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_damaged_dataset_and_an_encoder_that_does_not_fit_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    encoder(folder.path(), 300, 512);
+    let path = write(folder.path(), &format!("{SPEC}{MADE}"));
+    load(&path, &data, Making::Make).unwrap();
+
+    encoder(folder.path(), 150, 512);
+    let error = refused(&path, &data, Making::Note);
+    assert!(error.contains("knows only 150 tokens"), "{error}");
+    encoder(folder.path(), 300, 12);
+    let error = refused(&path, &data, Making::Note);
+    assert!(error.contains("takes at most 12"), "{error}");
+    encoder(folder.path(), 300, 512);
+    std::fs::write(folder.path().join("enc/config.json"), "{").unwrap();
+    let error = refused(&path, &data, Making::Note);
+    assert!(error.contains("is no encoder's configuration"), "{error}");
+
+    encoder(folder.path(), 300, 512);
+    let file = DataFolder::new(&data).data_file("toy");
+    let half = std::fs::read(&file).unwrap()[..100].to_vec();
+    std::fs::remove_file(&file).unwrap();
+    std::fs::write(&file, half).unwrap();
+    let error = refused(&path, &data, Making::Note);
+    assert!(
+        error.contains("has 100 bytes, its manifest says"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_dataset_file_may_lie_anywhere_and_its_content_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    encoder(folder.path(), 300, 512);
+    let path = write(folder.path(), &format!("{SPEC}{MADE}"));
+    let named = load(&path, &data, Making::Make).unwrap();
+    let copy = folder.path().join("copy.safetensors");
+    std::fs::copy(DataFolder::new(&data).data_file("toy"), &copy).unwrap();
+    let path = write(
+        folder.path(),
+        &SPEC.replace("dataset:toy", "copy.safetensors"),
+    );
+    let copied = load(&path, &data, Making::Note).unwrap();
+    // The same content is the same sweep, whatever it is called.
+    assert_eq!(
+        copied.resolved.sweep_id(None),
+        named.resolved.sweep_id(None)
+    );
+}
+
+#[test]
+fn a_file_too_large_for_a_spec_is_not_read_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("huge.toml");
+    // Sparse: a terabyte that takes no room.
+    std::fs::File::create(&path)
+        .unwrap()
+        .set_len(1 << 40)
+        .unwrap();
+    let error = refused(&path, folder.path(), Making::Note);
+    assert!(error.contains("over the limit"), "{error}");
+}
