@@ -77,11 +77,17 @@ test: lint ## everything CI runs: format, clippy, set-up's tests, unit, doc and 
 
 .PHONY: bench
 bench: release ## measure expansion, submission, no-op jobs and training steps
-	$(WITH_LIBTORCH) $(CARGO) bench --workspace --benches
+	$(CARGO) run --release -p e2e --bin bench_submit
+	$(CARGO) run --release -p e2e --bin bench_path
+	$(WITH_LIBTORCH) $(CARGO) bench -p worker --bench steps
 
 .PHONY: soak
-soak: release ## the long test: kills and restarts for as long as SOAK_MINUTES says (default 30)
-	SOAK_MINUTES=$(or $(SOAK_MINUTES),30) $(WITH_LIBTORCH) $(CARGO) test --release -p e2e --test soak -- --ignored --nocapture
+soak: build ## the long test: kills and restarts again and again, for SOAK_MINUTES (default 30)
+	@until=$$(( $$(date +%s) + 60 * $(or $(SOAK_MINUTES),30) )); rounds=0; \
+	while (( $$(date +%s) < until )); do \
+		$(WITH_LIBTORCH) $(CARGO) test -q -p e2e --test chaos --test pipeline_kills -- --nocapture; \
+		rounds=$$(( rounds + 1 )); echo "soak: $$rounds rounds held"; \
+	done
 
 .PHONY: sqlx-prepare
 sqlx-prepare: setup ## renew .sqlx/, the offline data of the compile-time checked queries

@@ -1,0 +1,190 @@
+//! The wire format, byte for byte: coordinators and workers of different builds must understand
+//! each other. When a change here is meant, raise `wire::VERSION` and renew the files with
+//! `UPDATE_WIRE=1 cargo test -p missbench-shared --test wire_golden`.
+
+#![allow(clippy::unwrap_used, reason = "a test stops where something is wrong")]
+
+use missbench_shared::{
+    ids::{AttemptId, JobId, SweepId},
+    wire::*,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{collections::BTreeMap, fmt::Debug, path::PathBuf};
+
+fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, message: &T) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../schemas/wire")
+        .join(format!("{name}.v{VERSION}.bin"));
+    let now = encode(message).unwrap();
+    if std::env::var_os("UPDATE_WIRE").is_some() {
+        std::fs::write(&path, &now).unwrap();
+    }
+    let kept = std::fs::read(&path)
+        .unwrap_or_else(|e| panic!("{}: {e}; see this test's first lines", path.display()));
+    assert_eq!(kept, now, "{name} is written otherwise than before");
+    assert_eq!(&decode::<T>(&kept).unwrap(), message, "{name} reads back");
+}
+
+fn sweep() -> SweepId {
+    SweepId::derive(&[b"golden"])
+}
+
+fn job() -> JobId {
+    JobId::derive(&[b"golden"])
+}
+
+fn spec() -> TrainSpec {
+    let blob = |digit: &str, path: &str| BlobRef {
+        blake3: digit.repeat(64),
+        path: path.to_owned(),
+    };
+    TrainSpec {
+        method: "lnln".to_owned(),
+        variant: "no-dmc".to_owned(),
+        dataset: "mosi".to_owned(),
+        data: blob("a", "/data/mosi"),
+        encoder: blob("b", "/encoders/en"),
+        seed: 1111,
+        max_epochs: 200,
+        hyper: r#"{"alpha":0.9,"batch_size":64}"#.to_owned(),
+        protocol: Protocol {
+            selection: Selection::Validation,
+            train_missing: true,
+            erasure_seed: 1111,
+            selection_rate: 500,
+            fidelity: Fidelity::Reference,
+        },
+    }
+}
+
+fn checkpoint() -> CheckpointRef {
+    CheckpointRef {
+        criterion: "acc7".to_owned(),
+        epoch: 7,
+        blake3: "c".repeat(64),
+        bytes: 1 << 33,
+    }
+}
+
+#[test]
+fn jobs() {
+    let message = |work| JobMessage {
+        sweep: sweep(),
+        job: job(),
+        publication: 2,
+        work,
+    };
+    check("job-train", &message(Work::Train(spec())));
+    check("job-noop", &message(Work::Noop));
+    let eval = |case: &str| Work::Eval {
+        train: job(),
+        spec: spec(),
+        case: case.parse().unwrap(),
+        checkpoints: vec![checkpoint()],
+    };
+    check("job-eval-rate", &message(eval("r=0.3")));
+    check("job-eval-missing", &message(eval("missing=la")));
+}
+
+#[test]
+fn results() {
+    let message = |body| ResultMessage {
+        sweep: sweep(),
+        job: job(),
+        attempt: AttemptId::derive(&[b"golden"]),
+        publication: 2,
+        worker: WorkerInfo {
+            name: "node-1.0".to_owned(),
+            host: "node-1".to_owned(),
+            device: "cpu".to_owned(),
+            version: "0.1.0".to_owned(),
+        },
+        at_ms: 1_700_000_000_123,
+        body,
+    };
+    let metrics: BTreeMap<String, Option<f64>> =
+        [("acc7".to_owned(), Some(0.25)), ("corr".to_owned(), None)].into();
+    check(
+        "result-started",
+        &message(ResultBody::Started {
+            delivery: 3,
+            resumed_after_epoch: 4,
+        }),
+    );
+    check(
+        "result-epoch",
+        &message(ResultBody::Epoch(EpochLog {
+            epoch: 5,
+            losses: [("loss".to_owned(), 1.5)].into(),
+            metrics: metrics.clone(),
+            train_seconds: 12.5,
+            eval_seconds: 0.5,
+            best_for: vec!["acc7".to_owned()],
+        })),
+    );
+    check(
+        "result-trained",
+        &message(ResultBody::Trained {
+            checkpoints: vec![checkpoint()],
+            epochs: 20,
+            seconds: 1234.5,
+        }),
+    );
+    check(
+        "result-evaluated",
+        &message(ResultBody::Evaluated {
+            results: vec![CriterionResult {
+                criterion: "acc7".to_owned(),
+                epoch: 7,
+                predictions: 0,
+                metrics,
+            }],
+            predictions: vec![vec![0.5, -1.25, 3.0]],
+        }),
+    );
+    check(
+        "result-failed",
+        &message(ResultBody::Failed(Failure {
+            chain: vec!["outer".to_owned(), "inner".to_owned()],
+            kind: FailureKind::NonFinite,
+        })),
+    );
+    check(
+        "result-handed-back",
+        &message(ResultBody::HandedBack { after_epoch: 6 }),
+    );
+}
+
+#[test]
+fn what_is_no_message_is_refused() {
+    let good = encode(&JobMessage {
+        sweep: sweep(),
+        job: job(),
+        publication: 1,
+        work: Work::Noop,
+    })
+    .unwrap();
+    assert!(matches!(decode::<JobMessage>(&[]), Err(WireError::Empty)));
+    let mut other = good.clone();
+    other[0] = VERSION + 1;
+    assert!(matches!(
+        decode::<JobMessage>(&other),
+        Err(WireError::Version { .. })
+    ));
+    let longer = [good.as_slice(), &[0]].concat();
+    assert!(matches!(
+        decode::<JobMessage>(&longer),
+        Err(WireError::Trailing(1))
+    ));
+    for end in 1..good.len() {
+        assert!(decode::<JobMessage>(&good[..end]).is_err(), "cut at {end}");
+    }
+    assert!(matches!(
+        decode::<JobMessage>(&vec![VERSION; MAX_BYTES + 1]),
+        Err(WireError::TooLarge { .. })
+    ));
+    // A list that claims to be endless is refused before memory is taken for it.
+    let mut bomb = vec![VERSION];
+    bomb.extend([0xfd; 64]);
+    assert!(decode::<ResultMessage>(&bomb).is_err());
+}

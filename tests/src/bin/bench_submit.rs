@@ -1,0 +1,136 @@
+//! Measures submission: from a resolved spec to rows that are durable in Postgres. The paper's
+//! matrix, and a spec of a million evaluations; beside each, what it takes to insert its rows one
+//! after the other.
+//!
+//! `bench_submit [EVALUATIONS]`; a million unless told otherwise.
+
+use anyhow::{Context as _, Result};
+use coordinator::{
+    specs::new_job,
+    store::{Store, submit::NewSweep},
+};
+use e2e::servers::Postgres;
+use missbench_shared::{
+    benchmark::Benchmark,
+    matrix, methods,
+    spec::{ResolvedDataset, ResolvedMethod, ResolvedSpec},
+    wire::{BlobRef, Fidelity, Protocol, Selection},
+};
+use std::{sync::Arc, time::Instant};
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let evaluations: usize = match std::env::args().nth(1) {
+        Some(number) => number.parse().context("the number of evaluations")?,
+        None => 1_000_000,
+    };
+    let postgres = Postgres::start()?;
+    let store = Store::connect(&postgres.url()).await?;
+    store.migrate().await?;
+
+    let ids: Vec<&str> = methods::all().iter().map(|method| method.id).collect();
+    let paper = resolved("paper", &ids, &Benchmark::ALL, 3)?;
+    submit(&store, "the paper's matrix", paper).await?;
+    // One method on one dataset: sixteen evaluations a seed.
+    let seeds = evaluations.div_ceil(16) as u64;
+    let large = resolved("large", &["lnln"], &[Benchmark::Mosi], seeds)?;
+    submit(&store, "the large spec", large).await?;
+    println!("peak memory of this process: {:.0} MB", peak_megabytes());
+    alone(&store).await
+}
+
+/// A spec with everything filled in, of files that need not be there.
+fn resolved(name: &str, ids: &[&str], on: &[Benchmark], seeds: u64) -> Result<ResolvedSpec> {
+    let blob = || BlobRef {
+        blake3: "0".repeat(64),
+        path: String::new(),
+    };
+    let method = |id: &&str| {
+        let info = methods::find(id).context("a method that is there")?;
+        let hyper = on.iter().map(|benchmark| {
+            let hyper = info.resolve(benchmark.id(), &[])?;
+            anyhow::Ok((benchmark.id().to_owned(), hyper))
+        });
+        anyhow::Ok(ResolvedMethod {
+            method: (*id).to_owned(),
+            variant: String::new(),
+            hyper: hyper.collect::<Result<_>>()?,
+        })
+    };
+    let rates = (0..10).map(|tenths| format!("r={}", f64::from(tenths) / 10.0));
+    let sets = ["l", "a", "v", "la", "lv", "av"].map(|set| format!("missing={set}"));
+    Ok(ResolvedSpec {
+        name: name.to_owned(),
+        methods: ids.iter().map(method).collect::<Result<_>>()?,
+        datasets: on
+            .iter()
+            .map(|&benchmark| ResolvedDataset {
+                benchmark,
+                data: blob(),
+                encoder: blob(),
+            })
+            .collect(),
+        seeds: (0..seeds).collect(),
+        cases: rates.chain(sets).collect(),
+        protocol: Protocol {
+            selection: Selection::Validation,
+            train_missing: true,
+            erasure_seed: 1111,
+            selection_rate: 500,
+            fidelity: Fidelity::Reference,
+        },
+    })
+}
+
+async fn submit(store: &Store, what: &str, resolved: ResolvedSpec) -> Result<()> {
+    let resolved = Arc::new(resolved);
+    let counts = matrix::counts(&resolved);
+    let since = Instant::now();
+    let id = resolved.sweep_id(None);
+    let sweep = NewSweep {
+        id,
+        name: resolved.name.clone(),
+        nonce: None,
+        spec: String::new(),
+        resolved: serde_json::to_value(&*resolved)?,
+        priority: 0,
+    };
+    let jobs = matrix::expand(resolved, id).map(new_job);
+    store.submit(&sweep, jobs).await?;
+    let seconds = since.elapsed().as_secs_f64();
+    let all = counts.train + counts.eval;
+    println!(
+        "{what}: {} trainings and {} evaluations durable in {seconds:.2} s ({:.0} rows a second)",
+        counts.train,
+        counts.eval,
+        all as f64 / seconds
+    );
+    Ok(())
+}
+
+/// The peer: rows of the same table, each in its own transaction.
+async fn alone(store: &Store) -> Result<()> {
+    let rows = 1000;
+    sqlx::query("CREATE TABLE alone AS SELECT * FROM job LIMIT 0")
+        .execute(store.pool())
+        .await?;
+    let since = Instant::now();
+    for position in 0..rows {
+        sqlx::query("INSERT INTO alone SELECT * FROM job WHERE position = $1 LIMIT 1")
+            .bind(i64::from(position))
+            .execute(store.pool())
+            .await?;
+    }
+    let rate = f64::from(rows) / since.elapsed().as_secs_f64();
+    println!("for comparison, rows inserted one after the other: {rate:.0} a second");
+    Ok(())
+}
+
+fn peak_megabytes() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok())
+        .map_or(0.0, |kilobytes| kilobytes / 1024.0)
+}
