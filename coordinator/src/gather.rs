@@ -13,7 +13,7 @@ use crate::{
 use async_nats::jetstream::{Message, consumer::pull};
 use futures::{FutureExt as _, StreamExt as _};
 use missbench_shared::{
-    broker::{Broker, BrokerError},
+    broker::{Broker, BrokerError, RESULTS},
     wire::{ResultMessage, decode},
 };
 use std::time::Duration;
@@ -56,6 +56,24 @@ pub async fn gather(
         if let Err(error) = broker.ensure().await {
             tracing::warn!(%error, "the streams cannot be made");
         }
+    }
+}
+
+/// Whether everything that workers have reported so far has been gathered. A sweep whose jobs are
+/// all done may still have notes of epochs on their way.
+///
+/// # Errors
+///
+/// The broker cannot be asked.
+pub async fn drained(broker: &Broker) -> Result<bool, BrokerError> {
+    match broker.jetstream().get_stream(RESULTS).await {
+        // A work queue: what is acknowledged is no longer in it.
+        Ok(stream) => Ok(stream.cached_info().state.messages == 0),
+        Err(error) => Err(BrokerError::Layout {
+            what: format!("stream {RESULTS}"),
+            action: "opened",
+            reason: error.to_string(),
+        }),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use anyhow::Result;
 use coordinator::store::Store;
+use std::collections::HashSet;
 
 const TABLES: [(&str, &str); 6] = [
     (
@@ -52,4 +53,27 @@ pub async fn dump(store: &Store) -> Result<String> {
         }
     }
     Ok(text)
+}
+
+/// Fails with the first lines that differ.
+///
+/// # Panics
+///
+/// When the dumps differ.
+pub fn assert_same(a: &str, b: &str) {
+    let lines: Vec<String> = differing(a, b).take(10).collect();
+    assert!(a == b, "the tables differ:\n{}", lines.join("\n"));
+}
+
+fn differing<'a>(a: &'a str, b: &'a str) -> impl Iterator<Item = String> + 'a {
+    let (first, second): (Vec<&str>, Vec<&str>) = (a.lines().collect(), b.lines().collect());
+    let (in_a, in_b): (HashSet<&str>, HashSet<&str>) = (
+        first.iter().copied().collect(),
+        second.iter().copied().collect(),
+    );
+    let only_a = first.into_iter().filter(move |line| !in_b.contains(line));
+    let only_b = second.into_iter().filter(move |line| !in_a.contains(line));
+    only_a
+        .map(|line| format!("- {line}"))
+        .chain(only_b.map(|line| format!("+ {line}")))
 }

@@ -1,8 +1,9 @@
 //! A whole installation for one test: servers, a migrated database, a coordinator.
 
 use crate::servers::{Nats, Postgres};
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use coordinator::{
+    gather::drained,
     lifecycle::RetryPolicy,
     serve::{ServeOptions, serve},
     store::{Store, sweeps::Progress},
@@ -26,6 +27,7 @@ pub struct Stage {
     pub nats: Nats,
     /// The database's server.
     pub postgres: Postgres,
+    data: tempfile::TempDir,
 }
 
 impl Stage {
@@ -46,7 +48,13 @@ impl Stage {
             broker,
             nats,
             postgres,
+            data: tempfile::tempdir()?,
         })
+    }
+
+    /// An empty data folder.
+    pub fn data_dir(&self) -> &std::path::Path {
+        self.data.path()
     }
 
     /// Options with which nothing takes long.
@@ -81,10 +89,18 @@ impl Stage {
         Coordinator { stop, task }
     }
 
-    /// Waits until no job of the sweep can change by itself any more.
+    /// Waits until no job of the sweep can change by itself any more and all that workers have
+    /// reported is gathered.
     pub async fn finished(&self, sweep: SweepId, patience: Duration) -> Result<Progress> {
-        self.until(sweep, patience, |progress| progress.open() == 0)
-            .await
+        let progress = self
+            .until(sweep, patience, |progress| progress.open() == 0)
+            .await?;
+        let since = Instant::now();
+        while !drained(&self.broker).await.is_ok_and(|drained| drained) {
+            ensure!(since.elapsed() < patience, "results are left ungathered");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(progress)
     }
 
     /// Waits until the sweep's progress is as asked.

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use e2e::{
-    dump::dump,
+    dump::{assert_same, dump},
     stage::Stage,
     sweeps::{matrix, sweep},
     worker::{Act, ScriptedWorker},
@@ -60,7 +60,7 @@ async fn the_broker_is_killed() -> Result<()> {
     let progress = stage.finished(sweep.id, PATIENCE).await?;
     assert_eq!(progress.done, JOBS_IN_ALL);
     coordinator.stop().await?;
-    assert_eq!(dump(&stage.store).await?, undisturbed().await?);
+    assert_same(&dump(&stage.store).await?, &undisturbed().await?);
     Ok(())
 }
 
@@ -83,7 +83,7 @@ async fn the_broker_loses_everything() -> Result<()> {
     let progress = stage.finished(sweep.id, PATIENCE).await?;
     assert_eq!(progress.done, JOBS_IN_ALL);
     coordinator.stop().await?;
-    assert_eq!(dump(&stage.store).await?, undisturbed().await?);
+    assert_same(&dump(&stage.store).await?, &undisturbed().await?);
     Ok(())
 }
 
@@ -129,7 +129,7 @@ async fn the_database_is_killed() -> Result<()> {
     let progress = stage.finished(sweep.id, PATIENCE).await?;
     assert_eq!(progress.done, JOBS_IN_ALL);
     coordinator.stop().await?;
-    assert_eq!(dump(&stage.store).await?, undisturbed().await?);
+    assert_same(&dump(&stage.store).await?, &undisturbed().await?);
     Ok(())
 }
 
@@ -152,7 +152,7 @@ async fn the_coordinator_is_killed() -> Result<()> {
     let progress = stage.finished(sweep.id, PATIENCE).await?;
     assert_eq!(progress.done, JOBS_IN_ALL);
     coordinator.stop().await?;
-    assert_eq!(dump(&stage.store).await?, undisturbed().await?);
+    assert_same(&dump(&stage.store).await?, &undisturbed().await?);
     Ok(())
 }
 
@@ -204,7 +204,7 @@ async fn results_come_before_the_row_is_marked() -> Result<()> {
     );
     coordinator.stop().await?;
     drop(worker);
-    assert_eq!(dump(&stage.store).await?, undisturbed().await?);
+    assert_same(&dump(&stage.store).await?, &undisturbed().await?);
     Ok(())
 }
 
@@ -245,6 +245,6 @@ async fn another_coordinator_takes_over() -> Result<()> {
     assert_eq!(progress.done, JOBS_IN_ALL);
     second.stop().await?;
     assert_eq!(stage.count(leaders).await?, 0, "leadership was given up");
-    assert_eq!(dump(&stage.store).await?, undisturbed().await?);
+    assert_same(&dump(&stage.store).await?, &undisturbed().await?);
     Ok(())
 }

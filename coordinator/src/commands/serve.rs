@@ -3,10 +3,12 @@
 use crate::{
     cli::exit,
     config::Settings,
+    gather::drained,
     lifecycle::RetryPolicy,
     serve::{ServeOptions, serve},
     store::Store,
 };
+use missbench_shared::broker::Broker;
 use std::{process::ExitCode, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -71,7 +73,11 @@ pub async fn run(args: ServeArgs, settings: &Settings) -> anyhow::Result<ExitCod
         ..ServeOptions::default()
     };
     if args.once {
-        tokio::spawn(end_when_done(store.clone(), shutdown.clone()));
+        tokio::spawn(end_when_done(
+            store.clone(),
+            broker.clone(),
+            shutdown.clone(),
+        ));
     }
     serve(store.clone(), broker, options, shutdown).await;
     if args.once && store.has_failed_jobs().await? {
@@ -102,15 +108,16 @@ fn on_signals(shutdown: CancellationToken) -> std::io::Result<()> {
     Ok(())
 }
 
-async fn end_when_done(store: Store, shutdown: CancellationToken) {
+async fn end_when_done(store: Store, broker: Broker, shutdown: CancellationToken) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        match store.has_open_jobs().await {
-            Ok(false) => {
+        let done = async { anyhow::Ok(!store.has_open_jobs().await? && drained(&broker).await?) };
+        match done.await {
+            Ok(true) => {
                 shutdown.cancel();
                 return;
             }
-            Ok(true) => {}
+            Ok(false) => {}
             Err(error) => tracing::warn!(%error, "cannot look whether anything is left"),
         }
     }
