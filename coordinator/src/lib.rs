@@ -15,6 +15,7 @@ pub mod leader;
 pub mod lifecycle;
 pub mod programs;
 pub mod progress;
+pub mod published;
 pub mod reconcile;
 pub mod report;
 pub mod serve;

@@ -193,10 +193,11 @@ impl Store {
         &self.options
     }
 
-    /// Brings the database up to date. Safe to call from several processes at once: a lock in the
-    /// database lets one go first.
+    /// Brings the database up to date, reference data included. Safe to call from several
+    /// processes at once: a lock in the database lets one go first.
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        Ok(MIGRATIONS.run(&self.pool).await?)
+        MIGRATIONS.run(&self.pool).await?;
+        self.load_published().await
     }
 
     /// How many migrations the database lacks; an error when it has one that this program does

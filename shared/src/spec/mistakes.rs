@@ -72,7 +72,7 @@ const MISTAKES: &[Mistake] = &[
     Mistake { from: "width = 256", to: "width = 2.5", line: 32, marked: "2.5",
         message: "`width` of lnln is a whole number, not a number", label: "another type", help: None },
     Mistake { from: "about =", to: "base = \"lnln/wide\"\nabout =", line: 30, marked: "\"lnln/wide\"",
-        message: "there is no variant `lnln/wide` of lnln to start from", label: "not known", help: Some("there are: lnln, lnln/no-audio, lnln/no-dmc, lnln/no-dmc-reconstructor, lnln/no-dmml, lnln/no-l-adv, lnln/no-l-cc, lnln/no-l-rec, lnln/no-language, lnln/no-reconstructor, lnln/no-train-missing, lnln/no-vision") },
+        message: "there is no variant `lnln/wide` of lnln to start from", label: "not known", help: Some("there are: lnln, lnln/alpha-0.5, lnln/alpha-1.0, lnln/beta-0.3, lnln/beta-0.5, lnln/beta-1.0, lnln/gamma-0.2, lnln/no-audio, lnln/no-dmc, lnln/no-dmc-reconstructor, lnln/no-dmml, lnln/no-l-adv, lnln/no-l-cc, lnln/no-l-rec, lnln/no-language, lnln/no-reconstructor, lnln/no-train-missing, lnln/no-vision") },
     Mistake { from: "about =", to: "base = \"lnln/no-dcm\"\nabout =", line: 30, marked: "\"lnln/no-dcm\"",
         message: "there is no variant `lnln/no-dcm` of lnln to start from", label: "not known", help: Some("did you mean `lnln/no-dmc`?") },
     Mistake { from: "file = \"dataset:sims\"", to: "file = \"gone\"", line: 13, marked: "\"gone\"",
