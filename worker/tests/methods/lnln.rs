@@ -134,6 +134,27 @@ const VARIANTS: &[Expected] = &[
 ];
 
 const PARTS: [&str; 4] = ["l_sp", "l_cc", "l_adv", "l_rec"];
+/// What MOSI's full model weighs the [`PARTS`] with.
+const WEIGHTS: [f64; 4] = [1.0, 0.9, 0.8, 0.1];
+
+/// Table 7: the full model with one other weight of the loss.
+const REWEIGHTED: [(&str, [f64; 4]); 6] = [
+    ("alpha-0.5", [1.0, 0.5, 0.8, 0.1]),
+    ("alpha-1.0", [1.0, 1.0, 0.8, 0.1]),
+    ("beta-0.3", [1.0, 0.9, 0.3, 0.1]),
+    ("beta-0.5", [1.0, 0.9, 0.5, 0.1]),
+    ("beta-1.0", [1.0, 0.9, 1.0, 0.1]),
+    ("gamma-0.2", [1.0, 0.9, 0.8, 0.2]),
+];
+
+/// The sum of the parts that `own` has, each by its weight.
+fn weighted(own: &BTreeMap<&'static str, f64>, weights: [f64; 4]) -> f64 {
+    PARTS
+        .iter()
+        .zip(weights)
+        .filter_map(|(part, weight)| Some(own.get(part)? * weight))
+        .sum()
+}
 
 fn variant(name: Option<&str>, encoder: &tempfile::TempDir) -> Box<dyn Method> {
     let hyper = hyper("lnln", "mosi", name, &small());
@@ -175,7 +196,9 @@ fn every_ablation_is_tested() {
         .keys()
         .map(String::as_str)
         .collect();
-    let tested: BTreeSet<&str> = VARIANTS.iter().map(|v| v.variant).collect();
+    let ablated = VARIANTS.iter().map(|v| v.variant);
+    let reweighted = REWEIGHTED.iter().map(|(variant, _)| *variant);
+    let tested: BTreeSet<&str> = ablated.chain(reweighted).collect();
     assert_eq!(listed, tested);
 }
 
@@ -216,16 +239,30 @@ fn each_ablation_changes_what_it_says_and_nothing_else() {
             .filter(|part| own.contains_key(part))
             .collect();
         assert_eq!(have, parts, "{id}: parts of the loss");
-        let weights = [1.0, 0.9, 0.8, 0.1];
-        let sum: f64 = PARTS
-            .iter()
-            .zip(weights)
-            .filter_map(|(part, weight)| Some(own.get(part)? * weight))
-            .sum();
+        let sum = weighted(&own, WEIGHTS);
         close(own["loss"], sum, &format!("{id}: the whole is the sum"));
         for part in parts.iter().filter(|_| expected.same_parts) {
             close(own[part], full_losses[part], &format!("{id}: {part}"));
         }
+    }
+}
+
+#[test]
+fn a_reweighted_loss_has_the_same_parts_and_another_sum() {
+    let _alone = alone();
+    let folder = encoder(0.0);
+    let full = variant(None, &folder);
+    let full_losses = losses(variant(None, &folder).as_mut(), samples(1));
+    for (id, weights) in REWEIGHTED {
+        let mut method = variant(Some(id), &folder);
+        assert_eq!(names(method.as_ref()), names(full.as_ref()), "{id}");
+        let own = losses(method.as_mut(), samples(1));
+        for part in PARTS {
+            close(own[part], full_losses[part], &format!("{id}: {part}"));
+        }
+        let sum = weighted(&own, weights);
+        close(own["loss"], sum, &format!("{id}: the whole is the sum"));
+        assert!((sum - full_losses["loss"]).abs() > 1e-3, "{id}: {sum}");
     }
 }
 
