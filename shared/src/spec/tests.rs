@@ -319,7 +319,7 @@ fn the_commented_examples_read() {
 
 #[test]
 fn the_other_specs_read() {
-    for name in ["demo.toml", "real-mosi.toml"] {
+    for name in ["demo.toml", "real-mosi.toml", "eight-mosi.toml"] {
         assert_eq!(deployed(name).cases.len(), 16, "{name}");
     }
 }
