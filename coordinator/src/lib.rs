@@ -13,6 +13,7 @@ pub mod gather;
 pub mod interrupt;
 pub mod leader;
 pub mod lifecycle;
+pub mod predictions;
 pub mod programs;
 pub mod progress;
 pub mod published;

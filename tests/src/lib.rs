@@ -2,6 +2,7 @@
 //! speaks the wire protocol without libtorch, small sweeps, and a dump of what came out.
 
 pub mod dump;
+pub mod finished;
 pub mod programs;
 pub mod servers;
 pub mod stage;

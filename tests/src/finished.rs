@@ -1,0 +1,424 @@
+//! Finished sweeps without training: jobs are submitted as `coord` does it and their results taken
+//! in as a worker's would be. Values come from the paper ([`published`]) or are measured on the
+//! predictions of simulated models ([`simulated`]).
+
+use anyhow::{Context as _, Result, ensure};
+use coordinator::{
+    lifecycle::RetryPolicy,
+    published,
+    specs::new_job,
+    store::{Store, submit::NewSweep},
+};
+use missbench_shared::{
+    benchmark::Benchmark,
+    case::Case,
+    ids::{AttemptId, JobId, SweepId},
+    matrix::{self, PlannedJob, PlannedWork},
+    methods, metrics,
+    spec::{ResolvedDataset, ResolvedMethod, ResolvedSpec},
+    wire::{
+        BlobRef, CheckpointRef, CriterionResult, Fidelity, Protocol, ResultBody, ResultMessage,
+        Selection, WorkerInfo,
+    },
+};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+/// The paper's seeds.
+pub const SEEDS: [u64; 3] = [1111, 1112, 1113];
+
+/// What is in a sweep. All sixteen cases are always in it.
+#[derive(Clone, Debug)]
+pub struct Matrix {
+    /// The sweep's name.
+    pub name: String,
+    /// Methods and variants.
+    pub models: Vec<(String, String)>,
+    /// Datasets.
+    pub datasets: Vec<Benchmark>,
+    /// Seeds.
+    pub seeds: Vec<u64>,
+}
+
+impl Matrix {
+    /// The paper's eight methods on its three datasets with its three seeds.
+    pub fn paper(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            models: paper_methods(),
+            datasets: Benchmark::ALL.to_vec(),
+            seeds: SEEDS.to_vec(),
+        }
+    }
+}
+
+/// The methods that the paper has numbers of.
+pub fn paper_methods() -> Vec<(String, String)> {
+    let all = methods::all().iter();
+    let has_numbers = |id: &str| published::numbers().iter().any(|n| n.method == id);
+    all.filter(|method| has_numbers(method.id))
+        .map(|method| (method.id.to_owned(), String::new()))
+        .collect()
+}
+
+/// One evaluation to be filled in.
+#[derive(Clone, Debug)]
+pub struct Cell<'a> {
+    /// The method's id.
+    pub method: &'a str,
+    /// The variant's id.
+    pub variant: &'a str,
+    /// The dataset.
+    pub dataset: Benchmark,
+    /// The seed.
+    pub seed: u64,
+    /// The case.
+    pub case: &'a Case,
+    /// The labels of the test split.
+    pub labels: &'a [f32],
+}
+
+/// What an evaluation comes out with: one result a criterion, and the predictions they point into.
+pub type Outcome = (Vec<CriterionResult>, Vec<Vec<f32>>);
+
+/// Submits the sweep, and takes in a training for every model and what `outcome` says for every
+/// evaluation.
+///
+/// # Errors
+///
+/// The database's, or a result that it refuses.
+pub async fn fill(
+    store: &Store,
+    matrix: &Matrix,
+    outcome: impl Fn(&Cell<'_>) -> Outcome,
+) -> Result<SweepId> {
+    let spec = resolved(matrix)?;
+    let mut labels: HashMap<Benchmark, Vec<f32>> = HashMap::new();
+    for &dataset in &matrix.datasets {
+        let values = simulated_labels(dataset);
+        note_dataset(store, dataset, &values).await?;
+        labels.insert(dataset, values);
+    }
+    let spec = Arc::new(spec);
+    let sweep = NewSweep {
+        id: SweepId::derive(&[matrix.name.as_bytes()]),
+        name: matrix.name.clone(),
+        nonce: None,
+        spec: format!("name = \"{}\"", matrix.name),
+        resolved: serde_json::to_value(&*spec)?,
+        priority: 0,
+    };
+    let planned = || matrix::expand(Arc::clone(&spec), sweep.id);
+    store.submit(&sweep, planned().map(new_job)).await?;
+    let jobs: Vec<PlannedJob> = planned().collect();
+
+    let mut messages = Vec::new();
+    for job in &jobs {
+        let body = match &job.work {
+            PlannedWork::Train(spec) => trained(dataset(&spec.dataset)?, job.id),
+            PlannedWork::Eval { .. } => continue,
+        };
+        messages.push(message(sweep.id, job.id, body));
+    }
+    take_in(store, &messages).await?;
+    // Predictions are large: a few hundred at a time.
+    for some in jobs.chunks(256) {
+        let mut messages = Vec::new();
+        for job in some {
+            let PlannedWork::Eval { spec, case, .. } = &job.work else {
+                continue;
+            };
+            let dataset = dataset(&spec.dataset)?;
+            let (results, predictions) = outcome(&Cell {
+                method: &spec.method,
+                variant: &spec.variant,
+                dataset,
+                seed: spec.seed,
+                case,
+                labels: labels.get(&dataset).context("the labels")?,
+            });
+            let body = ResultBody::Evaluated {
+                results,
+                predictions,
+            };
+            messages.push(message(sweep.id, job.id, body));
+        }
+        take_in(store, &messages).await?;
+    }
+    Ok(sweep.id)
+}
+
+fn dataset(id: &str) -> Result<Benchmark> {
+    id.parse().map_err(anyhow::Error::msg)
+}
+
+async fn take_in(store: &Store, messages: &[ResultMessage]) -> Result<()> {
+    let retry = RetryPolicy {
+        attempts: 3,
+        delay: Duration::from_secs(1),
+    };
+    let taken = store.take_in(messages, &retry).await?;
+    ensure!(taken.refused.is_empty(), "refused: {:?}", taken.refused);
+    Ok(())
+}
+
+fn message(sweep: SweepId, job: JobId, body: ResultBody) -> ResultMessage {
+    ResultMessage {
+        sweep,
+        job,
+        attempt: AttemptId::derive(&[job.as_bytes(), b"first"]),
+        publication: 1,
+        worker: WorkerInfo {
+            name: "simulated".into(),
+            host: "here".into(),
+            device: "cpu".into(),
+            version: "0".into(),
+        },
+        at_ms: 1_700_000_000_000,
+        body,
+    }
+}
+
+fn trained(dataset: Benchmark, job: JobId) -> ResultBody {
+    let checkpoints = dataset.criteria().iter().map(|criterion| CheckpointRef {
+        criterion: criterion.id.to_owned(),
+        epoch: 1,
+        blake3: checkpoint(job),
+        bytes: 1,
+    });
+    ResultBody::Trained {
+        checkpoints: checkpoints.collect(),
+        epochs: 1,
+        seconds: 1.0,
+    }
+}
+
+/// The hash of the one checkpoint that the training `job` leaves.
+pub fn checkpoint(job: JobId) -> String {
+    blake3::hash(job.as_bytes()).to_hex().to_string()
+}
+
+fn resolved(matrix: &Matrix) -> Result<ResolvedSpec> {
+    let blob = |name: &str| BlobRef {
+        blake3: blake3::hash(name.as_bytes()).to_hex().to_string(),
+        path: String::new(),
+    };
+    let method = |(method, variant): &(String, String)| {
+        let info = methods::find(method).context("a method that is there")?;
+        let hyper = matrix.datasets.iter().map(|dataset| {
+            let hyper = info.resolve(dataset.id(), &[])?;
+            anyhow::Ok((dataset.id().to_owned(), hyper))
+        });
+        anyhow::Ok(ResolvedMethod {
+            method: method.clone(),
+            variant: variant.clone(),
+            hyper: hyper.collect::<Result<_>>()?,
+        })
+    };
+    let rates = (0..10).map(|tenths| format!("r={}", f64::from(tenths) / 10.0));
+    let sets = ["l", "a", "v", "la", "lv", "av"].map(|set| format!("missing={set}"));
+    Ok(ResolvedSpec {
+        name: matrix.name.clone(),
+        methods: matrix.models.iter().map(method).collect::<Result<_>>()?,
+        datasets: matrix
+            .datasets
+            .iter()
+            .map(|dataset| ResolvedDataset {
+                benchmark: *dataset,
+                data: blob(dataset.id()),
+                encoder: blob(dataset.language()),
+            })
+            .collect(),
+        seeds: matrix.seeds.clone(),
+        cases: rates.chain(sets).collect(),
+        protocol: Protocol {
+            selection: Selection::Validation,
+            train_missing: true,
+            erasure_seed: 1111,
+            selection_rate: 500,
+            fidelity: Fidelity::Reference,
+        },
+    })
+}
+
+async fn note_dataset(store: &Store, dataset: Benchmark, labels: &[f32]) -> Result<()> {
+    let [train, valid, test] = dataset.split_sizes();
+    ensure!(labels.len() == test, "labels of the whole test split");
+    let bytes: Vec<u8> = labels
+        .iter()
+        .flat_map(|label| label.to_le_bytes())
+        .collect();
+    sqlx::query(
+        "INSERT INTO dataset (blake3, name, train_samples, valid_samples, test_samples, test_labels)
+         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (blake3) DO NOTHING",
+    )
+    .bind(blake3::hash(dataset.id().as_bytes()).to_hex().to_string())
+    .bind(dataset.id())
+    .bind(train as i32)
+    .bind(valid as i32)
+    .bind(test as i32)
+    .bind(bytes)
+    .execute(store.pool())
+    .await?;
+    Ok(())
+}
+
+/// Labels for the dataset's published number of test samples, spread over its range.
+pub fn simulated_labels(dataset: Benchmark) -> Vec<f32> {
+    let mut noise = Noise::new(&[dataset.id().as_bytes()]);
+    let bound = dataset.label_bound();
+    let step = bound / 15.0;
+    (0..dataset.split_sizes()[2])
+        .map(|_| {
+            let value = 0.1 * bound + 0.5 * bound * noise.normal() as f32;
+            ((value / step).round() * step).clamp(-bound, bound)
+        })
+        .collect()
+}
+
+/// A source of numbers that is the same for the same parts: a counter, hashed.
+#[derive(Debug)]
+pub struct Noise(blake3::OutputReader);
+
+impl Noise {
+    /// From what makes it different from others.
+    pub fn new(parts: &[&[u8]]) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        for part in parts {
+            hasher.update(part).update(b"/");
+        }
+        Self(hasher.finalize_xof())
+    }
+
+    /// Uniform in [0, 1).
+    pub fn uniform(&mut self) -> f64 {
+        let mut bytes = [0; 4];
+        self.0.fill(&mut bytes);
+        f64::from(u32::from_le_bytes(bytes)) / 4_294_967_296.0
+    }
+
+    /// Nearly normal: twelve uniform numbers, less six.
+    pub fn normal(&mut self) -> f64 {
+        (0..12).map(|_| self.uniform()).sum::<f64>() - 6.0
+    }
+}
+
+/// The share of the signal that reaches a simulated model: less at higher rates, and by what is
+/// missing.
+fn signal(case: &Case) -> f64 {
+    match case {
+        Case::Rate(rate) => 1.0 - rate.value(),
+        Case::Missing(set) => match set.to_string().as_str() {
+            "a" | "v" => 0.9,
+            "av" => 0.8,
+            "l" => 0.3,
+            _ => 0.2,
+        },
+    }
+}
+
+/// What a simulated model predicts: the truth shrunk towards zero as data goes missing, with noise.
+/// `noise` says how much; models differ by it.
+pub fn simulated_predictions(cell: &Cell<'_>, noise: f64) -> Vec<f32> {
+    let bound = f64::from(cell.dataset.label_bound());
+    let signal = signal(cell.case);
+    let mut source = Noise::new(&[
+        cell.method.as_bytes(),
+        cell.variant.as_bytes(),
+        cell.dataset.id().as_bytes(),
+        &cell.seed.to_le_bytes(),
+        cell.case.to_string().as_bytes(),
+    ]);
+    cell.labels
+        .iter()
+        .map(|&label| {
+            let error = noise * (1.5 - signal) * 0.5 * bound * source.normal();
+            (f64::from(label) * (0.2 + 0.8 * signal) + error) as f32
+        })
+        .collect()
+}
+
+/// The results of one prediction vector under every criterion.
+///
+/// # Panics
+///
+/// If the predictions cannot be measured, which simulated ones can.
+#[expect(
+    clippy::expect_used,
+    reason = "simulated predictions are finite and of the right length"
+)]
+pub fn measured(cell: &Cell<'_>, predictions: Vec<f32>) -> Outcome {
+    let metrics = metrics::evaluate(cell.dataset, &predictions, cell.labels).expect("predictions");
+    let results = cell
+        .dataset
+        .criteria()
+        .iter()
+        .map(|criterion| CriterionResult {
+            criterion: criterion.id.to_owned(),
+            epoch: 1,
+            predictions: 0,
+            metrics: metrics.clone(),
+        });
+    (results.collect(), vec![predictions])
+}
+
+/// Fills a sweep with simulated models; the later in the list, the better.
+///
+/// # Errors
+///
+/// As [`fill`].
+pub async fn simulated(store: &Store, matrix: &Matrix) -> Result<SweepId> {
+    let place = |cell: &Cell<'_>| {
+        let name = (cell.method.to_owned(), cell.variant.to_owned());
+        let place = matrix.models.iter().position(|model| *model == name);
+        place.unwrap_or(0) as f64
+    };
+    fill(store, matrix, |cell| {
+        let noise = 1.0 - 0.08 * place(cell).min(10.0);
+        measured(cell, simulated_predictions(cell, noise))
+    })
+    .await
+}
+
+/// Fills a sweep with the paper's details, Tables 9, 10, 13 and 14: every seed the same.
+///
+/// # Errors
+///
+/// As [`fill`].
+pub async fn published(store: &Store, name: &str) -> Result<SweepId> {
+    let details = published::numbers()
+        .iter()
+        .filter(|n| [9, 10, 13, 14].contains(&n.table))
+        .map(|n| ((n.dataset, n.method, n.case, n.metric), n.value));
+    let details: HashMap<_, f64> = details.collect();
+    fill(store, &Matrix::paper(name), |cell| {
+        let case = cell.case.to_string();
+        let value = |metric: &str| {
+            // Where an F1 is one with truth and prediction swapped, nothing in print says so.
+            let metric = metric.trim_end_matches("_swapped");
+            let key = (cell.dataset, cell.method, case.as_str(), metric);
+            details.get(&key).copied()
+        };
+        let metrics: BTreeMap<String, Option<f64>> = cell
+            .dataset
+            .metrics()
+            .iter()
+            .map(|metric| (metric.id.to_owned(), value(metric.id)))
+            .collect();
+        let results = cell
+            .dataset
+            .criteria()
+            .iter()
+            .map(|criterion| CriterionResult {
+                criterion: criterion.id.to_owned(),
+                epoch: 1,
+                predictions: 0,
+                metrics: metrics.clone(),
+            });
+        (results.collect(), vec![vec![0.0; cell.labels.len()]])
+    })
+    .await
+}
