@@ -123,7 +123,7 @@ impl Cli {
     ///
     /// # Errors
     ///
-    /// Whatever the command meets; [`crate::report::show`] prints it.
+    /// Whatever the command meets; [`crate::show_error::show`] prints it.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         self.start_logging();
         if self.command.only_prints() {

@@ -3,7 +3,7 @@
 use clap::Parser as _;
 use coordinator::{
     cli::{Cli, exit},
-    report,
+    show_error,
 };
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ async fn main() -> ExitCode {
     match Cli::parse().run().await {
         Ok(code) => code,
         Err(error) => {
-            report::show(&error);
+            show_error::show(&error);
             ExitCode::from(exit::ERROR)
         }
     }
