@@ -21,5 +21,6 @@ pub mod reconcile;
 pub mod serve;
 pub mod show_error;
 pub mod specs;
+pub mod statistics;
 pub mod store;
 pub mod tables;

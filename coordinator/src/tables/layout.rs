@@ -1,6 +1,7 @@
 //! What each of the paper's tables holds.
 
-use missbench_shared::benchmark::Benchmark;
+use crate::published;
+use missbench_shared::{benchmark::Benchmark, methods};
 
 /// What a table's rows are over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,17 @@ pub enum CaseKind {
     Missing,
 }
 
+/// Which rows there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    /// What the sweep has, in the paper's order; not the variants that are rows of other tables.
+    Methods,
+    /// Those that the paper's table has, in its order: an ablation.
+    Listed,
+    /// The same, each labelled with the weights of its loss.
+    Weights,
+}
+
 /// One table of the paper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
@@ -33,10 +45,16 @@ pub struct Layout {
     pub scope: Scope,
     /// Over what.
     pub kind: CaseKind,
+    /// Its rows.
+    pub rows: Rows,
+    /// Whether values are printed with their standard deviation.
+    pub spread: bool,
 }
 
 const ENGLISH: &[Benchmark] = &[Benchmark::Mosi, Benchmark::Mosei];
 const CHINESE: &[Benchmark] = &[Benchmark::Sims];
+const ABLATED: &[Benchmark] = &[Benchmark::Mosi, Benchmark::Sims];
+const MOSI: &[Benchmark] = &[Benchmark::Mosi];
 
 const fn layout(
     number: u8,
@@ -51,6 +69,27 @@ const fn layout(
         datasets,
         scope,
         kind,
+        rows: Rows::Methods,
+        spread: false,
+    }
+}
+
+/// A table of listed rows, of means over the missing rates.
+const fn listed(
+    number: u8,
+    title: &'static str,
+    datasets: &'static [Benchmark],
+    rows: Rows,
+    spread: bool,
+) -> Layout {
+    Layout {
+        number,
+        title,
+        datasets,
+        scope: Scope::Overall,
+        kind: CaseKind::Rate,
+        rows,
+        spread,
     }
 }
 
@@ -69,6 +108,41 @@ pub const LAYOUTS: &[Layout] = &[
         CHINESE,
         Scope::Overall,
         CaseKind::Rate,
+    ),
+    listed(
+        4,
+        "LNLN without its components on MOSI and SIMS",
+        ABLATED,
+        Rows::Listed,
+        false,
+    ),
+    listed(
+        5,
+        "LNLN without its losses on MOSI and SIMS",
+        ABLATED,
+        Rows::Listed,
+        false,
+    ),
+    listed(
+        6,
+        "LNLN without modalities on MOSI",
+        MOSI,
+        Rows::Listed,
+        false,
+    ),
+    listed(
+        7,
+        "LNLN with other weights of its losses on MOSI and SIMS",
+        ABLATED,
+        Rows::Weights,
+        false,
+    ),
+    listed(
+        8,
+        "Mean and standard deviation over seeds under random missing on MOSI",
+        MOSI,
+        Rows::Listed,
+        true,
     ),
     layout(
         9,
@@ -175,6 +249,72 @@ pub fn label(method: &str, variant: &str) -> String {
     }
 }
 
+/// The rows of the paper's table `number` on a dataset, in its order: methods and variants.
+pub fn listed_rows(number: u8, benchmark: Benchmark) -> Vec<(&'static str, &'static str)> {
+    let mut rows = Vec::new();
+    for n in published::numbers() {
+        let row = (n.method, n.variant);
+        if n.table == number && n.dataset == benchmark && !rows.contains(&row) {
+            rows.push(row);
+        }
+    }
+    rows
+}
+
+/// Whether a variant is a row of one of the tables of ablations.
+pub fn is_ablation(method: &str, variant: &str) -> bool {
+    !variant.is_empty()
+        && published::numbers()
+            .iter()
+            .any(|n| n.method == method && n.variant == variant)
+}
+
+/// How the tables of ablations write a variant.
+const ABLATIONS: &[(&str, &str)] = &[
+    ("no-dmc-reconstructor", "w/o DMC & Reconstructor"),
+    ("no-dmc", "w/o DMC"),
+    ("no-reconstructor", "w/o Reconstructor"),
+    ("no-dmml", "w/o DMML"),
+    ("no-train-missing", "w/o missing data in training"),
+    ("no-l-cc", "w/o L_cc"),
+    ("no-l-adv", "w/o L_adv"),
+    ("no-l-rec", "w/o L_rec"),
+    ("no-language", "w/o language"),
+    ("no-audio", "w/o audio"),
+    ("no-vision", "w/o vision"),
+];
+
+/// How a table writes a row.
+pub fn row_label(rows: Rows, benchmark: Benchmark, method: &str, variant: &str) -> String {
+    match rows {
+        Rows::Methods => label(method, variant),
+        Rows::Listed => ABLATIONS
+            .iter()
+            .find(|(id, _)| *id == variant)
+            .map_or_else(|| label(method, variant), |(_, text)| (*text).to_owned()),
+        Rows::Weights => {
+            weights(benchmark, method, variant).unwrap_or_else(|| label(method, variant))
+        }
+    }
+}
+
+/// `α=0.9, β=0.8, γ=0.1`, as the method's file has them.
+fn weights(benchmark: Benchmark, method: &str, variant: &str) -> Option<String> {
+    let info = methods::find(method)?;
+    let changes = match variant {
+        "" => None,
+        _ => Some(&info.variants.get(variant)?.hyper),
+    };
+    let hyper = info.resolve(benchmark.id(), changes.as_slice()).ok()?;
+    let weight = |key: &str| Some(format!("{}", hyper.get(key)?.as_f64()?));
+    Some(format!(
+        "α={}, β={}, γ={}",
+        weight("alpha")?,
+        weight("beta")?,
+        weight("gamma")?
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,6 +326,46 @@ mod tests {
                 for id in *metrics {
                     assert!(benchmark.metrics().iter().any(|m| m.id == *id), "{id}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn every_table_of_the_paper_has_a_layout_with_its_datasets_and_rows() {
+        for number in 2..=14 {
+            let layout = find(number).unwrap();
+            let numbers = || published::numbers().iter().filter(|n| n.table == number);
+            for benchmark in Benchmark::ALL {
+                let printed = numbers().any(|n| n.dataset == benchmark);
+                assert_eq!(layout.datasets.contains(&benchmark), printed, "{number}");
+            }
+            assert_eq!(
+                layout.spread,
+                numbers().any(|n| n.std.is_some()),
+                "{number}"
+            );
+        }
+        assert_eq!(find(1), None);
+        assert_eq!(listed_rows(4, Benchmark::Sims).len(), 6);
+        assert_eq!(listed_rows(7, Benchmark::Mosi).len(), 9);
+    }
+
+    #[test]
+    fn ablations_are_labelled_as_the_paper_does() {
+        let label = |rows, benchmark, variant| row_label(rows, benchmark, "lnln", variant);
+        assert_eq!(label(Rows::Listed, Benchmark::Mosi, "no-dmc"), "w/o DMC");
+        assert_eq!(label(Rows::Listed, Benchmark::Mosi, ""), "LNLN");
+        for (variant, text) in [
+            ("", "α=0.9, β=0.6, γ=0.1"),
+            ("beta-0.3", "α=0.9, β=0.3, γ=0.1"),
+            ("no-l-rec", "α=0.9, β=0.6, γ=0"),
+        ] {
+            assert_eq!(label(Rows::Weights, Benchmark::Sims, variant), text);
+        }
+        for number in 4..=7 {
+            for (_, variant) in listed_rows(number, Benchmark::Mosi) {
+                let text = label(find(number).unwrap().rows, Benchmark::Mosi, variant);
+                assert!(!text.contains('/') || text.starts_with("w/o"), "{text}");
             }
         }
     }

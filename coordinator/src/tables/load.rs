@@ -2,22 +2,42 @@
 
 use super::{
     Block, Column, ColumnMetric, Rank, Row, Table, Value,
-    layout::{self, CaseKind, Layout, Scope},
+    layout::{self, CaseKind, Layout, Rows, Scope},
+    notes::notes,
 };
 use crate::store::Store;
 use missbench_shared::{benchmark::Benchmark, case::MissingSet, ids::SweepId};
 use sqlx::Row as _;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The most lines about what is missing.
-const MISSING_LINES: usize = 10;
-
-/// The values of a table by block, method and metric.
+/// The values of a table by dataset, case, method and metric: all metrics, also those that the
+/// table does not print.
 #[derive(Debug, Default)]
-struct Values(BTreeMap<(String, Option<String>, Name, String), Value>);
+pub struct Values(BTreeMap<Key, Value>);
+
+/// Dataset, case, model, metric.
+type Key = (String, Option<String>, Name, String);
 
 /// Method and variant.
 type Name = (String, String);
+
+impl Values {
+    /// One of them.
+    pub fn get(
+        &self,
+        dataset: &str,
+        case: Option<&str>,
+        (method, variant): (&str, &str),
+        metric: &str,
+    ) -> Option<&Value> {
+        self.0.get(&(
+            dataset.to_owned(),
+            case.map(str::to_owned),
+            (method.to_owned(), variant.to_owned()),
+            metric.to_owned(),
+        ))
+    }
+}
 
 /// Loads table `layout` of a sweep.
 ///
@@ -31,42 +51,80 @@ pub async fn load(
     layout: Layout,
 ) -> Result<Table, sqlx::Error> {
     let values = values(store, sweep, layout).await?;
+    let mut table = blocks(&values, layout);
+    table.notes = notes(store, sweep, name, layout).await?;
+    let absent = absent(&values, layout);
+    if !table.blocks.is_empty() && !absent.is_empty() {
+        table
+            .notes
+            .push(format!("not in this sweep: {}", absent.join(", ")));
+    }
+    Ok(table)
+}
+
+/// The table that `values` make, with nothing said of what it rests on.
+pub fn blocks(values: &Values, layout: Layout) -> Table {
     let mut blocks = Vec::new();
     for &benchmark in layout.datasets {
-        for case in cases(&values, benchmark, layout) {
-            if let Some(block) = block(&values, benchmark, case) {
-                blocks.push(block);
+        for case in cases(values, benchmark, layout) {
+            blocks.extend(block(values, benchmark, case, layout));
+        }
+    }
+    Table {
+        number: Some(layout.number),
+        title: layout.title.to_owned(),
+        stub: "Method",
+        spread: layout.spread,
+        blocks,
+        notes: Vec::new(),
+    }
+}
+
+/// The rows of the paper's table that a sweep does not have.
+fn absent(values: &Values, layout: Layout) -> Vec<String> {
+    let mut labels: Vec<String> = Vec::new();
+    for &benchmark in layout.datasets {
+        if layout.rows == Rows::Methods {
+            break;
+        }
+        for (method, variant) in layout::listed_rows(layout.number, benchmark) {
+            let has = values.0.keys().any(|(dataset, _, name, _)| {
+                dataset == benchmark.id() && name.0 == method && name.1 == variant
+            });
+            let label = layout::row_label(layout.rows, benchmark, method, variant);
+            let label = format!("{label} on {}", benchmark.id().to_uppercase());
+            if !has {
+                labels.push(label);
             }
         }
     }
-    let notes = notes(store, sweep, name, layout).await?;
-    Ok(Table {
-        number: layout.number,
-        title: layout.title.to_owned(),
-        blocks,
-        notes,
-    })
+    labels
 }
 
-async fn values(store: &Store, sweep: SweepId, layout: Layout) -> Result<Values, sqlx::Error> {
+/// Asks the views for a table's values.
+///
+/// # Errors
+///
+/// The database's.
+pub async fn values(store: &Store, sweep: SweepId, layout: Layout) -> Result<Values, sqlx::Error> {
     let query = match (layout.scope, layout.kind) {
         (Scope::Overall, CaseKind::Rate) => {
-            "SELECT dataset, NULL::text AS case_id, method, variant, metric, mean,
+            "SELECT dataset, NULL::text AS case_id, method, variant, metric, mean, std,
                     cells_done AS done, cells_asked AS asked
              FROM table_overall WHERE sweep = $1"
         }
         (Scope::Overall, CaseKind::Missing) => {
-            "SELECT dataset, NULL::text AS case_id, method, variant, metric, mean,
+            "SELECT dataset, NULL::text AS case_id, method, variant, metric, mean, std,
                     cells_done AS done, cells_asked AS asked
              FROM table_missing_overall WHERE sweep = $1"
         }
         (Scope::Details, CaseKind::Rate) => {
-            "SELECT dataset, case_id, method, variant, metric, mean,
+            "SELECT dataset, case_id, method, variant, metric, mean, std,
                     seeds_done AS done, seeds_asked AS asked
              FROM cell WHERE sweep = $1 AND kind = 'r'"
         }
         (Scope::Details, CaseKind::Missing) => {
-            "SELECT dataset, case_id, method, variant, metric, mean,
+            "SELECT dataset, case_id, method, variant, metric, mean, std,
                     seeds_done AS done, seeds_asked AS asked
              FROM cell WHERE sweep = $1 AND kind = 'missing'"
         }
@@ -85,6 +143,7 @@ async fn values(store: &Store, sweep: SweepId, layout: Layout) -> Result<Values,
         );
         let value = Value {
             mean: row.try_get("mean")?,
+            std: row.try_get("std")?,
             done: row.try_get("done")?,
             asked: row.try_get("asked")?,
             rank: Rank::Other,
@@ -112,60 +171,81 @@ fn cases(values: &Values, benchmark: Benchmark, layout: Layout) -> Vec<Option<St
     cases.into_iter().map(Some).collect()
 }
 
-/// One block, or `None` where the sweep has nothing of it.
-fn block(values: &Values, benchmark: Benchmark, case: Option<String>) -> Option<Block> {
-    let mut methods: Vec<&Name> = values
+/// Its rows: methods and variants that the sweep has.
+fn rows(values: &Values, benchmark: Benchmark, case: Option<&String>, layout: Layout) -> Vec<Name> {
+    let found: BTreeSet<&Name> = values
         .0
         .keys()
-        .filter(|key| key.0 == benchmark.id() && key.1 == case)
+        .filter(|key| key.0 == benchmark.id() && key.1.as_ref() == case)
         .map(|key| &key.2)
-        .collect::<BTreeSet<_>>()
-        .into_iter()
         .collect();
-    if methods.is_empty() {
-        return None;
+    if layout.rows != Rows::Methods {
+        return layout::listed_rows(layout.number, benchmark)
+            .into_iter()
+            .map(|(method, variant)| (method.to_owned(), variant.to_owned()))
+            .filter(|name| found.contains(name))
+            .collect();
     }
-    methods.sort_by_key(|(method, variant)| (layout::method_order(method), method, variant));
+    let mut names: Vec<Name> = found
+        .into_iter()
+        .filter(|(method, variant)| !layout::is_ablation(method, variant))
+        .cloned()
+        .collect();
+    names.sort_by(|a, b| {
+        let order = |name: &Name| layout::method_order(&name.0);
+        order(a).cmp(&order(b)).then_with(|| a.cmp(b))
+    });
+    names
+}
+
+/// The columns of a dataset.
+pub(super) fn columns(benchmark: Benchmark) -> Vec<Column> {
     let metric_of = |id: &&str| {
-        let metric = benchmark.metrics().iter().find(|m| m.id == *id);
+        let metric = benchmark.metric(id);
         ColumnMetric {
             id: (*id).to_owned(),
             higher_is_better: metric.is_none_or(|m| m.higher_is_better),
             percent: metric.is_some_and(|m| m.percent),
         }
     };
-    let columns: Vec<Column> = layout::columns(benchmark)
+    layout::columns(benchmark)
         .iter()
         .map(|(name, metrics)| Column {
             name: (*name).to_owned(),
             metrics: metrics.iter().map(metric_of).collect(),
         })
-        .collect();
-    let rows = methods
+        .collect()
+}
+
+/// One block, or `None` where the sweep has nothing of it.
+fn block(
+    values: &Values,
+    benchmark: Benchmark,
+    case: Option<String>,
+    layout: Layout,
+) -> Option<Block> {
+    let names = rows(values, benchmark, case.as_ref(), layout);
+    if names.is_empty() {
+        return None;
+    }
+    let columns = columns(benchmark);
+    let rows = names
         .into_iter()
         .map(|name| {
             let value = |metric: &ColumnMetric| {
-                let key = (
-                    benchmark.id().to_owned(),
-                    case.clone(),
-                    name.clone(),
-                    metric.id.clone(),
-                );
-                values.0.get(&key).copied().unwrap_or(Value {
-                    mean: None,
-                    done: 0,
-                    asked: 0,
-                    rank: Rank::Other,
-                })
+                let name = (name.0.as_str(), name.1.as_str());
+                let found = values.get(benchmark.id(), case.as_deref(), name, &metric.id);
+                found.copied().unwrap_or(Value::MISSING)
             };
             Row {
-                method: name.0.clone(),
-                variant: name.1.clone(),
-                label: layout::label(&name.0, &name.1),
+                label: layout::row_label(layout.rows, benchmark, &name.0, &name.1),
                 cells: columns
                     .iter()
                     .map(|column| column.metrics.iter().map(value).collect())
                     .collect(),
+                method: name.0,
+                variant: name.1,
+                companions: Vec::new(),
             }
         })
         .collect();
@@ -177,135 +257,4 @@ fn block(values: &Values, benchmark: Benchmark, case: Option<String>) -> Option<
     };
     block.rank();
     Some(block)
-}
-
-/// What the table rests on.
-async fn notes(
-    store: &Store,
-    sweep: SweepId,
-    name: &str,
-    layout: Layout,
-) -> Result<Vec<String>, sqlx::Error> {
-    let mut notes = vec![format!("sweep {name} ({sweep})")];
-    let protocols = sqlx::query(
-        "SELECT DISTINCT selection, fidelity FROM sweep_protocol WHERE sweep = $1 ORDER BY 1, 2",
-    )
-    .bind(sweep.0)
-    .fetch_all(store.pool())
-    .await?;
-    for row in protocols {
-        let selection: Option<String> = row.try_get("selection")?;
-        let fidelity: Option<String> = row.try_get("fidelity")?;
-        let selection = match selection.as_deref() {
-            Some("test") => "the test split, as the paper's code does",
-            _ => "the validation split",
-        };
-        let fidelity = match fidelity.as_deref() {
-            Some("corrected") => "the papers where they and the reference code differ",
-            _ => "the reference code",
-        };
-        notes.push(format!(
-            "checkpoints chosen on {selection}; methods follow {fidelity}"
-        ));
-    }
-    let counts = sqlx::query(
-        "SELECT count(DISTINCT seed) AS seeds, count(*) AS asked,
-                count(*) FILTER (WHERE state = 'done') AS done,
-                count(*) FILTER (WHERE state = 'failed') AS failed
-         FROM job WHERE sweep = $1 AND kind = 'eval' AND dataset = ANY($2)
-           AND case_id LIKE $3",
-    )
-    .bind(sweep.0)
-    .bind(
-        layout
-            .datasets
-            .iter()
-            .map(|d| d.id().to_owned())
-            .collect::<Vec<_>>(),
-    )
-    .bind(match layout.kind {
-        CaseKind::Rate => "r=%",
-        CaseKind::Missing => "missing=%",
-    })
-    .fetch_one(store.pool())
-    .await?;
-    let (seeds, asked): (i64, i64) = (counts.try_get("seeds")?, counts.try_get("asked")?);
-    let (done, failed): (i64, i64) = (counts.try_get("done")?, counts.try_get("failed")?);
-    let plural = if seeds == 1 { "seed" } else { "seeds" };
-    notes.push(format!(
-        "means over {seeds} {plural}; {done} of {asked} evaluations are here"
-    ));
-    if done < asked {
-        notes.extend(missing(store, sweep, layout).await?);
-    }
-    if failed > 0 {
-        notes.push(format!(
-            "{failed} evaluations failed: see `coord status {}`",
-            sweep.short()
-        ));
-    }
-    Ok(notes)
-}
-
-/// What is not here, a line for each model that lacks something.
-async fn missing(
-    store: &Store,
-    sweep: SweepId,
-    layout: Layout,
-) -> Result<Vec<String>, sqlx::Error> {
-    let kind = match layout.kind {
-        CaseKind::Rate => "r=%",
-        CaseKind::Missing => "missing=%",
-    };
-    let rows = sqlx::query(
-        "SELECT method, variant, dataset, seed,
-                count(*) AS asked, count(*) FILTER (WHERE state = 'done') AS done
-         FROM job
-         WHERE sweep = $1 AND kind = 'eval' AND dataset = ANY ($2) AND case_id LIKE $3
-         GROUP BY method, variant, dataset, seed
-         ORDER BY dataset, method, variant, seed",
-    )
-    .bind(sweep.0)
-    .bind(ids(layout))
-    .bind(kind)
-    .fetch_all(store.pool())
-    .await?;
-    // By model: its seeds, and which of them lack something.
-    let mut models: BTreeMap<(String, String), (usize, Vec<String>)> = BTreeMap::new();
-    for row in rows {
-        let method: String = row.try_get("method")?;
-        let label = layout::label(&method, &row.try_get::<String, _>("variant")?);
-        let dataset: String = row.try_get("dataset")?;
-        let (seed, asked): (i64, i64) = (row.try_get("seed")?, row.try_get("asked")?);
-        let done: i64 = row.try_get("done")?;
-        let (seeds, lacking) = models.entry((dataset, label)).or_default();
-        *seeds += 1;
-        if done < asked {
-            lacking.push(format!("seed {seed} ({done} of {asked})"));
-        }
-    }
-    let mut lines: Vec<String> = models
-        .into_iter()
-        .filter(|(_, (_, lacking))| !lacking.is_empty())
-        .map(|((dataset, label), (seeds, lacking))| {
-            format!(
-                "missing of {label} on {}: {}; {} of {seeds} seeds are whole",
-                dataset.to_uppercase(),
-                lacking.join(", "),
-                seeds - lacking.len()
-            )
-        })
-        .collect();
-    let more = lines.len().saturating_sub(MISSING_LINES);
-    if more > 0 {
-        lines.truncate(MISSING_LINES);
-        lines.push(format!("and of {more} more"));
-    }
-    Ok(lines)
-}
-
-/// The ids of a table's datasets.
-fn ids(layout: Layout) -> Vec<String> {
-    let ids = layout.datasets.iter().map(|dataset| dataset.id());
-    ids.map(str::to_owned).collect()
 }

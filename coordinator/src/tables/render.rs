@@ -1,6 +1,6 @@
-//! Prints a table: text, markdown, LaTeX, CSV, JSON.
+//! Prints a table: text, markdown, LaTeX, CSV, JSON, HTML.
 
-use super::{Block, Rank, Row, Table, text};
+use super::{Beside, Block, Rank, Table, html, latex, markdown, text};
 use std::fmt::Write as _;
 
 /// How a table is printed.
@@ -16,16 +16,19 @@ pub enum Format {
     Csv,
     /// Everything there is to know
     Json,
+    /// HTML, one table element a block
+    Html,
 }
 
 /// The table in `format`; `colour` only matters to text: best bold and second underlined.
 pub fn render(table: &Table, format: Format, colour: bool) -> String {
     match format {
         Format::Text => text::render(table, colour, terminal_width()),
-        Format::Markdown => markdown(table),
-        Format::Latex => latex(table),
+        Format::Markdown => markdown::render(table),
+        Format::Latex => latex::render(table),
         Format::Csv => csv(table),
         Format::Json => json(table),
+        Format::Html => html::render(table),
     }
 }
 
@@ -34,109 +37,19 @@ fn terminal_width() -> Option<usize> {
     comfy_table::Table::new().width().map(usize::from)
 }
 
-/// `MOSI, r=0.3`.
-fn heading(block: &Block) -> String {
+/// `MOSI, r = 0.3`.
+pub(super) fn heading(block: &Block) -> String {
     let dataset = block.dataset.to_uppercase();
     match &block.case {
-        Some(case) => format!("{dataset}, {case}"),
+        Some(case) => format!("{dataset}, {}", text::case_heading(case)),
         None => dataset,
     }
 }
 
-/// The cell's values joined, each marked by its rank.
-fn joined(block: &Block, row: &Row, column: usize, mark: impl Fn(&str, Rank) -> String) -> String {
-    let metrics = &block.columns[column].metrics;
-    let values = row.cells[column].iter().zip(metrics);
-    let texts: Vec<String> = values
-        .map(|(value, metric)| mark(&value.text(metric), value.rank))
-        .collect();
+/// The cell's texts joined, each marked by its rank.
+pub(super) fn joined(cell: &[(String, Rank)], mark: impl Fn(&str, Rank) -> String) -> String {
+    let texts: Vec<String> = cell.iter().map(|(text, rank)| mark(text, *rank)).collect();
     texts.join(" / ")
-}
-
-fn markdown(table: &Table) -> String {
-    let mut out = format!("**Table {}.** {}\n", table.number, table.title);
-    for block in &table.blocks {
-        let _ = write!(out, "\n{}\n\n| Method |", heading(block));
-        for column in &block.columns {
-            let _ = write!(out, " {} |", column.name);
-        }
-        out.push_str("\n|---|");
-        out.push_str(&"---:|".repeat(block.columns.len()));
-        out.push('\n');
-        for row in &block.rows {
-            let _ = write!(out, "| {} |", row.label.replace('|', "\\|"));
-            for c in 0..block.columns.len() {
-                let cell = joined(block, row, c, |text, rank| match rank {
-                    Rank::Best => format!("**{text}**"),
-                    Rank::Second => format!("<u>{text}</u>"),
-                    Rank::Other => text.to_owned(),
-                });
-                let _ = write!(out, " {cell} |");
-            }
-            out.push('\n');
-        }
-    }
-    if !table.notes.is_empty() {
-        out.push('\n');
-    }
-    for note in &table.notes {
-        let _ = writeln!(out, "<sub>{note}</sub>  ");
-    }
-    out
-}
-
-/// Characters that LaTeX would take for commands.
-fn tex(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\\' => out.push_str("\\textbackslash{}"),
-            '{' | '}' | '%' | '&' | '#' | '_' | '$' => {
-                out.push('\\');
-                out.push(c);
-            }
-            '~' => out.push_str("\\textasciitilde{}"),
-            '^' => out.push_str("\\textasciicircum{}"),
-            '…' => out.push_str("\\dots"),
-            '–' => out.push_str("--"),
-            _ => out.push(c),
-        }
-    }
-    out
-}
-
-fn latex(table: &Table) -> String {
-    let mut out = String::from("% needs \\usepackage{booktabs}\n");
-    for block in &table.blocks {
-        let _ = write!(
-            out,
-            "\\begin{{table}}[t]\n\\centering\n\\caption{{{} ({}).}}\n\\begin{{tabular}}{{l{}}}\n\\toprule\nMethod",
-            tex(&table.title),
-            tex(&heading(block)),
-            "r".repeat(block.columns.len())
-        );
-        for column in &block.columns {
-            let _ = write!(out, " & {}", tex(&column.name));
-        }
-        out.push_str(" \\\\\n\\midrule\n");
-        for row in &block.rows {
-            out.push_str(&tex(&row.label));
-            for c in 0..block.columns.len() {
-                let cell = joined(block, row, c, |text, rank| match rank {
-                    Rank::Best => format!("\\textbf{{{}}}", tex(text)),
-                    Rank::Second => format!("\\underline{{{}}}", tex(text)),
-                    Rank::Other => tex(text),
-                });
-                let _ = write!(out, " & {cell}");
-            }
-            out.push_str(" \\\\\n");
-        }
-        out.push_str("\\bottomrule\n\\end{tabular}\n\\end{table}\n");
-    }
-    for note in &table.notes {
-        let _ = writeln!(out, "% {note}");
-    }
-    out
 }
 
 fn field(text: &str) -> String {
@@ -147,32 +60,51 @@ fn field(text: &str) -> String {
     }
 }
 
+/// One line a value. Other numbers have lines of their own: `of` says whose a line's value is, and
+/// is empty for ours.
 fn csv(table: &Table) -> String {
-    let mut out = String::from("table,dataset,case,method,variant,metric,value,done,asked,rank\n");
+    let mut out = String::from(
+        "table,dataset,case,method,variant,metric,of,value,std,low,high,done,asked,rank\n",
+    );
+    let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
+    let name = table
+        .number
+        .map_or_else(|| table.title.clone(), |n| n.to_string());
     for block in &table.blocks {
         for row in &block.rows {
-            for (column, cell) in block.columns.iter().zip(&row.cells) {
-                for (metric, value) in column.metrics.iter().zip(cell) {
+            let start = [
+                field(&name),
+                field(&block.dataset),
+                field(block.case.as_deref().unwrap_or_default()),
+                field(&row.method),
+                field(&row.variant),
+            ]
+            .join(",");
+            for (c, column) in block.columns.iter().enumerate() {
+                for (m, metric) in column.metrics.iter().enumerate() {
+                    let value = &row.cells[c][m];
                     let rank = match value.rank {
                         Rank::Best => "best",
                         Rank::Second => "second",
                         Rank::Other => "",
                     };
-                    let mean = value.mean.map(|mean| mean.to_string()).unwrap_or_default();
-                    let _ = writeln!(
-                        out,
-                        "{},{},{},{},{},{},{},{},{},{}",
-                        table.number,
-                        field(&block.dataset),
-                        field(block.case.as_deref().unwrap_or_default()),
-                        field(&row.method),
-                        field(&row.variant),
-                        field(&metric.id),
-                        mean,
-                        value.done,
-                        value.asked,
-                        rank
-                    );
+                    let (mean, std) = (number(value.mean), number(value.std));
+                    let (done, asked) = (value.done, value.asked);
+                    let id = field(&metric.id);
+                    let _ = writeln!(out, "{start},{id},,{mean},{std},,,{done},{asked},{rank}");
+                    for companion in &row.companions {
+                        let [value, std, low, high] = match companion.cells[c][m] {
+                            Beside::Nothing | Beside::Erratum(None) => continue,
+                            Beside::Other(value, std) => [Some(value), std, None, None],
+                            Beside::Erratum(Some(value)) | Beside::Difference(value) => {
+                                [Some(value), None, None, None]
+                            }
+                            Beside::Interval(low, high) => [None, None, Some(low), Some(high)],
+                        }
+                        .map(number);
+                        let of = field(&companion.label);
+                        let _ = writeln!(out, "{start},{id},{of},{value},{std},{low},{high},,,");
+                    }
                 }
             }
         }
@@ -226,15 +158,18 @@ mod tests {
             ),
             "{out}"
         );
-        assert!(out.contains("\\dots / \\dots"));
+        assert!(out.contains("\\dots{} / \\dots{}"));
     }
 
     #[test]
     fn csv_has_a_row_a_value() {
         let out = render(&table(), Format::Csv, false);
         assert_eq!(out.lines().count(), 1 + 9);
-        assert!(out.contains("2,mosi,,lnln,,mae,1.0349,3,3,best"), "{out}");
-        assert!(out.contains("2,mosi,,misa,,mae,,1,3,"), "{out}");
+        assert!(
+            out.contains("2,mosi,,lnln,,mae,,1.0349,0.0123,,,3,3,best"),
+            "{out}"
+        );
+        assert!(out.contains("2,mosi,,misa,,mae,,,,,,1,3,"), "{out}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A table as text: the datasets side by side as in the paper, or one below the other where the
 //! terminal is too narrow.
 
-use super::{Block, Rank, Row, Table};
+use super::{Block, Line, Rank, Table};
 
 /// Between columns.
 const GAP: usize = 2;
@@ -14,22 +14,26 @@ struct Shown {
     marked: String,
 }
 
-/// A cell. The best is bold and the second underlined; without colour `*` and `'` stand behind
-/// them, so that a pipe or a log shows them too.
-fn show(block: &Block, row: &Row, column: usize, colour: bool) -> Shown {
-    let metrics = &block.columns[column].metrics;
-    let values = row.cells[column].iter().zip(metrics);
+/// A cell. The best is bold and the second underlined, and companions are dim; without colour `*`
+/// and `'` stand behind the best and the second, so that a pipe or a log shows them too.
+fn show(line: &Line, column: usize, colour: bool) -> Shown {
+    let Some(cell) = line.cells.get(column) else {
+        return Shown {
+            width: 0,
+            marked: String::new(),
+        };
+    };
     let mut width = 0;
     let mut parts = Vec::new();
-    for (value, metric) in values {
-        let text = value.text(metric);
+    for (text, rank) in cell {
         width += text.chars().count() + usize::from(!colour);
-        parts.push(match (value.rank, colour) {
+        parts.push(match (rank, colour) {
             (Rank::Best, true) => format!("\u{1b}[1m{text}\u{1b}[22m"),
             (Rank::Second, true) => format!("\u{1b}[4m{text}\u{1b}[24m"),
             (Rank::Best, false) => format!("{text}*"),
             (Rank::Second, false) => format!("{text}'"),
-            (Rank::Other, true) => text,
+            (Rank::Other, true) if line.companion => format!("\u{1b}[2m{text}\u{1b}[22m"),
+            (Rank::Other, true) => text.clone(),
             (Rank::Other, false) => format!("{text} "),
         });
     }
@@ -39,9 +43,18 @@ fn show(block: &Block, row: &Row, column: usize, colour: bool) -> Shown {
     }
 }
 
+/// What stands before a line.
+fn label(line: &Line) -> String {
+    if line.companion {
+        format!("  {}", line.label)
+    } else {
+        line.label.clone()
+    }
+}
+
 /// Prints `table`; `width` is that of the terminal, if there is one.
 pub(super) fn render(table: &Table, colour: bool, width: Option<usize>) -> String {
-    let mut out = format!("Table {}. {}\n\n", table.number, table.title);
+    let mut out = format!("{}\n\n", table.heading());
     let mut datasets: Vec<&str> = Vec::new();
     for block in &table.blocks {
         if !datasets.contains(&block.dataset.as_str()) {
@@ -81,31 +94,31 @@ struct Page<'a> {
 
 impl<'a> Page<'a> {
     fn new(table: &'a Table, datasets: &[&'a str], colour: bool) -> Self {
-        let of = |dataset: &str| {
-            let dataset = dataset.to_owned();
-            table
-                .blocks
-                .iter()
-                .filter(move |block| block.dataset == dataset)
-        };
-        let labels = table.blocks.iter().flat_map(|block| &block.rows);
-        let name_width = labels
-            .map(|row| row.label.chars().count())
-            .chain(["Method".len()])
+        let lines: Vec<(&Block, Vec<Line>)> = table
+            .blocks
+            .iter()
+            .map(|block| (block, block.lines(table.spread)))
+            .collect();
+        let name_width = lines
+            .iter()
+            .flat_map(|(_, lines)| lines)
+            .map(|line| label(line).chars().count())
+            .chain([table.stub.chars().count()])
             .max()
             .unwrap_or(0);
         let widths = datasets
             .iter()
             .map(|dataset| {
-                let columns = of(dataset).next().map_or(0, |block| block.columns.len());
+                let own = || lines.iter().filter(|(block, _)| block.dataset == *dataset);
+                let columns = own().next().map_or(0, |(block, _)| block.columns.len());
                 let width = |column: usize| {
-                    of(dataset)
-                        .flat_map(|block| {
-                            let cells = block
-                                .rows
+                    own()
+                        .flat_map(|(block, lines)| {
+                            let cells = lines
                                 .iter()
-                                .map(move |row| show(block, row, column, colour).width);
-                            cells.chain([block.columns[column].name.chars().count()])
+                                .map(move |line| show(line, column, colour).width);
+                            let name = block.columns.get(column);
+                            cells.chain(name.map(|column| column.name.chars().count()))
                         })
                         .max()
                         .unwrap_or(0)
@@ -164,7 +177,7 @@ impl<'a> Page<'a> {
             ));
         }
         push_line(out, &line);
-        let mut line = format!("{:width$}", "Method", width = self.name_width);
+        let mut line = format!("{:width$}", self.table.stub, width = self.name_width);
         for (group, dataset) in self.datasets.iter().enumerate() {
             let first = self
                 .table
@@ -184,7 +197,7 @@ impl<'a> Page<'a> {
         push_line(out, &rule);
         for case in self.cases() {
             if let Some(case) = case {
-                let heading = heading(case);
+                let heading = case_heading(case);
                 push_line(out, &format!("{heading:^width$}", width = self.width()));
             }
             self.write_rows(out, case);
@@ -193,48 +206,44 @@ impl<'a> Page<'a> {
     }
 
     fn write_rows(&self, out: &mut String, case: Option<&str>) {
-        let blocks: Vec<Option<&Block>> = self
+        let spread = self.table.spread;
+        let blocks: Vec<Vec<Line>> = self
             .datasets
             .iter()
-            .map(|dataset| self.block(dataset, case))
+            .map(|dataset| {
+                let block = self.block(dataset, case);
+                block.map_or_else(Vec::new, |block| block.lines(spread))
+            })
             .collect();
-        let mut labels: Vec<&str> = Vec::new();
-        for block in blocks.iter().flatten() {
-            for row in &block.rows {
-                if !labels.contains(&row.label.as_str()) {
-                    labels.push(&row.label);
-                }
+        let mut keys: Vec<(&(String, usize), String)> = Vec::new();
+        for line in blocks.iter().flatten() {
+            if !keys.iter().any(|(key, _)| *key == &line.key) {
+                // Companions that only a later dataset has come after their row.
+                let row = keys.iter().rposition(|(key, _)| key.0 == line.key.0);
+                let place = row.map_or(keys.len(), |row| row + 1);
+                keys.insert(place, (&line.key, label(line)));
             }
         }
-        for label in labels {
-            let mut line = format!("{label:width$}", width = self.name_width);
-            for (group, block) in blocks.iter().enumerate() {
-                let row = block.and_then(|block| {
-                    let row = block.rows.iter().find(|row| row.label == label)?;
-                    Some((block, row))
-                });
+        for (key, label) in keys {
+            let mut out_line = format!("{label:width$}", width = self.name_width);
+            for (group, lines) in blocks.iter().enumerate() {
+                let line = lines.iter().find(|line| line.key == *key);
                 for (number, width) in self.widths[group].iter().enumerate() {
                     let gap = if number == 0 { WIDE_GAP } else { GAP };
-                    // The sweep has this method on another dataset only.
-                    let (shown, marked) = match row {
-                        Some((block, row)) => {
-                            let shown = show(block, row, number, self.colour);
-                            (shown.width, shown.marked)
-                        }
-                        None => (0, String::new()),
-                    };
-                    let fill = gap + width.saturating_sub(shown);
-                    line.push_str(&" ".repeat(fill));
-                    line.push_str(&marked);
+                    // The sweep may have this method on another dataset only.
+                    let shown = line.map(|line| show(line, number, self.colour));
+                    let taken = shown.as_ref().map_or(0, |shown| shown.width);
+                    out_line.push_str(&" ".repeat(gap + width.saturating_sub(taken)));
+                    out_line.push_str(shown.as_ref().map_or("", |shown| &shown.marked));
                 }
             }
-            push_line(out, &line);
+            push_line(out, &out_line);
         }
     }
 }
 
 /// `r = 0.3`, `missing language and audio`.
-fn heading(case: &str) -> String {
+pub(super) fn case_heading(case: &str) -> String {
     if let Some(rate) = case.strip_prefix("r=") {
         return format!("r = {rate}");
     }
@@ -295,7 +304,7 @@ sweep x
 
     #[test]
     fn cases_are_said_in_words() {
-        assert_eq!(heading("r=0.3"), "r = 0.3");
-        assert_eq!(heading("missing=la"), "missing language and audio");
+        assert_eq!(case_heading("r=0.3"), "r = 0.3");
+        assert_eq!(case_heading("missing=la"), "missing language and audio");
     }
 }

@@ -1,0 +1,141 @@
+//! What a table rests on, and what it lacks.
+
+use super::layout::{self, CaseKind, Layout};
+use crate::store::Store;
+use missbench_shared::ids::SweepId;
+use sqlx::Row as _;
+use std::collections::BTreeMap;
+
+/// The most lines about what is missing.
+const MISSING_LINES: usize = 10;
+
+/// What the table rests on.
+pub(super) async fn notes(
+    store: &Store,
+    sweep: SweepId,
+    name: &str,
+    layout: Layout,
+) -> Result<Vec<String>, sqlx::Error> {
+    let mut notes = vec![format!("sweep {name} ({sweep})")];
+    let protocols = sqlx::query(
+        "SELECT DISTINCT selection, fidelity FROM sweep_protocol WHERE sweep = $1 ORDER BY 1, 2",
+    )
+    .bind(sweep.0)
+    .fetch_all(store.pool())
+    .await?;
+    for row in protocols {
+        let selection: Option<String> = row.try_get("selection")?;
+        let fidelity: Option<String> = row.try_get("fidelity")?;
+        let selection = match selection.as_deref() {
+            Some("test") => "the test split, as the paper's code does",
+            _ => "the validation split",
+        };
+        let fidelity = match fidelity.as_deref() {
+            Some("corrected") => "the papers where they and the reference code differ",
+            _ => "the reference code",
+        };
+        notes.push(format!(
+            "checkpoints chosen on {selection}; methods follow {fidelity}"
+        ));
+    }
+    let counts = sqlx::query(
+        "SELECT count(DISTINCT seed) AS seeds, count(*) AS asked,
+                count(*) FILTER (WHERE state = 'done') AS done,
+                count(*) FILTER (WHERE state = 'failed') AS failed
+         FROM job WHERE sweep = $1 AND kind = 'eval' AND dataset = ANY($2)
+           AND case_id LIKE $3",
+    )
+    .bind(sweep.0)
+    .bind(
+        layout
+            .datasets
+            .iter()
+            .map(|d| d.id().to_owned())
+            .collect::<Vec<_>>(),
+    )
+    .bind(match layout.kind {
+        CaseKind::Rate => "r=%",
+        CaseKind::Missing => "missing=%",
+    })
+    .fetch_one(store.pool())
+    .await?;
+    let (seeds, asked): (i64, i64) = (counts.try_get("seeds")?, counts.try_get("asked")?);
+    let (done, failed): (i64, i64) = (counts.try_get("done")?, counts.try_get("failed")?);
+    let plural = if seeds == 1 { "seed" } else { "seeds" };
+    notes.push(format!(
+        "means over {seeds} {plural}; {done} of {asked} evaluations are here"
+    ));
+    if done < asked {
+        notes.extend(missing(store, sweep, layout).await?);
+    }
+    if failed > 0 {
+        notes.push(format!(
+            "{failed} evaluations failed: see `coord status {}`",
+            sweep.short()
+        ));
+    }
+    Ok(notes)
+}
+
+/// What is not here, a line for each model that lacks something.
+async fn missing(
+    store: &Store,
+    sweep: SweepId,
+    layout: Layout,
+) -> Result<Vec<String>, sqlx::Error> {
+    let kind = match layout.kind {
+        CaseKind::Rate => "r=%",
+        CaseKind::Missing => "missing=%",
+    };
+    let rows = sqlx::query(
+        "SELECT method, variant, dataset, seed,
+                count(*) AS asked, count(*) FILTER (WHERE state = 'done') AS done
+         FROM job
+         WHERE sweep = $1 AND kind = 'eval' AND dataset = ANY ($2) AND case_id LIKE $3
+         GROUP BY method, variant, dataset, seed
+         ORDER BY dataset, method, variant, seed",
+    )
+    .bind(sweep.0)
+    .bind(ids(layout))
+    .bind(kind)
+    .fetch_all(store.pool())
+    .await?;
+    // By model: its seeds, and which of them lack something.
+    let mut models: BTreeMap<(String, String), (usize, Vec<String>)> = BTreeMap::new();
+    for row in rows {
+        let method: String = row.try_get("method")?;
+        let label = layout::label(&method, &row.try_get::<String, _>("variant")?);
+        let dataset: String = row.try_get("dataset")?;
+        let (seed, asked): (i64, i64) = (row.try_get("seed")?, row.try_get("asked")?);
+        let done: i64 = row.try_get("done")?;
+        let (seeds, lacking) = models.entry((dataset, label)).or_default();
+        *seeds += 1;
+        if done < asked {
+            lacking.push(format!("seed {seed} ({done} of {asked})"));
+        }
+    }
+    let mut lines: Vec<String> = models
+        .into_iter()
+        .filter(|(_, (_, lacking))| !lacking.is_empty())
+        .map(|((dataset, label), (seeds, lacking))| {
+            format!(
+                "missing of {label} on {}: {}; {} of {seeds} seeds are whole",
+                dataset.to_uppercase(),
+                lacking.join(", "),
+                seeds - lacking.len()
+            )
+        })
+        .collect();
+    let more = lines.len().saturating_sub(MISSING_LINES);
+    if more > 0 {
+        lines.truncate(MISSING_LINES);
+        lines.push(format!("and of {more} more"));
+    }
+    Ok(lines)
+}
+
+/// The ids of a table's datasets.
+fn ids(layout: Layout) -> Vec<String> {
+    let ids = layout.datasets.iter().map(|dataset| dataset.id());
+    ids.map(str::to_owned).collect()
+}
