@@ -83,8 +83,10 @@ enum Command {
     Serve(commands::serve::ServeArgs),
     /// Print how far the sweeps are
     Status(commands::status::StatusArgs),
-    /// Print a table of the paper from a sweep's results
+    /// Print a table of the paper from a sweep's results, beside the published numbers
     Table(commands::table::TableArgs),
+    /// Say where one of two models is really better
+    Compare(commands::compare::CompareArgs),
     /// Import, make, list and check datasets
     Data(commands::data::DataArgs),
     /// Cancel a sweep
@@ -139,6 +141,7 @@ impl Cli {
             Command::Status(args) => commands::status::run(args, &settings).await,
             Command::Serve(args) => commands::serve::run(args, &settings).await,
             Command::Table(args) => commands::table::run(args, &settings).await,
+            Command::Compare(args) => commands::compare::run(args, &settings).await,
             Command::Data(args) => commands::data::run(args, &settings).await,
             Command::Cancel(args) => commands::cancel::run(args, &settings).await,
             Command::Migrate(args) => commands::migrate::run(args, &settings).await,

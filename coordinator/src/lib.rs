@@ -7,6 +7,7 @@ pub mod config;
 pub mod connect;
 pub mod data;
 pub mod dispatch;
+pub mod drawing;
 pub mod embedded;
 pub mod file_hashes;
 pub mod gather;

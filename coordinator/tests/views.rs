@@ -422,7 +422,7 @@ async fn progress_counts(scene: &Scene) {
 async fn tables_print(scene: &Scene) {
     let table = async |number, format| {
         let layout = layout::find(number).unwrap();
-        let table = load::load(&scene.store, scene.sweep, "demo", layout)
+        let table = load::load(&scene.store, scene.sweep, "demo", layout, false)
             .await
             .unwrap();
         render::render(&table, format, false)

@@ -1,6 +1,7 @@
 //! The commands of `coord`, one a file. Each has its arguments and `run(args, &settings)`.
 
 pub mod cancel;
+pub mod compare;
 pub mod completions;
 pub mod data;
 pub mod doctor;

@@ -136,12 +136,12 @@ fn rows<T>(text: &'static str, read: impl Fn(&[&'static str]) -> Option<T>) -> V
 
 /// From the unit of print to that of results.
 fn unit(dataset: Benchmark, metric: &str, printed: &str) -> Option<f64> {
-    let value: f64 = printed.parse().ok()?;
-    Some(if percent(dataset, metric) {
-        value / 100.0
+    // Through the decimal text: 34.26 % is the number nearest to 0.3426.
+    if percent(dataset, metric) {
+        format!("{printed}e-2").parse().ok()
     } else {
-        value
-    })
+        printed.parse().ok()
+    }
 }
 
 fn number(fields: &[&'static str]) -> Option<Number> {

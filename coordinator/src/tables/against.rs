@@ -5,7 +5,10 @@ use super::{
     layout::{CaseKind, Layout, Scope},
     load::Values,
 };
-use crate::published::{self, ErratumKind, Number};
+use crate::{
+    published::{self, ErratumKind, Number},
+    statistics::bootstrap::{Drawn, Options},
+};
 use missbench_shared::benchmark::Benchmark;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -151,24 +154,33 @@ pub fn sweep(table: &mut Table, values: &Values, label: &str) {
     ));
 }
 
-/// Sets an interval below each row; `find` knows it by dataset, case, row and metric.
-pub fn intervals(
-    table: &mut Table,
-    label: &str,
-    find: impl Fn(&str, Option<&str>, (&str, &str), &str) -> Option<(f64, f64)>,
-) {
+/// Sets the 95 % interval below each row, from what was drawn.
+pub fn drawn(table: &mut Table, drawn: &Drawn, layout: Layout, options: Options) {
+    let kind = match layout.kind {
+        CaseKind::Rate => "r=",
+        CaseKind::Missing => "missing=",
+    };
     for block in &mut table.blocks {
+        let Ok(dataset) = block.dataset.parse::<Benchmark>() else {
+            continue;
+        };
         for row in &mut block.rows {
-            let name = (row.method.as_str(), row.variant.as_str());
+            let model = (row.method.clone(), row.variant.clone());
+            let case = block.case.as_deref();
             let cells = each(&block.columns, |_, _, metric| {
-                match find(&block.dataset, block.case.as_deref(), name, &metric.id) {
+                match drawn.interval(dataset, &model, case, kind, &metric.id, 0.95) {
                     Some((low, high)) => Beside::Interval(low, high),
                     None => Beside::Nothing,
                 }
             });
-            push(row, label, cells);
+            push(row, "95 % interval", cells);
         }
     }
+    table.notes.push(format!(
+        "95 % intervals: test samples and seeds drawn {} times with replacement (percentile \
+         bootstrap, seed {})",
+        options.draws, options.seed
+    ));
 }
 
 fn difference(ours: Option<f64>, theirs: Option<f64>) -> Beside {

@@ -39,7 +39,7 @@ impl Values {
     }
 }
 
-/// Loads table `layout` of a sweep.
+/// Loads table `layout` of a sweep, with a column of laziness where that is asked for.
 ///
 /// # Errors
 ///
@@ -49,9 +49,10 @@ pub async fn load(
     sweep: SweepId,
     name: &str,
     layout: Layout,
+    laziness: bool,
 ) -> Result<Table, sqlx::Error> {
     let values = values(store, sweep, layout).await?;
-    let mut table = blocks(&values, layout);
+    let mut table = blocks(&values, layout, laziness);
     table.notes = notes(store, sweep, name, layout).await?;
     let absent = absent(&values, layout);
     if !table.blocks.is_empty() && !absent.is_empty() {
@@ -63,11 +64,15 @@ pub async fn load(
 }
 
 /// The table that `values` make, with nothing said of what it rests on.
-pub fn blocks(values: &Values, layout: Layout) -> Table {
+pub fn blocks(values: &Values, layout: Layout, laziness: bool) -> Table {
     let mut blocks = Vec::new();
     for &benchmark in layout.datasets {
         for case in cases(values, benchmark, layout) {
-            blocks.extend(block(values, benchmark, case, layout));
+            let columns = match laziness {
+                true => with_laziness(benchmark),
+                false => columns(benchmark),
+            };
+            blocks.extend(block(values, benchmark, case, layout, columns));
         }
     }
     Table {
@@ -217,18 +222,35 @@ pub(super) fn columns(benchmark: Benchmark) -> Vec<Column> {
         .collect()
 }
 
+/// The same with laziness behind the accuracies.
+fn with_laziness(benchmark: Benchmark) -> Vec<Column> {
+    let mut columns = columns(benchmark);
+    let accuracies = columns.iter().take_while(|c| c.name.starts_with("Acc"));
+    let place = accuracies.count();
+    let laziness = Column {
+        name: "Laziness".to_owned(),
+        metrics: vec![ColumnMetric {
+            id: "laziness".to_owned(),
+            higher_is_better: false,
+            percent: true,
+        }],
+    };
+    columns.insert(place, laziness);
+    columns
+}
+
 /// One block, or `None` where the sweep has nothing of it.
 fn block(
     values: &Values,
     benchmark: Benchmark,
     case: Option<String>,
     layout: Layout,
+    columns: Vec<Column>,
 ) -> Option<Block> {
     let names = rows(values, benchmark, case.as_ref(), layout);
     if names.is_empty() {
         return None;
     }
-    let columns = columns(benchmark);
     let rows = names
         .into_iter()
         .map(|name| {

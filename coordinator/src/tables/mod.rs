@@ -4,6 +4,7 @@
 //! numbers beside ours, [`render`] prints it. Rounding happens here and nowhere before.
 
 pub mod against;
+pub mod extra;
 mod html;
 mod latex;
 pub mod layout;

@@ -5,6 +5,8 @@ use super::{Block, Line, Rank, Table};
 
 /// Between columns.
 const GAP: usize = 2;
+/// Where there is no terminal.
+const WIDEST: usize = 240;
 /// Between datasets.
 const WIDE_GAP: usize = 4;
 
@@ -65,7 +67,8 @@ pub(super) fn render(table: &Table, colour: bool, width: Option<usize>) -> Strin
         out.push_str("This sweep has nothing of it.\n\n");
     } else {
         let whole = Page::new(table, &datasets, colour);
-        if width.is_none_or(|width| whole.width() <= width) {
+        // Without a terminal there is no width, but nobody reads lines that are as long as that.
+        if whole.width() <= width.unwrap_or(WIDEST) {
             whole.write(&mut out);
             out.push('\n');
         } else {
