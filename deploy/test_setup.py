@@ -54,7 +54,7 @@ class Case(unittest.TestCase):
         self.deps.mkdir()
         self.index = self.folder / "index"
         self.index.mkdir()
-        own = ("LIBTORCH", "MISSBENCH_NATS_SERVER", "MISSBENCH_POSTGRES_BIN", "MISSBENCH_ENCODER_EN", "MISSBENCH_SYSTEM")
+        own = ("LIBTORCH", "MISSBENCH_NATS_SERVER", "MISSBENCH_POSTGRES_BIN", "MISSBENCH_ENCODER_EN", "MISSBENCH_POLARS", "MISSBENCH_SYSTEM")
         environment = {name: value for name, value in os.environ.items() if name not in own}
         environment.update(PIP_NO_INDEX="1", PIP_FIND_LINKS=str(self.index), PIP_CONFIG_FILE=os.devnull)
         patched = mock.patch.dict(os.environ, environment, clear=True)
@@ -182,6 +182,15 @@ class Stamps(Case):
                 with mock.patch.object(setup, "lay_pinned", side_effect=AssertionError("must not be called")):
                     self.assertEqual(setup.set_up(self.deps), 0)
         self.assertIn("Fake 1.0: in place", self.said.getvalue())
+
+    def test_what_only_tests_need_is_left_out_otherwise(self):
+        part = dataclasses.replace(self.part(), tests=True)
+        with mock.patch.object(setup, "PARTS", (part,)), mock.patch.object(setup, "missing_prerequisites", return_value=[]):
+            with mock.patch.object(setup, "lay") as lay:
+                self.assertEqual(setup.set_up(self.deps), 0)
+                lay.assert_not_called()
+                self.assertEqual(setup.set_up(self.deps, tests=True), 0)
+                lay.assert_called_once()
 
     def test_the_table_is_pinned(self):
         for part in setup.PARTS:
