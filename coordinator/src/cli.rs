@@ -5,7 +5,7 @@ use crate::{
     config::{ConnectionFlags, Process, Settings},
 };
 use clap::{CommandFactory as _, Parser, Subcommand};
-use std::process::ExitCode;
+use std::{io::IsTerminal as _, process::ExitCode};
 
 /// The numbers a command ends with.
 pub mod exit {
@@ -87,6 +87,8 @@ enum Command {
     Table(commands::table::TableArgs),
     /// Say where one of two models is really better
     Compare(commands::compare::CompareArgs),
+    /// Write a sweep's results to a Parquet or CSV file, for notebooks
+    Export(commands::export::ExportArgs),
     /// Import, make, list and check datasets
     Data(commands::data::DataArgs),
     /// Cancel a sweep
@@ -142,6 +144,7 @@ impl Cli {
             Command::Serve(args) => commands::serve::run(args, &settings).await,
             Command::Table(args) => commands::table::run(args, &settings).await,
             Command::Compare(args) => commands::compare::run(args, &settings).await,
+            Command::Export(args) => commands::export::run(args, &settings).await,
             Command::Data(args) => commands::data::run(args, &settings).await,
             Command::Cancel(args) => commands::cancel::run(args, &settings).await,
             Command::Migrate(args) => commands::migrate::run(args, &settings).await,
@@ -160,7 +163,11 @@ impl Cli {
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
             EnvFilter::new(format!("warn,coordinator={level},missbench_shared={level}"))
         });
-        let logs = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let logs = fmt()
+            .with_env_filter(filter)
+            .with_ansi(colour)
+            .with_writer(std::io::stderr);
         // Fails only where a subscriber is set already, and then that one serves.
         let _ = if self.log_json {
             logs.json().try_init()

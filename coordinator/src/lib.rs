@@ -9,6 +9,7 @@ pub mod data;
 pub mod dispatch;
 pub mod drawing;
 pub mod embedded;
+pub mod export;
 pub mod file_hashes;
 pub mod gather;
 pub mod interrupt;

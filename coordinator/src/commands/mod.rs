@@ -5,6 +5,7 @@ pub mod compare;
 pub mod completions;
 pub mod data;
 pub mod doctor;
+pub mod export;
 pub mod migrate;
 pub mod plan;
 pub mod run;

@@ -148,7 +148,10 @@ impl Store {
 
     /// Connects. The pool it keeps opens new connections by itself when Postgres comes back.
     pub async fn connect_with(options: PgConnectOptions) -> Result<Self, StoreError> {
-        let options = options.application_name("missbench");
+        // A query that waits for a busy disk is no warning to a person.
+        let options = options
+            .application_name("missbench")
+            .log_slow_statements(log::LevelFilter::Debug, Duration::from_secs(1));
         // One connection by hand: a pool would say only that it waited too long.
         tokio::time::timeout(CONNECT_WAIT, async {
             PgConnection::connect_with(&options).await?.close().await
