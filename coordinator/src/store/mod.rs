@@ -16,7 +16,7 @@ pub use types::{JobKind, JobState, SweepState};
 use crate::backoff::Backoff;
 use missbench_shared::ids::SweepId;
 use sqlx::{
-    Connection as _, PgConnection, PgPool,
+    ConnectOptions as _, Connection as _, PgConnection, PgPool,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
