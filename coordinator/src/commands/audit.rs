@@ -1,0 +1,59 @@
+//! `coord audit`: finds what is wrong or suspect, in the published tables or in a sweep.
+
+use crate::{
+    audit::{
+        self, Finding,
+        render::{Format, render},
+    },
+    cli::exit,
+    config::Settings,
+};
+use std::process::ExitCode;
+
+/// Arguments of `coord audit`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  coord audit published                      the paper's Tables 2 to 14; needs no database
+  coord audit published --format markdown    the same, for a page
+
+A finding says what is wrong, where, with which numbers, and why it matters:
+  error    it cannot be right: it contradicts arithmetic, or another number
+  warning  it is hardly right, or makes a result doubtful
+  note     it may be right, and one should know it
+Findings about published numbers say whether an erratum is known; the rules do not look there.
+
+Ends with 0 if there are no errors and no warnings, else with 4.")]
+pub struct AuditArgs {
+    /// `published` for the paper's tables
+    what: String,
+    /// How to print it [default: text, or json with --json]
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+}
+
+/// Audits and prints what is found.
+///
+/// # Errors
+///
+/// Neither `published` nor a sweep.
+pub async fn run(args: AuditArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
+    let (subject, findings) = match args.what.as_str() {
+        "published" => (
+            "the published Tables 2 to 14".to_owned(),
+            audit::published(),
+        ),
+        other => anyhow::bail!("`{other}` cannot be audited: give `published`"),
+    };
+    let format = args.format.unwrap_or(if settings.json {
+        Format::Json
+    } else {
+        Format::Text
+    });
+    print!("{}", render(&subject, &findings, format, settings.color));
+    Ok(if findings.iter().any(Finding::counts) {
+        ExitCode::from(exit::FINDINGS)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
