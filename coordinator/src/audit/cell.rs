@@ -55,6 +55,8 @@ pub struct Cell {
     pub half: f64,
     /// The spread over seeds that is printed beside it.
     pub std: Option<f64>,
+    /// Samples of the split that it was measured on.
+    pub samples: usize,
 }
 
 impl Cell {
@@ -84,16 +86,11 @@ pub fn is_percent(place: &Place) -> bool {
     metric.is_none_or(|metric| metric.percent)
 }
 
-/// Samples of the dataset's published test split.
-pub fn samples(dataset: Benchmark) -> f64 {
-    dataset.split_sizes()[2] as f64
-}
-
 /// How far apart two measurements of nearly the same thing are by chance, at the least: a quarter of
 /// the standard error that the size of the test split gives. In the unit of results.
-pub fn noise(place: &Place) -> f64 {
-    let error = if is_percent(place) { 0.5 } else { 1.0 };
-    0.25 * error / samples(place.dataset).sqrt()
+pub fn noise(cell: &Cell) -> f64 {
+    let error = if is_percent(&cell.place) { 0.5 } else { 1.0 };
+    0.25 * error / (cell.samples as f64).sqrt()
 }
 
 /// The middle value.
@@ -221,6 +218,7 @@ pub(crate) mod tests {
             value: (value * digits).round() / digits,
             half: 0.5 / digits,
             std: None,
+            samples: place.dataset.split_sizes()[2],
             place,
         }
     }

@@ -219,7 +219,7 @@ pub fn majority(cells: &[Cell], splits: &Splits) -> Vec<Finding> {
         |p| (p.table, p.dataset),
     );
     findings.extend(damaged.into_values().filter_map(|cells| {
-        let margin = 3.0 * 0.5 / super::cell::samples(cells.first()?.place.dataset).sqrt();
+        let margin = 3.0 * 0.5 / (cells.first()?.samples as f64).sqrt();
         below(&cells, share, margin).map(|(places, numbers)| {
             Finding::new(
                 Rule::Majority,

@@ -17,10 +17,12 @@ pub mod render;
 pub mod repeated;
 pub mod same;
 pub mod spread;
+pub mod sweep;
 pub mod trend;
 
 pub use cell::{Cell, Place};
 pub use published::published;
+pub use sweep::sweep;
 
 use serde::Serialize;
 
@@ -48,6 +50,20 @@ pub enum Rule {
     OneClass,
     /// No better than always answering the most frequent class.
     Majority,
+    /// A stored metric that the stored predictions do not have.
+    WrongResult,
+    /// Two seeds that predict the same, bit by bit.
+    SameSeeds,
+    /// Predictions that hardly vary.
+    Collapsed,
+    /// A job that came out differently when it was done again.
+    Conflict,
+    /// Splits of other sizes than the published ones.
+    SplitSize,
+    /// Checkpoints chosen on the test split.
+    TestSelection,
+    /// Jobs that failed, are not done, or are not there.
+    Incomplete,
 }
 
 impl Rule {
@@ -63,6 +79,13 @@ impl Rule {
         Rule::Spread,
         Rule::OneClass,
         Rule::Majority,
+        Rule::WrongResult,
+        Rule::SameSeeds,
+        Rule::Collapsed,
+        Rule::Conflict,
+        Rule::SplitSize,
+        Rule::TestSelection,
+        Rule::Incomplete,
     ];
 
     /// As in JSON and on the terminal.
@@ -78,6 +101,13 @@ impl Rule {
             Rule::Spread => "spread",
             Rule::OneClass => "one-class",
             Rule::Majority => "majority",
+            Rule::WrongResult => "wrong-result",
+            Rule::SameSeeds => "same-seeds",
+            Rule::Collapsed => "collapsed",
+            Rule::Conflict => "conflict",
+            Rule::SplitSize => "split-size",
+            Rule::TestSelection => "test-selection",
+            Rule::Incomplete => "incomplete",
         }
     }
 
@@ -103,6 +133,28 @@ impl Rule {
             Rule::Spread => "a standard deviation over something else than seeds",
             Rule::OneClass => "the accuracy is the share of a class: it says nothing of the model",
             Rule::Majority => "an answer that looks at nothing would be as good",
+            Rule::WrongResult => {
+                "it was changed after it was measured, or measured by a program that does it \
+                 differently"
+            }
+            Rule::SameSeeds => {
+                "the seed had no effect, or one training counts twice: the spread over seeds is too \
+                 small"
+            }
+            Rule::Collapsed => {
+                "what it scores is the shape of the dataset: at high missing rates accuracy looks \
+                 better than the model is"
+            }
+            Rule::Conflict => {
+                "the same job should give the same bits; another device or version, or something \
+                 that is not drawn from the seed"
+            }
+            Rule::SplitSize => "its numbers cannot be compared with the published ones",
+            Rule::TestSelection => {
+                "results are better than on data never seen; as in the paper, and only to be \
+                 compared with it"
+            }
+            Rule::Incomplete => "means rest on less than the spec asks for",
         }
     }
 }

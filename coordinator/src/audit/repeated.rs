@@ -82,10 +82,11 @@ fn model(cell: &Cell) -> (Option<u8>, Place) {
 }
 
 /// Metrics of one and the same model that may well agree: an accuracy over fewer classes equals the
-/// one over more where the outer classes are never answered.
+/// one over more where the outer classes are never answered. Seeds of one model have a rule of their
+/// own.
 fn expected_alike(a: &ColumnKey, b: &ColumnKey) -> bool {
-    let same_model = (a.0, a.1, &a.2, &a.3, a.4) == (b.0, b.1, &b.2, &b.3, b.4);
-    same_model && a.5.starts_with("acc") && b.5.starts_with("acc")
+    let same_model = (a.0, a.1, &a.2, &a.3) == (b.0, b.1, &b.2, &b.3);
+    same_model && (a.4 != b.4 || (a.5.starts_with("acc") && b.5.starts_with("acc")))
 }
 
 /// Finds repeated rows among means: two models or two datasets of one table that agree in at least
@@ -189,7 +190,7 @@ fn misfit(cells: &[&Cell], all: &[Cell]) -> Option<f64> {
             }
             let middle = median(&others)?;
             let off: Vec<f64> = others.iter().map(|value| (value - middle).abs()).collect();
-            let spread = (1.4826 * median(&off)?).max(noise(place));
+            let spread = (1.4826 * median(&off)?).max(noise(cell));
             Some((cell.value - middle).abs() / spread)
         })
         .collect();

@@ -5,7 +5,7 @@
 
 use super::{
     Cell, Finding, Place, Rule, Severity,
-    cell::{by, is_percent, median, samples, show},
+    cell::{by, is_percent, median, show},
 };
 
 /// So many times the row's usual ratio is a finding.
@@ -39,7 +39,7 @@ pub fn check(cells: &[Cell]) -> Vec<Finding> {
 
 /// The standard error that the size of the test split gives the metric.
 fn sampling_error(cell: &Cell) -> f64 {
-    let root = samples(cell.place.dataset).sqrt();
+    let root = (cell.samples as f64).sqrt();
     match cell.place.metric.as_str() {
         "corr" => (1.0 - cell.value * cell.value) / root,
         // Absolute errors of a bounded label vary about as much as they are large.

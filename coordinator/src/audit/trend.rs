@@ -159,7 +159,7 @@ fn scales(lines: &[Line<'_>]) -> Scales {
     let mut floors: BTreeMap<String, f64> = BTreeMap::new();
     for line in lines {
         let values = line.values();
-        floors.insert(line.metric().to_owned(), noise(&line.cells[0].place));
+        floors.insert(line.metric().to_owned(), noise(line.cells[0]));
         for at in 0..values.len() {
             let key = (line.metric().to_owned(), line.is_end(at));
             let both = distances.entry(key).or_default();

@@ -7,6 +7,8 @@ use crate::{
     },
     cli::exit,
     config::Settings,
+    connect::Database,
+    store::Store,
 };
 use std::process::ExitCode;
 
@@ -16,6 +18,7 @@ use std::process::ExitCode;
 Examples:
   coord audit published                      the paper's Tables 2 to 14; needs no database
   coord audit published --format markdown    the same, for a page
+  coord audit demo                           a sweep: its jobs, results and stored predictions
 
 A finding says what is wrong, where, with which numbers, and why it matters:
   error    it cannot be right: it contradicts arithmetic, or another number
@@ -25,7 +28,8 @@ Findings about published numbers say whether an erratum is known; the rules do n
 
 Ends with 0 if there are no errors and no warnings, else with 4.")]
 pub struct AuditArgs {
-    /// `published` for the paper's tables
+    /// `published` for the paper's tables; or a sweep: its name, its id, or the beginning of its id
+    #[arg(value_name = "published|SWEEP")]
     what: String,
     /// How to print it [default: text, or json with --json]
     #[arg(long, value_enum)]
@@ -36,14 +40,16 @@ pub struct AuditArgs {
 ///
 /// # Errors
 ///
-/// Neither `published` nor a sweep.
+/// No such sweep, or a database out of reach.
 pub async fn run(args: AuditArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
-    let (subject, findings) = match args.what.as_str() {
-        "published" => (
-            "the published Tables 2 to 14".to_owned(),
-            audit::published(),
-        ),
-        other => anyhow::bail!("`{other}` cannot be audited: give `published`"),
+    let (subject, findings) = if args.what == "published" {
+        let subject = "the published Tables 2 to 14".to_owned();
+        (subject, audit::published())
+    } else {
+        let database = Database::open(settings).await?;
+        let outcome = of_sweep(&database, &args.what).await;
+        database.close().await;
+        outcome?
     };
     let format = args.format.unwrap_or(if settings.json {
         Format::Json
@@ -56,4 +62,10 @@ pub async fn run(args: AuditArgs, settings: &Settings) -> anyhow::Result<ExitCod
     } else {
         ExitCode::SUCCESS
     })
+}
+
+async fn of_sweep(store: &Store, text: &str) -> anyhow::Result<(String, Vec<Finding>)> {
+    let sweep = store.find_sweep(text).await?;
+    let subject = format!("sweep {} ({})", sweep.name, sweep.id);
+    Ok((subject, audit::sweep(store, sweep.id).await?))
 }
