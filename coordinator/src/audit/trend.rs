@@ -2,7 +2,8 @@
 //!
 //! A metric falls smoothly as more is missing. Each value is compared with the polynomial through
 //! its nearest neighbours at other rates; how far is far follows from all models' values of the same
-//! metric and dataset: 1.4826 times the median distance, which a few wrong values cannot move.
+//! metric and dataset: 1.4826 times the median distance, which a few wrong values cannot move; or
+//! from the line itself, where that is noisier, unless the value has the digits of another model.
 
 use super::{
     Cell, Finding, Rule, Severity,
@@ -16,6 +17,8 @@ pub const FAR: f64 = 6.0;
 const RATES: usize = 5;
 /// Fewer distances than this give no scale.
 const SCALE: usize = 6;
+/// So many inner values give a line a scale of its own: one wrong value spoils three of them.
+const OWN: usize = 8;
 /// Chance moves the distance of an end so much more than that of an inner value, at the least: three
 /// neighbours on one side are weighted 3, -3 and 1, four on both sides -1/6, 2/3, 2/3 and -1/6.
 const END: f64 = 3.2;
@@ -26,13 +29,17 @@ const WRONG: usize = 3;
 struct Line<'a> {
     cells: Vec<&'a Cell>,
     rates: Vec<f64>,
+    own: f64,
 }
 
 /// A value and how far off it is.
 struct Off {
     at: usize,
     expected: f64,
+    /// In scales of its line.
     far: f64,
+    /// In scales of all lines.
+    common: f64,
 }
 
 /// Values by metric and dataset share a scale; the ends of lines, which have neighbours on one side
@@ -49,7 +56,10 @@ pub fn check(cells: &[Cell]) -> Vec<Finding> {
             .filter_map(Line::new)
             .collect();
         let scales = scales(&lines);
-        let offs: Vec<Vec<Off>> = lines.iter().map(|line| line.offs(&scales)).collect();
+        let offs: Vec<Vec<Off>> = lines
+            .iter()
+            .map(|line| line.offs(&scales, &lines))
+            .collect();
         for (line, found) in lines.iter().zip(&offs) {
             for off in found {
                 findings.push(finding(line, off, &lines, &scales));
@@ -69,7 +79,16 @@ impl<'a> Line<'a> {
         });
         let rates: Vec<f64> = cells.iter().filter_map(|cell| cell.place.rate()).collect();
         let distinct = rates.windows(2).all(|two| two[0] < two[1]);
-        (rates.len() >= RATES && distinct).then_some(Self { cells, rates })
+        if rates.len() < RATES || !distinct {
+            return None;
+        }
+        let mut line = Self {
+            cells,
+            rates,
+            own: 0.0,
+        };
+        line.own = line.own_scale();
+        Some(line)
     }
 
     fn values(&self) -> Vec<f64> {
@@ -109,20 +128,44 @@ impl<'a> Line<'a> {
             .sum()
     }
 
+    /// The line's own scale, where it is long enough for one: a model that is noisier than the
+    /// others is not wrong for it.
+    fn own_scale(&self) -> f64 {
+        let values = self.values();
+        let inner = 1..values.len() - 1;
+        if inner.len() < OWN {
+            return 0.0;
+        }
+        let middle = |reach| {
+            let distances: Vec<f64> = inner
+                .clone()
+                .map(|at| (values[at] - self.expected(&values, at, reach)).abs())
+                .collect();
+            median(&distances).unwrap_or_default()
+        };
+        1.4826 * middle(2).min(middle(1))
+    }
+
     fn distance(&self, values: &[f64], at: usize, scales: &Scales) -> Option<Off> {
-        let scale = scales.get(&(self.metric().to_owned(), self.is_end(at)))?;
+        let common = *scales.get(&(self.metric().to_owned(), self.is_end(at)))?;
+        let scale = if self.is_end(at) {
+            common.max(END * self.own)
+        } else {
+            common.max(self.own)
+        };
         let expected = self.expected(values, at, 2);
         Some(Off {
             at,
             expected,
             far: (values[at] - expected).abs() / scale,
+            common: (values[at] - expected).abs() / common,
         })
     }
 
     /// The values that are far off. A wrong value bends the line for its neighbours, too, so of the
     /// candidates that one is taken which, put right, leaves the least that is off; then the next is
     /// looked for.
-    fn offs(&self, scales: &Scales) -> Vec<Off> {
+    fn offs(&self, scales: &Scales, lines: &[Line<'_>]) -> Vec<Off> {
         let mut values = self.values();
         let all_off = |values: &[f64]| -> f64 {
             let offs = (0..values.len()).filter_map(|at| self.distance(values, at, scales));
@@ -133,6 +176,12 @@ impl<'a> Line<'a> {
             let before = all_off(&values);
             let best = (0..values.len())
                 .filter_map(|at| self.distance(&values, at, scales))
+                .map(|off| {
+                    // Digits of another model are no noise of this one.
+                    let copied = off.common >= FAR && !twins(self.cells[off.at], lines).is_empty();
+                    let far = if copied { off.common } else { off.far };
+                    Off { far, ..off }
+                })
                 .filter(|off| off.far >= FAR)
                 .map(|off| {
                     let mut repaired = values.clone();
@@ -192,6 +241,23 @@ fn scales(lines: &[Line<'_>]) -> Scales {
     scales
 }
 
+/// The models that have the same digits at the same place.
+fn twins(cell: &Cell, lines: &[Line<'_>]) -> Vec<String> {
+    let place = &cell.place;
+    lines
+        .iter()
+        .filter(|line| line.metric() == place.metric)
+        .flat_map(|line| &line.cells)
+        .filter(|other| {
+            let p = &other.place;
+            other.value == cell.value
+                && (&p.method, &p.variant) != (&place.method, &place.variant)
+                && p.case == place.case
+        })
+        .map(|other| other.place.label())
+        .collect()
+}
+
 fn finding(line: &Line<'_>, off: &Off, lines: &[Line<'_>], scales: &Scales) -> Finding {
     let cell = line.cells[off.at];
     let place = &cell.place;
@@ -222,17 +288,7 @@ fn finding(line: &Line<'_>, off: &Off, lines: &[Line<'_>], scales: &Scales) -> F
             sisters.join(", ")
         ));
     }
-    let twins: Vec<String> = lines
-        .iter()
-        .flat_map(|other| &other.cells)
-        .filter(|other| {
-            other.value == cell.value
-                && other.place != *place
-                && other.place.metric == place.metric
-                && other.place.case == place.case
-        })
-        .map(|other| other.place.label())
-        .collect();
+    let twins = twins(cell, lines);
     if !twins.is_empty() {
         numbers.push(format!(
             "the same digits stand there for {}",
