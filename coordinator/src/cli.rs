@@ -32,6 +32,7 @@ On a cluster (settings: docs/cluster.md):
   coord submit benchmark.toml         submit it; `coord serve` and workers do the rest
   coord status                        see how far it is
   coord table 9 --format latex        take the results away
+  coord audit SWEEP                   find what is suspect in them
 
 Settings come from flags, then from variables (MISSBENCH_NATS_URL, MISSBENCH_NATS_CREDS,
 MISSBENCH_DATABASE_URL, MISSBENCH_ARTIFACTS, MISSBENCH_DATA_DIR), then from

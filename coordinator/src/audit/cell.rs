@@ -154,7 +154,7 @@ pub fn summary(places: &[Place]) -> String {
         _ => parts.push(format!("Tables {}", joined(tables))),
     }
     parts.push(names(places, |p| p.dataset.id().to_uppercase(), "datasets"));
-    parts.push(names(places, Place::label, "models"));
+    parts.push(models(places));
     parts.push(names(
         places,
         |p| p.seed.map_or(String::new(), |seed| format!("seed {seed}")),
@@ -171,6 +171,25 @@ pub fn summary(places: &[Place]) -> String {
     parts.push(names(places, |p| p.case.clone(), "cases"));
     parts.retain(|part| !part.is_empty());
     parts.join(", ")
+}
+
+/// The models; many variants of one method are only counted.
+fn models(places: &[Place]) -> String {
+    let methods: BTreeSet<&str> = places.iter().map(|p| p.method.as_str()).collect();
+    let variants: BTreeSet<&str> = places.iter().map(|p| p.variant.as_str()).collect();
+    match methods.first() {
+        Some(method) if methods.len() == 1 && variants.len() > NAMES => {
+            let name = layout::label(method, "");
+            if variants.contains("") {
+                format!("{name} and {} variants", variants.len() - 1)
+            } else {
+                format!("{} variants of {name}", variants.len())
+            }
+        }
+        // What is about a whole dataset names no model.
+        Some(&"") if methods.len() == 1 => String::new(),
+        _ => names(places, Place::label, "models"),
+    }
 }
 
 fn joined(items: impl IntoIterator<Item = u8>) -> String {
@@ -237,6 +256,23 @@ pub(crate) mod tests {
             .map(|tenth| cell(9, "lnln", "acc7", &format!("r=0.{tenth}"), 0.5).place)
             .collect();
         assert_eq!(summary(&places), "Table 9, MOSI, LNLN, Acc-7, 10 cases");
+        let variants: Vec<Place> = places
+            .iter()
+            .enumerate()
+            .map(|(i, place)| Place {
+                variant: if i == 0 {
+                    String::new()
+                } else {
+                    format!("v{i}")
+                },
+                case: "r=0".to_owned(),
+                ..place.clone()
+            })
+            .collect();
+        assert_eq!(
+            summary(&variants),
+            "Table 9, MOSI, LNLN and 9 variants, Acc-7, r=0"
+        );
         assert_eq!(
             summary(&places[..2]),
             "Table 9, MOSI, LNLN, Acc-7, r=0.0 and r=0.1"

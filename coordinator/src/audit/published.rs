@@ -81,17 +81,35 @@ mod tests {
         for erratum in errata() {
             assert!(found.contains(&erratum), "not found: {erratum:?}");
         }
-        let unknown: Vec<_> = findings
-            .iter()
-            .filter(|f| f.known.as_ref().is_some_and(Vec::is_empty))
+        let counts = crate::audit::render::Counts::of(&findings);
+        println!("{}", counts.text());
+    }
+
+    /// docs/audit.md lists every finding with a verdict, in the order of the command.
+    #[test]
+    fn the_page_has_every_finding() {
+        let page = include_str!("../../../docs/audit.md");
+        let findings = published();
+        let counts = crate::audit::render::Counts::of(&findings).text();
+        assert!(page.contains(&counts), "{counts}");
+        let rows: Vec<&str> = page
+            .lines()
+            .filter(|line| {
+                let levels = ["| error |", "| warning |", "| note |"];
+                levels.iter().any(|level| line.starts_with(level))
+            })
             .collect();
-        println!(
-            "{} of {} findings are not in the errata",
-            unknown.len(),
-            findings.len()
-        );
-        for f in unknown {
-            println!("{:?} {:?} {}", f.severity, f.rule, f.place());
+        assert_eq!(rows.len(), findings.len());
+        for (row, f) in rows.iter().zip(&findings) {
+            let wanted = format!(
+                "| {} | `{}` | {} |",
+                f.severity.id(),
+                f.rule.id(),
+                f.place()
+            );
+            assert!(row.starts_with(&wanted), "{row}\n{wanted}");
+            let known = f.known.as_ref().is_some_and(|errata| !errata.is_empty());
+            assert_eq!(row.contains("known erratum"), known, "{row}");
         }
     }
 
