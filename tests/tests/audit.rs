@@ -3,14 +3,19 @@
 
 use anyhow::{Context as _, Result, ensure};
 use coordinator::{
-    audit::{self, Finding, Place, Rule, Severity, render},
+    audit::{self, Finding, Place, Rule, Severity, classes::Splits, render},
+    data::import::{Request, import},
     store::Store,
 };
 use e2e::{
     finished::{self, Matrix, SEEDS, measured, simulated_predictions},
     servers::Postgres,
 };
-use missbench_shared::{benchmark::Benchmark, ids::SweepId};
+use missbench_shared::{
+    benchmark::Benchmark,
+    dataset::{DataFolder, Dataset, Kind, Split},
+    ids::SweepId,
+};
 
 async fn store(postgres: &Postgres) -> Result<Store> {
     let store = Store::connect_patiently(&postgres.url().parse()?).await?;
@@ -241,5 +246,37 @@ async fn lazy_models_and_seeds_without_effect_are_found() -> Result<()> {
     assert!(same[0].numbers[0].contains("seeds 1111 and 1112 and 1113"));
     // All answers one class with nothing missing: no better than the most frequent class.
     assert_eq!(of(&found, Rule::Majority).places[0].method, "misa");
+    Ok(())
+}
+
+/// The classes that the audit of the published tables counts with, on the real labels.
+#[test]
+fn the_classes_of_mosi_are_those_of_its_labels() -> Result<()> {
+    let shared = std::env::var("MISSBENCH_SHARED")
+        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared").to_owned());
+    let file = std::path::Path::new(&shared).join("data/mosi_utterance_50.pkl.gz");
+    if !file.is_file() {
+        println!("skipped: no data/mosi_utterance_50.pkl.gz under MISSBENCH_SHARED");
+        return Ok(());
+    }
+    let root = tempfile::tempdir()?;
+    let request = Request {
+        file: &file,
+        kind: Kind::Mosi,
+        name: "mosi",
+        folder: &DataFolder::new(root.path()),
+        replace: false,
+        max_bytes: None,
+    };
+    let imported = import(&request, &mut |_, _, _| ())?;
+    let data = Dataset::open(&imported.path)?;
+    let mut counted = Splits::default();
+    counted.count(Benchmark::Mosi, data.split(Split::Test).labels());
+    let published = Splits::published();
+    for accuracy in ["acc2_nonzero", "acc2_nonneg"] {
+        let real = counted.of(Benchmark::Mosi, accuracy);
+        assert!(real.is_some());
+        assert_eq!(real, published.of(Benchmark::Mosi, accuracy));
+    }
     Ok(())
 }
