@@ -15,6 +15,8 @@ pub mod exit {
     pub const USAGE: u8 = 2;
     /// The sweep came to its end and some of its jobs failed.
     pub const FAILED_JOBS: u8 = 3;
+    /// An audit found errors or warnings.
+    pub const FINDINGS: u8 = 4;
     /// Ctrl-C or SIGTERM.
     pub const INTERRUPTED: u8 = 130;
 }
@@ -30,13 +32,14 @@ On a cluster (settings: docs/cluster.md):
   coord submit benchmark.toml         submit it; `coord serve` and workers do the rest
   coord status                        see how far it is
   coord table 9 --format latex        take the results away
+  coord audit SWEEP                   find what is suspect in them
 
 Settings come from flags, then from variables (MISSBENCH_NATS_URL, MISSBENCH_NATS_CREDS,
 MISSBENCH_DATABASE_URL, MISSBENCH_ARTIFACTS, MISSBENCH_DATA_DIR), then from
 ~/.config/missbench/config.toml. A password is never taken from a flag.
 
 Exit codes: 0 fine; 1 an error; 2 wrong usage; 3 the sweep is over and some of its jobs failed;
-130 interrupted.";
+4 an audit found errors or warnings; 130 interrupted.";
 
 /// Runs the benchmark of multimodal sentiment models on incomplete data.
 ///
@@ -89,6 +92,8 @@ enum Command {
     Compare(commands::compare::CompareArgs),
     /// Write a sweep's results to a Parquet or CSV file, for notebooks
     Export(commands::export::ExportArgs),
+    /// Find what is wrong or suspect in the published tables or in a sweep
+    Audit(commands::audit::AuditArgs),
     /// Import, make, list and check datasets
     Data(commands::data::DataArgs),
     /// Cancel a sweep
@@ -145,6 +150,7 @@ impl Cli {
             Command::Table(args) => commands::table::run(args, &settings).await,
             Command::Compare(args) => commands::compare::run(args, &settings).await,
             Command::Export(args) => commands::export::run(args, &settings).await,
+            Command::Audit(args) => commands::audit::run(args, &settings).await,
             Command::Data(args) => commands::data::run(args, &settings).await,
             Command::Cancel(args) => commands::cancel::run(args, &settings).await,
             Command::Migrate(args) => commands::migrate::run(args, &settings).await,

@@ -1,5 +1,6 @@
 //! The coordinator.
 
+pub mod audit;
 pub mod backoff;
 pub mod cli;
 pub mod commands;

@@ -1,5 +1,6 @@
 //! The commands of `coord`, one a file. Each has its arguments and `run(args, &settings)`.
 
+pub mod audit;
 pub mod cancel;
 pub mod compare;
 pub mod completions;

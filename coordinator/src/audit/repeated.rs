@@ -1,0 +1,269 @@
+//! Columns and rows that stand in two places.
+//!
+//! A run of four or more values with at least three different ones, equal in every digit, does not
+//! come about by chance. Which of the two is out of place shows by the others around it: a column
+//! that was copied from elsewhere does not fit the other models of its table.
+
+use super::{
+    Cell, Finding, Place, Rule, Severity,
+    cell::{ColumnKey, by, column, median, noise},
+};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// The shortest run that is no chance.
+const RUN: usize = 4;
+/// How many different values it must have.
+const DISTINCT: usize = 3;
+/// The place that fits worse is the wrong one if it fits so much worse.
+const CLEAR: f64 = 2.0;
+
+type Column<'a> = (ColumnKey, Vec<&'a Cell>);
+/// Two places that hold the same, number by number.
+type Copies<'a> = Vec<(&'a Cell, &'a Cell)>;
+
+/// Finds repeated columns: one finding for each two models, with all metrics that are repeated.
+pub fn columns(cells: &[Cell]) -> Vec<Finding> {
+    let columns: Vec<Column<'_>> = by(cells.iter().filter(|c| !c.place.is_mean()), column)
+        .into_iter()
+        .collect();
+    // Where each window of values stands.
+    let mut windows: HashMap<Vec<u64>, Vec<(usize, usize)>> = HashMap::new();
+    for (c, (_, cells)) in columns.iter().enumerate() {
+        for (start, window) in cells.windows(RUN).enumerate() {
+            let bits: Vec<u64> = window.iter().map(|cell| cell.value.to_bits()).collect();
+            if bits.iter().collect::<BTreeSet<_>>().len() >= DISTINCT {
+                windows.entry(bits).or_default().push((c, start));
+            }
+        }
+    }
+    // Windows that overlap are one run: two columns and how far they are shifted.
+    let mut runs: BTreeMap<(usize, usize, isize), BTreeSet<usize>> = BTreeMap::new();
+    for stands in windows.values() {
+        for (i, &(a, at_a)) in stands.iter().enumerate() {
+            for &(b, at_b) in &stands[i + 1..] {
+                let ((a, at_a), (b, at_b)) = ((a, at_a).min((b, at_b)), (a, at_a).max((b, at_b)));
+                if a != b && !expected_alike(&columns[a].0, &columns[b].0) {
+                    let shift = at_b as isize - at_a as isize;
+                    runs.entry((a, b, shift))
+                        .or_default()
+                        .extend(at_a..at_a + RUN);
+                }
+            }
+        }
+    }
+    // All metrics of the same two models together.
+    type Model = (Option<u8>, Place);
+    let mut models: BTreeMap<(Model, Model, isize), Copies<'_>> = BTreeMap::new();
+    for ((a, b, shift), indices) in runs {
+        let (first, second) = (&columns[a].1, &columns[b].1);
+        let entry = models
+            .entry((model(first[0]), model(second[0]), shift))
+            .or_default();
+        for at in indices {
+            let Some(there) = at.checked_add_signed(shift) else {
+                continue;
+            };
+            entry.push((first[at], second[there]));
+        }
+    }
+    models
+        .into_values()
+        .map(|copies| finding(&copies, cells, "the column stands in two places"))
+        .collect()
+}
+
+fn model(cell: &Cell) -> (Option<u8>, Place) {
+    let place = Place {
+        metric: String::new(),
+        case: String::new(),
+        ..cell.place.clone()
+    };
+    (place.table, place)
+}
+
+/// Metrics of one and the same model that may well agree: an accuracy over fewer classes equals the
+/// one over more where the outer classes are never answered. Seeds of one model have a rule of their
+/// own.
+fn expected_alike(a: &ColumnKey, b: &ColumnKey) -> bool {
+    let same_model = (a.0, a.1, &a.2, &a.3) == (b.0, b.1, &b.2, &b.3);
+    same_model && (a.4 != b.4 || (a.5.starts_with("acc") && b.5.starts_with("acc")))
+}
+
+/// Finds repeated rows among means: two models or two datasets of one table that agree in at least
+/// three different values and in half of their metrics.
+pub fn rows(cells: &[Cell]) -> Vec<Finding> {
+    let means = cells.iter().filter(|cell| cell.place.is_mean());
+    let mut findings = Vec::new();
+    for cells_of in by(means, |p| (p.table, p.case.clone())).into_values() {
+        let rows: Vec<Vec<&Cell>> = by(cells_of, |p| {
+            (p.dataset, p.method.clone(), p.variant.clone(), p.seed)
+        })
+        .into_values()
+        .collect();
+        for (i, first) in rows.iter().enumerate() {
+            for second in &rows[i + 1..] {
+                let mut shared = 0;
+                let copies: Copies<'_> = first
+                    .iter()
+                    .filter_map(|a| {
+                        let b = second.iter().find(|b| b.place.metric == a.place.metric)?;
+                        shared += 1;
+                        (a.value == b.value).then_some((*a, *b))
+                    })
+                    .collect();
+                let distinct: BTreeSet<u64> =
+                    copies.iter().map(|(a, _)| a.value.to_bits()).collect();
+                if distinct.len() >= DISTINCT && 2 * copies.len() >= shared {
+                    findings.push(finding(&copies, cells, "the row stands in two places"));
+                }
+            }
+        }
+    }
+    findings
+}
+
+fn finding(copies: &Copies<'_>, cells: &[Cell], what: &str) -> Finding {
+    let firsts: Vec<&Cell> = copies.iter().map(|copy| copy.0).collect();
+    let seconds: Vec<&Cell> = copies.iter().map(|copy| copy.1).collect();
+    let fits = [misfit(&firsts, cells), misfit(&seconds, cells)];
+    let named = |cells: &[&Cell]| {
+        let places: Vec<Place> = cells.iter().map(|cell| cell.place.clone()).collect();
+        super::cell::summary(&places)
+    };
+    let mut numbers = vec![format!("{} = {}", named(&firsts), named(&seconds))];
+    for metric in firsts
+        .iter()
+        .map(|cell| &cell.place.metric)
+        .collect::<BTreeSet<_>>()
+    {
+        let values: Vec<String> = firsts
+            .iter()
+            .filter(|cell| cell.place.metric == *metric)
+            .map(|cell| cell.text())
+            .collect();
+        numbers.push(format!("{metric}: {}", values.join(" ")));
+    }
+    let places = |cells: &[&Cell]| cells.iter().map(|cell| cell.place.clone()).collect();
+    // The one that does not fit, where that is clear.
+    let wrong: Vec<Place> = match fits {
+        [Some(a), Some(b)] => {
+            numbers.push(format!(
+                "among the other models the first is {a:.1} times their spread from the middle, \
+                 the second {b:.1}"
+            ));
+            if b >= CLEAR * a {
+                places(&seconds)
+            } else if a >= CLEAR * b {
+                places(&firsts)
+            } else {
+                let all: Vec<&Cell> = firsts.iter().chain(&seconds).copied().collect();
+                places(&all)
+            }
+        }
+        _ => {
+            let all: Vec<&Cell> = firsts.iter().chain(&seconds).copied().collect();
+            places(&all)
+        }
+    };
+    Finding::new(Rule::Repeated, Severity::Error, what, wrong, numbers)
+}
+
+/// How far cells are from the middle of the other models at the same place, in units of those
+/// models' spread: the median over the cells.
+fn misfit(cells: &[&Cell], all: &[Cell]) -> Option<f64> {
+    let distances: Vec<f64> = cells
+        .iter()
+        .filter_map(|cell| {
+            let place = &cell.place;
+            let others: Vec<f64> = all
+                .iter()
+                .filter(|other| {
+                    let p = &other.place;
+                    (p.table, p.dataset, &p.metric, &p.case)
+                        == (place.table, place.dataset, &place.metric, &place.case)
+                        && (&p.method, &p.variant) != (&place.method, &place.variant)
+                })
+                .map(|other| other.value)
+                .collect();
+            if others.len() < DISTINCT {
+                return None;
+            }
+            let middle = median(&others)?;
+            let off: Vec<f64> = others.iter().map(|value| (value - middle).abs()).collect();
+            let spread = (1.4826 * median(&off)?).max(noise(cell));
+            Some((cell.value - middle).abs() / spread)
+        })
+        .collect();
+    median(&distances)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::cell::tests::cell, *};
+    use missbench_shared::benchmark::Benchmark;
+
+    fn tables() -> Vec<Cell> {
+        let mut cells = Vec::new();
+        for (d, dataset) in [Benchmark::Mosi, Benchmark::Mosei].into_iter().enumerate() {
+            for (m, method) in ["lnln", "almt", "misa", "mmim"].iter().enumerate() {
+                for i in 0..6 {
+                    let value = 0.45 + 0.15 * d as f64 - 0.013 * m as f64 - 0.0313 * f64::from(i);
+                    let mut cell = cell(9, method, "acc5", &format!("r=0.{i}"), value);
+                    cell.place.dataset = dataset;
+                    cells.push(cell);
+                }
+            }
+        }
+        cells
+    }
+
+    #[test]
+    fn different_columns_are_fine_and_a_copied_one_is_found_where_it_does_not_belong() {
+        let mut cells = tables();
+        assert_eq!(columns(&cells), []);
+        // The second model's column of the first dataset, in the second.
+        for i in 0..6 {
+            cells[30 + i].value = cells[6 + i].value;
+        }
+        let found = columns(&cells);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].places.len(), 6);
+        assert!(
+            found[0]
+                .places
+                .iter()
+                .all(|p| p.dataset == Benchmark::Mosei)
+        );
+    }
+
+    #[test]
+    fn a_shifted_copy_in_another_metric_is_found_and_constants_are_not() {
+        let mut cells = tables();
+        for i in 0..4 {
+            cells[18 + i].value = cells[1 + i].value;
+        }
+        assert_eq!(columns(&cells).len(), 1);
+        let mut cells = tables();
+        for i in 0..6 {
+            cells[i].value = 0.5777;
+            cells[6 + i].value = 0.5777;
+        }
+        assert_eq!(columns(&cells), []);
+    }
+
+    #[test]
+    fn rows_of_means_that_agree_are_found() {
+        let mut cells = Vec::new();
+        for (m, method) in ["lnln", "almt"].iter().enumerate() {
+            for (i, metric) in ["acc5", "acc7", "mae", "corr"].iter().enumerate() {
+                let value = 0.3 + 0.07 * i as f64 + 0.011 * m as f64;
+                cells.push(cell(2, method, metric, "r=mean", value));
+            }
+        }
+        assert_eq!(rows(&cells), []);
+        for i in 0..3 {
+            cells[4 + i].value = cells[i].value;
+        }
+        assert_eq!(rows(&cells).len(), 1);
+    }
+}

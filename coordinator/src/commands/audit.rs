@@ -1,0 +1,71 @@
+//! `coord audit`: finds what is wrong or suspect, in the published tables or in a sweep.
+
+use crate::{
+    audit::{
+        self, Finding,
+        render::{Format, render},
+    },
+    cli::exit,
+    config::Settings,
+    connect::Database,
+    store::Store,
+};
+use std::process::ExitCode;
+
+/// Arguments of `coord audit`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  coord audit published                      the paper's Tables 2 to 14; needs no database
+  coord audit published --format markdown    the same, for a page
+  coord audit demo                           a sweep: its jobs, results and stored predictions
+
+A finding says what is wrong, where, with which numbers, and why it matters:
+  error    it cannot be right: it contradicts arithmetic, or another number
+  warning  it is hardly right, or makes a result doubtful
+  note     it may be right, and one should know it
+Findings about published numbers say whether an erratum is known; the rules do not look there.
+
+Ends with 0 if there are no errors and no warnings, else with 4.")]
+pub struct AuditArgs {
+    /// `published` for the paper's tables; or a sweep: its name, its id, or the beginning of its id
+    #[arg(value_name = "published|SWEEP")]
+    what: String,
+    /// How to print it [default: text, or json with --json]
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+}
+
+/// Audits and prints what is found.
+///
+/// # Errors
+///
+/// No such sweep, or a database out of reach.
+pub async fn run(args: AuditArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
+    let (subject, findings) = if args.what == "published" {
+        let subject = "the published Tables 2 to 14".to_owned();
+        (subject, audit::published())
+    } else {
+        let database = Database::open(settings).await?;
+        let outcome = of_sweep(&database, &args.what).await;
+        database.close().await;
+        outcome?
+    };
+    let format = args.format.unwrap_or(if settings.json {
+        Format::Json
+    } else {
+        Format::Text
+    });
+    print!("{}", render(&subject, &findings, format, settings.color));
+    Ok(if findings.iter().any(Finding::counts) {
+        ExitCode::from(exit::FINDINGS)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+async fn of_sweep(store: &Store, text: &str) -> anyhow::Result<(String, Vec<Finding>)> {
+    let sweep = store.find_sweep(text).await?;
+    let subject = format!("sweep {} ({})", sweep.name, sweep.id);
+    Ok((subject, audit::sweep(store, sweep.id).await?))
+}
