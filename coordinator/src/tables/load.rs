@@ -106,13 +106,9 @@ fn absent(values: &Values, layout: Layout) -> Vec<String> {
     labels
 }
 
-/// Asks the views for a table's values.
-///
-/// # Errors
-///
-/// The database's.
-pub async fn values(store: &Store, sweep: SweepId, layout: Layout) -> Result<Values, sqlx::Error> {
-    let query = match (layout.scope, layout.kind) {
+/// What the views are asked for a table: its one parameter is the sweep's id.
+pub fn query(layout: Layout) -> &'static str {
+    match (layout.scope, layout.kind) {
         (Scope::Overall, CaseKind::Rate) => {
             "SELECT dataset, NULL::text AS case_id, method, variant, metric, mean, std,
                     cells_done AS done, cells_asked AS asked
@@ -133,8 +129,16 @@ pub async fn values(store: &Store, sweep: SweepId, layout: Layout) -> Result<Val
                     seeds_done AS done, seeds_asked AS asked
              FROM cell WHERE sweep = $1 AND kind = 'missing'"
         }
-    };
-    let rows = sqlx::query(query)
+    }
+}
+
+/// Asks the views for a table's values.
+///
+/// # Errors
+///
+/// The database's.
+pub async fn values(store: &Store, sweep: SweepId, layout: Layout) -> Result<Values, sqlx::Error> {
+    let rows = sqlx::query(query(layout))
         .bind(sweep.0)
         .fetch_all(store.pool())
         .await?;
