@@ -7,6 +7,7 @@
 pub mod almt;
 pub mod cenet;
 mod common;
+pub mod lf_dnn;
 pub mod lnln;
 pub mod misa;
 pub mod mmim;
@@ -300,6 +301,7 @@ pub const REGISTRY: &[(&str, Builder)] = &[
     ("tfr-net", tfr_net::build),
     ("almt", almt::build),
     ("lnln", lnln::build),
+    ("lf-dnn", lf_dnn::build),
 ];
 
 /// The builder of `method`.

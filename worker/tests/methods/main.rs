@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where something is wrong")]
 
+mod lf_dnn;
 mod lnln;
 mod support;
 
@@ -37,6 +38,17 @@ const SMALL: &[Small] = &[
         id: "cenet",
         sizes: || json!({"batch_size": 16}),
         fast: || json!({"learning_rate": 2e-3}),
+    },
+    Small {
+        id: "lf-dnn",
+        sizes: lf_dnn::small,
+        // As TFR-Net: evaluation goes by the batch norm's running means.
+        fast: || {
+            json!({
+                "batch_size": 32, "learning_rate": 1e-2, "weight_decay": 0.0, "text_dropout": 0.0,
+                "audio_dropout": 0.0, "vision_dropout": 0.0, "post_fusion_dropout": 0.0
+            })
+        },
     },
     Small {
         id: "lnln",
@@ -141,10 +153,13 @@ fn fast(id: &str) -> Value {
 }
 
 fn methods() -> impl Iterator<Item = &'static str> {
-    REGISTRY
-        .iter()
-        .map(|(id, _)| *id)
-        .filter(|id| *id != "misa")
+    REGISTRY.iter().map(|(id, _)| *id)
+}
+
+#[test]
+fn every_method_has_its_hyper_parameters_and_the_other_way_round() {
+    let files = missbench_shared::methods::all().iter().map(|info| info.id);
+    assert!(methods().eq(files), "the same methods in the same order");
 }
 
 #[test]
