@@ -144,6 +144,15 @@ pub struct StepOutcome {
     pub losses: BTreeMap<&'static str, f64>,
 }
 
+/// Features of samples that figures look at (the paper's Figure 8).
+#[derive(Debug)]
+pub struct Features {
+    /// The language feature before its correction, `[B, W]` float.
+    pub language: Tensor,
+    /// The dominant feature that the correction makes of it, `[B, W]` float.
+    pub dominant: Tensor,
+}
+
 /// Why a method could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum MethodError {
@@ -263,6 +272,15 @@ pub trait Method {
 
     /// Predictions `[B]` without gradients and without dropout.
     fn predict(&self, batch: &Batch) -> Result<Tensor, MethodError>;
+
+    /// Predictions as [`predict`](Self::predict) gives them, to the same bits, and features of the
+    /// same forward call where the method has some to show.
+    fn predict_with_features(
+        &self,
+        batch: &Batch,
+    ) -> Result<(Tensor, Option<Features>), MethodError> {
+        Ok((self.predict(batch)?, None))
+    }
 
     /// The validation loss of predictions against labels, `[N]` both: a scalar that schedules and
     /// early stopping go by.

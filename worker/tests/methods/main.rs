@@ -296,6 +296,17 @@ fn corrected_methods_learn_too() {
 }
 
 #[test]
+fn only_lnln_shows_features() {
+    let _alone = alone();
+    let (folder, all) = (encoder(0.0), samples(1));
+    for id in methods() {
+        let method = build(id, &small(id), folder.path(), 1, Fidelity::Reference, 1);
+        let (_, features) = method.predict_with_features(&all).unwrap();
+        assert_eq!(features.is_some(), id == "lnln", "{id}");
+    }
+}
+
+#[test]
 fn an_unknown_hyper_parameter_is_refused() {
     let _alone = alone();
     let folder = encoder(0.0);
