@@ -219,9 +219,10 @@ impl Model {
 
     /// Predictions `[B]`.
     fn forward(&self, input: &Inputs, train: bool) -> Tensor {
-        // Fixed features: no dropout and no gradient; zeros where all texts are padding.
-        let words = tch::no_grad(|| self.bert.forward(&input.text, false));
+        // Fixed features: no dropout and no gradient; zeros where a text is padding, so that no
+        // sample's features depend on how long the others of its batch are.
         let mask = input.text.select(1, 1);
+        let words = tch::no_grad(|| self.bert.forward(&input.text, false) * mask.unsqueeze(2));
         let (fidelity, audio, vision) = (self.fidelity, &input.audio, &input.vision);
         let text = self.text.forward(&words, &mask, fidelity, train);
         let audio = self

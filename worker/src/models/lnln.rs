@@ -17,6 +17,7 @@ use crate::{
     nn::{
         bert::Bert,
         linear, reverse_gradient,
+        savings::together,
         token_transformer::{
             CrossTransformer, Gather, HyperModality, Transformer, TransformerShape,
         },
@@ -443,10 +444,8 @@ impl Model {
             if !needed {
                 return (f(a), None);
             }
-            let both = f(&Tensor::cat(&[a, b], 0));
-            let samples = a.size()[0];
-            let part = |i: i64| both.narrow(0, i * samples, samples);
-            (part(0), Some(part(1)))
+            let (a, b) = together(a, b, f);
+            (a, Some(b))
         };
         let (language, complete_language) = pair(
             self.language.is_some() && (self.adversarial || self.reconstructs),

@@ -10,8 +10,11 @@ mod support;
 use missbench_shared::wire::Fidelity;
 use serde_json::{Value, json};
 use support::{alone, batches, build, encoder, hyper, overlay, samples, step, validation_loss};
-use tch::Device;
-use worker::models::{Method, MethodState, REGISTRY, builder};
+use tch::{Device, Kind};
+use worker::{
+    models::{Method, MethodState, REGISTRY, builder},
+    nn::savings::Savings,
+};
 
 /// How a method is tested.
 struct Small {
@@ -292,6 +295,44 @@ fn corrected_methods_learn_too() {
             after < before,
             "{id}: the loss went from {before} to {after}"
         );
+    }
+}
+
+#[test]
+fn what_is_saved_changes_no_result() {
+    let _alone = alone();
+    let (folder, all) = (encoder(0.0), samples(1));
+    // Four samples in a row, none of which is as long as texts can be: there is what to trim.
+    let tokens = all.present.text.sum_dim_intlist(1i64, false, Kind::Int64);
+    let short = |from: &i64| tokens.narrow(0, *from, 4).max().int64_value(&[]) < 8;
+    let batch = support::slice(&all, (0..29).find(short).unwrap(), 4);
+    let close = |a: f64, b: f64| (a - b).abs() <= 1e-5 * b.abs().max(1.0);
+    for id in methods() {
+        let run = |savings: Savings| {
+            savings.apply();
+            let mut method = build(id, &fast(id), folder.path(), 20, Fidelity::Reference, 1);
+            method.prepare(&batch).unwrap();
+            let prediction = method.predict(&batch).unwrap();
+            let batches = [support::slice(&batch, 0, 4)];
+            let losses = step(method.as_mut(), &batches, 0).losses;
+            Savings::ALL.apply();
+            (prediction, losses)
+        };
+        let (whole, losses) = run(Savings::NONE);
+        for savings in [
+            Savings::ALL,
+            Savings {
+                trim: false,
+                ..Savings::ALL
+            },
+        ] {
+            let (prediction, saved) = run(savings);
+            assert!(prediction.allclose(&whole, 1e-5, 1e-5, false), "{id}");
+            assert!(saved.keys().eq(losses.keys()), "{id}");
+            for (name, loss) in &saved {
+                assert!(close(*loss, losses[name]), "{id}: {name} {loss} {losses:?}");
+            }
+        }
     }
 }
 
