@@ -14,7 +14,7 @@ mod bucket;
 mod folder;
 mod remote;
 
-use crate::{broker::Broker, ids::JobId};
+use crate::{broker::Broker, case::Case, ids::JobId};
 use bytes::Bytes;
 use std::{
     fmt,
@@ -47,6 +47,9 @@ pub enum Key {
     Outcome(JobId),
     /// Deliveries of a job that ended in an orderly hand-back; replaced as more come.
     HandedBack(JobId),
+    /// What a checkpoint makes of test samples in a case (an encoded
+    /// [`crate::features::Features`]), by the checkpoint's BLAKE3; writing it again writes the same.
+    Features(Hash, Case),
 }
 
 impl Key {
@@ -54,7 +57,11 @@ impl Key {
     pub fn content_hash(&self) -> Option<&Hash> {
         match self {
             Key::Checkpoint(hash) | Key::Blob(hash) | Key::ResumeCheckpoint(_, hash) => Some(hash),
-            Key::EncoderConfig(_) | Key::Resume(_) | Key::Outcome(_) | Key::HandedBack(_) => None,
+            Key::EncoderConfig(_)
+            | Key::Resume(_)
+            | Key::Outcome(_)
+            | Key::HandedBack(_)
+            | Key::Features(..) => None,
         }
     }
 }
@@ -69,6 +76,9 @@ impl fmt::Display for Key {
             Key::ResumeCheckpoint(job, hash) => write!(f, "resume/{job}.{hash}"),
             Key::Outcome(job) => write!(f, "outcomes/{job}"),
             Key::HandedBack(job) => write!(f, "handed-back/{job}"),
+            Key::Features(checkpoint, case) => {
+                write!(f, "features/{checkpoint}-{case}.safetensors")
+            }
         }
     }
 }
@@ -482,6 +492,13 @@ mod tests {
         // A blank and a percent sign in the path survive the address.
         let store = store(&folder.path().join("a b%20c")).await;
         let key = Key::Resume(job());
+        let features = Key::Features(Hash::of(b"w"), "r=0.3".parse().unwrap());
+        store
+            .put(&features, Bytes::from_static(b"f"))
+            .await
+            .unwrap();
+        let named = format!("features/{}-r=0.3.safetensors", Hash::of(b"w"));
+        assert!(folder.path().join("a b%20c").join(named).is_file());
         assert!(store.get(&key, 10).await.unwrap().is_none());
         store.put(&key, Bytes::from_static(b"first")).await.unwrap();
         store

@@ -7,6 +7,7 @@ pub mod broker;
 pub mod case;
 pub mod dataset;
 pub mod erasure;
+pub mod features;
 pub mod ids;
 pub mod matrix;
 pub mod methods;

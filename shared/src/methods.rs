@@ -5,7 +5,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::{collections::BTreeMap, sync::OnceLock};
 
-/// One line a method: its id and its file. The worker's registry has a builder for each.
+/// One line a method: its id and its file, in the order of tables. The worker's registry has a
+/// builder for each.
 const FILES: &[(&str, &str)] = &[
     ("misa", include_str!("../methods/misa.toml")),
     ("self-mm", include_str!("../methods/self-mm.toml")),
@@ -15,6 +16,7 @@ const FILES: &[(&str, &str)] = &[
     ("tfr-net", include_str!("../methods/tfr-net.toml")),
     ("almt", include_str!("../methods/almt.toml")),
     ("lnln", include_str!("../methods/lnln.toml")),
+    ("lf-dnn", include_str!("../methods/lf-dnn.toml")),
 ];
 
 /// Hyper-parameters every method has: what the driver reads.
@@ -101,7 +103,7 @@ fn parse(id: &'static str, text: &str) -> Result<MethodInfo, toml::de::Error> {
     Ok(info)
 }
 
-/// All methods, in the paper's order.
+/// All methods: the paper's in its order, then others.
 pub fn all() -> &'static [MethodInfo] {
     static ALL: OnceLock<Vec<MethodInfo>> = OnceLock::new();
     ALL.get_or_init(|| {

@@ -3,7 +3,10 @@
 
 use anyhow::Result;
 use coordinator::store::Store;
-use std::collections::HashSet;
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::Path,
+};
 
 const TABLES: [(&str, &str); 6] = [
     (
@@ -76,4 +79,20 @@ fn differing<'a>(a: &'a str, b: &'a str) -> impl Iterator<Item = String> + 'a {
     only_a
         .map(|line| format!("- {line}"))
         .chain(only_b.map(|line| format!("+ {line}")))
+}
+
+/// The features that evaluations left in a data folder's artifact store, by file name.
+///
+/// # Errors
+///
+/// The folder cannot be read.
+pub fn features(data_dir: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
+    let folder = data_dir.join("artifacts/features");
+    let mut all = BTreeMap::new();
+    for entry in std::fs::read_dir(&folder)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        all.insert(name.into_owned(), std::fs::read(&path)?);
+    }
+    Ok(all)
 }

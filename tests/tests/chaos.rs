@@ -5,7 +5,7 @@
 use anyhow::{Context as _, Result, ensure};
 use async_nats::jetstream::consumer::{AckPolicy, pull};
 use e2e::{
-    dump::{assert_same, dump},
+    dump::{assert_same, dump, features},
     programs::{Process, coord, output, worker},
     stage::Stage,
     sweeps::sweep,
@@ -20,7 +20,10 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 const PATIENCE: Duration = Duration::from_secs(150);
 const CASES: [&str; 4] = ["r=0", "r=0.3", "r=0.9", "missing=la"];
@@ -92,8 +95,9 @@ fn tables(stage: &Stage) -> Result<String> {
     Ok(all)
 }
 
-/// One run of the sweep; the printed tables and what the database holds.
-async fn run(disturbed: bool) -> Result<(String, String)> {
+/// One run of the sweep; the printed tables, what the database holds, and the features that lie in
+/// the artifact store.
+async fn run(disturbed: bool) -> Result<(String, String, BTreeMap<String, Vec<u8>>)> {
     let mut stage = Stage::set().await?;
     let tiny = Tiny::make(stage.data_dir(), 640)?;
     let sweep = sweep("chaos", 0);
@@ -157,14 +161,17 @@ async fn run(disturbed: bool) -> Result<(String, String)> {
     let status = workers.terminate(Duration::from_secs(10))?;
     ensure!(status.success(), "{status}");
     daemon.terminate(Duration::from_secs(10))?;
-    Ok((printed, content))
+    let shown = features(stage.data_dir())?;
+    Ok((printed, content, shown))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_tables_do_not_show_who_was_killed() -> Result<()> {
-    let (tables, content) = run(false).await?;
-    let (disturbed_tables, disturbed_content) = run(true).await?;
+    let (tables, content, shown) = run(false).await?;
+    let (disturbed_tables, disturbed_content, disturbed_shown) = run(true).await?;
     assert_same(&content, &disturbed_content);
     assert_eq!(tables, disturbed_tables);
+    assert_eq!(shown.len(), 6, "two models at three rates");
+    assert!(shown == disturbed_shown, "the features are the same");
     Ok(())
 }

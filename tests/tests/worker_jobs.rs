@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result, ensure};
 use coordinator::store::submit::NewSweep;
 use e2e::{
-    dump::{assert_same, dump},
+    dump::{assert_same, dump, features},
     programs::{Process, output, worker},
     stage::Stage,
     sweeps::{noops, sweep},
@@ -13,6 +13,7 @@ use e2e::{
 use missbench_shared::{
     artifacts::{ArtifactStore, Key},
     broker::SweepControl,
+    features::{Features, MAX_BYTES},
     wire::{Heartbeat, TrainSpec},
 };
 use std::time::{Duration, Instant};
@@ -53,6 +54,15 @@ async fn heartbeats(stage: &Stage) -> Result<Vec<Heartbeat>> {
     Ok(beats)
 }
 
+/// The hash of the checkpoint that LNLN's features are of.
+async fn checkpoint_of_lnln(stage: &Stage) -> Result<String> {
+    let query = "SELECT c.blake3 FROM checkpoint c JOIN job j ON j.id = c.job
+                 WHERE j.method = 'lnln' AND c.criterion = 'mae'";
+    Ok(sqlx::query_scalar(query)
+        .fetch_one(stage.store.pool())
+        .await?)
+}
+
 async fn artifacts(stage: &Stage) -> Result<ArtifactStore> {
     let url = ArtifactStore::url_of(&stage.data_dir().join("artifacts"));
     Ok(ArtifactStore::open(&url, None).await?)
@@ -77,6 +87,21 @@ async fn models_are_trained_and_evaluated_and_learn() -> Result<()> {
                  WHERE a.epoch = 1 AND b.epoch = 6
                    AND (b.losses->>'loss')::float8 < (a.losses->>'loss')::float8";
     assert_eq!(stage.count(falls).await?, 2, "the losses fall");
+    // What LNLN shows for Figure 8 lies at each rate; ALMT has nothing to show.
+    let shown = features(stage.data_dir())?;
+    let checkpoint = checkpoint_of_lnln(&stage).await?;
+    let [half, whole] = ["r=0.5", "r=0"].map(|case| format!("{checkpoint}-{case}.safetensors"));
+    assert!(shown.keys().eq([&half, &whole]), "{:?}", shown.keys());
+    let store = artifacts(&stage).await?;
+    let mut read = Vec::new();
+    for case in ["r=0", "r=0.5"] {
+        let key = Key::Features(checkpoint.parse()?, case.parse()?);
+        let content = store.get(&key, MAX_BYTES).await?.context("no features")?;
+        read.push(Features::from_bytes(&content)?);
+    }
+    assert!(read.iter().all(|f| (f.samples(), f.width) == (40, 16)));
+    assert_ne!(read[0].language, read[0].dominant);
+    assert_ne!(read[0].language, read[1].language, "erased differently");
     let beats = heartbeats(&stage).await?;
     let mut names: Vec<&str> = beats.iter().map(|b| b.worker.name.as_str()).collect();
     names.sort_unstable();
@@ -95,7 +120,7 @@ async fn models_are_trained_and_evaluated_and_learn() -> Result<()> {
 /// nobody disturbed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_training_goes_on_where_it_was_left() -> Result<()> {
-    let mut dumps = Vec::new();
+    let (mut dumps, mut shown) = (Vec::new(), Vec::new());
     for disturbed in [false, true] {
         let stage = Stage::set().await?;
         let tiny = Tiny::make(stage.data_dir(), 640)?;
@@ -133,8 +158,37 @@ async fn a_training_goes_on_where_it_was_left() -> Result<()> {
         }
         last.terminate(Duration::from_secs(10))?;
         dumps.push(dump(&stage.store).await?);
+        shown.push(features(stage.data_dir())?);
     }
     assert_same(&dumps[0], &dumps[1]);
+    assert_eq!(shown[0].len(), 2);
+    assert!(shown[0] == shown[1], "the features are the same");
+    Ok(())
+}
+
+/// An evaluation whose features cannot be stored has no result: it comes when they are there.
+#[tokio::test(flavor = "multi_thread")]
+async fn features_are_stored_before_the_result_is_told() -> Result<()> {
+    let stage = Stage::set().await?;
+    let tiny = Tiny::make(stage.data_dir(), 32)?;
+    let sweep = sweep("features", 0);
+    submit(&stage, &sweep, &[tiny.spec("lnln", 1, 1)?]).await?;
+    // Where the folder should be there is a file: the store cannot write.
+    let place = stage.data_dir().join("artifacts/features");
+    std::fs::create_dir_all(stage.data_dir().join("artifacts"))?;
+    std::fs::write(&place, "in the way")?;
+    let _coordinator = stage.serve();
+    let worker = Process::spawn(&mut worker(&stage)?)?;
+    let done = "SELECT count(*) FROM job WHERE kind = 'eval' AND state = 'done'";
+    // Missing modalities leave no features.
+    until(&stage, done, 1).await?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(stage.count(done).await?, 1);
+    std::fs::remove_file(&place)?;
+    assert_eq!(stage.finished(sweep.id, PATIENCE).await?.done, 4);
+    let first = features(stage.data_dir())?;
+    assert_eq!(first.len(), 2);
+    worker.terminate(Duration::from_secs(10))?;
     Ok(())
 }
 

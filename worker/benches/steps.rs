@@ -1,9 +1,15 @@
 //! Seconds of a training step and of an evaluation, for each method: MOSI's shapes (text 50, audio
 //! 375 x 5, vision 500 x 20), batches of 64, the small English encoder, random data.
 //!
+//! Each is measured twice in turn on the same weights: before, with all work that could be left
+//! out (every text as long as texts can be, erased and complete inputs apart, evaluation in batches
+//! of the training's size), and after, as the worker does it. Where a method reads padding and
+//! needs no complete inputs, steps are the same before and after.
+//!
 //! `cargo bench -p worker --bench steps -- lnln almt` measures the methods named, all without names.
-//! `MISSBENCH_BENCH_STEPS` says how many steps are timed (5), `MISSBENCH_ENCODER_EN` where the
-//! encoder is, `MISSBENCH_BENCH_DEVICE` where it runs (`cpu`, `cuda:0`).
+//! `MISSBENCH_BENCH_ROUNDS` says how many rounds of four steps are timed (3),
+//! `MISSBENCH_BENCH_THREADS` on how many cores (2), `MISSBENCH_ENCODER_EN` where the encoder is, `MISSBENCH_BENCH_DEVICE` where it runs
+//! (`cpu`, `cuda:0`).
 
 use missbench_shared::wire::Fidelity;
 use serde_json::{Map, Value};
@@ -14,7 +20,11 @@ use std::{
     time::Instant,
 };
 use tch::{Cuda, Device, Kind, Tensor};
-use worker::models::{Batch, Build, DataShape, Inputs, Method, PerModality, Position, REGISTRY};
+use worker::{
+    models::{Batch, Build, DataShape, Inputs, Method, PerModality, Position, REGISTRY},
+    nn::savings::Savings,
+    train::data::PREDICTION_BATCH,
+};
 
 const SHAPE: DataShape = DataShape {
     text_length: 50,
@@ -26,9 +36,11 @@ const SHAPE: DataShape = DataShape {
     unimodal_labels: false,
 };
 
-/// Samples in a batch, and in an evaluation: MOSI's test split.
+/// Samples in a training batch.
 const BATCH: i64 = 64;
-const EVALUATION: i64 = 686;
+
+/// Steps that are timed together: gradients of up to four batches are added up before an update.
+const ROUND: usize = 4;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -109,7 +121,7 @@ fn wait(device: Device) {
     }
 }
 
-fn measure(id: &str, encoder: &Path, device: Device, steps: usize) -> Result<(), Box<dyn Error>> {
+fn measure(id: &str, encoder: &Path, device: Device, rounds: usize) -> Result<(), Box<dyn Error>> {
     let build = worker::models::builder(id).ok_or(format!("no method `{id}`"))?;
     tch::manual_seed(1);
     let mut method: Box<dyn Method> = build(&Build {
@@ -123,38 +135,60 @@ fn measure(id: &str, encoder: &Path, device: Device, steps: usize) -> Result<(),
     })?;
     let batch = samples(BATCH, device);
     method.prepare(&batch)?;
-    let mut seconds = Vec::new();
+    let (mut before, mut after) = (Vec::new(), Vec::new());
     for pass in 0..method.passes() {
         let at = |step| Position {
-            epoch: 1,
+            // A training under way: TFR-Net's generators take part from the second epoch on.
+            epoch: 2,
             pass,
             step,
-            steps: steps + 1,
+            steps: 2 * ROUND * (rounds + 1),
         };
         method.begin_pass(at(0))?;
-        // The first step, not counted, allocates.
-        for step in 0..=steps {
+        for round in 0..2 * (rounds + 1) {
+            let (savings, seconds) = match round % 2 {
+                0 => (Savings::NONE, &mut before),
+                _ => (Savings::ALL, &mut after),
+            };
+            savings.apply();
             let start = Instant::now();
-            method.train_step(at(step), &batch)?;
+            for step in 0..ROUND {
+                method.train_step(at(round * ROUND + step), &batch)?;
+            }
             wait(device);
-            if step > 0 {
-                seconds.push(start.elapsed().as_secs_f64());
+            // The first round of each, not counted, allocates.
+            if round > 1 {
+                seconds.push(start.elapsed().as_secs_f64() / ROUND as f64);
             }
         }
     }
-    seconds.sort_by(f64::total_cmp);
-    let test = samples(EVALUATION, device);
-    let start = Instant::now();
-    drop(method.predict(&test)?);
-    wait(device);
+    let a_second = |savings: Savings, size: i64| -> Result<f64, Box<dyn Error>> {
+        savings.apply();
+        let test = samples(size, device);
+        drop(method.predict(&test)?);
+        wait(device);
+        let start = Instant::now();
+        drop(method.predict(&test)?);
+        wait(device);
+        Ok(size as f64 / start.elapsed().as_secs_f64())
+    };
+    let slow = a_second(Savings::NONE, BATCH)?;
+    let fast = a_second(Savings::ALL, PREDICTION_BATCH)?;
+    let (before, after) = (median(before), median(after));
     println!(
-        "{id:>8}: {:.3} s a training step (best {:.3}), {:.2} s for {EVALUATION} predictions, peak memory {}",
-        seconds[seconds.len() / 2],
-        seconds[0],
-        start.elapsed().as_secs_f64(),
+        "{id:>8}: a training step {before:.3} s before, {after:.3} s after ({:.2}x); predictions a \
+         second {slow:.0} before, {fast:.0} after ({:.2}x); peak memory {}",
+        before / after,
+        fast / slow,
         peak_memory(),
     );
     Ok(())
+}
+
+/// The middle of at least one.
+fn median(mut seconds: Vec<f64>) -> f64 {
+    seconds.sort_by(f64::total_cmp);
+    seconds[seconds.len() / 2]
 }
 
 /// The largest resident size of this process so far, as the kernel writes it.
@@ -174,7 +208,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         );
         return Ok(());
     }
-    let steps = std::env::var("MISSBENCH_BENCH_STEPS").map_or(Ok(5), |s| s.parse())?;
+    let rounds: usize = std::env::var("MISSBENCH_BENCH_ROUNDS").map_or(Ok(3), |s| s.parse())?;
+    let threads = std::env::var("MISSBENCH_BENCH_THREADS").map_or(Ok(2), |s| s.parse())?;
+    tch::set_num_threads(threads);
     let device = match std::env::var("MISSBENCH_BENCH_DEVICE").as_deref() {
         Ok("cpu") | Err(_) => Device::Cpu,
         Ok(name) => match name.strip_prefix("cuda:").map(str::parse) {
@@ -186,9 +222,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         .skip(1)
         .filter(|arg| !arg.starts_with('-'))
         .collect();
+    println!("batches of {BATCH}, {threads} threads, medians of {rounds} rounds of {ROUND} steps");
     for (id, _) in REGISTRY {
         if named.is_empty() || named.iter().any(|name| name == id) {
-            measure(id, &encoder, device, steps.max(1))?;
+            measure(id, &encoder, device, rounds.max(1))?;
         }
     }
     Ok(())

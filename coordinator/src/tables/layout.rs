@@ -216,32 +216,16 @@ pub fn columns(benchmark: Benchmark) -> &'static [(&'static str, &'static [&'sta
     }
 }
 
-/// The paper's order of methods, and how it writes them.
-const METHODS: &[(&str, &str)] = &[
-    ("misa", "MISA"),
-    ("self-mm", "Self-MM"),
-    ("mmim", "MMIM"),
-    ("cenet", "CENET"),
-    ("tetfn", "TETFN"),
-    ("tfr-net", "TFR-Net"),
-    ("almt", "ALMT"),
-    ("lnln", "LNLN"),
-];
-
-/// Where a method stands in tables; those the paper does not have come last.
+/// Where a method stands in tables: in the paper's order, those the paper does not have behind.
 pub fn method_order(method: &str) -> usize {
-    METHODS
-        .iter()
-        .position(|(id, _)| *id == method)
-        .unwrap_or(METHODS.len())
+    let all = methods::all();
+    let place = all.iter().position(|known| known.id == method);
+    place.unwrap_or(all.len())
 }
 
 /// How tables write a method or variant: `LNLN`, `LNLN/no-dmc`.
 pub fn label(method: &str, variant: &str) -> String {
-    let name = METHODS
-        .iter()
-        .find(|(id, _)| *id == method)
-        .map_or(method, |(_, name)| name);
+    let name = methods::find(method).map_or(method, |known| &known.name);
     if variant.is_empty() {
         name.to_owned()
     } else {
@@ -368,5 +352,20 @@ mod tests {
                 assert!(!text.contains('/') || text.starts_with("w/o"), "{text}");
             }
         }
+    }
+
+    #[test]
+    fn methods_stand_in_the_papers_order_and_others_behind() {
+        let paper = [
+            "MISA", "Self-MM", "MMIM", "CENET", "TETFN", "TFR-Net", "ALMT", "LNLN",
+        ];
+        let mut all: Vec<&str> = methods::all().iter().map(|m| m.id).collect();
+        all.extend(["no-longer-there"]);
+        all.sort();
+        all.sort_by_key(|id| method_order(id));
+        let labels: Vec<String> = all.iter().map(|id| label(id, "")).collect();
+        assert_eq!(labels[..8], paper);
+        assert_eq!(labels[8..], ["LF-DNN", "no-longer-there"]);
+        assert_eq!(label("lnln", "no-dmc"), "LNLN/no-dmc");
     }
 }

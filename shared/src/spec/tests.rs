@@ -322,6 +322,7 @@ fn the_other_specs_read() {
     for name in ["demo.toml", "real-mosi.toml", "eight-mosi.toml"] {
         assert_eq!(deployed(name).cases.len(), 16, "{name}");
     }
+    assert_eq!(deployed("lf-dnn.toml").cases.len(), 3);
 }
 
 proptest! {

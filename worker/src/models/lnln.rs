@@ -10,12 +10,14 @@
 //! not built.
 
 use super::{
-    Batch, Build, Inputs, Method, MethodError, MethodState, Needs, Position, StepOutcome, common,
+    Batch, Build, Features, Inputs, Method, MethodError, MethodState, Needs, Position, StepOutcome,
+    common,
 };
 use crate::{
     nn::{
         bert::Bert,
         linear, reverse_gradient,
+        savings::together,
         token_transformer::{
             CrossTransformer, Gather, HyperModality, Transformer, TransformerShape,
         },
@@ -442,10 +444,8 @@ impl Model {
             if !needed {
                 return (f(a), None);
             }
-            let both = f(&Tensor::cat(&[a, b], 0));
-            let samples = a.size()[0];
-            let part = |i: i64| both.narrow(0, i * samples, samples);
-            (part(0), Some(part(1)))
+            let (a, b) = together(a, b, f);
+            (a, Some(b))
         };
         let (language, complete_language) = pair(
             self.language.is_some() && (self.adversarial || self.reconstructs),
@@ -482,12 +482,19 @@ impl Model {
         }
     }
 
-    /// Predictions `[B]` without gradients.
-    fn predict(&self, input: &Inputs) -> Tensor {
+    /// Predictions `[B]` in evaluation, and the language's feature before and behind the correction
+    /// (Figure 8), means over tokens. Without language or correction there is nothing to compare.
+    fn forward_evaluation(&self, input: &Inputs) -> (Tensor, Option<Features>) {
         let features = self.embed(input, false);
-        let corrected = self.correct(&features);
-        self.head
-            .forward(&corrected.dominant, &features[1], &features[2])
+        let dominant = self.correct(&features).dominant;
+        let prediction = self.head.forward(&dominant, &features[1], &features[2]);
+        let mean = |x: &Tensor| x.mean_dim(1i64, false, Kind::Float);
+        let compared = self.language.is_some() && self.correction.is_some();
+        let shown = compared.then(|| Features {
+            language: mean(&features[0]),
+            dominant: mean(&dominant),
+        });
+        (prediction, shown)
     }
 
     /// Predictions `[B]` from the erased inputs, and what training compares.
@@ -655,7 +662,14 @@ impl Method for Lnln {
     }
 
     fn predict(&self, batch: &Batch) -> Result<Tensor, MethodError> {
-        Ok(tch::no_grad(|| self.model.predict(&batch.input)))
+        Ok(self.predict_with_features(batch)?.0)
+    }
+
+    fn predict_with_features(
+        &self,
+        batch: &Batch,
+    ) -> Result<(Tensor, Option<Features>), MethodError> {
+        Ok(tch::no_grad(|| self.model.forward_evaluation(&batch.input)))
     }
 
     fn validation_loss(&self, prediction: &Tensor, labels: &Tensor) -> f64 {

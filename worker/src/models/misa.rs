@@ -204,17 +204,17 @@ impl Model {
         let text = (words * mask.unsqueeze(2)).sum_dim_intlist(1i64, false, Kind::Float) / &tokens;
 
         // The reference packs audio and vision by the text's length; the paper knows no such cut.
+        // Where the text is longer than all frames, the reference stops; here they end there.
         let text_lengths = tokens.squeeze_dim(1).to_kind(Kind::Int64);
-        let lengths = |own: &Tensor| match self.fidelity {
-            Fidelity::Reference => text_lengths.shallow_clone(),
+        let lengths = |frames: &Tensor, own: &Tensor| match self.fidelity {
+            Fidelity::Reference => text_lengths.clamp_max(frames.size()[1]),
             Fidelity::Corrected => own.clamp_min(1),
         };
-        let vision = self
-            .vision
-            .forward(&input.vision, &lengths(&input.vision_lengths), train);
-        let audio = self
-            .audio
-            .forward(&input.audio, &lengths(&input.audio_lengths), train);
+        let (vision, audio) = (&input.vision, &input.audio);
+        let vision_lengths = lengths(vision, &input.vision_lengths);
+        let vision = self.vision.forward(vision, &vision_lengths, train);
+        let audio_lengths = lengths(audio, &input.audio_lengths);
+        let audio = self.audio.forward(audio, &audio_lengths, train);
 
         let split = |modality: usize, x: &Tensor| {
             let original = self.project[modality].forward(x);

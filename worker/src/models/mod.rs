@@ -2,11 +2,13 @@
 //!
 //! A method is a model with its own training procedure. It knows tensors and nothing else: no
 //! messages, no database, no files but its encoder's. Adding one takes its file here, its line in
-//! [`REGISTRY`], and its hyper-parameters in `shared/methods/<id>.toml`.
+//! [`REGISTRY`], and its hyper-parameters in `shared/methods/<id>.toml`: docs/adding-a-method.md
+//! goes through it.
 
 pub mod almt;
 pub mod cenet;
 mod common;
+pub mod lf_dnn;
 pub mod lnln;
 pub mod misa;
 pub mod mmim;
@@ -142,6 +144,15 @@ pub struct StepOutcome {
     pub losses: BTreeMap<&'static str, f64>,
 }
 
+/// Features of samples that figures look at (the paper's Figure 8).
+#[derive(Debug)]
+pub struct Features {
+    /// The language feature before its correction, `[B, W]` float.
+    pub language: Tensor,
+    /// The dominant feature that the correction makes of it, `[B, W]` float.
+    pub dominant: Tensor,
+}
+
 /// Why a method could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum MethodError {
@@ -262,6 +273,15 @@ pub trait Method {
     /// Predictions `[B]` without gradients and without dropout.
     fn predict(&self, batch: &Batch) -> Result<Tensor, MethodError>;
 
+    /// Predictions as [`predict`](Self::predict) gives them, to the same bits, and features of the
+    /// same forward call where the method has some to show.
+    fn predict_with_features(
+        &self,
+        batch: &Batch,
+    ) -> Result<(Tensor, Option<Features>), MethodError> {
+        Ok((self.predict(batch)?, None))
+    }
+
     /// The validation loss of predictions against labels, `[N]` both: a scalar that schedules and
     /// early stopping go by.
     fn validation_loss(&self, prediction: &Tensor, labels: &Tensor) -> f64;
@@ -300,6 +320,7 @@ pub const REGISTRY: &[(&str, Builder)] = &[
     ("tfr-net", tfr_net::build),
     ("almt", almt::build),
     ("lnln", lnln::build),
+    ("lf-dnn", lf_dnn::build),
 ];
 
 /// The builder of `method`.

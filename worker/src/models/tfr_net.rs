@@ -13,6 +13,7 @@ use crate::{
         bert::Bert,
         cross_modal::{Encoder, EncoderConfig},
         rnn::{Cell, Packed, Rnn, RnnConfig},
+        savings::together,
         similarity::cmd_smooth,
     },
     optim::{Adam, AdamConfig, Group, ReduceOnPlateau, clip_grad_value},
@@ -362,11 +363,12 @@ impl Model {
     fn forward_training(&self, batch: &Batch, complete: &Inputs) -> (Tensor, Tensor) {
         let _ = self.batches.shallow_clone().g_add_scalar_(1);
         // Erased and complete texts go through BERT in one batch.
-        let texts = Tensor::cat(&[&batch.input.text, &complete.text], 0);
-        let words = self.bert.forward_untrimmed(&texts, true).chunk(2, 0);
-        let inputs = [&words[0], &batch.input.audio, &batch.input.vision];
+        let (words, complete_words) = together(&batch.input.text, &complete.text, |text| {
+            self.bert.forward_untrimmed(text, true)
+        });
+        let inputs = [&words, &batch.input.audio, &batch.input.vision];
         let (joint, recalled) = self.align(inputs, true);
-        let truth = [&words[1], &complete.audio, &complete.vision];
+        let truth = [&complete_words, &complete.audio, &complete.vision];
         let missing = [
             &batch.present.text - &batch.kept.text,
             &batch.present.audio - &batch.kept.audio,

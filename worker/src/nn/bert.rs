@@ -4,6 +4,7 @@
 //! the prefix `bert.`. What this encoder does not know (another activation, relative positions) is
 //! refused rather than ignored.
 
+use super::savings::Savings;
 use crate::models::MethodError;
 use serde::Deserialize;
 use std::{collections::HashMap, fs, path::Path};
@@ -479,6 +480,9 @@ impl Bert {
 
     /// `text` without the columns that are padding in every sample.
     pub fn trim(text: &Tensor) -> Tensor {
+        if !Savings::current().trim {
+            return text.shallow_clone();
+        }
         let length = text.size()[2];
         // The last position that is attended to, also where a mask has holes.
         let ends = Tensor::arange_start(1, length + 1, (Kind::Int64, text.device()));

@@ -3,6 +3,7 @@
 pub mod bert;
 pub mod cross_modal;
 pub mod rnn;
+pub mod savings;
 pub mod similarity;
 pub mod token_transformer;
 pub mod transformer;

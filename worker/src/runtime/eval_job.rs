@@ -1,10 +1,10 @@
 //! The way of evaluations, a model's cases together, and of no-op jobs.
 
 use super::{Slot, Taken, engine::EvalTask, leaving, report::deliver, words};
-use crate::train::{EvalCase, TrainError, failure};
+use crate::train::{EvalCase, Evaluated, KeptFeatures, TrainError, failure};
 use futures::future::join_all;
 use missbench_shared::{
-    artifacts::{Key, MAX_BYTES},
+    artifacts::{ArtifactError, Key, MAX_BYTES},
     ids::AttemptId,
     wire::{FailureKind, ResultBody, Work},
 };
@@ -85,26 +85,24 @@ impl Slot {
             () = self.leaving.past(leaving::STEP) => {
                 tracing::warn!("the evaluation takes too long: its jobs go back");
                 for (taken, attempt) in todo {
-                    let body = ResultBody::HandedBack { after_epoch: 0 };
-                    self.reporter.send(self.report(&taken, attempt, body));
-                    self.hand_back_unstarted(taken).await;
+                    self.give_back(taken, attempt).await;
                 }
                 return;
             }
         };
         match ended {
             Ok(Ok(evaluated)) => {
-                let bodies: Vec<ResultBody> = join_all(todo.iter().zip(evaluated).map(
-                    async |((taken, _), evaluated)| {
-                        let body = ResultBody::Evaluated {
-                            results: evaluated.results,
-                            predictions: evaluated.predictions,
-                        };
-                        self.keep_outcome(taken, body).await
-                    },
-                ))
+                let ended = todo.into_iter().zip(evaluated);
+                join_all(ended.map(async |((taken, attempt), evaluated)| {
+                    match self.keep_evaluated(&what, &taken, evaluated).await {
+                        Some(body) => {
+                            let report = self.report(&taken, attempt, body);
+                            self.conclude(&taken, report).await;
+                        }
+                        None => self.give_back(taken, attempt).await,
+                    }
+                }))
                 .await;
-                self.conclude_all(todo, |i| bodies[i].clone()).await;
             }
             Ok(Err(error)) => {
                 if error.breaks_the_process() {
@@ -121,6 +119,55 @@ impl Slot {
                 self.conclude_all(todo, |_| body.clone()).await;
             }
         }
+    }
+
+    /// Puts an evaluation's features and then its outcome into the store, so that an outcome that
+    /// is there has its features. What is returned is to be reported; `None`: the store is away and
+    /// the worker leaves, so the job goes back.
+    async fn keep_evaluated(
+        &self,
+        what: &str,
+        taken: &Taken,
+        evaluated: Evaluated,
+    ) -> Option<ResultBody> {
+        match self.keep_features(taken, evaluated.features).await {
+            Ok(()) => {
+                let body = ResultBody::Evaluated {
+                    results: evaluated.results,
+                    predictions: evaluated.predictions,
+                };
+                Some(self.keep_outcome(taken, body).await)
+            }
+            Err(_) if self.leaving.is_asked() => None,
+            Err(error) => {
+                let kind = if error.is_retryable() {
+                    FailureKind::Retryable
+                } else {
+                    FailureKind::Permanent
+                };
+                Some(Self::failure(what, &error, kind))
+            }
+        }
+    }
+
+    async fn keep_features(
+        &self,
+        taken: &Taken,
+        features: Option<KeptFeatures>,
+    ) -> Result<(), ArtifactError> {
+        let (Work::Eval { case, .. }, Some(features)) = (&taken.job.work, features) else {
+            return Ok(());
+        };
+        let key = Key::Features(features.checkpoint.parse()?, *case);
+        self.patiently(async || self.store.put(&key, features.content.clone()).await)
+            .await
+    }
+
+    /// Gives a job back that nothing is left of.
+    async fn give_back(&self, taken: Taken, attempt: AttemptId) {
+        let body = ResultBody::HandedBack { after_epoch: 0 };
+        self.reporter.send(self.report(&taken, attempt, body));
+        self.hand_back_unstarted(taken).await;
     }
 
     async fn conclude_all(

@@ -3,8 +3,9 @@
 
 use super::{
     TrainError, benchmark,
-    data::{Data, Erased, PREDICTION_BATCH, SplitData},
+    data::{Data, Erased, SplitData},
     guarded, order,
+    predict::{predict_split, to_host},
     state::{self, BestRef, Progress, StateError},
     weights,
 };
@@ -23,7 +24,7 @@ use std::{
     rc::Rc,
     time::{Duration, Instant},
 };
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// A validation loss must be lower by this to count as better (the reference's trainers).
 const BETTER: f64 = 1e-6;
@@ -538,36 +539,6 @@ fn digest(spec: &TrainSpec) -> String {
 /// Predictions `[N]` for a watched split, on the device.
 fn predict(method: &dyn Method, id: &str, watched: &Watched) -> Result<Tensor, TrainError> {
     predict_split(method, id, &watched.split, &watched.erased)
-}
-
-/// Predictions `[N]` for a split after erasure, on the device.
-pub(super) fn predict_split(
-    method: &dyn Method,
-    id: &str,
-    split: &SplitData,
-    erased: &Erased,
-) -> Result<Tensor, TrainError> {
-    let _guard = tch::no_grad_guard();
-    let complete = method.needs().complete_in_evaluation;
-    let mut all = Vec::new();
-    for batch in split.in_order(PREDICTION_BATCH, erased, complete) {
-        let batch = batch?;
-        let predictions = method.predict(&batch)?;
-        if predictions.size() != [batch.len()] {
-            return Err(TrainError::Shape {
-                method: id.to_owned(),
-                found: predictions.size(),
-                samples: batch.len(),
-            });
-        }
-        all.push(predictions.f_to_kind(Kind::Float)?);
-    }
-    Ok(Tensor::f_cat(&all, 0)?)
-}
-
-/// A tensor's numbers on the host.
-pub(super) fn to_host(tensor: &Tensor) -> Result<Vec<f32>, TrainError> {
-    Ok(Vec::try_from(tensor)?)
 }
 
 /// Saves when it is time: at an epoch's end, or when `every` has passed, but never so often that

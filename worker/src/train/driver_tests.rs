@@ -5,7 +5,7 @@ use crate::train::{
     failure,
     testing::{Toy, alone, data, dataset, spec},
 };
-use missbench_shared::{dataset::Dataset, wire::FailureKind};
+use missbench_shared::{dataset::Dataset, features::Features, wire::FailureKind};
 use std::sync::Arc;
 
 /// Leaves after `leave_after` questions, and remembers what it was told.
@@ -292,6 +292,33 @@ fn a_case_has_the_same_result_alone_and_among_others() {
     let blind = &together[2].predictions[0];
     assert!(blind.iter().all(|p| p == &blind[0]));
     assert_ne!(together[0].predictions, together[1].predictions);
+
+    // Features are of missing rates and of one criterion's checkpoint.
+    let mae = checkpoints.iter().find(|c| c.criterion == "mae").unwrap();
+    let features: Vec<Option<Features>> = together
+        .iter()
+        .map(|evaluated| {
+            let kept = evaluated.features.as_ref()?;
+            assert_eq!(kept.checkpoint, mae.blake3);
+            Some(Features::from_bytes(&kept.content).unwrap())
+        })
+        .collect();
+    let [Some(whole), Some(half), None, None] = &features[..] else {
+        panic!("{features:?}");
+    };
+    assert_eq!(whole.index, (0..11).collect::<Vec<i64>>());
+    assert_eq!(whole.width, 12);
+    // The toy shows its audio, which half of the steps are erased of.
+    let erased = |f: &Features| f.language.iter().filter(|x| **x == 0.0).count();
+    assert_eq!(erased(whole), 0);
+    assert!(erased(half) > 20, "{}", erased(half));
+    let result = together[0].results.iter().find(|r| r.criterion == "mae");
+    let predictions = &together[0].predictions[result.unwrap().predictions as usize];
+    let offset = predictions[0] - whole.dominant[..12].iter().sum::<f32>();
+    for (sample, prediction) in predictions.iter().enumerate() {
+        let sum: f32 = whole.row(sample).unwrap().1.iter().sum();
+        assert!((prediction - sum - offset).abs() < 1e-5, "of one forward");
+    }
 }
 
 #[test]

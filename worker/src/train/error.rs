@@ -3,6 +3,7 @@
 use crate::models::MethodError;
 use missbench_shared::{
     dataset::DatasetError,
+    features::FeaturesError,
     metrics::MetricsError,
     wire::{Failure, FailureKind},
 };
@@ -50,6 +51,9 @@ pub enum TrainError {
         /// What is wrong.
         what: String,
     },
+    /// Features that are none.
+    #[error("the features cannot be kept")]
+    Features(#[from] FeaturesError),
     /// The state could not be written.
     #[error("the state cannot be written")]
     State(#[source] safetensors::SafeTensorError),
@@ -191,7 +195,10 @@ impl TrainError {
                 source: MetricsError::NonFinite { .. },
                 ..
             } => FailureKind::NonFinite,
-            TrainError::Prediction { .. } | TrainError::Shape { .. } => FailureKind::Permanent,
+            TrainError::Features(FeaturesError::NonFinite { .. }) => FailureKind::NonFinite,
+            TrainError::Prediction { .. } | TrainError::Shape { .. } | TrainError::Features(_) => {
+                FailureKind::Permanent
+            }
             TrainError::Weights { .. }
             | TrainError::State(_)
             | TrainError::Torch(_)

@@ -1,16 +1,16 @@
 //! Evaluates one trained model on several cases.
 
 use super::{
-    Data, TrainError, benchmark, build,
-    driver::{predict_split, to_host},
-    guarded, weights,
+    Data, TrainError, benchmark, build, guarded,
+    predict::{predict_split, predict_split_with_features, to_host},
+    weights,
 };
 use crate::models::Method;
 use bytes::Bytes;
 use missbench_shared::{
     case::Case,
     dataset::Split,
-    metrics,
+    features, metrics,
     wire::{CheckpointRef, CriterionResult, TrainSpec},
 };
 use std::{collections::BTreeMap, path::Path};
@@ -70,6 +70,26 @@ pub struct Evaluated {
     pub results: Vec<CriterionResult>,
     /// The distinct prediction vectors, `[samples]` each.
     pub predictions: Vec<Vec<f32>>,
+    /// For missing rates, where the method shows some.
+    pub features: Option<KeptFeatures>,
+}
+
+/// What one checkpoint makes of the first test samples of a case.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeptFeatures {
+    /// The checkpoint's hash.
+    pub checkpoint: String,
+    /// Encoded [`features::Features`].
+    pub content: Bytes,
+}
+
+impl EvalCase {
+    /// The checkpoint whose features are kept, if any.
+    fn shown(&self) -> Option<&str> {
+        let mut checkpoints = self.checkpoints.iter();
+        let shown = checkpoints.find(|c| c.criterion == features::CRITERION)?;
+        matches!(self.case, Case::Rate(_)).then_some(shown.blake3.as_str())
+    }
 }
 
 /// Evaluates `cases` on the test split. Each distinct checkpoint is brought by `fetch` and loaded
@@ -94,6 +114,8 @@ pub fn evaluate(
         }
         // By case and checkpoint.
         let mut predicted: BTreeMap<(usize, &str), Vec<f32>> = BTreeMap::new();
+        // By case.
+        let mut shown: BTreeMap<usize, KeptFeatures> = BTreeMap::new();
         for (hash, checkpoint) in &distinct {
             let content = fetch(checkpoint)?;
             weights::load(model.method.vars(), &content, hash)?;
@@ -101,7 +123,20 @@ pub fn evaluate(
             for (i, (case, erased)) in cases.iter().zip(&erased).enumerate() {
                 if case.checkpoints.iter().any(|c| c.blake3 == **hash) {
                     let method = model.method.as_ref();
-                    let predictions = predict_split(method, &spec.method, &split, erased)?;
+                    let predictions = if case.shown() == Some(hash) {
+                        let (predictions, features) =
+                            predict_split_with_features(method, &spec.method, &split, erased)?;
+                        if let Some(features) = features {
+                            let kept = KeptFeatures {
+                                checkpoint: (*hash).to_owned(),
+                                content: features.to_bytes()?.into(),
+                            };
+                            shown.insert(i, kept);
+                        }
+                        predictions
+                    } else {
+                        predict_split(method, &spec.method, &split, erased)?
+                    };
                     predicted.insert((i, *hash), to_host(&predictions)?);
                 }
             }
@@ -113,6 +148,7 @@ pub fn evaluate(
                 let mut evaluated = Evaluated {
                     results: Vec::new(),
                     predictions: Vec::new(),
+                    features: shown.remove(&i),
                 };
                 let mut places: BTreeMap<&str, u32> = BTreeMap::new();
                 for checkpoint in &case.checkpoints {

@@ -7,6 +7,7 @@ pub mod driver;
 mod error;
 pub mod evaluate;
 pub mod order;
+mod predict;
 pub mod state;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -15,7 +16,7 @@ pub mod weights;
 pub use data::Data;
 pub use driver::{Best, Control, Finish, Order, Snapshot, Trainer, View};
 pub use error::{TrainError, chain, failure, guarded};
-pub use evaluate::{EvalCase, Evaluated, Loaded};
+pub use evaluate::{EvalCase, Evaluated, KeptFeatures, Loaded};
 
 use crate::{
     models::{Build, Method, builder},

@@ -1,7 +1,9 @@
 //! A small dataset and a small method to drive.
 
 use super::Data;
-use crate::models::{Batch, Method, MethodError, MethodState, Needs, Position, StepOutcome};
+use crate::models::{
+    Batch, Features, Method, MethodError, MethodState, Needs, Position, StepOutcome,
+};
 use missbench_shared::{
     dataset::{
         Dataset, Kind as Protocol, Shapes, Split, TensorFile,
@@ -207,6 +209,18 @@ impl Method for Toy {
 
     fn predict(&self, batch: &Batch) -> Result<Tensor, MethodError> {
         Ok(self.forward(batch, false))
+    }
+
+    fn predict_with_features(
+        &self,
+        batch: &Batch,
+    ) -> Result<(Tensor, Option<Features>), MethodError> {
+        let audio = batch.input.audio.flatten(1, 2);
+        let features = Features {
+            dominant: (&audio * &self.w).detach(),
+            language: audio,
+        };
+        Ok((self.predict(batch)?, Some(features)))
     }
 
     fn validation_loss(&self, prediction: &Tensor, labels: &Tensor) -> f64 {

@@ -364,3 +364,25 @@ fn the_corrected_form_turns_round_only_the_discriminators_gradient() {
     assert!(reference.abs().max().double_value(&[]) > 0.0);
     assert!(gradient(Fidelity::Corrected).allclose(&-reference, 1e-4, 1e-9, false));
 }
+
+#[test]
+fn features_come_from_the_forward_call_of_the_prediction() {
+    let _alone = alone();
+    let (folder, all) = (encoder(0.0), samples(1));
+    let shown = |variant: Option<&str>| {
+        let hyper = hyper("lnln", "mosi", variant, &small());
+        let method = build("lnln", &hyper, folder.path(), 1, Fidelity::Reference, 1);
+        let (prediction, features) = method.predict_with_features(&all).unwrap();
+        assert!(prediction.equal(&method.predict(&all).unwrap()));
+        features
+    };
+    let features = shown(None).unwrap();
+    assert_eq!(features.language.size(), [32, 32]);
+    assert_eq!(features.dominant.size(), [32, 32]);
+    let apart = (&features.language - &features.dominant).abs().max();
+    assert!(apart.double_value(&[]) > 1e-3, "the proxy has a part in it");
+    assert!(!features.dominant.requires_grad());
+    for variant in ["no-dmc", "no-language"] {
+        assert!(shown(Some(variant)).is_none(), "{variant}");
+    }
+}

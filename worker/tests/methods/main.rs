@@ -3,14 +3,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where something is wrong")]
 
+mod lf_dnn;
 mod lnln;
 mod support;
 
 use missbench_shared::wire::Fidelity;
 use serde_json::{Value, json};
 use support::{alone, batches, build, encoder, hyper, overlay, samples, step, validation_loss};
-use tch::Device;
-use worker::models::{Method, MethodState, REGISTRY, builder};
+use tch::{Device, Kind};
+use worker::{
+    models::{Method, MethodState, REGISTRY, builder},
+    nn::savings::Savings,
+};
 
 /// How a method is tested.
 struct Small {
@@ -37,6 +41,17 @@ const SMALL: &[Small] = &[
         id: "cenet",
         sizes: || json!({"batch_size": 16}),
         fast: || json!({"learning_rate": 2e-3}),
+    },
+    Small {
+        id: "lf-dnn",
+        sizes: lf_dnn::small,
+        // As TFR-Net: evaluation goes by the batch norm's running means.
+        fast: || {
+            json!({
+                "batch_size": 32, "learning_rate": 1e-2, "weight_decay": 0.0, "text_dropout": 0.0,
+                "audio_dropout": 0.0, "vision_dropout": 0.0, "post_fusion_dropout": 0.0
+            })
+        },
     },
     Small {
         id: "lnln",
@@ -141,10 +156,13 @@ fn fast(id: &str) -> Value {
 }
 
 fn methods() -> impl Iterator<Item = &'static str> {
-    REGISTRY
-        .iter()
-        .map(|(id, _)| *id)
-        .filter(|id| *id != "misa")
+    REGISTRY.iter().map(|(id, _)| *id)
+}
+
+#[test]
+fn every_method_has_its_hyper_parameters_and_the_other_way_round() {
+    let files = missbench_shared::methods::all().iter().map(|info| info.id);
+    assert!(methods().eq(files), "the same methods in the same order");
 }
 
 #[test]
@@ -277,6 +295,55 @@ fn corrected_methods_learn_too() {
             after < before,
             "{id}: the loss went from {before} to {after}"
         );
+    }
+}
+
+#[test]
+fn what_is_saved_changes_no_result() {
+    let _alone = alone();
+    let (folder, all) = (encoder(0.0), samples(1));
+    // Four samples in a row, none of which is as long as texts can be: there is what to trim.
+    let tokens = all.present.text.sum_dim_intlist(1i64, false, Kind::Int64);
+    let short = |from: &i64| tokens.narrow(0, *from, 4).max().int64_value(&[]) < 8;
+    let batch = support::slice(&all, (0..29).find(short).unwrap(), 4);
+    let close = |a: f64, b: f64| (a - b).abs() <= 1e-5 * b.abs().max(1.0);
+    for id in methods() {
+        let run = |savings: Savings| {
+            savings.apply();
+            let mut method = build(id, &fast(id), folder.path(), 20, Fidelity::Reference, 1);
+            method.prepare(&batch).unwrap();
+            let prediction = method.predict(&batch).unwrap();
+            let batches = [support::slice(&batch, 0, 4)];
+            let losses = step(method.as_mut(), &batches, 0).losses;
+            Savings::ALL.apply();
+            (prediction, losses)
+        };
+        let (whole, losses) = run(Savings::NONE);
+        for savings in [
+            Savings::ALL,
+            Savings {
+                trim: false,
+                ..Savings::ALL
+            },
+        ] {
+            let (prediction, saved) = run(savings);
+            assert!(prediction.allclose(&whole, 1e-5, 1e-5, false), "{id}");
+            assert!(saved.keys().eq(losses.keys()), "{id}");
+            for (name, loss) in &saved {
+                assert!(close(*loss, losses[name]), "{id}: {name} {loss} {losses:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn only_lnln_shows_features() {
+    let _alone = alone();
+    let (folder, all) = (encoder(0.0), samples(1));
+    for id in methods() {
+        let method = build(id, &small(id), folder.path(), 1, Fidelity::Reference, 1);
+        let (_, features) = method.predict_with_features(&all).unwrap();
+        assert_eq!(features.is_some(), id == "lnln", "{id}");
     }
 }
 

@@ -1,0 +1,126 @@
+//! Predictions for a whole split, and the features that some methods show beside them.
+
+use super::{
+    TrainError,
+    data::{Erased, PREDICTION_BATCH, SplitData},
+};
+use crate::models::{self, Batch, Method, MethodError};
+use missbench_shared::features::{Features, MAX_SAMPLES, MAX_WIDTH};
+use tch::{Kind, Tensor};
+
+/// Predictions `[N]` for a split after erasure, on the device.
+pub(super) fn predict_split(
+    method: &dyn Method,
+    id: &str,
+    split: &SplitData,
+    erased: &Erased,
+) -> Result<Tensor, TrainError> {
+    predict_each(method, id, split, erased, |batch| method.predict(batch))
+}
+
+/// As [`predict_split`], with the features of the first samples from the same forward calls where
+/// the method shows some.
+pub(super) fn predict_split_with_features(
+    method: &dyn Method,
+    id: &str,
+    split: &SplitData,
+    erased: &Erased,
+) -> Result<(Tensor, Option<Features>), TrainError> {
+    let mut shown: Vec<models::Features> = Vec::new();
+    let mut samples = 0;
+    let predictions = predict_each(method, id, split, erased, |batch| {
+        if samples >= MAX_SAMPLES as i64 {
+            return method.predict(batch);
+        }
+        let (predictions, features) = method.predict_with_features(batch)?;
+        samples += batch.len();
+        shown.extend(features);
+        Ok(predictions)
+    })?;
+    Ok((predictions, first(&shown)?))
+}
+
+fn predict_each(
+    method: &dyn Method,
+    id: &str,
+    split: &SplitData,
+    erased: &Erased,
+    mut forward: impl FnMut(&Batch) -> Result<Tensor, MethodError>,
+) -> Result<Tensor, TrainError> {
+    let _guard = tch::no_grad_guard();
+    let complete = method.needs().complete_in_evaluation;
+    let mut all = Vec::new();
+    for batch in split.in_order(PREDICTION_BATCH, erased, complete) {
+        let batch = batch?;
+        let predictions = forward(&batch)?;
+        if predictions.size() != [batch.len()] {
+            return Err(TrainError::Shape {
+                method: id.to_owned(),
+                found: predictions.size(),
+                samples: batch.len(),
+            });
+        }
+        all.push(predictions.f_to_kind(Kind::Float)?);
+    }
+    Ok(Tensor::f_cat(&all, 0)?)
+}
+
+/// The features of the first samples of all batches in order, on the host.
+fn first(batches: &[models::Features]) -> Result<Option<Features>, TrainError> {
+    let Some(width) = batches
+        .first()
+        .map(|batch| batch.language.size()[1] as usize)
+    else {
+        return Ok(None);
+    };
+    if width > MAX_WIDTH {
+        tracing::warn!(width, "features wider than {MAX_WIDTH} are not kept");
+        return Ok(None);
+    }
+    let rows = |part: fn(&models::Features) -> &Tensor| {
+        let parts: Vec<&Tensor> = batches.iter().map(part).collect();
+        let all = Tensor::f_cat(&parts, 0)?.f_to_kind(Kind::Float)?;
+        let samples = all.size()[0].min(MAX_SAMPLES as i64);
+        to_host(&all.f_narrow(0, 0, samples)?.f_flatten(0, -1)?)
+    };
+    let language = rows(|batch| &batch.language)?;
+    Ok(Some(Features {
+        width,
+        index: (0..(language.len() / width.max(1)) as i64).collect(),
+        language,
+        dominant: rows(|batch| &batch.dominant)?,
+    }))
+}
+
+/// A tensor's numbers on the host, `[N]`.
+pub(super) fn to_host(tensor: &Tensor) -> Result<Vec<f32>, TrainError> {
+    Ok(Vec::try_from(tensor)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    fn batch(from: i64, samples: i64, width: i64) -> models::Features {
+        let rows = Tensor::arange_start(from, from + samples, (Kind::Float, Device::Cpu));
+        let language = rows.unsqueeze(1).repeat([1, width]);
+        models::Features {
+            dominant: -&language,
+            language,
+        }
+    }
+
+    #[test]
+    fn the_first_samples_are_kept_in_order() {
+        let kept = first(&[batch(0, 600, 2), batch(600, 600, 2)]);
+        let kept = kept.unwrap().unwrap();
+        assert_eq!((kept.samples(), kept.width), (MAX_SAMPLES, 2));
+        let row: (&[f32], &[f32]) = (&[999.0, 999.0], &[-999.0, -999.0]);
+        assert_eq!(kept.row(999), Some(row));
+        assert!(kept.to_bytes().is_ok());
+        assert!(first(&[]).unwrap().is_none());
+        let wide = batch(0, 1, MAX_WIDTH as i64 + 1);
+        assert!(first(&[wide]).unwrap().is_none());
+    }
+}
