@@ -451,13 +451,34 @@ async fn every_documented_query_answers(scene: &Scene) {
         .filter_map(|part| part.split_once("```").map(|(query, _)| query.to_owned()))
         .collect();
     assert_eq!(queries.len(), 10);
+    // As an analyst: by the role that may read everything and write nothing.
+    let mut analyst = scene.store.pool().acquire().await.unwrap();
+    sqlx::query("SET ROLE missbench_reader")
+        .execute(&mut *analyst)
+        .await
+        .unwrap();
+    for write in [
+        "DELETE FROM result",
+        "UPDATE job SET state = 'ready'",
+        "CREATE TABLE t ()",
+    ] {
+        let refused = sqlx::query(write).execute(&mut *analyst).await.unwrap_err();
+        assert!(
+            refused.to_string().contains("permission denied"),
+            "{refused}"
+        );
+    }
     for query in queries {
         let rows = sqlx::query(sqlx::AssertSqlSafe(query.clone()))
-            .fetch_all(scene.store.pool())
+            .fetch_all(&mut *analyst)
             .await
             .unwrap_or_else(|error| panic!("{error}\n{query}"));
         assert!(!rows.is_empty(), "no rows:\n{query}");
     }
+    sqlx::query("RESET ROLE")
+        .execute(&mut *analyst)
+        .await
+        .unwrap();
 }
 
 /// Every view of ours and each of its columns says what it is.
