@@ -79,6 +79,7 @@ async fn tables_comparisons_and_intervals() {
     the_better_model_is_found(&scene).await;
     tables_that_the_paper_lacks(&scene).await;
     latex_compiles(&scene).await;
+    the_order_of_arrival_does_not_matter(&scene).await;
 }
 
 async fn every_table_in_every_format(scene: &Scene) {
@@ -377,4 +378,35 @@ async fn latex_compiles(scene: &Scene) {
     let log = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{log}");
     assert!(folder.path().join("tables.pdf").exists());
+}
+
+/// The same results in another order in the database give the same means and deviations to the bit.
+async fn the_order_of_arrival_does_not_matter(scene: &Scene) {
+    let numbers = async || -> Vec<String> {
+        sqlx::query_scalar(
+            "SELECT concat_ws(' ', method, variant, dataset, case_id, metric, mean, std)
+             FROM reproduced WHERE sweep = $1 ORDER BY 1",
+        )
+        .bind(scene.sweep.0)
+        .fetch_all(scene.store.pool())
+        .await
+        .unwrap()
+    };
+    let before = numbers().await;
+    assert!(before.len() > 1000);
+    let mut tx = scene.store.pool().begin().await.unwrap();
+    for statement in [
+        "CREATE TEMPORARY TABLE other ON COMMIT DROP AS
+         SELECT * FROM result ORDER BY md5(job::text), metric DESC",
+        "TRUNCATE result",
+        "INSERT INTO result SELECT * FROM other",
+        // An update puts the row at the end.
+        "UPDATE job SET started = started WHERE seed = 1111 AND md5(id::text) < '8'",
+    ] {
+        sqlx::query(statement).execute(&mut *tx).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    let after = numbers().await;
+    let changed = before.iter().zip(&after).filter(|(b, a)| b != a).count();
+    assert_eq!(changed, 0, "of {}", before.len());
 }
