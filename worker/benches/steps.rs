@@ -3,13 +3,13 @@
 //!
 //! Each is measured twice in turn on the same weights: before, with all work that could be left
 //! out (every text as long as texts can be, erased and complete inputs apart, evaluation in batches
-//! of the training's size), and after, as the worker does it. Where a method reads padding and
-//! needs no complete inputs, steps are the same before and after.
+//! of the training's size and each case by itself), and after, as the worker does it. Where a method
+//! reads padding and needs no complete inputs, steps are the same before and after.
 //!
 //! `cargo bench -p worker --bench steps -- lnln almt` measures the methods named, all without names.
 //! `MISSBENCH_BENCH_ROUNDS` says how many rounds of four steps are timed (3),
-//! `MISSBENCH_BENCH_THREADS` on how many cores (2), `MISSBENCH_ENCODER_EN` where the encoder is, `MISSBENCH_BENCH_DEVICE` where it runs
-//! (`cpu`, `cuda:0`).
+//! `MISSBENCH_BENCH_THREADS` on how many cores (2), `MISSBENCH_ENCODER_EN` where the encoder is,
+//! `MISSBENCH_BENCH_DEVICE` where it runs (`cpu`, `cuda:0`).
 
 use missbench_shared::wire::Fidelity;
 use serde_json::{Map, Value};
@@ -22,7 +22,7 @@ use std::{
 use tch::{Cuda, Device, Kind, Tensor};
 use worker::{
     models::{Batch, Build, DataShape, Inputs, Method, PerModality, Position, REGISTRY},
-    nn::savings::Savings,
+    nn::{remembered::Remembering, savings::Savings},
     train::data::PREDICTION_BATCH,
 };
 
@@ -162,18 +162,8 @@ fn measure(id: &str, encoder: &Path, device: Device, rounds: usize) -> Result<()
             }
         }
     }
-    let a_second = |savings: Savings, size: i64| -> Result<f64, Box<dyn Error>> {
-        savings.apply();
-        let test = samples(size, device);
-        drop(method.predict(&test)?);
-        wait(device);
-        let start = Instant::now();
-        drop(method.predict(&test)?);
-        wait(device);
-        Ok(size as f64 / start.elapsed().as_secs_f64())
-    };
-    let slow = a_second(Savings::NONE, BATCH)?;
-    let fast = a_second(Savings::ALL, PREDICTION_BATCH)?;
+    let slow = evaluated_a_second(method.as_ref(), Savings::NONE, BATCH, device)?;
+    let fast = evaluated_a_second(method.as_ref(), Savings::ALL, PREDICTION_BATCH, device)?;
     let (before, after) = (median(before), median(after));
     println!(
         "{id:>8}: a training step {before:.3} s before, {after:.3} s after ({:.2}x); predictions a \
@@ -183,6 +173,35 @@ fn measure(id: &str, encoder: &Path, device: Device, rounds: usize) -> Result<()
         peak_memory(),
     );
     Ok(())
+}
+
+/// Samples a second when sixteen cases are evaluated, which have eleven texts: ten missing rates, no
+/// language, and five times one of these.
+fn evaluated_a_second(
+    method: &dyn Method,
+    savings: Savings,
+    size: i64,
+    device: Device,
+) -> Result<f64, Box<dyn Error>> {
+    savings.apply();
+    let mut batch = samples(size, device);
+    let text = batch.input.text.shallow_clone();
+    let texts = (0..16).map(|case| {
+        // Other tokens, of the same lengths.
+        let other = if case < 11 { case } else { 0 };
+        &text + text.ge(1000).to_kind(Kind::Int64) * other
+    });
+    drop(method.predict(&batch)?);
+    wait(device);
+    let start = Instant::now();
+    let remembering = Remembering::begin();
+    for text in texts {
+        batch.input.text = text;
+        drop(method.predict(&batch)?);
+    }
+    drop(remembering);
+    wait(device);
+    Ok((16 * size) as f64 / start.elapsed().as_secs_f64())
 }
 
 /// The middle of at least one.

@@ -4,7 +4,7 @@
 //! the prefix `bert.`. What this encoder does not know (another activation, relative positions) is
 //! refused rather than ignored.
 
-use super::savings::Savings;
+use super::{remembered::remembered, savings::Savings};
 use crate::models::MethodError;
 use serde::Deserialize;
 use std::{collections::HashMap, fs, path::Path};
@@ -459,8 +459,12 @@ impl Bert {
 
     /// As [`forward`](Self::forward), with the outputs at padded positions as BERT gives them.
     pub fn forward_untrimmed(&self, text: &Tensor, train: bool) -> Tensor {
-        let x = self.embed(text, train);
-        self.encode(x, text, train, |_, x| x)
+        let encode = || self.encode(self.embed(text, train), text, train, |_, x| x);
+        if train {
+            encode()
+        } else {
+            remembered(&self.embeddings.words.ws, text, encode)
+        }
     }
 
     /// The layers alone, over embeddings `x` `[B, L, H]` of `text`; `before` may change the states

@@ -2,6 +2,7 @@
 
 pub mod bert;
 pub mod cross_modal;
+pub mod remembered;
 pub mod rnn;
 pub mod savings;
 pub mod similarity;

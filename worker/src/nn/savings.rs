@@ -13,6 +13,8 @@ pub struct Savings {
     pub trim: bool,
     /// Erased and complete inputs go through an encoder in one batch.
     pub together: bool,
+    /// A text that several cases of an evaluation have goes through BERT once.
+    pub remember: bool,
 }
 
 thread_local! {
@@ -24,11 +26,13 @@ impl Savings {
     pub const ALL: Self = Self {
         trim: true,
         together: true,
+        remember: true,
     };
     /// Nothing is saved.
     pub const NONE: Self = Self {
         trim: false,
         together: false,
+        remember: false,
     };
 
     /// What this thread saves.

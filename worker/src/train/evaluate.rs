@@ -2,7 +2,7 @@
 
 use super::{
     Data, TrainError, benchmark, build, guarded,
-    predict::{predict_split, predict_split_with_features, to_host},
+    predict::{Asked, predict_together, to_host},
     weights,
 };
 use crate::models::Method;
@@ -120,24 +120,26 @@ pub fn evaluate(
             let content = fetch(checkpoint)?;
             weights::load(model.method.vars(), &content, hash)?;
             drop(content);
-            for (i, (case, erased)) in cases.iter().zip(&erased).enumerate() {
-                if case.checkpoints.iter().any(|c| c.blake3 == **hash) {
-                    let method = model.method.as_ref();
-                    let predictions = if case.shown() == Some(hash) {
-                        let (predictions, features) =
-                            predict_split_with_features(method, &spec.method, &split, erased)?;
-                        if let Some(features) = features {
-                            let kept = KeptFeatures {
-                                checkpoint: (*hash).to_owned(),
-                                content: features.to_bytes()?.into(),
-                            };
-                            shown.insert(i, kept);
-                        }
-                        predictions
-                    } else {
-                        predict_split(method, &spec.method, &split, erased)?
+            let with_it: Vec<usize> = (0..cases.len())
+                .filter(|&i| cases[i].checkpoints.iter().any(|c| c.blake3 == **hash))
+                .collect();
+            let asked: Vec<Asked<'_>> = with_it
+                .iter()
+                .map(|&i| Asked {
+                    erased: &erased[i],
+                    features: cases[i].shown() == Some(hash),
+                })
+                .collect();
+            let method = model.method.as_ref();
+            let together = predict_together(method, &spec.method, &split, &asked)?;
+            for (i, (predictions, features)) in with_it.into_iter().zip(together) {
+                predicted.insert((i, *hash), to_host(&predictions)?);
+                if let Some(features) = features {
+                    let kept = KeptFeatures {
+                        checkpoint: (*hash).to_owned(),
+                        content: features.to_bytes()?.into(),
                     };
-                    predicted.insert((i, *hash), to_host(&predictions)?);
+                    shown.insert(i, kept);
                 }
             }
         }

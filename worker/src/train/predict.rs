@@ -4,7 +4,10 @@ use super::{
     TrainError,
     data::{Erased, PREDICTION_BATCH, SplitData},
 };
-use crate::models::{self, Batch, Method, MethodError};
+use crate::{
+    models::{self, Batch, Method},
+    nn::remembered::Remembering,
+};
 use missbench_shared::features::{Features, MAX_SAMPLES, MAX_WIDTH};
 use tch::{Kind, Tensor};
 
@@ -15,44 +18,90 @@ pub(super) fn predict_split(
     split: &SplitData,
     erased: &Erased,
 ) -> Result<Tensor, TrainError> {
-    predict_each(method, id, split, erased, |batch| method.predict(batch))
-}
-
-/// As [`predict_split`], with the features of the first samples from the same forward calls where
-/// the method shows some.
-pub(super) fn predict_split_with_features(
-    method: &dyn Method,
-    id: &str,
-    split: &SplitData,
-    erased: &Erased,
-) -> Result<(Tensor, Option<Features>), TrainError> {
-    let mut shown: Vec<models::Features> = Vec::new();
-    let mut samples = 0;
-    let predictions = predict_each(method, id, split, erased, |batch| {
-        if samples >= MAX_SAMPLES as i64 {
-            return method.predict(batch);
-        }
-        let (predictions, features) = method.predict_with_features(batch)?;
-        samples += batch.len();
-        shown.extend(features);
-        Ok(predictions)
-    })?;
-    Ok((predictions, first(&shown)?))
-}
-
-fn predict_each(
-    method: &dyn Method,
-    id: &str,
-    split: &SplitData,
-    erased: &Erased,
-    mut forward: impl FnMut(&Batch) -> Result<Tensor, MethodError>,
-) -> Result<Tensor, TrainError> {
     let _guard = tch::no_grad_guard();
-    let complete = method.needs().complete_in_evaluation;
-    let mut all = Vec::new();
-    for batch in split.in_order(PREDICTION_BATCH, erased, complete) {
-        let batch = batch?;
-        let predictions = forward(&batch)?;
+    let mut predicted = Predicted::default();
+    for batch in batches(method, split, erased) {
+        predicted.add(method, id, &batch?, false)?;
+    }
+    predicted.values()
+}
+
+/// A way of erasing a split that is predicted beside others.
+pub(super) struct Asked<'a> {
+    /// What is erased.
+    pub(super) erased: &'a Erased,
+    /// Whether the features of the first samples are wanted, from the same forward calls, where the
+    /// method shows some.
+    pub(super) features: bool,
+}
+
+/// As [`predict_split`] for several erasures, batch by batch, so that a text which several have is
+/// encoded once. What comes out for one does not depend on the others.
+pub(super) fn predict_together(
+    method: &dyn Method,
+    id: &str,
+    split: &SplitData,
+    asked: &[Asked<'_>],
+) -> Result<Vec<(Tensor, Option<Features>)>, TrainError> {
+    let _guard = tch::no_grad_guard();
+    let remembering = Remembering::begin();
+    let mut each: Vec<_> = asked
+        .iter()
+        .map(|asked| {
+            let batches = batches(method, split, asked.erased);
+            (asked.features, batches, Predicted::default())
+        })
+        .collect();
+    for _ in 0..split.samples().div_ceil(PREDICTION_BATCH as usize) {
+        remembering.forget();
+        for (features, batches, predicted) in &mut each {
+            if let Some(batch) = batches.next() {
+                predicted.add(method, id, &batch?, *features)?;
+            }
+        }
+    }
+    each.into_iter()
+        .map(|(_, _, predicted)| Ok((predicted.values()?, first(&predicted.features)?)))
+        .collect()
+}
+
+fn batches<'a>(
+    method: &dyn Method,
+    split: &'a SplitData,
+    erased: &'a Erased,
+) -> impl Iterator<Item = Result<Batch, TrainError>> + use<'a> {
+    split.in_order(
+        PREDICTION_BATCH,
+        erased,
+        method.needs().complete_in_evaluation,
+    )
+}
+
+/// What is predicted so far, batch by batch.
+#[derive(Default)]
+struct Predicted {
+    values: Vec<Tensor>,
+    features: Vec<models::Features>,
+    /// Samples whose features were asked for.
+    shown: i64,
+}
+
+impl Predicted {
+    fn add(
+        &mut self,
+        method: &dyn Method,
+        id: &str,
+        batch: &Batch,
+        features: bool,
+    ) -> Result<(), TrainError> {
+        let predictions = if features && self.shown < MAX_SAMPLES as i64 {
+            let (predictions, features) = method.predict_with_features(batch)?;
+            self.shown += batch.len();
+            self.features.extend(features);
+            predictions
+        } else {
+            method.predict(batch)?
+        };
         if predictions.size() != [batch.len()] {
             return Err(TrainError::Shape {
                 method: id.to_owned(),
@@ -60,9 +109,13 @@ fn predict_each(
                 samples: batch.len(),
             });
         }
-        all.push(predictions.f_to_kind(Kind::Float)?);
+        self.values.push(predictions.f_to_kind(Kind::Float)?);
+        Ok(())
     }
-    Ok(Tensor::f_cat(&all, 0)?)
+
+    fn values(&self) -> Result<Tensor, TrainError> {
+        Ok(Tensor::f_cat(&self.values, 0)?)
+    }
 }
 
 /// The features of the first samples of all batches in order, on the host.

@@ -13,7 +13,7 @@ use support::{alone, batches, build, encoder, hyper, overlay, samples, step, val
 use tch::{Device, Kind};
 use worker::{
     models::{Method, MethodState, REGISTRY, builder},
-    nn::savings::Savings,
+    nn::{remembered::Remembering, savings::Savings},
 };
 
 /// How a method is tested.
@@ -332,6 +332,28 @@ fn what_is_saved_changes_no_result() {
             for (name, loss) in &saved {
                 assert!(close(*loss, losses[name]), "{id}: {name} {loss} {losses:?}");
             }
+        }
+    }
+}
+
+/// Cases of an evaluation that differ in audio and vision alone have the same text.
+#[test]
+fn a_text_that_is_remembered_gives_the_same_bits() {
+    let _alone = alone();
+    let (folder, all) = (encoder(0.0), samples(1));
+    let mut deaf = support::slice(&all, 0, all.len());
+    deaf.input.audio = deaf.input.audio.zeros_like();
+    let mut mute = support::slice(&all, 0, all.len());
+    mute.input.text = mute.input.text.flip([0]);
+    for id in methods() {
+        let method = build(id, &small(id), folder.path(), 20, Fidelity::Reference, 1);
+        let predict = || [&all, &deaf, &mute, &all].map(|batch| method.predict(batch).unwrap());
+        let fresh = predict();
+        assert!(!fresh[0].equal(&fresh[1]), "{id} does not hear");
+        assert!(!fresh[0].equal(&fresh[2]), "{id} does not read");
+        let _remembering = Remembering::begin();
+        for (fresh, remembered) in fresh.iter().zip(predict()) {
+            assert!(fresh.equal(&remembered), "{id}");
         }
     }
 }
