@@ -11,6 +11,7 @@ pub mod dispatch;
 pub mod drawing;
 pub mod embedded;
 pub mod export;
+pub mod figures;
 pub mod file_hashes;
 pub mod gather;
 pub mod interrupt;

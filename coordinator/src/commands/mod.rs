@@ -7,6 +7,7 @@ pub mod completions;
 pub mod data;
 pub mod doctor;
 pub mod export;
+pub mod figure;
 pub mod migrate;
 pub mod plan;
 pub mod run;
