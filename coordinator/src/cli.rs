@@ -33,6 +33,7 @@ On a cluster (settings: docs/cluster.md):
   coord status                        see how far it is
   coord table 9 --format latex        take the results away
   coord figure 2 --out curves.svg     as curves
+  coord report SWEEP --out FOLDER     all of it on one page
   coord audit SWEEP                   find what is suspect in them
 
 Settings come from flags, then from variables (MISSBENCH_NATS_URL, MISSBENCH_NATS_CREDS,
@@ -93,6 +94,8 @@ enum Command {
     Compare(commands::compare::CompareArgs),
     /// Draw a figure of the paper as SVG or PNG: curves, labels, confusion, features, ranks
     Figure(commands::figure::FigureArgs),
+    /// Write a sweep up: every table and figure, audits, provenance, on one page
+    Report(commands::report::ReportArgs),
     /// Write a sweep's results to a Parquet or CSV file, for notebooks
     Export(commands::export::ExportArgs),
     /// Find what is wrong or suspect in the published tables or in a sweep
@@ -153,6 +156,7 @@ impl Cli {
             Command::Table(args) => commands::table::run(args, &settings).await,
             Command::Compare(args) => commands::compare::run(args, &settings).await,
             Command::Figure(args) => commands::figure::run(args, &settings).await,
+            Command::Report(args) => commands::report::run(args, &settings).await,
             Command::Export(args) => commands::export::run(args, &settings).await,
             Command::Audit(args) => commands::audit::run(args, &settings).await,
             Command::Data(args) => commands::data::run(args, &settings).await,

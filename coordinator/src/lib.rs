@@ -22,6 +22,7 @@ pub mod programs;
 pub mod progress;
 pub mod published;
 pub mod reconcile;
+pub mod report;
 pub mod serve;
 pub mod show_error;
 pub mod specs;

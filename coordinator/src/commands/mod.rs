@@ -10,6 +10,7 @@ pub mod export;
 pub mod figure;
 pub mod migrate;
 pub mod plan;
+pub mod report;
 pub mod run;
 pub mod serve;
 pub mod status;
