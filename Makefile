@@ -77,9 +77,10 @@ test: lint ## everything CI runs: format, clippy, set-up's tests, unit, doc and 
 	fi
 
 .PHONY: bench
-bench: release ## measure expansion, submission, no-op jobs and training steps
+bench: release ## measure expansion, submission, no-op jobs, tables and the report, training steps
 	$(CARGO) run --release -p e2e --bin bench_submit
 	$(CARGO) run --release -p e2e --bin bench_path
+	$(CARGO) run --release -p e2e --bin bench_results
 	$(WITH_LIBTORCH) $(CARGO) bench -p worker --bench steps
 
 .PHONY: soak

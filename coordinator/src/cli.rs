@@ -32,6 +32,8 @@ On a cluster (settings: docs/cluster.md):
   coord submit benchmark.toml         submit it; `coord serve` and workers do the rest
   coord status                        see how far it is
   coord table 9 --format latex        take the results away
+  coord figure 2 --out curves.svg     as curves
+  coord report SWEEP --out FOLDER     all of it on one page
   coord audit SWEEP                   find what is suspect in them
 
 Settings come from flags, then from variables (MISSBENCH_NATS_URL, MISSBENCH_NATS_CREDS,
@@ -45,7 +47,7 @@ Exit codes: 0 fine; 1 an error; 2 wrong usage; 3 the sweep is over and some of i
 ///
 /// A spec (benchmark.toml) says which methods are trained on which datasets and tested under which
 /// missing data; `coord` turns it into jobs for workers, gathers their results in Postgres, and
-/// prints the paper's tables.
+/// prints the paper's tables and figures.
 #[derive(Parser, Debug)]
 #[command(
     name = "coord",
@@ -90,6 +92,10 @@ enum Command {
     Table(commands::table::TableArgs),
     /// Say where one of two models is really better
     Compare(commands::compare::CompareArgs),
+    /// Draw a figure of the paper as SVG or PNG: curves, labels, confusion, features, ranks
+    Figure(commands::figure::FigureArgs),
+    /// Write a sweep up: every table and figure, audits, provenance, on one page
+    Report(commands::report::ReportArgs),
     /// Write a sweep's results to a Parquet or CSV file, for notebooks
     Export(commands::export::ExportArgs),
     /// Find what is wrong or suspect in the published tables or in a sweep
@@ -149,6 +155,8 @@ impl Cli {
             Command::Serve(args) => commands::serve::run(args, &settings).await,
             Command::Table(args) => commands::table::run(args, &settings).await,
             Command::Compare(args) => commands::compare::run(args, &settings).await,
+            Command::Figure(args) => commands::figure::run(args, &settings).await,
+            Command::Report(args) => commands::report::run(args, &settings).await,
             Command::Export(args) => commands::export::run(args, &settings).await,
             Command::Audit(args) => commands::audit::run(args, &settings).await,
             Command::Data(args) => commands::data::run(args, &settings).await,

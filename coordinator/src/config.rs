@@ -548,7 +548,7 @@ fn holds_secret(url: &str, user_is_secret: bool) -> bool {
 }
 
 /// An address without what stands before its last `@`.
-fn without_login(url: &str) -> String {
+pub(crate) fn without_login(url: &str) -> String {
     match (url.split_once("://"), url.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, rest))) if scheme != "file" => format!("{scheme}://{rest}"),
         _ => url.to_owned(),

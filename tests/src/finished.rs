@@ -10,8 +10,10 @@ use coordinator::{
     store::{Store, submit::NewSweep},
 };
 use missbench_shared::{
+    artifacts::{ArtifactStore, Key},
     benchmark::Benchmark,
-    case::Case,
+    case::{Case, Rate},
+    features::{CRITERION, Features},
     ids::{AttemptId, JobId, SweepId},
     matrix::{self, PlannedJob, PlannedWork},
     methods, metrics,
@@ -21,6 +23,7 @@ use missbench_shared::{
         Selection, WorkerInfo,
     },
 };
+use sqlx::Row as _;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -381,6 +384,57 @@ pub async fn simulated(store: &Store, matrix: &Matrix) -> Result<SweepId> {
         measured(cell, simulated_predictions(cell, noise))
     })
     .await
+}
+
+/// Leaves features of so many samples of every LNLN model in the artifact store, at four rates: the
+/// language feature loses its classes as more is missing, the dominant one does not.
+///
+/// # Errors
+///
+/// The database's, or the artifact store's.
+pub async fn keep_features(
+    store: &Store,
+    artifacts: &ArtifactStore,
+    sweep: SweepId,
+    samples: i64,
+) -> Result<()> {
+    let rows = sqlx::query(
+        "SELECT DISTINCT k.blake3, j.dataset FROM checkpoint k JOIN job j ON j.id = k.job
+         WHERE j.sweep = $1 AND j.method = 'lnln' AND k.criterion = $2",
+    )
+    .bind(sweep.0)
+    .bind(CRITERION)
+    .fetch_all(store.pool())
+    .await?;
+    for row in rows {
+        let (blake3, dataset): (String, String) = (row.try_get("blake3")?, row.try_get("dataset")?);
+        for rate in [0.0, 0.3, 0.6, 0.9] {
+            let bytes = simulated_features(&dataset, rate, samples).to_bytes()?;
+            let key = Key::Features(blake3.parse()?, Case::Rate(Rate::new(rate)?));
+            artifacts.put(&key, bytes.into()).await?;
+        }
+    }
+    Ok(())
+}
+
+fn simulated_features(dataset: &str, rate: f64, samples: i64) -> Features {
+    const WIDTH: i64 = 24;
+    let mut noise = Noise::new(&[dataset.as_bytes(), &rate.to_le_bytes()]);
+    let mut features = Features {
+        width: WIDTH as usize,
+        index: (0..samples).collect(),
+        ..Features::default()
+    };
+    for sample in 0..samples {
+        for axis in 0..WIDTH {
+            let class = if axis % 7 == sample % 7 { 3.0 } else { 0.0 };
+            let language = (1.0 - rate) * class + 0.5 * noise.normal();
+            let dominant = class + 0.5 * noise.normal() + 1.0;
+            features.language.push(language as f32);
+            features.dominant.push(dominant as f32);
+        }
+    }
+    features
 }
 
 /// Fills a sweep with the paper's details, Tables 9, 10, 13 and 14: every seed the same.

@@ -1,0 +1,209 @@
+//! `coord figure`: draws a figure of the paper from a sweep's results.
+
+use super::table::newest;
+use crate::{
+    config::Settings,
+    connect::Database,
+    figures::{self, Figure, Kind, Request, png},
+    store::Store,
+};
+use anyhow::{Context as _, bail};
+use missbench_shared::{benchmark::Benchmark, case::Rate};
+use std::{
+    io::Write as _,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+/// Arguments of `coord figure`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+2 has metrics over the missing rate, 4 the labels of each split, 5 to 7 confusion matrices on MOSI,
+MOSEI and SIMS, 8 LNLN's language feature before and after its correction; ranks has mean ranks with
+the difference that counts. Nothing is trained or evaluated for any of them. docs/figures.md shows
+how to read them.
+
+Examples:
+  coord figure 2 --out curves.svg                            the newest sweep, whole
+  coord figure 2 --dataset mosi --published --out mosi.png   one dataset beside the paper
+  coord figure 2 --metric mae --metric corr --method lnln --method almt --out two.svg
+  coord figure 5 --method lnln --method misa --rates 0,0.5,0.9 --out confusion.png
+  coord figure 8 --sweep full --out features.svg
+  coord figure ranks --out ranks.svg")]
+pub struct FigureArgs {
+    /// The figure: its number in the paper, 2, 4, 5, 6, 7 or 8, or ranks
+    #[arg(value_name = "FIGURE")]
+    which: Kind,
+    /// The file: .svg for print and the web, .png for slides (300 pixels to the inch)
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// The sweep: its name, its id, or the beginning of its id [default: the newest]
+    #[arg(long)]
+    sweep: Option<String>,
+    /// Only these models: METHOD or METHOD/VARIANT [default: all but ablations; 5 to 8: lnln]
+    #[arg(long, value_name = "MODEL")]
+    method: Vec<String>,
+    /// Only these datasets [default: all of the sweep]
+    #[arg(long)]
+    dataset: Vec<Benchmark>,
+    /// Only these metrics, by their ids [default: one of each kind; of one dataset all] (figure 2)
+    #[arg(long)]
+    metric: Vec<String>,
+    /// Only these missing rates, with commas between [default: all; 5 to 8: four of them]
+    #[arg(long, value_name = "RATES", value_delimiter = ',', value_parser = rate)]
+    rates: Vec<Rate>,
+    /// Add the paper's numbers as dashed lines, without those that its errata void (figure 2)
+    #[arg(long)]
+    published: bool,
+}
+
+fn rate(text: &str) -> Result<Rate, String> {
+    let number: f64 = text.parse().unwrap_or(f64::NAN);
+    Rate::new(number).map_err(|_| {
+        format!("`{text}` is no missing rate: give numbers from 0 to 1 with at most three decimals")
+    })
+}
+
+/// How a file is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Svg,
+    Png,
+}
+
+fn format(path: &Path) -> anyhow::Result<Format> {
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    match ending.map(str::to_lowercase).as_deref() {
+        Some("svg") => Ok(Format::Svg),
+        Some("png") => Ok(Format::Png),
+        _ => bail!(
+            "{} ends in neither .svg nor .png: the ending says what is written",
+            path.display()
+        ),
+    }
+}
+
+/// Draws a figure.
+///
+/// # Errors
+///
+/// No such sweep, or one that lacks what the figure shows; the database cannot be reached; the file
+/// cannot be written.
+pub async fn run(args: FigureArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
+    // Before anything is computed.
+    let format = format(&args.out)?;
+    let database = Database::open(settings).await?;
+    let outcome = drawn(&args, settings, &database).await;
+    database.close().await;
+    let (sweep, figure) = outcome?;
+    let bytes = match format {
+        Format::Svg => figure.svg.clone().into_bytes(),
+        Format::Png => {
+            let svg = figure.svg.clone();
+            tokio::task::spawn_blocking(move || png::render(&svg, png::SCALE)).await??
+        }
+    };
+    write(&args.out, &bytes)?;
+    if settings.json {
+        println!(
+            "{}",
+            serde_json::json!({
+                "figure": figure.kind.id(),
+                "sweep": sweep,
+                "file": args.out.display().to_string(),
+                "title": figure.title,
+                "caption": figure.caption,
+                "notes": figure.notes,
+            })
+        );
+    } else {
+        println!("{}: {}", args.out.display(), figure.title);
+        println!("{}.", figure.caption);
+        for note in &figure.notes {
+            println!("- {note}");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn drawn(
+    args: &FigureArgs,
+    settings: &Settings,
+    store: &Store,
+) -> anyhow::Result<(String, Figure)> {
+    let sweep = match &args.sweep {
+        Some(text) => store.find_sweep(text).await?,
+        None => newest(store).await?,
+    };
+    let request = Request {
+        methods: args.method.clone(),
+        datasets: args.dataset.clone(),
+        metrics: args.metric.clone(),
+        rates: args.rates.clone(),
+        published: args.published,
+    };
+    let figure = figures::draw(store, settings, sweep.id, args.which, &request)
+        .await
+        .with_context(|| format!("figure {} of sweep {}", args.which.id(), sweep.name))?;
+    Ok((sweep.id.to_string(), figure))
+}
+
+/// Writes a file whole or not at all.
+///
+/// # Errors
+///
+/// Its folder cannot be written to.
+pub fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut temporary = tempfile::Builder::new()
+        .prefix(".coord-")
+        // The user's umask has the last word, as for any other file.
+        .permissions(std::fs::Permissions::from_mode(0o666))
+        .tempfile_in(parent)
+        .with_context(|| format!("cannot write into the folder {}", parent.display()))?;
+    temporary
+        .write_all(bytes)
+        .and_then(|()| Ok(temporary.persist(path)?))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ending_says_what_is_written() {
+        assert_eq!(format(Path::new("a/b.svg")).unwrap(), Format::Svg);
+        assert_eq!(format(Path::new("B.PNG")).unwrap(), Format::Png);
+        for other in ["a", "a.pdf", "svg", ""] {
+            let error = format(Path::new(other)).unwrap_err().to_string();
+            assert!(error.contains("neither .svg nor .png"), "{error}");
+        }
+    }
+
+    #[test]
+    fn rates_are_rates() {
+        assert_eq!(rate("0.3").unwrap().thousandths(), 300);
+        for bad in ["1.1", "-0.1", "x", "NaN", ""] {
+            assert!(rate(bad).unwrap_err().contains("no missing rate"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_written_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("figure.svg");
+        write(&path, b"old").unwrap();
+        write(&path, b"new").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
+        let nowhere = folder.path().join("no/such/figure.svg");
+        let error = format!("{:#}", write(&nowhere, b"").unwrap_err());
+        assert!(error.contains("no/such"), "{error}");
+    }
+}

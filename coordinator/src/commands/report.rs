@@ -1,0 +1,116 @@
+//! `coord report`: a sweep written up.
+
+use crate::{
+    config::Settings,
+    connect::Database,
+    report::{
+        Report,
+        gather::gather,
+        html,
+        markdown::{self, FIGURES},
+    },
+    statistics::bootstrap::Options,
+    store::Store,
+};
+use anyhow::{Context as _, ensure};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Instant,
+};
+
+/// Arguments of `coord report`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Writes into the folder: report.html, one page that needs nothing else and no network; report.md, the
+same as text; figures/, the drawings as SVG and PNG. Files of these names are replaced.
+
+Tables stand beside the published numbers and have 95 % bootstrap intervals; the audits of the sweep
+and of the published tables are in it. All comes from the database (and, for Figure 8, the artifact
+store): nothing is trained or evaluated.
+
+Examples:
+  coord report demo --out demo-report
+  coord report full --out supplement --draws 10000")]
+pub struct ReportArgs {
+    /// The sweep: its name, its id, or the beginning of its id
+    sweep: String,
+    /// The folder to write to; it is made if need be
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// How often to draw for the intervals
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+    draws: u32,
+}
+
+/// Writes a sweep up.
+///
+/// # Errors
+///
+/// No such sweep; the database cannot be reached; the folder cannot be written to.
+pub async fn run(args: ReportArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
+    // Before anything is computed.
+    let figures = args.out.join(FIGURES);
+    std::fs::create_dir_all(&figures)
+        .with_context(|| format!("cannot make the folder {}", figures.display()))?;
+    let since = Instant::now();
+    let database = Database::open(settings).await?;
+    let outcome = make(&args, settings, &database).await;
+    database.close().await;
+    let report = outcome?;
+    let files = write(&report, &args.out)?;
+    let seconds = since.elapsed().as_secs_f64();
+    if settings.json {
+        let files: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
+        println!(
+            "{}",
+            serde_json::json!({ "sweep": report.id, "files": files, "seconds": seconds })
+        );
+    } else {
+        println!(
+            "{}: written in {seconds:.1} s, with {} figures",
+            args.out.join("report.html").display(),
+            report.images().count()
+        );
+        println!(
+            "{}: the same as markdown",
+            args.out.join("report.md").display()
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn make(args: &ReportArgs, settings: &Settings, store: &Store) -> anyhow::Result<Report> {
+    let sweep = store.find_sweep(&args.sweep).await?;
+    ensure!(
+        sweep.jobs.eval > 0,
+        "sweep {} has no evaluations: there is nothing to write up",
+        sweep.name
+    );
+    let options = Options {
+        draws: args.draws as usize,
+        ..Options::default()
+    };
+    let say = |what: &str| tracing::info!("{what}");
+    Ok(gather(store, settings, &sweep, options, say).await?)
+}
+
+/// Writes every file whole or not at all; returns their names, the page first.
+fn write(report: &Report, folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut put = |name: PathBuf, bytes: &[u8]| -> anyhow::Result<()> {
+        let path = folder.join(name);
+        super::figure::write(&path, bytes)?;
+        files.push(path);
+        Ok(())
+    };
+    for image in report.images() {
+        let name = Path::new(FIGURES).join(&image.name);
+        put(name.with_extension("svg"), image.svg.as_bytes())?;
+        put(name.with_extension("png"), &image.png)?;
+    }
+    put("report.md".into(), markdown::render(report).as_bytes())?;
+    put("report.html".into(), html::render(report).as_bytes())?;
+    files.reverse();
+    Ok(files)
+}

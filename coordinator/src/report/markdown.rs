@@ -1,0 +1,84 @@
+//! The report as markdown, with its figures as files beside it.
+
+use super::{Item, Report};
+use crate::{
+    audit::render::{Format as AuditFormat, render as render_audit},
+    tables::render::{Format, render as render_table},
+};
+use std::fmt::Write as _;
+
+/// Where figures lie, beside the text.
+pub const FIGURES: &str = "figures";
+
+/// Makes the text.
+pub fn render(report: &Report) -> String {
+    let mut out = format!("# missbench: {}\n", one_line(&report.sweep));
+    for sentence in &report.summary {
+        let _ = write!(out, "\n{}\n", one_line(sentence));
+    }
+    for section in &report.sections {
+        let _ = write!(out, "\n## {}\n", section.title);
+        for item in &section.items {
+            out.push('\n');
+            match item {
+                Item::Text(text) => {
+                    let _ = writeln!(out, "{}", one_line(text));
+                }
+                Item::Table(table) => out.push_str(&render_table(table, Format::Markdown, false)),
+                Item::Figure(image) => {
+                    let (name, number) = (&image.name, &image.number);
+                    let caption = one_line(&image.caption);
+                    let alternative = caption.replace(['[', ']'], "");
+                    let _ = write!(
+                        out,
+                        "![{alternative}]({FIGURES}/{name}.png)\n\n**{number}** {caption}\n"
+                    );
+                }
+                Item::Findings { subject, findings } => {
+                    let text = render_audit(subject, findings, AuditFormat::Markdown, false);
+                    // Its headings go below the section's.
+                    for line in text.lines() {
+                        let deeper = if line.starts_with('#') { "##" } else { "" };
+                        let _ = writeln!(out, "{deeper}{line}");
+                    }
+                }
+                Item::Facts(facts) => {
+                    for (name, value) in facts {
+                        let _ = writeln!(out, "- **{}**: {}", one_line(name), one_line(value));
+                    }
+                }
+                Item::File { title, text } => {
+                    let fence = fence(text);
+                    let end = if text.ends_with('\n') { "" } else { "\n" };
+                    let title = one_line(title);
+                    let _ = write!(out, "{title}:\n\n{fence}\n{text}{end}{fence}\n");
+                }
+            }
+        }
+    }
+    out
+}
+
+/// On one line, and nothing taken for HTML.
+fn one_line(text: &str) -> String {
+    let joined = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    joined.replace('<', "&lt;")
+}
+
+/// More backticks than the text has in a row.
+fn fence(text: &str) -> String {
+    let runs = text.split(|c| c != '`').map(str::len);
+    "`".repeat(runs.max().unwrap_or(0).max(2) + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_with_fences_gets_a_longer_one() {
+        assert_eq!(fence("a"), "```");
+        assert_eq!(fence("```toml\n````"), "`````");
+        assert_eq!(one_line("a\n# b <i>"), "a # b &lt;i>");
+    }
+}

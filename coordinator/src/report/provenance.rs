@@ -1,0 +1,75 @@
+//! What a sweep's numbers rest on.
+
+use crate::store::Store;
+use missbench_shared::ids::SweepId;
+use sqlx::Row as _;
+
+/// Programs, devices, data and encoders of a sweep, each with how many evaluations rest on it.
+///
+/// # Errors
+///
+/// The database's.
+pub(super) async fn facts(
+    store: &Store,
+    sweep: SweepId,
+) -> Result<Vec<(String, String)>, sqlx::Error> {
+    // Evaluations are many, what they rest on is little: counted where they lie.
+    let rows = sqlx::query(
+        "WITH rested AS MATERIALIZED (
+             SELECT dataset, data, encoder, trained_with, trained_on, evaluated_with, evaluated_on,
+                    count(DISTINCT job) AS jobs
+             FROM provenance WHERE sweep = $1
+             GROUP BY 1, 2, 3, 4, 5, 6, 7
+         )
+         SELECT 1 AS place, 'dataset ' || dataset AS what,
+                'BLAKE3 ' || coalesce(data, 'unknown') AS value, sum(jobs)::bigint AS jobs
+         FROM rested GROUP BY dataset, data
+         UNION ALL
+         SELECT 2, 'text encoder', 'BLAKE3 ' || coalesce(encoder, 'unknown'), sum(jobs)::bigint
+         FROM rested GROUP BY encoder
+         UNION ALL
+         SELECT 3, 'trained with', 'worker ' || coalesce(trained_with, 'unknown') || ' on '
+                || coalesce(trained_on, 'unknown'), sum(jobs)::bigint
+         FROM rested GROUP BY trained_with, trained_on
+         UNION ALL
+         SELECT 4, 'evaluated with', 'worker ' || evaluated_with || ' on ' || evaluated_on,
+                sum(jobs)::bigint
+         FROM rested GROUP BY evaluated_with, evaluated_on
+         ORDER BY place, what, value",
+    )
+    .bind(sweep.0)
+    .fetch_all(store.pool())
+    .await?;
+    let mut facts = Vec::with_capacity(rows.len());
+    for row in rows {
+        let (what, value): (String, String) = (row.try_get("what")?, row.try_get("value")?);
+        let jobs: i64 = row.try_get("jobs")?;
+        facts.push((what, format!("{value} ({jobs} evaluations)")));
+    }
+    let splits = sqlx::query(
+        "SELECT DISTINCT d.name, d.train_samples, d.valid_samples, d.test_samples
+         FROM job j
+         JOIN config c ON c.id = j.config
+         JOIN dataset d ON d.blake3 = c.spec #>> '{data,blake3}'
+         WHERE j.sweep = $1 AND j.kind = 'train' ORDER BY 1",
+    )
+    .bind(sweep.0)
+    .fetch_all(store.pool())
+    .await?;
+    for row in splits {
+        let name: String = row.try_get("name")?;
+        let sizes: [i32; 3] = [
+            row.try_get("train_samples")?,
+            row.try_get("valid_samples")?,
+            row.try_get("test_samples")?,
+        ];
+        facts.push((
+            format!("splits of {name}"),
+            format!(
+                "{} training, {} validation, {} test samples",
+                sizes[0], sizes[1], sizes[2]
+            ),
+        ));
+    }
+    Ok(facts)
+}

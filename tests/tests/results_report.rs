@@ -1,0 +1,147 @@
+//! A sweep written up: everything is in it, the page needs nothing else, and a browser shows it.
+//!
+//! With `MISSBENCH_FIGURES=FOLDER` the page is left in that folder, to be looked at.
+#![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
+
+use coordinator::{
+    config::{ConnectionFlags, Process, Settings},
+    report::{Item, Report, gather::gather, html, markdown},
+    statistics::bootstrap::Options,
+    store::Store,
+};
+use e2e::{
+    finished::{self, Matrix},
+    servers::Postgres,
+};
+use missbench_shared::benchmark::Benchmark;
+use std::{path::Path, process::Command};
+
+async fn report() -> Report {
+    let postgres = Postgres::start().unwrap();
+    let store = Store::connect_patiently(&postgres.url().parse().unwrap())
+        .await
+        .unwrap();
+    store.migrate().await.unwrap();
+    let matrix = Matrix {
+        name: "written-up".to_owned(),
+        models: [("almt", ""), ("lnln", ""), ("lnln", "no-dmc")]
+            .map(|(method, variant)| (method.to_owned(), variant.to_owned()))
+            .into(),
+        datasets: vec![Benchmark::Mosi, Benchmark::Sims],
+        seeds: vec![1111, 1112],
+    };
+    finished::simulated(&store, &matrix).await.unwrap();
+    let sweep = store.find_sweep("written-up").await.unwrap();
+    // The data folder is empty: nothing but the database is at hand.
+    let folder = tempfile::tempdir().unwrap();
+    let flags = ConnectionFlags {
+        data_dir: Some(folder.path().to_owned()),
+        ..ConnectionFlags::default()
+    };
+    let settings = Settings::resolve(&flags, &Process).unwrap();
+    let options = Options {
+        draws: 100,
+        ..Options::default()
+    };
+    gather(&store, &settings, &sweep, options, |_| {})
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_sweep_is_written_up() {
+    let report = report().await;
+    let tables: Vec<Option<u8>> = report
+        .sections
+        .iter()
+        .flat_map(|section| &section.items)
+        .filter_map(|item| match item {
+            Item::Table(table) => Some(table.number),
+            _ => None,
+        })
+        .collect();
+    // Tables 5 to 7 have no row of this sweep but the whole model; the three without a number are
+    // laziness, robustness and ranks.
+    let numbers: Vec<u8> = tables.iter().flatten().copied().collect();
+    assert_eq!(numbers, [2, 3, 4, 8, 11, 12, 9, 10, 13, 14]);
+    assert_eq!(tables.len(), numbers.len() + 3);
+    let images: Vec<&str> = report.images().map(|image| image.name.as_str()).collect();
+    assert!(
+        ["ranks", "figure-2", "figure-5", "figure-7"]
+            .iter()
+            .all(|name| images.contains(name)),
+        "{images:?}"
+    );
+    // MOSEI is not in the sweep, and no worker kept features: both are said.
+    let page = html::render(&report);
+    for number in [6, 8] {
+        assert!(
+            page.contains(&format!("Figure {number} is not here: ")),
+            "{number}"
+        );
+    }
+    for part in [
+        "published",
+        "95 % interval",
+        "Laziness",
+        "Nemenyi",
+        "BLAKE3",
+    ] {
+        assert!(page.contains(part), "{part}");
+    }
+    let text = markdown::render(&report);
+    for image in report.images() {
+        assert!(text.contains(&format!("(figures/{}.png)", image.name)));
+        assert!(image.png.starts_with(b"\x89PNG"));
+    }
+    assert!(text.contains("**Table 2.**") && text.contains("## Audit"));
+    assert!(!page.contains("<script") && !page.contains("<link"));
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("report.html");
+    std::fs::write(&file, &page).unwrap();
+    if let Some(show) = std::env::var_os("MISSBENCH_FIGURES") {
+        std::fs::copy(&file, Path::new(&show).join("report.html")).unwrap();
+    }
+    a_browser_shows_it(&file, report.images().count());
+}
+
+/// In headless Chromium, where one is at hand.
+fn a_browser_shows_it(page: &Path, drawings: usize) {
+    let browser = ["chromium", "chromium-browser", "google-chrome"]
+        .into_iter()
+        .find(|name| Command::new(name).arg("--version").output().is_ok());
+    let Some(browser) = browser else {
+        eprintln!("skipped: no Chromium");
+        return;
+    };
+    let home = tempfile::tempdir().unwrap();
+    let output = Command::new(browser)
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+        ])
+        // Whatever it would fetch is not there.
+        .args([
+            "--host-resolver-rules=MAP * ~NOTFOUND",
+            "--enable-logging=stderr",
+        ])
+        .arg(format!("--user-data-dir={}", home.path().display()))
+        .arg("--dump-dom")
+        .arg(format!("file://{}", page.display()))
+        .output()
+        .unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{log}");
+    // What the page itself complains about: refused by its policy, not found, not understood.
+    let complaints: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("CONSOLE"))
+        .collect();
+    assert!(complaints.is_empty(), "{complaints:?}");
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(shown.matches("<svg").count(), drawings);
+    assert!(shown.contains("</html>"));
+}
