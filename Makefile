@@ -77,11 +77,12 @@ test: lint ## everything CI runs: format, clippy, set-up's tests, unit, doc and 
 	fi
 
 .PHONY: bench
-bench: release ## measure expansion, submission, no-op jobs, tables and the report, training steps
-	$(CARGO) run --release -p e2e --bin bench_submit
-	$(CARGO) run --release -p e2e --bin bench_path
-	$(CARGO) run --release -p e2e --bin bench_results
-	$(WITH_LIBTORCH) $(CARGO) bench -p worker --bench steps
+bench: setup ## measure expansion, submission, no-op jobs, tables and the report, training steps
+	$(CARGO) build --release --workspace --bins
+	$(TARGET)/release/bench_submit
+	$(TARGET)/release/bench_path
+	$(TARGET)/release/bench_results
+	$(WITH_LIBTORCH) $(CARGO) bench --workspace --bench steps
 
 .PHONY: soak
 soak: build ## the long test: kills and restarts again and again, for SOAK_MINUTES (default 30)
