@@ -155,7 +155,15 @@ impl Adam {
                 moments.steps += 1;
                 if group.weight_decay != 0.0 {
                     match decay {
-                        Decay::Coupled => grad = grad.g_add(&(&*param * group.weight_decay)),
+                        // One rounding for product and sum, as PyTorch's `add` with a factor has.
+                        Decay::Coupled => {
+                            let factor = Tensor::full(
+                                [0i64; 0],
+                                group.weight_decay,
+                                (param.kind(), param.device()),
+                            );
+                            grad = grad.addcmul(param, &factor);
+                        }
                         Decay::Decoupled => {
                             let _ = param.g_mul_scalar_(1.0 - group.lr * group.weight_decay);
                         }

@@ -291,11 +291,6 @@ impl Misa {
     fn losses(&self, prediction: &Tensor, parts: &[Split; 3], labels: &Tensor) -> [Tensor; 4] {
         let [text, vision, audio] = parts;
         let task = prediction.mse_loss(labels, Reduction::Mean);
-        // Equation 8, over the three pairs of shared representations.
-        let similarity = (cmd(&text.shared, &vision.shared, 5)
-            + cmd(&text.shared, &audio.shared, 5)
-            + cmd(&audio.shared, &vision.shared, 5))
-            / 3.0;
         // Equation 10: each private part against its shared one, and the private ones pairwise.
         let difference = difference(&text.private, &text.shared)
             + difference(&vision.private, &vision.shared)
@@ -304,10 +299,15 @@ impl Misa {
             + difference(&audio.private, &vision.private)
             + difference(&text.private, &vision.private);
         // Equation 11.
-        let reconstruction = parts
-            .iter()
-            .map(|p| p.reconstructed.mse_loss(&p.original, Reduction::Mean))
-            .sum::<Tensor>()
+        let square = |p: &Split| {
+            let error = &p.original - &p.reconstructed;
+            error.square().sum(Kind::Float) / error.numel() as f64
+        };
+        let reconstruction = parts.iter().map(square).sum::<Tensor>() / 3.0;
+        // Equation 8, over the three pairs of shared representations.
+        let similarity = (cmd(&text.shared, &vision.shared, 5)
+            + cmd(&text.shared, &audio.shared, 5)
+            + cmd(&audio.shared, &vision.shared, 5))
             / 3.0;
         [task, difference, similarity, reconstruction]
     }

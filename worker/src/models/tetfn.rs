@@ -202,11 +202,13 @@ impl Model for Tetfn {
         let length = input.text.size()[2];
         // BERT's outputs at padded positions take part, as in the reference.
         let words = self.bert.forward_untrimmed(&input.text, train);
-        // [T, B, D] each.
-        let text = self.text.forward(&words.transpose(1, 2)).permute([2, 0, 1]);
+        // [T, B, D] each. Here and below in the reference's order, in which gradients add up.
         let audio = self.audio.forward(&average(&input.audio, length), train);
         let vision = self.vision.forward(&average(&input.vision, length), train);
-        let pooled = |x: &Tensor| x.amax(0i64, false);
+        let text = self.text.forward(&words.transpose(1, 2)).permute([2, 0, 1]);
+        // Of several steps with the same largest value one takes the gradient, not each a share.
+        let pooled = |x: &Tensor| x.max_dim(0, false).0;
+        let pooled = [pooled(&text), pooled(&audio), pooled(&vision)];
         let last = |memory: &Encoder, parts: [Tensor; 2]| {
             let states = memory.forward(&Tensor::cat(&parts, 2), train);
             states.get(states.size()[0] - 1)
@@ -235,8 +237,8 @@ impl Model for Tetfn {
             ],
         );
         let fused = Tensor::cat(&[fused_text, fused_audio, fused_vision], 1);
-        let (text, audio, vision) = (pooled(&text), pooled(&audio), pooled(&vision));
-        Outputs::of(&self.heads, [&fused, &text, &audio, &vision], train)
+        let [text, audio, vision] = &pooled;
+        Outputs::of(&self.heads, [&fused, text, audio, vision], train)
     }
 }
 

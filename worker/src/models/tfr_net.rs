@@ -24,9 +24,6 @@ use tch::{Kind, Reduction, Tensor, nn, nn::Module};
 
 const METHOD: &str = "tfr-net";
 
-/// Slope of PyTorch's leaky ReLU.
-const LEAK: f64 = 0.01;
-
 /// Hyper-parameters (MMSA `config_regression.json`).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -159,7 +156,8 @@ impl Gate {
             .sigmoid();
         let gated = steps.tanh() * gate;
         let mapped = self.linear.forward(&Tensor::cat(&[x, &gated], -1)).tanh();
-        mapped.amax(1i64, false).dropout(self.dropout, train)
+        // Of several steps with the same largest value one takes the gradient, not each a share.
+        mapped.max_dim(1, false).0.dropout(self.dropout, train)
     }
 }
 
@@ -316,29 +314,29 @@ impl Model {
         };
         let projected = [project(0), project(1), project(2)];
         let others = [[1, 2], [0, 2], [0, 1]];
-        let joint = [0, 1, 2].map(|i: usize| {
+        // One modality after the other: gradients add up in the order of the reference.
+        let [text, audio, vision] = [0, 1, 2].map(|i: usize| {
             let alignment = &self.alignments[i];
             let x = &projected[i];
             let heard = |j: usize| {
                 let other = &projected[others[i][j]];
                 alignment.others[j].forward_to(x, other, train)
             };
-            Tensor::cat(&[alignment.own.forward(x, train), heard(0), heard(1)], 2)
-        });
-        let recalled = [0, 1, 2].map(|i: usize| {
-            let last = &self.alignments[i].last;
-            match self.fidelity {
+            let joint = Tensor::cat(&[alignment.own.forward(x, train), heard(0), heard(1)], 2);
+            let last = &alignment.last;
+            let recalled = match self.fidelity {
                 // The reference hands the samples over as if they were steps, so that a sample's
                 // reconstruction sees the samples before it in the batch.
                 Fidelity::Reference => last
-                    .forward(&joint[i].permute([1, 2, 0]), train)
+                    .forward(&joint.permute([1, 2, 0]), train)
                     .permute([0, 2, 1]),
                 Fidelity::Corrected => last
-                    .forward(&joint[i].permute([2, 1, 0]), train)
+                    .forward(&joint.permute([2, 1, 0]), train)
                     .permute([1, 2, 0]),
-            }
+            };
+            (joint.transpose(0, 1), recalled)
         });
-        (joint.map(|x| x.transpose(0, 1)), recalled)
+        ([text.0, audio.0, vision.0], [text.1, audio.1, vision.1])
     }
 
     /// Predictions `[B]`.
@@ -347,8 +345,8 @@ impl Model {
         let vectors = [0, 1, 2].map(|i: usize| self.gates[i].forward(&joint[i], present[i], train));
         let normed = nn::ModuleT::forward_t(&self.norm, &Tensor::cat(&vectors, 1), train);
         let hidden = self.hidden.forward(&normed);
-        let hidden = hidden.maximum(&(&hidden * LEAK));
-        let hidden = hidden.dropout(self.config.cls_dropout, train);
+        // PyTorch's slope, 0.01.
+        let hidden = hidden.leaky_relu().dropout(self.config.cls_dropout, train);
         self.out.forward(&hidden).squeeze_dim(1)
     }
 

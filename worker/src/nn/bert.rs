@@ -500,9 +500,10 @@ impl Bert {
     /// Word, position and segment embeddings of `text`, normed: `[B, L, H]`.
     pub fn embed(&self, text: &Tensor, train: bool) -> Tensor {
         let positions = Tensor::arange(text.size()[2], (Kind::Int64, text.device()));
+        // In the order in which Hugging Face adds them up.
         let sum = self.embeddings.words.forward(&text.select(1, 0))
-            + self.embeddings.positions.forward(&positions)
-            + self.embeddings.segments.forward(&text.select(1, 2));
+            + self.embeddings.segments.forward(&text.select(1, 2))
+            + self.embeddings.positions.forward(&positions);
         self.embeddings
             .norm
             .forward(&sum)

@@ -74,43 +74,79 @@ impl Layer {
         }
     }
 
-    /// The `part`-th of query, key and value projections, in heads: `[B, heads, T, d]`.
+    /// The `part`-th of query, key and value projections, `[T, B, D]`.
     fn project(&self, x: &Tensor, part: i64) -> Tensor {
         let width = self.config.width;
         let weight = self.in_weight.narrow(0, part * width, width);
         let bias = self.in_bias.narrow(0, part * width, width);
-        let size = x.size();
         x.linear(&weight, Some(&bias))
-            .reshape([
-                size[0],
-                size[1],
-                self.config.heads,
-                width / self.config.heads,
-            ])
-            .permute([1, 2, 0, 3])
+    }
+
+    /// Softmax attention of projections, `[T, B, D]` and twice `[S, B, D]`, to `[T, B, D]`.
+    fn attend(&self, [query, key, value]: [Tensor; 3], train: bool) -> Tensor {
+        let config = &self.config;
+        let (size, source) = (query.size(), key.size()[0]);
+        let (target, batch) = (size[0], size[1]);
+        let head = config.width / config.heads;
+        let mask = future_mask(target, source, query.device());
+        let dropout = if train { config.attention_dropout } else { 0.0 };
+        if query.device() != Device::Cpu {
+            let heads = |x: &Tensor| {
+                x.reshape([-1, batch, config.heads, head])
+                    .permute([1, 2, 0, 3])
+            };
+            return Tensor::scaled_dot_product_attention(
+                &heads(&query),
+                &heads(&key),
+                &heads(&value),
+                Some(mask),
+                dropout,
+                false,
+                None,
+                false,
+            )
+            .permute([2, 0, 1, 3])
+            .reshape(&size[..]);
+        }
+        // On the CPU in the reference's steps. A fused kernel sums in another order, and training
+        // makes much of little: after a few epochs predictions differ in the fourth digit.
+        let heads = |x: &Tensor| {
+            x.contiguous()
+                .view([-1, batch * config.heads, head])
+                .transpose(0, 1)
+        };
+        let query = query * (head as f64).powf(-0.5);
+        let (query, key, value) = (heads(&query), heads(&key), heads(&value));
+        let scores = query.bmm(&key.transpose(1, 2)) + mask.unsqueeze(0);
+        scores
+            .softmax(-1, Kind::Float)
+            .dropout(dropout, train)
+            .bmm(&value)
+            .transpose(0, 1)
+            .contiguous()
+            .view(&size[..])
     }
 
     /// `x` `[T, B, D]`; `memory` what it attends to, keys and values `[S, B, D]`, itself if none.
     fn forward(&self, x: &Tensor, memory: Option<(&Tensor, &Tensor)>, train: bool) -> Tensor {
         let config = &self.config;
         let normed = self.norms[0].forward(x);
-        let (key, value) = match memory {
-            Some((key, value)) => (self.norms[0].forward(key), self.norms[0].forward(value)),
-            None => (normed.shallow_clone(), normed.shallow_clone()),
+        let projected = match memory {
+            Some((key, value)) => {
+                let (key, value) = (self.norms[0].forward(key), self.norms[0].forward(value));
+                [
+                    self.project(&normed, 0),
+                    self.project(&key, 1),
+                    self.project(&value, 2),
+                ]
+            }
+            None => {
+                let all = normed.linear(&self.in_weight, Some(&self.in_bias));
+                let width = config.width;
+                [0, 1, 2].map(|part| all.narrow(2, part * width, width))
+            }
         };
-        let context = Tensor::scaled_dot_product_attention(
-            &self.project(&normed, 0),
-            &self.project(&key, 1),
-            &self.project(&value, 2),
-            Some(future_mask(x.size()[0], key.size()[0], x.device())),
-            if train { config.attention_dropout } else { 0.0 },
-            false,
-            None,
-            false,
-        )
-        .permute([2, 0, 1, 3])
-        .reshape(x.size());
-        let attended = self.out.forward(&context);
+        let attended = self.out.forward(&self.attend(projected, train));
         let x = x + attended.dropout(config.residual_dropout, train);
         let inner = self
             .fc1
@@ -192,12 +228,7 @@ impl Encoder {
     pub fn forward_to(&self, x: &Tensor, memory: &Tensor, train: bool) -> Tensor {
         let x = self.embed(x, train);
         // Keys and values lose different features to dropout.
-        let key = self.embed(memory, train);
-        let value = if train && self.config.embedding_dropout > 0.0 {
-            self.embed(memory, train)
-        } else {
-            key.shallow_clone()
-        };
+        let (key, value) = (self.embed(memory, train), self.embed(memory, train));
         let x = self
             .layers
             .iter()

@@ -15,7 +15,11 @@ pub fn cmd_smooth(x: &Tensor, y: &Tensor, moments: i64) -> Tensor {
 }
 
 fn discrepancy(x: &Tensor, y: &Tensor, moments: i64, tiny: f64) -> Tensor {
-    let distance = |a: &Tensor, b: &Tensor| ((a - b).square().sum(Kind::Float) + tiny).sqrt();
+    // A power rather than a root: the gradients of the two are rounded differently.
+    let distance = |a: &Tensor, b: &Tensor| {
+        let squares = (a - b).square().sum(Kind::Float);
+        if tiny == 0.0 { squares } else { squares + tiny }.pow_tensor_scalar(0.5)
+    };
     let mean = |t: &Tensor| t.mean_dim(0, false, Kind::Float);
     let (mean_x, mean_y) = (mean(x), mean(y));
     let (central_x, central_y) = (x - &mean_x, y - &mean_y);

@@ -106,8 +106,15 @@ impl UnimodalLabels {
         }
     }
 
-    /// The mean representation of the chosen samples, without a read-back of how many they are.
+    /// The mean representation of the chosen samples: on a GPU without a read-back of how many they
+    /// are, on the CPU rounded as the reference's.
     fn centre(&self, task: Task, chosen: &Tensor) -> Tensor {
+        if chosen.device() == Device::Cpu {
+            let rows = chosen.nonzero().squeeze_dim(1);
+            return self.features[task as usize]
+                .index_select(0, &rows)
+                .mean_dim(0, false, Kind::Float);
+        }
         let weight = chosen.to_kind(Kind::Float);
         let count = weight.sum(Kind::Float);
         self.features[task as usize].tr().mv(&weight) / count
