@@ -143,17 +143,13 @@ impl Model {
 
     /// Predictions `[B]`.
     fn forward(&self, input: &Inputs, train: bool) -> Tensor {
-        // Only the first output is read and padding is masked, so padded columns can go.
+        // Only the first output is read and padding is masked, so padding can go.
         let text = Bert::trim(&input.text);
         // The reference leaves the embeddings as they were pretrained.
         let embedded = tch::no_grad(|| self.bert.embed(&text, train));
-        let states = self.bert.encode(embedded, &text, train, |layer, x| {
-            if layer == INJECTION {
-                self.enhancement.forward(&x, &input.vision, &input.audio)
-            } else {
-                x
-            }
-        });
+        let enhance = |x: Tensor| self.enhancement.forward(&x, &input.vision, &input.audio);
+        let injection = (INJECTION, &enhance as &dyn Fn(Tensor) -> Tensor);
+        let states = self.bert.encode(embedded, &text, train, Some(injection));
         let dropout = self.bert.dropout();
         let first = states.select(1, 0).dropout(dropout, train);
         let hidden = self.dense.forward(&first).tanh().dropout(dropout, train);

@@ -216,16 +216,19 @@ impl Layer {
         }
     }
 
-    /// `x` `[B, L, H]`, `mask` `[B, 1, 1, L]` added to the scores.
-    fn forward(&self, x: &Tensor, mask: &Tensor, shape: &Shape, train: bool) -> Tensor {
-        let (batch, length, width) = match x.size()[..] {
-            [batch, length, width] => (batch, length, width),
-            _ => unreachable!("embeddings give three dimensions"),
-        };
+    /// `x` in the form that `layout` says, `mask` `[B, 1, 1, L]` added to the scores.
+    fn forward(
+        &self,
+        x: &Tensor,
+        layout: &Layout,
+        mask: &Tensor,
+        shape: &Shape,
+        train: bool,
+    ) -> Tensor {
         let heads = |linear: &nn::Linear| {
-            linear
-                .forward(x)
-                .view([batch, length, shape.heads, width / shape.heads])
+            layout
+                .batch(&linear.forward(x))
+                .unflatten(2, [shape.heads, -1])
                 .transpose(1, 2)
         };
         let context = Tensor::scaled_dot_product_attention(
@@ -239,10 +242,10 @@ impl Layer {
             false,
         )
         .transpose(1, 2)
-        .reshape([batch, length, width]);
+        .flatten(2, 3);
         let attended = self
             .attended
-            .forward(&context)
+            .forward(&layout.tokens(&context))
             .dropout(shape.dropout, train);
         let attended = self.attended_norm.forward(&(attended + x));
         let inner = self.intermediate.forward(&attended).gelu("none");
@@ -250,6 +253,57 @@ impl Layer {
         self.output_norm.forward(&(output + attended))
     }
 }
+
+/// How states lie between layers. Only attention needs to know which text a token is in; all else,
+/// which is nearly all the work, is done token by token.
+#[derive(Debug)]
+enum Layout {
+    /// As they come: `[B, L, H]`.
+    Whole,
+    /// Without padding: `[R, H]`, the R tokens of all texts one after the other.
+    Packed {
+        /// Their places in `[B * L]`.
+        rows: Tensor,
+        /// B and L.
+        size: [i64; 2],
+    },
+}
+
+impl Layout {
+    /// Without the padding of `text` `[B, 3, L]`.
+    fn packed(text: &Tensor) -> Self {
+        let present = text.select(1, 1).ne(0).flatten(0, -1);
+        Self::Packed {
+            rows: present.nonzero().squeeze_dim(1),
+            size: [text.size()[0], text.size()[2]],
+        }
+    }
+
+    /// From the layout to `[B, L, H]`, zeros where padding was left out.
+    fn batch(&self, x: &Tensor) -> Tensor {
+        match self {
+            Self::Whole => x.shallow_clone(),
+            Self::Packed { rows, size } => {
+                let [batch, length] = *size;
+                let width = x.size()[1];
+                Tensor::zeros([batch * length, width], (x.kind(), x.device()))
+                    .index_copy(0, rows, x)
+                    .view([batch, length, width])
+            }
+        }
+    }
+
+    /// From `[B, L, H]` to the layout.
+    fn tokens(&self, x: &Tensor) -> Tensor {
+        match self {
+            Self::Whole => x.shallow_clone(),
+            Self::Packed { rows, .. } => x.flatten(0, 1).index_select(0, rows),
+        }
+    }
+}
+
+/// What is done to the states `[B, L, H]` before the layer of this number, from 0.
+pub type Injection<'a> = (usize, &'a dyn Fn(Tensor) -> Tensor);
 
 fn initial(config: &BertConfig) -> nn::LinearConfig {
     nn::LinearConfig {
@@ -442,14 +496,16 @@ impl Bert {
 
     /// The last hidden states `[B, L, H]` of `text` `[B, 3, L]` int64 (ids, mask, segments).
     ///
-    /// Columns that are padding in every text are left out of the computation: no other position
-    /// attends to them. They come back as zeros, so a method that reads outputs at padded positions
-    /// asks for [`forward_untrimmed`](Self::forward_untrimmed).
+    /// Padding is left out of the computation: no other position attends to it. It comes back as
+    /// zeros, so a method that reads outputs at padded positions asks for
+    /// [`forward_untrimmed`](Self::forward_untrimmed).
     pub fn forward(&self, text: &Tensor, train: bool) -> Tensor {
         let length = text.size()[2];
         let trimmed = Self::trim(text);
         let longest = trimmed.size()[2];
-        let states = self.forward_untrimmed(&trimmed, train);
+        let states = self.once(&trimmed, true, train, || {
+            self.encode(self.embed(&trimmed, train), &trimmed, train, None)
+        });
         if longest == length {
             states
         } else {
@@ -459,27 +515,60 @@ impl Bert {
 
     /// As [`forward`](Self::forward), with the outputs at padded positions as BERT gives them.
     pub fn forward_untrimmed(&self, text: &Tensor, train: bool) -> Tensor {
-        let encode = || self.encode(self.embed(text, train), text, train, |_, x| x);
+        self.once(text, false, train, || {
+            self.layers(self.embed(text, train), text, &Layout::Whole, train, None)
+        })
+    }
+
+    /// What `encode` makes of `text`, unless it is still known from another case.
+    fn once(
+        &self,
+        text: &Tensor,
+        packed: bool,
+        train: bool,
+        encode: impl FnOnce() -> Tensor,
+    ) -> Tensor {
         if train {
             encode()
         } else {
-            remembered(&self.embeddings.words.ws, text, encode)
+            remembered(&self.embeddings.words.ws, text, packed, encode)
         }
     }
 
-    /// The layers alone, over embeddings `x` `[B, L, H]` of `text`; `before` may change the states
-    /// `[B, L, H]` before each layer, which it gets the number of, from 0.
+    /// The layers alone, over embeddings `x` `[B, L, H]` of `text`, with what is to be done between
+    /// them. Padding is left out and comes back as zeros.
     pub fn encode(
         &self,
         x: Tensor,
         text: &Tensor,
         train: bool,
-        before: impl Fn(usize, Tensor) -> Tensor,
+        injection: Option<Injection<'_>>,
+    ) -> Tensor {
+        if Savings::current().trim {
+            let layout = Layout::packed(text);
+            self.layers(x, text, &layout, train, injection)
+        } else {
+            self.layers(x, text, &Layout::Whole, train, injection)
+        }
+    }
+
+    fn layers(
+        &self,
+        x: Tensor,
+        text: &Tensor,
+        layout: &Layout,
+        train: bool,
+        injection: Option<Injection<'_>>,
     ) -> Tensor {
         let mask = Self::attention_mask(text);
-        self.layers.iter().enumerate().fold(x, |x, (i, layer)| {
-            layer.forward(&before(i, x), &mask, &self.shape, train)
-        })
+        let mut x = layout.tokens(&x);
+        for (i, layer) in self.layers.iter().enumerate() {
+            if let Some((_, change)) = injection.filter(|(at, _)| *at == i) {
+                x = layout.tokens(&change(layout.batch(&x)));
+            }
+            x = layer.forward(&x, layout, &mask, &self.shape, train);
+        }
+        layout.batch(&x)
     }
 
     /// `text` without the columns that are padding in every sample.

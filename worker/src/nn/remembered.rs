@@ -6,9 +6,10 @@ use super::savings::Savings;
 use std::cell::RefCell;
 use tch::Tensor;
 
-/// A text `[B, 3, L]`, whose weights read it, and what they made of it.
+/// A text `[B, 3, L]`, whose weights read it, in which form, and what they made of it.
 struct Entry {
     weights: usize,
+    packed: bool,
     text: Tensor,
     states: Tensor,
 }
@@ -47,9 +48,14 @@ impl Drop for Remembering {
     }
 }
 
-/// What `encode` makes of `text`, or made of it before with the same `weights`. Nothing is
-/// remembered where gradients are recorded.
-pub fn remembered(weights: &Tensor, text: &Tensor, encode: impl FnOnce() -> Tensor) -> Tensor {
+/// What `encode` makes of `text`, or made of it before with the same `weights` and, `packed`, with or
+/// without what is at padded positions. Nothing is remembered where gradients are recorded.
+pub fn remembered(
+    weights: &Tensor,
+    text: &Tensor,
+    packed: bool,
+    encode: impl FnOnce() -> Tensor,
+) -> Tensor {
     if ENTRIES.with_borrow(Option::is_none) {
         return encode();
     }
@@ -57,7 +63,10 @@ pub fn remembered(weights: &Tensor, text: &Tensor, encode: impl FnOnce() -> Tens
     let known = ENTRIES.with_borrow(|entries| {
         let mut entries = entries.iter().flatten();
         let same = |entry: &&Entry| {
-            entry.weights == weights && entry.text.size() == text.size() && entry.text.equal(text)
+            entry.weights == weights
+                && entry.packed == packed
+                && entry.text.size() == text.size()
+                && entry.text.equal(text)
         };
         entries.find(same).map(|entry| entry.states.shallow_clone())
     });
@@ -66,6 +75,7 @@ pub fn remembered(weights: &Tensor, text: &Tensor, encode: impl FnOnce() -> Tens
         if !states.requires_grad() {
             let entry = Entry {
                 weights,
+                packed,
                 text: text.shallow_clone(),
                 states: states.shallow_clone(),
             };
@@ -90,7 +100,7 @@ mod tests {
         let weights = [1.0, 2.0].map(|w| Tensor::from_slice(&[w]));
         let calls = Cell::new(0);
         let encode = |by: usize, token: i64| {
-            let states = remembered(&weights[by], &text(token), || {
+            let states = remembered(&weights[by], &text(token), true, || {
                 calls.set(calls.get() + 1);
                 text(token) * &weights[by]
             });
@@ -113,7 +123,7 @@ mod tests {
         let calls = Cell::new(0);
         let _remembering = Remembering::begin();
         for _ in 0..2 {
-            drop(remembered(&weights, &text(7), || {
+            drop(remembered(&weights, &text(7), true, || {
                 calls.set(calls.get() + 1);
                 text(7) * &weights
             }));
@@ -127,7 +137,7 @@ mod tests {
         let calls = Cell::new(0);
         let _remembering = Remembering::begin();
         for _ in 0..2 {
-            drop(remembered(&text(0), &text(7), || {
+            drop(remembered(&text(0), &text(7), true, || {
                 calls.set(calls.get() + 1);
                 text(7)
             }));

@@ -8,8 +8,7 @@ use tch::Tensor;
 /// What is saved on this thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Savings {
-    /// Columns that are padding in every text of a batch do not go through BERT, where a method
-    /// reads nothing of them.
+    /// Padding does not go through BERT, where a method reads nothing of it.
     pub trim: bool,
     /// Erased and complete inputs go through an encoder in one batch.
     pub together: bool,

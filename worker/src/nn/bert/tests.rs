@@ -1,4 +1,4 @@
-//! Loading, refusing and trimming.
+//! Loading, refusing, and leaving padding out.
 
 use super::*;
 use serde_json::{Value, json};
@@ -50,21 +50,54 @@ fn weights_load_with_and_without_prefix() {
 }
 
 #[test]
-fn trimming_changes_nothing_where_there_is_text() {
+fn what_is_left_out_changes_nothing_where_there_is_text() {
     tch::manual_seed(1);
-    let (_folder, bert, _vs) = folder(&config(), "");
-    let text = text();
-    let mask = text.select(1, 1).unsqueeze(2).to_kind(Kind::Float);
+    let (_folder, bert, vs) = folder(&config(), "");
+    let weights = vs.trainable_variables();
     let same = |text: &Tensor| {
-        let all = bert.forward_untrimmed(text, false) * &mask;
-        let trimmed = bert.forward(text, false);
-        assert_eq!(trimmed.size(), all.size());
-        assert!((trimmed * &mask).allclose(&all, 1e-5, 1e-6, false));
+        let mask = text.select(1, 1).unsqueeze(2).to_kind(Kind::Float);
+        let whole = bert.forward_untrimmed(text, false) * &mask;
+        let packed = bert.forward(text, false);
+        // Nothing but zeros where there is none.
+        assert!(packed.allclose(&whole, 1e-5, 1e-6, false));
+        let slopes = |states: &Tensor| {
+            let loss = states.pow_tensor_scalar(3).sum(Kind::Float);
+            Tensor::run_backward(&[loss], &weights[..4], false, false)
+        };
+        for (a, b) in slopes(&whole).iter().zip(slopes(&packed)) {
+            assert!(a.allclose(&b, 1e-4, 1e-5, false));
+        }
     };
+    let text = text();
     same(&text);
     // A hole in the mask must not shorten the text.
     let _ = text.get(0).get(1).narrow(0, 1, 2).fill_(0);
     same(&text);
+    // A text of nothing but padding beside another.
+    let _ = text.get(1).get(1).fill_(0);
+    same(&text);
+}
+
+#[test]
+fn what_is_done_between_layers_sees_whole_texts() {
+    tch::manual_seed(1);
+    let (_folder, bert, _vs) = folder(&config(), "");
+    let text = text();
+    let mask = text.select(1, 1).unsqueeze(2).to_kind(Kind::Float);
+    let turn = |x: Tensor| {
+        assert_eq!(x.size(), [2, 6, 16]);
+        x.flip([2]) * &mask
+    };
+    let encoded = |savings: Savings, injection: Option<Injection<'_>>| {
+        savings.apply();
+        let states = bert.encode(bert.embed(&text, false), &text, false, injection);
+        Savings::ALL.apply();
+        states * &mask
+    };
+    let whole = encoded(Savings::NONE, Some((1, &turn)));
+    let packed = encoded(Savings::ALL, Some((1, &turn)));
+    assert!(packed.allclose(&whole, 1e-5, 1e-6, false));
+    assert!(!packed.allclose(&encoded(Savings::ALL, None), 1e-2, 1e-2, false));
 }
 
 #[test]
