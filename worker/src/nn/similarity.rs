@@ -34,7 +34,9 @@ fn discrepancy(x: &Tensor, y: &Tensor, moments: i64, tiny: f64) -> Tensor {
 /// the reference.
 pub fn difference(x: &Tensor, y: &Tensor) -> Tensor {
     let normalised = |t: &Tensor| {
-        let centred = t - t.mean_dim(0, true, Kind::Float);
+        // The gradients of what follows meet here first, then those of other uses of `t`.
+        let t = t.view([t.size()[0], -1]);
+        let centred = &t - t.mean_dim(0, true, Kind::Float);
         let norm = centred.norm_scalaropt_dim(2.0, 1, true).detach();
         centred / (norm + 1e-6)
     };
