@@ -4,6 +4,9 @@
 //! the prefix `bert.`. What this encoder does not know (another activation, relative positions) is
 //! refused rather than ignored.
 
+mod layout;
+
+use self::layout::Layout;
 use super::{remembered::remembered, savings::Savings};
 use crate::models::MethodError;
 use serde::Deserialize;
@@ -251,54 +254,6 @@ impl Layer {
         let inner = self.intermediate.forward(&attended).gelu("none");
         let output = self.output.forward(&inner).dropout(shape.dropout, train);
         self.output_norm.forward(&(output + attended))
-    }
-}
-
-/// How states lie between layers. Only attention needs to know which text a token is in; all else,
-/// which is nearly all the work, is done token by token.
-#[derive(Debug)]
-enum Layout {
-    /// As they come: `[B, L, H]`.
-    Whole,
-    /// Without padding: `[R, H]`, the R tokens of all texts one after the other.
-    Packed {
-        /// Their places in `[B * L]`.
-        rows: Tensor,
-        /// B and L.
-        size: [i64; 2],
-    },
-}
-
-impl Layout {
-    /// Without the padding of `text` `[B, 3, L]`.
-    fn packed(text: &Tensor) -> Self {
-        let present = text.select(1, 1).ne(0).flatten(0, -1);
-        Self::Packed {
-            rows: present.nonzero().squeeze_dim(1),
-            size: [text.size()[0], text.size()[2]],
-        }
-    }
-
-    /// From the layout to `[B, L, H]`, zeros where padding was left out.
-    fn batch(&self, x: &Tensor) -> Tensor {
-        match self {
-            Self::Whole => x.shallow_clone(),
-            Self::Packed { rows, size } => {
-                let [batch, length] = *size;
-                let width = x.size()[1];
-                Tensor::zeros([batch * length, width], (x.kind(), x.device()))
-                    .index_copy(0, rows, x)
-                    .view([batch, length, width])
-            }
-        }
-    }
-
-    /// From `[B, L, H]` to the layout.
-    fn tokens(&self, x: &Tensor) -> Tensor {
-        match self {
-            Self::Whole => x.shallow_clone(),
-            Self::Packed { rows, .. } => x.flatten(0, 1).index_select(0, rows),
-        }
     }
 }
 
