@@ -25,7 +25,7 @@ async fn main() -> Result<()> {
         None => 1_000_000,
     };
     let postgres = Postgres::start()?;
-    let store = Store::connect(&postgres.url()).await?;
+    let store = Store::connect_patiently(&postgres.url().parse()?).await?;
     store.migrate().await?;
 
     let ids: Vec<&str> = methods::all().iter().map(|method| method.id).collect();
