@@ -5,12 +5,13 @@
 //! size, number (inode) and times; the time of its last change of state cannot be set back by a
 //! program, so content that was put in its place is noticed. Losing the file loses nothing.
 
+use crate::whole_file;
 use missbench_shared::artifacts::hash_file;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
     fs::{self, Metadata},
-    io::{self, Write as _},
+    io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
@@ -105,21 +106,15 @@ impl FileHashes {
 
     /// Keeps what was learnt, where the data folder is there. What cannot be kept is learnt again.
     pub fn keep(&mut self) {
-        let Some(folder) = self.path.parent().filter(|folder| folder.is_dir()) else {
+        if !self.path.parent().is_some_and(Path::is_dir) {
             return;
-        };
+        }
         if !std::mem::take(&mut self.new) {
             return;
         }
-        // Moved to its place, so that no one reads half of it.
         let written = serde_json::to_vec(&self.known)
             .map_err(io::Error::other)
-            .and_then(|text| {
-                let mut file = tempfile::NamedTempFile::new_in(folder)?;
-                file.write_all(&text)?;
-                file.persist(&self.path).map_err(|error| error.error)?;
-                Ok(())
-            });
+            .and_then(|text| whole_file::write(&self.path, &text));
         if let Err(error) = written {
             tracing::debug!(%error, "hashes of files are not kept");
         }

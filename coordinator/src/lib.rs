@@ -29,3 +29,4 @@ pub mod specs;
 pub mod statistics;
 pub mod store;
 pub mod tables;
+pub mod whole_file;

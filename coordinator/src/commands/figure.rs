@@ -6,12 +6,11 @@ use crate::{
     connect::Database,
     figures::{self, Figure, Kind, Request, png},
     store::Store,
+    whole_file,
 };
 use anyhow::{Context as _, bail};
 use missbench_shared::{benchmark::Benchmark, case::Rate};
 use std::{
-    io::Write as _,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -104,7 +103,8 @@ pub async fn run(args: FigureArgs, settings: &Settings) -> anyhow::Result<ExitCo
             tokio::task::spawn_blocking(move || png::render(&svg, png::SCALE)).await??
         }
     };
-    write(&args.out, &bytes)?;
+    whole_file::write(&args.out, &bytes)
+        .with_context(|| format!("cannot write {}", args.out.display()))?;
     if settings.json {
         println!(
             "{}",
@@ -149,29 +149,6 @@ async fn drawn(
     Ok((sweep.id.to_string(), figure))
 }
 
-/// Writes a file whole or not at all.
-///
-/// # Errors
-///
-/// Its folder cannot be written to.
-pub fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let mut temporary = tempfile::Builder::new()
-        .prefix(".coord-")
-        // The user's umask has the last word, as for any other file.
-        .permissions(std::fs::Permissions::from_mode(0o666))
-        .tempfile_in(parent)
-        .with_context(|| format!("cannot write into the folder {}", parent.display()))?;
-    temporary
-        .write_all(bytes)
-        .and_then(|()| Ok(temporary.persist(path)?))
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,18 +169,5 @@ mod tests {
         for bad in ["1.1", "-0.1", "x", "NaN", ""] {
             assert!(rate(bad).unwrap_err().contains("no missing rate"), "{bad}");
         }
-    }
-
-    #[test]
-    fn a_file_is_written_whole_or_not_at_all() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("figure.svg");
-        write(&path, b"old").unwrap();
-        write(&path, b"new").unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"new");
-        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
-        let nowhere = folder.path().join("no/such/figure.svg");
-        let error = format!("{:#}", write(&nowhere, b"").unwrap_err());
-        assert!(error.contains("no/such"), "{error}");
     }
 }

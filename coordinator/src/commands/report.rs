@@ -11,6 +11,7 @@ use crate::{
     },
     statistics::bootstrap::Options,
     store::Store,
+    whole_file,
 };
 use anyhow::{Context as _, ensure};
 use std::{
@@ -100,7 +101,8 @@ fn write(report: &Report, folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut put = |name: PathBuf, bytes: &[u8]| -> anyhow::Result<()> {
         let path = folder.join(name);
-        super::figure::write(&path, bytes)?;
+        whole_file::write(&path, bytes)
+            .with_context(|| format!("cannot write {}", path.display()))?;
         files.push(path);
         Ok(())
     };

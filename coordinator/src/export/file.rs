@@ -1,6 +1,7 @@
 //! Writes pieces as Parquet or CSV. A file appears under its name only when it is whole.
 
 use super::{Column, Field, Kind, Piece};
+use crate::whole_file;
 use parquet::{
     basic::{Compression, LogicalType, Repetition, Type as PhysicalType},
     data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type},
@@ -75,17 +76,7 @@ impl Writer {
             });
         };
         let path = path.to_owned();
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        // As any file of the user's, not only for the owner's eyes.
-        let permissions: std::fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-        let temporary = tempfile::Builder::new()
-            .prefix(".export-")
-            .permissions(permissions)
-            .tempfile_in(folder)
-            .map_err(|error| write_error(&path, &error))?;
+        let temporary = whole_file::begin(&path).map_err(|error| write_error(&path, &error))?;
         let inner = match format {
             Format::Parquet => {
                 let properties = WriterProperties::builder()
@@ -149,12 +140,7 @@ impl Writer {
                 return writer.flush().map_err(|error| write_error(&path, &error));
             }
         };
-        let done = temporary.as_file().sync_all();
-        done.map_err(|error| write_error(&path, &error))?;
-        temporary
-            .persist(&path)
-            .map_err(|error| write_error(&path, &error.error))?;
-        Ok(())
+        whole_file::finish(temporary, &path).map_err(|error| write_error(&path, &error))
     }
 }
 

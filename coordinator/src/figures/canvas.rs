@@ -201,6 +201,29 @@ impl Canvas<'_> {
         self.area.draw(&rectangle).map_err(failed)
     }
 
+    /// A line around a rectangle, whose upper left corner and size are given.
+    ///
+    /// # Errors
+    ///
+    /// As [`page`].
+    pub fn frame(
+        &self,
+        (left, top): Place,
+        (wide, high): (f64, f64),
+        colour: RGBColor,
+        width: f64,
+    ) -> Result<(), DrawError> {
+        let (right, bottom) = (left + wide, top + high);
+        let corners = [
+            (left, top),
+            (right, top),
+            (right, bottom),
+            (left, bottom),
+            (left, top),
+        ];
+        self.line(&corners, colour, width)
+    }
+
     /// A mark around a place.
     ///
     /// # Errors

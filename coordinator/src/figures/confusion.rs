@@ -255,14 +255,7 @@ fn draw_matrix(
             }
         }
     }
-    let corners = [
-        (left, top),
-        (left + side, top),
-        (left + side, top + side),
-        (left, top + side),
-        (left, top),
-    ];
-    canvas.line(&corners, GREY, 0.5)
+    canvas.frame((left, top), (side, side), GREY, 0.5)
 }
 
 fn draw_row(
@@ -302,14 +295,7 @@ fn draw_scale(canvas: &Canvas<'_>, (middle, top): Place) -> Result<(), DrawError
         let end = (x + step + 0.3).min(left + wide);
         canvas.rectangle((x, top), (end, top + high), shade(share))?;
     }
-    let corners = [
-        (left, top),
-        (left + wide, top),
-        (left + wide, top + high),
-        (left, top + high),
-        (left, top),
-    ];
-    canvas.line(&corners, GREY, 0.4)?;
+    canvas.frame((left, top), (wide, high), GREY, 0.4)?;
     for percent in [0.0, 50.0, 100.0] {
         let x = left + wide * percent / 100.0;
         let place = (x, top + high + 8.5);

@@ -309,14 +309,7 @@ fn draw_panel(
             middle.1 - (point[1] - centre[1]) * scale,
         )
     };
-    let corners = [
-        (left, top),
-        (left + side, top),
-        (left + side, top + side),
-        (left, top + side),
-        (left, top),
-    ];
-    canvas.line(&corners, GREY, 0.5)?;
+    canvas.frame((left, top), (side, side), GREY, 0.5)?;
     // By turns, so that neither hides the other.
     let [language, dominant] = placed;
     for i in 0..language.len().max(dominant.len()) {
