@@ -1,10 +1,10 @@
 //! Seconds of a training step and of an evaluation, for each method: MOSI's shapes (text 50, audio
 //! 375 x 5, vision 500 x 20), batches of 64, the small English encoder, random data.
 //!
-//! Each is measured twice in turn on the same weights: before, with all work that could be left
-//! out (every text as long as texts can be, erased and complete inputs apart, evaluation in batches
-//! of the training's size and each case by itself), and after, as the worker does it. Where a method
-//! reads padding and needs no complete inputs, steps are the same before and after.
+//! Each is measured twice, on the same weights, each time in a process of its own: before, with all
+//! work that could be left out (every text as long as texts can be, erased and complete inputs
+//! apart, evaluation in batches of the training's size and each case by itself, memory given back
+//! after every use), and after, as the worker does it.
 //!
 //! `cargo bench -p worker --bench steps -- lnln almt` measures the methods named, all without names.
 //! `MISSBENCH_BENCH_ROUNDS` says how many rounds of four steps are timed (3),
@@ -12,15 +12,18 @@
 //! `MISSBENCH_BENCH_DEVICE` where it runs (`cpu`, `cuda:0`).
 
 use missbench_shared::wire::Fidelity;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::{
     error::Error,
     fs,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
     time::Instant,
 };
 use tch::{Cuda, Device, Kind, Tensor};
 use worker::{
+    memory,
     models::{Batch, Build, DataShape, Inputs, Method, PerModality, Position, REGISTRY},
     nn::{remembered::Remembering, savings::Savings},
     train::data::PREDICTION_BATCH,
@@ -35,6 +38,9 @@ const SHAPE: DataShape = DataShape {
     train_samples: 1284,
     unimodal_labels: false,
 };
+
+/// In a child process: which of the two ways it measures.
+const WAY: &str = "MISSBENCH_BENCH_WAY";
 
 /// Samples in a training batch.
 const BATCH: i64 = 64;
@@ -121,69 +127,104 @@ fn wait(device: Device) {
     }
 }
 
-fn measure(id: &str, encoder: &Path, device: Device, rounds: usize) -> Result<(), Box<dyn Error>> {
+/// What is measured of a method in one of the two ways.
+#[derive(Serialize, Deserialize)]
+struct Measured {
+    /// Seconds of a training step.
+    step: f64,
+    /// Samples that are evaluated in a second.
+    evaluated: f64,
+    /// The largest resident size, in bytes.
+    peak: f64,
+}
+
+/// The two ways.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Before,
+    After,
+}
+
+impl Way {
+    fn named(name: &str) -> Result<Self, Box<dyn Error>> {
+        match name {
+            "before" => Ok(Self::Before),
+            "after" => Ok(Self::After),
+            _ => Err(format!("{WAY} is `{name}`: before or after").into()),
+        }
+    }
+
+    /// Measures a method in a child process: how memory is kept is decided at its start.
+    fn measure(self, id: &str) -> Result<Measured, Box<dyn Error>> {
+        let mut child = Command::new(std::env::current_exe()?);
+        child.arg("--bench").arg(id).env_remove(memory::VARIABLE);
+        match self {
+            Self::Before => child.env(WAY, "before"),
+            Self::After => child.env(WAY, "after").env(memory::VARIABLE, memory::KEEP),
+        };
+        let out = child.stderr(Stdio::inherit()).output()?;
+        if !out.status.success() {
+            return Err(format!("measuring {id} failed: {}", out.status).into());
+        }
+        Ok(serde_json::from_slice(&out.stdout)?)
+    }
+}
+
+fn measure(id: &str, way: Way, device: Device, rounds: usize) -> Result<Measured, Box<dyn Error>> {
+    let (savings, size) = match way {
+        Way::Before => (Savings::NONE, BATCH),
+        Way::After => (Savings::ALL, PREDICTION_BATCH),
+    };
+    savings.apply();
     let build = worker::models::builder(id).ok_or(format!("no method `{id}`"))?;
     tch::manual_seed(1);
     let mut method: Box<dyn Method> = build(&Build {
         hyper: &hyper(id)?,
         dataset: "mosi",
         data: SHAPE,
-        encoder,
+        encoder: &encoder(),
         device,
         fidelity: Fidelity::Reference,
         max_epochs: 200,
     })?;
     let batch = samples(BATCH, device);
     method.prepare(&batch)?;
-    let (mut before, mut after) = (Vec::new(), Vec::new());
+    let mut seconds = Vec::new();
     for pass in 0..method.passes() {
         let at = |step| Position {
             // A training under way: TFR-Net's generators take part from the second epoch on.
             epoch: 2,
             pass,
             step,
-            steps: 2 * ROUND * (rounds + 1),
+            steps: ROUND * (rounds + 1),
         };
         method.begin_pass(at(0))?;
-        for round in 0..2 * (rounds + 1) {
-            let (savings, seconds) = match round % 2 {
-                0 => (Savings::NONE, &mut before),
-                _ => (Savings::ALL, &mut after),
-            };
-            savings.apply();
+        for round in 0..=rounds {
             let start = Instant::now();
             for step in 0..ROUND {
                 method.train_step(at(round * ROUND + step), &batch)?;
             }
             wait(device);
-            // The first round of each, not counted, allocates.
-            if round > 1 {
+            // The first round, not counted, allocates.
+            if round > 0 {
                 seconds.push(start.elapsed().as_secs_f64() / ROUND as f64);
             }
         }
     }
-    let slow = evaluated_a_second(method.as_ref(), Savings::NONE, BATCH, device)?;
-    let fast = evaluated_a_second(method.as_ref(), Savings::ALL, PREDICTION_BATCH, device)?;
-    let (before, after) = (median(before), median(after));
-    println!(
-        "{id:>8}: a training step {before:.3} s before, {after:.3} s after ({:.2}x); predictions a \
-         second {slow:.0} before, {fast:.0} after ({:.2}x); peak memory {}",
-        before / after,
-        fast / slow,
-        peak_memory(),
-    );
-    Ok(())
+    Ok(Measured {
+        step: median(seconds),
+        evaluated: evaluated_a_second(method.as_ref(), size, device)?,
+        peak: peak_memory()?,
+    })
 }
 
 /// Samples a second when sixteen cases are evaluated, which have eleven texts: ten missing rates, no
 /// language, and five times one of these.
 fn evaluated_a_second(
     method: &dyn Method,
-    savings: Savings,
     size: i64,
     device: Device,
 ) -> Result<f64, Box<dyn Error>> {
-    savings.apply();
     let mut batch = samples(size, device);
     let text = batch.input.text.shallow_clone();
     let texts = (0..16).map(|case| {
@@ -210,24 +251,30 @@ fn median(mut seconds: Vec<f64>) -> f64 {
     seconds[seconds.len() / 2]
 }
 
-/// The largest resident size of this process so far, as the kernel writes it.
-fn peak_memory() -> String {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+/// The largest resident size of this process so far, in bytes, as the kernel says it.
+fn peak_memory() -> Result<f64, Box<dyn Error>> {
+    let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-    line.map_or_else(|| "unknown".to_owned(), |l| l.trim().to_owned())
+    let kilobytes = line.and_then(|l| l.trim().strip_suffix(" kB"));
+    let kilobytes: f64 = kilobytes.ok_or("no VmHWM in /proc/self/status")?.parse()?;
+    Ok(kilobytes * 1024.0)
+}
+
+fn encoder() -> PathBuf {
+    std::env::var_os("MISSBENCH_ENCODER_EN")
+        .map_or_else(|| root().join(".deps/encoder"), PathBuf::from)
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let encoder = std::env::var_os("MISSBENCH_ENCODER_EN")
-        .map_or_else(|| root().join(".deps/encoder"), PathBuf::from);
-    if !encoder.join("config.json").exists() {
+    if !encoder().join("config.json").exists() {
         println!(
             "skipped: no encoder at {}; `make setup` lays it",
-            encoder.display()
+            encoder().display()
         );
         return Ok(());
     }
     let rounds: usize = std::env::var("MISSBENCH_BENCH_ROUNDS").map_or(Ok(3), |s| s.parse())?;
+    let rounds = rounds.max(1);
     let threads = std::env::var("MISSBENCH_BENCH_THREADS").map_or(Ok(2), |s| s.parse())?;
     tch::set_num_threads(threads);
     let device = match std::env::var("MISSBENCH_BENCH_DEVICE").as_deref() {
@@ -241,11 +288,29 @@ fn main() -> Result<(), Box<dyn Error>> {
         .skip(1)
         .filter(|arg| !arg.starts_with('-'))
         .collect();
+    if let (Ok(way), [id]) = (std::env::var(WAY), &named[..]) {
+        let measured = measure(id, Way::named(&way)?, device, rounds)?;
+        println!("{}", serde_json::to_string(&measured)?);
+        return Ok(());
+    }
     println!("batches of {BATCH}, {threads} threads, medians of {rounds} rounds of {ROUND} steps");
     for (id, _) in REGISTRY {
-        if named.is_empty() || named.iter().any(|name| name == id) {
-            measure(id, &encoder, device, rounds.max(1))?;
+        if !named.is_empty() && !named.iter().any(|name| name == id) {
+            continue;
         }
+        let (before, after) = (Way::Before.measure(id)?, Way::After.measure(id)?);
+        println!(
+            "{id:>8}: a training step {:.3} s before, {:.3} s after ({:.2}x); predictions a second \
+             {:.0} before, {:.0} after ({:.2}x); peak memory {:.1} GB before, {:.1} GB after",
+            before.step,
+            after.step,
+            before.step / after.step,
+            before.evaluated,
+            after.evaluated,
+            after.evaluated / before.evaluated,
+            before.peak / 1e9,
+            after.peak / 1e9,
+        );
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod device;
 pub mod exit;
+pub mod memory;
 pub mod models;
 pub mod nn;
 pub mod optim;

@@ -2,7 +2,7 @@
 //! set of threads for a whole process. A child that crashes is started again, after a while that
 //! grows; signals are passed on.
 
-use crate::{exit, runtime::leaving::Leaving};
+use crate::{exit, memory, runtime::leaving::Leaving};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -108,6 +108,7 @@ impl Supervised {
             .arg(self.slot.to_string())
             .arg("--name")
             .arg(&self.name)
+            .envs(memory::for_child())
             // Held open for as long as this process lives: its end tells the child.
             .stdin(Stdio::piped())
             // Ctrl-C in a terminal goes to the whole group; the children hear of it from here, once.

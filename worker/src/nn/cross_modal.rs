@@ -2,6 +2,7 @@
 //! sequence to another, a mask against looking ahead, and sinusoidal positions. TETFN and TFR-Net
 //! are made of it.
 
+use super::dropout;
 use tch::{Device, Kind, Tensor, nn, nn::Module};
 
 /// What makes an encoder.
@@ -89,7 +90,7 @@ impl Layer {
         let (target, batch) = (size[0], size[1]);
         let head = config.width / config.heads;
         let mask = future_mask(target, source, query.device());
-        let dropout = if train { config.attention_dropout } else { 0.0 };
+        let p = if train { config.attention_dropout } else { 0.0 };
         if query.device() != Device::Cpu {
             let heads = |x: &Tensor| {
                 x.reshape([-1, batch, config.heads, head])
@@ -100,7 +101,7 @@ impl Layer {
                 &heads(&key),
                 &heads(&value),
                 Some(mask),
-                dropout,
+                p,
                 false,
                 None,
                 false,
@@ -117,11 +118,10 @@ impl Layer {
         };
         let query = query * (head as f64).powf(-0.5);
         let (query, key, value) = (heads(&query), heads(&key), heads(&value));
-        let scores = query.bmm(&key.transpose(1, 2)) + mask.unsqueeze(0);
-        scores
-            .softmax(-1, Kind::Float)
-            .dropout(dropout, train)
-            .bmm(&value)
+        let mut scores = query.bmm(&key.transpose(1, 2));
+        // In place: gradients need the factors of this product, not the product.
+        let weights = scores.g_add_(&mask.unsqueeze(0)).softmax(-1, Kind::Float);
+        dropout::attend(&weights, &value, p)
             .transpose(0, 1)
             .contiguous()
             .view(&size[..])

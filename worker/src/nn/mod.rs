@@ -2,6 +2,7 @@
 
 pub mod bert;
 pub mod cross_modal;
+pub mod dropout;
 pub mod remembered;
 pub mod rnn;
 pub mod savings;

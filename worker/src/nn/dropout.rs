@@ -1,0 +1,105 @@
+//! Dropout of attention weights, of which long sequences have hundreds of millions in a step.
+//!
+//! PyTorch's draws a random number of 64 bits for each, one after the other on one core, and keeps
+//! a factor of 32 bits for the gradient. Here 16 bits each decide, and what is kept is one byte.
+
+use tch::{Kind, Tensor};
+
+/// What 16 bits can be.
+const FACES: f64 = 65536.0;
+
+/// Attention `weights`, `[N, T, S]`, each dropped with probability `p`, times `values`, `[N, S, D]`,
+/// scaled up by as much as is dropped: `[N, T, D]`. `p` is rounded to 1/65536.
+pub fn attend(weights: &Tensor, values: &Tensor, p: f64) -> Tensor {
+    let below = (p * FACES).round().clamp(0.0, FACES);
+    if below == 0.0 {
+        return weights.bmm(values);
+    }
+    if below == FACES {
+        // Nothing is left to scale up.
+        return weights.bmm(values) * 0.0;
+    }
+    let scale = FACES / (FACES - below);
+    weights
+        .masked_fill(&dropped(weights, below), 0.0)
+        .bmm(&(values * scale))
+}
+
+/// True for what is dropped, in the shape of `like`: each with probability `below` of 65536.
+fn dropped(like: &Tensor, below: f64) -> Tensor {
+    let count = like.numel() as i64;
+    // All bits of a number are random, and each holds four of 16 bits.
+    Tensor::empty([(count + 3) / 4], (Kind::Int64, like.device()))
+        .random_from_(i64::MIN, None)
+        .view_dtype(Kind::Int16)
+        .narrow(0, 0, count)
+        .lt(below + f64::from(i16::MIN))
+        .view_as(like)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
+
+    #[test]
+    fn so_many_are_dropped_and_the_rest_is_scaled_up() {
+        tch::manual_seed(3);
+        let weights = Tensor::full([2, 250, 401], 1.0, CPU).set_requires_grad(true);
+        let values = Tensor::eye(401, CPU).expand([2, 401, 401], false);
+        for p in [0.1, 0.2, 0.5] {
+            let out = attend(&weights, &values, p);
+            let share = out.eq(0.0).to_kind(Kind::Float).mean(Kind::Float);
+            // Five standard deviations.
+            let allowed = 5.0 * (p * (1.0 - p) / 200_500.0_f64).sqrt();
+            assert!(
+                (share.double_value(&[]) - p).abs() < allowed,
+                "{p}: {share}"
+            );
+            let most = out.max().double_value(&[]);
+            assert!((most - 1.0 / (1.0 - p)).abs() < 1e-4, "{p}: {most}");
+            // Each of the four parts of a random number alike, and neighbours apart.
+            let flat = out.detach().ne(0.0).to_kind(Kind::Float).reshape([-1, 4]);
+            let parts = Vec::<f32>::try_from(flat.mean_dim(0, false, Kind::Float)).unwrap();
+            for part in parts {
+                assert!(
+                    (f64::from(part) - 1.0 + p).abs() < 2.0 * allowed,
+                    "{p}: {part}"
+                );
+            }
+            let both = flat.select(1, 0) * flat.select(1, 1);
+            let both = both.mean(Kind::Float).double_value(&[]);
+            assert!((both - (1.0 - p).powi(2)).abs() < 0.02, "{p}: {both}");
+            // Gradients go where values went, and nowhere else.
+            let mut leaf = weights.shallow_clone();
+            leaf.zero_grad();
+            out.sum(Kind::Float).backward();
+            let difference = (weights.grad() - out.detach()).abs().max();
+            assert!(difference.double_value(&[]) < 1e-4);
+        }
+    }
+
+    #[test]
+    fn without_dropout_nothing_changes_and_with_all_nothing_is_left() {
+        tch::manual_seed(4);
+        let weights = Tensor::rand([2, 3, 4], CPU);
+        let values = Tensor::rand([2, 4, 5], CPU);
+        assert_eq!(attend(&weights, &values, 0.0), weights.bmm(&values));
+        assert_eq!(
+            attend(&weights, &values, 1.0),
+            Tensor::zeros([2, 3, 5], CPU)
+        );
+    }
+
+    #[test]
+    fn the_same_seed_drops_the_same() {
+        let weights = Tensor::ones([1, 7, 9], CPU);
+        let draw = || {
+            tch::manual_seed(11);
+            dropped(&weights, 20_000.0)
+        };
+        assert_eq!(draw(), draw());
+    }
+}
