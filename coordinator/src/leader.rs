@@ -100,9 +100,16 @@ async fn hold(mut connection: PgConnection, lost: CancellationToken, stop: Cance
     loop {
         tokio::select! {
             () = stop.cancelled() => {
-                // Closing frees the lock; a connection that cannot be closed frees it when the
-                // server notices.
-                let _ = tokio::time::timeout(PING_WAIT, connection.close()).await;
+                // Freed before the connection is closed, which the server may notice later. Where
+                // neither can be done, it notices on its own.
+                let _ = tokio::time::timeout(PING_WAIT, async {
+                    sqlx::query("SELECT pg_advisory_unlock($1)")
+                        .bind(KEY)
+                        .execute(&mut connection)
+                        .await?;
+                    connection.close().await
+                })
+                .await;
                 return;
             }
             () = tokio::time::sleep(PING_EVERY) => {}

@@ -6,9 +6,9 @@ use worker::memory;
 
 /// In the child: it is the one that takes memory.
 const CHILD: &str = "MISSBENCH_TEST_TAKES_MEMORY";
-/// So many pages of 4 kB has a tensor.
-const PAGES: u64 = 16_384;
-const TIMES: u64 = 16;
+/// So many pages of 4 kB has a tensor: more than 32 MB, below which the C library keeps memory anyway.
+const PAGES: i64 = 9_216;
+const TIMES: u64 = 48;
 
 /// How many pages this process has asked the kernel for.
 fn faults() -> Option<u64> {
@@ -21,7 +21,7 @@ fn faults() -> Option<u64> {
 fn take_and_free() -> Option<u64> {
     let before = faults()?;
     for _ in 0..TIMES {
-        let size = [PAGES as i64, 1024];
+        let size = [PAGES, 1024];
         drop(Tensor::ones(size, (Kind::Float, Device::Cpu)));
     }
     Some(faults()? - before)
@@ -48,12 +48,8 @@ fn memory_is_kept_for_the_next_step() {
         println!("faults: {taken}");
         return;
     }
-    // A tensor's pages once, and as many again for all else.
     let kept = faults_of_child(Some((memory::VARIABLE, memory::KEEP))).unwrap();
-    assert!(kept < 2 * PAGES, "{kept}");
-    if cfg!(target_env = "gnu") {
-        // Otherwise the test would show nothing.
-        let given_back = faults_of_child(None).unwrap();
-        assert!(given_back > kept, "{given_back} and {kept}");
-    }
+    let given_back = faults_of_child(None).unwrap();
+    // A few tensors' pages, because the heap has to find its shape, and not those of all.
+    assert!(4 * kept < given_back, "{kept} of {given_back}");
 }
