@@ -135,7 +135,7 @@ struct Measured {
     /// Samples that are evaluated in a second.
     evaluated: f64,
     /// The largest resident size, in bytes.
-    peak: f64,
+    peak: u64,
 }
 
 /// The two ways.
@@ -214,7 +214,7 @@ fn measure(id: &str, way: Way, device: Device, rounds: usize) -> Result<Measured
     Ok(Measured {
         step: median(seconds),
         evaluated: evaluated_a_second(method.as_ref(), size, device)?,
-        peak: peak_memory()?,
+        peak: memory::peak().ok_or("the kernel does not say how much memory was used")?,
     })
 }
 
@@ -249,15 +249,6 @@ fn evaluated_a_second(
 fn median(mut seconds: Vec<f64>) -> f64 {
     seconds.sort_by(f64::total_cmp);
     seconds[seconds.len() / 2]
-}
-
-/// The largest resident size of this process so far, in bytes, as the kernel says it.
-fn peak_memory() -> Result<f64, Box<dyn Error>> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-    let kilobytes = line.and_then(|l| l.trim().strip_suffix(" kB"));
-    let kilobytes: f64 = kilobytes.ok_or("no VmHWM in /proc/self/status")?.parse()?;
-    Ok(kilobytes * 1024.0)
 }
 
 fn encoder() -> PathBuf {
@@ -308,8 +299,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             before.evaluated,
             after.evaluated,
             after.evaluated / before.evaluated,
-            before.peak / 1e9,
-            after.peak / 1e9,
+            before.peak as f64 / 1e9,
+            after.peak as f64 / 1e9,
         );
     }
     Ok(())

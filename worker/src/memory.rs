@@ -1,4 +1,4 @@
-//! How a process that trains gets its memory.
+//! How a process that trains gets its memory, and how much it has.
 
 /// The environment variable that the C library reads at a program's start.
 pub const VARIABLE: &str = "GLIBC_TUNABLES";
@@ -18,4 +18,22 @@ pub fn for_child() -> Option<(&'static str, &'static str)> {
     std::env::var_os(VARIABLE)
         .is_none()
         .then_some((VARIABLE, KEEP))
+}
+
+/// Resident memory of this process in bytes; `None` where the kernel does not say.
+pub fn resident() -> Option<u64> {
+    status("VmRSS:")
+}
+
+/// The most that was resident of this process so far, in bytes; `None` where the kernel does not say.
+pub fn peak() -> Option<u64> {
+    status("VmHWM:")
+}
+
+/// A size that the kernel tells of this process, in bytes.
+fn status(name: &str) -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let size = status.lines().find_map(|line| line.strip_prefix(name))?;
+    let kib: u64 = size.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
 }

@@ -6,34 +6,35 @@
 use tch::{Kind, Tensor};
 
 /// What 16 bits can be.
-const FACES: f64 = 65536.0;
+const FACES: i64 = 1 << 16;
 
 /// Attention `weights`, `[N, T, S]`, each dropped with probability `p`, times `values`, `[N, S, D]`,
 /// scaled up by as much as is dropped: `[N, T, D]`. `p` is rounded to 1/65536.
 pub fn attend(weights: &Tensor, values: &Tensor, p: f64) -> Tensor {
-    let below = (p * FACES).round().clamp(0.0, FACES);
-    if below == 0.0 {
+    let below = ((p * FACES as f64).round() as i64).clamp(0, FACES);
+    if below == 0 {
         return weights.bmm(values);
     }
     if below == FACES {
         // Nothing is left to scale up.
         return weights.bmm(values) * 0.0;
     }
-    let scale = FACES / (FACES - below);
+    let scale = FACES as f64 / (FACES - below) as f64;
     weights
         .masked_fill(&dropped(weights, below), 0.0)
         .bmm(&(values * scale))
 }
 
 /// True for what is dropped, in the shape of `like`: each with probability `below` of 65536.
-fn dropped(like: &Tensor, below: f64) -> Tensor {
+fn dropped(like: &Tensor, below: i64) -> Tensor {
     let count = like.numel() as i64;
     // All bits of a number are random, and each holds four of 16 bits.
     Tensor::empty([(count + 3) / 4], (Kind::Int64, like.device()))
         .random_from_(i64::MIN, None)
         .view_dtype(Kind::Int16)
         .narrow(0, 0, count)
-        .lt(below + f64::from(i16::MIN))
+        // Whole numbers on both sides: a fraction would have all of them copied as fractions first.
+        .lt(below + i64::from(i16::MIN))
         .view_as(like)
 }
 
@@ -98,7 +99,7 @@ mod tests {
         let weights = Tensor::ones([1, 7, 9], CPU);
         let draw = || {
             tch::manual_seed(11);
-            dropped(&weights, 20_000.0)
+            dropped(&weights, 20_000)
         };
         assert_eq!(draw(), draw());
     }

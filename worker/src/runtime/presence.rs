@@ -1,5 +1,6 @@
 //! What others see of this worker, and what it is told: heartbeats, and the sweeps' control.
 
+use crate::memory;
 use futures::StreamExt as _;
 use missbench_shared::{
     broker::{Broker, HEARTBEAT_EVERY, SweepControl},
@@ -49,14 +50,6 @@ impl Status {
     }
 }
 
-/// Resident memory of this process in bytes.
-fn memory() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|l| l.trim().trim_end_matches(" kB").trim().parse::<u64>().ok());
-    kib.unwrap_or(0) * 1024
-}
-
 /// Heartbeats come no closer together than this.
 const CLOSEST: Duration = Duration::from_millis(300);
 
@@ -69,7 +62,7 @@ pub async fn beat(broker: Broker, worker: WorkerInfo, status: Status) {
             worker: worker.clone(),
             pid: std::process::id(),
             at_ms: now_ms(),
-            memory_bytes: memory(),
+            memory_bytes: memory::resident().unwrap_or(0),
             doing: status.lock().clone(),
         };
         let json = serde_json::to_vec(&beat).unwrap_or_default();
