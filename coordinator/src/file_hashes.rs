@@ -114,7 +114,7 @@ impl FileHashes {
         }
         let written = serde_json::to_vec(&self.known)
             .map_err(io::Error::other)
-            .and_then(|text| whole_file::write(&self.path, &text));
+            .and_then(|text| whole_file::write(&self.path, whole_file::PRIVATE, &text));
         if let Err(error) = written {
             tracing::debug!(%error, "hashes of files are not kept");
         }

@@ -11,20 +11,24 @@ use std::{
 };
 use tempfile::NamedTempFile;
 
-/// Begins a file that [`finish`] puts at `path`.
+/// The rights of a file that the user asked for: the umask has the last word, as for any other.
+pub const USUAL: u32 = 0o666;
+/// The rights of a file that only its owner reads.
+pub const PRIVATE: u32 = 0o600;
+
+/// Begins a file with the rights `mode` that [`finish`] puts at `path`.
 ///
 /// # Errors
 ///
 /// The folder of `path` is not there or cannot be written to.
-pub fn begin(path: &Path) -> io::Result<NamedTempFile> {
+pub fn begin(path: &Path, mode: u32) -> io::Result<NamedTempFile> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
     tempfile::Builder::new()
         .prefix(".coord-")
-        // The user's umask has the last word, as for any other file of theirs.
-        .permissions(Permissions::from_mode(0o666))
+        .permissions(Permissions::from_mode(mode))
         .tempfile_in(folder)
 }
 
@@ -39,13 +43,13 @@ pub fn finish(file: NamedTempFile, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes a file.
+/// Writes a file with the rights `mode`.
 ///
 /// # Errors
 ///
 /// As [`begin`] and [`finish`].
-pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = begin(path)?;
+pub fn write(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
+    let mut file = begin(path, mode)?;
     file.write_all(bytes)?;
     finish(file, path)
 }
@@ -58,16 +62,18 @@ mod tests {
     fn a_file_is_written_whole_or_not_at_all() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("figure.svg");
-        write(&path, b"old").unwrap();
-        let mut given_up = begin(&path).unwrap();
+        write(&path, USUAL, b"old").unwrap();
+        let mut given_up = begin(&path, USUAL).unwrap();
         given_up.write_all(b"half").unwrap();
         drop(given_up);
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
-        write(&path, b"new").unwrap();
+        write(&path, PRIVATE, b"new").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        let rights = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(rights & 0o777, PRIVATE);
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
         let nowhere = folder.path().join("no/such/figure.svg");
-        let error = write(&nowhere, b"").unwrap_err();
+        let error = write(&nowhere, USUAL, b"").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 }

@@ -103,7 +103,7 @@ pub async fn run(args: FigureArgs, settings: &Settings) -> anyhow::Result<ExitCo
             tokio::task::spawn_blocking(move || png::render(&svg, png::SCALE)).await??
         }
     };
-    whole_file::write(&args.out, &bytes)
+    whole_file::write(&args.out, whole_file::USUAL, &bytes)
         .with_context(|| format!("cannot write {}", args.out.display()))?;
     if settings.json {
         println!(

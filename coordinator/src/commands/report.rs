@@ -101,7 +101,7 @@ fn write(report: &Report, folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut put = |name: PathBuf, bytes: &[u8]| -> anyhow::Result<()> {
         let path = folder.join(name);
-        whole_file::write(&path, bytes)
+        whole_file::write(&path, whole_file::USUAL, bytes)
             .with_context(|| format!("cannot write {}", path.display()))?;
         files.push(path);
         Ok(())

@@ -76,7 +76,8 @@ impl Writer {
             });
         };
         let path = path.to_owned();
-        let temporary = whole_file::begin(&path).map_err(|error| write_error(&path, &error))?;
+        let temporary = whole_file::begin(&path, whole_file::USUAL)
+            .map_err(|error| write_error(&path, &error))?;
         let inner = match format {
             Format::Parquet => {
                 let properties = WriterProperties::builder()
