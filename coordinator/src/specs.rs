@@ -9,14 +9,16 @@ use crate::{
         submit::{NewJob, NewSweep, NewWork, Submitted},
     },
 };
+use miette::Diagnostic;
 use missbench_shared::{
     benchmark::Benchmark,
-    dataset::{DataFolder, Dataset, Kind, Manifest, Source, layout::MANIFEST_FILE},
+    dataset::{DataFolder, Dataset, Kind, Manifest, Source, Split, layout::MANIFEST_FILE},
     ids::SweepId,
     matrix::{self, PlannedJob, PlannedWork},
+    methods::{DataFacts, EncoderShape},
     spec::{
-        self, DatasetSpec, Files, FoundDataset, FoundEncoder, ResolvedSpec, Spec, SpecError,
-        SynthesizeSpec,
+        self, DatasetSpec, Files, FoundDataset, FoundEncoder, Problem, ResolvedSpec, Spec,
+        SpecError, SynthesizeSpec,
     },
     wire::BlobRef,
 };
@@ -39,6 +41,24 @@ pub enum LoadError {
         /// Why.
         source: std::io::Error,
     },
+    /// It is no UTF-8.
+    #[error(
+        "the spec {path} is not UTF-8 text: {what}; save it as UTF-8 in your editor, or convert it with `iconv`"
+    )]
+    NotUtf8 {
+        /// Its path.
+        path: PathBuf,
+        /// What was found.
+        what: String,
+    },
+    /// It is too large to be a spec.
+    #[error("{}: {}; is it the right file? If so, split it into several specs", path.display(), spec::too_large(*bytes))]
+    TooLarge {
+        /// Its path.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+    },
     /// Something in it is wrong.
     #[error("{}", pretty(.0))]
     Wrong(Box<SpecError>),
@@ -54,14 +74,58 @@ fn pretty(error: &SpecError) -> String {
     } else {
         GraphicalTheme::unicode_nocolor()
     };
-    let mut out = String::new();
+    // Each by itself: the report of all together calls each an "Error:" of its own, on a line of
+    // its own.
     let handler = GraphicalReportHandler::new_themed(theme).with_width(100);
-    if handler.render_report(&mut out, error).is_err() {
-        out.clear();
-        // A writer into a String does not fail; should it, the plain form says the same.
-        let _ = JSONReportHandler::new().render_report(&mut out, error);
+    let mut out = match error.problems.len() {
+        1 => String::new(),
+        _ => format!("× {error}\n"),
+    };
+    for problem in &error.problems {
+        let placed = Placed { problem, error };
+        let before = out.len();
+        if handler.render_report(&mut out, &placed).is_err() {
+            out.truncate(before);
+            // A writer into a String does not fail; should it, the plain form says the same.
+            let _ = JSONReportHandler::new().render_report(&mut out, &placed);
+        }
     }
-    out.trim_end().to_owned()
+    let lines = out.lines().map(str::trim_end);
+    let text = lines.collect::<Vec<_>>().join("\n");
+    text.trim_matches('\n').to_owned()
+}
+
+/// A problem with the text that it is in.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", self.text())]
+struct Placed<'a> {
+    problem: &'a Problem,
+    error: &'a SpecError,
+}
+
+impl Placed<'_> {
+    /// What is wrong; with the file, where no line of it is shown.
+    fn text(&self) -> String {
+        if self.error.problems.len() == 1 && self.problem.span.is_none() {
+            format!("{}: {}", self.error.path, self.problem.message)
+        } else {
+            self.problem.message.clone()
+        }
+    }
+}
+
+impl Diagnostic for Placed<'_> {
+    fn help<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
+        self.problem.help()
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = miette::LabeledSpan> + '_>> {
+        self.problem.labels()
+    }
+
+    fn source_code(&self) -> Option<&dyn miette::SourceCode> {
+        Some(&self.error.text)
+    }
 }
 
 /// Whether synthetic datasets that are not there are made.
@@ -84,6 +148,8 @@ pub struct Loaded {
     pub resolved: Arc<ResolvedSpec>,
     /// Synthetic datasets that are still to be made: then hashes and ids are not known yet.
     pub to_make: Vec<String>,
+    /// What can be run and is worth knowing all the same, each a line for people.
+    pub notes: Vec<String>,
 }
 
 /// Reads the spec at `path` and finds what it names.
@@ -92,10 +158,7 @@ pub struct Loaded {
 ///
 /// It cannot be read, or something in it is wrong; then nothing was written.
 pub fn load(path: &Path, data_dir: &Path, making: Making) -> Result<Loaded, LoadError> {
-    let text = read_text(path).map_err(|source| LoadError::Unreadable {
-        path: path.to_owned(),
-        source,
-    })?;
+    let text = read_text(path)?;
     let shown = path.display().to_string();
     let wrong = |error| LoadError::Wrong(Box::new(error));
     let spec = spec::read(&shown, &text).map_err(wrong)?;
@@ -113,7 +176,9 @@ pub fn load(path: &Path, data_dir: &Path, making: Making) -> Result<Loaded, Load
         to_make: Vec::new(),
     };
     // First without making anything: a spec that is refused leaves nothing behind.
-    let mut resolved = spec::resolve(&shown, &text, &spec, &mut files).map_err(wrong)?;
+    let mut notes = Vec::new();
+    let mut resolved =
+        spec::resolve_noting(&shown, &text, &spec, &mut files, &mut notes).map_err(wrong)?;
     if making == Making::Make && !files.to_make.is_empty() {
         files.making = Making::Make;
         files.to_make.clear();
@@ -121,6 +186,7 @@ pub fn load(path: &Path, data_dir: &Path, making: Making) -> Result<Loaded, Load
     }
     files.hashes.keep();
     Ok(Loaded {
+        notes: note_lines(&text, notes),
         text,
         spec,
         resolved: Arc::new(resolved),
@@ -128,12 +194,57 @@ pub fn load(path: &Path, data_dir: &Path, making: Making) -> Result<Loaded, Load
     })
 }
 
-/// The text of a file; of one that is too large to be a spec only as much as shows that.
-fn read_text(path: &Path) -> std::io::Result<String> {
-    let mut text = String::new();
+/// Notes as lines for people, each with the line of the spec that it is about.
+fn note_lines(text: &str, notes: Vec<Problem>) -> Vec<String> {
+    let error = SpecError::new("", text, Vec::new());
+    let line = |note: Problem| {
+        // A method's own notes stand at its name, which they begin with.
+        let at = error.line(&note).filter(|_| !note.label.is_empty());
+        let at = at.map(|line| format!("line {line}: ")).unwrap_or_default();
+        let help = note
+            .help
+            .map(|help| format!("; {help}"))
+            .unwrap_or_default();
+        format!("{at}{}{help}", note.message)
+    };
+    notes.into_iter().map(line).collect()
+}
+
+/// The text of a file; one that is too large to be a spec is not read whole.
+fn read_text(path: &Path) -> Result<String, LoadError> {
+    let unreadable = |source| LoadError::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
+    let file = File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
     let limit = spec::MAX_BYTES as u64 + 1;
-    File::open(path)?.take(limit).read_to_string(&mut text)?;
-    Ok(text)
+    (&file)
+        .take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if bytes.len() > spec::MAX_BYTES {
+        // What is no plain file does not know how much is still to come.
+        let whole = file.metadata().map_or(0, |about| about.len());
+        return Err(LoadError::TooLarge {
+            path: path.to_owned(),
+            bytes: whole.max(bytes.len() as u64),
+        });
+    }
+    String::from_utf8(bytes).map_err(|error| LoadError::NotUtf8 {
+        path: path.to_owned(),
+        what: no_utf8(error.as_bytes(), error.utf8_error().valid_up_to()),
+    })
+}
+
+/// What a file is that is no UTF-8 from the byte `at` on.
+fn no_utf8(bytes: &[u8], at: usize) -> String {
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        return "it is UTF-16".to_owned();
+    }
+    let line = 1 + bytes[..at].iter().filter(|&&byte| byte == b'\n').count();
+    let byte = bytes.get(at).copied().unwrap_or_default();
+    format!("line {line} has the byte 0x{byte:02x}, as GBK, Latin-1 and others write it")
 }
 
 /// The files of this machine.
@@ -194,6 +305,12 @@ impl LocalFiles {
             benchmark: benchmark(manifest.kind),
             largest_token: tokens.max().and_then(|token| u64::try_from(token).ok()),
             text_length: u64::try_from(manifest.shapes.text_len).ok(),
+            facts: Some(DataFacts {
+                shapes: manifest.shapes,
+                samples: Split::ALL
+                    .map(|split| manifest.splits.get(&split).map_or(0, |s| s.samples)),
+                unimodal_labels: manifest.kind.has_unimodal_labels(),
+            }),
         })
     }
 
@@ -255,6 +372,11 @@ impl LocalFiles {
             benchmark: benchmark(dataset.kind()),
             largest_token: None,
             text_length: u64::try_from(dataset.shapes().text_len).ok(),
+            facts: Some(DataFacts {
+                shapes: dataset.shapes(),
+                samples: Split::ALL.map(|split| dataset.split(split).len()),
+                unimodal_labels: dataset.kind().has_unimodal_labels(),
+            }),
         })
     }
 }
@@ -290,6 +412,24 @@ fn as_wanted(
 struct EncoderConfig {
     vocab_size: Option<u64>,
     max_position_embeddings: Option<u64>,
+    hidden_size: Option<u64>,
+    num_hidden_layers: Option<u64>,
+    num_attention_heads: Option<u64>,
+    intermediate_size: Option<u64>,
+}
+
+impl EncoderConfig {
+    /// The sizes, where all are there.
+    fn shape(&self) -> Option<EncoderShape> {
+        Some(EncoderShape {
+            width: self.hidden_size?,
+            layers: self.num_hidden_layers?,
+            heads: self.num_attention_heads?,
+            intermediate: self.intermediate_size?,
+            vocabulary: self.vocab_size?,
+            positions: self.max_position_embeddings.unwrap_or(512),
+        })
+    }
 }
 
 impl Files for LocalFiles {
@@ -303,8 +443,9 @@ impl Files for LocalFiles {
         }
         let follows = spec.benchmark.or_else(|| name.parse().ok());
         match (&spec.synthesize, follows) {
-            (Some(_), Some(follows)) if self.making == Making::Note => {
+            (Some(made), Some(follows)) if self.making == Making::Note => {
                 self.to_make.push(kept.to_owned());
+                let small = synthesize::Settings::small(kind(follows), made.seed);
                 Ok(FoundDataset {
                     blob: BlobRef {
                         blake3: String::new(),
@@ -313,6 +454,11 @@ impl Files for LocalFiles {
                     benchmark: follows,
                     largest_token: None,
                     text_length: None,
+                    facts: Some(DataFacts {
+                        shapes: small.shapes,
+                        samples: [made.train, made.valid, made.test],
+                        unimodal_labels: small.kind.has_unimodal_labels(),
+                    }),
                 })
             }
             (Some(made), Some(follows)) => {
@@ -365,6 +511,7 @@ impl Files for LocalFiles {
                 blake3,
                 path: folder.display().to_string(),
             },
+            shape: config.shape(),
             vocabulary: config.vocab_size,
             longest: config.max_position_embeddings,
         })

@@ -1,23 +1,45 @@
 //! The methods that can be named in a spec, and their hyper-parameters as data: `coord` checks and
 //! fills in hyper-parameters without libtorch, the worker builds models from the result.
 
+mod fit;
+mod needs;
+mod range;
+
+pub use fit::{About, DataFacts, EncoderShape, Fit, Misfit, Setup, largest_test, results_fit};
+pub use range::{MAX_EPOCHS, Range};
+
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::{collections::BTreeMap, sync::OnceLock};
 
-/// One line a method: its id and its file, in the order of tables. The worker's registry has a
-/// builder for each.
-const FILES: &[(&str, &str)] = &[
-    ("misa", include_str!("../methods/misa.toml")),
-    ("self-mm", include_str!("../methods/self-mm.toml")),
-    ("mmim", include_str!("../methods/mmim.toml")),
-    ("cenet", include_str!("../methods/cenet.toml")),
-    ("tetfn", include_str!("../methods/tetfn.toml")),
-    ("tfr-net", include_str!("../methods/tfr-net.toml")),
-    ("almt", include_str!("../methods/almt.toml")),
-    ("lnln", include_str!("../methods/lnln.toml")),
-    ("lf-dnn", include_str!("../methods/lf-dnn.toml")),
+/// One line a method: its id, its file, and what it needs of hyper-parameters and data together, in
+/// the order of tables. The worker's registry has a builder for each.
+const FILES: &[(&str, &str, Needs)] = &[
+    ("misa", include_str!("../methods/misa.toml"), needs::misa),
+    (
+        "self-mm",
+        include_str!("../methods/self-mm.toml"),
+        needs::self_mm,
+    ),
+    ("mmim", include_str!("../methods/mmim.toml"), needs::mmim),
+    ("cenet", include_str!("../methods/cenet.toml"), needs::cenet),
+    ("tetfn", include_str!("../methods/tetfn.toml"), needs::tetfn),
+    (
+        "tfr-net",
+        include_str!("../methods/tfr-net.toml"),
+        needs::tfr_net,
+    ),
+    ("almt", include_str!("../methods/almt.toml"), needs::almt),
+    ("lnln", include_str!("../methods/lnln.toml"), needs::lnln),
+    (
+        "lf-dnn",
+        include_str!("../methods/lf-dnn.toml"),
+        needs::lf_dnn,
+    ),
 ];
+
+/// Tells what of a set-up a method cannot work with.
+type Needs = fn(&mut Fit<'_>);
 
 /// Hyper-parameters every method has: what the driver reads.
 pub const RESERVED: [&str; 3] = ["batch_size", "max_epochs", "early_stop"];
@@ -35,6 +57,12 @@ pub struct MethodInfo {
     pub paper: String,
     /// Every hyper-parameter with its default.
     pub hyper: Map<String, Value>,
+    /// What each hyper-parameter that is a number may be.
+    #[serde(deserialize_with = "range::read")]
+    pub ranges: BTreeMap<String, Range>,
+    /// Whether it learns from labels by modality, which only some datasets have.
+    #[serde(default)]
+    pub unimodal_labels: bool,
     /// What differs on a dataset.
     #[serde(default)]
     pub hyper_by_dataset: BTreeMap<String, Map<String, Value>>,
@@ -80,7 +108,7 @@ pub enum HyperError {
         found: &'static str,
     },
     /// It has the right type and a value that can train nothing.
-    #[error("`{key}` of {method} cannot be {value}: {range}")]
+    #[error("`{key}` of {method} cannot be {value}: it must be {range}")]
     Range {
         /// The method's id.
         method: String,
@@ -89,17 +117,22 @@ pub enum HyperError {
         /// The value given.
         value: String,
         /// What it must be.
-        range: &'static str,
+        range: Range,
     },
 }
-
-/// The most epochs a training may be given: far above what any method needs, and far below what a
-/// job message can hold.
-pub const MAX_EPOCHS: u32 = 1_000_000;
 
 fn parse(id: &'static str, text: &str) -> Result<MethodInfo, toml::de::Error> {
     let mut info: MethodInfo = toml::from_str(text)?;
     info.id = id;
+    // Who adds a hyper-parameter says what it may be.
+    let numbers = |value: &Value| value.is_number() || value.is_array();
+    let unranged = info
+        .hyper
+        .iter()
+        .find(|(key, value)| numbers(value) && !info.ranges.contains_key(*key));
+    if let Some((key, _)) = unranged {
+        return Err(serde::de::Error::custom(format!("`{key}` has no range")));
+    }
     Ok(info)
 }
 
@@ -110,7 +143,7 @@ pub fn all() -> &'static [MethodInfo] {
         FILES
             .iter()
             // The files are part of the program, and a test reads each.
-            .filter_map(|(id, text)| parse(id, text).ok())
+            .filter_map(|(id, text, _)| parse(id, text).ok())
             .collect()
     })
 }
@@ -120,11 +153,15 @@ pub fn find(id: &str) -> Option<&'static MethodInfo> {
     all().iter().find(|method| method.id == id)
 }
 
-/// The candidate that is written most like `text`, if any is near.
+/// The candidate that is written most like `text`, if any is near. Capitals count as small letters.
 pub fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let text = text.to_lowercase();
     candidates
         .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(text, candidate), candidate))
+        .map(|candidate| {
+            let distance = strsim::damerau_levenshtein(&text, &candidate.to_lowercase());
+            (distance, candidate)
+        })
         .filter(|(distance, candidate)| *distance <= 1 + candidate.len().max(text.len()) / 3)
         .min()
         .map(|(_, candidate)| candidate.to_owned())
@@ -160,27 +197,6 @@ fn fit(default: &Value, value: &Value) -> Option<Value> {
     }
 }
 
-/// What `value` must be and is not. All whole numbers of methods are sizes and counts.
-fn out_of_range(key: &str, value: &Value) -> Option<&'static str> {
-    match value {
-        Value::Array(values) => values.iter().find_map(|value| out_of_range(key, value)),
-        Value::Number(number) if !number.is_f64() => {
-            let number = number.as_u64();
-            match key {
-                "batch_size" if !number.is_some_and(|n| (1..=1 << 20).contains(&n)) => {
-                    Some("it must be 1 to 1,048,576")
-                }
-                "max_epochs" if !number.is_some_and(|n| (1..=MAX_EPOCHS.into()).contains(&n)) => {
-                    Some("it must be 1 to 1,000,000")
-                }
-                _ if number.is_none() => Some("it must not be negative"),
-                _ => None,
-            }
-        }
-        _ => None,
-    }
-}
-
 impl MethodInfo {
     /// Checks one override and gives it the right type.
     ///
@@ -201,14 +217,14 @@ impl MethodInfo {
             expected: kind(default),
             found: kind(value),
         })?;
-        match out_of_range(key, &fitted) {
-            None => Ok(fitted),
-            Some(range) => Err(HyperError::Range {
+        match self.ranges.get(key) {
+            Some(range) if !range.has(&fitted) => Err(HyperError::Range {
                 method: self.id.to_owned(),
                 key: key.to_owned(),
                 value: value.to_string(),
-                range,
+                range: *range,
             }),
+            _ => Ok(fitted),
         }
     }
 
@@ -231,6 +247,17 @@ impl MethodInfo {
         }
         Ok(resolved)
     }
+
+    /// Everything that keeps the method from training in this set-up, and what is worth knowing of
+    /// it. `coord plan` and the worker ask the same.
+    pub fn fit<'a>(&'static self, setup: Setup<'a>) -> Fit<'a> {
+        let mut fit = Fit::new(self, setup);
+        if let Some((_, _, needs)) = FILES.iter().find(|(id, ..)| *id == self.id) {
+            fit.common();
+            needs(&mut fit);
+        }
+        fit
+    }
 }
 
 #[cfg(test)]
@@ -240,8 +267,11 @@ mod tests {
 
     #[test]
     fn every_file_reads_and_every_change_fits() {
-        for (id, text) in FILES {
+        for (id, text, _) in FILES {
             let info = parse(id, text).unwrap_or_else(|e| panic!("{id}: {e}"));
+            for key in info.ranges.keys() {
+                assert!(info.hyper.contains_key(key), "{id} has no {key}");
+            }
             for key in RESERVED {
                 assert!(info.hyper.contains_key(key), "{id} has no {key}");
             }
@@ -293,15 +323,21 @@ mod tests {
     fn refuses_sizes_that_train_nothing() {
         let lnln = find("lnln").unwrap();
         let range = |key, value| match lnln.check(key, &value) {
-            Err(HyperError::Range { range, .. }) => range,
+            Err(HyperError::Range { range, .. }) => range.to_string(),
             other => panic!("{key}: {other:?}"),
         };
-        assert_eq!(range("batch_size", json!(0)), "it must be 1 to 1,048,576");
-        assert_eq!(range("max_epochs", json!(0)), "it must be 1 to 1,000,000");
+        assert_eq!(range("batch_size", json!(0)), "1 to 1,048,576");
+        assert_eq!(range("max_epochs", json!(0)), "1 to 1,000,000");
         let beyond_u32 = json!(5_000_000_000_u64);
-        assert_eq!(range("max_epochs", beyond_u32), "it must be 1 to 1,000,000");
-        assert_eq!(range("early_stop", json!(-1)), "it must not be negative");
-        assert_eq!(range("width", json!(-128)), "it must not be negative");
+        assert_eq!(range("max_epochs", beyond_u32), "1 to 1,000,000");
+        assert_eq!(range("early_stop", json!(-1)), "0 to 1,000,000");
+        assert_eq!(range("width", json!(-128)), "2 to 16,384");
+        assert_eq!(
+            range("learning_rate", json!(-1e-4)),
+            "above 0 and at most 1"
+        );
+        assert_eq!(range("learning_rate", json!(0)), "above 0 and at most 1");
+        assert_eq!(range("alpha", json!(-3)), "0 to 1,000,000");
         assert_eq!(lnln.check("early_stop", &json!(0)), Ok(json!(0)));
         let almt = find("almt").unwrap();
         assert!(almt.check("embedding_depth", &json!([1, -1, 1])).is_err());

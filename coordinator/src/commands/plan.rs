@@ -155,6 +155,7 @@ fn summary(loaded: &Loaded, sweep: Option<SweepId>, states: &States) -> serde_js
         "submitted": states.as_ref().is_ok_and(|states| !states.is_empty()),
         "database": states.as_ref().err(),
         "to_make": loaded.to_make,
+        "notes": loaded.notes,
         "counts": matrix::counts(&loaded.resolved),
         "seeds": loaded.resolved.seeds,
         "cases": loaded.resolved.cases,
@@ -202,6 +203,9 @@ fn print(loaded: &Loaded, sweep: Option<SweepId>, states: &States) {
     );
     for name in &loaded.to_make {
         println!("the dataset `{name}` is not there yet; submitting the spec makes it");
+    }
+    for note in &loaded.notes {
+        println!("note: {note}");
     }
     match states {
         Ok(_) if known => {}

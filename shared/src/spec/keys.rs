@@ -1,7 +1,7 @@
-//! Finds every key that a spec cannot have and every one that it lacks, not only the first, as the
-//! parser does: the JSON schema says what there can be.
+//! Finds every key that a spec cannot have, every one that it lacks, and every value of the wrong kind,
+//! not only the first, as the parser does: the JSON schema says what there can be.
 
-use super::{json_schema, place::Checker};
+use super::{json_schema, kinds, place::Checker};
 use crate::methods::nearest;
 use serde_json::Value;
 use std::ops::Range;
@@ -10,13 +10,13 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-/// Tells `checker` of all unknown and missing keys.
+/// Tells `checker` of all unknown and missing keys, and of all values of the wrong kind.
 pub(super) fn check(checker: &mut Checker<'_>) {
     if let Some(tree) = checker.take_tree() {
         let schema = json_schema();
         let keys = Keys { root: &schema };
         // What the whole file lacks is told at its beginning.
-        keys.table(tree.get_ref(), 0..0, &schema, "the spec", checker);
+        keys.table(tree.get_ref(), 0..0, &schema, ["", "the spec"], checker);
     }
 }
 
@@ -41,7 +41,7 @@ impl<'s> Keys<'s> {
         table: &DeTable<'_>,
         at: Range<usize>,
         schema: &'s Value,
-        what: &str,
+        [name_of_table, what]: [&str; 2],
         checker: &mut Checker<'_>,
     ) {
         let schema = self.target(schema);
@@ -50,7 +50,7 @@ impl<'s> Keys<'s> {
         for (key, value) in table {
             let name: &str = key.get_ref();
             if let Some(schema) = known.and_then(|known| known.get(name)) {
-                self.value(value, schema, name, checker);
+                self.value(value, schema, [name, name_of_table], checker);
             } else if others == Some(&Value::Bool(false)) {
                 let all = || known.into_iter().flat_map(|known| known.keys());
                 let help = match nearest(name, all().map(String::as_str)) {
@@ -60,7 +60,7 @@ impl<'s> Keys<'s> {
                 let message = format!("unknown field `{name}` in {what}");
                 checker.problem_at(key.span(), message, "not known", Some(help));
             } else if let Some(schema @ Value::Object(_)) = others {
-                self.value(value, schema, name, checker);
+                self.value(value, schema, [name, name_of_table], checker);
             }
         }
         let required = schema.get("required").and_then(Value::as_array);
@@ -78,18 +78,24 @@ impl<'s> Keys<'s> {
         &self,
         value: &Spanned<DeValue<'_>>,
         schema: &'s Value,
-        name: &str,
+        [name, above]: [&str; 2],
         checker: &mut Checker<'_>,
     ) {
+        let text = checker.text_at(value.span());
+        let found = kinds::wrong(value.get_ref(), text, self.target(schema), name, above);
+        if let Some(wrong) = found {
+            checker.problem_at(value.span(), wrong.message, wrong.label, wrong.help);
+            return;
+        }
         match value.get_ref() {
             DeValue::Table(table) => {
                 let what = format!("`{name}`");
-                self.table(table, value.span(), schema, &what, checker);
+                self.table(table, value.span(), schema, [name, &what], checker);
             }
             DeValue::Array(array) => {
                 if let Some(items) = self.target(schema).get("items") {
                     for value in array.iter() {
-                        self.value(value, items, name, checker);
+                        self.value(value, items, [name, "list"], checker);
                     }
                 }
             }

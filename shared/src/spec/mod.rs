@@ -4,16 +4,19 @@
 //! everything that is left open. Nothing is written by either, and all that is wrong is told at
 //! once, each with its line.
 
+mod effect;
 mod error;
 mod keys;
+mod kinds;
 mod place;
 mod read;
 mod resolve;
 
 pub use error::{Problem, SpecError};
-pub use read::{MAX_BYTES, MAX_JOBS, MAX_LIST, read};
+pub use read::{MAX_BYTES, MAX_JOBS, MAX_LIST, read, too_large};
 pub use resolve::{
     Files, FoundDataset, FoundEncoder, ResolvedDataset, ResolvedMethod, ResolvedSpec, resolve,
+    resolve_noting,
 };
 
 use crate::{

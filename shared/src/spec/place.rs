@@ -71,6 +71,51 @@ impl<'t> Checker<'t> {
         found.map(|span| self.shown(span))
     }
 
+    /// Where the last key of `path` itself stands, not its value; as near as the text has it.
+    fn key_span(&self, path: &[Step<'_>]) -> Option<SourceSpan> {
+        let Some((Step::Key(last), above)) = path.split_last() else {
+            return self.span(path);
+        };
+        let mut table = self.tree.as_ref()?.get_ref();
+        let mut value: Option<&Spanned<DeValue<'_>>> = None;
+        for step in above {
+            let next = match (step, value) {
+                (Step::Key(key), None) => table.get(*key),
+                (Step::Key(key), Some(value)) => value.get_ref().as_table()?.get(*key),
+                (Step::Index(index), value) => value?.get_ref().as_array()?.get(*index),
+            };
+            value = next;
+            value?;
+        }
+        if let Some(value) = value {
+            table = value.get_ref().as_table()?;
+        }
+        let (key, _) = table.iter().find(|(key, _)| key.get_ref() == last)?;
+        Some(self.shown(key.span()))
+    }
+
+    /// A problem with the name of the last key of `path`.
+    pub(super) fn problem_key(
+        &mut self,
+        path: &[Step<'_>],
+        message: impl Display,
+        label: impl Display,
+        help: Option<String>,
+    ) {
+        let span = self.key_span(path).or_else(|| self.span(path));
+        self.add(Problem {
+            message: message.to_string(),
+            span,
+            label: label.to_string(),
+            help,
+        });
+    }
+
+    /// The text at `span`.
+    pub(super) fn text_at(&self, span: Range<usize>) -> &'t str {
+        self.text.get(span).unwrap_or_default()
+    }
+
     /// Only the first line of what spans several: a label over a whole table hides its point.
     fn shown(&self, span: Range<usize>) -> SourceSpan {
         let part = self.text.get(span.clone()).unwrap_or_default();
@@ -113,6 +158,9 @@ impl<'t> Checker<'t> {
     }
 
     fn add(&mut self, problem: Problem) {
+        if self.problems.contains(&problem) {
+            return; // a setting of several variants is told once
+        }
         if self.problems.len() < MAX_TOLD {
             self.problems.push(problem);
         } else {

@@ -23,6 +23,11 @@ pub const MAX_JOBS: usize = 5_000_000;
 /// The most entries of a list: methods, variants, rates, sets. Seeds are bounded by [`MAX_JOBS`].
 pub const MAX_LIST: usize = 1_000;
 
+/// What is told of a file with so many bytes.
+pub fn too_large(bytes: u64) -> String {
+    format!("the spec has {bytes} bytes, over the limit of {MAX_BYTES}")
+}
+
 /// Parses and checks a spec. `path` is only for messages.
 ///
 /// # Errors
@@ -31,13 +36,10 @@ pub const MAX_LIST: usize = 1_000;
 pub fn read(path: &str, text: &str) -> Result<Spec, SpecError> {
     if text.len() > MAX_BYTES {
         let problem = Problem {
-            message: format!(
-                "the spec has {} bytes, over the limit of {MAX_BYTES}",
-                text.len()
-            ),
+            message: too_large(text.len() as u64),
             span: None,
             label: String::new(),
-            help: Some("split it into several specs".to_owned()),
+            help: Some("is it the right file? If so, split it into several specs".to_owned()),
         };
         return Err(SpecError::new(path, "", vec![problem]));
     }
@@ -82,13 +84,12 @@ fn syntax_problem(error: &toml::de::Error) -> Problem {
 
 fn check(spec: &Spec, checker: &mut Checker<'_>) {
     use Step::{Index, Key};
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if spec.name.is_empty() || spec.name.len() > 64 || !spec.name.chars().all(plain) {
+    if !plain_name(&spec.name) {
         checker.problem(
             &[Key("name")],
-            "the name must have 1 to 64 letters, digits, `-`, `_` or `.`",
+            format!("the name must have {NAME}"),
             "not a name",
-            None,
+            Some(format!("for example `{}`", safe_name(&spec.name, "sweep"))),
         );
     }
     let lists = [
@@ -158,6 +159,39 @@ fn check(spec: &Spec, checker: &mut Checker<'_>) {
             "too many in all",
             Some("split it into several specs".to_owned()),
         );
+    }
+}
+
+/// What names are made of. Letters of other scripts are not among them: names are parts of paths, ids
+/// and commands.
+const NAME: &str = "1 to 64 of the letters a to z and A to Z, digits, `-`, `_` and `.`";
+
+fn plain_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    !name.is_empty() && name.len() <= 64 && name.chars().all(plain)
+}
+
+/// A name that can be used and keeps what it can of `name`; `otherwise` with a number where nothing
+/// is left.
+fn safe_name(name: &str, otherwise: &str) -> String {
+    let mut safe = String::new();
+    for c in name.chars() {
+        if c.is_ascii_alphanumeric() || "_.".contains(c) {
+            safe.push(c);
+        } else if !safe.is_empty() && !safe.ends_with('-') {
+            safe.push('-');
+        }
+        if safe.len() == 64 {
+            break;
+        }
+    }
+    let safe = safe.trim_matches(|c: char| "-_.".contains(c));
+    if safe.chars().any(|c| c.is_ascii_alphabetic()) {
+        safe.to_owned()
+    } else if safe.is_empty() {
+        format!("{otherwise}-1")
+    } else {
+        format!("{otherwise}-{safe}")
     }
 }
 
@@ -256,7 +290,11 @@ fn hyper_problem(checker: &mut Checker<'_>, path: &[Step<'_>], error: &HyperErro
         HyperError::Type { .. } => ("another type", None),
         HyperError::Range { .. } => ("out of range", None),
     };
-    checker.problem(path, error, label, help);
+    match error {
+        // The name is what is wrong, and not what stands behind it.
+        HyperError::Unknown { .. } => checker.problem_key(path, error, label, help),
+        _ => checker.problem(path, error, label, help),
+    }
 }
 
 fn check_variants(spec: &Spec, checker: &mut Checker<'_>) {
@@ -283,13 +321,15 @@ fn check_variants(spec: &Spec, checker: &mut Checker<'_>) {
             );
             continue;
         };
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
+        if !plain_name(name) {
             checker.problem(
                 &at,
-                "a variant's name has 1 to 64 letters, digits, `-`, `_` or `.`",
+                format!("a variant's name has {NAME}"),
                 "not a name",
-                None,
+                Some(format!(
+                    "for example `{method}/{}`",
+                    safe_name(name, "variant")
+                )),
             );
         }
         if info.variants.contains_key(name) || !seen.insert(&variant.id) {
@@ -373,7 +413,10 @@ fn check_datasets(spec: &Spec, checker: &mut Checker<'_>) {
                 &at,
                 format!("the dataset `{name}` does not say whose protocol it follows"),
                 "no benchmark",
-                Some("add `benchmark = \"mosi\"` (or mosei, sims)".to_owned()),
+                Some(match name.to_lowercase().parse::<Benchmark>() {
+                    Ok(meant) => format!("did you mean `[datasets.{meant}]`?"),
+                    Err(_) => "add `benchmark = \"mosi\"` (or mosei, sims)".to_owned(),
+                }),
             );
             continue;
         };
@@ -403,11 +446,9 @@ fn check_datasets(spec: &Spec, checker: &mut Checker<'_>) {
                 &[Key("datasets"), Key(name), Key("file")],
                 format!("`{kept}` is no dataset's name"),
                 "not a name",
-                Some(
-                    "a name has 1 to 64 letters, digits, `-`, `_` or `.`; a file elsewhere is \
-                     named by its path alone"
-                        .to_owned(),
-                ),
+                Some(format!(
+                    "a name has {NAME}; a file elsewhere is named by its path alone"
+                )),
             );
         }
         if let Some(made) = &dataset.synthesize {
@@ -430,22 +471,32 @@ fn check_datasets(spec: &Spec, checker: &mut Checker<'_>) {
                 );
             }
         }
-        let language = dataset
-            .language
-            .as_deref()
-            .unwrap_or_else(|| benchmark.language());
-        if !spec.encoders.contains_key(language) {
-            checker.problem(
-                &at,
-                format!("the dataset `{name}` needs a text encoder for `{language}`"),
-                "no encoder for it",
-                Some(format!(
-                    "add `[encoders.{language}]` with `path` of a folder with config.json and \
-                     model.safetensors"
-                )),
-            );
-        }
     }
+}
+
+/// The first of the rates that are percent, and what was meant; nothing where any is neither a rate
+/// nor a percentage.
+fn in_percent(rates: &[f64]) -> Option<(usize, String)> {
+    let first = rates.iter().position(|&rate| rate > 1.0)?;
+    let share = |rate: f64| Rate::new((rate * 10.0).round() / 1000.0).ok();
+    let meant: Option<Vec<Rate>> = rates
+        .iter()
+        .map(|&rate| share(rate).filter(|_| rate.is_finite() && rate.fract() == 0.0))
+        .collect();
+    let said: Vec<String> = meant?
+        .into_iter()
+        .take(12)
+        .map(|rate| format!("{:?}", rate.value()))
+        .collect();
+    let more = if rates.len() > said.len() {
+        ", …"
+    } else {
+        ""
+    };
+    Some((
+        first,
+        format!("did you mean `rates = [{}{more}]`?", said.join(", ")),
+    ))
 }
 
 fn check_cases(spec: &Spec, checker: &mut Checker<'_>) {
@@ -459,9 +510,21 @@ fn check_cases(spec: &Spec, checker: &mut Checker<'_>) {
         );
     }
     let mut seen = BTreeSet::new();
+    let percent = in_percent(&spec.rates);
+    if let Some((i, help)) = &percent {
+        // All of them at once: who thinks in percent writes every rate so.
+        let rate = spec.rates.get(*i).copied().unwrap_or_default();
+        checker.problem(
+            &[Key("rates"), Index(*i)],
+            format!("`{rate}` is no missing rate: rates are shares from 0 to 1, not percent"),
+            "not a rate",
+            Some(help.clone()),
+        );
+    }
     for (i, &rate) in spec.rates.iter().enumerate() {
         let at = [Key("rates"), Index(i)];
         match Rate::new(rate) {
+            Err(_) if percent.is_some() && rate > 1.0 => {}
             Ok(rate) if seen.insert(rate) => {}
             Ok(rate) => checker.problem(
                 &at,
@@ -500,7 +563,7 @@ fn check_hyper(spec: &Spec, checker: &mut Checker<'_>) {
         let method = id.split_once('/').map_or(id.as_str(), |(method, _)| method);
         let Some(info) = methods::find(method).filter(|_| known.contains(id)) else {
             let near = nearest(id, known.iter().map(String::as_str));
-            checker.problem(
+            checker.problem_key(
                 &[Key("hyper"), Key(id)],
                 format!("there is no method `{id}`"),
                 "not known",
@@ -513,7 +576,7 @@ fn check_hyper(spec: &Spec, checker: &mut Checker<'_>) {
                 Value::Object(own) if !info.hyper.contains_key(key) => {
                     if !spec.datasets.contains_key(key) && key.parse::<Benchmark>().is_err() {
                         let near = nearest(key, spec.datasets.keys().map(String::as_str));
-                        checker.problem(
+                        checker.problem_key(
                             &[Key("hyper"), Key(id), Key(key)],
                             format!("there is no dataset `{key}`"),
                             "not known",

@@ -1,7 +1,8 @@
 //! Looks at the files that a spec names and fills in everything that it leaves open.
 
 use super::{
-    DatasetSpec, Spec, SpecError,
+    DatasetSpec, Problem, Spec, SpecError,
+    effect::{self, place_of},
     place::{Checker, Step},
     read::variant_changes,
 };
@@ -9,7 +10,7 @@ use crate::{
     benchmark::Benchmark,
     case::Rate,
     ids::SweepId,
-    methods,
+    methods::{self, DataFacts, EncoderShape, MethodInfo, Setup, results_fit},
     wire::{BlobRef, Protocol, TrainSpec},
 };
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,8 @@ pub struct FoundDataset {
     pub largest_token: Option<u64>,
     /// Its text length in tokens, where known.
     pub text_length: Option<u64>,
+    /// Its sizes, where known: what methods are asked whether they fit.
+    pub facts: Option<DataFacts>,
 }
 
 /// An encoder that was found.
@@ -38,6 +41,8 @@ pub struct FoundEncoder {
     pub vocabulary: Option<u64>,
     /// The longest text it takes, in tokens.
     pub longest: Option<u64>,
+    /// Its sizes, where known.
+    pub shape: Option<EncoderShape>,
 }
 
 /// Finds what a spec names. An error says what is missing and what to do, for people.
@@ -107,14 +112,33 @@ pub fn resolve(
     spec: &Spec,
     files: &mut dyn Files,
 ) -> Result<ResolvedSpec, SpecError> {
+    resolve_noting(path, text, spec, files, &mut Vec::new())
+}
+
+/// As [`resolve`], with what can be run and is worth knowing all the same: settings without effect,
+/// batches that come out odd.
+///
+/// # Errors
+///
+/// As those of [`resolve`].
+pub fn resolve_noting(
+    path: &str,
+    text: &str,
+    spec: &Spec,
+    files: &mut dyn Files,
+    notes: &mut Vec<Problem>,
+) -> Result<ResolvedSpec, SpecError> {
     let mut checker = Checker::new(text);
+    let mut noted = Checker::new(text);
     let encoders = find_encoders(spec, files, &mut checker);
-    let datasets = find_datasets(spec, files, &encoders, &mut checker);
-    let methods = resolve_methods(spec, &mut checker);
+    let (datasets, grounds) = find_datasets(spec, files, &encoders, &mut checker);
+    let methods = resolve_methods(spec, &grounds, &mut checker, &mut noted);
     let rate = Rate::new(spec.protocol.selection_rate);
     if !checker.is_empty() {
         return Err(SpecError::new(path, text, checker.into_problems()));
     }
+    notes.extend(effect::idle(text, spec));
+    notes.extend(noted.into_problems());
     Ok(ResolvedSpec {
         name: spec.name.clone(),
         methods,
@@ -157,13 +181,20 @@ fn find_encoders(
     found
 }
 
+/// What is known of the sizes of a dataset and its encoder.
+#[derive(Default)]
+struct Ground {
+    data: Option<DataFacts>,
+    encoder: Option<EncoderShape>,
+}
+
 fn find_datasets(
     spec: &Spec,
     files: &mut dyn Files,
     encoders: &BTreeMap<String, FoundEncoder>,
     checker: &mut Checker<'_>,
-) -> Vec<ResolvedDataset> {
-    let mut found = Vec::new();
+) -> (Vec<ResolvedDataset>, BTreeMap<String, Ground>) {
+    let (mut found, mut grounds) = (Vec::new(), BTreeMap::new());
     for (name, dataset) in &spec.datasets {
         let file = [Step::Key("datasets"), Step::Key(name), Step::Key("file")];
         let here = match files.dataset(name, dataset) {
@@ -199,12 +230,40 @@ fn find_datasets(
             );
             continue;
         }
+        if let Some(facts) = &here.facts
+            && let Err(message) = results_fit(benchmark, facts.samples[2])
+        {
+            checker.problem(
+                &file,
+                format!("the dataset `{name}`: {message}"),
+                "too large",
+                None,
+            );
+        }
         let language = dataset
             .language
             .as_deref()
             .unwrap_or_else(|| benchmark.language());
+        grounds.insert(
+            name.clone(),
+            Ground {
+                data: here.facts,
+                encoder: encoders.get(language).and_then(|encoder| encoder.shape),
+            },
+        );
         let Some(encoder) = encoders.get(language) else {
-            continue; // told with the encoders, or refused by `read`
+            if !spec.encoders.contains_key(language) {
+                checker.problem(
+                    &[Step::Key("datasets"), Step::Key(name)],
+                    format!("the dataset `{name}` needs a text encoder for `{language}`"),
+                    "no encoder for it",
+                    Some(format!(
+                        "add `[encoders.{language}]` with `path` of a folder with config.json and \
+                         model.safetensors"
+                    )),
+                );
+            }
+            continue; // told with the encoders
         };
         if let Some(message) = misfit(name, &here, language, encoder) {
             let help = "the dataset was made with another encoder's vocabulary: give \
@@ -219,7 +278,7 @@ fn find_datasets(
         });
     }
     found.sort_by_key(|dataset| dataset.benchmark);
-    found
+    (found, grounds)
 }
 
 /// Why an encoder cannot read a dataset's texts: looking up a token beyond its tables would end a
@@ -248,7 +307,12 @@ fn misfit(
     }
 }
 
-fn resolve_methods(spec: &Spec, checker: &mut Checker<'_>) -> Vec<ResolvedMethod> {
+fn resolve_methods(
+    spec: &Spec,
+    grounds: &BTreeMap<String, Ground>,
+    checker: &mut Checker<'_>,
+    noted: &mut Checker<'_>,
+) -> Vec<ResolvedMethod> {
     let mut resolved = Vec::new();
     for (i, id) in spec.methods.iter().enumerate() {
         let (method, variant) = id.split_once('/').unwrap_or((id, ""));
@@ -277,6 +341,13 @@ fn resolve_methods(spec: &Spec, checker: &mut Checker<'_>) -> Vec<ResolvedMethod
             let changes = [&epochs, &base, &base_own, &change, &named, &named_own];
             match info.resolve(benchmark.id(), &changes) {
                 Ok(resolved) => {
+                    let at = Place {
+                        spec,
+                        i,
+                        id,
+                        dataset: name,
+                    };
+                    at.fit(info, &resolved, grounds.get(name), checker, noted);
                     hyper.insert(benchmark.id().to_owned(), resolved);
                 }
                 Err(error) => checker.problem(
@@ -294,6 +365,55 @@ fn resolve_methods(spec: &Spec, checker: &mut Checker<'_>) -> Vec<ResolvedMethod
         });
     }
     resolved
+}
+
+/// A method or variant on a dataset.
+struct Place<'s> {
+    spec: &'s Spec,
+    /// Its place in `methods`.
+    i: usize,
+    id: &'s str,
+    dataset: &'s str,
+}
+
+impl Place<'_> {
+    /// Asks whether the method fits the sizes of dataset and encoder.
+    fn fit(
+        &self,
+        info: &'static MethodInfo,
+        hyper: &Map<String, Value>,
+        ground: Option<&Ground>,
+        checker: &mut Checker<'_>,
+        noted: &mut Checker<'_>,
+    ) {
+        let fit = info.fit(Setup {
+            hyper,
+            fidelity: self.spec.protocol.fidelity,
+            data: ground.and_then(|ground| ground.data.as_ref()),
+            encoder: ground.and_then(|ground| ground.encoder.as_ref()),
+        });
+        let set = |key| place_of(self.spec, self.id, self.dataset, key);
+        let named = || vec![Step::Key("methods"), Step::Index(self.i)];
+        let (method, dataset) = (info.id, self.dataset);
+        for misfit in fit.misfits() {
+            let at = misfit.keys.iter().find_map(|key| set(key));
+            checker.problem(
+                &at.unwrap_or_else(named),
+                format!("{method} cannot be trained on {dataset}: {}", misfit.what),
+                "does not fit",
+                Some(misfit.help.clone()),
+            );
+        }
+        for note in fit.notes() {
+            noted.problem(&named(), format!("{method} on {dataset}: {note}"), "", None);
+        }
+        for (key, why) in fit.idle() {
+            if let Some(at) = set(key) {
+                let message = format!("`{key}` of {} has no effect: {why}", self.id);
+                noted.problem_key(&at, message, "without effect", None);
+            }
+        }
+    }
 }
 
 /// What `[hyper.<id>]` says for all datasets, and for this one.

@@ -31,6 +31,7 @@ impl Files for Everything {
             } else {
                 512
             }),
+            facts: None,
         })
     }
 
@@ -42,6 +43,7 @@ impl Files for Everything {
             },
             vocabulary: Some(30_522),
             longest: Some(512),
+            shape: None,
         })
     }
 }

@@ -61,32 +61,6 @@ pub struct Config {
 }
 
 impl Config {
-    fn check(&self) -> Result<(), MethodError> {
-        let refuse = |what: String| {
-            Err(MethodError::Hyper {
-                method: METHOD,
-                what,
-            })
-        };
-        if self.hyper_depth < 1 {
-            return refuse(format!("hyper_depth is {}, at least 1", self.hyper_depth));
-        }
-        if self.tokens < 1 {
-            return refuse(format!("tokens is {}, at least 1", self.tokens));
-        }
-        let heads = [self.language_heads, self.hyper_heads, self.fusion_heads];
-        if heads.iter().chain(&self.embedding_heads).any(|h| *h < 1) {
-            return refuse("a number of heads is below 1".to_owned());
-        }
-        if self.width % self.hyper_heads != 0 {
-            return refuse(format!(
-                "width {} is no multiple of hyper_heads {}",
-                self.width, self.hyper_heads
-            ));
-        }
-        Ok(())
-    }
-
     /// The embedding of language (0), audio (1) or vision (2).
     fn embedding(&self, modality: usize) -> TransformerShape {
         TransformerShape {
@@ -186,8 +160,7 @@ pub struct Almt {
 
 /// Builds ALMT.
 pub fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
-    let config: Config = common::config(METHOD, build.hyper)?;
-    config.check()?;
+    let config: Config = common::config(METHOD, build)?;
     let vs = nn::VarStore::new(build.device);
     let model = Model::new(&(vs.root() / "Model"), &config, build)?;
     let mut optimizer = Adam::new(

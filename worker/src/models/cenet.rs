@@ -168,7 +168,7 @@ pub struct Cenet {
 
 /// Builds CENET.
 pub fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
-    let config: Config = common::config(METHOD, build.hyper)?;
+    let config: Config = common::config(METHOD, build)?;
     let vs = nn::VarStore::new(build.device);
     let model = Model::new(&(vs.root() / "Model"), build)?;
     let [mut decayed, mut undecayed] = [Vec::new(), Vec::new()];

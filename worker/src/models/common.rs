@@ -1,17 +1,84 @@
 //! What the methods' files share: reading hyper-parameters, checking losses, saving weights.
 
-use super::{MethodError, MethodState, Position};
-use crate::optim::Adam;
+use super::{Batch, Build, Inputs, MethodError, MethodState, Position};
+use crate::{nn::bert::BertConfig, optim::Adam};
+use missbench_shared::{
+    dataset::Shapes,
+    methods::{self, About, DataFacts, HyperError, Misfit, Setup},
+};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use tch::{Device, Tensor, nn};
 
-/// A method's configuration from its hyper-parameters.
-pub fn config<C: DeserializeOwned>(method: &'static str, hyper: &Value) -> Result<C, MethodError> {
-    serde_json::from_value(hyper.clone()).map_err(|e| MethodError::Hyper {
+/// A method's configuration from its hyper-parameters, after everything that `coord plan` asks: what
+/// has been planned can be built, and what has not is refused in the same words.
+pub fn config<C: DeserializeOwned>(
+    method: &'static str,
+    build: &Build<'_>,
+) -> Result<C, MethodError> {
+    let refuse = |what: String| MethodError::Hyper { method, what };
+    let info = methods::find(method).ok_or_else(|| refuse("it has no file".to_owned()))?;
+    let hyper = build.hyper.as_object().cloned().unwrap_or_default();
+    for (key, value) in &hyper {
+        let out = |e: HyperError| refuse(e.to_string());
+        info.check(key, value).map_err(out)?;
+    }
+    let config = serde_json::from_value(build.hyper.clone()).map_err(|e| refuse(e.to_string()))?;
+    fits(info, &hyper, build)?;
+    Ok(config)
+}
+
+/// Asks whether the method fits the dataset and the encoder.
+fn fits(
+    info: &'static methods::MethodInfo,
+    hyper: &Map<String, Value>,
+    build: &Build<'_>,
+) -> Result<(), MethodError> {
+    let size = |n: i64| usize::try_from(n).unwrap_or(0);
+    let data = DataFacts {
+        shapes: Shapes {
+            text_len: size(build.data.text_length),
+            audio_len: size(build.data.audio_length),
+            audio_dim: size(build.data.audio_dim),
+            vision_len: size(build.data.vision_length),
+            vision_dim: size(build.data.vision_dim),
+        },
+        // No method asks for the other splits.
+        samples: [size(build.data.train_samples), 0, 0],
+        unimodal_labels: build.data.unimodal_labels,
+    };
+    let encoder = BertConfig::read(build.encoder)?.shape();
+    let fit = info.fit(Setup {
+        hyper,
+        fidelity: build.fidelity,
+        data: Some(&data),
+        encoder: Some(&encoder),
+    });
+    match fit.misfits().first() {
+        None => Ok(()),
+        Some(misfit) => Err(misfit_error(info.id, misfit, build)),
+    }
+}
+
+fn misfit_error(method: &'static str, misfit: &Misfit, build: &Build<'_>) -> MethodError {
+    let what = misfit.to_string();
+    match misfit.about {
+        About::Settings => MethodError::Hyper { method, what },
+        About::Dataset => MethodError::Dataset { method, what },
+        About::Encoder => MethodError::Encoder {
+            path: build.encoder.display().to_string(),
+            what,
+        },
+    }
+}
+
+/// The complete inputs of a training batch. The driver brings them where
+/// [`Method::needs`](super::Method::needs) asks for them.
+pub fn complete<'a>(method: &'static str, batch: &'a Batch) -> Result<&'a Inputs, MethodError> {
+    batch.complete.as_ref().ok_or(MethodError::Dataset {
         method,
-        what: e.to_string(),
+        what: "training needs the complete inputs beside the erased ones".to_owned(),
     })
 }
 

@@ -59,25 +59,6 @@ pub struct Config {
     pub post_fusion_dropout: f64,
 }
 
-impl Config {
-    fn check(&self) -> Result<(), MethodError> {
-        let sizes = [
-            ("text_hidden", self.text_hidden),
-            ("text_out", self.text_out),
-            ("audio_hidden", self.audio_hidden),
-            ("vision_hidden", self.vision_hidden),
-            ("post_fusion_dim", self.post_fusion_dim),
-        ];
-        match sizes.iter().find(|(_, size)| *size < 1) {
-            None => Ok(()),
-            Some((name, size)) => Err(MethodError::Hyper {
-                method: METHOD,
-                what: format!("{name} is {size}: a layer has a width of at least 1"),
-            }),
-        }
-    }
-}
-
 /// Text: a recurrent network over the encoder's outputs; its last state through a linear layer.
 #[derive(Debug)]
 struct TextNet {
@@ -255,8 +236,7 @@ pub struct LfDnn {
 
 /// Builds LF-DNN.
 pub fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
-    let config: Config = common::config(METHOD, build.hyper)?;
-    config.check()?;
+    let config: Config = common::config(METHOD, build)?;
     let vs = nn::VarStore::new(build.device);
     let model = Model::new(&vs.root(), &config, build)?;
     let mut params = common::parameters(&vs);

@@ -94,34 +94,6 @@ pub struct Config {
 }
 
 impl Config {
-    fn check(&self) -> Result<(), MethodError> {
-        let refuse = |what: String| {
-            Err(MethodError::Hyper {
-                method: METHOD,
-                what,
-            })
-        };
-        if self.tokens < 1 || self.heads < 1 || self.width % self.heads != 0 {
-            return refuse(format!(
-                "tokens = {}, width = {}, heads = {}: tokens and heads are at least 1, and width \
-                 is a multiple of heads",
-                self.tokens, self.width, self.heads
-            ));
-        }
-        if self.dmml && self.hyper_depth > self.language_depth + 1 {
-            return refuse(format!(
-                "hyper_depth {} needs a language_depth of at least {}: each layer is guided by one \
-                 state of the language encoder",
-                self.hyper_depth,
-                self.hyper_depth - 1
-            ));
-        }
-        if !(self.language || self.audio || self.vision) {
-            return refuse("no modality is left".to_owned());
-        }
-        Ok(())
-    }
-
     fn shape(&self, depth: i64) -> TransformerShape {
         TransformerShape {
             width: self.width,
@@ -553,8 +525,7 @@ pub struct Lnln {
 
 /// Builds LNLN.
 pub fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
-    let config: Config = common::config(METHOD, build.hyper)?;
-    config.check()?;
+    let config: Config = common::config(METHOD, build)?;
     let vs = nn::VarStore::new(build.device);
     let model = Model::new(&vs.root(), &config, build)?;
     let mut optimizer = Adam::new(
@@ -633,15 +604,10 @@ impl Method for Lnln {
     }
 
     fn train_step(&mut self, at: Position, batch: &Batch) -> Result<StepOutcome, MethodError> {
-        let complete = match &batch.complete {
-            Some(complete) => complete,
-            None if !self.needs().complete_in_training => &batch.input,
-            None => {
-                return Err(MethodError::Dataset {
-                    method: METHOD,
-                    what: "training needs the complete inputs beside the erased ones".to_owned(),
-                });
-            }
+        let complete = if self.needs().complete_in_training {
+            common::complete(METHOD, batch)?
+        } else {
+            &batch.input
         };
         let input = if self.config.train_missing {
             &batch.input

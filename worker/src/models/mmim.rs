@@ -340,7 +340,7 @@ pub struct Mmim {
 
 /// Builds MMIM.
 pub fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
-    let config: Config = common::config(METHOD, build.hyper)?;
+    let config: Config = common::config(METHOD, build)?;
     let vs = nn::VarStore::new(build.device);
     let model = Model::new(&(vs.root() / "Model"), &config, build)?;
     let [mut bert, mut bounds, mut main] = [Vec::new(), Vec::new(), Vec::new()];

@@ -140,7 +140,7 @@ impl Model for SelfMm {
 
 /// Builds Self-MM.
 pub fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
-    let config: Config = common::config(METHOD, build.hyper)?;
+    let config: Config = common::config(METHOD, build)?;
     let vs = nn::VarStore::new(build.device);
     let path = vs.root() / "Model";
     let bert = Bert::load(&(&path / "text_model" / "model"), build.encoder)?;

@@ -244,38 +244,12 @@ impl Model for Tetfn {
 
 /// Builds TETFN.
 pub fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
-    let config: Config = common::config(METHOD, build.hyper)?;
+    let config: Config = common::config(METHOD, build)?;
     let width = config.dst_feature_dims;
-    if width % config.nheads != 0 {
-        return Err(MethodError::Hyper {
-            method: METHOD,
-            what: format!(
-                "dst_feature_dims {width} is no multiple of nheads {}",
-                config.nheads
-            ),
-        });
-    }
     let vision_kernel = match build.fidelity {
         Fidelity::Reference => config.conv1d_kernel_size_a,
         Fidelity::Corrected => config.conv1d_kernel_size_v,
     };
-    let longest = [
-        config.conv1d_kernel_size_l,
-        config.conv1d_kernel_size_a,
-        vision_kernel,
-    ];
-    if longest
-        .iter()
-        .any(|&kernel| kernel > build.data.text_length)
-    {
-        return Err(MethodError::Dataset {
-            method: METHOD,
-            what: format!(
-                "its texts have {} tokens, fewer than a convolution's kernel",
-                build.data.text_length
-            ),
-        });
-    }
     let vs = nn::VarStore::new(build.device);
     let path = vs.root() / "Model";
     let bert = Bert::load(&(&path / "text_model" / "model"), build.encoder)?;

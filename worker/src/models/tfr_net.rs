@@ -343,7 +343,11 @@ impl Model {
     fn fuse(&self, joint: &[Tensor; 3], present: &PerModality<Tensor>, train: bool) -> Tensor {
         let present = [&present.text, &present.audio, &present.vision];
         let vectors = [0, 1, 2].map(|i: usize| self.gates[i].forward(&joint[i], present[i], train));
-        let normed = nn::ModuleT::forward_t(&self.norm, &Tensor::cat(&vectors, 1), train);
+        let joined = Tensor::cat(&vectors, 1);
+        // A single sample has no variance, and would leave none in the running means: it is normed
+        // as in evaluation. The reference stops there.
+        let batch = train && joined.size()[0] > 1;
+        let normed = nn::ModuleT::forward_t(&self.norm, &joined, batch);
         let hidden = self.hidden.forward(&normed);
         // PyTorch's slope, 0.01.
         let hidden = hidden.leaky_relu().dropout(self.config.cls_dropout, train);
@@ -359,7 +363,9 @@ impl Model {
 
     /// Predictions `[B]` and the reconstruction's loss.
     fn forward_training(&self, batch: &Batch, complete: &Inputs) -> (Tensor, Tensor) {
-        let _ = self.batches.shallow_clone().g_add_scalar_(1);
+        if batch.len() > 1 {
+            let _ = self.batches.shallow_clone().g_add_scalar_(1);
+        }
         // Erased and complete texts go through BERT in one batch.
         let (words, complete_words) = together(&batch.input.text, &complete.text, |text| {
             self.bert.forward_untrimmed(text, true)
@@ -411,30 +417,7 @@ pub struct TfrNet {
 
 /// Builds TFR-Net.
 pub fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
-    let config: Config = common::config(METHOD, build.hyper)?;
-    let refuse = |what: String| MethodError::Hyper {
-        method: METHOD,
-        what,
-    };
-    if config.dst_feature_dims % config.nheads != 0 {
-        return Err(refuse(format!(
-            "dst_feature_dims {} is no multiple of nheads {}",
-            config.dst_feature_dims, config.nheads
-        )));
-    }
-    for (name, length) in [
-        ("text", build.data.text_length),
-        ("audio", build.data.audio_length),
-        ("vision", build.data.vision_length),
-    ] {
-        if length % config.num_temporal_head != 0 {
-            return Err(refuse(format!(
-                "the {name} length {length} of this dataset is no multiple of num_temporal_head \
-                 {}: set one that divides the lengths of all modalities",
-                config.num_temporal_head
-            )));
-        }
-    }
+    let config: Config = common::config(METHOD, build)?;
     let vs = nn::VarStore::new(build.device);
     let model = Model::new(&(vs.root() / "Model"), &config, build)?;
     let [decayed, undecayed, others] = common::encoder_groups(&vs, "text_model");
@@ -489,10 +472,7 @@ impl Method for TfrNet {
     }
 
     fn train_step(&mut self, at: Position, batch: &Batch) -> Result<StepOutcome, MethodError> {
-        let complete = batch.complete.as_ref().ok_or(MethodError::Dataset {
-            method: METHOD,
-            what: "training needs the complete inputs beside the erased ones".to_owned(),
-        })?;
+        let complete = common::complete(METHOD, batch)?;
         if self.accumulation.begin() {
             self.optimizer.zero_grad();
         }

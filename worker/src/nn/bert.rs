@@ -9,6 +9,7 @@ mod layout;
 use self::layout::Layout;
 use super::{remembered::remembered, savings::Savings};
 use crate::models::MethodError;
+use missbench_shared::methods::EncoderShape;
 use serde::Deserialize;
 use std::{collections::HashMap, fs, path::Path};
 use tch::{Kind, Tensor, nn, nn::Module};
@@ -142,6 +143,20 @@ impl BertConfig {
             ));
         }
         Ok(config)
+    }
+
+    /// Its sizes, as methods and plans ask for them.
+    pub fn shape(&self) -> EncoderShape {
+        // Read and checked: all are positive.
+        let size = |n: i64| u64::try_from(n).unwrap_or(0);
+        EncoderShape {
+            width: size(self.hidden_size),
+            layers: size(self.num_hidden_layers),
+            heads: size(self.num_attention_heads),
+            intermediate: size(self.intermediate_size),
+            vocabulary: size(self.vocab_size),
+            positions: size(self.max_position_embeddings),
+        }
     }
 
     /// Refuses texts that the encoder in `folder` cannot take: `largest_id` is the largest token

@@ -96,6 +96,11 @@ impl Data {
         }
     }
 
+    /// Samples of a split.
+    pub fn samples(&self, split: Split) -> usize {
+        self.file.split(split).len()
+    }
+
     /// The largest token id that a text has, or gets by erasure.
     pub fn largest_id(&self) -> i64 {
         let length = self.file.shapes().text_len;

@@ -22,7 +22,7 @@ use crate::{
     models::{Build, Method, builder},
     nn::bert::BertConfig,
 };
-use missbench_shared::{benchmark::Benchmark, wire::TrainSpec};
+use missbench_shared::{benchmark::Benchmark, dataset::Split, methods, wire::TrainSpec};
 use std::path::Path;
 use tch::Device;
 
@@ -45,6 +45,8 @@ pub fn build(
             spec.dataset
         )));
     }
+    // Not only when a model has been trained for hours.
+    methods::results_fit(benchmark(spec)?, data.samples(Split::Test)).map_err(TrainError::Spec)?;
     let hyper = serde_json::from_str(&spec.hyper)
         .map_err(|e| TrainError::Spec(format!("the hyper-parameters are no JSON: {e}")))?;
     let build = builder(&spec.method).ok_or_else(|| {

@@ -93,5 +93,8 @@ fn a_layer_without_width_is_refused() {
         max_epochs: 1,
     });
     let error = refused.err().map(|e| e.to_string()).unwrap_or_default();
-    assert!(error.contains("vision_hidden is 0"), "{error}");
+    assert!(
+        error.contains("`vision_hidden` of lf-dnn cannot be 0"),
+        "{error}"
+    );
 }

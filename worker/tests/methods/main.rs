@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where something is wrong")]
 
+mod fits;
 mod lf_dnn;
 mod lnln;
 mod support;

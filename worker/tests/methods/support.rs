@@ -9,7 +9,9 @@ use std::{
 };
 use tch::{Device, Kind, Tensor, nn};
 use worker::{
-    models::{Batch, Build, DataShape, Inputs, Method, PerModality, Position, builder},
+    models::{
+        Batch, Build, DataShape, Inputs, Method, MethodError, PerModality, Position, builder,
+    },
     nn::bert::{Bert, BertConfig},
 };
 
@@ -98,16 +100,28 @@ pub fn build(
     seed: i64,
 ) -> Box<dyn Method> {
     tch::manual_seed(seed);
+    try_build(method, hyper, SHAPE, encoder, max_epochs, fidelity)
+        .unwrap_or_else(|e| panic!("{method}: {e}"))
+}
+
+/// As [`build`], for a dataset of any shape; it may be refused.
+pub fn try_build(
+    method: &str,
+    hyper: &Value,
+    data: DataShape,
+    encoder: &Path,
+    max_epochs: u32,
+    fidelity: Fidelity,
+) -> Result<Box<dyn Method>, MethodError> {
     builder(method).unwrap()(&Build {
         hyper,
         dataset: "mosi",
-        data: SHAPE,
+        data,
         encoder,
         device: Device::Cpu,
         fidelity,
         max_epochs,
     })
-    .unwrap_or_else(|e| panic!("{method}: {e}"))
 }
 
 fn random(dims: &[i64]) -> Tensor {
@@ -122,24 +136,36 @@ fn present(lengths: &Tensor, steps: i64) -> Tensor {
         .to_kind(Kind::Float)
 }
 
-fn lengths(least: i64, most: i64) -> Tensor {
-    Tensor::randint_low(least, most + 1, [SAMPLES], (Kind::Int64, Device::Cpu))
+fn lengths(samples: i64, least: i64, most: i64) -> Tensor {
+    Tensor::randint_low(
+        least.min(most),
+        most + 1,
+        [samples],
+        (Kind::Int64, Device::Cpu),
+    )
 }
 
 /// 32 samples of random data with lengths, erasure and labels, the same for the same seed.
 pub fn samples(seed: i64) -> Batch {
+    samples_of(seed, SHAPE)
+}
+
+/// As [`samples`], all training samples of a dataset of any shape.
+pub fn samples_of(seed: i64, shape: DataShape) -> Batch {
     tch::manual_seed(seed);
-    let (text_lengths, audio_lengths, vision_lengths) =
-        (lengths(4, 8), lengths(2, 6), lengths(2, 7));
+    let n = shape.train_samples;
+    let text_lengths = lengths(n, 4, shape.text_length);
+    let audio_lengths = lengths(n, 2, shape.audio_length);
+    let vision_lengths = lengths(n, 2, shape.vision_length);
     let present = PerModality {
-        text: present(&text_lengths, SHAPE.text_length),
-        audio: present(&audio_lengths, SHAPE.audio_length),
-        vision: present(&vision_lengths, SHAPE.vision_length),
+        text: present(&text_lengths, shape.text_length),
+        audio: present(&audio_lengths, shape.audio_length),
+        vision: present(&vision_lengths, shape.vision_length),
     };
     let rate = PerModality {
-        text: random(&[SAMPLES]) * 0.6,
-        audio: random(&[SAMPLES]) * 0.6,
-        vision: random(&[SAMPLES]) * 0.6,
+        text: random(&[n]) * 0.6,
+        audio: random(&[n]) * 0.6,
+        vision: random(&[n]) * 0.6,
     };
     let kept = |present: &Tensor, rate: &Tensor| {
         random(&present.size())
@@ -166,12 +192,12 @@ pub fn samples(seed: i64) -> Batch {
     let kept_ids = kept.text.to_kind(Kind::Int64);
     let erased_ids = &ids * &kept_ids + (&whole - &kept_ids) * UNKNOWN;
     let text = |ids: &Tensor| Tensor::stack(&[ids, &whole, &whole.zeros_like()], 1);
-    let audio = (random(&[SAMPLES, SHAPE.audio_length, SHAPE.audio_dim]) - 0.5)
-        * present.audio.unsqueeze(2);
-    let vision = (random(&[SAMPLES, SHAPE.vision_length, SHAPE.vision_dim]) - 0.5)
-        * present.vision.unsqueeze(2);
+    let audio =
+        (random(&[n, shape.audio_length, shape.audio_dim]) - 0.5) * present.audio.unsqueeze(2);
+    let vision =
+        (random(&[n, shape.vision_length, shape.vision_dim]) - 0.5) * present.vision.unsqueeze(2);
     Batch {
-        index: Tensor::arange(SAMPLES, (Kind::Int64, Device::Cpu)),
+        index: Tensor::arange(n, (Kind::Int64, Device::Cpu)),
         input: Inputs {
             text: text(&erased_ids),
             audio: &audio * kept.audio.unsqueeze(2),
@@ -189,7 +215,7 @@ pub fn samples(seed: i64) -> Batch {
         kept,
         present,
         missing_rate: rate,
-        labels: random(&[SAMPLES]) * 6.0 - 3.0,
+        labels: random(&[n]) * 6.0 - 3.0,
         unimodal_labels: None,
     }
 }
@@ -222,9 +248,10 @@ pub fn slice(batch: &Batch, from: i64, count: i64) -> Batch {
 }
 
 pub fn batches(all: &Batch, size: usize) -> Vec<Batch> {
-    (0..SAMPLES)
+    let samples = all.len();
+    (0..samples)
         .step_by(size)
-        .map(|from| slice(all, from, (size as i64).min(SAMPLES - from)))
+        .map(|from| slice(all, from, (size as i64).min(samples - from)))
         .collect()
 }
 

@@ -1,0 +1,352 @@
+//! Whether a method can be trained with these hyper-parameters on this dataset: what depends on
+//! sizes is known before anything is queued. `coord plan` and the worker's methods ask the same
+//! functions, so that what is planned can be built.
+
+use super::{MethodInfo, needs::divisors};
+use crate::{
+    benchmark::Benchmark,
+    dataset::Shapes,
+    wire::{self, Fidelity},
+};
+use serde_json::{Map, Value};
+
+/// What is known of a dataset without reading its samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DataFacts {
+    /// The sizes that all samples share.
+    pub shapes: Shapes,
+    /// Samples of train, valid and test.
+    pub samples: [usize; 3],
+    /// Whether there are labels by modality.
+    pub unimodal_labels: bool,
+}
+
+/// The sizes of a text encoder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EncoderShape {
+    /// Features a token.
+    pub width: u64,
+    /// Layers.
+    pub layers: u64,
+    /// Heads of each layer.
+    pub heads: u64,
+    /// Width of the feed-forward layers.
+    pub intermediate: u64,
+    /// Tokens of the vocabulary.
+    pub vocabulary: u64,
+    /// The longest text, in tokens.
+    pub positions: u64,
+}
+
+/// What a method is to be trained with.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup<'a> {
+    /// All its hyper-parameters, each within its range.
+    pub hyper: &'a Map<String, Value>,
+    /// As the reference code does, or as the paper says.
+    pub fidelity: Fidelity,
+    /// The dataset, where its sizes are known.
+    pub data: Option<&'a DataFacts>,
+    /// The text encoder, where its sizes are known.
+    pub encoder: Option<&'a EncoderShape>,
+}
+
+/// What a misfit is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About {
+    /// Hyper-parameters that do not go together, or not with the dataset's sizes.
+    Settings,
+    /// A dataset that lacks what the method needs, whatever its hyper-parameters.
+    Dataset,
+    /// An encoder that the method cannot use.
+    Encoder,
+}
+
+/// Why a method cannot be trained in a set-up.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what}: {help}")]
+pub struct Misfit {
+    /// What it is about.
+    pub about: About,
+    /// The hyper-parameters that take part, the one to change first.
+    pub keys: &'static [&'static str],
+    /// What was found and what is needed.
+    pub what: String,
+    /// What to do.
+    pub help: String,
+}
+
+/// How a method fits a set-up.
+#[derive(Clone, Debug)]
+pub struct Fit<'a> {
+    method: &'static MethodInfo,
+    setup: Setup<'a>,
+    misfits: Vec<Misfit>,
+    notes: Vec<String>,
+    idle: Vec<(&'static [&'static str], &'static str)>,
+}
+
+impl<'a> Fit<'a> {
+    pub(super) fn new(method: &'static MethodInfo, setup: Setup<'a>) -> Self {
+        Self {
+            method,
+            setup,
+            misfits: Vec::new(),
+            notes: Vec::new(),
+            idle: Vec::new(),
+        }
+    }
+
+    /// Everything that keeps the method from training; nothing, if it can.
+    pub fn misfits(&self) -> &[Misfit] {
+        &self.misfits
+    }
+
+    /// What can be trained and is worth knowing all the same.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Hyper-parameters that change nothing in this set-up, and why.
+    pub fn idle(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        self.idle
+            .iter()
+            .flat_map(|(keys, why)| keys.iter().map(move |key| (*key, *why)))
+    }
+
+    pub(super) fn without_effect(
+        &mut self,
+        when: bool,
+        keys: &'static [&'static str],
+        why: &'static str,
+    ) {
+        if when {
+            self.idle.push((keys, why));
+        }
+    }
+
+    /// What is to be trained.
+    pub(super) fn setup(&self) -> Setup<'a> {
+        self.setup
+    }
+
+    pub(super) fn refuse(
+        &mut self,
+        about: About,
+        keys: &'static [&'static str],
+        what: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        self.misfits.push(Misfit {
+            about,
+            keys,
+            what: what.into(),
+            help: help.into(),
+        });
+    }
+
+    pub(super) fn note(&mut self, note: impl Into<String>) {
+        self.notes.push(note.into());
+    }
+
+    /// A hyper-parameter that is a whole number; 0 where it is none, which [`MethodInfo::check`]
+    /// has refused.
+    pub(super) fn whole(&self, key: &str) -> u64 {
+        let value = self.setup.hyper.get(key);
+        value.and_then(Value::as_u64).unwrap_or(0)
+    }
+
+    /// A hyper-parameter that switches something on.
+    pub(super) fn on(&self, key: &str) -> bool {
+        self.setup.hyper.get(key) == Some(&Value::Bool(true))
+    }
+
+    /// Training samples, where known.
+    pub(super) fn train_samples(&self) -> Option<u64> {
+        self.setup.data.map(|data| data.samples[0] as u64)
+    }
+
+    /// Batches in a pass over the training split, and samples in the last of them, where known.
+    pub(super) fn batches(&self) -> Option<(u64, u64)> {
+        let samples = self.train_samples()?;
+        let size = self.whole("batch_size").max(1);
+        let steps = samples.div_ceil(size);
+        Some((steps, samples - (steps.max(1) - 1) * size))
+    }
+
+    /// `width` must be a multiple of `heads`.
+    pub(super) fn heads_divide(&mut self, keys: &'static [&'static str; 2]) {
+        let [heads, width] = keys;
+        let (count, size) = (self.whole(heads).max(1), self.whole(width));
+        if size % count != 0 {
+            let near = divisors(size);
+            let range = self.method.ranges.get(*heads);
+            let near: Vec<String> = near
+                .into_iter()
+                .filter(|&n| range.is_none_or(|range| range.has(&Value::from(n))))
+                .map(|n| n.to_string())
+                .collect();
+            self.refuse(
+                About::Settings,
+                keys,
+                format!("{width} {size} is no multiple of {heads} {count}"),
+                format!(
+                    "set `{heads}` to one of {}, or another `{width}`",
+                    near.join(", ")
+                ),
+            );
+        }
+    }
+
+    /// What is asked of every method.
+    pub(super) fn common(&mut self) {
+        let unimodal = self.setup.data.map(|data| data.unimodal_labels);
+        if self.method.unimodal_labels && unimodal == Some(false) {
+            self.refuse(
+                About::Dataset,
+                &[],
+                "it learns from labels by modality, and the dataset has none",
+                "leave the method away, or import the dataset with its labels of text, audio and \
+                 vision",
+            );
+        }
+        // As in the reference: what an incomplete group has gathered at the end of an epoch is
+        // dropped.
+        if self.method.hyper.contains_key("update_epochs")
+            && let Some((steps, _)) = self.batches()
+        {
+            let group = self.whole("update_epochs");
+            let each_batch =
+                self.method.id == "tfr-net" && self.setup.fidelity == Fidelity::Reference;
+            if group > steps && !each_batch {
+                self.note(format!(
+                    "an epoch has {steps} batch(es), fewer than the {group} of `update_epochs`: no \
+                     weight will ever change"
+                ));
+            }
+        }
+    }
+
+    /// A method whose centres or variances are of at least two samples.
+    pub(super) fn two_samples(&mut self, why: &str) {
+        if self.train_samples().is_some_and(|samples| samples < 2) {
+            self.refuse(
+                About::Dataset,
+                &[],
+                format!("the dataset has one training sample, and {why}"),
+                "take a dataset with more training samples, or leave the method away",
+            );
+        }
+    }
+
+    /// A method with a batch norm, whose last batch may be of one sample.
+    pub(super) fn batch_norm(&mut self) {
+        self.two_samples("a batch norm needs two to have a variance");
+        self.one_left_over(
+            "it is normed by the running means, as in evaluation (MMSA stops there)",
+        );
+    }
+
+    /// Notes that the last batch of a pass has one sample, and what happens to it.
+    pub(super) fn one_left_over(&mut self, then: &str) {
+        if let Some((steps, 1)) = self.batches()
+            && steps > 1
+        {
+            let samples = self.train_samples().unwrap_or(0);
+            let size = self.whole("batch_size");
+            self.note(format!(
+                "{samples} training samples in batches of {size} leave one over: {then}"
+            ));
+        }
+    }
+}
+
+/// Bytes that a result message may have beside its predictions: ids, names and metrics.
+const BESIDE_PREDICTIONS: usize = 32 << 10;
+
+/// The most test samples whose predictions fit into a result message, should each selection
+/// criterion have chosen another checkpoint.
+pub fn largest_test(benchmark: Benchmark) -> usize {
+    let vectors = benchmark.criteria().len().max(1);
+    (wire::MAX_BYTES - BESIDE_PREDICTIONS) / (size_of::<f32>() * vectors)
+}
+
+/// Whether the results of one evaluation fit into a message.
+///
+/// # Errors
+///
+/// They may not; with what was found and what is possible.
+pub fn results_fit(benchmark: Benchmark, test_samples: usize) -> Result<(), String> {
+    let most = largest_test(benchmark);
+    if test_samples <= most {
+        return Ok(());
+    }
+    Err(format!(
+        "the test split has {test_samples} samples: with {} checkpoints of a model, their \
+         predictions do not fit into a message of {} bytes. At most {most} samples can be tested \
+         at once: split them into several datasets",
+        benchmark.criteria().len(),
+        wire::MAX_BYTES
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ids::{AttemptId, JobId, SweepId},
+        wire::{CriterionResult, ResultBody, ResultMessage, WorkerInfo},
+    };
+
+    /// A result as large as results can be: every criterion has another checkpoint, every metric is
+    /// there, and the worker's names are long.
+    fn result(benchmark: Benchmark, samples: usize) -> ResultMessage {
+        let metrics = benchmark.metrics().iter();
+        let metrics: std::collections::BTreeMap<String, Option<f64>> =
+            metrics.map(|m| (m.id.to_owned(), Some(0.123))).collect();
+        let name = || "n".repeat(255);
+        ResultMessage {
+            sweep: SweepId::derive(&[b"s"]),
+            job: JobId::derive(&[b"j"]),
+            attempt: AttemptId::derive(&[b"a"]),
+            publication: u32::MAX,
+            worker: WorkerInfo {
+                name: name(),
+                host: name(),
+                device: name(),
+                version: name(),
+            },
+            at_ms: u64::MAX,
+            body: ResultBody::Evaluated {
+                results: benchmark
+                    .criteria()
+                    .iter()
+                    .map(|criterion| CriterionResult {
+                        criterion: criterion.id.to_owned(),
+                        epoch: u32::MAX,
+                        predictions: u32::MAX,
+                        metrics: metrics.clone(),
+                    })
+                    .collect(),
+                predictions: vec![vec![0.5; samples]; benchmark.criteria().len()],
+            },
+        }
+    }
+
+    #[test]
+    fn the_largest_test_split_fits_into_a_message() {
+        for benchmark in Benchmark::ALL {
+            let most = largest_test(benchmark);
+            assert!(results_fit(benchmark, most).is_ok());
+            assert!(
+                wire::encode(&result(benchmark, most)).is_ok(),
+                "{benchmark}"
+            );
+            let refused = results_fit(benchmark, most + 1).unwrap_err();
+            assert!(refused.contains(&most.to_string()), "{refused}");
+            // The limit is no guess far from what a message holds.
+            let over = wire::encode(&result(benchmark, most + most / 20));
+            assert!(over.is_err(), "{benchmark}: {most} is far below the limit");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Settings that change nothing: the spec is used as it is, and its author is told.
+
+use super::{
+    Problem, Spec,
+    place::{Checker, Step},
+};
+use crate::{benchmark::Benchmark, methods::nearest};
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+/// All settings of `spec`, whose text is `text`, that no training depends on.
+pub(super) fn idle(text: &str, spec: &Spec) -> Vec<Problem> {
+    let mut checker = Checker::new(text);
+    let used = used(spec);
+    variants(spec, &used, &mut checker);
+    hyper(spec, &used, &mut checker);
+    encoders(spec, &mut checker);
+    checker.into_problems()
+}
+
+/// The ids whose settings count: methods and variants that are run, and the methods of the latter.
+fn used(spec: &Spec) -> BTreeSet<&str> {
+    let method = |id: &'_ str| {
+        id.split_once('/')
+            .map_or(id.len(), |(method, _)| method.len())
+    };
+    spec.methods
+        .iter()
+        .flat_map(|id| [id.as_str(), &id[..method(id)]])
+        .collect()
+}
+
+fn variants(spec: &Spec, used: &BTreeSet<&str>, checker: &mut Checker<'_>) {
+    // One that is only built upon counts through those that are run.
+    let mut counts: BTreeSet<&str> = used.clone();
+    for variant in spec.variants.iter().rev() {
+        if counts.contains(variant.id.as_str()) {
+            counts.extend(variant.base.as_deref());
+        }
+    }
+    for (i, variant) in spec.variants.iter().enumerate() {
+        if !counts.contains(variant.id.as_str()) {
+            checker.problem(
+                &[Step::Key("variant"), Step::Index(i), Step::Key("id")],
+                format!("the variant `{}` is not run", variant.id),
+                "without effect",
+                Some(format!(
+                    "name it in `methods` to run it: `\"{}\"`",
+                    variant.id
+                )),
+            );
+        }
+    }
+}
+
+fn hyper(spec: &Spec, used: &BTreeSet<&str>, checker: &mut Checker<'_>) {
+    use Step::Key;
+    for (id, changes) in &spec.hyper {
+        if !used.contains(id.as_str()) {
+            let near = nearest(id, used.iter().copied());
+            checker.problem_key(
+                &[Key("hyper"), Key(id)],
+                format!("`{id}` is not in `methods`: its settings have no effect"),
+                "without effect",
+                near.map(|near| format!("did you mean `{near}`?")),
+            );
+            continue;
+        }
+        let datasets = changes.iter().filter(|(key, value)| {
+            value.is_object()
+                && key.parse::<Benchmark>().is_ok()
+                && !spec.datasets.contains_key(*key)
+        });
+        for (key, _) in datasets {
+            let meant = spec.datasets.iter().find(|(_, dataset)| {
+                dataset
+                    .benchmark
+                    .is_some_and(|benchmark| benchmark.id() == key)
+            });
+            checker.problem_key(
+                &[Key("hyper"), Key(id), Key(key)],
+                format!("no dataset is called `{key}`: its settings have no effect"),
+                "without effect",
+                meant.map(|(name, _)| format!("did you mean `[hyper.{id}.{name}]`?")),
+            );
+        }
+    }
+    if let Some(epochs) = spec.epochs {
+        // Who sets each method's own number has set this one for nothing.
+        let own = |id: &String| {
+            let method = id.split_once('/').map_or(id.as_str(), |(method, _)| method);
+            let said = |id: &str| {
+                spec.hyper
+                    .get(id)
+                    .is_some_and(|all| all.contains_key("max_epochs"))
+            };
+            let variant = spec.variants.iter().find(|variant| variant.id == *id);
+            said(id) || said(method) || variant.is_some_and(|v| v.hyper.contains_key("max_epochs"))
+        };
+        if spec.methods.iter().all(own) {
+            checker.problem(
+                &[Key("epochs")],
+                format!("`epochs = {epochs}` has no effect: every method has its own `max_epochs`"),
+                "without effect",
+                None,
+            );
+        }
+    }
+}
+
+fn encoders(spec: &Spec, checker: &mut Checker<'_>) {
+    for language in spec.encoders.keys() {
+        let wanted = spec.datasets.iter().any(|(name, dataset)| {
+            let benchmark = dataset.benchmark.or_else(|| name.parse().ok());
+            let own = dataset.language.as_deref();
+            own.or(benchmark.map(Benchmark::language)) == Some(language)
+        });
+        if !wanted {
+            checker.problem_key(
+                &[Step::Key("encoders"), Step::Key(language)],
+                format!("no dataset has texts in `{language}`: its encoder is not used"),
+                "without effect",
+                None,
+            );
+        }
+    }
+}
+
+/// Where `key` of `id` on `dataset` is set, the nearest first; nothing, where the method's own value
+/// stands.
+pub(super) fn place_of<'s>(
+    spec: &'s Spec,
+    id: &'s str,
+    dataset: &'s str,
+    key: &'s str,
+) -> Option<Vec<Step<'s>>> {
+    let in_hyper = |id: &'s str| {
+        let all = spec.hyper.get(id)?;
+        let own = all.get(dataset).and_then(Value::as_object);
+        if own.is_some_and(|own| own.contains_key(key)) {
+            return Some(vec![
+                Step::Key("hyper"),
+                Step::Key(id),
+                Step::Key(dataset),
+                Step::Key(key),
+            ]);
+        }
+        all.contains_key(key)
+            .then(|| vec![Step::Key("hyper"), Step::Key(id), Step::Key(key)])
+    };
+    let method = id.split_once('/').map_or(id, |(method, _)| method);
+    let in_variants = || {
+        // Each starts from one above it, so this ends.
+        let (mut id, mut above) = (id, spec.variants.as_slice());
+        while let Some(at) = above.iter().position(|variant| variant.id == id) {
+            if above[at].hyper.contains_key(key) {
+                return Some(vec![
+                    Step::Key("variant"),
+                    Step::Index(at),
+                    Step::Key("hyper"),
+                    Step::Key(key),
+                ]);
+            }
+            id = above[at].base.as_deref().unwrap_or_default();
+            above = &above[..at];
+        }
+        None
+    };
+    in_hyper(id)
+        .or_else(in_variants)
+        .or_else(|| (method != id).then(|| in_hyper(method)).flatten())
+}
