@@ -497,7 +497,7 @@ impl Run {
         }
         println!(
             "Logs: {}/{{worker.log,postgres.log,nats/nats.log}}",
-            quoted_path(&self.embedded.folder())
+            quoted_path(self.embedded.folder())
         );
     }
 

@@ -490,7 +490,7 @@ mod tests {
         svg.split("<polyline")
             .skip(1)
             .filter(|element| element[..element.find('>').unwrap()].contains(&colour))
-            .filter_map(|element| Some(element.split("stroke-width=\"").nth(1)?.split('"').next()?))
+            .filter_map(|element| element.split("stroke-width=\"").nth(1)?.split('"').next())
             .map(str::to_owned)
             .collect()
     }
