@@ -183,7 +183,11 @@ fn values_outside_the_protocol_are_refused() {
     };
     for (at, value, says) in [
         (text, (-1i32).to_le_bytes().to_vec(), "token id -1"),
-        (text + 4 * 4, 0i32.to_le_bytes().to_vec(), "not ones followed by zeros"),
+        (
+            text + 4 * 4,
+            0i32.to_le_bytes().to_vec(),
+            "not ones followed by zeros",
+        ),
         (
             text + 7 * 4,
             2i32.to_le_bytes().to_vec(),
