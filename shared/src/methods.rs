@@ -117,7 +117,7 @@ pub enum HyperError {
         /// The value given.
         value: String,
         /// What it must be.
-        range: Range,
+        range: String,
     },
 }
 
@@ -222,7 +222,7 @@ impl MethodInfo {
                 method: self.id.to_owned(),
                 key: key.to_owned(),
                 value: value.to_string(),
-                range: *range,
+                range: range.to_string(),
             }),
             _ => Ok(fitted),
         }
@@ -323,7 +323,7 @@ mod tests {
     fn refuses_sizes_that_train_nothing() {
         let lnln = find("lnln").unwrap();
         let range = |key, value| match lnln.check(key, &value) {
-            Err(HyperError::Range { range, .. }) => range.to_string(),
+            Err(HyperError::Range { range, .. }) => range,
             other => panic!("{key}: {other:?}"),
         };
         assert_eq!(range("batch_size", json!(0)), "1 to 1,048,576");

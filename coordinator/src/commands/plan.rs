@@ -1,7 +1,9 @@
 //! `coord plan`: what a spec expands to.
 
 use crate::{
-    config::Settings,
+    config::{Origin, Settings},
+    connect::Database,
+    embedded::Embedded,
     specs::{self, Loaded, Making},
     store::{JobState, Store},
 };
@@ -22,6 +24,8 @@ use std::{
 
 /// How long the database may take to answer before the plan is made without it.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// The same, where the private database must be started first.
+const START_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Arguments of `coord plan`.
 #[derive(clap::Args, Debug)]
@@ -51,9 +55,10 @@ pub async fn run(args: PlanArgs, settings: &Settings) -> anyhow::Result<ExitCode
         .to_make
         .is_empty()
         .then(|| loaded.resolved.sweep_id(None));
+    let nothing_run = sweep.is_some() && nothing_was_run(settings);
     let states = match sweep {
-        Some(sweep) => states(settings, sweep).await,
-        None => Ok(HashMap::new()),
+        Some(sweep) if !nothing_run => states(settings, sweep).await,
+        _ => Ok(HashMap::new()),
     };
     if args.jobs {
         return jobs(&loaded, sweep, &states, settings);
@@ -61,26 +66,39 @@ pub async fn run(args: PlanArgs, settings: &Settings) -> anyhow::Result<ExitCode
     if settings.json {
         println!("{}", summary(&loaded, sweep, &states));
     } else {
-        print(&loaded, sweep, &states);
+        print(&loaded, sweep, &states, nothing_run);
     }
     Ok(ExitCode::SUCCESS)
 }
 
 type States = Result<HashMap<JobId, JobState>, String>;
 
-/// The states of a sweep's jobs, where it has been submitted.
+/// Whether nothing names a database and `coord run` has left none in the data folder: then there is
+/// none to ask, and nothing of the spec can be done.
+fn nothing_was_run(settings: &Settings) -> bool {
+    settings.database_origin == Origin::Default && !Embedded::exists(&settings.data_dir)
+}
+
+/// The states of a sweep's jobs, where it has been submitted: in the database that the settings name,
+/// or in the private one that `coord run` left, as `coord status` finds it.
 async fn states(settings: &Settings, sweep: SweepId) -> States {
-    let connect = async {
-        let store = Store::connect_with(settings.database.clone()).await?;
-        store.check().await?;
-        anyhow::Ok(store)
+    // The private one is started first, which may take a while.
+    let patience = match settings.database_origin {
+        Origin::Default => START_PATIENCE,
+        _ => PATIENCE,
     };
     // Only the first answer is waited for so long: a large sweep takes a while to tell.
-    let store = match tokio::time::timeout(PATIENCE, connect).await {
-        Ok(Ok(store)) => store,
-        Ok(Err(error)) => return Err(error.to_string()),
+    let database = match tokio::time::timeout(patience, Database::open(settings)).await {
+        Ok(Ok(database)) => database,
+        Ok(Err(error)) => return Err(format!("{error:#}")),
         Err(_) => return Err("the database does not answer".to_owned()),
     };
+    let states = read_states(&database, sweep).await;
+    database.close().await;
+    states
+}
+
+async fn read_states(store: &Store, sweep: SweepId) -> States {
     // Row by row: a sweep may have millions, and an id and a byte are all that is kept of each.
     let mut rows =
         sqlx::query_as::<_, (uuid::Uuid, JobState)>("SELECT id, state FROM job WHERE sweep = $1")
@@ -164,7 +182,7 @@ fn summary(loaded: &Loaded, sweep: Option<SweepId>, states: &States) -> serde_js
     })
 }
 
-fn print(loaded: &Loaded, sweep: Option<SweepId>, states: &States) {
+fn print(loaded: &Loaded, sweep: Option<SweepId>, states: &States, nothing_run: bool) {
     let resolved = &loaded.resolved;
     let counts = matrix::counts(resolved);
     match sweep {
@@ -209,6 +227,7 @@ fn print(loaded: &Loaded, sweep: Option<SweepId>, states: &States) {
     }
     match states {
         Ok(_) if known => {}
+        Ok(_) if nothing_run => println!("nothing was run here yet"),
         Ok(_) if sweep.is_some() => println!("not submitted yet"),
         Ok(_) => {}
         Err(reason) => println!("what is already done is not known: {reason}"),

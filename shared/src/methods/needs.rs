@@ -16,7 +16,7 @@ pub(super) fn divisors(n: u64) -> Vec<u64> {
 
 pub(super) fn misa(fit: &mut Fit<'_>) {
     let width = fit.whole("hidden_size");
-    if width % 2 != 0 {
+    if !width.is_multiple_of(2) {
         fit.refuse(
             About::Settings,
             &["hidden_size"],
@@ -137,7 +137,7 @@ pub(super) fn tfr_net(fit: &mut Fit<'_>) {
     ];
     for key in kernels {
         let kernel = fit.whole(key[0]);
-        if kernel % 2 == 0 {
+        if kernel.is_multiple_of(2) {
             fit.refuse(
                 About::Settings,
                 key,
