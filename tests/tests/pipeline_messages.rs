@@ -91,7 +91,9 @@ async fn a_declined_job_goes_to_another_worker_uncounted() -> Result<()> {
     assert_eq!((progress.done, progress.failed), (8, 0));
     assert_eq!(stage.count("SELECT sum(failures) FROM job").await?, 0);
     assert_eq!(
-        stage.count("SELECT min(publication) FROM job").await?,
+        stage
+            .count("SELECT min(publication)::bigint FROM job")
+            .await?,
         61,
         "every one of them went round sixty times"
     );

@@ -200,7 +200,7 @@ fn a_panic_is_a_failure() {
         .run(&mut Watch::default())
         .unwrap_err();
     let failure = failure("train toy", &error);
-    assert_eq!(failure.kind, FailureKind::Retryable);
+    assert_eq!(failure.kind, FailureKind::Permanent, "it would panic again");
     assert!(failure.chain[1].contains("the toy broke"), "{failure:?}");
 }
 
