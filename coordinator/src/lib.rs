@@ -7,6 +7,7 @@ pub mod commands;
 pub mod config;
 pub mod connect;
 pub mod data;
+pub mod demand;
 pub mod dispatch;
 pub mod drawing;
 pub mod embedded;

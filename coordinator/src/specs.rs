@@ -150,6 +150,8 @@ pub struct Loaded {
     pub to_make: Vec<String>,
     /// What can be run and is worth knowing all the same, each a line for people.
     pub notes: Vec<String>,
+    /// The sizes of datasets and their encoders by the dataset's protocol, where known.
+    pub sizes: BTreeMap<String, (DataFacts, EncoderShape)>,
 }
 
 /// Reads the spec at `path` and finds what it names.
@@ -174,6 +176,8 @@ pub fn load(path: &Path, data_dir: &Path, making: Making) -> Result<Loaded, Load
             .collect(),
         making: Making::Note,
         to_make: Vec::new(),
+        facts: BTreeMap::new(),
+        shapes: BTreeMap::new(),
     };
     // First without making anything: a spec that is refused leaves nothing behind.
     let mut notes = Vec::new();
@@ -185,12 +189,14 @@ pub fn load(path: &Path, data_dir: &Path, making: Making) -> Result<Loaded, Load
         resolved = spec::resolve(&shown, &text, &spec, &mut files).map_err(wrong)?;
     }
     files.hashes.keep();
+    let sizes = files.sizes(&spec);
     Ok(Loaded {
         notes: note_lines(&text, notes),
         text,
         spec,
         resolved: Arc::new(resolved),
         to_make: files.to_make,
+        sizes,
     })
 }
 
@@ -258,6 +264,10 @@ struct LocalFiles {
     encoders: BTreeMap<String, String>,
     making: Making,
     to_make: Vec<String>,
+    /// Sizes of datasets by the spec's name for them.
+    facts: BTreeMap<String, (Benchmark, DataFacts)>,
+    /// Sizes of encoders by language.
+    shapes: BTreeMap<String, EncoderShape>,
 }
 
 fn benchmark(kind: Kind) -> Benchmark {
@@ -310,6 +320,10 @@ impl LocalFiles {
                 samples: Split::ALL
                     .map(|split| manifest.splits.get(&split).map_or(0, |s| s.samples)),
                 unimodal_labels: manifest.kind.has_unimodal_labels(),
+                tokens: manifest
+                    .splits
+                    .get(&Split::Train)
+                    .map(|train| train.text_lengths.mean.ceil() as usize),
             }),
         })
     }
@@ -376,6 +390,7 @@ impl LocalFiles {
                 shapes: dataset.shapes(),
                 samples: Split::ALL.map(|split| dataset.split(split).len()),
                 unimodal_labels: dataset.kind().has_unimodal_labels(),
+                tokens: None,
             }),
         })
     }
@@ -434,6 +449,36 @@ impl EncoderConfig {
 
 impl Files for LocalFiles {
     fn dataset(&mut self, name: &str, spec: &DatasetSpec) -> Result<FoundDataset, String> {
+        let found = self.find_dataset(name, spec)?;
+        if let Some(facts) = found.facts {
+            self.facts.insert(name.to_owned(), (found.benchmark, facts));
+        }
+        Ok(found)
+    }
+
+    fn encoder(&mut self, language: &str, path: &str) -> Result<FoundEncoder, String> {
+        let found = self.find_encoder(language, path)?;
+        if let Some(shape) = found.shape {
+            self.shapes.insert(language.to_owned(), shape);
+        }
+        Ok(found)
+    }
+}
+
+impl LocalFiles {
+    /// The sizes of each dataset and its encoder, by the dataset's protocol.
+    fn sizes(&self, spec: &Spec) -> BTreeMap<String, (DataFacts, EncoderShape)> {
+        let facts = self.facts.iter();
+        facts
+            .filter_map(|(name, (benchmark, facts))| {
+                let own = spec.datasets.get(name)?.language.as_deref();
+                let encoder = self.shapes.get(own.unwrap_or(benchmark.language()))?;
+                Some((benchmark.id().to_owned(), (*facts, *encoder)))
+            })
+            .collect()
+    }
+
+    fn find_dataset(&mut self, name: &str, spec: &DatasetSpec) -> Result<FoundDataset, String> {
         let Some(kept) = spec.file.strip_prefix("dataset:") else {
             let path = self.base.join(&spec.file);
             return self.file(&path);
@@ -458,6 +503,7 @@ impl Files for LocalFiles {
                         shapes: small.shapes,
                         samples: [made.train, made.valid, made.test],
                         unimodal_labels: small.kind.has_unimodal_labels(),
+                        tokens: None,
                     }),
                 })
             }
@@ -483,7 +529,7 @@ impl Files for LocalFiles {
         }
     }
 
-    fn encoder(&mut self, language: &str, path: &str) -> Result<FoundEncoder, String> {
+    fn find_encoder(&mut self, language: &str, path: &str) -> Result<FoundEncoder, String> {
         let folder = self.encoder_folder(path)?;
         let there = |name: &str| {
             let file = folder.join(name);

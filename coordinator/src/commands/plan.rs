@@ -3,6 +3,7 @@
 use crate::{
     config::{Origin, Settings},
     connect::Database,
+    demand,
     embedded::Embedded,
     specs::{self, Loaded, Making},
     store::{JobState, Store},
@@ -174,6 +175,11 @@ fn summary(loaded: &Loaded, sweep: Option<SweepId>, states: &States) -> serde_js
         "database": states.as_ref().err(),
         "to_make": loaded.to_make,
         "notes": loaded.notes,
+        "memory": {
+            "slots": demand::of_sweep(loaded),
+            "workers": workers(loaded),
+            "available_bytes": demand::available(),
+        },
         "counts": matrix::counts(&loaded.resolved),
         "seeds": loaded.resolved.seeds,
         "cases": loaded.resolved.cases,
@@ -222,6 +228,7 @@ fn print(loaded: &Loaded, sweep: Option<SweepId>, states: &States, nothing_run: 
     for name in &loaded.to_make {
         println!("the dataset `{name}` is not there yet; submitting the spec makes it");
     }
+    memory(loaded);
     for note in &loaded.notes {
         println!("note: {note}");
     }
@@ -231,6 +238,41 @@ fn print(loaded: &Loaded, sweep: Option<SweepId>, states: &States, nothing_run: 
         Ok(_) if sweep.is_some() => println!("not submitted yet"),
         Ok(_) => {}
         Err(reason) => println!("what is already done is not known: {reason}"),
+    }
+}
+
+/// The workers that `coord run` would start.
+fn workers(loaded: &Loaded) -> u16 {
+    let workers = loaded.spec.resources.workers;
+    workers.unwrap_or(crate::commands::run::WORKERS)
+}
+
+/// What slots need, beside what there is.
+fn memory(loaded: &Loaded) {
+    let needs = demand::of_sweep(loaded);
+    let Some(most) = needs.first() else {
+        return;
+    };
+    println!(
+        "memory: a slot takes up to about {} on the CPU ({} on {}, batches of {}))",
+        demand::gigabytes(most.bytes),
+        most.method,
+        most.dataset,
+        most.batch_size
+    );
+    let workers = workers(loaded);
+    let all = most.bytes.saturating_mul(workers.into());
+    let Some(available) = demand::available() else {
+        return;
+    };
+    if all > available {
+        println!(
+            "note: {} as `coord run` starts here may take {}, and {} are free: give it fewer \
+             (`--workers`, `[resources]`), or a smaller `batch_size`",
+            many(workers.into(), "worker"),
+            demand::gigabytes(all),
+            demand::gigabytes(available)
+        );
     }
 }
 

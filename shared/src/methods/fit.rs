@@ -19,6 +19,8 @@ pub struct DataFacts {
     pub samples: [usize; 3],
     /// Whether there are labels by modality.
     pub unimodal_labels: bool,
+    /// Tokens of a training text that are no padding, in the mean and rounded up, where known.
+    pub tokens: Option<usize>,
 }
 
 /// The sizes of a text encoder.
@@ -123,6 +125,10 @@ impl<'a> Fit<'a> {
         if when {
             self.idle.push((keys, why));
         }
+    }
+
+    pub(super) fn method_id(&self) -> &'static str {
+        self.method.id
     }
 
     /// What is to be trained.
@@ -318,6 +324,7 @@ mod tests {
             },
             at_ms: u64::MAX,
             body: ResultBody::Evaluated {
+                seconds: 1e9,
                 results: benchmark
                     .criteria()
                     .iter()

@@ -29,6 +29,7 @@ fn facts(shape: DataShape) -> DataFacts {
         },
         samples: [shape.train_samples as usize, 4, 4],
         unimodal_labels: shape.unimodal_labels,
+        tokens: None,
     }
 }
 

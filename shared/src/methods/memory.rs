@@ -1,0 +1,404 @@
+//! How much memory a training takes, from the sizes of method, dataset and encoder: what a step keeps
+//! for its slopes, the weights with their gradients and Adam's two moments, checkpoints and a state on
+//! their way out, and the dataset's masks.
+//!
+//! Counted is what libtorch keeps in 32-bit numbers on a CPU, layer by layer; a slot keeps what it
+//! needed once. On the CPU the counts are within a third of what a process was seen to take
+//! (`worker/tests/memory_needed.rs`). A GPU's fused attention keeps less.
+
+use super::{DataFacts, EncoderShape, Setup, fit::Fit};
+
+/// Bytes of a 32-bit number.
+const FLOAT: f64 = 4.0;
+
+/// Bytes of a process that has libtorch and has computed nothing.
+const PROGRAM: f64 = 150e6;
+
+/// What of a step is taken and given back while slopes are computed, and what the C library cannot
+/// use again, as a share of what is kept.
+const SLACK: f64 = 0.15;
+
+/// Checkpoints that differ, of those that the selection criteria keep.
+const CHECKPOINTS: f64 = 3.0;
+
+/// The memory that a slot needs while it trains, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub struct Memory {
+    /// The program and its libraries.
+    pub program: u64,
+    /// Weights, gradients and Adam's moments.
+    pub weights: u64,
+    /// What a step keeps for its slopes.
+    pub step: u64,
+    /// The best checkpoints so far, and a state that is being saved, beyond what a step leaves.
+    pub kept: u64,
+    /// Texts and masks of the splits. Features lie in the mapped file, which all slots share.
+    pub data: u64,
+}
+
+impl Memory {
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        [self.program, self.weights, self.step, self.kept, self.data]
+            .into_iter()
+            .fold(0, u64::saturating_add)
+    }
+}
+
+/// What a model is made of, in 32-bit numbers.
+#[derive(Clone, Copy, Debug, Default)]
+struct Model {
+    /// Weights beside the encoder's.
+    weights: f64,
+    /// Kept for the slopes in a step.
+    kept: f64,
+    /// Whether the encoder is trained.
+    encoder: bool,
+}
+
+/// Sizes as numbers with fractions: products of hostile ones do not overflow.
+struct Sizes<'a> {
+    fit: &'a Fit<'a>,
+    batch: f64,
+    text: f64,
+    /// Tokens of a text that are no padding, in the mean.
+    tokens: f64,
+    audio: f64,
+    audio_dim: f64,
+    vision: f64,
+    vision_dim: f64,
+    samples: f64,
+    encoder: EncoderShape,
+}
+
+impl Sizes<'_> {
+    fn hyper(&self, key: &str) -> f64 {
+        self.fit.whole(key) as f64
+    }
+
+    /// The first, second or third number of a list.
+    fn listed(&self, key: &str, i: usize) -> f64 {
+        let list = self.fit.setup().hyper.get(key);
+        let number = list.and_then(|list| list.get(i)?.as_f64());
+        number.unwrap_or(0.0)
+    }
+
+    fn on(&self, key: &str) -> f64 {
+        if self.fit.on(key) { 1.0 } else { 0.0 }
+    }
+
+    fn width(&self) -> f64 {
+        self.encoder.width as f64
+    }
+
+    /// The encoder over texts of which `tokens` go through its layers, each with attention over the
+    /// whole length.
+    fn encode(&self, texts: f64, tokens: f64) -> f64 {
+        let e = &self.encoder;
+        let (width, inner) = (e.width as f64, e.intermediate as f64);
+        // Inputs, queries, keys and values, dropped and normed sums; both sides of the activation.
+        let each = 11.0 * width + 2.0 * inner;
+        // Weights of attention as they are, which are dropped, and what is left.
+        let attention = 3.0 * e.heads as f64 * self.text * self.text;
+        e.layers as f64 * (texts * tokens * each + texts * attention) + 4.0 * texts * tokens * width
+    }
+}
+
+fn encoder_weights(e: &EncoderShape) -> f64 {
+    let (width, inner) = (e.width as f64, e.intermediate as f64);
+    let layer = 4.0 * (width + 1.0) * width + 2.0 * width * inner + inner + 5.0 * width;
+    (e.vocabulary + e.positions + 2) as f64 * width
+        + e.layers as f64 * layer
+        + width * (width + 3.0)
+}
+
+/// A layer of ALMT's and LNLN's transformers: `queries` steps ask `keys` steps, all of `width`.
+fn token_layer(queries: f64, keys: f64, width: f64, heads: f64, hidden: f64) -> f64 {
+    let inner = 64.0 * heads;
+    queries * (5.0 * width + 3.0 * inner + 2.0 * hidden) + keys * (2.0 * width + 2.0 * inner)
+}
+
+fn token_weights(width: f64, heads: f64, hidden: f64) -> f64 {
+    4.0 * 64.0 * heads * width + 2.0 * width * hidden
+}
+
+/// `steps` gathered into `tokens`: kept numbers of a sample.
+fn gather(steps: f64, tokens: f64, width: f64, depth: f64, heads: f64, hidden: f64) -> f64 {
+    let all = steps + tokens;
+    let full = (depth - 1.0).max(0.0) * token_layer(all, all, width, heads, hidden);
+    3.0 * all * width + full + token_layer(tokens, all, width, heads, hidden)
+}
+
+/// A layer of MulT's encoder, of a sample: `steps` ask `memory` steps.
+fn crossed_layer(steps: f64, memory: f64, width: f64, heads: f64) -> f64 {
+    // Weights of attention as they are and as they are left; which are dropped is a byte each.
+    23.0 * steps * width + 4.0 * memory * width + 2.5 * heads * steps * memory
+}
+
+/// An LSTM or GRU over a sequence, of a sample.
+fn recurrent(steps: f64, hidden: f64, directions: f64) -> f64 {
+    16.0 * steps * hidden * directions
+}
+
+fn recurrent_weights(input: f64, hidden: f64) -> f64 {
+    4.0 * hidden * (input + hidden + 2.0)
+}
+
+fn model(s: &Sizes<'_>) -> Option<Model> {
+    let (batch, width) = (s.batch, s.width());
+    Some(match s.fit.method_id() {
+        "misa" => {
+            let hidden = s.hyper("hidden_size");
+            let lstms = [(s.vision, s.vision_dim), (s.audio, s.audio_dim)]
+                .map(|(steps, dim)| recurrent(steps, dim, 2.0) * 2.0 + 6.0 * steps * dim);
+            let weights = [s.vision_dim, s.audio_dim].map(|dim| {
+                2.0 * recurrent_weights(dim, dim)
+                    + 2.0 * recurrent_weights(2.0 * dim, dim)
+                    + 4.0 * dim * hidden
+            });
+            Model {
+                weights: weights.iter().sum::<f64>()
+                    + hidden * (width + 26.0 * hidden + 2.0 * s.hyper("transformer_feedforward")),
+                kept: s.encode(batch, s.tokens)
+                    + batch * (lstms.iter().sum::<f64>() + 100.0 * hidden),
+                encoder: true,
+            }
+        }
+        "self-mm" => {
+            let (audio, vision) = (s.hyper("a_lstm_hidden_size"), s.hyper("v_lstm_hidden_size"));
+            let memory = [
+                "post_fusion_dim",
+                "post_text_dim",
+                "post_audio_dim",
+                "post_video_dim",
+            ]
+            .map(|key| s.hyper(key));
+            Model {
+                weights: recurrent_weights(s.audio_dim, audio)
+                    + recurrent_weights(s.vision_dim, vision)
+                    + width * memory.iter().sum::<f64>(),
+                kept: s.encode(batch, s.tokens)
+                    + batch * (recurrent(s.audio, audio, 1.0) + recurrent(s.vision, vision, 1.0))
+                    + 3.0 * s.samples * memory.iter().sum::<f64>(),
+                encoder: true,
+            }
+        }
+        "mmim" => {
+            let directions = 1.0 + s.on("bidirectional");
+            let layers = s.hyper("n_layer");
+            let (audio, vision) = (s.hyper("d_ah"), s.hyper("d_vh"));
+            Model {
+                weights: layers
+                    * directions
+                    * (recurrent_weights(s.audio_dim.max(2.0 * audio), audio)
+                        + recurrent_weights(s.vision_dim.max(2.0 * vision), vision))
+                    + s.hyper("d_prjh") * (3.0 * width + s.hyper("d_prjh")),
+                kept: s.encode(batch, s.tokens)
+                    + batch
+                        * layers
+                        * (recurrent(s.audio, audio, directions)
+                            + recurrent(s.vision, vision, directions)),
+                encoder: true,
+            }
+        }
+        "cenet" => Model {
+            weights: 13.0 * width * width + (s.audio_dim + s.vision_dim) * width,
+            // Each token asks each frame, whose keys and values are as wide as the encoder.
+            kept: s.encode(batch, s.tokens)
+                + batch
+                    * (5.0 * (s.audio + s.vision) * width
+                        + 3.0 * s.text * (s.audio + s.vision)
+                        + 8.0 * s.text * width),
+            encoder: true,
+        },
+        "tetfn" => {
+            let (features, heads) = (s.hyper("dst_feature_dims"), s.hyper("nheads"));
+            let t = s.text;
+            // Four of two layers, two of three, and three memories of twice the width.
+            let crossed = 14.0 * crossed_layer(t, t, features, heads)
+                + 6.0 * crossed_layer(t, t, 2.0 * features, heads);
+            let lstms = [s.hyper("a_lstm_hidden_size"), s.hyper("v_lstm_hidden_size")];
+            Model {
+                weights: 12.0 * features * features * (14.0 + 24.0) + 4.0 * width * features,
+                kept: s.encode(batch, t)
+                    + batch
+                        * (crossed
+                            + lstms
+                                .map(|hidden| recurrent(t, hidden, 1.0))
+                                .iter()
+                                .sum::<f64>()
+                            + s.audio * s.audio_dim
+                            + s.vision * s.vision_dim),
+                encoder: true,
+            }
+        }
+        "tfr-net" => {
+            let (features, heads) = (s.hyper("dst_feature_dims"), s.hyper("nheads"));
+            let layers = s.hyper("nlevels");
+            let own = layers.max(3.0);
+            let steps = [s.text, s.audio, s.vision];
+            let dims = [width, s.audio_dim, s.vision_dim];
+            let hidden = ["fusion_t_hid", "fusion_a_hid", "fusion_v_hid"].map(|key| s.hyper(key));
+            let mut kept = 0.0;
+            let mut weights = 0.0;
+            for i in 0..3 {
+                let t = steps[i];
+                kept += own * crossed_layer(t, t, features, heads);
+                for j in (0..3).filter(|&j| j != i) {
+                    kept += layers * crossed_layer(t, steps[j], features, heads);
+                }
+                // Samples or features take the place of steps, and steps that of features.
+                let temporal = s.hyper("num_temporal_head");
+                kept += own * 3.0 * features * (23.0 * t + 2.5 * temporal * batch);
+                kept += s.hyper("fusion_gru_layers") * recurrent(t, hidden[i], 2.0)
+                    + 12.0 * t * (2.0 * hidden[i] + 3.0 * features)
+                    + 6.0 * t * dims[i];
+                weights += 12.0 * features * features * (own + 2.0 * layers)
+                    + 12.0 * t * t * own
+                    + 6.0 * s.hyper("fusion_gru_layers") * hidden[i] * 3.0 * hidden[i]
+                    + 3.0 * features * (dims[i] + hidden[i]);
+            }
+            Model {
+                weights,
+                // Erased and complete texts.
+                kept: s.encode(2.0 * batch, s.text) + batch * kept,
+                encoder: true,
+            }
+        }
+        "almt" => {
+            let (w, tokens) = (s.hyper("width"), s.hyper("tokens"));
+            let steps = [
+                (s.text, width),
+                (s.audio, s.audio_dim),
+                (s.vision, s.vision_dim),
+            ];
+            let (mut kept, mut weights) = (0.0, 0.0);
+            for (i, (steps, dim)) in steps.into_iter().enumerate() {
+                let (depth, heads) = (
+                    s.listed("embedding_depth", i),
+                    s.listed("embedding_heads", i),
+                );
+                let hidden = s.hyper("embedding_hidden");
+                kept += gather(steps, tokens, w, depth, heads, hidden);
+                weights += w * (dim + steps + tokens) + depth * token_weights(w, heads, hidden);
+            }
+            let hyper = s.hyper("hyper_depth");
+            let (fusion, heads) = (s.hyper("fusion_depth"), s.hyper("fusion_heads"));
+            kept += hyper * token_layer(tokens, tokens, w, s.hyper("language_heads"), w)
+                + 16.0 * hyper * tokens * w
+                + fusion
+                    * token_layer(
+                        tokens + 1.0,
+                        tokens + 1.0,
+                        w,
+                        heads,
+                        s.hyper("fusion_hidden"),
+                    );
+            weights += hyper * token_weights(w, s.hyper("language_heads"), w)
+                + 6.0 * hyper * w * w
+                + fusion * token_weights(w, heads, s.hyper("fusion_hidden"));
+            Model {
+                weights,
+                kept: s.encode(batch, s.text) + batch * kept,
+                encoder: true,
+            }
+        }
+        "lnln" => {
+            let (w, tokens, heads) = (s.hyper("width"), s.hyper("tokens"), s.hyper("heads"));
+            let depth = s.hyper("embedding_depth");
+            let embed = |steps: f64| gather(steps, tokens, w, depth, heads, w);
+            let small = |depth: f64, tokens: f64| depth * token_layer(tokens, tokens, w, heads, w);
+            // Complete inputs go with erased ones where they are compared.
+            let both = if s.fit.on("reconstructor") || s.fit.on("dmc") {
+                2.0
+            } else {
+                1.0
+            };
+            let behind = s.on("dmc")
+                * (small(s.hyper("completeness_depth"), tokens + 1.0)
+                    + small(s.hyper("proxy_depth"), 4.0 * tokens))
+                + s.on("reconstructor") * 3.0 * small(s.hyper("reconstructor_depth"), tokens)
+                + s.on("dmml")
+                    * (small(s.hyper("language_depth"), tokens)
+                        + 16.0 * s.hyper("hyper_depth") * tokens * w
+                        + small(s.hyper("fusion_depth"), tokens + 1.0));
+            let layers = 3.0 * depth
+                + s.on("dmc") * (s.hyper("completeness_depth") + s.hyper("proxy_depth"))
+                + s.on("reconstructor") * 3.0 * s.hyper("reconstructor_depth")
+                + s.on("dmml")
+                    * (s.hyper("language_depth")
+                        + s.hyper("hyper_depth")
+                        + s.hyper("fusion_depth"));
+            let language =
+                s.on("language") * (s.encode(both * batch, s.text) + both * batch * embed(s.text));
+            Model {
+                weights: layers * token_weights(w, heads, w)
+                    + w * (width + s.text + s.audio + s.audio_dim + s.vision + s.vision_dim),
+                kept: language
+                    + batch
+                        * both
+                        * (s.on("audio") * embed(s.audio) + s.on("vision") * embed(s.vision))
+                    + batch * behind,
+                encoder: s.fit.on("language"),
+            }
+        }
+        "lf-dnn" => {
+            let hidden = s.hyper("text_hidden");
+            Model {
+                weights: recurrent_weights(width, hidden)
+                    + hidden * s.hyper("text_out")
+                    + s.audio_dim * s.hyper("audio_hidden")
+                    + s.vision_dim * s.hyper("vision_hidden"),
+                // The encoder keeps nothing: one layer's numbers are there at a time.
+                kept: batch * (s.text * (8.0 * width + 3.0 * s.encoder.intermediate as f64))
+                    + batch
+                        * (recurrent(s.text, hidden, 1.0)
+                            + s.audio * s.audio_dim
+                            + s.vision * s.vision_dim),
+                encoder: false,
+            }
+        }
+        _ => return None,
+    })
+}
+
+/// The memory that a slot needs to train in this set-up; nothing, where the sizes of dataset or
+/// encoder are not known.
+pub fn needed(info: &'static super::MethodInfo, setup: Setup<'_>) -> Option<Memory> {
+    let (data, encoder): (&DataFacts, &EncoderShape) = (setup.data?, setup.encoder?);
+    let fit = Fit::new(info, setup);
+    let samples = data.samples.map(|n| n as f64);
+    let sizes = Sizes {
+        batch: (fit.whole("batch_size") as f64).min(samples[0]),
+        text: data.shapes.text_len as f64,
+        tokens: data
+            .tokens
+            .map_or(data.shapes.text_len as f64, |tokens| tokens as f64),
+        audio: data.shapes.audio_len as f64,
+        audio_dim: data.shapes.audio_dim as f64,
+        vision: data.shapes.vision_len as f64,
+        vision_dim: data.shapes.vision_dim as f64,
+        samples: samples[0],
+        encoder: *encoder,
+        fit: &fit,
+    };
+    let model = model(&sizes)?;
+    let encoder_weights = encoder_weights(encoder);
+    let all = model.weights + encoder_weights;
+    let trained = model.weights + if model.encoder { encoder_weights } else { 0.0 };
+    let step = model.kept * FLOAT * (1.0 + SLACK);
+    // Weights and moments, as they are and as they are written; what a step took is free by then.
+    let saved = 2.0 * FLOAT * (all + 2.0 * trained);
+    let kept = CHECKPOINTS * FLOAT * all + (saved - step).max(0.0);
+    // Ids, masks and segments as 64-bit numbers, before and after erasure; two masks a modality.
+    let masks = sizes.text + sizes.audio + sizes.vision;
+    let sample = 6.0 * 8.0 * sizes.text + 10.0 * masks;
+    let bytes = |x: f64| x as u64;
+    Some(Memory {
+        program: bytes(PROGRAM),
+        weights: bytes(FLOAT * (all + 3.0 * trained)),
+        step: bytes(step),
+        kept: bytes(kept),
+        data: bytes((samples[0] + samples[1] + samples[2]) * sample),
+    })
+}
