@@ -151,6 +151,7 @@ async fn all(
     for sweep in &sweeps {
         rows.push((sweep, store.progress(sweep.id).await?));
     }
+    let aside = store.set_aside().await?;
     if settings.json {
         let sweeps: Vec<Value> = rows
             .iter()
@@ -166,7 +167,9 @@ async fn all(
                 })
             })
             .collect();
-        let whole = json!({ "sweeps": sweeps, "workers": workers, "broker_trouble": trouble });
+        let whole = json!({
+            "sweeps": sweeps, "workers": workers, "broker_trouble": trouble, "set_aside": aside,
+        });
         println!("{whole:#}");
         return Ok(());
     }
@@ -205,6 +208,9 @@ async fn all(
         println!("{}", table.trim_fmt());
     }
     println!();
+    if let Some(aside) = aside.describe() {
+        println!("{aside}");
+    }
     print_workers(&workers, trouble.as_deref());
     Ok(())
 }
