@@ -18,7 +18,7 @@ use missbench_shared::{
     broker::{Broker, BrokerError, RESULTS},
     wire::{ResultMessage, decode},
 };
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -217,7 +217,7 @@ async fn take(store: &Store, batch: &[Message], options: &ServeOptions) {
 impl Intake<'_> {
     /// Takes in messages, halved for as long as the database refuses some of them together.
     async fn all(&mut self, decoded: &[ResultMessage], places: &[usize]) {
-        let mut parts = vec![0..decoded.len()];
+        let mut parts: Vec<Range<usize>> = std::iter::once(0..decoded.len()).collect();
         while let Some(part) = parts.pop() {
             if part.is_empty() {
                 continue;
