@@ -12,7 +12,7 @@ use missbench_shared::{
     ids::{AttemptId, JobId},
     wire::{FailureKind, FaultKind, ResultBody, ResultMessage},
 };
-use sqlx::{Postgres, Transaction};
+use sqlx::{PgConnection, Postgres, Transaction};
 use std::{
     collections::{BTreeMap, HashMap},
     time::Duration,
