@@ -145,8 +145,9 @@ fn an_import_says_what_was_done_and_the_manifest_keeps_it() {
 #[test]
 fn hostile_pickles_are_refused_in_little_memory() {
     let home = tempfile::tempdir().unwrap();
-    let many =
-        |start: &[u8], unit: &[u8], count: usize| [b"\x80\x04", start, &unit.repeat(count), b"N."].concat();
+    let many = |start: &[u8], unit: &[u8], count: usize| {
+        [b"\x80\x04", start, &unit.repeat(count), b"N."].concat()
+    };
     let escaped = [
         &b"cnumpy\ndtype\nq\x00X\xe0\x01\0\0"[..],
         &"\u{10fffe}".repeat(120).into_bytes(),
