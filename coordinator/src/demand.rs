@@ -42,7 +42,10 @@ pub fn of_sweep(loaded: &Loaded) -> Vec<SlotNeed> {
                 needs.push(SlotNeed {
                     method: name,
                     dataset: dataset.clone(),
-                    batch_size: hyper.get("batch_size").and_then(|n| n.as_u64()).unwrap_or(0),
+                    batch_size: hyper
+                        .get("batch_size")
+                        .and_then(|n| n.as_u64())
+                        .unwrap_or(0),
                     bytes: memory.total(),
                 });
             }
@@ -65,7 +68,10 @@ pub fn largest(benchmark: &str, data: &DataFacts, encoder: &EncoderShape) -> Opt
         Some(SlotNeed {
             method: info.id.to_owned(),
             dataset: benchmark.to_owned(),
-            batch_size: hyper.get("batch_size").and_then(|n| n.as_u64()).unwrap_or(0),
+            batch_size: hyper
+                .get("batch_size")
+                .and_then(|n| n.as_u64())
+                .unwrap_or(0),
             bytes: needed(info, setup)?.total(),
         })
     };
@@ -79,7 +85,9 @@ pub fn largest(benchmark: &str, data: &DataFacts, encoder: &EncoderShape) -> Opt
 /// a control group allows less.
 pub fn available() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     let left = kib.saturating_mul(1024);
     let number = |file: &str| -> Option<u64> {
@@ -87,9 +95,8 @@ pub fn available() -> Option<u64> {
         text.trim().parse().ok()
     };
     // `max` is no number: no limit.
-    let allowed = number("memory.max").map(|max| {
-        max.saturating_sub(number("memory.current").unwrap_or(0))
-    });
+    let allowed =
+        number("memory.max").map(|max| max.saturating_sub(number("memory.current").unwrap_or(0)));
     Some(allowed.map_or(left, |allowed| allowed.min(left)))
 }
 
@@ -107,13 +114,24 @@ mod tests {
     #[test]
     fn the_largest_on_mosei_is_no_small_matter() {
         let mosei = DataFacts {
-            shapes: Shapes { text_len: 50, audio_len: 500, audio_dim: 74, vision_len: 375, vision_dim: 35 },
+            shapes: Shapes {
+                text_len: 50,
+                audio_len: 500,
+                audio_dim: 74,
+                vision_len: 375,
+                vision_dim: 35,
+            },
             samples: [16_326, 1_871, 4_659],
             unimodal_labels: false,
             tokens: Some(25),
         };
         let small = EncoderShape {
-            width: 384, layers: 6, heads: 12, intermediate: 1_536, vocabulary: 30_522, positions: 512,
+            width: 384,
+            layers: 6,
+            heads: 12,
+            intermediate: 1_536,
+            vocabulary: 30_522,
+            positions: 512,
         };
         let info = methods::find("lnln").unwrap();
         let hyper = info.resolve("mosei", &[]).unwrap();

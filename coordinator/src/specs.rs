@@ -315,16 +315,7 @@ impl LocalFiles {
             benchmark: benchmark(manifest.kind),
             largest_token: tokens.max().and_then(|token| u64::try_from(token).ok()),
             text_length: u64::try_from(manifest.shapes.text_len).ok(),
-            facts: Some(DataFacts {
-                shapes: manifest.shapes,
-                samples: Split::ALL
-                    .map(|split| manifest.splits.get(&split).map_or(0, |s| s.samples)),
-                unimodal_labels: manifest.kind.has_unimodal_labels(),
-                tokens: manifest
-                    .splits
-                    .get(&Split::Train)
-                    .map(|train| train.text_lengths.mean.ceil() as usize),
-            }),
+            facts: Some(facts(&manifest)),
         })
     }
 
@@ -445,6 +436,26 @@ impl EncoderConfig {
             positions: self.max_position_embeddings.unwrap_or(512),
         })
     }
+}
+
+/// The sizes of a kept dataset, from its manifest.
+pub fn facts(manifest: &Manifest) -> DataFacts {
+    let samples = |split| manifest.splits.get(&split).map_or(0, |s| s.samples);
+    DataFacts {
+        shapes: manifest.shapes,
+        samples: Split::ALL.map(samples),
+        unimodal_labels: manifest.kind.has_unimodal_labels(),
+        tokens: manifest
+            .splits
+            .get(&Split::Train)
+            .map(|train| train.text_lengths.mean.ceil() as usize),
+    }
+}
+
+/// The sizes of the encoder in `folder`, where its configuration tells them.
+pub fn encoder_shape(folder: &Path) -> Option<EncoderShape> {
+    let text = std::fs::read_to_string(folder.join("config.json")).ok()?;
+    serde_json::from_str::<EncoderConfig>(&text).ok()?.shape()
 }
 
 impl Files for LocalFiles {

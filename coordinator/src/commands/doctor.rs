@@ -3,11 +3,13 @@
 use crate::{
     config::{Origin, Settings},
     connect::Database,
+    demand,
     embedded::Embedded,
     programs::{Part, Programs},
+    specs,
     store::Store,
 };
-use missbench_shared::dataset::DataFolder;
+use missbench_shared::{benchmark::Benchmark, dataset::DataFolder};
 use nix::sys::statvfs::statvfs;
 use serde::Serialize;
 use std::{
@@ -110,6 +112,7 @@ pub async fn run(_args: DoctorArgs, settings: &Settings) -> anyhow::Result<ExitC
     ));
     findings.push(datasets(settings));
     findings.push(writable(&settings.data_dir));
+    findings.extend(memory(settings, &programs));
     findings.push(room(settings));
 
     let bad = findings
@@ -500,6 +503,43 @@ fn writable(data_dir: &Path) -> Finding {
              MISSBENCH_DATA_DIR",
         ),
     }
+}
+
+/// The method that needs most memory on the datasets here, beside what there is.
+fn memory(settings: &Settings, programs: &Programs) -> Option<Finding> {
+    const WHAT: &str = "memory";
+    let folder = DataFolder::new(&settings.data_dir);
+    let available = demand::available()?;
+    let encoder = |language: &str| {
+        let part = if language == "zh" {
+            Part::EncoderZh
+        } else {
+            Part::EncoderEn
+        };
+        specs::encoder_shape(&programs.find(part).ok()?.path)
+    };
+    let names = folder.names().ok()?;
+    let most = names.iter().filter_map(|name| {
+        let manifest = folder.manifest(name).ok()?;
+        let kind = manifest.kind.as_str();
+        let language = kind.parse::<Benchmark>().map_or("en", Benchmark::language);
+        demand::largest(kind, &specs::facts(&manifest), &encoder(language)?)
+    });
+    let most = most.max_by_key(|need| need.bytes)?;
+    let found = format!(
+        "{} free; a slot takes up to about {} on the CPU ({} on {})",
+        demand::gigabytes(available),
+        demand::gigabytes(most.bytes),
+        most.method,
+        most.dataset
+    );
+    let slots = u64::from(super::run::WORKERS);
+    if most.bytes.saturating_mul(slots) <= available {
+        return Some(Finding::ok(WHAT, found));
+    }
+    let remedy = "fewer slots (`--workers 1`), a smaller `batch_size`, or a machine with more memory; \
+                  `coord plan SPEC` tells each method's need";
+    Some(Finding::not(WHAT, Verdict::Warn, found, remedy))
 }
 
 fn room(settings: &Settings) -> Finding {

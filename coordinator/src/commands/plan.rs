@@ -254,7 +254,7 @@ fn memory(loaded: &Loaded) {
         return;
     };
     println!(
-        "memory: a slot takes up to about {} on the CPU ({} on {}, batches of {}))",
+        "memory: a slot takes up to about {} on the CPU ({} on {}, batches of {})",
         demand::gigabytes(most.bytes),
         most.method,
         most.dataset,

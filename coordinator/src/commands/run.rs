@@ -40,7 +40,7 @@ use tokio_util::sync::CancellationToken;
 /// How often progress is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Workers, where neither a flag nor the spec says how many.
-const WORKERS: u16 = 2;
+pub(crate) const WORKERS: u16 = 2;
 /// How long workers may take to hand back what they do.
 const WORKERS_PATIENCE: Duration = Duration::from_secs(15);
 /// How often fallen servers are started again before that is an error.

@@ -164,3 +164,124 @@ fn a_file_too_large_for_a_spec_is_not_read_whole() {
     let error = refused(&path, folder.path(), Making::Note);
     assert!(error.contains("over the limit"), "{error}");
 }
+
+/// What a method cannot work with is told by plan, with the place where it is set, and what is worth
+/// knowing of the rest.
+#[test]
+fn what_does_not_fit_is_told_and_what_changes_nothing_is_noted() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    encoder(folder.path(), 300, 512);
+    let spec = format!("{SPEC}{MADE}").replace("\"almt\"", "\"tfr-net\", \"almt\"");
+
+    // The demo's sizes, 20, 30 and 24, have no 25 in them; the heads are set in the spec.
+    let wrong = format!("{spec}[hyper.almt]\nhyper_heads = 7\n");
+    let error = refused(&write(folder.path(), &wrong), &data, Making::Note);
+    for part in [
+        "tfr-net cannot be trained on mosi: num_temporal_head 25 must divide",
+        "set `num_temporal_head` to one of 1, 2",
+        "almt cannot be trained on mosi: width 128 is no multiple of hyper_heads 7",
+        "spec.toml:16",
+        "× ",
+    ] {
+        assert!(error.contains(part), "no `{part}` in {error}");
+    }
+    assert!(!error.contains("Error:"), "{error}");
+
+    let odd = format!(
+        "{spec}[hyper.tfr-net]\nnum_temporal_head = 2\nbatch_size = 7\n[hyper.misa]\ndropout = 0.1\n"
+    );
+    let odd = odd.replace("train = 8", "train = 15");
+    let loaded = load(&write(folder.path(), &odd), &data, Making::Note).unwrap();
+    let notes = loaded.notes.join("\n");
+    for part in [
+        "line 18: `misa` is not in `methods`: its settings have no effect",
+        "tfr-net on mosi: 15 training samples in batches of 7 leave one over",
+    ] {
+        assert!(notes.contains(part), "no `{part}` in {notes}");
+    }
+}
+
+#[test]
+fn results_too_large_for_a_message_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    encoder(folder.path(), 300, 512);
+    let many = format!("{SPEC}{MADE}").replace("test = 4", "test = 300000");
+    let error = refused(&write(folder.path(), &many), folder.path(), Making::Note);
+    assert!(
+        error.contains("the test split has 300000 samples"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_is_no_utf8_is_told_as_what_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("spec.toml");
+    let wide: Vec<u8> = [0xff, 0xfe]
+        .into_iter()
+        .chain(SPEC.encode_utf16().flat_map(u16::to_le_bytes))
+        .collect();
+    std::fs::write(&path, wide).unwrap();
+    let error = refused(&path, folder.path(), Making::Note);
+    assert!(
+        error.contains("it is UTF-16") && error.contains("save it as UTF-8"),
+        "{error}"
+    );
+    std::fs::write(&path, b"name = \"x\"\n# \xc8\xb1\xca\xa7\n").unwrap();
+    let error = refused(&path, folder.path(), Making::Note);
+    assert!(error.contains("line 2 has the byte 0xc8"), "{error}");
+}
+
+#[test]
+fn one_problem_is_told_without_ceremony() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(folder.path(), &SPEC.replace("[1]", "3"));
+    let error = refused(&path, folder.path(), Making::Note);
+    assert!(
+        error.starts_with("× `seeds` is a list") || error.starts_with("  × `seeds` is a list"),
+        "{error}"
+    );
+    assert!(error.contains("write `seeds = [3]`"), "{error}");
+}
+
+#[test]
+fn the_true_reason_is_told_before_an_encoder_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    encoder(folder.path(), 300, 512);
+    load(
+        &write(folder.path(), &format!("{SPEC}{MADE}")),
+        &data,
+        Making::Make,
+    )
+    .unwrap();
+    let path = write(
+        folder.path(),
+        &SPEC.replace("datasets.mosi", "datasets.sims"),
+    );
+    let error = refused(&path, &data, Making::Note);
+    assert!(error.contains("was imported as mosi"), "{error}");
+    assert!(!error.contains("text encoder for `zh`"), "{error}");
+}
+
+/// The sizes of dataset and encoder reach the estimate of a slot's memory.
+#[test]
+fn a_slots_memory_is_known_at_plan() {
+    let folder = tempfile::tempdir().unwrap();
+    let enc = folder.path().join("enc");
+    encoder(folder.path(), 300, 512);
+    let config = serde_json::json!({
+        "vocab_size": 300, "max_position_embeddings": 512, "hidden_size": 64,
+        "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128,
+    });
+    std::fs::write(enc.join("config.json"), config.to_string()).unwrap();
+    let path = write(folder.path(), &format!("{SPEC}{MADE}"));
+    let loaded = load(&path, folder.path(), Making::Note).unwrap();
+    let needs = crate::demand::of_sweep(&loaded);
+    assert_eq!((needs.len(), needs[0].method.as_str()), (1, "almt"));
+    assert!(
+        (150_000_000..1_000_000_000).contains(&needs[0].bytes),
+        "{needs:?}"
+    );
+}
