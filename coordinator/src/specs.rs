@@ -83,6 +83,9 @@ fn pretty(error: &SpecError) -> String {
     };
     for problem in &error.problems {
         let placed = Placed { problem, error };
+        if !out.is_empty() {
+            out.push('\n');
+        }
         let before = out.len();
         if handler.render_report(&mut out, &placed).is_err() {
             out.truncate(before);
