@@ -5,6 +5,7 @@
 //! a change of format fails a test there and asks for a new [`VERSION`].
 
 use crate::{
+    benchmark::{Benchmark, whole},
     case::Case,
     ids::{AttemptId, JobId, SweepId},
 };
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 
 /// The version of the format; a reader refuses any other.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// The most bytes a payload may have: NATS' own default limit for one message.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -95,8 +96,9 @@ pub struct TrainSpec {
     pub method: String,
     /// The variant's id behind the slash, `no-dmc`; empty for the method itself.
     pub variant: String,
-    /// The dataset's protocol name: `mosi`, `mosei` or `sims` (decides metrics and families).
-    pub dataset: String,
+    /// The dataset, with the protocol that it follows (decides metrics and families).
+    #[serde(with = "whole")]
+    pub dataset: Benchmark,
     /// The imported dataset file (safetensors).
     pub data: BlobRef,
     /// The text encoder: a folder in the Hugging Face layout (`config.json`,

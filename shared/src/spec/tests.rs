@@ -1,5 +1,6 @@
 use super::*;
 use crate::{
+    benchmark::Kind,
     ids::SweepId,
     matrix::{self, PlannedWork},
     wire::BlobRef,
@@ -20,7 +21,7 @@ impl Files for Everything {
                 blake3: "d".repeat(64),
                 path: format!("/data/{name}"),
             },
-            benchmark: name.parse().unwrap_or(Benchmark::Mosi),
+            kind: spec.kind(name).unwrap_or(Kind::Mosi),
             largest_token: Some(if spec.file == "dataset:foreign" {
                 30_522
             } else {
