@@ -61,7 +61,7 @@ fn float(table: &Table, blocks: &[&Block], out: &mut String) {
         tex(&table.title),
         tex(&match (blocks.len(), &first.case) {
             (1, Some(_)) => heading(first),
-            _ => first.dataset.to_uppercase(),
+            _ => layout::dataset_title(&first.dataset),
         }),
         "r".repeat(columns),
         tex(table.stub)

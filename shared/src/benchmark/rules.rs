@@ -47,6 +47,17 @@ impl Scale {
         self.names.len()
     }
 
+    /// Whether a right answer among these classes is a right one among `coarse`, too.
+    pub fn refines(&self, coarse: &Scale) -> bool {
+        match (&self.bins, &coarse.bins) {
+            (Bins::Rounded(..), Bins::Rounded(..)) => self.count() >= coarse.count(),
+            (Bins::Edges(fine), Bins::Edges(coarse)) => {
+                coarse.iter().all(|edge| fine.contains(edge))
+            }
+            _ => false,
+        }
+    }
+
     /// The class of a value, lowest first, in single precision as the reference compares.
     pub fn of(&self, value: f32) -> usize {
         match &self.bins {

@@ -103,7 +103,7 @@ fn cells(loaded: &Loaded, samples: &BTreeMap<Benchmark, usize>) -> Vec<Cell> {
             continue;
         };
         for metric in job.dataset.metrics() {
-            let in_paper = !metric.id.ends_with("_swapped") && metric.id != "laziness";
+            let in_paper = metric.in_paper();
             let criterion = job.dataset.criterion_of(metric.id);
             let value = criterion.and_then(|criterion| {
                 let key = (criterion.id.to_owned(), metric.id.to_owned());
