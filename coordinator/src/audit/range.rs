@@ -40,7 +40,8 @@ fn nested(dataset: Benchmark) -> Option<(&'static str, &'static str)> {
     let [fine, coarse, ..] = &dataset.rules().scales[..] else {
         return None;
     };
-    fine.refines(coarse).then_some((fine.accuracy, coarse.accuracy))
+    fine.refines(coarse)
+        .then_some((fine.accuracy, coarse.accuracy))
 }
 
 /// From here on a coarse accuracy below the fine one is a warning.

@@ -109,7 +109,11 @@ async fn compared(args: &CompareArgs, store: &Store) -> anyhow::Result<Compariso
     let known = store.benchmarks().await?;
     for metric in &args.metric {
         let there = known.all().iter().any(|b| b.metric(metric).is_some());
-        ensure!(there, "there is no metric `{metric}`: {}", metric_ids(&known));
+        ensure!(
+            there,
+            "there is no metric `{metric}`: {}",
+            metric_ids(&known)
+        );
     }
     let datasets = known.asked(&args.dataset)?;
     let default = match &args.sweep {

@@ -4,6 +4,7 @@ use crate::{
     config::Settings,
     data::{
         import::{self, Imported, Request, Stage},
+        protocol::{ProtocolArgs, in_spec},
         synthesize::{self, Vocabulary},
     },
     programs::{Part, Programs},
@@ -45,15 +46,15 @@ enum DataCommand {
 Examples:
   coord data import --as mosi unaligned_50.pkl
   coord data import --as sims sims/unaligned_39.pkl.gz --name sims-v1
+  coord data import mine.pkl --name mine --label-range -1..1 --language zh --classes 2,3,5
 
 The file is a dict of train, valid and test; each has text_bert, audio, vision and
 regression_labels (SIMS also _T, _A, _V), and may have lengths, ids and raw texts.")]
 struct ImportArgs {
     /// The feature pickle
     file: PathBuf,
-    /// Whose protocol it follows: mosi, mosei or sims
-    #[arg(long = "as", value_name = "DATASET")]
-    kind: Kind,
+    #[command(flatten)]
+    protocol: ProtocolArgs,
     /// The name it gets in the data folder [default: that of --as]
     #[arg(long)]
     name: Option<String>,
@@ -70,12 +71,12 @@ struct ImportArgs {
 #[command(after_help = "\
 Example:
   coord data synthesize --as mosi --name toy
+  coord data synthesize --label-range 0..5 --language en --classes 2,6 --name stars
 
 The same settings and vocabulary give the same file, byte for byte, on every machine.")]
 struct SynthesizeArgs {
-    /// Whose protocol its labels follow: mosi, mosei or sims
-    #[arg(long = "as", value_name = "DATASET")]
-    kind: Kind,
+    #[command(flatten)]
+    protocol: ProtocolArgs,
     /// The name it gets in the data folder
     #[arg(long)]
     name: String,
@@ -160,12 +161,17 @@ pub async fn run(args: DataArgs, settings: &Settings) -> anyhow::Result<ExitCode
 }
 
 fn import_file(args: &ImportArgs, folder: &DataFolder, settings: &Settings) -> anyhow::Result<()> {
-    let name = args.name.as_deref().unwrap_or(args.kind.as_str());
+    let kind = args.protocol.kind()?;
+    let name = match (&args.name, kind) {
+        (Some(name), _) => name,
+        (None, Kind::Own(_)) => bail!("a dataset with a protocol of its own needs a name: --name"),
+        (None, built_in) => built_in.as_str(),
+    };
     let began = Instant::now();
     let progress = Bar::new(settings.json);
     let request = Request {
         file: &args.file,
-        kind: args.kind,
+        kind,
         name,
         folder,
         replace: args.replace,
@@ -196,7 +202,7 @@ fn make(args: &SynthesizeArgs, folder: &DataFolder, settings: &Settings) -> anyh
     let began = Instant::now();
     let progress = Bar::new(settings.json);
     let what = synthesize::Settings {
-        kind: args.kind,
+        kind: args.protocol.kind()?,
         samples: [args.train, args.valid, args.test],
         shapes: Shapes {
             text_len: args.text,
@@ -238,6 +244,9 @@ fn report(
     }
     println!("{verb} `{}` in {:.1} s", manifest.name, took.as_secs_f64());
     print!("{}", described(path, manifest));
+    if let Kind::Own(_) = manifest.kind {
+        println!("  in a spec: benchmark = {}", in_spec(manifest.kind));
+    }
     Ok(())
 }
 
@@ -360,7 +369,7 @@ fn list(folder: &DataFolder, settings: &Settings) -> anyhow::Result<()> {
                 });
                 table.add_row([
                     name,
-                    m.kind.to_string(),
+                    m.kind.as_str().to_owned(),
                     sizes.join("/"),
                     m.shapes.text_len.to_string(),
                     format!("{}x{}", m.shapes.audio_len, m.shapes.audio_dim),

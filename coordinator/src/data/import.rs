@@ -222,8 +222,8 @@ pub fn import(request: &Request<'_>, progress: Progress<'_>) -> Result<Imported,
                 ));
             }
         }
-        for ((split, samples), paper) in Split::ALL.into_iter().zip(&splits).zip(kind.paper_sizes())
-        {
+        let paper_sizes = kind.paper_sizes().into_iter().flatten();
+        for ((split, samples), paper) in Split::ALL.into_iter().zip(&splits).zip(paper_sizes) {
             if samples.count() != paper {
                 notes.push(format!(
                     "{split} has {} samples, the paper's {kind} has {paper}",

@@ -4,4 +4,5 @@ pub mod assemble;
 mod fields;
 pub mod import;
 pub mod input;
+pub mod protocol;
 pub mod synthesize;

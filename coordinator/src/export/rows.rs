@@ -17,9 +17,10 @@ pub enum RowsError {
     /// The database.
     #[error("the results cannot be read from the database: {0}")]
     Database(#[from] sqlx::Error),
-    /// The predictions.
+    /// The datasets that are known.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The predictions.
     #[error(transparent)]
     Predictions(#[from] PredictionsError),
     /// Whoever takes the pieces.

@@ -21,7 +21,6 @@ use plotters::style::Color as _;
 use sqlx::Row as _;
 use std::collections::BTreeMap;
 
-
 /// A mean over seeds, with the least and the greatest of them.
 #[derive(Clone, Copy, Debug)]
 struct Measured {
@@ -186,7 +185,13 @@ pub async fn figure(
 fn one_of_each(dataset: Benchmark) -> Vec<&'static str> {
     let rules = dataset.rules();
     let mut ids: Vec<&str> = rules.scales.iter().take(1).map(|s| s.accuracy).collect();
-    ids.extend(rules.binaries.iter().take(1).flat_map(|b| [b.accuracy, b.f1]));
+    ids.extend(
+        rules
+            .binaries
+            .iter()
+            .take(1)
+            .flat_map(|b| [b.accuracy, b.f1]),
+    );
     ids.extend(["mae", "corr"]);
     ids
 }
@@ -273,7 +278,9 @@ fn paper(
     let mut line = Vec::new();
     for number in published::numbers() {
         let details = [9, 10].contains(&number.table);
-        let own = Some(number.dataset) == dataset.published() && number.method == method && number.variant == variant;
+        let own = Some(number.dataset) == dataset.published()
+            && number.method == method
+            && number.variant == variant;
         let Ok(Case::Rate(rate)) = number.case.parse() else {
             continue;
         };

@@ -85,11 +85,15 @@ impl FromStr for Kind {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let all = Kind::PAPER.into_iter().chain([Kind::ConfusionOfOne, Kind::Ranks]);
+        let all = Kind::PAPER
+            .into_iter()
+            .chain([Kind::ConfusionOfOne, Kind::Ranks]);
         all.into_iter()
             .find(|kind| kind.id() == text)
             .ok_or_else(|| {
-                format!("there is no figure `{text}`: there are 2, 4, 5, 6, 7, 8, confusion and ranks")
+                format!(
+                    "there is no figure `{text}`: there are 2, 4, 5, 6, 7, 8, confusion and ranks"
+                )
             })
     }
 }
@@ -311,7 +315,10 @@ mod tests {
         assert_eq!("ranks".parse(), Ok(Kind::Ranks));
         assert_eq!("confusion".parse(), Ok(Kind::ConfusionOfOne));
         let error = "3".parse::<Kind>().unwrap_err();
-        assert!(error.contains("2, 4, 5, 6, 7, 8, confusion and ranks"), "{error}");
+        assert!(
+            error.contains("2, 4, 5, 6, 7, 8, confusion and ranks"),
+            "{error}"
+        );
     }
 
     #[test]

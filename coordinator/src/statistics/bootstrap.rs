@@ -87,8 +87,7 @@ fn draw_dataset(
     for evaluation in evaluations {
         // One that lacks a criterion, which a worker of another version may have left, is not drawn.
         let mut criteria = sums::criteria(dataset).into_iter();
-        if criteria.all(|c| evaluation.by_criterion.contains_key(c))
-        {
+        if criteria.all(|c| evaluation.by_criterion.contains_key(c)) {
             let model = (evaluation.method.clone(), evaluation.variant.clone());
             let cases = models.entry(model).or_default();
             cases.entry(&evaluation.case).or_default().push(evaluation);
@@ -404,7 +403,7 @@ mod tests {
                 .map(|e| {
                     let vector = e.of_metric(metric).unwrap();
                     let labels = &predictions.labels[&Benchmark::Mosi];
-                    metrics::evaluate(Benchmark::Mosi, vector, labels).unwrap()[*metric].unwrap()
+                    metrics::evaluate(Benchmark::Mosi, vector, labels).unwrap()[metric].unwrap()
                 })
                 .collect();
             let mean = values.iter().sum::<f64>() / 3.0;

@@ -58,9 +58,7 @@ fn read(name: &str, follows: &str, definition: serde_json::Value) -> Result<Benc
     };
     let kind = match follows {
         "own" => serde_json::from_value(definition).map_err(|error| bad(error.to_string()))?,
-        id => id
-            .parse::<Kind>()
-            .map_err(|error| bad(error.to_string()))?,
+        id => id.parse::<Kind>().map_err(|error| bad(error.to_string()))?,
     };
     Benchmark::new(name, kind).map_err(|error| bad(error.to_string()))
 }
@@ -77,8 +75,7 @@ impl Store {
             .await?;
         let mut known = BTreeMap::new();
         for row in rows {
-            let (name, follows): (String, String) =
-                (row.try_get("name")?, row.try_get("follows")?);
+            let (name, follows): (String, String) = (row.try_get("name")?, row.try_get("follows")?);
             let benchmark = read(&name, &follows, row.try_get("definition")?)?;
             known.insert(name, benchmark);
         }
@@ -98,10 +95,11 @@ pub(super) async fn note(
     dataset: Benchmark,
 ) -> Result<(), StoreError> {
     let (name, kind) = (dataset.id(), dataset.kind());
-    let definition = serde_json::to_value(kind.definition()).map_err(|error| StoreError::Stored {
-        what: format!("the protocol of the dataset `{name}`"),
-        reason: error.to_string(),
-    })?;
+    let definition =
+        serde_json::to_value(kind.definition()).map_err(|error| StoreError::Stored {
+            what: format!("the protocol of the dataset `{name}`"),
+            reason: error.to_string(),
+        })?;
     let written = sqlx::query(
         "INSERT INTO benchmark (name, follows, definition) VALUES ($1, $2, $3)
          ON CONFLICT (name) DO NOTHING",

@@ -1,5 +1,6 @@
 //! A table as LaTeX with booktabs, a `table` environment a dataset.
 
+use super::layout;
 use super::{
     Block, Rank, Table,
     render::{heading, joined},

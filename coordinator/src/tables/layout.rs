@@ -203,7 +203,10 @@ impl Layout {
         }
         let rule = |b: &Benchmark| b.kind().definition().rule;
         self.rows != Rows::Methods
-            || self.datasets.iter().any(|own| rule(own) == rule(&benchmark))
+            || self
+                .datasets
+                .iter()
+                .any(|own| rule(own) == rule(&benchmark))
     }
 
     /// Of the datasets of a sweep those that the table shows: the paper's in its order, then the
@@ -336,7 +339,9 @@ fn weights(benchmark: Benchmark, method: &str, variant: &str) -> Option<String> 
         "" => None,
         _ => Some(&info.variants.get(variant)?.hyper),
     };
-    let hyper = info.resolve(benchmark.kind().as_str(), changes.as_slice()).ok()?;
+    let hyper = info
+        .resolve(benchmark.kind().as_str(), changes.as_slice())
+        .ok()?;
     let weight = |key: &str| Some(format!("{}", hyper.get(key)?.as_f64()?));
     Some(format!(
         "α={}, β={}, γ={}",
@@ -364,12 +369,20 @@ mod tests {
 
     #[test]
     fn columns_are_those_of_the_paper() {
-        let names = |b| columns(b).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        let names = |b| {
+            columns(b)
+                .into_iter()
+                .map(|(name, _)| name)
+                .collect::<Vec<_>>()
+        };
         let english = ["Acc-7", "Acc-5", "Acc-2", "F1", "MAE", "Corr"];
         assert_eq!(names(Benchmark::Mosi), english);
         let chinese = ["Acc-5", "Acc-3", "Acc-2", "F1", "MAE", "Corr"];
         assert_eq!(names(Benchmark::Sims), chinese);
-        assert_eq!(columns(Benchmark::Mosei)[2].1, ["acc2_nonzero", "acc2_nonneg"]);
+        assert_eq!(
+            columns(Benchmark::Mosei)[2].1,
+            ["acc2_nonzero", "acc2_nonneg"]
+        );
     }
 
     #[test]
@@ -378,20 +391,42 @@ mod tests {
             let spec: DefinitionSpec = toml::from_str(text).unwrap();
             Benchmark::new(name, Kind::own(spec.resolve().unwrap()).unwrap()).unwrap()
         };
-        let stars = own("stars", "label_range = [0, 5]\nlanguage = \"en\"\nclasses = [2, 6]");
-        let zh = own("zh", "label_range = [-1, 1]\nlanguage = \"zh\"\nclasses = [2, 3]");
+        let stars = own(
+            "stars",
+            "label_range = [0, 5]\nlanguage = \"en\"\nclasses = [2, 6]",
+        );
+        let zh = own(
+            "zh",
+            "label_range = [-1, 1]\nlanguage = \"zh\"\nclasses = [2, 3]",
+        );
         let aligned = Benchmark::new("aligned", Kind::Mosi).unwrap();
-        let shown = |number: u8| find(number).unwrap().datasets(&[Benchmark::Mosi, stars, zh, aligned]);
-        assert_eq!(shown(2), [Benchmark::Mosi, Benchmark::Mosei, stars, aligned]);
+        let shown = |number: u8| {
+            find(number)
+                .unwrap()
+                .datasets(&[Benchmark::Mosi, stars, zh, aligned])
+        };
+        assert_eq!(
+            shown(2),
+            [Benchmark::Mosi, Benchmark::Mosei, stars, aligned]
+        );
         assert_eq!(shown(3), [Benchmark::Sims, zh]);
-        assert_eq!(shown(4), [Benchmark::Mosi, Benchmark::Sims, stars, zh, aligned]);
+        assert_eq!(
+            shown(4),
+            [Benchmark::Mosi, Benchmark::Sims, stars, zh, aligned]
+        );
         assert_eq!(shown(6), [Benchmark::Mosi, stars, zh, aligned]);
         assert_eq!(listed_rows(6, zh), listed_rows(6, Benchmark::Mosi));
         let title = find(3).unwrap().title_on(&[Benchmark::Sims, zh]);
-        assert_eq!(title, "Overall performance under random missing on SIMS and zh");
+        assert_eq!(
+            title,
+            "Overall performance under random missing on SIMS and zh"
+        );
         let title = find(2).unwrap().title_on(&[stars]);
         assert_eq!(title, "Overall performance under random missing on stars");
-        assert_eq!(find(2).unwrap().title_on(&[Benchmark::Mosi]), find(2).unwrap().title);
+        assert_eq!(
+            find(2).unwrap().title_on(&[Benchmark::Mosi]),
+            find(2).unwrap().title
+        );
         let names: Vec<String> = columns(stars).into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["Acc-6", "Acc-2", "F1", "MAE", "Corr"]);
     }

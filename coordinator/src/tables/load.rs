@@ -44,7 +44,10 @@ impl Values {
 
     /// A dataset by its name.
     pub fn dataset(&self, name: &str) -> Option<Benchmark> {
-        self.datasets.iter().copied().find(|known| known.id() == name)
+        self.datasets
+            .iter()
+            .copied()
+            .find(|known| known.id() == name)
     }
 }
 
@@ -86,7 +89,10 @@ pub fn blocks(values: &Values, layout: Layout, laziness: bool) -> Table {
         }
     }
     let mut shown: Vec<Benchmark> = Vec::new();
-    for dataset in blocks.iter().filter_map(|block| values.dataset(&block.dataset)) {
+    for dataset in blocks
+        .iter()
+        .filter_map(|block| values.dataset(&block.dataset))
+    {
         if !shown.contains(&dataset) {
             shown.push(dataset);
         }
@@ -177,7 +183,10 @@ pub async fn values(store: &Store, sweep: SweepId, layout: Layout) -> Result<Val
         values.cells.insert(key, value);
     }
     let names: BTreeSet<&str> = values.cells.keys().map(|key| key.0.as_str()).collect();
-    values.datasets = names.into_iter().filter_map(|name| known.get(name)).collect();
+    values.datasets = names
+        .into_iter()
+        .filter_map(|name| known.get(name))
+        .collect();
     values.datasets.sort();
     Ok(values)
 }

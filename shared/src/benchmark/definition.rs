@@ -345,7 +345,7 @@ impl Definition {
     }
 
     /// As a spec writes the classes: `[2, 3, [-0.5, 0.5]]`.
-    fn written_classes(&self) -> String {
+    pub fn written_classes(&self) -> String {
         let written: Vec<String> = self
             .classes
             .iter()

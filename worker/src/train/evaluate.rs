@@ -1,8 +1,8 @@
 //! Evaluates one trained model on several cases.
 
 use super::{
-    Data, TrainError, benchmark, build, guarded,
-    predict::{Asked, predict_together, to_host},
+    Data, TrainError, build, guarded,
+    predict::{Asked, predict_together},
     weights,
 };
 use crate::models::Method;
@@ -102,7 +102,7 @@ pub fn evaluate(
     fetch: &mut dyn FnMut(&CheckpointRef) -> Result<Bytes, TrainError>,
 ) -> Result<Vec<Evaluated>, TrainError> {
     guarded(None, || {
-        let benchmark = benchmark(spec)?;
+        let benchmark = spec.dataset;
         let split = data.split(Split::Test)?;
         let erased = cases
             .iter()
@@ -133,7 +133,7 @@ pub fn evaluate(
             let method = model.method.as_ref();
             let together = predict_together(method, &spec.method, &split, &asked)?;
             for (i, (predictions, features)) in with_it.into_iter().zip(together) {
-                predicted.insert((i, *hash), to_host(&predictions)?);
+                predicted.insert((i, *hash), split.answers(&predictions)?);
                 if let Some(features) = features {
                     let kept = KeptFeatures {
                         checkpoint: (*hash).to_owned(),

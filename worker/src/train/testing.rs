@@ -5,6 +5,7 @@ use crate::models::{
     Batch, Features, Method, MethodError, MethodState, Needs, Position, StepOutcome,
 };
 use missbench_shared::{
+    benchmark::Benchmark,
     dataset::{
         Dataset, Kind as Protocol, Shapes, Split, TensorFile,
         layout::{self, SplitSizes},
@@ -84,7 +85,7 @@ pub(crate) fn spec(max_epochs: u32) -> TrainSpec {
     TrainSpec {
         method: "toy".to_owned(),
         variant: String::new(),
-        dataset: "mosi".to_owned(),
+        dataset: Benchmark::Mosi,
         data: blob(),
         encoder: blob(),
         seed: 1111,
