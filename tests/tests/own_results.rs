@@ -21,12 +21,12 @@ use e2e::{
 use missbench_shared::benchmark::{Benchmark, Kind, definition::DefinitionSpec};
 
 fn own(name: &str, text: &str) -> Benchmark {
-    let spec: DefinitionSpec = toml::from_str(text).unwrap();
+    let spec: DefinitionSpec = serde_json::from_str(text).unwrap();
     Benchmark::new(name, Kind::own(spec.resolve().unwrap()).unwrap()).unwrap()
 }
 
-const STARS: &str = "label_range = [0, 5]\nlanguage = \"en\"\nclasses = [2, 4, 6]";
-const MINE: &str = "label_range = [-1, 1]\nlanguage = \"zh\"\nclasses = [2, 3, 5]";
+const STARS: &str = r#"{"label_range":[0,5],"language":"en","classes":[2,4,6]}"#;
+const MINE: &str = r#"{"label_range":[-1,1],"language":"zh","classes":[2,3,5]}"#;
 
 fn matrix(name: &str, datasets: Vec<Benchmark>) -> Matrix {
     let model = |(method, variant): (&str, &str)| (method.to_owned(), variant.to_owned());

@@ -367,10 +367,35 @@ impl SplitData {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::testing::dataset;
+    use crate::train::testing::{dataset, dataset_of};
+    use missbench_shared::benchmark::definition::DefinitionSpec;
 
     fn values(tensor: &Tensor) -> Vec<f32> {
         Vec::try_from(tensor.flatten(0, -1)).unwrap()
+    }
+
+    /// Methods tell positive from negative by the sign: they see labels about the middle of the
+    /// range, and what they answer is moved back.
+    #[test]
+    fn labels_are_learnt_about_the_middle_of_their_range() {
+        let text = "label_range = [0, 16]\nlanguage = \"en\"\nclasses = [2, 17]";
+        let spec: DefinitionSpec = toml::from_str(text).unwrap();
+        let kind = Protocol::own(spec.resolve().unwrap()).unwrap();
+        let (_moved_folder, moved) = dataset_of(kind, 20);
+        let (_folder, plain) = dataset(20);
+        let split = |file: &Arc<Dataset>| {
+            let data = Data::new(file.clone(), Device::Cpu);
+            data.split(Split::Test).unwrap()
+        };
+        let (moved, plain) = (split(&moved), split(&plain));
+        let (there, here) = (values(moved.device_labels()), values(plain.device_labels()));
+        for ((there, here), original) in there.iter().zip(here).zip(moved.labels()) {
+            assert!((there - here).abs() < 1e-5, "{there} {here}");
+            assert_eq!(there + 8.0, *original);
+        }
+        let predictions = Tensor::from_slice(&[-0.5f32, 0.0, 2.0]);
+        assert_eq!(moved.answers(&predictions).unwrap(), [7.5, 8.0, 10.0]);
+        assert_eq!(plain.answers(&predictions).unwrap(), [-0.5, 0.0, 2.0]);
     }
 
     #[test]

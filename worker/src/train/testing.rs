@@ -27,6 +27,11 @@ const SHAPES: Shapes = Shapes {
 /// A dataset of MOSI's protocol with `train` training samples, 9 for validation and 11 for testing,
 /// whose labels follow from the audio.
 pub(crate) fn dataset(train: usize) -> (tempfile::TempDir, Arc<Dataset>) {
+    dataset_of(Protocol::Mosi, train)
+}
+
+/// The same with labels moved to the middle of another protocol's range, which is at least as wide.
+pub(crate) fn dataset_of(kind: Protocol, train: usize) -> (tempfile::TempDir, Arc<Dataset>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data.safetensors");
     let sizes = [train, 9, 11].map(|samples| SplitSizes {
@@ -34,8 +39,8 @@ pub(crate) fn dataset(train: usize) -> (tempfile::TempDir, Arc<Dataset>) {
         id_bytes: 0,
         raw_text_bytes: 0,
     });
-    let specs = layout::tensors(Protocol::Mosi, SHAPES, sizes);
-    let mut file = TensorFile::create(&path, Protocol::Mosi, specs.clone()).unwrap();
+    let specs = layout::tensors(kind, SHAPES, sizes);
+    let mut file = TensorFile::create(&path, kind, specs.clone()).unwrap();
     let mut rng = missbench_shared::numpy_rng::RandomState::new(5);
     let mut labels: BTreeMap<String, Vec<f32>> = BTreeMap::new();
     for spec in &specs {
@@ -63,7 +68,7 @@ pub(crate) fn dataset(train: usize) -> (tempfile::TempDir, Arc<Dataset>) {
                     let means = values.chunks(size).map(|c| c.iter().sum::<f32>() * 0.6);
                     labels.insert(
                         split.to_owned(),
-                        means.map(|m| m.clamp(-3.0, 3.0)).collect(),
+                        means.map(|m| m.clamp(-3.0, 3.0) + kind.neutral()).collect(),
                     );
                 }
                 file.write_f32(&spec.name, &values).unwrap();
