@@ -83,10 +83,9 @@ pub async fn collapsed(store: &Store, sweep: SweepId) -> Result<Vec<String>, Pre
     .fetch_all(store.pool())
     .await?;
     let mut names = Vec::new();
+    let known = store.benchmarks().await?;
     for (dataset, method) in models {
-        let Ok(dataset) = dataset.parse::<Benchmark>() else {
-            return Err(PredictionsError::Dataset(dataset));
-        };
+        let dataset = known.named(&dataset)?;
         let filter = Filter {
             methods: vec![method],
             datasets: vec![dataset],

@@ -254,10 +254,25 @@ fn sizes(loaded: &Loaded) -> Vec<Finding> {
             )
         })
         .collect();
+    let unpublished = loaded.files.iter();
+    let unpublished = unpublished.filter(|file| file.dataset.split_sizes().is_none());
+    findings.extend(unpublished.map(|file| {
+        Finding::new(
+            Rule::SplitSize,
+            Severity::Note,
+            "nothing is published of a dataset with a protocol of its own: neither the sizes of its \
+             splits nor its results are held against published ones",
+            vec![super::load::place(file.dataset, "", "")],
+            vec![format!(
+                "file {}: {} samples",
+                file.blake3.get(..12).unwrap_or(&file.blake3),
+                file.sizes.map(|size| size.to_string()).join("/")
+            )],
+        )
+    }));
     let others = loaded
         .files
         .iter()
-        // Of a protocol of one's own nothing is published.
         .filter_map(|file| Some((file, file.dataset.split_sizes()?)))
         .filter(|(file, published)| file.sizes != *published);
     findings.extend(others.map(|(file, published)| {
