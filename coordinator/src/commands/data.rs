@@ -4,7 +4,9 @@ use crate::{
     config::Settings,
     data::{
         import::{self, Imported, Request, Stage},
-        protocol::{ProtocolArgs, in_spec},
+        nonfinite::NonFinite,
+        official,
+        protocol::{As, ProtocolArgs, in_spec},
         synthesize::{self, Vocabulary},
     },
     programs::{Part, Programs},
@@ -47,9 +49,25 @@ Examples:
   coord data import --as mosi unaligned_50.pkl
   coord data import --as sims sims/unaligned_39.pkl.gz --name sims-v1
   coord data import mine.pkl --name mine --label-range -1..1 --language zh --classes 2,3,5
+  coord data import --as simsv2 sims_unaligned.pkl
 
-The file is a dict of train, valid and test; each has text_bert, audio, vision and
-regression_labels (SIMS also _T, _A, _V), and may have lengths, ids and raw texts.")]
+The file is a pickled dict of train, valid (or dev, val) and test. Each split is a dict:
+  text_bert           [N, 3, L] or [N, L, 3]: token ids, mask, segments
+  audio, vision       [N, T, D] arrays, or lists of N arrays
+  regression_labels   [N]; SIMS also _T, _A, _V
+  audio_lengths, vision_lengths, id, raw_text   may be absent
+Files without lengths whose audio and vision have as many steps as the text has tokens are taken as
+aligned: lengths are those of the text's mask. Padding at the start is moved to the end. Whatever was
+filled in, moved or set to 0 is printed and kept in the manifest. Other keys are passed over.
+
+Nothing in the file is executed: objects that are no plain data (pandas, PyTorch) are opaque, and
+where one is needed the command prints the lines of Python that convert the file.
+
+Values of audio and vision that are not finite:
+  no option           as the dataset's own loader: -inf in audio becomes 0 (MMSA; mosi, mosei, sims),
+                      -inf in audio and vision (simsv2); all else is refused, with counts
+  --nonfinite zero    all become 0
+  --nonfinite refuse  all are refused")]
 struct ImportArgs {
     /// The feature pickle
     file: PathBuf,
@@ -61,10 +79,23 @@ struct ImportArgs {
     /// Replace a dataset of that name that has other content
     #[arg(long)]
     replace: bool,
+    /// What to do with audio and vision values that are not finite [default: what the dataset's own
+    /// loader does, see below]
+    #[arg(long, value_enum, value_name = "WHAT")]
+    nonfinite: Option<OnNonFinite>,
     /// The most bytes that the file may expand to, with KiB, MiB or GiB [default: 1 GiB, or 250
     /// times its own size if that is more]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     max_bytes: Option<u64>,
+}
+
+/// Values of `--nonfinite`.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum OnNonFinite {
+    /// Set them to 0, and count them
+    Zero,
+    /// Refuse the file, and say how many there are and where the first is
+    Refuse,
 }
 
 #[derive(clap::Args, Debug)]
@@ -161,17 +192,27 @@ pub async fn run(args: DataArgs, settings: &Settings) -> anyhow::Result<ExitCode
 }
 
 fn import_file(args: &ImportArgs, folder: &DataFolder, settings: &Settings) -> anyhow::Result<()> {
-    let kind = args.protocol.kind()?;
+    let As {
+        name: protocol,
+        kind,
+        reference,
+    } = args.protocol.chosen()?;
     let name = match (&args.name, kind) {
         (Some(name), _) => name,
         (None, Kind::Own(_)) => bail!("a dataset with a protocol of its own needs a name: --name"),
-        (None, built_in) => built_in.as_str(),
+        (None, _) => protocol,
     };
     let began = Instant::now();
     let progress = Bar::new(settings.json);
     let request = Request {
         file: &args.file,
         kind,
+        nonfinite: match args.nonfinite {
+            None => NonFinite::Reference,
+            Some(OnNonFinite::Zero) => NonFinite::Zero,
+            Some(OnNonFinite::Refuse) => NonFinite::Refuse,
+        },
+        reference,
         name,
         folder,
         replace: args.replace,
@@ -202,7 +243,7 @@ fn make(args: &SynthesizeArgs, folder: &DataFolder, settings: &Settings) -> anyh
     let began = Instant::now();
     let progress = Bar::new(settings.json);
     let what = synthesize::Settings {
-        kind: args.protocol.kind()?,
+        kind: args.protocol.chosen()?.kind,
         samples: [args.train, args.valid, args.test],
         shapes: Shapes {
             text_len: args.text,
@@ -258,7 +299,7 @@ fn described(path: &Path, manifest: &Manifest) -> String {
         Source::Synthesize { seed, .. } => format!("synthetic, seed {seed}"),
     };
     let mut out = format!(
-        "  file     {} ({})\n  blake3   {}\n  from     {source}\n  follows  {}\n  shapes   text {}, audio {}x{}, vision {}x{}\n\n",
+        "  file     {} ({})\n  blake3   {}\n  from     {source}\n  follows  {}\n  shapes   text {}, audio {}x{}, vision {}x{}\n",
         path.display(),
         HumanBytes(manifest.bytes),
         manifest.blake3,
@@ -269,6 +310,22 @@ fn described(path: &Path, manifest: &Manifest) -> String {
         shapes.vision_len,
         shapes.vision_dim,
     );
+    if let Source::Import {
+        sha256: Some(sha256),
+        official,
+        ..
+    } = &manifest.source
+    {
+        let known = match official {
+            Some(name) => format!("{name} (by its SHA-256)"),
+            None => format!(
+                "no published file is known by this SHA-256 ({} are)",
+                official::all().count()
+            ),
+        };
+        out.push_str(&format!("  sha256   {sha256}\n  official {known}\n"));
+    }
+    out.push('\n');
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(["", "train", "valid", "test"]);
@@ -356,6 +413,7 @@ fn list(folder: &DataFolder, settings: &Settings) -> anyhow::Result<()> {
         "text",
         "audio",
         "vision",
+        "set to 0",
         "size",
         "blake3",
     ]);
@@ -374,6 +432,7 @@ fn list(folder: &DataFolder, settings: &Settings) -> anyhow::Result<()> {
                     m.shapes.text_len.to_string(),
                     format!("{}x{}", m.shapes.audio_len, m.shapes.audio_dim),
                     format!("{}x{}", m.shapes.vision_len, m.shapes.vision_dim),
+                    HumanCount(m.source.zeroed()).to_string(),
                     HumanBytes(m.bytes).to_string(),
                     m.blake3.chars().take(16).collect(),
                 ]);
@@ -427,11 +486,8 @@ fn check(dataset: &str, folder: &DataFolder, settings: &Settings) -> anyhow::Res
             let file = path
                 .file_name()
                 .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-            let source = Source::Import {
-                file,
-                blake3: hash.to_hex().to_string(),
-                bytes: data.bytes().len() as u64,
-            };
+            let bytes = data.bytes().len() as u64;
+            let source = Source::file(file, hash.to_hex().to_string(), bytes);
             (
                 dataset.to_owned(),
                 source,

@@ -1,5 +1,6 @@
 //! Whose protocol a dataset is imported or made for, as the command line says it.
 
+use super::nonfinite::Reference;
 use anyhow::{Context as _, bail};
 use missbench_shared::benchmark::{
     Kind,
@@ -14,18 +15,55 @@ use std::{
 /// The most bytes that a file with a protocol may have.
 const MAX_BYTES: u64 = 64 * 1024;
 
+/// A value of `--as`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct As {
+    /// As it was meant; the default name of the dataset.
+    pub name: &'static str,
+    /// The protocol.
+    pub kind: Kind,
+    /// Whose loader says what becomes of values that are not finite.
+    pub reference: Reference,
+}
+
+/// `mosi`, `CMU-MOSI`, `sims_v2`: the field writes its names in many ways.
+fn parse_as(text: &str) -> Result<As, String> {
+    let plain: String = text
+        .to_lowercase()
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .collect();
+    let (name, kind, reference) = match plain.trim_start_matches("cmu").trim_start_matches("ch") {
+        "mosi" => ("mosi", Kind::Mosi, Reference::Mmsa),
+        "mosei" => ("mosei", Kind::Mosei, Reference::Mmsa),
+        "sims" | "simsv1" => ("sims", Kind::Sims, Reference::Mmsa),
+        "simsv2" | "sims2" | "simsv2s" | "sims3l" => ("simsv2", Kind::Sims, Reference::SimsV2),
+        _ => {
+            return Err(format!(
+                "`{text}` is no dataset protocol: give mosi, mosei, sims, or simsv2 (CH-SIMS v2, which follows the protocol of sims)"
+            ));
+        }
+    };
+    Ok(As {
+        name,
+        kind,
+        reference,
+    })
+}
+
 /// The options that say whose protocol it is.
 #[derive(clap::Args, Debug)]
 pub struct ProtocolArgs {
-    /// Whose protocol it follows: mosi, mosei or sims; one of its own is said by --label-range,
-    /// --language and --classes, or by --protocol
+    /// Whose protocol it follows: mosi, mosei, sims, or simsv2 (the protocol of sims); one of its own
+    /// is said by --label-range, --language and --classes, or by --protocol
     #[arg(
         long = "as",
         value_name = "DATASET",
+        value_parser = parse_as,
         required_unless_present_any = ["label_range", "protocol"],
         conflicts_with_all = ["label_range", "protocol"]
     )]
-    kind: Option<Kind>,
+    follows: Option<As>,
     /// The smallest and the largest label of a protocol of its own: -1..1, 0..5
     #[arg(
         long,
@@ -76,9 +114,9 @@ impl ProtocolArgs {
     /// # Errors
     ///
     /// A definition that makes none; a file that cannot be read.
-    pub fn kind(&self) -> anyhow::Result<Kind> {
-        if let Some(kind) = self.kind {
-            return Ok(kind);
+    pub fn chosen(&self) -> anyhow::Result<As> {
+        if let Some(follows) = self.follows {
+            return Ok(follows);
         }
         let definition = match (&self.protocol, self.label_range) {
             (Some(path), _) => read(path)?,
@@ -99,7 +137,12 @@ impl ProtocolArgs {
             }
         };
         let resolved = definition.resolve().context("this is no protocol")?;
-        Kind::own(resolved).context("this is no protocol")
+        Ok(As {
+            name: "own",
+            kind: Kind::own(resolved).context("this is no protocol")?,
+            // The field's own loader, for want of another.
+            reference: Reference::Mmsa,
+        })
     }
 }
 
@@ -197,7 +240,10 @@ mod tests {
     fn parsed(line: &str) -> Result<Kind, String> {
         let words = std::iter::once("x").chain(line.split(' '));
         let line = Line::try_parse_from(words).map_err(|error| error.to_string())?;
-        line.protocol.kind().map_err(|error| format!("{error:#}"))
+        line.protocol
+            .chosen()
+            .map(|chosen| chosen.kind)
+            .map_err(|error| format!("{error:#}"))
     }
 
     #[test]
@@ -240,7 +286,7 @@ mod tests {
                 "cannot be used with",
             ),
             ("--language zh", "--as"),
-            ("--as mosii", "mosi, mosei or sims"),
+            ("--as iemocap", "mosi, mosei, sims"),
         ] {
             let error = parsed(line).unwrap_err();
             assert!(error.contains(part), "{line}: {error}");
@@ -278,5 +324,21 @@ mod tests {
             let error = parsed(&line).unwrap_err();
             assert!(error.contains(part), "{error}");
         }
+    }
+
+    #[test]
+    fn datasets_are_known_by_the_names_that_the_field_has_for_them() {
+        let of = |text| parse_as(text).map(|p| (p.name, p.kind, p.reference));
+        let mosi = ("mosi", Kind::Mosi, Reference::Mmsa);
+        let v2 = ("simsv2", Kind::Sims, Reference::SimsV2);
+        for name in ["mosi", "MOSI", "CMU-MOSI"] {
+            assert_eq!(of(name), Ok(mosi), "{name}");
+        }
+        for name in ["simsv2", "sims-v2", "SIMS_v2", "CH-SIMS v2", "sims2"] {
+            assert_eq!(of(name), Ok(v2), "{name}");
+        }
+        assert_eq!(of("ch-sims"), Ok(("sims", Kind::Sims, Reference::Mmsa)));
+        let error = of("iemocap").unwrap_err();
+        assert!(error.contains("simsv2"), "{error}");
     }
 }
