@@ -9,7 +9,6 @@ use e2e::{
 use std::process::{Command, Stdio};
 
 #[path = "../../coordinator/tests/pickler/mod.rs"]
-#[expect(dead_code, reason = "shared with the tests of the import")]
 #[expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 mod pickler;
 use pickler::Py;
