@@ -30,3 +30,4 @@ pub mod statistics;
 pub mod store;
 pub mod tables;
 pub mod whole_file;
+pub mod worker_check;

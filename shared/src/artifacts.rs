@@ -14,7 +14,12 @@ mod bucket;
 mod folder;
 mod remote;
 
-use crate::{broker::Broker, case::Case, ids::JobId};
+use crate::{
+    address::{holds_secret, redacted},
+    broker::Broker,
+    case::Case,
+    ids::JobId,
+};
 use bytes::Bytes;
 use std::{
     fmt,
@@ -143,8 +148,16 @@ pub enum ArtifactError {
         "the artifact store's address `{url}` cannot be used ({reason}): write file:///folder, s3://bucket/prefix or nats://"
     )]
     Address {
-        /// The address.
+        /// The address, without a login.
         url: String,
+        /// Why.
+        reason: String,
+    },
+    /// The broker's bucket is not there.
+    #[error(
+        "the broker has no bucket for artifacts, and it cannot be made from here ({reason}): the coordinator makes it; is `coord serve` running on this broker?"
+    )]
+    NoBucket {
         /// Why.
         reason: String,
     },
@@ -195,6 +208,8 @@ impl ArtifactError {
     pub fn is_retryable(&self) -> bool {
         match self {
             ArtifactError::Address { .. } | ArtifactError::Hash(_) => false,
+            // The coordinator may come later.
+            ArtifactError::NoBucket { .. } => true,
             // Written by another machine a moment ago, or read while it was replaced.
             ArtifactError::Missing { .. } | ArtifactError::Damaged { .. } => true,
             ArtifactError::TooLarge { .. } => false,
@@ -267,9 +282,15 @@ impl ArtifactStore {
     /// Opens the store at `url`; see the module for the kinds. `nats://` needs the broker.
     pub async fn open(url: &str, broker: Option<&Broker>) -> Result<Self, ArtifactError> {
         let wrong = |reason: &str| ArtifactError::Address {
-            url: url.to_owned(),
+            url: redacted(url),
             reason: reason.to_owned(),
         };
+        if holds_secret(url, true) {
+            // Nor may what it is refused for repeat it.
+            return Err(wrong(
+                "it holds a login: keys come from AWS_* variables, the broker's login from its own address",
+            ));
+        }
         let (scheme, rest) = url
             .split_once("://")
             .ok_or_else(|| wrong("it has no scheme"))?;
@@ -284,8 +305,7 @@ impl ArtifactStore {
             "s3" => Backend::Remote(remote::Remote::open(url).map_err(|e| wrong(&e.to_string()))?),
             "nats" => {
                 let broker = broker.ok_or_else(|| wrong("there is no connection to a broker"))?;
-                let bucket = bucket::Bucket::open(broker).await;
-                Backend::Bucket(Box::new(bucket.map_err(|e| wrong(&e))?))
+                Backend::Bucket(Box::new(bucket::Bucket::open(broker).await?))
             }
             _ => return Err(wrong("its scheme is unknown")),
         };
@@ -565,6 +585,10 @@ mod tests {
         for url in ["folder", "ftp://x", "file://relative", "nats://"] {
             let error = ArtifactStore::open(url, None).await.unwrap_err();
             assert!(error.to_string().contains("file:///folder"), "{error}");
+        }
+        for url in ["s3://a:hush@b", "hush@b", "nats://a:hush@b", "ftp://hush@x"] {
+            let error = ArtifactStore::open(url, None).await.unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("hush"), "{error}");
         }
     }
 

@@ -26,6 +26,7 @@ use async_nats::jetstream::consumer::PullConsumer;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use missbench_shared::{
+    address::redacted,
     artifacts::{ArtifactError, ArtifactStore, Key},
     broker::{Broker, BrokerError, BrokerSettings, MAX_DELIVERIES, Queue, SweepControl},
     ids::AttemptId,
@@ -65,6 +66,8 @@ pub struct SlotSettings {
     pub data_dir: PathBuf,
     /// Where tensors live.
     pub device: Device,
+    /// The device's name for people.
+    pub device_name: String,
     /// Threads of libtorch.
     pub threads: usize,
     /// The worker's unique name.
@@ -91,7 +94,7 @@ pub enum SlotError {
 
 /// Runs one slot until it is told to leave. Returns the process's exit code.
 pub async fn run(settings: SlotSettings, leaving: Leaving) -> Result<u8, SlotError> {
-    tracing::info!(broker = %settings.broker.address(), artifacts = %settings.artifacts, "connecting");
+    tracing::info!(broker = %settings.broker.address(), artifacts = redacted(&settings.artifacts), "connecting");
     let connected = tokio::select! {
         connected = connect(&settings) => connected?,
         () = leaving.asked() => return Ok(exit::OK),
@@ -100,7 +103,7 @@ pub async fn run(settings: SlotSettings, leaving: Leaving) -> Result<u8, SlotErr
     let worker = WorkerInfo {
         name: settings.name.clone(),
         host: crate::host(),
-        device: crate::device::name(settings.device),
+        device: settings.device_name.clone(),
         version: crate::VERSION.to_owned(),
     };
     let status = Status::default();
@@ -157,8 +160,8 @@ async fn connect(settings: &SlotSettings) -> Result<(Broker, ArtifactStore), Slo
     let store = loop {
         match ArtifactStore::open(&settings.artifacts, Some(&broker)).await {
             // The bucket is made by the coordinator, which may come later.
-            Err(error) if settings.artifacts.starts_with("nats:") => {
-                tracing::warn!(%error, "the artifact store is not there, trying again");
+            Err(error @ ArtifactError::NoBucket { .. }) => {
+                tracing::warn!(%error, "waiting for the artifact store");
                 tokio::time::sleep(Duration::from_secs(2)).await;
             }
             opened => break opened?,
