@@ -505,7 +505,7 @@ mod tests {
         let deps = folder.path().join(".deps");
         std::fs::create_dir(&deps).unwrap();
         let above = [folder.path().join("bin"), folder.path().to_owned()];
-        assert_eq!(laid_down(None, &above), [deps.clone()]);
+        assert_eq!(laid_down(None, &above), std::slice::from_ref(&deps));
         if nix::unistd::geteuid().is_root() {
             let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap();
             std::os::unix::fs::chown(&deps, Some(nobody.uid.as_raw()), None).unwrap();

@@ -9,4 +9,5 @@ pub mod shipped;
 pub mod stage;
 pub mod sweeps;
 pub mod tiny;
+pub mod tls;
 pub mod worker;

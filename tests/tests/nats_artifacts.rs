@@ -274,7 +274,7 @@ async fn the_compose_files_quick_start_works_as_written() -> Result<()> {
     let table = output(command("coord", coord, &at("volume"))?.args(words(runs[1])))?;
     ensure!(table.contains("ALMT"), "{table}");
     // On this machine the worker sees the volume; in a container it has what was pushed.
-    let manifest = DataFolder::new(&at("volume")).manifest("demo")?;
+    let manifest = DataFolder::new(at("volume")).manifest("demo")?;
     let login = format!("worker:{WORKER_PASSWORD}");
     let broker = nats.connect(&login).await?;
     let store = ArtifactStore::open("nats://", Some(&broker)).await?;

@@ -5,8 +5,10 @@ use anyhow::{Context as _, Result, ensure};
 use e2e::{
     programs::{Process, coord, output, program, worker},
     stage::Stage,
+    tiny::Tiny,
 };
 use std::{
+    io::BufRead as _,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     time::{Duration, Instant},
@@ -395,5 +397,143 @@ async fn computing_on_the_cpu_by_accident_is_the_first_line() -> Result<()> {
     let log = String::from_utf8_lossy(&ended.stderr).into_owned();
     ensure!(ended.status.code() == Some(4), "{}: {log}", ended.status);
     ensure!(log.contains("cuda:0 was asked for"), "{log}");
+    Ok(())
+}
+
+/// A folder with a small spec.
+fn place() -> Result<tempfile::TempDir> {
+    let folder = tempfile::tempdir()?;
+    Tiny::make(folder.path(), 32)?;
+    let spec = r#"
+        name = "tiny"
+        methods = ["almt"]
+        seeds = [1]
+        rates = [0.0]
+        epochs = 1
+        [datasets.mosi]
+        file = "tiny.safetensors"
+        [encoders.en]
+        path = "tiny-encoder"
+    "#;
+    std::fs::write(folder.path().join("tiny.toml"), spec)?;
+    Ok(folder)
+}
+
+/// `coord` in such a folder with its own data folder.
+fn alone(place: &Path, arguments: &[&str]) -> Result<Command> {
+    let mut command = Command::new(program("coord")?);
+    command
+        .args(arguments)
+        .arg("--data-dir")
+        .arg(place.join("data"))
+        .current_dir(place)
+        .env("MISSBENCH_CONFIG", "/dev/null")
+        .env_remove("MISSBENCH_DEVICE")
+        .env_remove("MISSBENCH_SLOTS")
+        .env_remove(PRETEND)
+        .stdin(Stdio::null());
+    Ok(command)
+}
+
+#[test]
+fn a_run_says_first_where_it_computes() -> Result<()> {
+    let place = place()?;
+    let garbage = place.path().join("garbage");
+    std::fs::create_dir_all(garbage.join("lib"))?;
+    std::fs::write(garbage.join("lib/libtorch_cuda.so"), "no library")?;
+    for entry in std::fs::read_dir(libtorch().join("lib"))? {
+        let entry = entry?;
+        let link = garbage.join("lib").join(entry.file_name());
+        std::os::unix::fs::symlink(entry.path(), link)?;
+    }
+    let garbage = garbage.to_string_lossy().into_owned();
+    type Variables<'a> = &'a [(&'a str, &'a str)];
+    let cases: [(Variables<'_>, &[&str], &[&str]); 5] = [
+        (
+            &[(PRETEND, "3")],
+            &[],
+            &["workers: slot 0 on cuda:0", "slot 2 on cuda:2"],
+        ),
+        (
+            &[(PRETEND, "1")],
+            &["--workers", "2"],
+            &["2 workers asked for", "1 GPU", "--share-gpus"],
+        ),
+        (
+            &[(PRETEND, "1")],
+            &["--workers", "2", "--share-gpus"],
+            &["workers: slots 0, 1 on cuda:0"],
+        ),
+        (&[], &["--device", "cpu"], &["workers: slots 0, 1 on cpu"]),
+        (
+            &[("LIBTORCH", &garbage)],
+            &[],
+            &["computing on the CPU", "file too short"],
+        ),
+    ];
+    for (variables, flags, expected) in cases {
+        let mut command = alone(place.path(), &["run", "tiny.toml"])?;
+        command.args(flags).envs(variables.iter().copied());
+        let mut run = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let stderr = run.stderr.take().context("its log")?;
+        let mut first = String::new();
+        let read = std::io::BufReader::new(stderr).read_line(&mut first);
+        // The kernel ends what it started.
+        run.kill()?;
+        run.wait()?;
+        read?;
+        for words in expected {
+            ensure!(first.contains(words), "{flags:?}: {first}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_run_without_the_gpus_it_asks_for_starts_nothing() -> Result<()> {
+    let place = place()?;
+    for (gpus, flags, word) in [
+        (
+            "4",
+            ["--workers", "2", "--device", "cuda:0"],
+            "--share-gpus",
+        ),
+        ("1", ["--workers", "1", "--device", "cuda:3"], "sees 1 GPU"),
+    ] {
+        let mut command = alone(place.path(), &["run", "tiny.toml"])?;
+        let refused = command.args(flags).env(PRETEND, gpus).output()?;
+        let log = String::from_utf8_lossy(&refused.stderr).into_owned();
+        ensure!(refused.status.code() == Some(1), "{log}");
+        ensure!(log.contains(word), "{log}");
+        ensure!(
+            !place.path().join("data/embedded").exists(),
+            "servers were started"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn doctor_shows_each_slots_device() -> Result<()> {
+    let place = place()?;
+    for (slots, words) in [
+        (
+            "2",
+            "2 GPUs; slot 0 on cuda:0 (pretended), slot 1 on cuda:1 (pretended)",
+        ),
+        ("1", "`worker --slots 2` computes on all"),
+        ("3", "3 workers asked for"),
+    ] {
+        let mut command = alone(place.path(), &["doctor"])?;
+        let doctor = command
+            .env(PRETEND, "2")
+            .env("MISSBENCH_SLOTS", slots)
+            .output()?;
+        let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
+        ensure!(said.contains(words), "{slots}: {said}");
+    }
     Ok(())
 }

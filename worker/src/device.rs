@@ -20,7 +20,7 @@ pub enum DeviceError {
         /// What was asked for.
         asked: String,
         /// Why there is none.
-        trouble: Trouble,
+        trouble: Box<Trouble>,
     },
     /// There are GPUs, and not as they were asked for.
     #[error(transparent)]
@@ -79,7 +79,7 @@ pub fn refusal(devices: &Devices, found: &Found, error: ShareError) -> DeviceErr
     match (&found.trouble, &error) {
         (Some(trouble), ShareError::NotThere { .. }) => DeviceError::NoGpu {
             asked: devices.to_string(),
-            trouble: trouble.clone(),
+            trouble: Box::new(trouble.clone()),
         },
         _ => error.into(),
     }

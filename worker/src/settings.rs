@@ -227,6 +227,34 @@ mod tests {
         );
     }
 
+    /// As `coord` reads it: its own test says the same.
+    #[test]
+    fn the_config_file_is_read_by_the_rules_of_coord() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join(".config/missbench");
+        std::fs::create_dir_all(&folder).unwrap();
+        let write = |text: &str| std::fs::write(folder.join("config.toml"), text).unwrap();
+        let vars = [("HOME", home.path().to_str().unwrap())];
+        write("data_dir = 'below'\nnats_creds = 'own.creds'\nnats_replicas = 3\n");
+        let settings = resolve(ConnectionFlags::default(), &vars).unwrap();
+        assert_eq!(settings.data_dir, folder.join("below"));
+        assert_eq!(settings.broker.credentials, Some(folder.join("own.creds")));
+        let artifacts = folder.join("below/artifacts");
+        assert_eq!(
+            settings.artifacts,
+            format!("file://{}", artifacts.display())
+        );
+        write("nats_url = 'nats://x'\ndatabase = 'postgres://a:hush@h/d'\n");
+        let error = resolve(ConnectionFlags::default(), &vars)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("line 2") && error.contains("database"),
+            "{error}"
+        );
+        assert!(!error.contains("hush"), "{error}");
+    }
+
     #[test]
     fn a_config_file_with_a_password_must_be_private() {
         let folder = tempfile::tempdir().unwrap();
