@@ -132,6 +132,7 @@ pub fn result_message_id(message: &ResultMessage) -> String {
         ResultBody::Noop => "noop",
         ResultBody::Failed(_) => "failed",
         ResultBody::HandedBack { .. } => "handed-back",
+        ResultBody::Declined { .. } => "declined",
     };
     format!("{}.{what}", message.attempt)
 }

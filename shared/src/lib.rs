@@ -13,6 +13,7 @@ pub mod device;
 pub mod erasure;
 pub mod features;
 pub mod ids;
+pub mod mapping;
 pub mod matrix;
 pub mod methods;
 pub mod metrics;

@@ -5,7 +5,7 @@ use async_nats::jetstream::{self, AckKind};
 use e2e::shipped::ShippedNats;
 use futures::StreamExt as _;
 use missbench_shared::{
-    artifacts::{ArtifactError, ArtifactStore},
+    artifacts::ArtifactStore,
     broker::{Broker, Queue},
 };
 use std::time::Duration;
@@ -29,10 +29,12 @@ async fn the_worker_login_can_do_its_work() -> Result<()> {
     // A worker may not make the bucket, and is told who does.
     let early = server.connect("worker:w-secret").await?;
     let early = ArtifactStore::open("nats://", Some(&early)).await;
-    assert!(
-        matches!(&early, Err(error @ ArtifactError::NoBucket { .. })
-            if error.to_string().contains("coord serve") && error.is_retryable()),
-        "{early:?}"
+    let early = early.err().context("it made the bucket")?;
+    ensure!(early.is_retryable(), "{early}");
+    let why = std::error::Error::source(&early).map(ToString::to_string);
+    ensure!(
+        why.as_ref().is_some_and(|why| why.contains("coord serve")),
+        "{why:?}"
     );
     coord.ensure().await?;
     coord.ensure().await?;

@@ -21,14 +21,12 @@ impl std::fmt::Debug for Bucket {
 }
 
 impl Bucket {
-    pub(super) async fn open(broker: &Broker) -> Result<Self, ArtifactError> {
+    pub(super) async fn open(broker: &Broker) -> Result<Self, String> {
         // A worker's login may not make it: then the coordinator has to be first.
         let opened = broker.ensure_artifacts().await;
-        opened
-            .map(|store| Self { store })
-            .map_err(|error| ArtifactError::NoBucket {
-                reason: error.to_string(),
-            })
+        opened.map(|store| Self { store }).map_err(|error| {
+            format!("{error}; the coordinator makes it: is `coord serve` running on this broker?")
+        })
     }
 
     pub(super) async fn open_key(&self, key: &Key) -> Result<Option<Opened>, ArtifactError> {
