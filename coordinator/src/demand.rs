@@ -122,7 +122,6 @@ mod tests {
                 vision_dim: 35,
             },
             samples: [16_326, 1_871, 4_659],
-            unimodal_labels: false,
             tokens: Some(25),
         };
         let small = EncoderShape {

@@ -1,7 +1,10 @@
 //! From a spec's file to a sweep: reads it, finds the files it names on this machine, submits it.
 
 use crate::{
-    data::synthesize::{self, Vocabulary},
+    data::{
+        protocol,
+        synthesize::{self, Vocabulary},
+    },
     file_hashes::FileHashes,
     programs::{Part, Programs},
     store::{
@@ -11,7 +14,6 @@ use crate::{
 };
 use miette::Diagnostic;
 use missbench_shared::{
-    benchmark::Benchmark,
     dataset::{DataFolder, Dataset, Kind, Manifest, Source, Split, layout::MANIFEST_FILE},
     ids::SweepId,
     matrix::{self, PlannedJob, PlannedWork},
@@ -153,7 +155,7 @@ pub struct Loaded {
     pub to_make: Vec<String>,
     /// What can be run and is worth knowing all the same, each a line for people.
     pub notes: Vec<String>,
-    /// The sizes of datasets and their encoders by the dataset's protocol, where known.
+    /// The sizes of datasets and their encoders by the dataset's name, where known.
     pub sizes: BTreeMap<String, (DataFacts, EncoderShape)>,
 }
 
@@ -268,25 +270,9 @@ struct LocalFiles {
     making: Making,
     to_make: Vec<String>,
     /// Sizes of datasets by the spec's name for them.
-    facts: BTreeMap<String, (Benchmark, DataFacts)>,
+    facts: BTreeMap<String, (Kind, DataFacts)>,
     /// Sizes of encoders by language.
     shapes: BTreeMap<String, EncoderShape>,
-}
-
-fn benchmark(kind: Kind) -> Benchmark {
-    match kind {
-        Kind::Mosi => Benchmark::Mosi,
-        Kind::Mosei => Benchmark::Mosei,
-        Kind::Sims => Benchmark::Sims,
-    }
-}
-
-fn kind(benchmark: Benchmark) -> Kind {
-    match benchmark {
-        Benchmark::Mosi => Kind::Mosi,
-        Benchmark::Mosei => Kind::Mosei,
-        Benchmark::Sims => Kind::Sims,
-    }
 }
 
 impl LocalFiles {
@@ -315,7 +301,7 @@ impl LocalFiles {
                 blake3: manifest.blake3.clone(),
                 path: path.display().to_string(),
             },
-            benchmark: benchmark(manifest.kind),
+            kind: manifest.kind,
             largest_token: tokens.max().and_then(|token| u64::try_from(token).ok()),
             text_length: u64::try_from(manifest.shapes.text_len).ok(),
             facts: Some(facts(&manifest)),
@@ -326,7 +312,7 @@ impl LocalFiles {
     fn make(
         &self,
         name: &str,
-        follows: Benchmark,
+        follows: Kind,
         spec: &DatasetSpec,
         made: &SynthesizeSpec,
     ) -> Result<(), String> {
@@ -336,7 +322,7 @@ impl LocalFiles {
         let vocabulary = Vocabulary::read(&self.encoder_folder(encoder)?.join("vocab.txt"));
         let settings = synthesize::Settings {
             samples: [made.train, made.valid, made.test],
-            ..synthesize::Settings::small(kind(follows), made.seed)
+            ..synthesize::Settings::small(follows, made.seed)
         };
         synthesize::synthesize(
             &settings,
@@ -377,13 +363,12 @@ impl LocalFiles {
                 blake3,
                 path: path.display().to_string(),
             },
-            benchmark: benchmark(dataset.kind()),
+            kind: dataset.kind(),
             largest_token: None,
             text_length: u64::try_from(dataset.shapes().text_len).ok(),
             facts: Some(DataFacts {
                 shapes: dataset.shapes(),
                 samples: Split::ALL.map(|split| dataset.split(split).len()),
-                unimodal_labels: dataset.kind().has_unimodal_labels(),
                 tokens: None,
             }),
         })
@@ -447,7 +432,6 @@ pub fn facts(manifest: &Manifest) -> DataFacts {
     DataFacts {
         shapes: manifest.shapes,
         samples: Split::ALL.map(samples),
-        unimodal_labels: manifest.kind.has_unimodal_labels(),
         tokens: manifest
             .splits
             .get(&Split::Train)
@@ -465,7 +449,7 @@ impl Files for LocalFiles {
     fn dataset(&mut self, name: &str, spec: &DatasetSpec) -> Result<FoundDataset, String> {
         let found = self.find_dataset(name, spec)?;
         if let Some(facts) = found.facts {
-            self.facts.insert(name.to_owned(), (found.benchmark, facts));
+            self.facts.insert(name.to_owned(), (found.kind, facts));
         }
         Ok(found)
     }
@@ -480,14 +464,14 @@ impl Files for LocalFiles {
 }
 
 impl LocalFiles {
-    /// The sizes of each dataset and its encoder, by the dataset's protocol.
+    /// The sizes of each dataset and its encoder, by the dataset's name.
     fn sizes(&self, spec: &Spec) -> BTreeMap<String, (DataFacts, EncoderShape)> {
         let facts = self.facts.iter();
         facts
-            .filter_map(|(name, (benchmark, facts))| {
+            .filter_map(|(name, (kind, facts))| {
                 let own = spec.datasets.get(name)?.language.as_deref();
-                let encoder = self.shapes.get(own.unwrap_or(benchmark.language()))?;
-                Some((benchmark.id().to_owned(), (*facts, *encoder)))
+                let encoder = self.shapes.get(own.unwrap_or(kind.language()))?;
+                Some((name.clone(), (*facts, *encoder)))
             })
             .collect()
     }
@@ -500,23 +484,22 @@ impl LocalFiles {
         if self.folder.dataset_dir(kept).join(MANIFEST_FILE).exists() {
             return self.named(kept, spec);
         }
-        let follows = spec.benchmark.or_else(|| name.parse().ok());
+        let follows = spec.kind(name);
         match (&spec.synthesize, follows) {
             (Some(made), Some(follows)) if self.making == Making::Note => {
                 self.to_make.push(kept.to_owned());
-                let small = synthesize::Settings::small(kind(follows), made.seed);
+                let small = synthesize::Settings::small(follows, made.seed);
                 Ok(FoundDataset {
                     blob: BlobRef {
                         blake3: String::new(),
                         path: self.folder.data_file(kept).display().to_string(),
                     },
-                    benchmark: follows,
+                    kind: follows,
                     largest_token: None,
                     text_length: None,
                     facts: Some(DataFacts {
                         shapes: small.shapes,
                         samples: [made.train, made.valid, made.test],
-                        unimodal_labels: small.kind.has_unimodal_labels(),
                         tokens: None,
                     }),
                 })
@@ -535,8 +518,9 @@ impl LocalFiles {
                     ),
                     None => format!(
                         "the data folder {} has no dataset `{kept}`: import it with `coord data \
-                         import --as {name} FILE --name {kept}`",
-                        self.folder.root().display()
+                         import {} FILE --name {kept}`",
+                        self.folder.root().display(),
+                        follows.map_or_else(|| format!("--as {name}"), protocol::as_options)
                     ),
                 })
             }

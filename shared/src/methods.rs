@@ -9,6 +9,7 @@ mod range;
 pub use fit::{About, DataFacts, EncoderShape, Fit, Misfit, Setup, largest_test, results_fit};
 pub use range::{MAX_EPOCHS, Range};
 
+use crate::benchmark::Kind;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::{collections::BTreeMap, sync::OnceLock};
@@ -56,20 +57,42 @@ pub struct MethodInfo {
     pub name: String,
     /// Where it was published.
     pub paper: String,
+    /// What a dataset must have beside texts, audio, vision and labels.
+    #[serde(default)]
+    pub needs: Vec<Need>,
     /// Every hyper-parameter with its default.
     pub hyper: Map<String, Value>,
     /// What each hyper-parameter that is a number may be.
     #[serde(deserialize_with = "range::read")]
     pub ranges: BTreeMap<String, Range>,
-    /// Whether it learns from labels by modality, which only some datasets have.
-    #[serde(default)]
-    pub unimodal_labels: bool,
     /// What differs on a dataset.
     #[serde(default)]
     pub hyper_by_dataset: BTreeMap<String, Map<String, Value>>,
     /// Named changes.
     #[serde(default)]
     pub variants: BTreeMap<String, VariantInfo>,
+}
+
+/// What not every dataset has, and a method may need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Need {
+    /// Labels for text, audio and vision alone.
+    UnimodalLabels,
+}
+
+impl Need {
+    fn has(self, kind: Kind) -> bool {
+        match self {
+            Need::UnimodalLabels => kind.has_unimodal_labels(),
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Need::UnimodalLabels => "labels for text, audio and vision alone",
+        }
+    }
 }
 
 /// A named change of a method.
@@ -227,6 +250,12 @@ impl MethodInfo {
             }),
             _ => Ok(fitted),
         }
+    }
+
+    /// What of its needs a dataset of this protocol lacks, in words.
+    pub fn lacks(&self, kind: Kind) -> Option<&'static str> {
+        let mut lacking = self.needs.iter().filter(|need| !need.has(kind));
+        lacking.next().map(|need| need.words())
     }
 
     /// All hyper-parameters for a dataset: defaults, what differs on it, then `changes` in order.

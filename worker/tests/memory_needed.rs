@@ -174,7 +174,6 @@ fn a_slot_takes_about_what_was_planned() {
             vision_dim: SHAPE.vision_dim as usize,
         },
         samples: [SHAPE.train_samples as usize, 1, 1],
-        unimodal_labels: false,
         tokens: None,
     };
     let mut wrong = BTreeMap::new();

@@ -141,7 +141,7 @@ fn parts(
             .count();
         let name = method_name(&spec.method, &spec.variant);
         let part = parts
-            .entry((order, name, spec.dataset.clone()))
+            .entry((order, name, spec.dataset.id().to_owned()))
             .or_default();
         let (count, done_count) = match job.work {
             PlannedWork::Train(_) => (&mut part.train, &mut part.train_done),
@@ -242,8 +242,8 @@ fn print(loaded: &Loaded, sweep: Option<SweepId>, states: &States, nothing_run: 
 }
 
 /// The workers that `coord run` would start.
-fn workers(loaded: &Loaded) -> u16 {
-    let workers = loaded.spec.resources.workers;
+fn workers(loaded: &Loaded) -> usize {
+    let workers = loaded.spec.resources.workers.map(usize::from);
     workers.unwrap_or(crate::commands::run::WORKERS)
 }
 
@@ -261,7 +261,7 @@ fn memory(loaded: &Loaded) {
         most.batch_size
     );
     let workers = workers(loaded);
-    let all = most.bytes.saturating_mul(workers.into());
+    let all = most.bytes.saturating_mul(workers as u64);
     let Some(available) = demand::available() else {
         return;
     };
@@ -269,7 +269,7 @@ fn memory(loaded: &Loaded) {
         println!(
             "note: {} as `coord run` starts here may take {}, and {} are free: give it fewer \
              (`--workers`, `[resources]`), or a smaller `batch_size`",
-            many(workers.into(), "worker"),
+            many(workers, "worker"),
             demand::gigabytes(all),
             demand::gigabytes(available)
         );
@@ -313,7 +313,7 @@ fn jobs(
             writeln!(
                 out,
                 "{name}  {kind:5}  {method:<24} {:<6} seed {:<6} {:<12} {state}",
-                spec.dataset,
+                spec.dataset.id(),
                 spec.seed,
                 case.unwrap_or_default()
             )?;

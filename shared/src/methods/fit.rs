@@ -17,8 +17,6 @@ pub struct DataFacts {
     pub shapes: Shapes,
     /// Samples of train, valid and test.
     pub samples: [usize; 3],
-    /// Whether there are labels by modality.
-    pub unimodal_labels: bool,
     /// Tokens of a training text that are no padding, in the mean and rounded up, where known.
     pub tokens: Option<usize>,
 }
@@ -206,16 +204,6 @@ impl<'a> Fit<'a> {
 
     /// What is asked of every method.
     pub(super) fn common(&mut self) {
-        let unimodal = self.setup.data.map(|data| data.unimodal_labels);
-        if self.method.unimodal_labels && unimodal == Some(false) {
-            self.refuse(
-                About::Dataset,
-                &[],
-                "it learns from labels by modality, and the dataset has none",
-                "leave the method away, or import the dataset with its labels of text, audio and \
-                 vision",
-            );
-        }
         // As in the reference: what an incomplete group has gathered at the end of an epoch is
         // dropped.
         if self.method.hyper.contains_key("update_epochs")

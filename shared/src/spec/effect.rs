@@ -4,7 +4,7 @@ use super::{
     Problem, Spec,
     place::{Checker, Step},
 };
-use crate::{benchmark::Benchmark, methods::nearest};
+use crate::{benchmark::Kind, methods::nearest};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -66,22 +66,22 @@ fn hyper(spec: &Spec, used: &BTreeSet<&str>, checker: &mut Checker<'_>) {
             );
             continue;
         }
+        // What is said of a protocol counts for every dataset that follows it.
+        let counts = |key: &str| {
+            let mut datasets = spec.datasets.iter();
+            datasets.any(|(name, dataset)| {
+                name == key || dataset.kind(name).is_some_and(|kind| kind.as_str() == key)
+            })
+        };
         let datasets = changes.iter().filter(|(key, value)| {
-            value.is_object()
-                && key.parse::<Benchmark>().is_ok()
-                && !spec.datasets.contains_key(*key)
+            value.is_object() && key.parse::<Kind>().is_ok() && !counts(key)
         });
         for (key, _) in datasets {
-            let meant = spec.datasets.iter().find(|(_, dataset)| {
-                dataset
-                    .benchmark
-                    .is_some_and(|benchmark| benchmark.id() == key)
-            });
             checker.problem_key(
                 &[Key("hyper"), Key(id), Key(key)],
                 format!("no dataset is called `{key}`: its settings have no effect"),
                 "without effect",
-                meant.map(|(name, _)| format!("did you mean `[hyper.{id}.{name}]`?")),
+                None,
             );
         }
     }
@@ -111,9 +111,8 @@ fn hyper(spec: &Spec, used: &BTreeSet<&str>, checker: &mut Checker<'_>) {
 fn encoders(spec: &Spec, checker: &mut Checker<'_>) {
     for language in spec.encoders.keys() {
         let wanted = spec.datasets.iter().any(|(name, dataset)| {
-            let benchmark = dataset.benchmark.or_else(|| name.parse().ok());
             let own = dataset.language.as_deref();
-            own.or(benchmark.map(Benchmark::language)) == Some(language)
+            own.or(dataset.kind(name).map(Kind::language)) == Some(language)
         });
         if !wanted {
             checker.problem_key(
@@ -136,14 +135,18 @@ pub(super) fn place_of<'s>(
 ) -> Option<Vec<Step<'s>>> {
     let in_hyper = |id: &'s str| {
         let all = spec.hyper.get(id)?;
-        let own = all.get(dataset).and_then(Value::as_object);
-        if own.is_some_and(|own| own.contains_key(key)) {
-            return Some(vec![
-                Step::Key("hyper"),
-                Step::Key(id),
-                Step::Key(dataset),
-                Step::Key(key),
-            ]);
+        let kind = spec.datasets.get(dataset).and_then(|own| own.kind(dataset));
+        let names = [Some(dataset), kind.map(Kind::as_str)];
+        for name in names.into_iter().flatten() {
+            let own = all.get(name).and_then(Value::as_object);
+            if own.is_some_and(|own| own.contains_key(key)) {
+                return Some(vec![
+                    Step::Key("hyper"),
+                    Step::Key(id),
+                    Step::Key(name),
+                    Step::Key(key),
+                ]);
+            }
         }
         all.contains_key(key)
             .then(|| vec![Step::Key("hyper"), Step::Key(id), Step::Key(key)])

@@ -46,7 +46,6 @@ fn fits(
         },
         // No method asks for the other splits.
         samples: [size(build.data.train_samples), 0, 0],
-        unimodal_labels: build.data.unimodal_labels,
         tokens: None,
     };
     let encoder = BertConfig::read(build.encoder)?.shape();

@@ -22,14 +22,9 @@ use crate::{
     models::{Build, Method, builder},
     nn::bert::BertConfig,
 };
-use missbench_shared::{benchmark::Benchmark, dataset::Split, methods, wire::TrainSpec};
+use missbench_shared::{dataset::Split, methods, wire::TrainSpec};
 use std::path::Path;
 use tch::Device;
-
-/// The protocol of a spec's dataset.
-fn benchmark(spec: &TrainSpec) -> Result<Benchmark, TrainError> {
-    spec.dataset.parse().map_err(TrainError::Spec)
-}
 
 /// Builds a spec's method. Initial weights depend on the spec's seed alone.
 pub fn build(
@@ -38,15 +33,15 @@ pub fn build(
     encoder: &Path,
     device: Device,
 ) -> Result<Box<dyn Method>, TrainError> {
-    if data.kind().as_str() != spec.dataset {
+    let wanted = spec.dataset.kind();
+    if data.kind() != wanted {
         return Err(TrainError::Spec(format!(
-            "the data file follows the protocol of {}, the job asks for {}",
-            data.kind(),
-            spec.dataset
+            "the data file follows the protocol of {}, the job asks for {wanted}",
+            data.kind()
         )));
     }
     // Not only when a model has been trained for hours.
-    methods::results_fit(benchmark(spec)?, data.samples(Split::Test)).map_err(TrainError::Spec)?;
+    methods::results_fit(spec.dataset, data.samples(Split::Test)).map_err(TrainError::Spec)?;
     let hyper = serde_json::from_str(&spec.hyper)
         .map_err(|e| TrainError::Spec(format!("the hyper-parameters are no JSON: {e}")))?;
     let build = builder(&spec.method).ok_or_else(|| TrainError::Unknown {
@@ -57,7 +52,7 @@ pub fn build(
     tch::manual_seed(spec.seed as i64);
     Ok(build(&Build {
         hyper: &hyper,
-        dataset: &spec.dataset,
+        dataset: spec.dataset.id(),
         data: shape,
         encoder,
         device,

@@ -28,7 +28,6 @@ fn facts(shape: DataShape) -> DataFacts {
             vision_dim: shape.vision_dim as usize,
         },
         samples: [shape.train_samples as usize, 4, 4],
-        unimodal_labels: shape.unimodal_labels,
         tokens: None,
     }
 }
