@@ -19,14 +19,7 @@ pub(super) fn signs<'a>(
 ) -> Vec<String> {
     use super::assemble::Samples as _;
     let mut notes = Vec::new();
-    if let Some(official) = official::by_sha256(sha256)
-        && official.kind != kind
-    {
-        notes.push(format!(
-            "this is {}, a file of {}, imported as {kind}: did you mean --as {}?",
-            official.name, official.kind, official.kind
-        ));
-    }
+    notes.extend(official_of_another(kind, sha256));
     let unimodal = root::split(pickle, root, Split::Train).is_ok_and(|(train, _)| {
         ["T", "A", "V"].iter().all(|modality| {
             let field = format!("regression_labels_{modality}");
@@ -69,7 +62,30 @@ pub(super) fn signs<'a>(
     notes
 }
 
+/// A published file of another dataset.
+fn official_of_another(kind: Kind, sha256: &str) -> Option<String> {
+    let official = official::by_sha256(sha256).filter(|official| official.kind != kind)?;
+    Some(format!(
+        "this is {}, a file of {}, imported as {kind}: did you mean --as {}?",
+        official.name, official.kind, official.kind
+    ))
+}
+
 /// The common Chinese characters.
 fn is_chinese(c: char) -> bool {
     ('\u{4e00}'..='\u{9fff}').contains(&c) || ('\u{3400}'..='\u{4dbf}').contains(&c)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_published_file_of_another_dataset_is_noticed() {
+        let sims = "c9e20c13ec0454d98bb9c1e520e490c75146bfa2dfeeea78d84de047dbdd442f";
+        let note = official_of_another(Kind::Mosi, sims).unwrap();
+        assert!(note.contains("SIMS/Processed/unaligned_39.pkl") && note.ends_with("--as sims?"));
+        assert_eq!(official_of_another(Kind::Sims, sims), None);
+        assert_eq!(official_of_another(Kind::Mosi, "0"), None);
+    }
 }
