@@ -35,3 +35,4 @@ pub mod tables;
 pub mod terminal;
 pub mod trouble;
 pub mod whole_file;
+pub mod worker_check;
