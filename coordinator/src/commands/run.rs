@@ -27,7 +27,6 @@ use crate::{
 use anyhow::Context as _;
 use missbench_shared::{
     artifacts::ArtifactStore,
-    benchmark::Benchmark,
     broker::{Broker, BrokerSettings, JOBS, Queue},
     device::Devices,
 };
@@ -401,18 +400,11 @@ impl Run {
             println!("{report}");
             return Ok(());
         }
-        let has = |dataset| {
-            loaded
-                .resolved
-                .datasets
-                .iter()
-                .any(|d| d.benchmark == dataset)
-        };
         let mut numbers = Vec::new();
-        if has(Benchmark::Mosi) || has(Benchmark::Mosei) {
+        if shown_by(loaded, 2) {
             numbers.extend([2, 9]);
         }
-        if has(Benchmark::Sims) {
+        if shown_by(loaded, 3) {
             numbers.extend([3, 10]);
         }
         if loaded.spec.rates.is_empty() {
@@ -485,12 +477,7 @@ impl Run {
             self.command(settings, &["status", &sweep.name])
         )];
         if !loaded.spec.missing.is_empty() && !loaded.spec.rates.is_empty() {
-            let english = loaded
-                .resolved
-                .datasets
-                .iter()
-                .any(|d| d.benchmark != Benchmark::Sims);
-            let number = if english { "13" } else { "14" };
+            let number = if shown_by(loaded, 13) { "13" } else { "14" };
             more.push(format!(
                 "  {}    (missing modalities)",
                 self.command(settings, &["table", number])
@@ -574,6 +561,12 @@ impl Run {
         self.stop_serving().await;
         self.embedded.stop().await;
     }
+}
+
+/// Whether table `number` has a block for a dataset of the spec.
+fn shown_by(loaded: &Loaded, number: u8) -> bool {
+    let mut datasets = loaded.resolved.datasets.iter();
+    layout::find(number).is_some_and(|layout| datasets.any(|d| layout.shows(d.benchmark)))
 }
 
 /// Where the run keeps checkpoints: in the data folder, unless a flag says otherwise. What the

@@ -1,4 +1,5 @@
 use super::*;
+use crate::ids::JobId;
 
 async fn store(folder: &Path) -> ArtifactStore {
     ArtifactStore::open(&ArtifactStore::url_of(folder), None)
