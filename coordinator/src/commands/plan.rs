@@ -244,7 +244,7 @@ fn print(loaded: &Loaded, sweep: Option<SweepId>, states: &States, nothing_run: 
 /// The workers that `coord run` would start.
 fn workers(loaded: &Loaded) -> usize {
     let workers = loaded.spec.resources.workers.map(usize::from);
-    workers.unwrap_or(crate::commands::run::WORKERS)
+    workers.unwrap_or(crate::commands::run::slots::WORKERS)
 }
 
 /// What slots need, beside what there is.
