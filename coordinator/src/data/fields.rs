@@ -137,15 +137,15 @@ impl<'p, 'a> Fields<'p, 'a> {
     ) -> Result<Vec<f32>, ImportError> {
         let column = self.column(field, self.required(field)?, samples)?;
         let labels: Vec<f32> = column.into_iter().map(|y| y as f32).collect();
-        let limit = kind.label_limit();
-        match labels.iter().position(|y| y.is_nan() || y.abs() > limit) {
+        let [low, high] = kind.label_range();
+        match labels.iter().position(|y| !(low..=high).contains(y)) {
             None => Ok(labels),
             Some(sample) => Err(ImportError::Value {
                 split: self.split,
                 field: field.to_owned(),
                 sample,
                 what: format!(
-                    "label {} is outside [-{limit}, {limit}], the range of {kind}",
+                    "label {} is outside [{low}, {high}], the range of {kind}",
                     labels[sample]
                 ),
             }),

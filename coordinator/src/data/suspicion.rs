@@ -27,18 +27,22 @@ pub(super) fn signs<'a>(
         })
     });
     if unimodal && !kind.has_unimodal_labels() {
-        notes.push(format!(
-            "the file has labels of each modality alone, as SIMS has, and is imported as {kind}, which does not use them: did you mean --as sims?"
-        ));
+        notes.push(match kind {
+            Kind::Own(_) => "the file has labels of each modality alone, which its definition does not use: keep them with --unimodal".to_owned(),
+            built_in => format!(
+                "the file has labels of each modality alone, as SIMS has, and is imported as {built_in}, which does not use them: did you mean --as sims?"
+            ),
+        });
     }
     let labels = || splits.iter().flat_map(|split| split.labels());
-    if kind.label_limit() > 1.0
+    let [_, limit] = kind.label_range();
+    if !matches!(kind, Kind::Own(_))
+        && limit > 1.0
         && labels().count() >= ENOUGH
         && labels().all(|label| label.abs() <= 1.0)
     {
         notes.push(format!(
-            "all labels are within [-1, 1], as those of SIMS are; labels of {kind} reach from -{limit} to {limit}",
-            limit = kind.label_limit()
+            "all labels are within [-1, 1], as those of SIMS are; labels of {kind} reach from -{limit} to {limit}"
         ));
     }
     let texts = || {
@@ -49,10 +53,17 @@ pub(super) fn signs<'a>(
     };
     let chinese = texts().filter(|text| text.chars().any(is_chinese)).count();
     let all = texts().count();
-    if all > 0 && kind != Kind::Sims && chinese * 2 > all {
-        notes.push(format!(
-            "most texts are Chinese, and {kind} is English: did you mean --as sims?"
-        ));
+    if all > 0 && kind.language() == "en" && chinese * 2 > all {
+        notes.push(match kind {
+            Kind::Own(_) => {
+                "most texts are Chinese: did you mean --language zh instead of en?".to_owned()
+            }
+            built_in => {
+                format!(
+                    "most texts are Chinese, and {built_in} is English: did you mean --as sims?"
+                )
+            }
+        });
     }
     if all > 0 && kind == Kind::Sims && chinese == 0 {
         notes.push(
