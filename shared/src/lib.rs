@@ -6,6 +6,7 @@ pub mod benchmark;
 pub mod broker;
 pub mod case;
 pub mod dataset;
+pub mod encoder;
 pub mod erasure;
 pub mod features;
 pub mod ids;

@@ -6,13 +6,14 @@
 
 use crate::{
     case::Case,
+    encoder::TokenIds,
     ids::{AttemptId, JobId, SweepId},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 
 /// The version of the format; a reader refuses any other.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// The most bytes a payload may have: NATS' own default limit for one message.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -99,9 +100,12 @@ pub struct TrainSpec {
     pub dataset: String,
     /// The imported dataset file (safetensors).
     pub data: BlobRef,
-    /// The text encoder: a folder in the Hugging Face layout (`config.json`,
-    /// `model.safetensors`); `blake3` is that of the weights file and `path` the folder.
+    /// The text encoder: a folder in the Hugging Face layout; `blake3` is the
+    /// [`crate::encoder::identity`] of its weights and `path` the folder.
     pub encoder: BlobRef,
+    /// The special tokens of the encoder's vocabulary, which the folder on a worker need not have.
+    #[serde(default)]
+    pub tokens: TokenIds,
     /// Seeds initial weights, order, dropout and training erasure.
     pub seed: u64,
     /// The most epochs to train.

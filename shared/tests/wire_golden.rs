@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test stops where something is wrong")]
 
 use missbench_shared::{
+    encoder::TokenIds,
     ids::{AttemptId, JobId, SweepId},
     wire::*,
 };
@@ -44,6 +45,7 @@ fn spec() -> TrainSpec {
         dataset: "mosi".to_owned(),
         data: blob("a", "/data/mosi"),
         encoder: blob("b", "/encoders/en"),
+        tokens: TokenIds::BERT,
         seed: 1111,
         max_epochs: 200,
         hyper: r#"{"alpha":0.9,"batch_size":64}"#.to_owned(),

@@ -3,6 +3,7 @@
 use coordinator::store::submit::{NewJob, NewSweep, NewWork};
 use missbench_shared::{
     case::Case,
+    encoder::TokenIds,
     ids::{JobId, SweepId},
     wire::{BlobRef, Fidelity, Protocol, Selection, TrainSpec},
 };
@@ -34,6 +35,7 @@ pub fn train_spec(seed: u64) -> TrainSpec {
             blake3: "11".repeat(32),
             path: "encoder".into(),
         },
+        tokens: TokenIds::BERT,
         seed,
         max_epochs: 2,
         hyper: "{}".into(),

@@ -185,7 +185,7 @@ impl TrainError {
             TrainError::Method(error) => match error {
                 MethodError::Hyper { .. }
                 | MethodError::Dataset { .. }
-                | MethodError::Encoder { .. } => FailureKind::Permanent,
+                | MethodError::Encoder(_) => FailureKind::Permanent,
                 MethodError::NonFinite { .. } => FailureKind::NonFinite,
                 MethodError::State(_) | MethodError::Torch(_) => FailureKind::Retryable,
             },

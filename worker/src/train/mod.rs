@@ -18,11 +18,12 @@ pub use driver::{Best, Control, Finish, Order, Snapshot, Trainer, View};
 pub use error::{TrainError, chain, failure, guarded};
 pub use evaluate::{EvalCase, Evaluated, KeptFeatures, Loaded};
 
-use crate::{
-    models::{Build, Method, builder},
-    nn::bert::BertConfig,
+use crate::models::{Build, Method, MethodError, builder};
+use missbench_shared::{
+    benchmark::Benchmark,
+    encoder::{Encoder, EncoderFacts},
+    wire::TrainSpec,
 };
-use missbench_shared::{benchmark::Benchmark, wire::TrainSpec};
 use std::path::Path;
 use tch::Device;
 
@@ -54,7 +55,15 @@ pub fn build(
         ))
     })?;
     let shape = data.shape();
-    BertConfig::read(encoder)?.check_texts(encoder, data.largest_id(), shape.text_length)?;
+    let opened = Encoder::open(encoder).map_err(MethodError::from)?;
+    // Beyond its tables libtorch would stop in mid-training, and on a GPU lose the device.
+    if let Some(what) = data.texts().misfit(&EncoderFacts::of(&opened, spec.tokens)) {
+        return Err(TrainError::Spec(format!(
+            "the dataset does not fit the text encoder {}: {what}",
+            encoder.display()
+        )));
+    }
+    drop(opened);
     tch::manual_seed(spec.seed as i64);
     Ok(build(&Build {
         hyper: &hyper,

@@ -9,6 +9,7 @@ use missbench_shared::{
         Dataset, Kind as Protocol, Shapes, Split, TensorFile,
         layout::{self, SplitSizes},
     },
+    encoder::TokenIds,
     wire::{BlobRef, Fidelity, Protocol as Training, Selection, TrainSpec},
 };
 use serde_json::json;
@@ -87,6 +88,7 @@ pub(crate) fn spec(max_epochs: u32) -> TrainSpec {
         dataset: "mosi".to_owned(),
         data: blob(),
         encoder: blob(),
+        tokens: TokenIds::BERT,
         seed: 1111,
         max_epochs,
         hyper: "{}".to_owned(),
