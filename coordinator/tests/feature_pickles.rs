@@ -7,11 +7,11 @@ mod pickler;
 use coordinator::data::{
     import::{ImportError, Imported, Request, import},
     input::InputError,
-    pickle::{Limits, Pickle, PickleError, PickleErrorKind as Kind_},
 };
 use missbench_shared::{
     case::Modality,
     dataset::{DataFolder, Dataset, DatasetError, Kind, Split},
+    pickle::{Limits, Pickle, PickleErrorKind as Kind_},
 };
 use pickler::{Py, dataset, field};
 use proptest::prelude::*;
@@ -163,74 +163,56 @@ fn compressed_files_are_told_by_their_content_and_bounded() {
 }
 
 #[test]
-fn what_runs_code_is_refused_with_its_name_and_place() {
-    let refused = |bytes: &[u8]| Pickle::read(bytes, Limits::default()).unwrap_err();
-    let global = |bytes: &[u8], offset: usize, name: &str| {
-        assert_eq!(
-            refused(bytes),
-            PickleError {
-                offset,
-                kind: Kind_::Global(name.to_owned())
-            }
-        );
+fn what_would_run_code_is_a_value_and_nothing_more() {
+    let class = |bytes: &[u8], name: &str| {
+        let pickle = Pickle::read(bytes, Limits::default()).unwrap();
+        assert_eq!(pickle.class_of(pickle.root()).as_deref(), Some(name));
+        // As the root it is no dict of splits.
+        let message = import_bytes(Kind::Mosi, bytes).unwrap_err().to_string();
+        assert!(message.contains(name), "{message}");
     };
-    global(b"cos\nsystem\n(S'id'\ntR.", 0, "os.system");
-    global(
-        b"\x80\x02}q\x00cposix\nsystem\nq\x01X\x02\x00\x00\x00idR.",
-        5,
+    class(b"cos\nsystem\n(S'id'\ntR.", "os.system");
+    class(
+        b"\x80\x02cposix\nsystem\nq\x01X\x02\x00\x00\x00id\x85R.",
         "posix.system",
     );
-    global(
+    class(
         b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93\x8c\x011\x85R.",
-        18,
         "builtins.eval",
     );
-    global(
-        b"(S'id'\nios\nsystem\n.".strip_prefix(b"(S'id'\n").unwrap(),
-        0,
-        "os.system",
-    );
-    global(
-        b"\x80\x03cnumpy.core.multiarray\n_vec_string\n",
-        2,
+    class(b"(S'id'\nios\nsystem\n.", "os.system");
+    class(
+        b"\x80\x03cnumpy.core.multiarray\n_vec_string\n.",
         "numpy.core.multiarray._vec_string",
     );
-    global(
-        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n",
-        2,
+    class(
+        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n.",
         "torch._utils._rebuild_tensor_v2",
     );
     // Names cannot be put together from allowed halves, nor hide behind dots or control characters.
-    global(
+    class(
         b"\x80\x04\x8c\x05numpy\x8c\x0fndarray.tofile\x0a\x93.",
-        26,
         "numpy.ndarray.tofile\\n",
     );
-    for (bytes, offset) in [
-        (&b"\x80\x02ccollections\nOrderedDict\n)\x81."[..], 28usize),
-        (b"}o.", 1),
-        (b"Pid\n.", 0),
-        (b"\x82\x01.", 0),
-        (b"\x97.", 0),
-    ] {
+    let refused = |bytes: &[u8]| Pickle::read(bytes, Limits::default()).unwrap_err();
+    // What is not in the file cannot be read.
+    for bytes in [&b"\x82\x01."[..], b"\x97."] {
         let error = refused(bytes);
         assert!(matches!(error.kind, Kind_::Opcode(_)), "{error}");
-        assert_eq!(error.offset, offset, "{error}");
+        assert_eq!(error.offset, 0, "{error}");
     }
-    // Calls and states of things that are no constructors.
+    // Calls and states of plain values.
     for bytes in [
         &b"})R."[..],
-        b"cnumpy\nndarray\n)R.",
         b"cnumpy\ndtype\n}b.",
-        b"}}b.",
+        b"]}b.",
+        b"}o.",
+        b"(o.",
+        b"ca\nB\n}R.",
         b"\x8c\x01a)R.",
-        b"c_codecs\nencode\n\x8c\x01a\x8c\x05rot13\x86R.",
     ] {
         let error = refused(bytes);
-        assert!(
-            matches!(error.kind, Kind_::Malformed(_) | Kind_::NoOpcode(_)),
-            "{error}"
-        );
+        assert!(matches!(error.kind, Kind_::Malformed(_)), "{error}");
     }
 }
 
@@ -265,12 +247,13 @@ fn bombs_are_refused() {
     limit(&lists, "objects");
     // The same value remembered again and again, under other numbers.
     let mut memo = b"N".to_vec();
-    for index in 0..200_000u32 {
+    for index in (0..200_000u32).map(|n| n * 20) {
         memo.push(b'r');
         memo.extend(index.to_le_bytes());
     }
     memo.push(b'.');
-    limit(&memo, "objects");
+    // Entries lie far apart, so they end sooner than there are too many.
+    limit(&memo, "memo entries");
     // One text decoded again and again.
     let mut decoded = b"c_codecs\nencode\nq\x00".to_vec();
     decoded.extend(b"X\xe8\x03\x00\x00");
@@ -323,17 +306,12 @@ fn arrays_that_do_not_fit_their_bytes_are_refused() {
             "{shape:?}: {error}"
         );
     }
-    for code in ["c8", "V8", "M8[ns]", "O8", "U0"] {
-        let content = Py::Array {
-            code,
-            shape: vec![1],
-            data: vec![0; 8],
-        };
-        assert!(
-            Pickle::read(&content.pickle(), Limits::default()).is_err(),
-            "{code}"
-        );
-    }
+    let content = Py::Array {
+        code: "O8",
+        shape: vec![1],
+        data: vec![0; 8],
+    };
+    assert!(Pickle::read(&content.pickle(), Limits::default()).is_err());
 }
 
 #[test]
@@ -371,7 +349,9 @@ fn integers_of_all_widths() {
         format!("Int({})", i64::MAX)
     );
     assert!(
-        read(b"\x8a\x09\xff\xff\xff\xff\xff\xff\xff\xff\x00.").is_err(),
+        read(b"\x8a\x09\xff\xff\xff\xff\xff\xff\xff\xff\x00.")
+            .unwrap()
+            .starts_with("BigInt("),
         "2^64 - 1"
     );
     assert_eq!(read(b"I-5\n.").unwrap(), "Int(-5)");
@@ -677,13 +657,13 @@ proptest! {
     #[test]
     fn random_programs_never_panic(
         program in prop::collection::vec(
-            prop::sample::select(b"(.012FIJKLMNRTUVXabcdeghjlpqrstu)]}BC\x80\x81\x85\x86\x87\x88\x89\x8a\x8b\x8c\x8e\x8f\x90\x91\x93\x94\x95\x96\x00\x01\x02\n".to_vec()),
+            prop::sample::select(b"(.012FIJKLMNPQRSTUVXabcdeghijlopqrstu)]}BC\x80\x81\x85\x86\x87\x88\x89\x8a\x8b\x8c\x8e\x8f\x90\x91\x92\x93\x94\x95\x96\x00\x01\x02\n".to_vec()),
             0..200,
         )
     ) {
         let _ = Pickle::read(&program, Limits::default());
         // Behind something to work with.
-        let prelude = b"cnumpy.core.multiarray\n_reconstruct\nq\x00cnumpy\nndarray\nq\x01K\x00\x85q\x02C\x01bq\x03\x87R";
+        let prelude = b"ca\nB\n)\x81q\x05cnumpy.core.multiarray\n_reconstruct\nq\x00cnumpy\nndarray\nq\x01K\x00\x85q\x02C\x01bq\x03\x87R";
         let _ = Pickle::read(&[prelude.as_slice(), &program].concat(), Limits::default());
     }
 }

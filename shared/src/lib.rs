@@ -14,5 +14,6 @@ pub mod matrix;
 pub mod methods;
 pub mod metrics;
 pub mod numpy_rng;
+pub mod pickle;
 pub mod spec;
 pub mod wire;

@@ -1,11 +1,10 @@
 //! Takes the fields of one split out of a feature pickle and checks every value.
 
-use super::{
-    assemble::Samples,
-    import::ImportError,
+use super::{assemble::Samples, import::ImportError};
+use missbench_shared::{
+    dataset::{Kind, Split, mask_problem},
     pickle::{ArrayView, NotANumber, Pickle, Value},
 };
-use missbench_shared::dataset::{Kind, Split, mask_problem};
 
 /// The dict of one split.
 #[derive(Clone, Copy)]
@@ -20,7 +19,9 @@ impl<'p, 'a> Fields<'p, 'a> {
     pub(super) fn of(pickle: &'p Pickle<'a>, split: Split) -> Result<Self, ImportError> {
         let root = pickle.root();
         if pickle.entries(root).is_none() {
-            return Err(ImportError::Root { found: root.kind() });
+            return Err(ImportError::Root {
+                found: pickle.describe(root),
+            });
         }
         let dict = pickle
             .get(root, split.as_str())
@@ -72,7 +73,10 @@ impl<'p, 'a> Fields<'p, 'a> {
         let array = self.pickle.array(value).ok_or_else(|| {
             self.wrong(
                 field,
-                format!("is {}, an array of numbers is expected", value.kind()),
+                format!(
+                    "is {}, an array of numbers is expected",
+                    self.pickle.describe(value)
+                ),
             )
         })?;
         match array.shape() {

@@ -11,10 +11,12 @@ use super::{
     assemble::{self, Samples},
     fields::Fields,
     input::{Input, InputError},
-    pickle::{Limits, Pickle, PickleError},
 };
-use missbench_shared::dataset::{
-    DataFolder, Dataset, DatasetError, Kind, Manifest, Shapes, Source, Split, WriteError,
+use missbench_shared::{
+    dataset::{
+        DataFolder, Dataset, DatasetError, Kind, Manifest, Shapes, Source, Split, WriteError,
+    },
+    pickle::{Limits, Pickle, PickleError},
 };
 use std::path::{Path, PathBuf};
 
@@ -36,7 +38,7 @@ pub enum ImportError {
     #[error("the file holds {found}, a dict of `train`, `valid` and `test` is expected")]
     Root {
         /// What it holds.
-        found: &'static str,
+        found: String,
     },
     /// A split is missing.
     #[error("the file has no `{split}` split; it has {}", have.join(", "))]

@@ -4,5 +4,4 @@ pub mod assemble;
 mod fields;
 pub mod import;
 pub mod input;
-pub mod pickle;
 pub mod synthesize;

@@ -69,10 +69,12 @@ impl<'a> Cursor<'a> {
     }
 
     pub(super) fn utf8(&mut self, count: u64) -> Step<Value<'a>> {
-        match std::str::from_utf8(self.take(count, "a text")?) {
-            Ok(text) => Ok(Value::Str(text)),
-            Err(_) => malformed("a text that is not UTF-8"),
-        }
+        let bytes = self.take(count, "a text")?;
+        Ok(match std::str::from_utf8(bytes) {
+            Ok(text) => Value::Str(text),
+            // Python writes so what it could not decode when it read it (surrogates).
+            Err(_) => Value::BrokenStr(bytes),
+        })
     }
 }
 
@@ -102,4 +104,49 @@ pub(super) fn raw_unicode_escape(line: &[u8]) -> Step<String> {
         rest = &after[1 + digits..];
     }
     Ok(text)
+}
+
+/// A string as Python 2 wrote it with protocol 0: quoted, with backslash escapes.
+pub(super) fn python2_string(line: &[u8]) -> Step<Vec<u8>> {
+    let line = line.trim_ascii_end();
+    let inner = match line {
+        [first @ (b'\'' | b'"'), inner @ .., last] if first == last => inner,
+        _ => return malformed("a string without its quotes"),
+    };
+    let mut out = Vec::with_capacity(inner.len());
+    let mut rest = inner;
+    while let Some((&byte, after)) = rest.split_first() {
+        if byte != b'\\' {
+            out.push(byte);
+            rest = after;
+            continue;
+        }
+        let Some((&escape, after)) = after.split_first() else {
+            return malformed("a string with a broken escape");
+        };
+        rest = after;
+        out.push(match escape {
+            b'\\' | b'\'' | b'"' => escape,
+            b'a' => 7,
+            b'b' => 8,
+            b'f' => 12,
+            b'n' => b'\n',
+            b'r' => b'\r',
+            b't' => b'\t',
+            b'v' => 11,
+            b'x' => {
+                let code = rest
+                    .get(..2)
+                    .and_then(|hex| std::str::from_utf8(hex).ok())
+                    .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+                rest = rest.get(2..).unwrap_or_default();
+                match code {
+                    Some(code) => code,
+                    None => return malformed("a string with a broken escape"),
+                }
+            }
+            _ => return malformed("a string with an unknown escape"),
+        });
+    }
+    Ok(out)
 }

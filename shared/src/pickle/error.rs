@@ -14,16 +14,11 @@ pub struct PickleError {
 /// Why a pickle is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PickleErrorKind {
-    /// A class or function that is not on the list of array constructors.
-    #[error(
-        "the pickle names `{0}`, which is not one of NumPy's array constructors; nothing was executed. Feature files hold only dicts, lists, numbers, texts and arrays: write the file again with such content"
-    )]
-    Global(String),
-    /// An opcode that can run code, or that no feature file needs.
-    #[error("the pickle uses `{0}`, which is not allowed here; nothing was executed")]
+    /// An opcode that needs something beside the file.
+    #[error("the pickle uses `{0}`, which is not in this file")]
     Opcode(&'static str),
     /// A byte that is no opcode.
-    #[error("0x{0:02x} is no pickle opcode: the file is damaged or no pickle")]
+    #[error("0x{0:02x} is no pickle opcode: the file is damaged there, or no pickle")]
     NoOpcode(u8),
     /// The end came too early.
     #[error("the file ends inside {0}: it is cut off, copy it again")]
@@ -39,7 +34,7 @@ pub enum PickleErrorKind {
     /// What NumPy or Python could not have written.
     #[error("malformed: {0}")]
     Malformed(String),
-    /// Legal, but of no use for features.
+    /// Legal, but of no use for data.
     #[error("not supported: {0}")]
     Unsupported(String),
 }

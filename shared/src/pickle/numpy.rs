@@ -96,6 +96,8 @@ pub(super) enum Data<'a> {
     Raw(Value<'a>),
     /// A list of as many items.
     Objects(Value<'a>),
+    /// Of a type that is not supported; the reason, a text in `owned`.
+    Unreadable(Handle),
 }
 
 /// An array as it stands in the pickle's table.
@@ -167,7 +169,12 @@ impl<'a> Pickle<'a> {
     fn dtype_of(&self, value: Value<'a>) -> Result<Dtype, Kind> {
         match value {
             Value::Dtype(handle) => match self.dtypes.get(handle.0 as usize) {
-                Some(dtype) => Ok(*dtype),
+                Some(Ok(dtype)) => Ok(*dtype),
+                Some(Err(why)) => Err(Kind::Unsupported(
+                    self.text(Value::OwnedStr(*why))
+                        .unwrap_or_default()
+                        .to_owned(),
+                )),
                 None => malformed("an unknown dtype"),
             },
             _ => malformed(format!("{} where a dtype is due", value.kind())),
