@@ -10,6 +10,7 @@ pub mod data;
 pub mod dispatch;
 pub mod drawing;
 pub mod embedded;
+pub mod encoders;
 pub mod export;
 pub mod figures;
 pub mod file_hashes;

@@ -220,6 +220,19 @@ impl Described {
     }
 }
 
+#[cfg(test)]
+pub(super) fn lies_beyond(shape: &[usize], strides: &[usize], bytes: usize) -> bool {
+    let described = Described {
+        storage: String::new(),
+        dtype: Dtype::F32,
+        bytes_a_number: 4,
+        offset: 0,
+        shape: shape.to_vec(),
+        strides: strides.to_vec(),
+    };
+    described.place("x", 0..bytes).is_err()
+}
+
 /// The tensors that a pickled `state_dict` describes, by name.
 fn described(pickle: &Pickle<'_>) -> Read<Vec<(String, Described)>> {
     let root = pickle.root();

@@ -405,7 +405,9 @@ mod tests {
         for fidelity in [Fidelity::Reference, Fidelity::Corrected] {
             let protocol = protocol(fidelity);
             let draw = |seed, epoch| {
-                let erased = split.erase_training(true, seed, epoch, &protocol, TokenIds::BERT).unwrap();
+                let erased = split
+                    .erase_training(true, seed, epoch, &protocol, TokenIds::BERT)
+                    .unwrap();
                 values(&erased.kept.audio)
             };
             assert_eq!(draw(1111, 2), draw(1111, 2));
@@ -413,7 +415,13 @@ mod tests {
             assert_ne!(draw(1111, 2), draw(1112, 2));
         }
         let complete = split
-            .erase_training(false, 1111, 1, &protocol(Fidelity::Reference), TokenIds::BERT)
+            .erase_training(
+                false,
+                1111,
+                1,
+                &protocol(Fidelity::Reference),
+                TokenIds::BERT,
+            )
             .unwrap();
         assert_eq!(values(&complete.kept.audio), values(&split.present.audio));
     }

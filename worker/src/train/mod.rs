@@ -4,6 +4,8 @@
 
 pub mod data;
 pub mod driver;
+#[cfg(test)]
+mod encoder_tests;
 mod error;
 pub mod evaluate;
 pub mod order;

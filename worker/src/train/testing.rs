@@ -27,6 +27,14 @@ const SHAPES: Shapes = Shapes {
 /// A dataset of MOSI's protocol with `train` training samples, 9 for validation and 11 for testing,
 /// whose labels follow from the audio.
 pub(crate) fn dataset(train: usize) -> (tempfile::TempDir, Arc<Dataset>) {
+    dataset_of(train, |i| [101, 200 + i, 300 + i, 400, 102, 0])
+}
+
+/// As [`dataset`], the texts by their number in the split: five tokens and padding.
+pub(crate) fn dataset_of(
+    train: usize,
+    text: impl Fn(i32) -> [i32; 6],
+) -> (tempfile::TempDir, Arc<Dataset>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data.safetensors");
     let sizes = [train, 9, 11].map(|samples| SplitSizes {
@@ -49,8 +57,7 @@ pub(crate) fn dataset(train: usize) -> (tempfile::TempDir, Arc<Dataset>) {
             }
             "text" => {
                 for i in 0..n as i32 {
-                    let ids = [101, 200 + i, 300 + i, 400, 102, 0];
-                    let sample = [ids, [1, 1, 1, 1, 1, 0], [0; 6]].concat();
+                    let sample = [text(i), [1, 1, 1, 1, 1, 0], [0; 6]].concat();
                     file.write_i32(&spec.name, &sample).unwrap();
                 }
             }
