@@ -337,10 +337,10 @@ impl Files for LocalFiles {
         }
     }
 
-    fn encoder(&mut self, language: &str, path: &str) -> Result<FoundEncoder, String> {
+    fn encoder(&mut self, _language: &str, path: &str) -> Result<FoundEncoder, String> {
         let folder = self.encoder_folder(path)?;
-        let examined = encoders::examine(&folder, &mut self.hashes)
-            .map_err(|error| format!("the text encoder for `{language}`: {error}"))?;
+        let examined =
+            encoders::examine(&folder, &mut self.hashes).map_err(|error| error.to_string())?;
         let folder = folder
             .canonicalize()
             .map_err(|e| format!("{} cannot be read: {e}", folder.display()))?;

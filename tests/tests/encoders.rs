@@ -60,11 +60,14 @@ fn spec(folder: &Path, encoder: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// What a program says, on one line: frames and line breaks are for a terminal's width.
+/// What a program says, without the frames and line breaks that are for a terminal's width.
 fn said(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes).replace(['│', '╰', '─', '▶', '×'], " ");
-    let words: Vec<&str> = text.split_whitespace().collect();
-    words.join(" ")
+    squeezed(&String::from_utf8_lossy(bytes).replace(['│', '╰', '─', '▶', '×'], " "))
+}
+
+/// Without spaces: a line may be broken within a path.
+fn squeezed(text: &str) -> String {
+    text.split_whitespace().collect()
 }
 
 type Breaking = fn(&Path) -> Result<()>;

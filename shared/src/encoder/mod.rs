@@ -123,7 +123,8 @@ impl Encoder {
                 )
             };
             let file = File::open(folder.join(name)).map_err(unreadable)?;
-            if file.metadata().map_err(unreadable)?.len() == 0 {
+            let bytes = file.metadata().map_err(unreadable)?.len();
+            if bytes == 0 {
                 return Err(EncoderError::new(
                     folder,
                     format!("its {name} is empty"),
@@ -132,7 +133,8 @@ impl Encoder {
             }
             // SAFETY: nothing in this program writes to an encoder's files; all reads are bounded
             // by the map's length, and every bit pattern is a valid number.
-            let map = unsafe { Mmap::map(&file) }.map_err(unreadable)?;
+            let map = unsafe { Mmap::map(&file) }
+                .map_err(|error| unreadable(crate::mapping::explain(error, bytes)))?;
             let found = match files.format {
                 Format::Safetensors => header::tensors(folder, name, &map, i)?,
                 Format::Torch => torch::tensors(folder, name, &map, i)?,
