@@ -150,6 +150,7 @@ fn code(status: ExitStatus) -> Code {
             | exit::BROKER
             | exit::DEVICE
             | exit::ARTIFACTS
+            | exit::UNFIT
             | exit::AT_ONCE),
         ) => Code::Over(code),
         _ => Code::Crashed,
