@@ -446,6 +446,7 @@ mod tests {
             dataset: "mosi".into(),
             data: blob.clone(),
             encoder: blob,
+            tokens: missbench_shared::encoder::TokenIds::BERT,
             seed: 1,
             max_epochs: 1,
             hyper: hyper.to_string(),
@@ -497,10 +498,8 @@ mod tests {
     #[test]
     fn an_encoder_that_cannot_be_read_is_the_workers_fault_and_one_that_is_wrong_is_not() {
         let folder = tempfile::tempdir().unwrap();
-        let refused = TrainError::Method(MethodError::Encoder {
-            path: "x".into(),
-            what: "y".into(),
-        });
+        let missing = missbench_shared::encoder::Encoder::open(folder.path()).unwrap_err();
+        let refused = TrainError::Method(missing.into());
         let spec = spec(own_hyper().into());
         std::fs::write(folder.path().join("config.json"), "{}").unwrap();
         assert_eq!(of_training(&refused, &spec, folder.path()), None);
