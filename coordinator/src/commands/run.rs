@@ -15,6 +15,7 @@ use crate::{
     specs::{self, Loaded, Making},
     store::{
         Store, SweepState,
+        control::Again,
         sweeps::{Progress, SweepRow},
     },
     tables::{layout, render::Format},
@@ -59,6 +60,7 @@ Examples:
   coord run deploy/real-mosi.toml --workers 4    with four workers
   coord run deploy/demo.toml --data-dir /tmp/d   with everything in that folder
   coord run deploy/demo.toml --keep              keep the servers up, to look around with psql
+  coord run deploy/demo.toml --retry             try again what failed before
 
 Exit codes: 0 all is done; 1 an error; 3 some jobs failed; 130 interrupted.")]
 pub struct RunArgs {
@@ -75,6 +77,9 @@ pub struct RunArgs {
     /// Keep the servers running when the sweep is done, until Ctrl-C
     #[arg(long)]
     keep: bool,
+    /// Try again the jobs that failed before, as `coord retry` does
+    #[arg(long)]
+    retry: bool,
 }
 
 /// Runs a sweep.
@@ -163,7 +168,9 @@ impl Run {
     ) -> anyhow::Result<ExitCode> {
         let store = Store::connect_with(self.embedded.database()).await?;
         let outcome = async {
-            let sweep = interrupt.or(self.submit(&store, loaded)).await??;
+            let sweep = interrupt
+                .or(self.submit(&store, loaded, args.retry))
+                .await??;
             let progress = store.progress(sweep.id).await?;
             let jobs = sweep.jobs;
             say(
@@ -204,12 +211,22 @@ impl Run {
     }
 
     /// Brings the database up to date and submits; lets only this sweep run.
-    async fn submit(&self, store: &Store, loaded: &Loaded) -> anyhow::Result<SweepRow> {
+    async fn submit(
+        &self,
+        store: &Store,
+        loaded: &Loaded,
+        retry: bool,
+    ) -> anyhow::Result<SweepRow> {
         store.migrate().await?;
         let (id, submitted) = specs::submit(store, loaded, None).await?;
         if !submitted.new {
-            store.reopen(id, false).await?;
+            let which = match retry {
+                true => Again::Both,
+                false => Again::Cancelled,
+            };
+            store.reopen(id, which).await?;
             store.pause(id, false).await?;
+            store.prioritise(id, loaded.spec.priority).await?;
         }
         let mut found = None;
         for sweep in store.sweeps().await? {
@@ -440,6 +457,13 @@ impl Run {
                 let all = self.command(settings, &["status", &sweep.name]);
                 println!("  and {more} more causes: `{all}`");
             }
+            println!(
+                "Once that is mended, `{}` tries them again.",
+                self.command(
+                    settings,
+                    &["run", &args.spec.display().to_string(), "--retry"]
+                )
+            );
             println!();
         }
         self.say_further(args, settings, loaded, sweep, progress, began);

@@ -58,8 +58,8 @@ const NOOPS: usize = 512;
 const NOOPS_AT_ONCE: usize = 4096;
 /// How long to wait for a training when there is nothing to do.
 const WAIT: Duration = Duration::from_millis(500);
-/// How long a paused sweep's job stays away.
-const PAUSED: Duration = Duration::from_secs(15);
+/// How long the job of a sweep that is to stand still stays away.
+const STANDS_STILL: Duration = Duration::from_secs(3);
 
 /// What a slot needs to run.
 #[derive(Clone, Debug)]
@@ -360,13 +360,11 @@ impl Slot {
         for taken in all {
             match self.sweeps.of(taken.job.sweep) {
                 SweepControl::Running => {}
-                SweepControl::Cancelled => {
-                    taken.done().await;
-                    continue;
-                }
-                SweepControl::Paused => {
+                // Not taken off the queue: the coordinator does that. The sweep may have been
+                // submitted again meanwhile, and this be a message of its new life.
+                SweepControl::Cancelled | SweepControl::Paused => {
                     self.excuse(&taken).await;
-                    taken.give_back(Some(PAUSED)).await;
+                    taken.give_back(Some(STANDS_STILL)).await;
                     continue;
                 }
             }
