@@ -36,3 +36,4 @@ pub mod tables;
 pub mod terminal;
 pub mod trouble;
 pub mod whole_file;
+pub mod worker_check;

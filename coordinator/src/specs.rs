@@ -1,7 +1,10 @@
 //! From a spec's file to a sweep: reads it, finds the files it names on this machine, submits it.
 
 use crate::{
-    data::synthesize::{self, Vocabulary},
+    data::{
+        protocol,
+        synthesize::{self, Vocabulary},
+    },
     encoders,
     file_hashes::FileHashes,
     programs::{Part, Programs},
@@ -11,7 +14,6 @@ use crate::{
     },
 };
 use missbench_shared::{
-    benchmark::Benchmark,
     dataset::{DataFolder, Dataset, Kind, Manifest, Source, layout::MANIFEST_FILE},
     encoder::TextFacts,
     ids::SweepId,
@@ -151,22 +153,6 @@ struct LocalFiles {
     to_make: Vec<String>,
 }
 
-fn benchmark(kind: Kind) -> Benchmark {
-    match kind {
-        Kind::Mosi => Benchmark::Mosi,
-        Kind::Mosei => Benchmark::Mosei,
-        Kind::Sims => Benchmark::Sims,
-    }
-}
-
-fn kind(benchmark: Benchmark) -> Kind {
-    match benchmark {
-        Benchmark::Mosi => Kind::Mosi,
-        Benchmark::Mosei => Kind::Mosei,
-        Benchmark::Sims => Kind::Sims,
-    }
-}
-
 impl LocalFiles {
     /// A dataset of the data folder. Its manifest has the hash; finished files are never written
     /// to, so that one of the right size is believed.
@@ -193,7 +179,7 @@ impl LocalFiles {
                 blake3: manifest.blake3.clone(),
                 path: path.display().to_string(),
             },
-            benchmark: benchmark(manifest.kind),
+            kind: manifest.kind,
             texts: Some(TextFacts::of(&dataset)),
         })
     }
@@ -202,14 +188,14 @@ impl LocalFiles {
     fn make(
         &self,
         name: &str,
-        follows: Benchmark,
+        follows: Kind,
         spec: &DatasetSpec,
         made: &SynthesizeSpec,
     ) -> Result<(), String> {
         let vocabulary = self.vocabulary(follows, spec)?;
         let settings = synthesize::Settings {
             samples: [made.train, made.valid, made.test],
-            ..synthesize::Settings::small(kind(follows), made.seed)
+            ..synthesize::Settings::small(follows, made.seed)
         };
         synthesize::synthesize(
             &settings,
@@ -224,7 +210,7 @@ impl LocalFiles {
     }
 
     /// The words that a synthetic dataset is made of.
-    fn vocabulary(&self, follows: Benchmark, spec: &DatasetSpec) -> Result<Vocabulary, String> {
+    fn vocabulary(&self, follows: Kind, spec: &DatasetSpec) -> Result<Vocabulary, String> {
         let language = spec.language.as_deref().unwrap_or(follows.language());
         let encoder = self.encoders.get(language);
         let encoder = encoder.ok_or_else(|| format!("there is no encoder for `{language}`"))?;
@@ -259,7 +245,7 @@ impl LocalFiles {
                 blake3,
                 path: path.display().to_string(),
             },
-            benchmark: benchmark(dataset.kind()),
+            kind: dataset.kind(),
             texts: Some(TextFacts::of(&dataset)),
         })
     }
@@ -300,7 +286,7 @@ impl Files for LocalFiles {
         if self.folder.dataset_dir(kept).join(MANIFEST_FILE).exists() {
             return self.named(kept, spec);
         }
-        let follows = spec.benchmark.or_else(|| name.parse().ok());
+        let follows = spec.kind(name);
         match (&spec.synthesize, follows) {
             (Some(_), Some(follows)) if self.making == Making::Note => {
                 // What making it would stumble over is told now.
@@ -311,7 +297,7 @@ impl Files for LocalFiles {
                         blake3: String::new(),
                         path: self.folder.data_file(kept).display().to_string(),
                     },
-                    benchmark: follows,
+                    kind: follows,
                     texts: None,
                 })
             }
@@ -329,8 +315,9 @@ impl Files for LocalFiles {
                     ),
                     None => format!(
                         "the data folder {} has no dataset `{kept}`: import it with `coord data \
-                         import --as {name} FILE --name {kept}`",
-                        self.folder.root().display()
+                         import {} FILE --name {kept}`",
+                        self.folder.root().display(),
+                        follows.map_or_else(|| format!("--as {name}"), protocol::as_options)
                     ),
                 })
             }

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test stops where something is wrong")]
 
 use missbench_shared::{
+    benchmark::{Benchmark, Kind, definition::DefinitionSpec},
     encoder::TokenIds,
     ids::{AttemptId, JobId, SweepId},
     wire::*,
@@ -42,7 +43,7 @@ fn spec() -> TrainSpec {
     TrainSpec {
         method: "lnln".to_owned(),
         variant: "no-dmc".to_owned(),
-        dataset: "mosi".to_owned(),
+        dataset: Benchmark::Mosi,
         data: blob("a", "/data/mosi"),
         encoder: blob("b", "/encoders/en"),
         tokens: TokenIds::BERT,
@@ -56,6 +57,18 @@ fn spec() -> TrainSpec {
             selection_rate: 500,
             fidelity: Fidelity::Reference,
         },
+    }
+}
+
+/// A training on a dataset whose protocol somebody defined.
+fn own() -> TrainSpec {
+    let text = "label_range = [0, 5]\nlanguage = \"zh\"\nclasses = [2, [1.5, 3.5]]\n\
+                rule = \"intervals\"";
+    let definition: DefinitionSpec = toml::from_str(text).unwrap();
+    let kind = Kind::own(definition.resolve().unwrap()).unwrap();
+    TrainSpec {
+        dataset: Benchmark::new("mine", kind).unwrap(),
+        ..spec()
     }
 }
 
@@ -77,6 +90,7 @@ fn jobs() {
         work,
     };
     check("job-train", &message(Work::Train(spec())));
+    check("job-train-own", &message(Work::Train(own())));
     check("job-noop", &message(Work::Noop));
     let eval = |case: &str| Work::Eval {
         train: job(),

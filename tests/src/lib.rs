@@ -5,6 +5,7 @@ pub mod dump;
 pub mod finished;
 pub mod programs;
 pub mod servers;
+pub mod shipped;
 pub mod stage;
 pub mod sweeps;
 pub mod tiny;

@@ -247,6 +247,48 @@ async fn what_failed_is_tried_again_by_the_command() -> Result<()> {
     coordinator.stop().await
 }
 
+/// What is set going again goes through the dispatcher's window, as what is new does.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_again_is_not_published_all_at_once() -> Result<()> {
+    let stage = Stage::set().await?;
+    let sweep = sweep("many", 0);
+    stage
+        .store
+        .submit(&sweep, matrix(&sweep, 0..40, &CASES))
+        .await?;
+    let coordinator = stage.serve_with(told_only());
+    let failing = ScriptedWorker::start(
+        &stage.broker,
+        "w",
+        Arc::new(|_, _| Act::Fail(FailureKind::Permanent, vec!["no".to_owned()])),
+    );
+    assert_eq!(stage.finished(sweep.id, PATIENCE).await?.failed, 160);
+    failing.kill().await;
+    output(coord(&stage)?.args(["retry", "many"]))?;
+    let window = Stage::options().train_window;
+    stage
+        .until(sweep.id, PATIENCE, |progress| progress.queued >= window)
+        .await?;
+    // Published in a later round, which would have published more of the others first.
+    let later = e2e::sweeps::sweep("later", 0);
+    stage
+        .store
+        .submit(&later, e2e::sweeps::noops(&later, 1))
+        .await?;
+    stage
+        .until(later.id, PATIENCE, |progress| progress.queued == 1)
+        .await?;
+    let progress = stage.store.progress(sweep.id).await?;
+    assert_eq!(
+        (progress.queued, progress.ready),
+        (window, 40 - window),
+        "{progress:?}"
+    );
+    let _worker = ScriptedWorker::diligent(&stage.broker, "w2");
+    assert_eq!(stage.finished(sweep.id, PATIENCE).await?.done, 160);
+    coordinator.stop().await
+}
+
 /// `coord submit` of a spec whose jobs failed says how many, why, and how to go on, and ends as
 /// `--watch` would.
 #[tokio::test(flavor = "multi_thread")]

@@ -129,7 +129,8 @@ impl Store {
                      SELECT id FROM job WHERE sweep = $1 AND state = 'queued'
                      ORDER BY id FOR NO KEY UPDATE
                  )
-                 UPDATE job SET state = 'ready' FROM mine WHERE job.id = mine.id",
+                 UPDATE job SET state = 'ready', publications_before = job.publication - job.failures
+                 FROM mine WHERE job.id = mine.id",
                 sweep.0
             )
             .execute(self.pool())
@@ -177,6 +178,9 @@ impl Store {
                        state = CASE WHEN t.id IS NULL OR t.state = 'done'
                                     THEN 'ready'::job_state ELSE 'blocked' END,
                        publication = j.publication
+                           + CASE WHEN j.state = 'cancelled'
+                                   AND (t.id IS NULL OR t.state = 'done') THEN 1 ELSE 0 END,
+                       publications_before = j.publication
                            + CASE WHEN j.state = 'cancelled'
                                    AND (t.id IS NULL OR t.state = 'done') THEN 1 ELSE 0 END,
                        failures = 0, not_before = '-infinity', finished = NULL, last_error = NULL

@@ -57,7 +57,7 @@ impl Store {
             InFlight,
             r#"SELECT count(*) FILTER (WHERE kind = 'train') AS "train!",
                       count(*) FILTER (WHERE kind <> 'train') AS "eval!"
-               FROM job WHERE state IN ('queued', 'running') AND publication <= failures + 1"#
+               FROM job WHERE state IN ('queued', 'running') AND publication - publications_before <= failures + 1"#
         )
         .fetch_one(self.pool())
         .await?)
@@ -68,7 +68,7 @@ impl Store {
     pub async fn going_round(&self, queue: Queue, window: i64) -> Result<Vec<SweepId>, StoreError> {
         let sweeps = sqlx::query_scalar!(
             "SELECT sweep FROM job
-             WHERE state IN ('queued', 'running') AND publication > failures + 1
+             WHERE state IN ('queued', 'running') AND publication - publications_before > failures + 1
                AND (kind = 'train') = $1
              GROUP BY sweep HAVING count(*) >= $2",
             queue == Queue::Train,

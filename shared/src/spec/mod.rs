@@ -4,22 +4,21 @@
 //! everything that is left open. Nothing is written by either, and all that is wrong is told at
 //! once, each with its line.
 
+mod benchmark;
 mod error;
 mod keys;
 mod place;
 mod read;
 mod resolve;
 
+pub use benchmark::{BenchmarkSpec, BuiltIn};
 pub use error::{Problem, SpecError};
 pub use read::{MAX_BYTES, MAX_JOBS, MAX_LIST, read};
 pub use resolve::{
     Files, FoundDataset, FoundEncoder, ResolvedDataset, ResolvedMethod, ResolvedSpec, resolve,
 };
 
-use crate::{
-    benchmark::Benchmark,
-    wire::{Fidelity, Selection},
-};
+use crate::wire::{Fidelity, Selection};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -81,12 +80,18 @@ pub struct DatasetSpec {
     #[serde(default)]
     #[schemars(regex(pattern = "^[0-9a-fA-F]{64}$"))]
     pub blake3: Option<String>,
-    /// Whose protocol it follows; its own name, if left out.
+    /// Whose protocol it follows, `mosi`, `mosei` or `sims`, or a protocol of its own; its own name,
+    /// if left out.
     #[serde(default)]
-    pub benchmark: Option<Benchmark>,
+    pub benchmark: Option<BenchmarkSpec>,
     /// The language of its texts; that of its benchmark, if left out.
     #[serde(default)]
     pub language: Option<String>,
+    /// Whose hyper-parameters methods start from on a dataset with a protocol of its own: `mosi`,
+    /// `mosei` or `sims`; what a method has for all datasets, if left out.
+    #[serde(default)]
+    #[schemars(with = "Option<BuiltIn>")]
+    pub hyper_like: Option<BuiltIn>,
     /// Makes the dataset where it is missing: synthetic, small, learnable.
     #[serde(default)]
     pub synthesize: Option<SynthesizeSpec>,
@@ -153,14 +158,20 @@ pub struct EncoderSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResourcesSpec {
-    /// Workers, each a process; `--workers` says otherwise.
+    /// Workers, each a process; `--workers` says otherwise. Left out: one for each GPU, or two on
+    /// the CPU.
     #[serde(default)]
     #[schemars(range(min = 1, max = 256))]
     pub workers: Option<u16>,
-    /// Where they compute: `auto`, `cpu`, `cuda` or `cuda:N`; `--device` says otherwise.
+    /// Where they compute: `auto` (a GPU each; the CPU where there is none), `cpu`, `cuda:N`, or a
+    /// list `cuda:0,cuda:1` whose GPUs they take in turn; `--device` says otherwise.
     #[serde(default)]
-    #[schemars(regex(pattern = "^(auto|cpu|cuda|cuda:[0-9]+)$"))]
+    #[schemars(regex(pattern = "^(auto|cpu|cuda|cuda:[0-9]+(, *cuda:[0-9]+)*)$"))]
     pub device: Option<String>,
+    /// Whether several workers may compute on one GPU, as with `--share-gpus`. Otherwise no more
+    /// start than there are GPUs.
+    #[serde(default)]
+    pub share_gpus: bool,
 }
 
 /// A variant of one's own.

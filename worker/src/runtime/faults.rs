@@ -443,7 +443,7 @@ mod tests {
         TrainSpec {
             method: "lnln".into(),
             variant: String::new(),
-            dataset: "mosi".into(),
+            dataset: missbench_shared::benchmark::Benchmark::Mosi,
             data: blob.clone(),
             encoder: blob,
             tokens: missbench_shared::encoder::TokenIds::BERT,

@@ -31,6 +31,7 @@ use async_nats::jetstream::consumer::PullConsumer;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use missbench_shared::{
+    address::redacted,
     artifacts::{ArtifactError, ArtifactStore, Key},
     broker::{Broker, BrokerError, BrokerSettings, MAX_DELIVERIES, Queue, SweepControl},
     ids::AttemptId,
@@ -72,6 +73,8 @@ pub struct SlotSettings {
     pub data_dir: PathBuf,
     /// Where tensors live.
     pub device: Device,
+    /// The device's name for people.
+    pub device_name: String,
     /// Threads of libtorch.
     pub threads: usize,
     /// The worker's unique name.
@@ -101,7 +104,7 @@ pub enum SlotError {
 
 /// Runs one slot until it is told to leave. Returns the process's exit code.
 pub async fn run(settings: SlotSettings, leaving: Leaving) -> Result<u8, SlotError> {
-    tracing::info!(broker = %settings.broker.address(), artifacts = %settings.artifacts, "connecting");
+    tracing::info!(broker = %settings.broker.address(), artifacts = redacted(&settings.artifacts), "connecting");
     let broker = tokio::select! {
         connected = settings.broker.connect_patiently() => connected?,
         () = leaving.asked() => return Ok(exit::OK),
@@ -109,7 +112,7 @@ pub async fn run(settings: SlotSettings, leaving: Leaving) -> Result<u8, SlotErr
     let worker = WorkerInfo {
         name: settings.name.clone(),
         host: crate::host(),
-        device: crate::device::name(settings.device),
+        device: settings.device_name.clone(),
         version: crate::VERSION.to_owned(),
     };
     let status = Status::default();

@@ -2,11 +2,11 @@
 
 use super::{
     Control, Data, Finish, Order, Snapshot, Trainer, View, build,
-    testing::{alone, data, dataset, dataset_of, spec},
+    testing::{alone, data, dataset, dataset_with, spec},
 };
 use missbench_shared::{
     case::Case,
-    dataset::Split,
+    dataset::{Kind, Split},
     encoder::{Encoder, TokenIds},
     wire::{CheckpointRef, EpochLog, TrainSpec},
 };
@@ -145,7 +145,7 @@ fn a_roberta_trains_with_the_special_tokens_of_its_vocabulary() {
     let encoder = published("roberta");
     let tokens = Encoder::open(&encoder).unwrap().token_ids().unwrap();
     assert_eq!((tokens.unknown, tokens.padding), (3, 1));
-    let (_folder, file) = dataset_of(20, |i| [0, 4 + i % 20, 24 + i % 20, 50, 2, 0]);
+    let (_folder, file) = dataset_with(Kind::Mosi, 20, |i| [0, 4 + i % 20, 24 + i % 20, 50, 2, 0]);
     let split = data(&file).split(Split::Test).unwrap();
     let case: Case = "missing=l".parse().unwrap();
     let erased = split.erase_case(&case, 1111, tokens).unwrap();
