@@ -12,6 +12,7 @@ pub mod demand;
 pub mod dispatch;
 pub mod drawing;
 pub mod embedded;
+pub mod encoders;
 pub mod export;
 pub mod failures;
 pub mod figures;

@@ -5,7 +5,7 @@
 
 use missbench_shared::{
     dataset::Shapes,
-    methods::{self, DataFacts, Setup, memory::needed},
+    methods::{self, DataFacts, EncoderShape, Setup, memory::needed},
     wire::Fidelity,
 };
 use serde_json::{Map, Value, json};
@@ -164,7 +164,7 @@ fn a_slot_takes_about_what_was_planned() {
     }
     let folder = tempfile::tempdir().unwrap();
     encoder(folder.path());
-    let shape = BertConfig::read(folder.path()).unwrap().shape();
+    let shape = EncoderShape::of(&BertConfig::read(folder.path()).unwrap());
     let data = DataFacts {
         shapes: Shapes {
             text_len: SHAPE.text_length as usize,

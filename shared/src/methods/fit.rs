@@ -6,6 +6,7 @@ use super::{MethodInfo, needs::divisors};
 use crate::{
     benchmark::Benchmark,
     dataset::Shapes,
+    encoder,
     wire::{self, Fidelity},
 };
 use serde_json::{Map, Value};
@@ -36,6 +37,22 @@ pub struct EncoderShape {
     pub vocabulary: u64,
     /// The longest text, in tokens.
     pub positions: u64,
+}
+
+impl EncoderShape {
+    /// The sizes in a configuration.
+    pub fn of(config: &encoder::Config) -> Self {
+        // Read and checked: all are positive.
+        let size = |n: i64| u64::try_from(n).unwrap_or(0);
+        Self {
+            width: size(config.hidden_size),
+            layers: size(config.num_hidden_layers),
+            heads: size(config.num_attention_heads),
+            intermediate: size(config.intermediate_size),
+            vocabulary: size(config.vocab_size),
+            positions: size(config.max_position_embeddings),
+        }
+    }
 }
 
 /// What a method is to be trained with.

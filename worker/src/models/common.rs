@@ -4,7 +4,8 @@ use super::{Batch, Build, Inputs, MethodError, MethodState, Position};
 use crate::{nn::bert::BertConfig, optim::Adam};
 use missbench_shared::{
     dataset::Shapes,
-    methods::{self, About, DataFacts, HyperError, Misfit, Setup},
+    encoder::EncoderError,
+    methods::{self, About, DataFacts, EncoderShape, HyperError, Misfit, Setup},
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -48,7 +49,8 @@ fn fits(
         samples: [size(build.data.train_samples), 0, 0],
         tokens: None,
     };
-    let encoder = BertConfig::read(build.encoder)?.shape();
+    let encoder = BertConfig::read(build.encoder)?;
+    let encoder = EncoderShape::of(&encoder);
     let fit = info.fit(Setup {
         hyper,
         fidelity: build.fidelity,
@@ -66,10 +68,11 @@ fn misfit_error(method: &'static str, misfit: &Misfit, build: &Build<'_>) -> Met
     match misfit.about {
         About::Settings => MethodError::Hyper { method, what },
         About::Dataset => MethodError::Dataset { method, what },
-        About::Encoder => MethodError::Encoder {
-            path: build.encoder.display().to_string(),
-            what,
-        },
+        About::Encoder => MethodError::Encoder(Box::new(EncoderError {
+            folder: build.encoder.to_owned(),
+            found: misfit.what.clone(),
+            remedy: misfit.help.clone(),
+        })),
     }
 }
 

@@ -133,7 +133,7 @@ fn shape(rng: &mut RandomState) -> DataShape {
 }
 
 fn encoder_shape(folder: &Path) -> EncoderShape {
-    BertConfig::read(folder).unwrap().shape()
+    EncoderShape::of(&BertConfig::read(folder).unwrap())
 }
 
 /// Whatever plan accepts is built, trained for an epoch and predicts; whatever it refuses is refused
@@ -359,7 +359,7 @@ fn an_encoder_of_one_layer_is_refused_where_two_are_needed() {
         Fidelity::Reference,
     );
     match error.err() {
-        Some(MethodError::Encoder { what, .. }) => assert!(what.contains("one layer"), "{what}"),
+        Some(MethodError::Encoder(error)) => assert!(error.found.contains("one layer"), "{error}"),
         other => panic!("{other:?}"),
     }
 }
