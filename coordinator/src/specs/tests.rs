@@ -276,7 +276,10 @@ fn the_true_reason_is_told_before_an_encoder_is_asked_for() {
         &SPEC.replace("datasets.mosi", "datasets.sims"),
     );
     let error = refused(&path, &data, Making::Note);
-    assert!(error.contains("was imported as mosi"), "{error}");
+    assert!(
+        error.contains("was imported with the protocol of mosi"),
+        "{error}"
+    );
     assert!(!error.contains("text encoder for `zh`"), "{error}");
 }
 
@@ -284,13 +287,7 @@ fn the_true_reason_is_told_before_an_encoder_is_asked_for() {
 #[test]
 fn a_slots_memory_is_known_at_plan() {
     let folder = tempfile::tempdir().unwrap();
-    let enc = folder.path().join("enc");
     encoder(folder.path(), 300, 512);
-    let config = serde_json::json!({
-        "vocab_size": 300, "max_position_embeddings": 512, "hidden_size": 64,
-        "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128,
-    });
-    std::fs::write(enc.join("config.json"), config.to_string()).unwrap();
     let path = write(folder.path(), &format!("{SPEC}{MADE}"));
     let loaded = load(&path, folder.path(), Making::Note).unwrap();
     let needs = crate::demand::of_sweep(&loaded);

@@ -481,7 +481,7 @@ fn no_method_of_this_program_needs_labels_of_single_modalities() {
             .iter()
             .all(|method| method.needs.is_empty())
     );
-    let text = "name = \"x\"\npaper = \"\"\nneeds = [\"unimodal_labels\"]\n[hyper]\n";
+    let text = "name = \"x\"\npaper = \"\"\nneeds = [\"unimodal_labels\"]\n[hyper]\n[ranges]\n";
     let needy: crate::methods::MethodInfo = toml::from_str(text).unwrap();
     assert_eq!(needy.lacks(Kind::Sims), None);
     assert_eq!(
