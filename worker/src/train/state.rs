@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use tch::Device;
 
 /// The version of this format.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Where a training stands: everything but the method's own state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
