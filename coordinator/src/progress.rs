@@ -3,7 +3,10 @@
 //! On a terminal it is a bar and a line for each worker, redrawn in place; in a pipe or a log a
 //! plain line every few seconds. Both go to standard error.
 
-use crate::store::{Store, StoreError, sweeps::Progress};
+use crate::{
+    forecast::EVAL_COST,
+    store::{Store, StoreError, sweeps::Progress},
+};
 use futures::{StreamExt as _, TryStreamExt as _};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use missbench_shared::{
@@ -19,8 +22,6 @@ use std::{
 
 /// How often a plain line is written, at most.
 const LINE_EVERY: Duration = Duration::from_secs(5);
-/// What an evaluation costs, in trainings: for the time that is left.
-const EVAL_COST: f64 = 1.0 / 64.0;
 /// The share of the work that must be seen before a time is told.
 const ENOUGH: f64 = 0.02;
 
@@ -94,15 +95,18 @@ impl Snapshot {
         if open == 0.0 {
             return (all, all);
         }
-        let doing: f64 = self
-            .workers
+        let done = self.train_done as f64 + self.eval_done as f64 * EVAL_COST + self.in_hand(sweep);
+        (done.min(all), all)
+    }
+
+    /// How much of trainings is done that are not finished, in trainings.
+    pub fn in_hand(&self, sweep: SweepId) -> f64 {
+        self.workers
             .iter()
             .filter_map(|worker| worker.doing.as_ref())
             .filter(|doing| doing.sweep == sweep)
             .map(share_of_training)
-            .sum();
-        let done = self.train_done as f64 + self.eval_done as f64 * EVAL_COST + doing;
-        (done.min(all), all)
+            .sum()
     }
 }
 
@@ -255,9 +259,11 @@ impl Display {
         }
     }
 
-    /// Shows a snapshot.
-    pub fn show(&mut self, snapshot: &Snapshot) {
-        let left = self.pace.left(snapshot);
+    /// Shows a snapshot, with what is known of the time left; the pace since the display began tells
+    /// it where nothing else does.
+    pub fn show(&mut self, snapshot: &Snapshot, left: Option<Duration>) {
+        let pace = self.pace.left(snapshot);
+        let left = left.or(pace);
         match &mut self.form {
             Form::Silent => {}
             Form::Lines { last, said } => {

@@ -194,6 +194,13 @@ fn jobs_that_fail_are_told_and_the_others_go_on() -> Result<()> {
     ensure!(status["jobs"]["failed"] == 8, "{status}");
     let failures = status["failures"].as_array().context("failures")?;
     ensure!(failures.iter().all(|f| f["given_up"] == true), "{status}");
+    // One cause, not an entry for each attempt; evaluations that had no model are counted with it.
+    ensure!(failures.len() == 1, "{status}");
+    let number = |key: &str| failures[0][key].as_i64().context("a number");
+    ensure!(
+        number("jobs")? + number("evaluations_not_begun")? == 8,
+        "{status}"
+    );
     place.nothing_is_left()
 }
 

@@ -36,14 +36,24 @@ pub(super) fn errata_of(finding: &Finding) -> Vec<&'static Erratum> {
         .collect()
 }
 
-/// Labels findings.
+/// Labels findings: an erratum that speaks of several tables in the same words is told once.
 pub(super) fn label(findings: &mut [Finding]) {
     for finding in findings {
-        let texts = errata_of(finding).into_iter().map(|erratum| {
-            format!(
-                "Table {}: {} ({})",
-                erratum.table, erratum.why, erratum.source
-            )
+        let mut told: Vec<(&str, &str, Vec<u8>)> = Vec::new();
+        for erratum in errata_of(finding) {
+            let (why, source) = (erratum.why, erratum.source);
+            let known = told.iter_mut().find(|(w, s, _)| (*w, *s) == (why, source));
+            match known {
+                Some((_, _, tables)) => tables.push(erratum.table),
+                None => told.push((why, source, vec![erratum.table])),
+            }
+        }
+        let texts = told.into_iter().map(|(why, source, mut tables)| {
+            tables.sort_unstable();
+            tables.dedup();
+            let plural = if tables.len() == 1 { "" } else { "s" };
+            let tables: Vec<String> = tables.iter().map(ToString::to_string).collect();
+            format!("Table{plural} {}: {why} ({source})", tables.join(", "))
         });
         finding.known = Some(texts.collect());
     }

@@ -22,7 +22,7 @@ pub mod trend;
 
 pub use cell::{Cell, Place};
 pub use published::published;
-pub use sweep::sweep;
+pub use sweep::{collapsed, sweep};
 
 use serde::Serialize;
 

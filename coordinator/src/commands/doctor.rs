@@ -109,6 +109,7 @@ pub async fn run(_args: DoctorArgs, settings: &Settings) -> anyhow::Result<ExitC
         Verdict::Warn,
     ));
     findings.push(datasets(settings));
+    findings.push(writable(&settings.data_dir));
     findings.push(room(settings));
 
     let bad = findings
@@ -463,14 +464,47 @@ fn datasets(settings: &Settings) -> Finding {
     }
 }
 
-fn room(settings: &Settings) -> Finding {
-    const WHAT: &str = "disk";
-    // The folder itself may not be made yet.
-    let there = settings
-        .data_dir
+/// The folder, or the nearest one above it that is there: it may not be made yet.
+fn nearest(folder: &Path) -> &Path {
+    folder
         .ancestors()
         .find(|folder| folder.exists())
-        .unwrap_or(Path::new("/"));
+        .unwrap_or(Path::new("/"))
+}
+
+/// Whether the data folder takes files: found out by writing one, since rights, read-only mounts,
+/// quotas and full disks each say so in another way.
+fn writable(data_dir: &Path) -> Finding {
+    const WHAT: &str = "data folder";
+    let there = nearest(data_dir);
+    let written = tempfile::Builder::new()
+        .prefix(".doctor-")
+        .tempfile_in(there)
+        .and_then(|mut file| {
+            std::io::Write::write_all(&mut file, &[0; 4096])?;
+            file.as_file().sync_all()
+        });
+    match written {
+        Ok(()) if there == data_dir => {
+            Finding::ok(WHAT, format!("{} takes files", data_dir.display()))
+        }
+        Ok(()) => Finding::ok(
+            WHAT,
+            format!("{} can be made in {}", data_dir.display(), there.display()),
+        ),
+        Err(error) => Finding::not(
+            WHAT,
+            Verdict::Bad,
+            format!("nothing can be written to {}: {error}", there.display()),
+            "give yourself the right to write there, or name another folder with --data-dir or \
+             MISSBENCH_DATA_DIR",
+        ),
+    }
+}
+
+fn room(settings: &Settings) -> Finding {
+    const WHAT: &str = "disk";
+    let there = nearest(&settings.data_dir);
     match statvfs(there) {
         Ok(stat) => {
             let free = stat.blocks_available() * stat.fragment_size();
@@ -499,5 +533,27 @@ fn room(settings: &Settings) -> Finding {
             ),
             "check the data folder",
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_data_folder_is_written_to_before_it_is_called_good() {
+        let root = tempfile::tempdir().unwrap();
+        let good = writable(root.path());
+        assert_eq!(good.verdict, Verdict::Ok, "{}", good.found);
+        let absent = root.path().join("not/yet");
+        assert_eq!(writable(&absent).verdict, Verdict::Ok);
+        assert!(!absent.exists());
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
+        // A file where the folder should be: nobody can write into it, not even root.
+        let file = root.path().join("file");
+        std::fs::write(&file, b"").unwrap();
+        let bad = writable(&file);
+        assert_eq!(bad.verdict, Verdict::Bad, "{}", bad.found);
+        assert!(bad.remedy.unwrap().contains("--data-dir"));
     }
 }

@@ -1,10 +1,13 @@
 //! `coord run`: a whole sweep on this machine, with private servers and workers.
 
-use super::{status::failures, table::print as print_table};
+use super::table::print as print_table;
 use crate::{
+    audit,
     cli::exit,
     config::{Origin, Settings},
     embedded::{Embedded, ServerProcess},
+    failures,
+    forecast::Forecast,
     interrupt::{Interrupt, Interrupted},
     programs::{Part, Programs},
     progress::{Display, Snapshot, in_words},
@@ -15,6 +18,7 @@ use crate::{
         sweeps::{Progress, SweepRow},
     },
     tables::{layout, render::Format},
+    terminal::{quoted, quoted_path},
 };
 use anyhow::Context as _;
 use missbench_shared::{
@@ -40,8 +44,8 @@ const WORKERS: u16 = 2;
 const WORKERS_PATIENCE: Duration = Duration::from_secs(15);
 /// How often fallen servers are started again before that is an error.
 const REVIVALS: u32 = 5;
-/// Failures that are printed at the end.
-const FAILURES: i64 = 5;
+/// Causes of failures that are printed at the end.
+const FAILURES: usize = 5;
 
 /// Arguments of `coord run`.
 #[derive(clap::Args, Debug)]
@@ -275,6 +279,7 @@ impl Run {
         display: &mut Display,
     ) -> anyhow::Result<Progress> {
         let mut revivals = 0;
+        let mut forecast = Forecast::new(sweep.id);
         loop {
             for name in self.embedded.revive().await? {
                 revivals += 1;
@@ -293,7 +298,8 @@ impl Run {
             // A database that was just started again may need a moment.
             match Snapshot::take(store, Some(broker), sweep.id).await {
                 Ok(snapshot) => {
-                    display.show(&snapshot);
+                    let left = forecast.left(store, &snapshot).await;
+                    display.show(&snapshot, left);
                     if snapshot.progress.open() == 0 {
                         return Ok(snapshot.progress);
                     }
@@ -362,11 +368,15 @@ impl Run {
         progress: Progress,
         began: Instant,
     ) -> anyhow::Result<()> {
+        let failed = failures::grouped(store, sweep.id).await?;
+        let collapsed = audit::collapsed(store, sweep.id).await?;
         if settings.json {
             let report = serde_json::json!({
                 "sweep": sweep.id,
                 "name": sweep.name,
                 "jobs": progress,
+                "failures": failed,
+                "collapsed": collapsed,
                 "seconds": began.elapsed().as_secs_f64(),
                 "data_dir": settings.data_dir,
             });
@@ -393,16 +403,42 @@ impl Run {
                 .iter_mut()
                 .for_each(|number| *number += if *number < 9 { 9 } else { 4 });
         }
-        for number in numbers {
-            if let Some(layout) = layout::find(number) {
-                print_table(store, sweep, layout, Format::Text, settings.color).await?;
-                println!();
+        let evaluated = Snapshot::take(store, None, sweep.id).await?.eval_done;
+        if evaluated > 0 {
+            for number in numbers {
+                if let Some(layout) = layout::find(number) {
+                    print_table(store, sweep, layout, Format::Text, settings.color).await?;
+                    println!();
+                }
             }
+        } else {
+            println!("No evaluation is done: there is nothing for a table.\n");
+        }
+        if !collapsed.is_empty() {
+            println!(
+                "{} answered one class nearly everywhere: {}.",
+                if collapsed.len() == 1 {
+                    "A model"
+                } else {
+                    "Models"
+                },
+                collapsed.join(", ")
+            );
+            println!(
+                "Their accuracies are those of the dataset's most frequent class (`{}` has the \
+                 evidence).\n",
+                self.command(settings, &["audit", &sweep.name])
+            );
         }
         if progress.failed > 0 {
             println!("{} jobs failed:", progress.failed);
-            for failure in failures(store, sweep, FAILURES).await? {
-                println!("  {}", failure.describe());
+            for failure in failed.iter().take(FAILURES) {
+                println!("  {}", failure.describe().replace('\n', "\n  "));
+            }
+            if failed.len() > FAILURES {
+                let more = failed.len() - FAILURES;
+                let all = self.command(settings, &["status", &sweep.name]);
+                println!("  and {more} more causes: `{all}`");
             }
             println!();
         }
@@ -419,29 +455,31 @@ impl Run {
         progress: Progress,
         began: Instant,
     ) {
-        let data = match settings.data_dir_origin {
-            Origin::Flag(_) => format!(" --data-dir {}", settings.data_dir.display()),
-            _ => String::new(),
-        };
-        let mut more = vec![format!("  coord status {}{data}", sweep.name)];
+        let mut more = vec![format!(
+            "  {}",
+            self.command(settings, &["status", &sweep.name])
+        )];
         if !loaded.spec.missing.is_empty() && !loaded.spec.rates.is_empty() {
             let english = loaded
                 .resolved
                 .datasets
                 .iter()
                 .any(|d| d.benchmark != Benchmark::Sims);
-            let number = if english { 13 } else { 14 };
+            let number = if english { "13" } else { "14" };
             more.push(format!(
-                "  coord table {number}{data}    (missing modalities)"
+                "  {}    (missing modalities)",
+                self.command(settings, &["table", number])
             ));
         }
         more.push(format!(
-            "  coord table 2 --format latex{data}    (also markdown, csv, json)"
+            "  {}    (also markdown, csv, json)",
+            self.command(settings, &["table", "2", "--format", "latex"])
         ));
         if !args.keep {
-            let spec = args.spec.display();
+            let spec = args.spec.display().to_string();
             more.push(format!(
-                "  coord run {spec} --keep{data}    (keeps the servers up, for SQL)"
+                "  {}    (keeps the servers up, for SQL)",
+                self.command(settings, &["run", &spec, "--keep"])
             ));
         }
         println!(
@@ -459,8 +497,22 @@ impl Run {
         }
         println!(
             "Logs: {}/{{worker.log,postgres.log,nats/nats.log}}",
-            self.embedded.folder().display()
+            quoted_path(self.embedded.folder())
         );
+    }
+
+    /// A command of ours as it can be pasted into a shell, with the data folder where it was given.
+    fn command(&self, settings: &Settings, words: &[&str]) -> String {
+        let mut line = "coord".to_owned();
+        for word in words {
+            line.push(' ');
+            line.push_str(&quoted(word));
+        }
+        if let Origin::Flag(_) = settings.data_dir_origin {
+            line.push_str(" --data-dir ");
+            line.push_str(&quoted_path(&settings.data_dir));
+        }
+        line
     }
 
     /// Keeps the servers up until someone asks to stop.

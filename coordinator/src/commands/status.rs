@@ -4,6 +4,8 @@ use crate::{
     cli::exit,
     config::{Origin, Settings},
     connect::Database,
+    failures::{self, FailureGroup},
+    forecast::Forecast,
     interrupt::Interrupt,
     progress::{Display, Pace, Snapshot, describe, in_words, living},
     store::{Store, StoreError, SweepState, sweeps::SweepRow},
@@ -14,8 +16,10 @@ use serde_json::{Value, json};
 use sqlx::Row as _;
 use std::{process::ExitCode, time::Duration};
 
-/// Failures that are shown at once.
-const FAILURES: i64 = 20;
+/// Causes of failures that are shown at once.
+const FAILURES: usize = 20;
+/// Why nothing runs of a sweep that `coord run` was at.
+const STOPPED: &str = "the servers of `coord run` are stopped";
 /// How often `--watch` looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long the broker is waited for: status without it is still of use.
@@ -54,10 +58,7 @@ async fn show(args: &StatusArgs, settings: &Settings, store: &Store) -> anyhow::
         && settings.database_origin == Origin::Default
         && crate::embedded::Embedded::exists(&settings.data_dir);
     let (broker, trouble) = if stopped {
-        (
-            None,
-            Some("the servers of `coord run` are stopped".to_owned()),
-        )
+        (None, Some(STOPPED.to_owned()))
     } else {
         match tokio::time::timeout(BROKER_PATIENCE, settings.broker.connect()).await {
             Ok(Ok(broker)) => (Some(broker), None),
@@ -97,13 +98,15 @@ async fn watch(
         Display::new(sweep.id)
     };
     let mut pace = Pace::new(sweep.id);
+    let mut forecast = Forecast::new(sweep.id);
     loop {
         let snapshot = Snapshot::take(store, broker, sweep.id).await?;
+        let left = forecast.left(store, &snapshot).await;
         if settings.json {
-            let left = pace.left(&snapshot).map(|left| left.as_secs());
+            let left = left.or(pace.left(&snapshot)).map(|left| left.as_secs());
             println!("{}", snapshot_json(&snapshot, left));
         } else {
-            display.show(&snapshot);
+            display.show(&snapshot, left);
         }
         if snapshot.progress.open() == 0 {
             display.clear();
@@ -187,7 +190,7 @@ async fn all(
             table.add_row([
                 sweep.id.short(),
                 sweep.name.clone(),
-                state(sweep, progress.open()),
+                state(sweep, progress.open(), trouble.as_deref() == Some(STOPPED)),
                 sweep.created.format("%Y-%m-%d %H:%M").to_string(),
                 progress.total().to_string(),
                 progress.done.to_string(),
@@ -206,9 +209,11 @@ async fn all(
     Ok(())
 }
 
-fn state(sweep: &SweepRow, open: i64) -> String {
+/// What a sweep is at. Where the private servers are `stopped`, nothing runs, whatever is wanted.
+fn state(sweep: &SweepRow, open: i64, stopped: bool) -> String {
     match sweep.state {
         SweepState::Running if open == 0 => "finished".to_owned(),
+        SweepState::Running if stopped => "interrupted".to_owned(),
         state => state.to_string(),
     }
 }
@@ -285,88 +290,21 @@ async fn models(store: &Store, sweep: &SweepRow) -> Result<Vec<Model>, StoreErro
         .collect()
 }
 
-/// An attempt that failed.
-#[derive(Debug)]
-pub(crate) struct FailureRow {
-    /// What it was at: `train lnln on mosi, seed 1111`.
-    pub what: String,
-    /// Its worker.
-    pub worker: String,
-    /// Its kind.
-    pub kind: String,
-    /// Whether the job was given up.
-    pub given_up: bool,
-    /// The error and its causes.
-    pub errors: Vec<String>,
-}
-
-impl FailureRow {
-    /// For people, several lines.
-    pub(crate) fn describe(&self) -> String {
-        let end = if self.given_up {
-            "given up"
-        } else {
-            "tried again"
-        };
-        let mut text = format!("{} ({}, {}; {end})", self.what, self.worker, self.kind);
-        for (depth, error) in self.errors.iter().enumerate() {
-            let lead = if depth == 0 {
-                "    "
-            } else {
-                "      because: "
-            };
-            text.push_str(&format!("\n{lead}{error}"));
-        }
-        text
+/// What failed, a paragraph for each cause.
+fn print_failures(failures: &[FailureGroup]) {
+    if failures.is_empty() {
+        return;
     }
-
-    fn json(&self) -> Value {
-        json!({
-            "what": self.what,
-            "worker": self.worker,
-            "kind": self.kind,
-            "given_up": self.given_up,
-            "errors": self.errors,
-        })
+    println!("\nfailures by cause:");
+    for failure in failures.iter().take(FAILURES) {
+        println!("  {}", failure.describe().replace('\n', "\n  "));
     }
-}
-
-/// The failed attempts of a sweep, those that ended a job first.
-pub(crate) async fn failures(
-    store: &Store,
-    sweep: &SweepRow,
-    most: i64,
-) -> Result<Vec<FailureRow>, StoreError> {
-    let rows = sqlx::query(
-        "SELECT kind::text AS work, method, variant, dataset, seed, case_id, worker,
-                failure_kind, given_up, errors
-         FROM failures WHERE sweep = $1
-         ORDER BY given_up DESC, ended DESC NULLS LAST LIMIT $2",
-    )
-    .bind(sweep.id.0)
-    .bind(most)
-    .fetch_all(store.pool())
-    .await?;
-    rows.into_iter()
-        .map(|row| {
-            let work: String = row.try_get("work")?;
-            let method: String = row.try_get("method")?;
-            let variant: String = row.try_get("variant")?;
-            let dataset: String = row.try_get("dataset")?;
-            let seed: i64 = row.try_get("seed")?;
-            let case: Option<String> = row.try_get("case_id")?;
-            let slash = if variant.is_empty() { "" } else { "/" };
-            let case = case.map_or_else(String::new, |case| format!(", {case}"));
-            let kind: Option<String> = row.try_get("failure_kind")?;
-            Ok(FailureRow {
-                what: format!("{work} {method}{slash}{variant} on {dataset}, seed {seed}{case}"),
-                worker: row.try_get("worker")?,
-                kind: kind.unwrap_or_default(),
-                given_up: row.try_get("given_up")?,
-                errors: row.try_get("errors")?,
-            })
-        })
-        .collect()
+    if failures.len() > FAILURES {
+        println!(
+            "  and {} more causes (--json has all)",
+            failures.len() - FAILURES
+        );
+    }
 }
 
 /// One sweep.
@@ -379,7 +317,8 @@ async fn one(
 ) -> anyhow::Result<()> {
     let snapshot = Snapshot::take(store, broker, sweep.id).await?;
     let models = models(store, sweep).await?;
-    let failures = failures(store, sweep, FAILURES).await?;
+    let failures = failures::grouped(store, sweep.id).await?;
+    let left = Forecast::new(sweep.id).left(store, &snapshot).await;
     let progress = snapshot.progress;
     if settings.json {
         let models: Vec<Value> = models
@@ -398,12 +337,12 @@ async fn one(
                 })
             })
             .collect();
-        let mut whole = snapshot_json(&snapshot, None);
+        let mut whole = snapshot_json(&snapshot, left.map(|left| left.as_secs()));
         whole["sweep"] = json!({
             "id": sweep.id, "name": sweep.name, "state": sweep.state, "created": sweep.created,
         });
         whole["models"] = models.into();
-        whole["failures"] = failures.iter().map(FailureRow::json).collect();
+        whole["failures"] = json!(failures);
         whole["broker_trouble"] = trouble.into();
         println!("{whole:#}");
         return Ok(());
@@ -412,7 +351,7 @@ async fn one(
         "{} ({}): {}, submitted {}",
         sweep.name,
         sweep.id,
-        state(sweep, progress.open()),
+        state(sweep, progress.open(), trouble.as_deref() == Some(STOPPED)),
         sweep.created.format("%Y-%m-%d %H:%M UTC")
     );
     println!(
@@ -426,7 +365,7 @@ async fn one(
         progress.failed,
         progress.cancelled
     );
-    if let Some(left) = left_by_history(store, &snapshot, sweep).await? {
+    if let Some(left) = left {
         println!("time left: about {}", in_words(left));
     }
     println!();
@@ -464,54 +403,10 @@ async fn one(
         }
     }
     println!("{}", table.trim_fmt());
-    if !failures.is_empty() {
-        println!("\nfailed attempts:");
-        for failure in &failures {
-            println!("  {}", failure.describe());
-        }
-    }
+    print_failures(&failures);
     if progress.open() > 0 {
         println!();
         print_workers(&snapshot.workers, trouble.as_deref());
     }
     Ok(())
-}
-
-/// The time left, from how long this sweep's jobs took so far and how many workers live.
-async fn left_by_history(
-    store: &Store,
-    snapshot: &Snapshot,
-    sweep: &SweepRow,
-) -> Result<Option<Duration>, StoreError> {
-    if snapshot.progress.open() == 0 || snapshot.workers.is_empty() {
-        return Ok(None);
-    }
-    let rows = sqlx::query(
-        "SELECT j.kind::text AS work, avg(extract(epoch FROM j.finished - j.started))::float8 AS mean
-         FROM job j
-         WHERE j.sweep = $1 AND j.state = 'done' AND j.finished > j.started
-         GROUP BY j.kind",
-    )
-    .bind(sweep.id.0)
-    .fetch_all(store.pool())
-    .await?;
-    let mut train = None;
-    let mut eval = None;
-    for row in rows {
-        let mean: Option<f64> = row.try_get("mean")?;
-        match row.try_get::<String, _>("work")?.as_str() {
-            "train" => train = mean,
-            _ => eval = mean,
-        }
-    }
-    let open = |done: i64, jobs: i64| (jobs - done) as f64;
-    let trains = open(snapshot.train_done, snapshot.train_jobs);
-    let evals = open(snapshot.eval_done, snapshot.eval_jobs);
-    let need = match (train, eval) {
-        (Some(train), eval) => trains * train + evals * eval.unwrap_or(train / 64.0),
-        (None, Some(eval)) if trains == 0.0 => evals * eval,
-        _ => return Ok(None),
-    };
-    let seconds = need / snapshot.workers.len() as f64;
-    Ok(Duration::try_from_secs_f64(seconds).ok())
 }

@@ -70,7 +70,8 @@ impl LeftOut {
         if self.swapped > 0 {
             notes.push(format!(
                 "{} published F1 are left out that were computed with truth and prediction swapped: \
-                 they stand beside the metrics of that name, as f1_swapped",
+                 `--metric f1_nonzero_swapped` (`f1_swapped` on SIMS) draws them beside ours computed \
+                 the same way",
                 self.swapped
             ));
         }
@@ -154,9 +155,15 @@ pub async fn figure(
         notes.push("the paper has no numbers that could be set beside these".to_owned());
     }
     notes.extend(left_out.notes());
+    // A model without a line has no place in the legend.
+    let has_line = |style: &Style| {
+        let mut lines = panels.iter().flatten().flat_map(|panel| &panel.lines);
+        lines.any(|line| line.style == *style && !(line.ours.is_empty() && line.paper.is_empty()))
+    };
     let mut entries: Vec<(Sample, String)> = models
         .iter()
         .zip(&looks)
+        .filter(|(_, style)| has_line(style))
         .map(|((method, variant), style)| (Sample::Line(*style), layout::label(method, variant)))
         .collect();
     let mut caption = "Lines are means over seeds".to_owned();
@@ -436,14 +443,93 @@ fn draw_panel(
             canvas.dashes(&points, line.style.colour, 0.7, DASHES)?;
         }
     }
-    for line in &panel.lines {
-        let points: Vec<Place> = line.ours.iter().map(|p| at(p.rate, p.mean)).collect();
-        if points.len() > 1 {
-            canvas.line(&points, line.style.colour, 0.9)?;
+    let drawn: Vec<Vec<Place>> = panel
+        .lines
+        .iter()
+        .map(|line| line.ours.iter().map(|p| at(p.rate, p.mean)).collect())
+        .collect();
+    for (number, (line, points)) in panel.lines.iter().zip(&drawn).enumerate() {
+        let hidden = |place: &Place| above(*place, &drawn[number + 1..]);
+        for pair in points.windows(2) {
+            // Covered where both ends are, by the same lines.
+            let (one, other) = (hidden(&pair[0]), hidden(&pair[1]));
+            let covered = one.iter().filter(|line| other.contains(line)).count();
+            canvas.line(pair, line.style.colour, 0.9 + WIDER * covered as f64)?;
         }
         for place in points {
-            point(canvas, line.style, place, 1.7)?;
+            let covered = hidden(place).len() as f64;
+            point(canvas, line.style, *place, 1.7 + LARGER * covered)?;
         }
     }
     Ok(())
+}
+
+/// By how much a line is wider for each other line that lies upon it, and a mark larger: what is
+/// below looks out on both sides.
+const WIDER: f64 = 1.5;
+const LARGER: f64 = 0.9;
+/// Marks that are nearer than this hide each other.
+const NEAR: f64 = 1.0;
+
+/// Which of the lines that are drawn later have a mark upon `place`.
+fn above((x, y): Place, later: &[Vec<Place>]) -> Vec<usize> {
+    let near =
+        |&(other_x, other_y): &Place| (x - other_x).abs() < NEAR && (y - other_y).abs() < NEAR;
+    (0..later.len())
+        .filter(|&line| later[line].iter().any(near))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The widths of all lines of a panel that are drawn in `colour`.
+    fn widths(svg: &str, Style { colour, .. }: Style) -> Vec<String> {
+        let colour = format!("#{:02X}{:02X}{:02X}", colour.0, colour.1, colour.2);
+        svg.split("<polyline")
+            .skip(1)
+            .filter(|element| element[..element.find('>').unwrap()].contains(&colour))
+            .filter_map(|element| element.split("stroke-width=\"").nth(1)?.split('"').next())
+            .map(str::to_owned)
+            .collect()
+    }
+
+    #[test]
+    fn curves_that_coincide_are_both_seen() {
+        let models = ["almt", "lf-dnn"].map(|method| (method.to_owned(), String::new()));
+        let looks = styles(&models);
+        assert_ne!(looks[0].colour, looks[1].colour);
+        let line = |style, values: [f64; 3]| Line {
+            style,
+            ours: (0..3)
+                .zip(values)
+                .map(|(i, mean)| Measured {
+                    rate: Rate::new(f64::from(i) / 10.0).unwrap(),
+                    mean,
+                    least: mean,
+                    most: mean,
+                })
+                .collect(),
+            paper: Vec::new(),
+        };
+        let draw = |second| {
+            let panel = Panel {
+                dataset: Benchmark::Mosi,
+                metric: Benchmark::Mosi.metric("acc7").unwrap(),
+                lines: vec![line(looks[0], [20.0, 30.0, 40.0]), line(looks[1], second)],
+            };
+            paint(&[vec![panel]], &[]).unwrap()
+        };
+        // The same in two of three points: their segment is wider below than above.
+        let svg = draw([20.0, 30.0, 20.0]);
+        let (below, above) = (widths(&svg, looks[0]), widths(&svg, looks[1]));
+        assert_eq!((below.len(), above.len()), (2, 2), "{svg}");
+        assert_ne!(below[0], below[1], "one of its segments is covered");
+        assert!(above.iter().all(|width| *width == below[1]), "{above:?}");
+        // Apart everywhere: all alike.
+        let svg = draw([10.0, 20.0, 30.0]);
+        let all = [widths(&svg, looks[0]), widths(&svg, looks[1])].concat();
+        assert!(all.iter().all(|width| *width == all[0]), "{all:?}");
+    }
 }

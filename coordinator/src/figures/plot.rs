@@ -27,7 +27,7 @@ impl Axis {
     pub fn around(low: f64, high: f64, ticks: usize) -> Self {
         let middle = f64::midpoint(low, high);
         // Of one value alone, or nearly so, a piece that shows where it is.
-        let least = 0.02 * middle.abs().max(0.5);
+        let least = 0.06 * middle.abs().max(0.5);
         let half = ((high - low) / 2.0 * 1.08).max(least);
         Self::between(middle - half, middle + half, ticks)
     }

@@ -15,8 +15,8 @@ pub const FAINT: RGBColor = RGBColor(228, 228, 228);
 pub const PAPER: RGBColor = RGBColor(255, 255, 255);
 
 /// Okabe and Ito's colours, in an order in which neighbours differ in lightness, with a grey for
-/// their yellow, which is faint on white.
-pub const COLOURS: [RGBColor; 8] = [
+/// their yellow, which is faint on white, and Tol's wine behind them.
+pub const COLOURS: [RGBColor; 9] = [
     RGBColor(230, 159, 0),
     RGBColor(0, 114, 178),
     RGBColor(0, 158, 115),
@@ -25,6 +25,7 @@ pub const COLOURS: [RGBColor; 8] = [
     RGBColor(204, 121, 167),
     RGBColor(213, 94, 0),
     RGBColor(0, 0, 0),
+    RGBColor(136, 34, 85),
 ];
 
 /// The shape of a point.
@@ -130,7 +131,8 @@ pub fn styles(models: &[(String, String)]) -> Vec<Style> {
             };
             Style {
                 colour: COLOURS[place % COLOURS.len()],
-                mark: MARKS[place % MARKS.len()],
+                // Another one in each round of the colours.
+                mark: MARKS[(place + place / COLOURS.len()) % MARKS.len()],
             }
         })
         .collect()
@@ -171,6 +173,16 @@ mod tests {
         assert_eq!(all[7], alone[0], "LNLN looks the same everywhere");
         let looks: BTreeSet<String> = all.iter().map(|style| format!("{style:?}")).collect();
         assert_eq!(looks.len(), models.len());
+        let methods = missbench_shared::methods::all().len().min(COLOURS.len());
+        let colours: BTreeSet<[u8; 3]> = all[..methods]
+            .iter()
+            .map(|style| [style.colour.0, style.colour.1, style.colour.2])
+            .collect();
+        assert_eq!(
+            colours.len(),
+            methods,
+            "each method has a colour of its own"
+        );
     }
 
     #[test]

@@ -35,6 +35,7 @@ pub fn render(report: &Report) -> String {
         );
     }
     out.push_str("</ul></nav></header>\n<main>\n");
+    let mut folded = 0;
     for section in &report.sections {
         let _ = writeln!(
             out,
@@ -42,7 +43,7 @@ pub fn render(report: &Report) -> String {
             section.id, section.title
         );
         for item in &section.items {
-            write_item(&mut out, item);
+            write_item(&mut out, item, &mut folded);
         }
         out.push_str("</section>\n");
     }
@@ -50,7 +51,19 @@ pub fn render(report: &Report) -> String {
     out
 }
 
-fn write_item(out: &mut String, item: &Item) {
+/// What is folded away on a screen, until its heading is clicked, and stands in full on paper: a
+/// closed `<details>` would be printed without what is in it. `number` tells the folds of a page
+/// apart.
+fn fold(out: &mut String, class: &str, heading: &str, body: &str, number: &mut usize) {
+    *number += 1;
+    let _ = writeln!(
+        out,
+        "<div class=\"fold {class}\"><input type=\"checkbox\" id=\"fold-{number}\">\
+         <label for=\"fold-{number}\">{heading}</label>\n<div class=\"folded\">\n{body}</div></div>"
+    );
+}
+
+fn write_item(out: &mut String, item: &Item, folded: &mut usize) {
     match item {
         Item::Text(text) => {
             let _ = writeln!(out, "<p>{}</p>", encode_text(text));
@@ -66,7 +79,7 @@ fn write_item(out: &mut String, item: &Item) {
                 encode_text(&counts)
             );
             for finding in findings {
-                write_finding(out, finding);
+                write_finding(out, finding, folded);
             }
         }
         Item::Facts(facts) => {
@@ -78,12 +91,8 @@ fn write_item(out: &mut String, item: &Item) {
             out.push_str("</dl>\n");
         }
         Item::File { title, text } => {
-            let _ = writeln!(
-                out,
-                "<details><summary>{}</summary><pre>{}</pre></details>",
-                encode_text(title),
-                encode_text(text)
-            );
+            let body = format!("<pre>{}</pre>\n", encode_text(text));
+            fold(out, "file", &encode_text(title), &body, folded);
         }
     }
 }
@@ -109,32 +118,28 @@ fn own_ids(svg: &str, name: &str) -> String {
         .replace("href=\"#", &format!("href=\"#{name}-"))
 }
 
-fn write_finding(out: &mut String, finding: &Finding) {
-    let _ = write!(
-        out,
-        "<details class=\"finding {0}\"><summary><span>{0}</span> <code>{1}</code> {2}</summary>\n\
-         <p>{3}</p>\n<ul>\n",
-        finding.severity.id(),
+fn write_finding(out: &mut String, finding: &Finding, folded: &mut usize) {
+    let severity = finding.severity.id();
+    let heading = format!(
+        "<span>{severity}</span> <code>{}</code> {}",
         finding.rule.id(),
         encode_text(&finding.place()),
-        encode_text(&finding.what)
     );
+    let mut body = format!("<p>{}</p>\n<ul>\n", encode_text(&finding.what));
     for line in &finding.numbers {
-        let _ = writeln!(out, "<li>{}</li>", encode_text(line));
+        let _ = writeln!(body, "<li>{}</li>", encode_text(line));
     }
-    out.push_str("</ul>\n");
+    body.push_str("</ul>\n");
     match &finding.known {
-        Some(errata) if errata.is_empty() => out.push_str("<p>Not in the errata.</p>\n"),
+        Some(errata) if errata.is_empty() => body.push_str("<p>Not in the errata.</p>\n"),
         Some(errata) => {
-            let _ = writeln!(out, "<p>Known: {}</p>", encode_text(&errata.join("; ")));
+            let _ = writeln!(body, "<p>Known: {}</p>", encode_text(&errata.join("; ")));
         }
         None => {}
     }
-    let _ = writeln!(
-        out,
-        "<p>Why it matters: {}.</p>\n</details>",
-        encode_text(finding.rule.why())
-    );
+    let why = encode_text(finding.rule.why());
+    let _ = writeln!(body, "<p>Why it matters: {why}.</p>");
+    fold(out, &format!("finding {severity}"), &heading, &body, folded);
 }
 
 #[cfg(test)]
@@ -182,6 +187,19 @@ mod tests {
             "<g id=\"figure-2-x\" fill=\"url(#figure-2-x)\"/>"
         );
         assert!(page.contains("impossible-f1"));
+        // What is folded on a screen is there on paper, and each fold is opened by its own heading.
+        assert!(!page.contains("<details"));
+        let folds = page.matches("class=\"fold ").count();
+        assert!(folds > 2);
+        for number in 1..=folds {
+            assert_eq!(page.matches(&format!("id=\"fold-{number}\"")).count(), 1);
+            assert_eq!(page.matches(&format!("for=\"fold-{number}\"")).count(), 1);
+        }
+        let hides = STYLE.find("display: none; }").unwrap();
+        assert!(
+            STYLE[..hides].contains("@media screen"),
+            "only a screen hides"
+        );
         // Nothing is fetched.
         for scheme in ["http://", "https://", "//cdn"] {
             let linked = page.matches(scheme).count();

@@ -126,7 +126,9 @@ impl Beside {
                 }
             }
             Beside::Interval(low, high) => {
-                format!("{}–{}", metric.print(low), metric.print(high))
+                // Beside a minus, a dash could be one.
+                let between = if low < 0.0 { " to " } else { "–" };
+                format!("{}{between}{}", metric.print(low), metric.print(high))
             }
         }
     }
@@ -294,12 +296,12 @@ impl Block {
                     .iter()
                     .filter_map(|row| printed(&row.cells[c][m]))
                     .collect();
-                // A lone value is no winner.
+                levels.sort_unstable();
+                levels.dedup();
+                // A lone value is no winner, and where all tie there is none.
                 if levels.len() < 2 {
                     continue;
                 }
-                levels.sort_unstable();
-                levels.dedup();
                 for row in &mut self.rows {
                     let value = &mut row.cells[c][m];
                     value.rank = match printed(value) {
@@ -424,6 +426,8 @@ pub(crate) mod tests {
             (Beside::Difference(0.0123), plain, "+0.012"),
             (Beside::Difference(-0.0001), plain, "0.000"),
             (Beside::Interval(0.7, 0.75), percent, "70.00–75.00"),
+            (Beside::Interval(-0.1, 0.006), plain, "-0.100 to 0.006"),
+            (Beside::Interval(-0.1, -0.02), plain, "-0.100 to -0.020"),
         ];
         for (beside, metric, text) in cases {
             assert_eq!(beside.text(metric), text);

@@ -61,6 +61,11 @@ pub(super) async fn notes(
     .await?;
     let (seeds, asked): (i64, i64) = (counts.try_get("seeds")?, counts.try_get("asked")?);
     let (done, failed): (i64, i64) = (counts.try_get("done")?, counts.try_get("failed")?);
+    if asked == 0 {
+        // Of nothing there is nothing to say but whose nothing it is.
+        notes.truncate(1);
+        return Ok(notes);
+    }
     let plural = if seeds == 1 { "seed" } else { "seeds" };
     notes.push(format!(
         "means over {seeds} {plural}; {done} of {asked} evaluations are here"

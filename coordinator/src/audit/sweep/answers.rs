@@ -208,6 +208,45 @@ fn collapsed(evaluations: &[&Evaluation], labels: &[f32]) -> Vec<Finding> {
         .collect()
 }
 
+/// The models whose every evaluation is lazy by every criterion, by name, with the seeds where not
+/// all of them are.
+pub(super) fn collapsed_models(predictions: &Predictions) -> Vec<String> {
+    let mut names = Vec::new();
+    for evaluations in models(predictions) {
+        let first = evaluations[0];
+        let Some(labels) = predictions.labels.get(&first.dataset) else {
+            continue;
+        };
+        let mut seeds: BTreeMap<u64, bool> = BTreeMap::new();
+        for evaluation in &evaluations {
+            let lazy = evaluation
+                .by_criterion
+                .iter()
+                .all(|(_, values)| laziness(evaluation.dataset, values, labels).is_some());
+            *seeds.entry(evaluation.seed).or_insert(true) &= lazy;
+        }
+        let lazy: Vec<String> = seeds
+            .iter()
+            .filter(|(_, lazy)| **lazy)
+            .map(|(seed, _)| seed.to_string())
+            .collect();
+        if lazy.is_empty() {
+            continue;
+        }
+        let slash = if first.variant.is_empty() { "" } else { "/" };
+        let mut name = format!(
+            "{}{slash}{} on {}",
+            first.method, first.variant, first.dataset
+        );
+        if lazy.len() < seeds.len() {
+            let plural = if lazy.len() == 1 { "" } else { "s" };
+            name.push_str(&format!(" (seed{plural} {})", lazy.join(", ")));
+        }
+        names.push(name);
+    }
+    names
+}
+
 /// In what way predictions hardly vary, if so.
 fn laziness(dataset: Benchmark, values: &[f32], labels: &[f32]) -> Option<String> {
     let count = values.len() as f64;

@@ -68,6 +68,39 @@ pub async fn sweep(store: &Store, sweep: SweepId) -> Result<Vec<Finding>, Predic
     Ok(findings)
 }
 
+/// The models of a sweep that answer one class, or nearly one value, in all that is evaluated of
+/// them: `almt on mosi`, with the seeds where it is not all of them.
+///
+/// # Errors
+///
+/// The database's. Predictions that cannot be read are [`sweep`]'s to tell.
+pub async fn collapsed(store: &Store, sweep: SweepId) -> Result<Vec<String>, PredictionsError> {
+    let models = sqlx::query_as::<_, (String, String)>(
+        "SELECT DISTINCT dataset, method FROM job
+         WHERE sweep = $1 AND kind = 'eval' AND state = 'done' ORDER BY 1, 2",
+    )
+    .bind(sweep.0)
+    .fetch_all(store.pool())
+    .await?;
+    let mut names = Vec::new();
+    for (dataset, method) in models {
+        let Ok(dataset) = dataset.parse::<Benchmark>() else {
+            return Err(PredictionsError::Dataset(dataset));
+        };
+        let filter = Filter {
+            methods: vec![method],
+            datasets: vec![dataset],
+            cases: Vec::new(),
+        };
+        match store.predictions(sweep, &filter).await {
+            Ok(predictions) => names.extend(answers::collapsed_models(&predictions)),
+            Err(PredictionsError::NoLabels { .. } | PredictionsError::Damaged { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(names)
+}
+
 /// The rules for tables.
 fn results(loaded: &Loaded, samples: &BTreeMap<Benchmark, usize>, splits: &Splits) -> Vec<Finding> {
     let cells = cells(loaded, samples);
