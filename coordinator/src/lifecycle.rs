@@ -348,6 +348,7 @@ mod tests {
                 host: "h".into(),
                 device: "cpu".into(),
                 version: "0".into(),
+                processor: String::new(),
             },
             at_ms: 0,
             body,

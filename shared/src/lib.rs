@@ -12,6 +12,7 @@ pub mod ids;
 pub mod matrix;
 pub mod methods;
 pub mod metrics;
+pub mod numerics;
 pub mod numpy_rng;
 pub mod pickle;
 pub mod spec;

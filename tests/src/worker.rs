@@ -67,6 +67,7 @@ impl ScriptedWorker {
                 host: "test".to_owned(),
                 device: "cpu".to_owned(),
                 version: "scripted".to_owned(),
+                processor: String::new(),
             },
             script,
         };

@@ -78,6 +78,10 @@ pub struct Cli {
     )]
     pub connection: ConnectionFlags,
 
+    /// How this process computes: set by the supervisor for its children
+    #[arg(long, hide = true, default_value_t)]
+    pub numerics: crate::numerics::Numerics,
+
     /// Which slot this process is: set by the supervisor for its children
     #[arg(long, hide = true)]
     pub slot: Option<usize>,

@@ -4,6 +4,7 @@
 //! release is there, its `libtorch_cuda.so` is loaded before the first tensor is made; it makes
 //! itself known to the rest of libtorch. Without it the same program runs on the CPU.
 
+use crate::numerics::{self, Numerics};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use serde::Serialize;
 use std::{
@@ -249,6 +250,8 @@ pub struct Check {
 
 /// Tries the device out.
 pub fn check(choice: Choice, threads: usize) -> Check {
+    // Nothing that is asked for here cannot be had.
+    let _ = numerics::settle(Numerics::Machine);
     let library = load_cuda(choice);
     set_threads(threads);
     let device = choose(choice, &library);

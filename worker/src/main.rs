@@ -10,6 +10,7 @@ use tracing_subscriber::EnvFilter;
 use worker::{
     cli::{Cli, LogFormat},
     device, exit,
+    numerics::{self, Numerics},
     runtime::{self, SlotError, SlotSettings, leaving},
     settings::Settings,
     supervisor,
@@ -60,8 +61,16 @@ fn main() -> ExitCode {
                 Err(error) => refuse(&error, exit::INTERNAL),
             };
         };
-        let library = device::load_cuda(cli.device);
-        let device = match device::choose(cli.device, &library) {
+        if let Err(error) = numerics::settle(cli.numerics) {
+            return refuse(&error, exit::DEVICE);
+        }
+        // A GPU computes to other bits.
+        let (wanted, threads) = match cli.numerics {
+            Numerics::Machine => (cli.device, threads),
+            Numerics::Portable => (device::Choice::Cpu, numerics::PORTABLE_THREADS),
+        };
+        let library = device::load_cuda(wanted);
+        let device = match device::choose(wanted, &library) {
             Ok(device) => device,
             Err(error) => return refuse(&error, exit::DEVICE),
         };
@@ -74,6 +83,7 @@ fn main() -> ExitCode {
             data_dir: settings.data_dir,
             device,
             threads,
+            numerics: cli.numerics,
             name,
             save_every: cli.save_every,
             once: cli.once,

@@ -2,7 +2,11 @@
 //! set of threads for a whole process. A child that crashes is started again, after a while that
 //! grows; signals are passed on.
 
-use crate::{exit, memory, runtime::leaving::Leaving};
+use crate::{
+    exit, memory,
+    numerics::{Numerics, environment},
+    runtime::leaving::Leaving,
+};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -59,9 +63,10 @@ struct Supervised {
 impl Supervised {
     async fn run(self) -> u8 {
         let mut crashes = 0_u32;
+        let mut numerics = Numerics::default();
         while !self.leaving.is_asked() {
             let began = Instant::now();
-            let mut child = match self.start() {
+            let mut child = match self.start(numerics) {
                 Ok(child) => child,
                 Err(error) => {
                     tracing::error!(slot = self.slot, %error, "the slot cannot be started");
@@ -77,6 +82,10 @@ impl Supervised {
             let code = match status {
                 Ok(status) => match code(status) {
                     Code::Over(code) => return code,
+                    Code::Turn => {
+                        numerics = numerics.other();
+                        continue;
+                    }
                     Code::Crashed => status,
                 },
                 Err(error) => {
@@ -99,7 +108,7 @@ impl Supervised {
         exit::OK
     }
 
-    fn start(&self) -> std::io::Result<Child> {
+    fn start(&self, numerics: Numerics) -> std::io::Result<Child> {
         // This very program, even if its file has been replaced by another version meanwhile.
         Command::new("/proc/self/exe")
             .arg0("worker")
@@ -108,7 +117,10 @@ impl Supervised {
             .arg(self.slot.to_string())
             .arg("--name")
             .arg(&self.name)
+            .arg("--numerics")
+            .arg(numerics.as_str())
             .envs(memory::for_child())
+            .envs(environment(numerics).iter().copied())
             // Held open for as long as this process lives: its end tells the child.
             .stdin(Stdio::piped())
             // Ctrl-C in a terminal goes to the whole group; the children hear of it from here, once.
@@ -137,6 +149,8 @@ impl Supervised {
 enum Code {
     /// Not to be started again.
     Over(u8),
+    /// To be started again, to compute the other way.
+    Turn,
     /// To be started again.
     Crashed,
 }
@@ -152,6 +166,7 @@ fn code(status: ExitStatus) -> Code {
             | exit::ARTIFACTS
             | exit::AT_ONCE),
         ) => Code::Over(code),
+        Some(exit::TURN) => Code::Turn,
         _ => Code::Crashed,
     }
 }

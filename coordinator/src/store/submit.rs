@@ -4,6 +4,7 @@ use super::{JobKind, JobState, Store, StoreError};
 use missbench_shared::{
     case::Case,
     ids::{JobId, SweepId},
+    numerics::leave_out_default,
     wire::TrainSpec,
 };
 use std::{fmt::Write as _, sync::Arc};
@@ -248,10 +249,11 @@ impl Rows {
             seed: 0,
             ..TrainSpec::clone(spec)
         };
-        let json = serde_json::to_value(&seedless).map_err(|error| StoreError::Stored {
+        let mut json = serde_json::to_value(&seedless).map_err(|error| StoreError::Stored {
             what: "a training spec".to_owned(),
             reason: error.to_string(),
         })?;
+        leave_out_default(&mut json);
         let hash = blake3::hash(json.to_string().as_bytes());
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&hash.as_bytes()[..16]);

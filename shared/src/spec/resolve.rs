@@ -10,6 +10,7 @@ use crate::{
     case::Rate,
     ids::SweepId,
     methods,
+    numerics::Numerics,
     wire::{BlobRef, Protocol, TrainSpec},
 };
 use serde::{Deserialize, Serialize};
@@ -72,6 +73,10 @@ pub struct ResolvedSpec {
     pub cases: Vec<String>,
     /// How to train and select.
     pub protocol: Protocol,
+    /// To which bits to compute. The default is not written, so that a sweep that says nothing of
+    /// it keeps the id that it had before it could be said.
+    #[serde(default, skip_serializing_if = "Numerics::is_default")]
+    pub numerics: Numerics,
 }
 
 /// A method or variant with its hyper-parameters.
@@ -128,6 +133,7 @@ pub fn resolve(
             selection_rate: rate.map_or(500, Rate::thousandths),
             fidelity: spec.protocol.fidelity,
         },
+        numerics: spec.protocol.numerics,
     })
 }
 
@@ -349,6 +355,7 @@ impl ResolvedSpec {
             max_epochs: max_epochs.and_then(|e| u32::try_from(e).ok()).unwrap_or(1),
             hyper: Value::Object(hyper).to_string(),
             protocol: self.protocol.clone(),
+            numerics: self.numerics,
         }
     }
 }

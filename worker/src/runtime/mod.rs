@@ -12,6 +12,7 @@ mod live;
 mod presence;
 mod report;
 mod train_job;
+mod turn;
 
 use self::{
     blobs::Blobs,
@@ -21,7 +22,10 @@ use self::{
     presence::{Status, Sweeps, now_ms},
     report::Reporter,
 };
-use crate::exit;
+use crate::{
+    exit,
+    numerics::{self, Numerics},
+};
 use async_nats::jetstream::consumer::PullConsumer;
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -67,6 +71,8 @@ pub struct SlotSettings {
     pub device: Device,
     /// Threads of libtorch.
     pub threads: usize,
+    /// How this process computes.
+    pub numerics: Numerics,
     /// The worker's unique name.
     pub name: String,
     /// How often to save between epochs.
@@ -102,6 +108,12 @@ pub async fn run(settings: SlotSettings, leaving: Leaving) -> Result<u8, SlotErr
         host: crate::host(),
         device: crate::device::name(settings.device),
         version: crate::VERSION.to_owned(),
+        processor: numerics::processor(
+            settings.numerics,
+            settings.device,
+            &crate::device::name(settings.device),
+            settings.threads,
+        ),
     };
     let status = Status::default();
     let held = Held::default();
@@ -121,6 +133,7 @@ pub async fn run(settings: SlotSettings, leaving: Leaving) -> Result<u8, SlotErr
         reporter: Reporter::start(broker.clone()),
         noops: Arc::new(Semaphore::new(NOOPS_AT_ONCE)),
         broken: AtomicBool::new(false),
+        turning: AtomicBool::new(false),
         broker,
         store,
         worker,
@@ -130,7 +143,7 @@ pub async fn run(settings: SlotSettings, leaving: Leaving) -> Result<u8, SlotErr
         leaving,
         settings,
     });
-    tracing::info!(worker = %slot.worker.name, device = %slot.worker.device, threads = slot.settings.threads, "ready for jobs");
+    tracing::info!(worker = %slot.worker.name, device = %slot.worker.device, processor = %slot.worker.processor, threads = slot.settings.threads, "ready for jobs");
     let whole = async {
         slot.work().await;
         slot.reporter.settle(Duration::from_secs(3)).await;
@@ -147,6 +160,8 @@ pub async fn run(settings: SlotSettings, leaving: Leaving) -> Result<u8, SlotErr
     }
     Ok(if slot.broken.load(Ordering::Relaxed) {
         exit::BROKEN
+    } else if slot.turning.load(Ordering::Relaxed) && !slot.leaving.is_asked() {
+        exit::TURN
     } else {
         exit::OK
     })
@@ -183,6 +198,8 @@ struct Slot {
     noops: Arc<Semaphore>,
     /// Set when this process must not take another job.
     broken: AtomicBool,
+    /// Set when the slot's next process is to compute the other way.
+    turning: AtomicBool,
 }
 
 /// How often a publication of a job was handed back in good order.
@@ -194,7 +211,8 @@ struct HandedBack {
 
 impl Slot {
     fn is_over(&self) -> bool {
-        self.leaving.is_asked() || self.broken.load(Ordering::Relaxed)
+        let flag = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+        self.leaving.is_asked() || flag(&self.broken) || flag(&self.turning)
     }
 
     /// The slot's life.
@@ -317,6 +335,9 @@ impl Slot {
                 self.hand_back_unstarted(taken).await;
                 continue;
             }
+            let Some(taken) = self.turn(taken).await else {
+                continue;
+            };
             match &taken.job.work {
                 Work::Noop => noops.push(taken),
                 Work::Train(spec) => {

@@ -5,6 +5,7 @@
 
 mod lf_dnn;
 mod lnln;
+mod numerics;
 mod support;
 
 use missbench_shared::wire::Fidelity;
