@@ -5,6 +5,10 @@
 //! A password is taken from the environment or from a file that only its owner can read, never
 //! from a flag: every user of a machine can read the flags of every process.
 
+use crate::store::{
+    StoreError,
+    connect::{options, with_authority},
+};
 use missbench_shared::{artifacts::ArtifactStore, broker::BrokerSettings};
 use serde::Deserialize;
 use sqlx::postgres::PgConnectOptions;
@@ -12,7 +16,6 @@ use std::{
     fmt,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    str::FromStr as _,
 };
 
 /// Environment variables that [`Settings`] reads.
@@ -340,16 +343,18 @@ impl Settings {
             file.database_url,
         );
         let database = match url {
-            Some(url) => {
-                PgConnectOptions::from_str(&url).map_err(|error| SettingsError::Database {
-                    origin: database_origin.clone(),
-                    reason: error.to_string(),
-                })?
-            }
+            Some(url) => options(&url).map_err(|error| SettingsError::Database {
+                origin: database_origin.clone(),
+                reason: match error {
+                    StoreError::Address { reason } => reason,
+                    error => error.to_string(),
+                },
+            })?,
             // As libpq: PGHOST, PGUSER, PGPASSWORD, ~/.pgpass and the rest.
             None if around.var("PGDATABASE").is_some() => PgConnectOptions::new(),
             None => PgConnectOptions::new().database("missbench"),
         };
+        let database = with_authority(database, around.var("PGSSLROOTCERT").is_some());
 
         let (data_dir, data_dir_origin) = pick.path(
             flags.data_dir.clone(),

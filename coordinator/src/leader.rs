@@ -5,7 +5,7 @@
 //! takes itself for deposed before the server lets the lock go: two may never lead. Should they
 //! all the same for a moment, message ids and conditional updates keep the count right.
 
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, connect::refused};
 use sqlx::{Connection as _, PgConnection};
 use std::time::Duration;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -84,7 +84,8 @@ async fn try_lock(store: &Store) -> Result<Option<PgConnection>, StoreError> {
     let mut connection =
         tokio::time::timeout(PING_WAIT, PgConnection::connect_with(store.options()))
             .await
-            .map_err(|_| StoreError::Query(sqlx::Error::PoolTimedOut))??;
+            .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+            .map_err(|source| refused(store.options(), source))?;
     let locked = sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock($1) AS "locked!""#, KEY)
         .fetch_one(&mut connection)
         .await?;

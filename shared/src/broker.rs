@@ -20,6 +20,7 @@ pub mod topology;
 pub use connection::{BrokerSettings, Tls};
 
 use crate::{
+    cryptography::refusal,
     ids::{JobId, SweepId},
     wire::{JobMessage, ResultBody, ResultMessage, WireError, Work, encode},
 };
@@ -228,13 +229,16 @@ impl BrokerError {
                 source.kind() != PublishErrorKind::MaxPayloadExceeded
             }
             BrokerError::Layout { .. } => true,
-            BrokerError::Connect { source, .. } => !matches!(
-                source.kind(),
-                async_nats::ConnectErrorKind::ServerParse
-                    | async_nats::ConnectErrorKind::Authentication
-                    | async_nats::ConnectErrorKind::AuthorizationViolation
-                    | async_nats::ConnectErrorKind::Tls
-            ),
+            BrokerError::Connect { source, .. } => {
+                refusal(source).is_none()
+                    && !matches!(
+                        source.kind(),
+                        async_nats::ConnectErrorKind::ServerParse
+                            | async_nats::ConnectErrorKind::Authentication
+                            | async_nats::ConnectErrorKind::AuthorizationViolation
+                            | async_nats::ConnectErrorKind::Tls
+                    )
+            }
             BrokerError::Address { .. }
             | BrokerError::Credentials { .. }
             | BrokerError::Wire(_)

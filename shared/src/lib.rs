@@ -5,6 +5,7 @@ pub mod artifacts;
 pub mod benchmark;
 pub mod broker;
 pub mod case;
+pub mod cryptography;
 pub mod dataset;
 pub mod erasure;
 pub mod features;

@@ -8,4 +8,5 @@ pub mod servers;
 pub mod stage;
 pub mod sweeps;
 pub mod tiny;
+pub mod tls;
 pub mod worker;

@@ -2,10 +2,12 @@
 //! folder, that can be killed and started again.
 
 use anyhow::{Context as _, Result, bail, ensure};
+use coordinator::store::Store;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::{Pid, User, chown, geteuid},
 };
+use sqlx::AssertSqlSafe;
 use std::{
     net::{Ipv4Addr, TcpListener, TcpStream},
     os::unix::process::CommandExt as _,
@@ -20,6 +22,12 @@ fn deps() -> PathBuf {
         || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.deps")),
         PathBuf::from,
     )
+}
+
+/// The broker's program.
+pub fn nats_server() -> PathBuf {
+    std::env::var_os("MISSBENCH_NATS_SERVER")
+        .map_or_else(|| deps().join("nats/nats-server"), PathBuf::from)
 }
 
 fn free_port() -> Result<u16> {
@@ -77,8 +85,7 @@ impl Nats {
 
     /// Starts it again on the same port and the same files.
     pub fn resume(&mut self) -> Result<()> {
-        let program = std::env::var_os("MISSBENCH_NATS_SERVER")
-            .map_or_else(|| deps().join("nats/nats-server"), PathBuf::from);
+        let program = nats_server();
         let log = self.folder.path().join("log");
         let mut child = Command::new(&program)
             .args([
@@ -168,6 +175,30 @@ impl Postgres {
     /// Its address.
     pub fn url(&self) -> String {
         format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+    }
+
+    /// Its port on the loopback.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Executes one statement as the superuser, on a connection of its own.
+    pub async fn execute(&self, statement: &str) -> Result<()> {
+        // One that has just been started may need a moment.
+        let store = Store::connect_patiently(&self.url().parse()?).await?;
+        sqlx::query(AssertSqlSafe(statement))
+            .execute(store.pool())
+            .await?;
+        store.pool().close().await;
+        Ok(())
+    }
+
+    /// Puts a line before all others that say who may connect, and has the server read it.
+    pub async fn allow_first(&self, line: &str) -> Result<()> {
+        let path = self.folder.path().join("data/pg_hba.conf");
+        let rest = std::fs::read_to_string(&path)?;
+        std::fs::write(&path, format!("{line}\n{rest}"))?;
+        self.execute("SELECT pg_reload_conf()").await
     }
 
     /// Its process and all it has started, with SIGKILL.

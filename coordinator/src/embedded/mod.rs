@@ -110,7 +110,7 @@ pub enum EmbeddedError {
         here: String,
     },
     /// Postgres answers with an error.
-    #[error("the private Postgres: {0}")]
+    #[error("the private Postgres: {}", crate::store::fault::explained(.0))]
     Database(#[from] sqlx::Error),
     /// Nothing was ever run in this data folder.
     #[error("nothing was run in the data folder {folder} yet: `coord run SPEC` does")]

@@ -10,6 +10,7 @@ use super::{
     files, free_port, stale,
 };
 use crate::programs::Found;
+use crate::terminal::quoted_path;
 use nix::{
     sys::signal::Signal,
     unistd::{User, geteuid},
@@ -141,8 +142,8 @@ impl PostgresServer {
     pub fn psql(&self, pgpass: &Path) -> String {
         format!(
             "PGPASSFILE={} {} -h 127.0.0.1 -p {} -U {LOGIN} {LOGIN}",
-            pgpass.display(),
-            self.programs.join("psql").display(),
+            quoted_path(pgpass),
+            quoted_path(&self.programs.join("psql")),
             self.port
         )
     }

@@ -16,7 +16,10 @@ const ROWS: usize = 100_000;
 #[derive(Debug, thiserror::Error)]
 pub enum RowsError {
     /// The database.
-    #[error("the results cannot be read from the database: {0}")]
+    #[error(
+        "the results cannot be read from the database: {}",
+        crate::store::fault::explained(.0)
+    )]
     Database(#[from] sqlx::Error),
     /// The predictions.
     #[error(transparent)]

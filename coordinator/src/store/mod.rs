@@ -3,7 +3,9 @@
 //! The queries live beside this file, by purpose: [`submit`], [`datasets`], [`outbox`], [`intake`], [`recover`]
 //! and [`sweeps`]. All are checked against the migrations when the program is compiled.
 
+pub mod connect;
 pub mod datasets;
+pub mod fault;
 pub mod intake;
 pub mod outbox;
 pub mod recover;
@@ -11,19 +13,11 @@ pub mod submit;
 pub mod sweeps;
 pub mod types;
 
+pub use fault::Fault;
 pub use types::{JobKind, JobState, SweepState};
 
-use crate::backoff::Backoff;
 use missbench_shared::ids::SweepId;
-use sqlx::{
-    ConnectOptions as _, Connection as _, PgConnection, PgPool,
-    migrate::Migrator,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
-use std::{str::FromStr, time::Duration};
-
-/// How long a connection may take to be made.
-const CONNECT_WAIT: Duration = Duration::from_secs(10);
+use sqlx::{PgPool, migrate::Migrator, postgres::PgConnectOptions};
 
 /// The migrations in `schemas/migrations`, embedded in the program.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("../schemas/migrations");
@@ -41,20 +35,22 @@ pub enum StoreError {
     },
     /// Nobody there, or not let in.
     #[error(
-        "no connection to Postgres at {host}:{port}, database `{database}`: {source}; start it, or say where it is (MISSBENCH_DATABASE_URL)"
+        "no connection to Postgres {place}, database `{database}`: {}; {}",
+        fault::words(source),
+        fault::connect_remedy(source)
     )]
     Connect {
-        /// The host.
-        host: String,
-        /// The port.
-        port: u16,
+        /// Where: `at HOST:PORT` or `in FOLDER`.
+        place: String,
         /// The database's name.
         database: String,
+        /// Whether waiting may help.
+        passing: bool,
         /// Why.
         source: sqlx::Error,
     },
     /// Migrations failed.
-    #[error("the database cannot be brought up to date: {0}")]
+    #[error("the database cannot be brought up to date: {}", fault::migrate_words(.0))]
     Migrate(#[from] sqlx::migrate::MigrateError),
     /// The database is older than the program.
     #[error("the database lacks {missing} migrations of this program: run `coord migrate`")]
@@ -100,32 +96,28 @@ pub enum StoreError {
         reason: String,
     },
     /// Anything else that Postgres says.
-    #[error("Postgres: {0}")]
+    #[error("Postgres: {}", fault::explained(.0))]
     Query(#[from] sqlx::Error),
 }
 
 impl StoreError {
-    /// Whether the same call may succeed later: Postgres is away, restarts, or two transactions
-    /// met. Anything else is about the data.
+    /// Whether the same call may succeed later by itself: Postgres is away, restarts, or two
+    /// transactions met.
     pub fn is_transient(&self) -> bool {
-        let (StoreError::Query(error) | StoreError::Connect { source: error, .. }) = self else {
-            return false;
-        };
-        match error {
-            sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::Protocol(_)
-            | sqlx::Error::PoolTimedOut
-            | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed => true,
-            // 08 connection, 40 serialization and deadlock, 53 resources, 55 not in this state,
-            // 57 operator intervention (shutdown), 58 system, XX internal.
-            sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-                ["08", "40", "53", "55", "57", "58", "XX"]
-                    .iter()
-                    .any(|class| code.starts_with(class))
-            }),
-            _ => false,
+        match self {
+            StoreError::Connect { passing, .. } => *passing,
+            error => error.fault() == Fault::Passing,
+        }
+    }
+
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            StoreError::Query(error) | StoreError::Connect { source: error, .. } => {
+                Fault::of(error)
+            }
+            StoreError::Behind { .. } | StoreError::Ahead { .. } => Fault::Refusal,
+            _ => Fault::Other,
         }
     }
 }
@@ -138,54 +130,6 @@ pub struct Store {
 }
 
 impl Store {
-    /// Connects to a `postgres://` address.
-    pub async fn connect(url: &str) -> Result<Self, StoreError> {
-        let options = PgConnectOptions::from_str(url).map_err(|error| StoreError::Address {
-            reason: error.to_string(),
-        })?;
-        Self::connect_with(options).await
-    }
-
-    /// Connects. The pool it keeps opens new connections by itself when Postgres comes back.
-    pub async fn connect_with(options: PgConnectOptions) -> Result<Self, StoreError> {
-        // A query that waits for a busy disk is no warning to a person.
-        let options = options
-            .application_name("missbench")
-            .log_slow_statements(log::LevelFilter::Debug, Duration::from_secs(1));
-        // One connection by hand: a pool would say only that it waited too long.
-        tokio::time::timeout(CONNECT_WAIT, async {
-            PgConnection::connect_with(&options).await?.close().await
-        })
-        .await
-        .unwrap_or(Err(sqlx::Error::PoolTimedOut))
-        .map_err(|source| StoreError::Connect {
-            host: options.get_host().to_owned(),
-            port: options.get_port(),
-            database: options.get_database().unwrap_or_default().to_owned(),
-            source,
-        })?;
-        let pool = PgPoolOptions::new()
-            .max_connections(8)
-            .acquire_timeout(CONNECT_WAIT)
-            .connect_lazy_with(options.clone());
-        Ok(Self { pool, options })
-    }
-
-    /// Connects, however long it takes: only an answer that says no (a wrong login, no such
-    /// database) ends it.
-    pub async fn connect_patiently(options: &PgConnectOptions) -> Result<Self, StoreError> {
-        let mut backoff = Backoff::default();
-        loop {
-            match Self::connect_with(options.clone()).await {
-                Err(error) if error.is_transient() => {
-                    tracing::warn!(%error, "the database is not there, trying again");
-                    tokio::time::sleep(backoff.pause()).await;
-                }
-                outcome => return outcome,
-            }
-        }
-    }
-
     /// The pool, for queries that live elsewhere.
     pub fn pool(&self) -> &PgPool {
         &self.pool

@@ -52,7 +52,8 @@ pub(super) fn render(table: &Table) -> String {
             );
             for cell in &line.cells {
                 let cell = joined(cell, |text, rank| {
-                    let text = encode_text(text);
+                    let text = minus(text);
+                    let text = encode_text(&text);
                     match rank {
                         Rank::Best => format!("<b>{text}</b>"),
                         Rank::Second => format!("<u>{text}</u>"),
@@ -74,4 +75,9 @@ pub(super) fn render(table: &Table) -> String {
     }
     out.push_str("</figure>\n");
     out
+}
+
+/// A number with a true minus, as figures have it.
+fn minus(text: &str) -> String {
+    text.replace('-', "\u{2212}")
 }

@@ -96,6 +96,7 @@ impl BrokerSettings {
 
     /// Connects, once; afterwards the connection comes back by itself however often it falls.
     pub async fn connect(&self) -> Result<Broker, BrokerError> {
+        crate::cryptography::choose();
         let servers = self.servers()?;
         let mut options = ConnectOptions::new()
             .name(&self.name)
@@ -128,7 +129,10 @@ impl BrokerSettings {
             .await
             .map_err(|source| BrokerError::Connect {
                 address: self.address(),
-                remedy: remedy(source.kind()),
+                remedy: match crate::cryptography::refusal(&source) {
+                    Some(_) => remedy(ConnectErrorKind::Tls),
+                    None => remedy(source.kind()),
+                },
                 source,
             })?;
         let jetstream = jetstream::context::ContextBuilder::new()
@@ -194,7 +198,9 @@ fn remedy(kind: ConnectErrorKind) -> &'static str {
         ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
             "give the right credentials file (MISSBENCH_NATS_CREDS)"
         }
-        ConnectErrorKind::Tls => "check the certificates, or whether the server speaks TLS at all",
+        ConnectErrorKind::Tls => {
+            "check the certificates (MISSBENCH_NATS_CA names the authority), or whether the server speaks TLS at all"
+        }
         _ => "start nats-server with JetStream (-js), or say where it is (MISSBENCH_NATS_URL)",
     }
 }

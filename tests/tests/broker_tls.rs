@@ -1,0 +1,55 @@
+//! A nats-server that speaks TLS with a certificate of an authority of one's own.
+
+use anyhow::{Context as _, Result};
+use e2e::{servers::nats_server, tls::Authority};
+use missbench_shared::broker::{BrokerSettings, Tls};
+use std::{process::Stdio, time::Duration};
+use tokio::{net::TcpListener, process::Command, time::timeout};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_broker_is_reached_over_tls_and_a_stranger_is_not() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let authority = Authority::new("an authority of our own")?;
+    let ours = authority.write(folder.path(), "ours.pem")?;
+    let theirs = Authority::new("another authority")?.write(folder.path(), "theirs.pem")?;
+    let (certificate, key) = authority.sign(&["localhost"])?;
+    let (certificate_file, key_file) = (
+        folder.path().join("server.pem"),
+        folder.path().join("server.key"),
+    );
+    std::fs::write(&certificate_file, certificate)?;
+    std::fs::write(&key_file, key)?;
+    let port = TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port();
+    let _server = Command::new(nats_server())
+        .args(["-a", "127.0.0.1", "-p", &port.to_string(), "-js", "-sd"])
+        .arg(folder.path().join("data"))
+        .args(["--tls", "--tlscert"])
+        .arg(&certificate_file)
+        .arg("--tlskey")
+        .arg(&key_file)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .context("nats-server does not start; run `make setup`")?;
+    let settings = |authority: &std::path::Path| BrokerSettings {
+        tls: Tls {
+            ca: Some(authority.to_owned()),
+            ..Tls::default()
+        },
+        ..BrokerSettings::at(format!("tls://localhost:{port}"))
+    };
+
+    let broker = timeout(PATIENCE, settings(&ours).connect_patiently()).await??;
+    broker.ensure().await?;
+    assert!(broker.client().server_info().tls_required);
+
+    // Not waited for: time does not make the certificate another one.
+    let refused = timeout(PATIENCE, settings(&theirs).connect_patiently()).await?;
+    let error = refused.err().context("a stranger's server was trusted")?;
+    assert!(error.to_string().contains("certificate"), "{error}");
+    Ok(())
+}
