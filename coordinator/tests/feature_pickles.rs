@@ -5,15 +5,16 @@
 mod pickler;
 
 use coordinator::data::{
-    import::{ImportError, Imported, Request, import},
+    import::{ImportError, Request, import},
     input::InputError,
+    nonfinite::{NonFinite, Reference},
 };
 use missbench_shared::{
     case::Modality,
     dataset::{DataFolder, Dataset, DatasetError, Kind, Split},
     pickle::{Limits, Pickle, PickleErrorKind as Kind_},
 };
-use pickler::{Py, dataset, field};
+use pickler::{Py, dataset, field, import_as, import_bytes, refusal};
 use proptest::prelude::*;
 use std::{
     io::Write as _,
@@ -31,39 +32,6 @@ fn goldens() -> Vec<PathBuf> {
     files.sort();
     assert_eq!(files.len(), 20);
     files
-}
-
-fn import_as(kind: Kind, file: &Path, root: &Path) -> Result<Imported, ImportError> {
-    let folder = DataFolder::new(root);
-    let request = Request {
-        file,
-        kind,
-        name: "x",
-        folder: &folder,
-        replace: true,
-        max_bytes: None,
-    };
-    import(&request, &mut |_, _, _| {})
-}
-
-/// Imports bytes; on refusal nothing may be left behind.
-fn import_bytes(kind: Kind, bytes: &[u8]) -> Result<Imported, ImportError> {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("features.pkl");
-    std::fs::write(&file, bytes).unwrap();
-    let root = dir.path().join("data");
-    let imported = import_as(kind, &file, &root);
-    if imported.is_err() {
-        let left = std::fs::read_dir(root.join("datasets")).map_or(0, Iterator::count);
-        assert_eq!(left, 0, "a refused file leaves nothing");
-    }
-    imported
-}
-
-fn refusal(kind: Kind, content: &Py) -> String {
-    import_bytes(kind, &content.pickle())
-        .unwrap_err()
-        .to_string()
 }
 
 #[test]
@@ -112,7 +80,7 @@ fn all_protocols_and_layouts_give_the_same_dataset() {
         }
         let notes = imported.manifest.notes.join("\n");
         assert!(
-            notes.contains("test: 1 audio values of -inf were set to 0"),
+            notes.contains("test: 1 audio values were set to 0 (1 -inf)"),
             "{notes}"
         );
         assert!(
@@ -150,6 +118,8 @@ fn compressed_files_are_told_by_their_content_and_bounded() {
     let request = Request {
         file: &file,
         kind: Kind::Mosi,
+        nonfinite: NonFinite::Reference,
+        reference: Reference::Mmsa,
         name: "x",
         folder: &folder,
         replace: false,
@@ -442,14 +412,17 @@ fn values_that_cannot_be_used_are_named() {
             with("train", "text_bert", &poke_int(1, 1 << 31)),
             "sample 0: token id 2147483648",
         ),
-        (with("train", "text_bert", &poke_int(4, 0)), "empty mask"),
+        (
+            with("train", "text_bert", &poke_int(4, 0)),
+            "not ones followed by zeros",
+        ),
         (
             with("train", "text_bert", &poke_int(5, 0)),
             "not ones followed by zeros",
         ),
         (
             with("train", "text_bert", &poke_int(4, 1 << 32 | 1)),
-            "empty mask",
+            "not ones followed by zeros",
         ),
         (with("train", "text_bert", &poke_int(8, 2)), "segment"),
         (
@@ -570,6 +543,8 @@ fn a_taken_name_stays_as_it_is() {
         let request = Request {
             file: &file,
             kind: Kind::Mosi,
+            nonfinite: NonFinite::Reference,
+            reference: Reference::Mmsa,
             name: "x",
             folder: &folder,
             replace: false,

@@ -10,6 +10,7 @@ pub mod dataset;
 pub mod erasure;
 pub mod features;
 pub mod ids;
+pub mod mapping;
 pub mod matrix;
 pub mod methods;
 pub mod metrics;

@@ -4,6 +4,8 @@ use crate::{
     config::Settings,
     data::{
         import::{self, Imported, Request, Stage},
+        nonfinite::{NonFinite, Reference},
+        official,
         synthesize::{self, Vocabulary},
     },
     programs::{Part, Programs},
@@ -45,25 +47,88 @@ enum DataCommand {
 Examples:
   coord data import --as mosi unaligned_50.pkl
   coord data import --as sims sims/unaligned_39.pkl.gz --name sims-v1
+  coord data import --as simsv2 sims_unaligned.pkl
 
-The file is a dict of train, valid and test; each has text_bert, audio, vision and
-regression_labels (SIMS also _T, _A, _V), and may have lengths, ids and raw texts.")]
+The file is a pickled dict of train, valid (or dev, val) and test. Each split is a dict:
+  text_bert           [N, 3, L] or [N, L, 3]: token ids, mask, segments
+  audio, vision       [N, T, D] arrays, or lists of N arrays
+  regression_labels   [N]; SIMS also _T, _A, _V
+  audio_lengths, vision_lengths, id, raw_text   may be absent
+Files without lengths whose audio and vision have as many steps as the text has tokens are taken as
+aligned: lengths are those of the text's mask. Padding at the start is moved to the end. Whatever was
+filled in, moved or set to 0 is printed and kept in the manifest. Other keys are passed over.
+
+Nothing in the file is executed: objects that are no plain data (pandas, PyTorch) are opaque, and
+where one is needed the command prints the lines of Python that convert the file.
+
+Values of audio and vision that are not finite:
+  no option           as the dataset's own loader: -inf in audio becomes 0 (MMSA; mosi, mosei, sims),
+                      -inf in audio and vision (simsv2); all else is refused, with counts
+  --nonfinite zero    all become 0
+  --nonfinite refuse  all are refused")]
 struct ImportArgs {
     /// The feature pickle
     file: PathBuf,
-    /// Whose protocol it follows: mosi, mosei or sims
-    #[arg(long = "as", value_name = "DATASET")]
-    kind: Kind,
+    /// Whose protocol it follows: mosi, mosei, sims, or simsv2 (the protocol of sims)
+    #[arg(long = "as", value_name = "DATASET", value_parser = parse_as)]
+    protocol: Protocol,
     /// The name it gets in the data folder [default: that of --as]
     #[arg(long)]
     name: Option<String>,
     /// Replace a dataset of that name that has other content
     #[arg(long)]
     replace: bool,
+    /// What to do with audio and vision values that are not finite [default: what the dataset's own
+    /// loader does, see below]
+    #[arg(long, value_enum, value_name = "WHAT")]
+    nonfinite: Option<OnNonFinite>,
     /// The most bytes that the file may expand to, with KiB, MiB or GiB [default: 1 GiB, or 250
     /// times its own size if that is more]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     max_bytes: Option<u64>,
+}
+
+/// Values of `--nonfinite`.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum OnNonFinite {
+    /// Set them to 0, and count them
+    Zero,
+    /// Refuse the file, and say how many there are and where the first is
+    Refuse,
+}
+
+/// A value of `--as`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Protocol {
+    /// As it was meant; the default name of the dataset.
+    name: &'static str,
+    kind: Kind,
+    reference: Reference,
+}
+
+/// `mosi`, `CMU-MOSI`, `sims_v2`: the field writes its names in many ways.
+fn parse_as(text: &str) -> Result<Protocol, String> {
+    let plain: String = text
+        .to_lowercase()
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .collect();
+    let (name, kind, reference) = match plain.trim_start_matches("cmu").trim_start_matches("ch") {
+        "mosi" => ("mosi", Kind::Mosi, Reference::Mmsa),
+        "mosei" => ("mosei", Kind::Mosei, Reference::Mmsa),
+        "sims" | "simsv1" => ("sims", Kind::Sims, Reference::Mmsa),
+        "simsv2" | "sims2" | "simsv2s" | "sims3l" => ("simsv2", Kind::Sims, Reference::SimsV2),
+        _ => {
+            return Err(format!(
+                "`{text}` is no dataset protocol: give mosi, mosei, sims, or simsv2 (CH-SIMS v2, which follows the protocol of sims)"
+            ));
+        }
+    };
+    Ok(Protocol {
+        name,
+        kind,
+        reference,
+    })
 }
 
 #[derive(clap::Args, Debug)]
@@ -160,12 +225,18 @@ pub async fn run(args: DataArgs, settings: &Settings) -> anyhow::Result<ExitCode
 }
 
 fn import_file(args: &ImportArgs, folder: &DataFolder, settings: &Settings) -> anyhow::Result<()> {
-    let name = args.name.as_deref().unwrap_or(args.kind.as_str());
+    let name = args.name.as_deref().unwrap_or(args.protocol.name);
     let began = Instant::now();
     let progress = Bar::new(settings.json);
     let request = Request {
         file: &args.file,
-        kind: args.kind,
+        kind: args.protocol.kind,
+        nonfinite: match args.nonfinite {
+            None => NonFinite::Reference,
+            Some(OnNonFinite::Zero) => NonFinite::Zero,
+            Some(OnNonFinite::Refuse) => NonFinite::Refuse,
+        },
+        reference: args.protocol.reference,
         name,
         folder,
         replace: args.replace,
@@ -249,7 +320,7 @@ fn described(path: &Path, manifest: &Manifest) -> String {
         Source::Synthesize { seed, .. } => format!("synthetic, seed {seed}"),
     };
     let mut out = format!(
-        "  file     {} ({})\n  blake3   {}\n  from     {source}\n  follows  {}\n  shapes   text {}, audio {}x{}, vision {}x{}\n\n",
+        "  file     {} ({})\n  blake3   {}\n  from     {source}\n  follows  {}\n  shapes   text {}, audio {}x{}, vision {}x{}\n",
         path.display(),
         HumanBytes(manifest.bytes),
         manifest.blake3,
@@ -260,6 +331,22 @@ fn described(path: &Path, manifest: &Manifest) -> String {
         shapes.vision_len,
         shapes.vision_dim,
     );
+    if let Source::Import {
+        sha256: Some(sha256),
+        official,
+        ..
+    } = &manifest.source
+    {
+        let known = match official {
+            Some(name) => format!("{name} (by its SHA-256)"),
+            None => format!(
+                "no published file is known by this SHA-256 ({} are)",
+                official::all().count()
+            ),
+        };
+        out.push_str(&format!("  sha256   {sha256}\n  official {known}\n"));
+    }
+    out.push('\n');
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(["", "train", "valid", "test"]);
@@ -347,6 +434,7 @@ fn list(folder: &DataFolder, settings: &Settings) -> anyhow::Result<()> {
         "text",
         "audio",
         "vision",
+        "set to 0",
         "size",
         "blake3",
     ]);
@@ -365,6 +453,7 @@ fn list(folder: &DataFolder, settings: &Settings) -> anyhow::Result<()> {
                     m.shapes.text_len.to_string(),
                     format!("{}x{}", m.shapes.audio_len, m.shapes.audio_dim),
                     format!("{}x{}", m.shapes.vision_len, m.shapes.vision_dim),
+                    HumanCount(m.source.zeroed()).to_string(),
                     HumanBytes(m.bytes).to_string(),
                     m.blake3.chars().take(16).collect(),
                 ]);
@@ -418,11 +507,8 @@ fn check(dataset: &str, folder: &DataFolder, settings: &Settings) -> anyhow::Res
             let file = path
                 .file_name()
                 .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-            let source = Source::Import {
-                file,
-                blake3: hash.to_hex().to_string(),
-                bytes: data.bytes().len() as u64,
-            };
+            let bytes = data.bytes().len() as u64;
+            let source = Source::file(file, hash.to_hex().to_string(), bytes);
             (
                 dataset.to_owned(),
                 source,
@@ -502,6 +588,22 @@ impl Bar {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn datasets_are_known_by_the_names_that_the_field_has_for_them() {
+        let of = |text| parse_as(text).map(|p| (p.name, p.kind, p.reference));
+        let mosi = ("mosi", Kind::Mosi, Reference::Mmsa);
+        let v2 = ("simsv2", Kind::Sims, Reference::SimsV2);
+        for name in ["mosi", "MOSI", "CMU-MOSI"] {
+            assert_eq!(of(name), Ok(mosi), "{name}");
+        }
+        for name in ["simsv2", "sims-v2", "SIMS_v2", "CH-SIMS v2", "sims2"] {
+            assert_eq!(of(name), Ok(v2), "{name}");
+        }
+        assert_eq!(of("ch-sims"), Ok(("sims", Kind::Sims, Reference::Mmsa)));
+        let error = of("iemocap").unwrap_err();
+        assert!(error.contains("simsv2"), "{error}");
+    }
 
     #[test]
     fn sizes_on_the_command_line() {

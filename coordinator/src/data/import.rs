@@ -2,7 +2,9 @@
 //!
 //! Each split is a dict with `text_bert` `[N, 3, L]` (token ids, mask, segments), `audio` and
 //! `vision` `[N, T, D]`, `regression_labels` `[N]` or `[N, 1]` (for SIMS also `_T`, `_A`, `_V`), and
-//! where the file has them `audio_lengths`, `vision_lengths`, `id` and `raw_text`.
+//! where the file has them `audio_lengths`, `vision_lengths`, `id` and `raw_text`. What files do
+//! otherwise (`dev` for `valid`, lists for arrays, padding at the start) is put right where it is
+//! clear what is meant, and a note says so.
 //!
 //! The file is read twice: once to check every value, once to write. So nothing is written of a
 //! file that is refused, and features stream from the mapped file to the disk sample by sample.
@@ -11,14 +13,24 @@ use super::{
     assemble::{self, Samples},
     fields::Fields,
     input::{Input, InputError},
+    nonfinite::{AllRefused, NonFinite, Reference},
+    official,
+    opaque::{self, OpaqueFields},
+    recognise,
+    root::{self, Root},
+    samples::{Policy, SplitSamples},
+    suspicion,
 };
 use missbench_shared::{
     dataset::{
         DataFolder, Dataset, DatasetError, Kind, Manifest, Shapes, Source, Split, WriteError,
     },
-    pickle::{Limits, Pickle, PickleError},
+    pickle::{PickleError, PickleErrorKind},
 };
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 /// Why a file was not imported. Nothing has been written then.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +46,24 @@ pub enum ImportError {
         /// Where and why.
         source: PickleError,
     },
+    /// The file is something else.
+    #[error("{} is no pickle, it is {}: {}", path.display(), what.is, what.then)]
+    NoPickle {
+        /// Which file.
+        path: PathBuf,
+        /// What it is.
+        what: recognise::Recognised,
+    },
+    /// The file ends too early.
+    #[error("{} is cut off at byte {bytes}, inside {inside}: copy or download it again", path.display())]
+    CutOff {
+        /// Which file.
+        path: PathBuf,
+        /// How many bytes there are (expanded, if it is compressed).
+        bytes: u64,
+        /// What begins there and does not end.
+        inside: &'static str,
+    },
     /// The pickle is no dict.
     #[error("the file holds {found}, a dict of `train`, `valid` and `test` is expected")]
     Root {
@@ -41,13 +71,27 @@ pub enum ImportError {
         found: String,
     },
     /// A split is missing.
-    #[error("the file has no `{split}` split; it has {}", have.join(", "))]
+    #[error("the file has no `{split}` split; it has {}{}", have.join(", "), split_hint(have))]
     MissingSplit {
         /// Which split.
         split: Split,
         /// The keys that are there.
         have: Vec<String>,
     },
+    /// Several keys call the same split.
+    #[error("the file has no `{split}` split but {}, and it is not clear which of them is meant: name one `{split}`", keys.join(" and "))]
+    AmbiguousSplit {
+        /// Which split.
+        split: Split,
+        /// The keys that call it.
+        keys: Vec<String>,
+    },
+    /// Needed fields hold objects of classes that are not read.
+    #[error("{0}")]
+    Opaque(Box<OpaqueFields>),
+    /// Feature values that are not finite.
+    #[error("{0}")]
+    NonFinite(AllRefused),
     /// A field is missing.
     #[error("split {split} has no `{field}`; it has {}{}", have.join(", "), hint(field))]
     MissingField {
@@ -100,6 +144,34 @@ pub enum ImportError {
     Write(#[from] WriteError),
 }
 
+impl ImportError {
+    /// The error for a file that could not be read as a pickle, in words that say what it is.
+    pub(super) fn pickle(path: &Path, bytes: &[u8], source: PickleError) -> Self {
+        let path = path.to_owned();
+        match source.kind {
+            PickleErrorKind::Truncated(inside) if recognise::guess(bytes).is_none() => {
+                Self::CutOff {
+                    path,
+                    bytes: bytes.len() as u64,
+                    inside,
+                }
+            }
+            _ => match recognise::guess(bytes) {
+                Some(what) => Self::NoPickle { path, what },
+                None => Self::Pickle { path, source },
+            },
+        }
+    }
+}
+
+fn split_hint(have: &[String]) -> &'static str {
+    if have.iter().any(|key| key == "text_bert" || key == "audio") {
+        "; it looks like one split alone: put all three into one dict, {\"train\": ..., \"valid\": ..., \"test\": ...}"
+    } else {
+        ""
+    }
+}
+
 fn hint(field: &str) -> &'static str {
     match field {
         "text_bert" => {
@@ -119,6 +191,10 @@ pub struct Request<'a> {
     pub file: &'a Path,
     /// Whose protocol the file follows.
     pub kind: Kind,
+    /// What is done with feature values that are not finite.
+    pub nonfinite: NonFinite,
+    /// Whose loader is meant by [`NonFinite::Reference`].
+    pub reference: Reference,
     /// The name it gets in the data folder.
     pub name: &'a str,
     /// The data folder.
@@ -169,28 +245,64 @@ pub fn import(request: &Request<'_>, progress: Progress<'_>) -> Result<Imported,
     let input = Input::open(file, folder.root(), request.max_bytes, |done, total| {
         progress(Stage::Read, done, total);
     })?;
-    let source = Source::Import {
-        file: file
-            .file_name()
-            .map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
-        blake3: input.blake3.to_hex().to_string(),
-        bytes: input.file_bytes,
+    if let Some(what) = recognise::recognise(&input) {
+        return Err(ImportError::NoPickle {
+            path: file.to_owned(),
+            what,
+        });
+    }
+    let policy = Policy {
+        nonfinite: request.nonfinite,
+        reference: request.reference,
     };
-    let mut notes = Vec::new();
+    let mut notes;
+    let mut treatment = BTreeMap::new();
     let prepared;
     let hash;
     {
-        let pickle =
-            Pickle::read(&input, Limits::default()).map_err(|source| ImportError::Pickle {
-                path: file.to_owned(),
-                source,
-            })?;
-        let mut samples = |split| Fields::of(&pickle, split)?.samples(kind, &mut notes);
-        let splits = [
-            samples(Split::Train)?,
-            samples(Split::Valid)?,
-            samples(Split::Test)?,
-        ];
+        let root = Root::find(&input, file)?;
+        notes = root.notes;
+        let pickle = &root.pickle;
+        let mut dicts = Vec::new();
+        for split in Split::ALL {
+            let (dict, key) = root::split(pickle, root.dict, split)?;
+            notes.extend(opaque::renamed(split, &key));
+            dicts.push((split, dict, key));
+        }
+        let unread = root::other_splits(pickle, root.dict);
+        if !unread.is_empty() {
+            notes.push(format!("not read: the split {}", unread.join(", ")));
+        }
+        let opaque = dicts
+            .iter()
+            .flat_map(|(_, dict, key)| {
+                opaque::opaque_fields(pickle, *dict, key, kind.has_unimodal_labels())
+            })
+            .collect();
+        if let Some(error) = OpaqueFields::error(file, opaque) {
+            return Err(error);
+        }
+        let mut samples = |at: usize| {
+            let (split, dict, _) = &dicts[at];
+            let fields = Fields::of(pickle, *dict, *split)?;
+            SplitSamples::of(&fields, kind, policy, &mut notes)
+        };
+        let mut splits = [samples(0)?, samples(1)?, samples(2)?];
+        let largest = splits
+            .iter()
+            .map(SplitSamples::sizes)
+            .fold([0; 5], |a: [usize; 5], b| {
+                std::array::from_fn(|i| a[i].max(b[i]))
+            });
+        let at_start = splits.iter().any(SplitSamples::starts_with_padding);
+        for split in &mut splits {
+            if split.can_grow() {
+                split.grow(largest);
+            }
+            if at_start {
+                split.move_padding(&mut notes)?;
+            }
+        }
         let [text_len, audio_len, audio_dim, vision_len, vision_dim] = splits[0].sizes();
         let shapes = Shapes {
             text_len,
@@ -213,29 +325,60 @@ pub fn import(request: &Request<'_>, progress: Progress<'_>) -> Result<Imported,
         }
         let total: u64 = splits.iter().map(|split| split.count() as u64).sum();
         let mut before = 0;
+        let mut refused = Vec::new();
         for (split, samples) in Split::ALL.into_iter().zip(&splits) {
-            let silenced = samples.check(|done| progress(Stage::Check, before + done, total))?;
+            let checked = samples.check(|done| progress(Stage::Check, before + done, total))?;
             before += samples.count() as u64;
-            if silenced > 0 {
+            for (field, counts) in &checked.zeroed {
                 notes.push(format!(
-                    "{split}: {silenced} audio values of -inf were set to 0"
+                    "{split}: {} {field} values were set to 0 ({counts})",
+                    counts.total()
                 ));
             }
+            refused.extend(checked.refused);
+            treatment.insert(split, samples.treatment(checked.zeroed));
         }
-        for ((split, samples), paper) in Split::ALL.into_iter().zip(&splits).zip(kind.paper_sizes())
+        if !refused.is_empty() {
+            return Err(ImportError::NonFinite(AllRefused(refused)));
+        }
+        for ((split, samples), size) in Split::ALL
+            .into_iter()
+            .zip(&splits)
+            .zip(request.reference.sizes(kind))
         {
-            if samples.count() != paper {
+            if let Some(size) = size
+                && samples.count() != size
+            {
                 notes.push(format!(
-                    "{split} has {} samples, the paper's {kind} has {paper}",
-                    samples.count()
+                    "{split} has {} samples, {} has {size}",
+                    samples.count(),
+                    request.reference.of(kind)
                 ));
             }
         }
+        notes.extend(suspicion::signs(
+            kind,
+            pickle,
+            root.dict,
+            &splits,
+            &input.sha256,
+        ));
         prepared = folder.prepare(name)?;
         (hash, _) = assemble::write(&prepared.data_file(), kind, shapes, &splits, |done| {
             progress(Stage::Write, done, total * 3);
         })?;
     }
+    let source = Source::Import {
+        file: file
+            .file_name()
+            .map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+        blake3: input.blake3.to_hex().to_string(),
+        bytes: input.file_bytes,
+        official: official::by_sha256(&input.sha256).map(|official| official.name.to_owned()),
+        sha256: Some(input.sha256.clone()),
+        nonfinite: Some(request.nonfinite.as_str().to_owned()),
+        treatment,
+    };
     // Unmapped before the data file is mapped: only one of the two is in memory at a time.
     drop(input);
     finish(

@@ -1,6 +1,8 @@
 //! The bytes of a feature file: mapped, or expanded when the file is compressed.
 
 use memmap2::Mmap;
+use missbench_shared::mapping;
+use sha2::{Digest as _, Sha256};
 use std::{
     fs::File,
     io::{self, BufReader, Read, Seek, SeekFrom, Write},
@@ -46,11 +48,40 @@ pub enum InputError {
         limit: u64,
     },
     /// Nothing in it.
-    #[error("{}: the file is empty", path.display())]
+    #[error("{}: the file is empty: download or copy it again", path.display())]
     Empty {
         /// Which file.
         path: PathBuf,
     },
+    /// A folder.
+    #[error("{} is a folder: give the feature file itself{}", path.display(), in_it(pickles))]
+    Folder {
+        /// Which folder.
+        path: PathBuf,
+        /// The names of pickles in it.
+        pickles: Vec<String>,
+    },
+}
+
+fn in_it(pickles: &[String]) -> String {
+    match pickles {
+        [] => String::new(),
+        names => format!("; in it are {}", names.join(", ")),
+    }
+}
+
+/// The names of the pickles in a folder, some of them.
+fn pickles_in(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.ends_with(".pkl") || name.ends_with(".pkl.gz"))
+        .collect();
+    names.sort();
+    names.truncate(8);
+    names
 }
 
 /// A file's bytes and how the file itself looked.
@@ -61,6 +92,8 @@ pub struct Input {
     pub blake3: blake3::Hash,
     /// Its bytes on the disk.
     pub file_bytes: u64,
+    /// SHA-256 of the content (expanded where the file is compressed), in hexadecimal digits.
+    pub sha256: String,
 }
 
 #[derive(Debug)]
@@ -95,15 +128,24 @@ impl Input {
             source,
         };
         let file = File::open(path).map_err(io)?;
-        // SAFETY: the file is read while it is mapped and must not be changed meanwhile, as for
-        // any reader; its bytes are checked before use.
-        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-        let file_bytes = map.len() as u64;
-        if map.is_empty() {
+        let about = file.metadata().map_err(io)?;
+        if about.is_dir() {
+            return Err(InputError::Folder {
+                path: path.to_owned(),
+                pickles: pickles_in(path),
+            });
+        }
+        // An empty file cannot be mapped everywhere.
+        if about.is_file() && about.len() == 0 {
             return Err(InputError::Empty {
                 path: path.to_owned(),
             });
         }
+        // SAFETY: the file is read while it is mapped and must not be changed meanwhile, as for
+        // any reader; its bytes are checked before use.
+        let map = unsafe { Mmap::map(&file) }
+            .map_err(|error| io(mapping::explain(error, about.len())))?;
+        let file_bytes = map.len() as u64;
         let mut hasher = blake3::Hasher::new();
         if !map.starts_with(&[0x1f, 0x8b]) {
             if let Some(limit) = max_bytes
@@ -115,9 +157,15 @@ impl Input {
                     limit,
                 });
             }
+            let mut sha256 = Sha256::new();
             let mut done = 0;
             for chunk in map.chunks(16 << 20) {
-                hasher.update(chunk);
+                // Both hashes read the same chunk at the same time: a file larger than the memory
+                // comes off the disk once.
+                std::thread::scope(|scope| {
+                    scope.spawn(|| sha256.update(chunk));
+                    hasher.update(chunk);
+                });
                 done += chunk.len() as u64;
                 progress(done, file_bytes);
             }
@@ -125,18 +173,28 @@ impl Input {
                 content: Content::Mapped(map),
                 blake3: hasher.finalize(),
                 file_bytes,
+                sha256: hex(sha256),
             });
         }
         hasher.update(&map);
         let limit =
             max_bytes.unwrap_or_else(|| ALWAYS_ALLOWED.max(file_bytes.saturating_mul(MAX_RATIO)));
-        let content = expand(path, &map, scratch, limit, &mut progress)?;
+        let mut sha256 = Sha256::new();
+        let content = expand(path, &map, scratch, limit, &mut sha256, &mut progress)?;
         Ok(Self {
             content,
             blake3: hasher.finalize(),
             file_bytes,
+            sha256: hex(sha256),
         })
     }
+}
+
+fn hex(hash: Sha256) -> String {
+    hash.finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// Counts what is read through it.
@@ -155,6 +213,7 @@ fn expand(
     compressed: &[u8],
     scratch: &Path,
     limit: u64,
+    sha256: &mut Sha256,
     progress: &mut impl FnMut(u64, u64),
 ) -> Result<Content, InputError> {
     let total = compressed.len() as u64;
@@ -195,6 +254,7 @@ fn expand(
             memory = Vec::new();
             spilled = Some(file);
         }
+        sha256.update(&buffer[..read]);
         match &mut spilled {
             Some(file) => file.write_all(&buffer[..read]).map_err(scratch_error)?,
             None => memory.extend_from_slice(&buffer[..read]),
@@ -206,9 +266,9 @@ fn expand(
         Some(mut file) => {
             file.seek(SeekFrom::Start(0)).map_err(scratch_error)?;
             // SAFETY: the file has no name; nobody else can change it.
-            Ok(Content::Mapped(
-                unsafe { Mmap::map(&file) }.map_err(scratch_error)?,
-            ))
+            Ok(Content::Mapped(unsafe { Mmap::map(&file) }.map_err(
+                |error| scratch_error(mapping::explain(error, expanded)),
+            )?))
         }
     }
 }

@@ -1,6 +1,88 @@
-//! Writes small pickles of protocol 4, as Python would.
+//! Writes small pickles of protocol 4, as Python would, and imports them.
 
-use missbench_shared::dataset::Kind;
+#![allow(dead_code, reason = "not every test uses all of it")]
+
+use coordinator::data::{
+    import::{ImportError, Imported, Request, import},
+    nonfinite::{NonFinite, Reference},
+};
+use missbench_shared::dataset::{DataFolder, Dataset, Kind};
+use std::path::Path;
+
+/// Imports a file as the dataset `x` of the data folder at `root`.
+pub fn import_as(kind: Kind, file: &Path, root: &Path) -> Result<Imported, ImportError> {
+    import_with(kind, NonFinite::Reference, Reference::Mmsa, file, root)
+}
+
+/// The same, with a word on what is not finite.
+pub fn import_with(
+    kind: Kind,
+    nonfinite: NonFinite,
+    reference: Reference,
+    file: &Path,
+    root: &Path,
+) -> Result<Imported, ImportError> {
+    let folder = DataFolder::new(root);
+    let request = Request {
+        file,
+        kind,
+        nonfinite,
+        reference,
+        name: "x",
+        folder: &folder,
+        replace: true,
+        max_bytes: None,
+    };
+    import(&request, &mut |_, _, _| {})
+}
+
+/// Imports bytes; on refusal nothing may be left behind.
+pub fn import_bytes(kind: Kind, bytes: &[u8]) -> Result<Imported, ImportError> {
+    import_bytes_with(kind, NonFinite::Reference, Reference::Mmsa, bytes)
+        .map(|(imported, _)| imported)
+}
+
+/// The same with a word on what is not finite, and the dataset that was made.
+pub fn import_bytes_with(
+    kind: Kind,
+    nonfinite: NonFinite,
+    reference: Reference,
+    bytes: &[u8],
+) -> Result<(Imported, Dataset), ImportError> {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("features.pkl");
+    std::fs::write(&file, bytes).unwrap();
+    let root = dir.path().join("data");
+    let imported = import_with(kind, nonfinite, reference, &file, &root);
+    if imported.is_err() {
+        let left = std::fs::read_dir(root.join("datasets")).map_or(0, Iterator::count);
+        assert_eq!(left, 0, "a refused file leaves nothing");
+    }
+    // The map outlives the folder that it is in.
+    imported.map(|imported| {
+        let data = Dataset::open(&imported.path).unwrap();
+        (imported, data)
+    })
+}
+
+/// Imports a sound file: the notes and the dataset.
+pub fn imported(kind: Kind, content: &Py) -> (Vec<String>, Dataset) {
+    let (imported, data) = import_bytes_with(
+        kind,
+        NonFinite::Reference,
+        Reference::Mmsa,
+        &content.pickle(),
+    )
+    .unwrap();
+    (imported.manifest.notes, data)
+}
+
+/// The error for a file that is refused.
+pub fn refusal(kind: Kind, content: &Py) -> String {
+    import_bytes(kind, &content.pickle())
+        .unwrap_err()
+        .to_string()
+}
 
 /// A Python value.
 #[derive(Clone)]
@@ -11,8 +93,12 @@ pub enum Py {
     Int(i64),
     /// A text.
     Text(String),
+    /// A float.
+    Float(f64),
     /// A list.
     List(Vec<Py>),
+    /// The opcodes of a value, as they are.
+    Raw(Vec<u8>),
     /// A dict with text keys.
     Dict(Vec<(String, Py)>),
     /// A little-endian NumPy array in C order.
@@ -47,6 +133,36 @@ impl Py {
         }
     }
 
+    /// An `f8` array.
+    pub fn doubles(shape: &[i64], values: &[f64]) -> Self {
+        let data = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        Py::Array {
+            code: "f8",
+            shape: shape.to_vec(),
+            data,
+        }
+    }
+
+    /// An array of objects.
+    pub fn objects(shape: &[i64], items: Vec<Py>) -> Self {
+        let mut out =
+            b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R(K\x01("
+                .to_vec();
+        shape.iter().for_each(|&size| Py::Int(size).write(&mut out));
+        out.extend(b"tcnumpy\ndtype\nX\x02\x00\x00\x00O8\x89\x88\x87R(K\x03X\x01\x00\x00\x00|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK?tb\x89");
+        Py::List(items).write(&mut out);
+        out.extend(b"tb");
+        Py::Raw(out)
+    }
+
+    /// An object of a class, made of positional arguments.
+    pub fn object(module: &str, name: &str, args: &[Py]) -> Self {
+        let mut out = format!("c{module}\n{name}\n(").into_bytes();
+        args.iter().for_each(|arg| arg.write(&mut out));
+        out.extend(b"tR");
+        Py::Raw(out)
+    }
+
     /// The pickle of this value.
     pub fn pickle(&self) -> Vec<u8> {
         let mut out = b"\x80\x04".to_vec();
@@ -67,6 +183,11 @@ impl Py {
                 out.extend((text.len() as u32).to_le_bytes());
                 out.extend(text.as_bytes());
             }
+            Py::Float(number) => {
+                out.push(b'G');
+                out.extend(number.to_be_bytes());
+            }
+            Py::Raw(opcodes) => out.extend(opcodes),
             Py::List(items) => {
                 out.extend(b"](");
                 items.iter().for_each(|item| item.write(out));

@@ -2,7 +2,7 @@
 
 use super::{Dataset, DatasetError, Kind, Shapes, Split, layout::VERSION};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fs::File, io, path::Path};
+use std::{collections::BTreeMap, fmt, fs::File, io, path::Path};
 
 /// What a dataset file holds and where it came from, as JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,6 +41,18 @@ pub enum Source {
         blake3: String,
         /// Its bytes.
         bytes: u64,
+        /// SHA-256 of the pickle, as it is when it is not compressed: the field publishes these.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sha256: Option<String>,
+        /// The published file that has this SHA-256.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        official: Option<String>,
+        /// What was done with values that are not finite: `reference`, `zero` or `refuse`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        nonfinite: Option<String>,
+        /// What was done to each split on the way.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        treatment: BTreeMap<Split, Treatment>,
     },
     /// Made by `coord data synthesize`.
     Synthesize {
@@ -49,6 +61,98 @@ pub enum Source {
         /// All other settings, for the record.
         settings: serde_json::Value,
     },
+}
+
+impl Source {
+    /// A file of which no more is known than this.
+    pub fn file(file: String, blake3: String, bytes: u64) -> Self {
+        Source::Import {
+            file,
+            blake3,
+            bytes,
+            sha256: None,
+            official: None,
+            nonfinite: None,
+            treatment: BTreeMap::new(),
+        }
+    }
+
+    /// Feature values that were set to 0 on the way, in all splits and fields.
+    pub fn zeroed(&self) -> u64 {
+        match self {
+            Source::Import { treatment, .. } => treatment
+                .values()
+                .flat_map(|split| split.zeroed.values())
+                .map(NotFinite::total)
+                .sum(),
+            Source::Synthesize { .. } => 0,
+        }
+    }
+}
+
+/// What an import did to one split of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Treatment {
+    /// Where the audio lengths are from.
+    pub audio_lengths: LengthSource,
+    /// Where the vision lengths are from.
+    pub vision_lengths: LengthSource,
+    /// Values that were set to 0, for each field that had any.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub zeroed: BTreeMap<String, NotFinite>,
+    /// Samples whose padding was moved from the start to the end, for each field that had any.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub moved: BTreeMap<String, u64>,
+}
+
+/// Where a split's lengths are from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LengthSource {
+    /// The file gives them.
+    Given,
+    /// The features are aligned with the text: tokens of the text's mask.
+    Text,
+    /// Each sample has an array of its own length.
+    Arrays,
+    /// Nothing tells: every sample counts as full.
+    Full,
+}
+
+/// How many values of a field are not finite, as single precision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotFinite {
+    /// `-inf`.
+    pub neg_inf: u64,
+    /// `+inf`.
+    pub pos_inf: u64,
+    /// NaN.
+    pub nan: u64,
+    /// Finite, but beyond single precision.
+    pub too_large: u64,
+}
+
+impl NotFinite {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.neg_inf + self.pos_inf + self.nan + self.too_large
+    }
+}
+
+impl fmt::Display for NotFinite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts: Vec<String> = [
+            (self.neg_inf, "-inf"),
+            (self.pos_inf, "+inf"),
+            (self.nan, "NaN"),
+            (self.too_large, "too large for float32"),
+        ]
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+        f.write_str(&parts.join(", "))
+    }
 }
 
 /// One split.
@@ -216,6 +320,9 @@ impl Manifest {
 /// BLAKE3 of a file, on all cores.
 pub fn hash_file(path: &Path) -> Result<blake3::Hash, DatasetError> {
     let mut hasher = blake3::Hasher::new();
-    hasher.update_mmap(path).map_err(DatasetError::io(path))?;
+    hasher.update_mmap(path).map_err(|error| {
+        let bytes = path.metadata().map_or(0, |about| about.len());
+        DatasetError::io(path)(crate::mapping::explain(error, bytes))
+    })?;
     Ok(hasher.finalize())
 }

@@ -29,7 +29,10 @@ mod writer;
 pub use error::DatasetError;
 pub use folder::{DataFolder, Prepared, valid_name};
 pub use kind::{Kind, Split, UnknownKind};
-pub use manifest::{FeatureStats, LengthStats, Manifest, Source, SplitManifest, hash_file};
+pub use manifest::{
+    FeatureStats, LengthSource, LengthStats, Manifest, NotFinite, Source, SplitManifest, Treatment,
+    hash_file,
+};
 pub use reader::{Dataset, SplitView, mask_problem};
 pub use writer::{TensorFile, WriteError};
 

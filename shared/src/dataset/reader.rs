@@ -55,7 +55,10 @@ impl Dataset {
         let file = File::open(path).map_err(DatasetError::io(path))?;
         // SAFETY: finished dataset files are never written to (see the type's comment); the
         // content is checked before use and every bit pattern is a valid number.
-        let map = unsafe { Mmap::map(&file) }.map_err(DatasetError::io(path))?;
+        let map = unsafe { Mmap::map(&file) }.map_err(|error| {
+            let bytes = file.metadata().map_or(0, |about| about.len());
+            DatasetError::io(path)(crate::mapping::explain(error, bytes))
+        })?;
         let not = |what: String| DatasetError::NotADataset {
             path: path.to_owned(),
             what,
@@ -381,9 +384,9 @@ impl Dataset {
 /// zeros.
 pub fn mask_problem(mask: &[i32]) -> Option<String> {
     let ones = mask.iter().take_while(|&&m| m == 1).count();
-    if ones == 0 {
+    if mask.iter().all(|&m| m == 0) {
         Some("has an empty mask".to_owned())
-    } else if mask[ones..].iter().any(|&m| m != 0) {
+    } else if ones == 0 || mask[ones..].iter().any(|&m| m != 0) {
         Some("has a mask that is not ones followed by zeros".to_owned())
     } else {
         None

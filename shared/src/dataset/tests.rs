@@ -183,7 +183,11 @@ fn values_outside_the_protocol_are_refused() {
     };
     for (at, value, says) in [
         (text, (-1i32).to_le_bytes().to_vec(), "token id -1"),
-        (text + 4 * 4, 0i32.to_le_bytes().to_vec(), "empty mask"),
+        (
+            text + 4 * 4,
+            0i32.to_le_bytes().to_vec(),
+            "not ones followed by zeros",
+        ),
         (
             text + 7 * 4,
             2i32.to_le_bytes().to_vec(),
@@ -221,11 +225,7 @@ fn classes_are_the_papers() {
 }
 
 fn source() -> Source {
-    Source::Import {
-        file: "x.pkl".to_owned(),
-        blake3: "0".repeat(64),
-        bytes: 1,
-    }
+    Source::file("x.pkl".to_owned(), "0".repeat(64), 1)
 }
 
 #[test]

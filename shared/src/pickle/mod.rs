@@ -439,13 +439,34 @@ impl<'a> Pickle<'a> {
 
     /// The items of a one-dimensional object array.
     pub fn objects(&self, value: Value<'a>) -> Option<&[Value<'a>]> {
+        self.object_array(value)
+            .filter(|(shape, _)| shape.len() == 1)
+            .map(|(_, items)| items)
+    }
+
+    /// The shape and the items, in C order, of an object array.
+    pub fn object_array(&self, value: Value<'a>) -> Option<(&[usize], &[Value<'a>])> {
         let Value::Array(handle) = value else {
             return None;
         };
         let array = self.arrays.get(handle.0 as usize)?;
         match array.data {
-            numpy::Data::Objects(list) if array.shape.len() == 1 => self.items(list),
+            // NumPy writes the items of an object array in C order, whatever the order in memory.
+            numpy::Data::Objects(list) => Some((&array.shape, self.items(list)?)),
             _ => None,
+        }
+    }
+
+    /// Whether a value is something that is not done by hand: an object, its class, something kept
+    /// outside the pickle, or an array of a type that is not supported.
+    pub fn is_opaque(&self, value: Value<'a>) -> bool {
+        match value {
+            Value::Object(_) | Value::Class(_) | Value::Global(_) | Value::Persistent(_) => true,
+            Value::Array(handle) => self
+                .arrays
+                .get(handle.0 as usize)
+                .is_some_and(|array| matches!(array.data, numpy::Data::Unreadable(_))),
+            _ => false,
         }
     }
 

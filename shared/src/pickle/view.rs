@@ -175,6 +175,30 @@ impl<'p> ArrayView<'p> {
         Ok(())
     }
 
+    /// Puts a row's numbers into `out` (cleared first), as they stand in the array.
+    pub fn read_f64(
+        &self,
+        row: usize,
+        out: &mut Vec<f64>,
+        scratch: &mut Vec<u8>,
+    ) -> Result<(), NotANumber> {
+        let little = Dtype {
+            big_endian: false,
+            ..self.dtype
+        };
+        let bytes = self.row(row, scratch)?;
+        out.clear();
+        match self.dtype.kind {
+            DtypeKind::Float => out.extend(
+                bytes
+                    .chunks_exact(little.size)
+                    .map(|item| float_at(item, little)),
+            ),
+            _ => each_integer(little, bytes, |x| out.push(x as f64))?,
+        }
+        Ok(())
+    }
+
     /// Puts a row's numbers into `out` (cleared first); they must be whole, floats too.
     pub fn read_i64(
         &self,
@@ -212,10 +236,11 @@ impl<'p> ArrayView<'p> {
         }
     }
 
-    /// One element of a one-dimensional array of texts, without the zeros it is padded with. Bytes
-    /// must be UTF-8.
-    pub fn text(&self, index: usize) -> Option<Cow<'p, str>> {
-        if self.shape.len() != 1 || index >= self.shape[0] {
+    /// One element of an array `[N]` or `[N, 1]` of texts, without the zeros it is padded with.
+    /// What is no text (bytes that are not UTF-8, a lone surrogate) becomes U+FFFD; the second value
+    /// tells whether all of it was text. `None` if the array has another shape or no texts.
+    pub fn text_lossy(&self, index: usize) -> Option<(Cow<'p, str>, bool)> {
+        if !matches!(self.shape, [n] | [n, 1] if index < *n) {
             return None;
         }
         let item = self
@@ -227,11 +252,14 @@ impl<'p> ArrayView<'p> {
                     .iter()
                     .rposition(|&b| b != 0)
                     .map_or(0, |last| last + 1);
-                std::str::from_utf8(&item[..end]).ok().map(Cow::Borrowed)
+                let text = String::from_utf8_lossy(&item[..end]);
+                let sound = matches!(text, Cow::Borrowed(_));
+                Some((text, sound))
             }
             DtypeKind::Text => {
                 let mut text = String::new();
                 let mut zeros = 0;
+                let mut sound = true;
                 for unit in numbers::<4>(item) {
                     let code = if self.dtype.big_endian {
                         u32::from_be_bytes(unit)
@@ -245,12 +273,21 @@ impl<'p> ArrayView<'p> {
                     // Zeros inside a text stay, zeros at its end are padding.
                     text.extend(std::iter::repeat_n('\0', zeros));
                     zeros = 0;
-                    text.push(char::from_u32(code)?);
+                    let character = char::from_u32(code);
+                    sound &= character.is_some();
+                    text.push(character.unwrap_or(char::REPLACEMENT_CHARACTER));
                 }
-                Some(Cow::Owned(text))
+                Some((Cow::Owned(text), sound))
             }
             _ => None,
         }
+    }
+
+    /// As [`ArrayView::text_lossy`], for what is text as a whole.
+    pub fn text(&self, index: usize) -> Option<Cow<'p, str>> {
+        self.text_lossy(index)
+            .filter(|(_, sound)| *sound)
+            .map(|(text, _)| text)
     }
 }
 

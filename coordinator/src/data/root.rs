@@ -1,0 +1,179 @@
+//! Finds the dict of splits in a feature file, and the splits in it.
+
+use super::import::ImportError;
+use missbench_shared::{
+    dataset::Split,
+    pickle::{Limits, Pickle, Value},
+};
+use std::path::Path;
+
+/// The most pickles that are looked at in one file.
+const MAX_PICKLES: usize = 16;
+
+/// A pickle with a dict of splits somewhere near its root.
+#[derive(Debug)]
+pub(super) struct Root<'a> {
+    pub pickle: Pickle<'a>,
+    /// The dict of splits.
+    pub dict: Value<'a>,
+    /// How it was found, where that was not plain.
+    pub notes: Vec<String>,
+}
+
+/// The names by which files call a split, in lower case.
+fn names_of(split: Split) -> &'static [&'static str] {
+    match split {
+        Split::Train => &["train", "training"],
+        Split::Valid => &["valid", "validation", "val", "dev", "devel"],
+        Split::Test => &["test", "testing"],
+    }
+}
+
+/// Whether `key` calls `split`.
+fn calls(key: &str, split: Split) -> bool {
+    names_of(split).contains(&key.to_lowercase().as_str())
+}
+
+/// Whether a value is a dict (or of a class derived from it) that has a split.
+fn has_splits<'a>(pickle: &Pickle<'a>, value: Value<'a>) -> bool {
+    pickle
+        .entries(value)
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, _)| pickle.text(key))
+        .any(|key| Split::ALL.into_iter().any(|split| calls(key, split)))
+}
+
+impl<'a> Root<'a> {
+    /// Reads the file's pickles until one of them is a dict of splits, or a list around one.
+    pub(super) fn find(bytes: &'a [u8], path: &Path) -> Result<Self, ImportError> {
+        let read = |offset| Pickle::read_at(bytes, offset, Limits::default());
+        let first = read(0).map_err(|source| ImportError::pickle(path, bytes, source))?;
+        if let Some(root) = Self::in_pickle(first.root(), &first) {
+            return Ok(root.of(first));
+        }
+        // Behind a first pickle may come others; what is no pickle there is not the fault.
+        let mut end = first.end();
+        for number in 2..=MAX_PICKLES {
+            let Ok(next) = read(end) else { break };
+            if let Some(mut root) = Self::in_pickle(next.root(), &next) {
+                root.notes.push(format!(
+                    "the file holds several pickles; the splits are in pickle {number}"
+                ));
+                return Ok(root.of(next));
+            }
+            end = next.end();
+        }
+        let root = first.root();
+        if first.entries(root).is_some() {
+            // The dict is there, the splits are not: looking for the first one says what is.
+            split(&first, root, Split::Train)?;
+        }
+        Err(ImportError::Root {
+            found: first.describe(root),
+        })
+    }
+
+    fn in_pickle(value: Value<'a>, pickle: &Pickle<'a>) -> Option<Found<'a>> {
+        if has_splits(pickle, value) {
+            return Some(Found {
+                dict: value,
+                notes: Vec::new(),
+            });
+        }
+        let mut inside = pickle
+            .items(value)
+            .or_else(|| pickle.objects(value))?
+            .iter()
+            .take(MAX_PICKLES)
+            .filter(|item| has_splits(pickle, **item));
+        match (inside.next(), inside.next()) {
+            (Some(&dict), None) => Some(Found {
+                dict,
+                notes: vec![format!("the dict of splits stands inside {}", value.kind())],
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// Where the dict of splits was found, before the pickle itself is given away.
+struct Found<'a> {
+    dict: Value<'a>,
+    notes: Vec<String>,
+}
+
+impl<'a> Found<'a> {
+    fn of(self, pickle: Pickle<'a>) -> Root<'a> {
+        Root {
+            pickle,
+            dict: self.dict,
+            notes: self.notes,
+        }
+    }
+}
+
+/// The value of a split and the key it has in the file: its own name, or the one other key that
+/// calls it (`dev`, `Train`).
+pub(super) fn split<'a>(
+    pickle: &Pickle<'a>,
+    root: Value<'a>,
+    split: Split,
+) -> Result<(Value<'a>, String), ImportError> {
+    if let Some(value) = pickle.get(root, split.as_str()) {
+        return Ok((value, split.to_string()));
+    }
+    let mut others: Vec<(String, Value<'a>)> = Vec::new();
+    for (key, value) in pickle.entries(root).into_iter().flatten() {
+        if let Some(key) = pickle.text(key)
+            && calls(key, split)
+        {
+            // A key that is set twice counts once, with its last value.
+            others.retain(|(known, _)| known != key);
+            others.push((key.to_owned(), value));
+        }
+    }
+    match others.as_slice() {
+        [(key, value)] => Ok((*value, key.clone())),
+        [] => Err(ImportError::MissingSplit {
+            split,
+            have: keys(pickle, root),
+        }),
+        several => Err(ImportError::AmbiguousSplit {
+            split,
+            keys: several.iter().map(|(key, _)| key.clone()).collect(),
+        }),
+    }
+}
+
+/// Keys of the root that hold samples but are none of the three splits, for a note.
+pub(super) fn other_splits<'a>(pickle: &Pickle<'a>, root: Value<'a>) -> Vec<String> {
+    let mut names: Vec<String> = pickle
+        .entries(root)
+        .into_iter()
+        .flatten()
+        .filter(|(_, value)| pickle.get(*value, "text_bert").is_some())
+        .filter_map(|(key, _)| pickle.text(key))
+        .filter(|key| !Split::ALL.into_iter().any(|split| calls(key, split)))
+        .map(escaped)
+        .take(10)
+        .collect();
+    names.dedup();
+    names
+}
+
+/// The text keys of a dict, for messages.
+pub(super) fn keys<'a>(pickle: &Pickle<'a>, dict: Value<'a>) -> Vec<String> {
+    pickle
+        .entries(dict)
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, _)| pickle.text(key))
+        .map(escaped)
+        .take(30)
+        .collect()
+}
+
+fn escaped(key: &str) -> String {
+    key.chars().take(40).flat_map(char::escape_debug).collect()
+}
