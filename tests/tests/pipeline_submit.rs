@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use e2e::{
+    PATIENCE,
     stage::Stage,
     sweeps::{matrix, noops, sweep},
     worker::{Act, ScriptedWorker},
@@ -10,8 +11,6 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-
-const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Submitting a sweep again, also at the same moment, changes nothing.
 #[tokio::test(flavor = "multi_thread")]
