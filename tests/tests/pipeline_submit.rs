@@ -7,10 +7,7 @@ use e2e::{
     sweeps::{matrix, noops, sweep},
     worker::{Act, ScriptedWorker},
 };
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex};
 
 /// Submitting a sweep again, also at the same moment, changes nothing.
 #[tokio::test(flavor = "multi_thread")]
