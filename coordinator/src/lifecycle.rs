@@ -9,16 +9,24 @@
 //! * The first result of a job stands, whoever sent it and whatever state the job is in. The same
 //!   again changes nothing; another one is a conflict.
 //! * An attempt fails at most once.
+//! * A worker's own fault is no failure of the job: the job is published again, uncounted. Only a
+//!   job at which one device after the other breaks is taken for what breaks them.
+//! * What repeats itself is not tried again: training is exact to the last bit, so that a loss which
+//!   is not finite, like any error of shapes or numbers, would only be met again.
 //!
 //! Which state may follow which is the database's own rule (table `job_transition`).
 
 use crate::store::types::{AttemptOutcome, JobKind, JobState};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use missbench_shared::{
     ids::{AttemptId, JobId},
-    wire::{self, FailureKind, ResultBody, ResultMessage, WireError},
+    wire::{self, FailureKind, FaultKind, ResultBody, ResultMessage, WireError},
 };
 use std::time::Duration;
+
+/// Devices that may break at one job before it counts as the job's failure: one breaks by itself
+/// now and then, a third one at the same job hardly does.
+const BROKEN_DEVICES: i64 = 2;
 
 /// First 16 bytes of the BLAKE3 hash of a result.
 pub type Digest = [u8; 16];
@@ -62,6 +70,8 @@ pub struct Job {
     pub publication: i32,
     /// How many attempts failed.
     pub failures: i32,
+    /// How many attempts ended with a broken device, uncounted.
+    pub broken_devices: i64,
     /// The attempt that began last.
     pub attempt: Option<AttemptId>,
     /// The hash of its first result.
@@ -169,6 +179,7 @@ impl Job {
             ResultBody::Evaluated {
                 results,
                 predictions,
+                seconds,
             } => {
                 self.expect(JobKind::Eval, "evaluated")?;
                 if let Some(result) = results
@@ -182,6 +193,10 @@ impl Job {
                     });
                 }
                 let digest = digest(&message.body)?;
+                if self.outcome.is_none() {
+                    // Cases are evaluated together: each one's own time begins within theirs.
+                    self.started = self.started.max(Some(began(at, *seconds)));
+                }
                 Ok(self.finish(attempt, publication, digest, at))
             }
             ResultBody::Noop => {
@@ -199,13 +214,11 @@ impl Job {
                 self.publication = publication;
                 self.failures += 1;
                 self.last_error = Some(failure.chain.join(": "));
-                if failure.kind == FailureKind::Permanent || self.failures >= retry.attempts {
-                    self.state = JobState::Failed;
-                    self.finished = Some(at);
-                } else {
-                    self.state = JobState::Ready;
-                    self.delay = retry.delay_after(self.failures);
-                }
+                let repeats = match failure.kind {
+                    FailureKind::Permanent | FailureKind::NonFinite => true,
+                    FailureKind::Retryable | FailureKind::Crashed => false,
+                };
+                self.try_again(repeats, at, retry);
                 Ok(Effect::Nothing)
             }
             ResultBody::HandedBack { .. } => {
@@ -221,6 +234,44 @@ impl Job {
                 }
                 Ok(Effect::Nothing)
             }
+            ResultBody::Declined { fault, .. } => {
+                if !open {
+                    return Ok(Effect::Nothing);
+                }
+                attempt.outcome = Some(AttemptOutcome::HandedBack);
+                let speaks_last = self.attempt.is_none_or(|last| last == attempt.id);
+                if !self.is_current(publication) || !speaks_last {
+                    return Ok(Effect::Nothing);
+                }
+                self.publication = publication;
+                if fault.kind == FaultKind::Device {
+                    self.broken_devices += 1;
+                }
+                if fault.kind == FaultKind::Device && self.broken_devices > BROKEN_DEVICES {
+                    self.failures += 1;
+                    self.last_error = Some(format!(
+                        "{} devices broke at it: {}",
+                        self.broken_devices,
+                        fault.chain.join(": ")
+                    ));
+                    self.try_again(false, at, retry);
+                } else {
+                    // The worker took it off the queue: the next publication is for another one.
+                    self.state = JobState::Ready;
+                }
+                Ok(Effect::Nothing)
+            }
+        }
+    }
+
+    /// After a failure that counts: ready after a while, or given up.
+    fn try_again(&mut self, repeats: bool, at: DateTime<Utc>, retry: &RetryPolicy) {
+        if repeats || self.failures >= retry.attempts {
+            self.state = JobState::Failed;
+            self.finished = Some(at);
+        } else {
+            self.state = JobState::Ready;
+            self.delay = retry.delay_after(self.failures);
         }
     }
 
@@ -286,6 +337,17 @@ impl Job {
     }
 }
 
+/// When work that took so many seconds until `at` began.
+pub fn began(at: DateTime<Utc>, seconds: f64) -> DateTime<Utc> {
+    // A week is more than any evaluation takes; a number that is none is no time.
+    let seconds = if seconds.is_finite() {
+        seconds.clamp(0.0, 604_800.0)
+    } else {
+        0.0
+    };
+    at - TimeDelta::microseconds((seconds * 1e6) as i64)
+}
+
 /// The hash of what a result says; the seconds it took are not part of it.
 fn digest(body: &ResultBody) -> Result<Digest, Nonsense> {
     let bytes = match body {
@@ -297,6 +359,7 @@ fn digest(body: &ResultBody) -> Result<Digest, Nonsense> {
         ResultBody::Evaluated {
             results,
             predictions,
+            ..
         } => wire::encode(&(results, predictions))?,
         _ => Vec::new(),
     };
@@ -306,244 +369,4 @@ fn digest(body: &ResultBody) -> Result<Digest, Nonsense> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use missbench_shared::{
-        ids::SweepId,
-        wire::{CheckpointRef, Failure, WorkerInfo},
-    };
-    use proptest::prelude::*;
-
-    fn job(kind: JobKind) -> Job {
-        Job {
-            id: JobId::derive(&[b"job"]),
-            kind,
-            state: JobState::Queued,
-            publication: 1,
-            failures: 0,
-            attempt: None,
-            outcome: None,
-            started: None,
-            finished: None,
-            last_error: None,
-            delay: Duration::ZERO,
-        }
-    }
-
-    fn attempt(name: &str) -> Attempt {
-        Attempt {
-            id: AttemptId::derive(&[name.as_bytes()]),
-            outcome: None,
-        }
-    }
-
-    fn message(attempt: &Attempt, publication: u32, body: ResultBody) -> ResultMessage {
-        ResultMessage {
-            sweep: SweepId::derive(&[b"sweep"]),
-            job: JobId::derive(&[b"job"]),
-            attempt: attempt.id,
-            publication,
-            worker: WorkerInfo {
-                name: "w".into(),
-                host: "h".into(),
-                device: "cpu".into(),
-                version: "0".into(),
-                processor: String::new(),
-            },
-            at_ms: 0,
-            body,
-        }
-    }
-
-    fn take(job: &mut Job, attempt: &mut Attempt, publication: u32, body: ResultBody) -> Effect {
-        let message = message(attempt, publication, body);
-        job.take(attempt, &message, Utc::now(), &RetryPolicy::default())
-            .unwrap()
-    }
-
-    fn started() -> ResultBody {
-        ResultBody::Started {
-            delivery: 1,
-            resumed_after_epoch: 0,
-        }
-    }
-
-    fn failed(kind: FailureKind) -> ResultBody {
-        ResultBody::Failed(Failure {
-            chain: vec!["outer".into(), "inner".into()],
-            kind,
-        })
-    }
-
-    fn trained(hash: &str, seconds: f64) -> ResultBody {
-        ResultBody::Trained {
-            checkpoints: vec![CheckpointRef {
-                criterion: "mae".into(),
-                epoch: 1,
-                blake3: hash.into(),
-                bytes: 1,
-            }],
-            epochs: 3,
-            seconds,
-        }
-    }
-
-    #[test]
-    fn the_first_result_stands() {
-        let (mut job, mut a, mut b) = (job(JobKind::Train), attempt("a"), attempt("b"));
-        assert_eq!(take(&mut job, &mut a, 1, started()), Effect::Nothing);
-        assert!(matches!(
-            take(&mut job, &mut a, 1, trained("x", 1.0)),
-            Effect::Store(_)
-        ));
-        assert_eq!(job.state, JobState::Done);
-        let settled = job.clone();
-        // The same weights in another time are the same result.
-        assert_eq!(
-            take(&mut job, &mut b, 1, trained("x", 2.0)),
-            Effect::Nothing
-        );
-        assert!(matches!(
-            take(&mut job, &mut b, 1, trained("y", 2.0)),
-            Effect::Conflict { .. }
-        ));
-        assert_eq!(job, settled);
-    }
-
-    #[test]
-    fn three_failures_and_no_fourth() {
-        let mut job = job(JobKind::Train);
-        let delays: Vec<Duration> = (1..=3)
-            .map(|publication| {
-                let mut attempt = attempt(&format!("a{publication}"));
-                take(&mut job, &mut attempt, publication, started());
-                take(
-                    &mut job,
-                    &mut attempt,
-                    publication,
-                    failed(FailureKind::Retryable),
-                );
-                assert_eq!(job.state == JobState::Failed, publication == 3);
-                // The same again, and late: nothing.
-                let before = job.clone();
-                take(
-                    &mut job,
-                    &mut attempt,
-                    publication,
-                    failed(FailureKind::Retryable),
-                );
-                assert_eq!(job, before);
-                job.delay
-            })
-            .collect();
-        assert_eq!(job.state, JobState::Failed);
-        assert_eq!(job.failures, 3);
-        assert_eq!(job.last_error.as_deref(), Some("outer: inner"));
-        assert!(delays[0] < delays[1], "{delays:?}");
-    }
-
-    #[test]
-    fn a_permanent_failure_is_the_last() {
-        let (mut job, mut a) = (job(JobKind::Eval), attempt("a"));
-        assert_eq!(
-            take(&mut job, &mut a, 1, failed(FailureKind::Permanent)),
-            Effect::Nothing
-        );
-        assert_eq!(job.state, JobState::Failed);
-    }
-
-    #[test]
-    fn a_worker_may_be_faster_than_the_dispatcher() {
-        let (mut job, mut a) = (job(JobKind::Train), attempt("a"));
-        job.state = JobState::Ready;
-        job.publication = 0;
-        take(&mut job, &mut a, 1, failed(FailureKind::Retryable));
-        assert_eq!(
-            (job.state, job.publication, job.failures),
-            (JobState::Ready, 1, 1)
-        );
-        // Another attempt at the same publication does not count again: the second publication
-        // is the one that is due.
-        let mut b = attempt("b");
-        take(&mut job, &mut b, 1, failed(FailureKind::Retryable));
-        assert_eq!(job.failures, 1);
-        assert_eq!(b.outcome, Some(AttemptOutcome::Failed));
-    }
-
-    #[test]
-    fn handed_back_only_by_who_has_it() {
-        let (mut job, mut a, mut b) = (job(JobKind::Train), attempt("a"), attempt("b"));
-        assert_eq!(take(&mut job, &mut a, 1, started()), Effect::Nothing);
-        assert_eq!(take(&mut job, &mut b, 1, started()), Effect::OthersLost);
-        take(
-            &mut job,
-            &mut a,
-            1,
-            ResultBody::HandedBack { after_epoch: 1 },
-        );
-        assert_eq!(job.state, JobState::Running, "b has it");
-        take(
-            &mut job,
-            &mut b,
-            1,
-            ResultBody::HandedBack { after_epoch: 2 },
-        );
-        assert_eq!(job.state, JobState::Queued);
-    }
-
-    #[test]
-    fn a_cancelled_job_keeps_its_state_and_its_result() {
-        let (mut job, mut a) = (job(JobKind::Train), attempt("a"));
-        job.state = JobState::Cancelled;
-        assert!(matches!(
-            take(&mut job, &mut a, 1, trained("x", 1.0)),
-            Effect::Store(_)
-        ));
-        assert_eq!(job.state, JobState::Cancelled);
-    }
-
-    #[test]
-    fn nonsense_is_refused() {
-        let mut job = job(JobKind::Eval);
-        let mut a = attempt("a");
-        let message = message(&a, 1, trained("x", 1.0));
-        let error = job
-            .take(&mut a, &message, Utc::now(), &RetryPolicy::default())
-            .unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "a job of kind eval cannot send `trained`"
-        );
-    }
-
-    proptest! {
-        /// Whatever the order and however often messages come: a job with a result is done, it
-        /// has the first result, and failures never exceed the attempts that failed.
-        #[test]
-        fn order_and_repetition_do_not_matter(
-            sequence in proptest::collection::vec((0_usize..3, 0_usize..5, 1_u32..4), 1..40)
-        ) {
-            let mut job = job(JobKind::Train);
-            let mut attempts = [attempt("a"), attempt("b"), attempt("c")];
-            let mut first: Option<Digest> = None;
-            for (who, what, publication) in sequence {
-                let body = match what {
-                    0 => started(),
-                    1 => failed(FailureKind::Retryable),
-                    2 => ResultBody::HandedBack { after_epoch: 0 },
-                    3 => trained("x", 1.0),
-                    _ => trained("y", 1.0),
-                };
-                if let Effect::Store(digest) = take(&mut job, &mut attempts[who], publication, body) {
-                    prop_assert!(first.is_none(), "stored twice");
-                    first = Some(digest);
-                }
-                prop_assert_eq!(job.outcome, first);
-                if first.is_some() {
-                    prop_assert_eq!(job.state, JobState::Done);
-                }
-                prop_assert!(job.failures as usize <= attempts.len());
-            }
-        }
-    }
-}
+mod tests;

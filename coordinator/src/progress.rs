@@ -147,12 +147,40 @@ pub async fn living(broker: &Broker) -> Vec<Heartbeat> {
     beats
 }
 
+/// What a worker is doing and, if anything is wrong with it, what: in one line.
+pub fn describe_worker(worker: &Heartbeat) -> String {
+    let Some(trouble) = &worker.trouble else {
+        return describe(worker.doing.as_ref());
+    };
+    let mut text = match (&worker.doing, trouble.sits_out) {
+        (Some(doing), _) => format!("{}; ", describe(Some(doing))),
+        (None, true) => "sits out: ".to_owned(),
+        (None, false) => "idle; ".to_owned(),
+    };
+    text.push_str(&trouble.fault.to_string());
+    // Both by the worker's own clock, which need not be ours.
+    let ago = Duration::from_millis(worker.at_ms.saturating_sub(trouble.since_ms));
+    text.push_str(&format!(" (for {}", in_words(ago)));
+    if let Some(next) = trouble.next_try_ms {
+        let until = Duration::from_millis(next.saturating_sub(worker.at_ms));
+        text.push_str(&format!(", tries again in {}", in_words(until)));
+    }
+    text.push(')');
+    text
+}
+
 /// What a worker is doing, in a few words.
 pub fn describe(doing: Option<&Doing>) -> String {
     let Some(doing) = doing else {
         return "idle".to_owned();
     };
     let mut text = doing.what.clone();
+    if doing.cases > 0 {
+        text.push_str(&format!(", case {} of {}", doing.case, doing.cases));
+        if doing.steps > 0 {
+            text.push_str(&format!(", batch {} of {}", doing.step, doing.steps));
+        }
+    }
     if doing.epoch > 0 {
         text.push_str(&format!(", epoch {}/{}", doing.epoch, doing.max_epochs));
         if doing.steps > 0 {
@@ -288,7 +316,7 @@ impl Display {
                     workers.push(bar);
                 }
                 for (bar, worker) in workers.iter().zip(&snapshot.workers) {
-                    let doing = describe(worker.doing.as_ref());
+                    let doing = describe_worker(worker);
                     bar.set_message(format!("{}: {doing}", worker.worker.name));
                 }
                 for bar in workers.drain(snapshot.workers.len()..) {
@@ -352,11 +380,11 @@ fn line(snapshot: &Snapshot, left: Option<Duration>) -> String {
         counts(snapshot, left)
     );
     for worker in &snapshot.workers {
-        if worker.doing.is_some() {
+        if worker.doing.is_some() || worker.trouble.is_some() {
             line.push_str(&format!(
                 " | {}: {}",
                 worker.worker.name,
-                describe(worker.doing.as_ref())
+                describe_worker(worker)
             ));
         }
     }
@@ -366,7 +394,10 @@ fn line(snapshot: &Snapshot, left: Option<Duration>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use missbench_shared::{ids::JobId, wire::WorkerInfo};
+    use missbench_shared::{
+        ids::JobId,
+        wire::{Fault, FaultKind, Trouble, WorkerInfo},
+    };
 
     fn snapshot(sweep: SweepId, train_done: i64, eval_done: i64, epoch: u32) -> Snapshot {
         let doing = Doing {
@@ -378,6 +409,8 @@ mod tests {
             step: 2,
             steps: 4,
             loss: Some(0.512_34),
+            case: 0,
+            cases: 0,
         };
         Snapshot {
             progress: Progress {
@@ -402,6 +435,7 @@ mod tests {
                 at_ms: 0,
                 memory_bytes: 0,
                 doing: (epoch > 0).then_some(doing),
+                trouble: None,
             }],
         }
     }
@@ -418,6 +452,45 @@ mod tests {
         // 1.45 of 6 in 30 s: 94 s for the rest.
         assert_eq!(left.as_secs(), 94);
         assert_eq!(pace.left_at(&snapshot(sweep, 4, 128, 0), later), None);
+    }
+
+    #[test]
+    fn a_line_says_what_is_wrong_with_a_worker() {
+        let sweep = SweepId::derive(&[b"x"]);
+        let mut snapshot = snapshot(sweep, 1, 3, 0);
+        let worker = &mut snapshot.workers[0];
+        worker.at_ms = 1_000_000;
+        worker.trouble = Some(Trouble {
+            fault: Fault::new(
+                FaultKind::Dataset,
+                "dataset mosi",
+                vec!["it is nowhere".into()],
+            ),
+            since_ms: 1_000_000 - 65_000,
+            times: 2,
+            next_try_ms: Some(1_020_000),
+            sits_out: true,
+        });
+        assert!(line(&snapshot, None).ends_with(
+            " | w0: sits out: cannot read dataset mosi: it is nowhere (for 1 min 5 s, tries again in 20 s)"
+        ));
+        snapshot.workers[0].doing = Some(Doing {
+            sweep,
+            job: JobId::derive(&[b"x"]),
+            what: "evaluate lnln on mosi, seed 1".into(),
+            epoch: 0,
+            max_epochs: 0,
+            step: 3,
+            steps: 12,
+            loss: None,
+            case: 2,
+            cases: 16,
+        });
+        snapshot.workers[0].trouble = None;
+        assert!(
+            line(&snapshot, None)
+                .ends_with(" | w0: evaluate lnln on mosi, seed 1, case 2 of 16, batch 3 of 12")
+        );
     }
 
     #[test]

@@ -12,6 +12,7 @@
 
 mod bucket;
 mod folder;
+mod probe;
 mod remote;
 
 use crate::{broker::Broker, case::Case, ids::JobId};
@@ -47,6 +48,8 @@ pub enum Key {
     Outcome(JobId),
     /// Deliveries of a job that ended in an orderly hand-back; replaced as more come.
     HandedBack(JobId),
+    /// What a worker writes, reads back and deletes to see whether the store works, by its name.
+    Probe(String),
     /// What a checkpoint makes of test samples in a case (an encoded
     /// [`crate::features::Features`]), by the checkpoint's BLAKE3; writing it again writes the same.
     Features(Hash, Case),
@@ -61,6 +64,7 @@ impl Key {
             | Key::Resume(_)
             | Key::Outcome(_)
             | Key::HandedBack(_)
+            | Key::Probe(_)
             | Key::Features(..) => None,
         }
     }
@@ -76,6 +80,7 @@ impl fmt::Display for Key {
             Key::ResumeCheckpoint(job, hash) => write!(f, "resume/{job}.{hash}"),
             Key::Outcome(job) => write!(f, "outcomes/{job}"),
             Key::HandedBack(job) => write!(f, "handed-back/{job}"),
+            Key::Probe(name) => write!(f, "probes/{name}"),
             Key::Features(checkpoint, case) => {
                 write!(f, "features/{checkpoint}-{case}.safetensors")
             }
@@ -148,6 +153,15 @@ pub enum ArtifactError {
         /// Why.
         reason: String,
     },
+    /// It is not there, or does not let anybody in.
+    #[error("the artifact store at {url} cannot be opened")]
+    Unopened {
+        /// The address, which holds no secret.
+        url: String,
+        /// Why.
+        #[source]
+        source: Cause,
+    },
     /// Not 64 hexadecimal digits.
     #[error("`{0}` is no BLAKE3 hash: 64 lower-case hexadecimal digits")]
     Hash(String),
@@ -197,6 +211,8 @@ impl ArtifactError {
             ArtifactError::Address { .. } | ArtifactError::Hash(_) => false,
             // Written by another machine a moment ago, or read while it was replaced.
             ArtifactError::Missing { .. } | ArtifactError::Damaged { .. } => true,
+            // The bucket is made by the coordinator, a disk is mounted, a right is given.
+            ArtifactError::Unopened { .. } => true,
             ArtifactError::TooLarge { .. } => false,
             ArtifactError::Store { retryable, .. } => *retryable,
         }
@@ -270,6 +286,12 @@ impl ArtifactStore {
             url: url.to_owned(),
             reason: reason.to_owned(),
         };
+        fn unopened_at(url: &str, source: impl Into<Cause>) -> ArtifactError {
+            ArtifactError::Unopened {
+                url: url.to_owned(),
+                source: source.into(),
+            }
+        }
         let (scheme, rest) = url
             .split_once("://")
             .ok_or_else(|| wrong("it has no scheme"))?;
@@ -279,13 +301,13 @@ impl ArtifactStore {
                 if !path.is_absolute() {
                     return Err(wrong("the path must begin at the root: file:///folder"));
                 }
-                Backend::Folder(folder::Folder::open(path).map_err(|e| wrong(&e.to_string()))?)
+                Backend::Folder(folder::Folder::open(path).map_err(|e| unopened_at(url, e))?)
             }
             "s3" => Backend::Remote(remote::Remote::open(url).map_err(|e| wrong(&e.to_string()))?),
             "nats" => {
                 let broker = broker.ok_or_else(|| wrong("there is no connection to a broker"))?;
                 let bucket = bucket::Bucket::open(broker).await;
-                Backend::Bucket(Box::new(bucket.map_err(|e| wrong(&e))?))
+                Backend::Bucket(Box::new(bucket.map_err(|e| unopened_at(url, e))?))
             }
             _ => return Err(wrong("its scheme is unknown")),
         };

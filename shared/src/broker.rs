@@ -129,6 +129,7 @@ pub fn result_message_id(message: &ResultMessage) -> String {
         ResultBody::Noop => "noop",
         ResultBody::Failed(_) => "failed",
         ResultBody::HandedBack { .. } => "handed-back",
+        ResultBody::Declined { .. } => "declined",
     };
     format!("{}.{what}", message.attempt)
 }

@@ -4,6 +4,10 @@
 //! payload over [`MAX_BYTES`] or with bytes left over is refused. `schemas/wire/` holds golden bytes;
 //! a change of format fails a test there and asks for a new [`VERSION`].
 
+mod fault;
+
+pub use fault::{Fault, FaultKind, Trouble, nobody_can};
+
 use crate::{
     case::Case,
     ids::{AttemptId, JobId, SweepId},
@@ -262,6 +266,8 @@ pub enum ResultBody {
         /// The distinct prediction vectors that `results` point into, each `[samples]`, in the
         /// order of the test split.
         predictions: Vec<Vec<f32>>,
+        /// Seconds spent on this case: of what several cases shared, its part.
+        seconds: f64,
     },
     /// A no-op job is done.
     Noop,
@@ -271,6 +277,14 @@ pub enum ResultBody {
     HandedBack {
         /// The last completed epoch that its saved state holds.
         after_epoch: u32,
+    },
+    /// The worker cannot do the job for a reason of its own, and gave it back: it is to be
+    /// published again, for another worker.
+    Declined {
+        /// The last completed epoch that its saved state holds.
+        after_epoch: u32,
+        /// What is wrong with the worker.
+        fault: Fault,
     },
 }
 
@@ -317,11 +331,13 @@ pub struct Failure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {
-    /// The job cannot succeed: bad hyper-parameters, a dataset without what the method needs.
+    /// The job cannot succeed: bad hyper-parameters, a dataset without what the method needs, an
+    /// error that the same job meets again wherever it runs.
     Permanent,
-    /// It may succeed elsewhere or later: out of memory, a file that is not there yet.
+    /// It may succeed elsewhere or later: out of memory.
     Retryable,
-    /// The loss or a weight was not finite.
+    /// The loss or a prediction was not finite. Training repeats itself to the last bit, so the job
+    /// would come to it again.
     NonFinite,
     /// The job was delivered again and again and no worker lived to say how it ended.
     Crashed,
@@ -340,6 +356,9 @@ pub struct Heartbeat {
     pub memory_bytes: u64,
     /// What it is doing, if anything.
     pub doing: Option<Doing>,
+    /// What is wrong with it, if anything.
+    #[serde(default)]
+    pub trouble: Option<Trouble>,
 }
 
 /// What a worker is doing.
@@ -361,4 +380,11 @@ pub struct Doing {
     pub steps: u32,
     /// The latest mean loss.
     pub loss: Option<f64>,
+    /// Of evaluations that were taken together: which one is under way, from 1; 0 otherwise. Steps
+    /// are then batches of it.
+    #[serde(default)]
+    pub case: u32,
+    /// How many there are.
+    #[serde(default)]
+    pub cases: u32,
 }

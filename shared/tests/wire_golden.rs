@@ -142,6 +142,7 @@ fn results() {
                 metrics,
             }],
             predictions: vec![vec![0.5, -1.25, 3.0]],
+            seconds: 2.5,
         }),
     );
     check(
@@ -154,6 +155,17 @@ fn results() {
     check(
         "result-handed-back",
         &message(ResultBody::HandedBack { after_epoch: 6 }),
+    );
+    check(
+        "result-declined",
+        &message(ResultBody::Declined {
+            after_epoch: 6,
+            fault: Fault::new(
+                FaultKind::Dataset,
+                "dataset mosi",
+                vec!["outer".to_owned(), "inner".to_owned()],
+            ),
+        }),
     );
 }
 

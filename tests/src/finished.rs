@@ -146,6 +146,7 @@ pub async fn fill(
             let body = ResultBody::Evaluated {
                 results,
                 predictions,
+                seconds: 0.5,
             };
             messages.push(message(sweep.id, job.id, body));
         }

@@ -8,8 +8,8 @@ use missbench_shared::{
     broker::{Broker, Queue},
     ids::AttemptId,
     wire::{
-        CheckpointRef, CriterionResult, EpochLog, Failure, FailureKind, JobMessage, ResultBody,
-        ResultMessage, Work, WorkerInfo, decode,
+        CheckpointRef, CriterionResult, EpochLog, Failure, FailureKind, Fault, JobMessage,
+        ResultBody, ResultMessage, Work, WorkerInfo, decode,
     },
 };
 use std::{
@@ -29,6 +29,8 @@ pub enum Act {
     Stutter,
     /// Fails with this chain.
     Fail(FailureKind, Vec<String>),
+    /// Begins and gives it back for a fault of its own.
+    Decline(Fault),
     /// Begins and is never heard of again; the broker keeps the message until its ack wait ends.
     Vanish,
     /// Begins, gives it back, and lets the next delivery decide.
@@ -169,6 +171,13 @@ impl Worker {
             Act::Fail(kind, chain) => {
                 voice
                     .say(ResultBody::Failed(Failure { chain, kind }))
+                    .await?;
+                return acked(message).await;
+            }
+            Act::Decline(fault) => {
+                let after_epoch = 0;
+                voice
+                    .say(ResultBody::Declined { after_epoch, fault })
                     .await?;
                 return acked(message).await;
             }
@@ -322,6 +331,7 @@ pub fn outcome(job: &JobMessage, twist: u8) -> Vec<ResultBody> {
             vec![ResultBody::Evaluated {
                 results,
                 predictions,
+                seconds: 0.5,
             }]
         }
     }

@@ -11,7 +11,7 @@ use e2e::{
 };
 use missbench_shared::{
     broker::{Queue, SweepControl},
-    wire::{FailureKind, Work},
+    wire::{FailureKind, Fault, FaultKind, Work},
 };
 use std::{
     sync::{
@@ -62,6 +62,56 @@ async fn repeated_and_reordered_messages_count_once() -> Result<()> {
     Ok(())
 }
 
+/// Workers that lack something give a job back as often as it takes: it is published again at once
+/// for another, and nothing is counted. What they lack is on record.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_declined_job_goes_to_another_worker_uncounted() -> Result<()> {
+    let stage = Stage::set().await?;
+    let sweep = sweep("declined", 0);
+    stage
+        .store
+        .submit(&sweep, matrix(&sweep, 0..2, &CASES))
+        .await?;
+    let _coordinator = stage.serve();
+    let _worker = ScriptedWorker::start(
+        &stage.broker,
+        "w",
+        Arc::new(move |job, _| {
+            if job.publication <= 60 {
+                Act::Decline(Fault::new(
+                    FaultKind::Dataset,
+                    "dataset mosi",
+                    vec!["it is nowhere\0".into()],
+                ))
+            } else {
+                Act::Finish
+            }
+        }),
+    );
+    let progress = stage.finished(sweep.id, PATIENCE).await?;
+    assert_eq!((progress.done, progress.failed), (8, 0));
+    assert_eq!(stage.count("SELECT sum(failures) FROM job").await?, 0);
+    assert_eq!(
+        stage
+            .count("SELECT min(publication)::bigint FROM job")
+            .await?,
+        61,
+        "every one of them went round sixty times"
+    );
+    // At most so many of them stay for each job, the latest.
+    let most = "SELECT max(n) FROM (SELECT count(*) AS n FROM declined GROUP BY job) d";
+    assert_eq!(stage.count(most).await?, 50);
+    let errors: Vec<String> = sqlx::query_scalar("SELECT errors FROM declined LIMIT 1")
+        .fetch_one(stage.store.pool())
+        .await?;
+    assert_eq!(
+        errors,
+        ["cannot read dataset mosi", "it is nowhere\u{fffd}"]
+    );
+    assert_eq!(stage.count("SELECT count(*) FROM failures").await?, 0);
+    Ok(())
+}
+
 /// A job that fails is tried three times with a growing delay, then given up with its chain of
 /// errors; its evaluations fail with it and the rest of the sweep goes on.
 #[tokio::test(flavor = "multi_thread")]
@@ -87,7 +137,7 @@ async fn failures_are_retried_then_given_up() -> Result<()> {
             }
             // Succeeds at the second try.
             _ if job.job == recovered && job.publication == 1 => {
-                Act::Fail(FailureKind::NonFinite, vec!["loss is NaN".into()])
+                Act::Fail(FailureKind::Retryable, vec!["out of memory".into()])
             }
             _ => Act::Finish,
         }),

@@ -198,20 +198,18 @@ async fn a_failure_arrives_with_its_causes() -> Result<()> {
     let tiny = Tiny::make(stage.data_dir(), 32)?;
     let sweep = sweep("fails", 0);
     let mut wrong = tiny.spec("lnln", 1, 2)?;
-    wrong.hyper = wrong.hyper.replace("\"tokens\":4", "\"tokenz\":4");
-    let mut nowhere = tiny.spec("lnln", 2, 2)?;
-    nowhere.data.blake3 = "ab".repeat(32);
+    wrong.hyper = wrong.hyper.replace("\"tokens\":4", "\"tokens\":0");
     let mut diverges = tiny.spec("lnln", 3, 50)?;
     diverges.hyper = diverges
         .hyper
         .replace("\"learning_rate\":0.001", "\"learning_rate\":1e36");
     let good = tiny.spec("lnln", 4, 1)?;
-    submit(&stage, &sweep, &[wrong, nowhere, diverges, good]).await?;
+    submit(&stage, &sweep, &[wrong, diverges, good]).await?;
     let _coordinator = stage.serve();
     let worker = Process::spawn(&mut worker(&stage)?)?;
     let progress = stage.finished(sweep.id, PATIENCE).await?;
     // The good one and its three cases; the others with theirs.
-    assert_eq!((progress.done, progress.failed), (4, 12));
+    assert_eq!((progress.done, progress.failed), (4, 8));
     let errors = |seed: i64| {
         let query = "SELECT array_to_string(a.errors, ' | ') FROM attempt a JOIN job j ON j.id = a.job
                      WHERE j.kind = 'train' AND j.seed = $1 AND a.outcome = 'failed' ORDER BY a.ended";
@@ -222,14 +220,13 @@ async fn a_failure_arrives_with_its_causes() -> Result<()> {
     let wrong = errors(1).await?;
     assert_eq!(wrong.len(), 1, "it cannot succeed: tried once");
     assert!(
-        wrong[0].contains("train lnln on mosi, seed 1") && wrong[0].contains("tokenz"),
+        wrong[0].contains("train lnln on mosi, seed 1") && wrong[0].contains("tokens = 0"),
         "{wrong:?}"
     );
-    let nowhere = errors(2).await?;
-    assert_eq!(nowhere.len(), 3, "the file may come: tried three times");
-    assert!(nowhere[0].contains("abababab"), "{nowhere:?}");
     let diverges = errors(3).await?;
-    assert!(diverges[0].contains("not finite"), "{diverges:?}");
+    assert_eq!(diverges.len(), 1, "it would diverge again, to the last bit");
+    let said = diverges[0].matches("not finite").count();
+    assert_eq!(said, 1, "said once: {diverges:?}");
     worker.terminate(PATIENCE)?;
     Ok(())
 }

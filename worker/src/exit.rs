@@ -12,6 +12,8 @@ pub const DEVICE: u8 = 4;
 pub const ARTIFACTS: u8 = 5;
 /// Left at once: told twice, or a slot had to be ended.
 pub const AT_ONCE: u8 = 6;
+/// With `--once`: for all of that time it lacked what its jobs need.
+pub const UNFIT: u8 = 7;
 /// It cannot be set up: no threads, no processes.
 pub const INTERNAL: u8 = 70;
 /// The device failed or libtorch's thread died: a fresh process is needed. The supervisor starts one.
@@ -29,6 +31,7 @@ Exit codes:
    4  the device that was asked for cannot be used
    5  the artifact store cannot be used
    6  left at once: told twice, or a slot had to be ended
+   7  --once, and all that time it lacked what jobs need: a store, data, a method, a device
   70  it cannot be set up (threads, processes)
   71  the device failed, a fresh process is needed (a slot's code; the supervisor starts one)
   72  a job asks for other numerics (a slot's code; the supervisor starts the slot anew for it)";

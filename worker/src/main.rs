@@ -92,6 +92,7 @@ fn main() -> ExitCode {
             Ok(code) => code.into(),
             Err(error @ SlotError::Broker(_)) => refuse(&error, exit::BROKER),
             Err(error @ SlotError::Artifacts(_)) => refuse(&error, exit::ARTIFACTS),
+            Err(error @ SlotError::Unfit(_)) => refuse(&error, exit::UNFIT),
             Err(error @ SlotError::Process(_)) => refuse(&error, exit::INTERNAL),
         }
     });

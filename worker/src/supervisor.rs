@@ -164,6 +164,7 @@ fn code(status: ExitStatus) -> Code {
             | exit::BROKER
             | exit::DEVICE
             | exit::ARTIFACTS
+            | exit::UNFIT
             | exit::AT_ONCE),
         ) => Code::Over(code),
         Some(exit::TURN) => Code::Turn,

@@ -7,11 +7,14 @@ use crate::{
     failures::{self, FailureGroup},
     forecast::Forecast,
     interrupt::Interrupt,
-    progress::{Display, Pace, Snapshot, describe, in_words, living},
+    progress::{Display, Pace, Snapshot, describe_worker, in_words, living},
     store::{Store, StoreError, SweepState, sweeps::SweepRow},
 };
 use comfy_table::{CellAlignment, Table, presets};
-use missbench_shared::{broker::Broker, wire::Heartbeat};
+use missbench_shared::{
+    broker::Broker,
+    wire::{Heartbeat, nobody_can},
+};
 use serde_json::{Value, json};
 use sqlx::Row as _;
 use std::{process::ExitCode, time::Duration};
@@ -132,6 +135,7 @@ fn snapshot_json(snapshot: &Snapshot, left: Option<u64>) -> Value {
         "eval_jobs": snapshot.eval_jobs,
         "seconds_left": left,
         "workers": snapshot.workers,
+        "nobody_can": nobody_can(&snapshot.workers),
     })
 }
 
@@ -166,7 +170,12 @@ async fn all(
                 })
             })
             .collect();
-        let whole = json!({ "sweeps": sweeps, "workers": workers, "broker_trouble": trouble });
+        let whole = json!({
+            "sweeps": sweeps,
+            "workers": workers,
+            "nobody_can": nobody_can(&workers),
+            "broker_trouble": trouble,
+        });
         println!("{whole:#}");
         return Ok(());
     }
@@ -234,8 +243,11 @@ fn print_workers(workers: &[Heartbeat], trouble: Option<&str>) {
             beat.worker.name,
             beat.worker.host,
             beat.worker.device,
-            describe(beat.doing.as_ref())
+            describe_worker(beat)
         );
+    }
+    if let Some(nobody) = nobody_can(workers) {
+        println!("{nobody}; the sweeps go on by themselves once that is mended");
     }
 }
 

@@ -6,11 +6,11 @@
 mod write;
 
 use super::{JobKind, JobState, Store, StoreError, types::AttemptOutcome};
-use crate::lifecycle::{Attempt, Digest, Effect, Job, Nonsense, RetryPolicy};
+use crate::lifecycle::{Attempt, Digest, Effect, Job, Nonsense, RetryPolicy, began};
 use chrono::{DateTime, Utc};
 use missbench_shared::{
     ids::{AttemptId, JobId},
-    wire::{FailureKind, ResultBody, ResultMessage},
+    wire::{FailureKind, FaultKind, ResultBody, ResultMessage},
 };
 use sqlx::{PgConnection, Postgres, Transaction};
 use std::{
@@ -118,6 +118,37 @@ async fn fail_evaluations(tx: &mut PgConnection, trains: &[Uuid]) -> Result<(), 
     Ok(())
 }
 
+/// How many attempts at each job ended with a broken device before this batch; asked only about
+/// jobs of which the batch says so again.
+async fn broken_devices(
+    tx: &mut PgConnection,
+    messages: &[ResultMessage],
+) -> Result<HashMap<Uuid, i64>, StoreError> {
+    let said: Vec<&ResultMessage> = messages
+        .iter()
+        .filter(|message| {
+            matches!(&message.body, ResultBody::Declined { fault, .. }
+                     if fault.kind == FaultKind::Device)
+        })
+        .collect();
+    if said.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let jobs: Vec<Uuid> = said.iter().map(|message| message.job.0).collect();
+    let kind = FaultKind::Device.as_str();
+    Ok(sqlx::query!(
+        r#"SELECT job, count(*) AS "count!" FROM attempt
+           WHERE job = ANY($1) AND failure_kind = $2 GROUP BY job"#,
+        &jobs,
+        kind
+    )
+    .fetch_all(tx)
+    .await?
+    .into_iter()
+    .map(|row| (row.job, row.count))
+    .collect())
+}
+
 /// What is to be written of one attempt.
 struct Draft {
     attempt: Attempt,
@@ -157,6 +188,7 @@ impl<'a> Batch<'a> {
         let mut ids: Vec<Uuid> = messages.iter().map(|message| message.job.0).collect();
         ids.sort_unstable();
         ids.dedup();
+        let broken = broken_devices(tx, messages).await?;
         let mut jobs = BTreeMap::new();
         for row in sqlx::query!(
             r#"SELECT id, kind AS "kind: JobKind", state AS "state: JobState", publication,
@@ -173,6 +205,7 @@ impl<'a> Batch<'a> {
                 state: row.state,
                 publication: row.publication,
                 failures: row.failures,
+                broken_devices: broken.get(&row.id).copied().unwrap_or_default(),
                 attempt: row.attempt.map(AttemptId),
                 outcome: row.outcome.and_then(|bytes| bytes.try_into().ok()),
                 started: row.started,
@@ -299,7 +332,22 @@ impl Draft {
                 self.errors = serde_json::json!(chain);
             }
             ResultBody::HandedBack { after_epoch } => self.epochs = Some(int(*after_epoch)),
-            ResultBody::Evaluated { .. } | ResultBody::Noop => {}
+            ResultBody::Declined { after_epoch, fault } => {
+                self.epochs = Some(int(*after_epoch));
+                self.failure_kind = Some(fault.kind.as_str());
+                let words = [format!("cannot {}", fault.deed())];
+                let chain: Vec<String> = words
+                    .iter()
+                    .chain(&fault.chain)
+                    .map(|text| clean(text))
+                    .collect();
+                self.errors = serde_json::json!(chain);
+            }
+            ResultBody::Evaluated { seconds, .. } => {
+                self.started = self.started.max(Some(began(at, *seconds)));
+                self.seconds = Some(*seconds).filter(|seconds| seconds.is_finite());
+            }
+            ResultBody::Noop => {}
         }
         self.ended = Some(at);
     }

@@ -6,7 +6,7 @@
 use missbench_shared::{
     artifacts::{ArtifactError, ArtifactStore, Hash, Key, hash_file},
     dataset::DataFolder,
-    wire::{BlobRef, FailureKind},
+    wire::BlobRef,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -44,17 +44,6 @@ pub enum BlobError {
 
 fn places(places: &[String]) -> String {
     places.join(", not in ")
-}
-
-impl BlobError {
-    /// What it means for the attempt.
-    pub fn kind(&self) -> FailureKind {
-        match self {
-            BlobError::Missing { .. } => FailureKind::Retryable,
-            BlobError::Store(error) if error.is_retryable() => FailureKind::Retryable,
-            BlobError::Store(_) => FailureKind::Permanent,
-        }
-    }
 }
 
 /// What tells whether a file is still the one that was hashed.
@@ -280,7 +269,7 @@ mod tests {
         let error = blobs.dataset(&wanted).await.unwrap_err();
         let found = Hash::of(b"wrong").to_string();
         assert!(error.to_string().contains(&found), "{error}");
-        assert_eq!(error.kind(), FailureKind::Retryable);
+        assert!(matches!(error, BlobError::Missing { .. }), "{error}");
     }
 
     #[tokio::test]

@@ -2,12 +2,13 @@
 //!
 //! Datasets and the model for evaluations stay loaded from task to task.
 
-use super::live::Live;
+use super::{inject, live::Live};
 use crate::{
     device,
     train::{
-        Best, Data, EvalCase, Evaluated, Finish, Loaded, TrainError, Trainer, build, evaluate,
-        guarded,
+        Best, Data, EvalCase, Finish, Loaded, TrainError, Trainer, Watch, build,
+        error::Said,
+        evaluate, guarded,
         state::{BestRef, StateError},
     },
 };
@@ -21,7 +22,7 @@ use std::{
     rc::Rc,
     sync::{Arc, mpsc},
 };
-use tch::Device;
+use tch::{Device, Kind, Tensor};
 use tokio::sync::oneshot;
 
 /// Datasets that stay loaded.
@@ -72,14 +73,14 @@ pub struct EvalTask {
     pub cases: Vec<EvalCase>,
     /// Brings the checkpoints.
     pub fetch: FetchCheckpoint,
+    /// Who watches.
+    pub watch: Box<dyn Watch + Send>,
 }
 
 enum Task {
     Train(Box<TrainTask>, oneshot::Sender<TrainEnd>),
-    Eval(
-        Box<EvalTask>,
-        oneshot::Sender<Result<Vec<Evaluated>, TrainError>>,
-    ),
+    Eval(Box<EvalTask>, oneshot::Sender<Result<bool, TrainError>>),
+    Probe(oneshot::Sender<Result<(), TrainError>>),
 }
 
 /// The engine's thread is gone, which only a crash of this process can bring about.
@@ -112,6 +113,7 @@ impl Engine {
                     match task {
                         Task::Train(task, end) => drop(end.send(bench.train(*task))),
                         Task::Eval(task, end) => drop(end.send(bench.evaluate(*task))),
+                        Task::Probe(end) => drop(end.send(bench.probe())),
                     }
                 }
             })?;
@@ -127,11 +129,15 @@ impl Engine {
         ended.await.map_err(|_| Gone)
     }
 
-    /// Evaluates.
-    pub async fn evaluate(
-        &self,
-        task: EvalTask,
-    ) -> Result<Result<Vec<Evaluated>, TrainError>, Gone> {
+    /// Looks whether the device computes.
+    pub async fn probe(&self) -> Result<Result<(), TrainError>, Gone> {
+        let (end, ended) = oneshot::channel();
+        self.tasks.send(Task::Probe(end)).map_err(|_| Gone)?;
+        ended.await.map_err(|_| Gone)
+    }
+
+    /// Evaluates; tells whether all cases were done.
+    pub async fn evaluate(&self, task: EvalTask) -> Result<Result<bool, TrainError>, Gone> {
         let (end, ended) = oneshot::channel();
         self.tasks
             .send(Task::Eval(Box::new(task), end))
@@ -179,6 +185,7 @@ impl Bench {
         self.model = None;
         let mut kept = Vec::new();
         let outcome = guarded(None, || {
+            inject::device()?;
             let data = self.data(&spec, &data)?;
             let begin = || {
                 let method = build(&spec, &data, &encoder, self.device)?;
@@ -212,14 +219,30 @@ impl Bench {
         }
     }
 
-    fn evaluate(&mut self, task: EvalTask) -> Result<Vec<Evaluated>, TrainError> {
+    fn probe(&self) -> Result<(), TrainError> {
+        inject::device()?;
+        guarded(None, || {
+            let ones = Tensor::f_ones([8, 8], (Kind::Float, self.device))?;
+            let sum = ones.f_matmul(&ones)?.f_sum(Kind::Float)?;
+            match f64::try_from(&sum)? {
+                512.0 => Ok(()),
+                wrong => Err(TrainError::Device(Said(format!(
+                    "eight times eight times eight came out as {wrong}"
+                )))),
+            }
+        })
+    }
+
+    fn evaluate(&mut self, task: EvalTask) -> Result<bool, TrainError> {
         let EvalTask {
             spec,
             data,
             encoder,
             cases,
             mut fetch,
+            mut watch,
         } = task;
+        inject::device()?;
         let data = guarded(None, || self.data(&spec, &data))?;
         let mut model = match self.model.take() {
             Some(model) if model.fits(&spec) => model,
@@ -228,9 +251,9 @@ impl Bench {
                 Loaded::new(&spec, &data, &encoder, self.device)?
             }
         };
-        let evaluated = evaluate::evaluate(&mut model, &spec, &data, &cases, &mut fetch)?;
+        let all = evaluate::evaluate(&mut model, &spec, &data, &cases, &mut fetch, watch.as_mut())?;
         // Kept only after success: an error may have left it half loaded.
         self.model = Some(model);
-        Ok(evaluated)
+        Ok(all)
     }
 }

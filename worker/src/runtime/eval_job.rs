@@ -1,42 +1,133 @@
 //! The way of evaluations, a model's cases together, and of no-op jobs.
 
-use super::{Slot, Taken, engine::EvalTask, leaving, report::deliver, words};
-use crate::train::{EvalCase, Evaluated, KeptFeatures, TrainError, failure};
-use futures::future::join_all;
-use missbench_shared::{
-    artifacts::{ArtifactError, Key, MAX_BYTES},
-    ids::AttemptId,
-    wire::{FailureKind, ResultBody, Work},
+use super::{
+    BEFORE, Slot, Taken, after,
+    engine::{EvalTask, FetchCheckpoint},
+    eval_watch::{EvalWatch, Event},
+    faults::{self, Need},
+    health::Health,
+    leaving,
+    report::deliver,
+    words,
 };
-use std::sync::{Arc, atomic::Ordering};
-use tokio::runtime::Handle;
+use crate::train::{EvalCase, Evaluated, KeptFeatures, TrainError, failure};
+use futures::{
+    FutureExt as _, StreamExt as _,
+    future::{LocalBoxFuture, join_all},
+    stream::FuturesUnordered,
+};
+use missbench_shared::{
+    artifacts::{ArtifactError, Hash, Key, MAX_BYTES},
+    ids::AttemptId,
+    wire::{FailureKind, Fault, FaultKind, ResultBody, TrainSpec, Work},
+};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+use tokio::{runtime::Handle, sync::mpsc, task::AbortHandle};
+
+/// Evaluations of one model that were taken together. Each leaves when it is over.
+struct Bundle {
+    slot: Arc<Slot>,
+    /// `evaluate lnln on mosi, seed 1111`.
+    what: String,
+    todo: Vec<Option<(Taken, AttemptId)>>,
+    /// Those that are being reported.
+    reports: FuturesUnordered<LocalBoxFuture<'static, ()>>,
+}
+
+impl Bundle {
+    fn hear(&mut self, event: Event) {
+        match event {
+            Event::Begins(cases) => {
+                for (taken, attempt) in cases.iter().filter_map(|&i| self.todo[i].as_ref()) {
+                    let body = ResultBody::Started {
+                        delivery: taken.delivery,
+                        resumed_after_epoch: 0,
+                    };
+                    self.slot
+                        .reporter
+                        .send(self.slot.report(taken, *attempt, body));
+                }
+            }
+            Event::Ended(case, seconds, outcome) => {
+                let Some((taken, attempt)) = self.todo[case].take() else {
+                    return;
+                };
+                let (slot, what) = (self.slot.clone(), self.what.clone());
+                self.reports.push(
+                    async move {
+                        slot.conclude_evaluation(&what, taken, attempt, seconds, outcome)
+                            .await;
+                    }
+                    .boxed_local(),
+                );
+            }
+        }
+    }
+
+    /// Those that nobody has heard of yet.
+    fn rest(&mut self) -> Vec<(Taken, AttemptId)> {
+        self.todo.iter_mut().filter_map(Option::take).collect()
+    }
+
+    /// Waits until what is done is reported.
+    async fn reported(&mut self) {
+        while self.reports.next().await.is_some() {}
+    }
+}
+
+/// Ends a task when it is dropped.
+struct Ends(AbortHandle);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
 
 impl Slot {
-    /// Evaluates jobs of one trained model.
+    /// Evaluates jobs of one trained model. Each is reported when it is done.
     pub(super) async fn evaluate(self: &Arc<Self>, group: Vec<Taken>) {
         let mut todo: Vec<(Taken, AttemptId)> = Vec::new();
         for taken in group {
             let attempt = self.attempt(&taken);
+            if let Some(fault) = self.stands_still() {
+                self.decline(taken, attempt, 0, &fault).await;
+                continue;
+            }
             // A first delivery has no earlier outcome.
             let again = taken.delivery > 1 || taken.job.publication > 1;
             let earlier = match again {
                 true => self.earlier_outcome(&taken).await,
-                false => None,
+                false => Ok(None),
             };
-            if let Some(body @ ResultBody::Evaluated { .. }) = earlier {
-                let report = self.report(&taken, attempt, body);
-                self.conclude(&taken, report).await;
-            } else if self.is_crashing(&taken).await {
-                let error = TrainError::Spec(format!(
-                    "delivered {} times, and no worker lived to say how it ended",
-                    taken.delivery
-                ));
-                let body = Self::failure("evaluate", &error, FailureKind::Crashed);
-                let report = self.report(&taken, attempt, body);
-                self.conclude(&taken, report).await;
-            } else {
-                todo.push((taken, attempt));
+            match earlier {
+                Ok(Some(body @ ResultBody::Evaluated { .. })) => {
+                    let report = self.report(&taken, attempt, body);
+                    self.conclude(&taken, report).await;
+                }
+                Ok(_) if self.is_crashing(&taken).await => {
+                    let error = TrainError::Spec(format!(
+                        "delivered {} times, and no worker lived to say how it ended",
+                        taken.delivery
+                    ));
+                    let body = Self::failure("evaluate", &error, FailureKind::Crashed);
+                    let report = self.report(&taken, attempt, body);
+                    self.conclude(&taken, report).await;
+                }
+                Ok(_) => todo.push((taken, attempt)),
+                Err(error) => {
+                    self.no_store(taken, attempt, "evaluate", &error).await;
+                }
             }
+        }
+        if let Some(fault) = self.stands_still() {
+            return self.decline_all(todo, &fault).await;
         }
         let Some((first, _)) = todo.first() else {
             return;
@@ -44,23 +135,30 @@ impl Slot {
         let Work::Eval { spec, .. } = first.job.work.clone() else {
             return;
         };
-        let what = format!("evaluate {} on {} case(s)", words(&spec), todo.len());
-        self.doing(first, what.clone(), 0);
+        let what = format!("evaluate {}", words(&spec));
+        self.evaluating(first, what.clone(), todo.len());
         tracing::info!(train = %words(&spec), cases = todo.len(), "evaluating");
-        for (taken, attempt) in &todo {
-            let body = ResultBody::Started {
-                delivery: taken.delivery,
-                resumed_after_epoch: 0,
-            };
-            self.reporter.send(self.report(taken, *attempt, body));
-        }
         let (data, encoder) = match self.inputs(&spec).await {
             Ok(both) => both,
             Err(error) => {
-                let body = Self::failure(&what, &error, error.kind());
-                return self.conclude_all(todo, |_| body.clone()).await;
+                let Some(fault) = faults::of_blob(&error, &spec) else {
+                    let body = Self::failure(&what, &error, FailureKind::Permanent);
+                    return self.conclude_all(todo, &body).await;
+                };
+                self.met(&fault, Need::Inputs(Box::new(spec)));
+                return self.decline_all(todo, &fault).await;
             }
         };
+        let sweep = first.job.sweep;
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let watching = tokio::spawn({
+            let (sweeps, cancelled) = (self.sweeps.clone(), cancelled.clone());
+            async move {
+                sweeps.cancelled(sweep).await;
+                cancelled.store(true, Ordering::Relaxed);
+            }
+        });
+        let _watching = Ends(watching.abort_handle());
         let cases = todo
             .iter()
             .filter_map(|(taken, _)| match &taken.job.work {
@@ -73,94 +171,172 @@ impl Slot {
                 Work::Train(_) | Work::Noop => None,
             })
             .collect();
+        let (events, mut heard) = mpsc::unbounded_channel();
         let task = EvalTask {
-            spec,
+            spec: spec.clone(),
             data,
-            encoder,
+            encoder: encoder.clone(),
             cases,
-            fetch: self.fetch_checkpoint(),
+            fetch: self.fetch_checkpoint(&spec),
+            watch: Box::new(EvalWatch {
+                leaving: self.leaving.clone(),
+                cancelled: cancelled.clone(),
+                status: self.status.clone(),
+                events,
+            }),
         };
-        let ended = tokio::select! {
-            ended = self.engine.evaluate(task) => ended,
-            () = self.leaving.past(leaving::STEP) => {
-                tracing::warn!("the evaluation takes too long: its jobs go back");
-                for (taken, attempt) in todo {
-                    self.give_back(taken, attempt).await;
+        let mut bundle = Bundle {
+            slot: self.clone(),
+            what: what.clone(),
+            todo: todo.into_iter().map(Some).collect(),
+            reports: FuturesUnordered::new(),
+        };
+        let ended = {
+            let engine = self.engine.evaluate(task);
+            tokio::pin!(engine);
+            loop {
+                tokio::select! {
+                    Some(event) = heard.recv() => bundle.hear(event),
+                    Some(()) = bundle.reports.next() => {}
+                    ended = &mut engine => break Some(ended),
+                    () = self.leaving.past(leaving::STEP) => break None,
                 }
-                return;
             }
         };
+        // Whatever it said before its end.
+        while let Ok(event) = heard.try_recv() {
+            bundle.hear(event);
+        }
+        let rest = bundle.rest();
         match ended {
-            Ok(Ok(evaluated)) => {
-                let ended = todo.into_iter().zip(evaluated);
-                join_all(ended.map(async |((taken, attempt), evaluated)| {
-                    match self.keep_evaluated(&what, &taken, evaluated).await {
-                        Some(body) => {
-                            let report = self.report(&taken, attempt, body);
-                            self.conclude(&taken, report).await;
-                        }
-                        None => self.give_back(taken, attempt).await,
-                    }
-                }))
-                .await;
+            None => {
+                tracing::warn!("a batch takes too long: {} case(s) go back", rest.len());
+                self.give_back_all(rest).await;
             }
-            Ok(Err(error)) => {
+            Some(Ok(Ok(_))) if cancelled.load(Ordering::Relaxed) => {
+                for (taken, _) in rest {
+                    taken.done().await;
+                }
+            }
+            // All are done, or the worker leaves.
+            Some(Ok(Ok(_))) => self.give_back_all(rest).await,
+            Some(Ok(Err(error))) => {
                 if error.breaks_the_process() {
                     self.broken.store(true, Ordering::Relaxed);
                 }
-                let failure = failure(&what, &error);
-                tracing::error!("{}", failure.chain.join(": "));
-                self.conclude_all(todo, |_| ResultBody::Failed(failure.clone()))
-                    .await;
+                self.end_all(rest, &what, &error, &spec, &encoder).await;
             }
-            Err(gone) => {
+            Some(Err(gone)) => {
                 self.broken.store(true, Ordering::Relaxed);
                 let body = Self::failure(&what, &gone, FailureKind::Retryable);
-                self.conclude_all(todo, |_| body.clone()).await;
+                self.conclude_all(rest, &body).await;
             }
+        }
+        bundle.reported().await;
+    }
+
+    /// What the worker is doing, for the heartbeat.
+    fn evaluating(&self, first: &Taken, what: String, cases: usize) {
+        self.doing(first, what, 0);
+        self.status.update(|doing| {
+            doing.case = 1;
+            doing.cases = cases as u32;
+        });
+    }
+
+    /// Ends what was not done because of an error that concerns all of it.
+    async fn end_all(
+        &self,
+        rest: Vec<(Taken, AttemptId)>,
+        what: &str,
+        error: &TrainError,
+        spec: &TrainSpec,
+        encoder: &Path,
+    ) {
+        let Some(fault) = faults::of_training(error, spec, encoder) else {
+            let failure = failure(what, error);
+            tracing::error!("{}", failure.chain.join(": "));
+            return self.conclude_all(rest, &ResultBody::Failed(failure)).await;
+        };
+        let need = match (fault.kind, &fault.what) {
+            (FaultKind::Dataset | FaultKind::Encoder, _) => Need::Inputs(Box::new(spec.clone())),
+            (FaultKind::Checkpoint, what) => what
+                .split_whitespace()
+                .find_map(|word| word.parse::<Hash>().ok())
+                .map_or(Need::Kind, Need::Checkpoint),
+            _ => Need::Kind,
+        };
+        self.met(&fault, need);
+        self.decline_all(rest, &fault).await;
+    }
+
+    /// Stores and reports how one case ended.
+    async fn conclude_evaluation(
+        &self,
+        what: &str,
+        taken: Taken,
+        attempt: AttemptId,
+        seconds: f64,
+        outcome: Result<Evaluated, TrainError>,
+    ) {
+        let body = match outcome {
+            Ok(evaluated) => match self.keep_evaluated(&taken, seconds, evaluated).await {
+                Ok(body) => body,
+                Err(_) if self.leaving.is_asked() => return self.give_back(taken, attempt).await,
+                Err(error) => match faults::of_store(&error) {
+                    Some(fault) => {
+                        self.met(&fault, Need::Kind);
+                        return self.decline(taken, attempt, 0, &fault).await;
+                    }
+                    None => Self::failure(what, &error, FailureKind::Permanent),
+                },
+            },
+            Err(error) => {
+                let failure = failure(what, &error);
+                tracing::error!(job = %taken.job.job, "{}", failure.chain.join(": "));
+                ResultBody::Failed(failure)
+            }
+        };
+        let done = matches!(body, ResultBody::Evaluated { .. });
+        let report = self.report(&taken, attempt, body);
+        self.conclude(&taken, report).await;
+        if done && self.status.sitting_out().is_none() {
+            self.status.health(Health::worked);
         }
     }
 
     /// Puts an evaluation's features and then its outcome into the store, so that an outcome that
-    /// is there has its features. What is returned is to be reported; `None`: the store is away and
-    /// the worker leaves, so the job goes back.
+    /// is there has its features. What is returned is to be reported.
     async fn keep_evaluated(
         &self,
-        what: &str,
         taken: &Taken,
+        seconds: f64,
         evaluated: Evaluated,
-    ) -> Option<ResultBody> {
-        match self.keep_features(taken, evaluated.features).await {
-            Ok(()) => {
-                let body = ResultBody::Evaluated {
-                    results: evaluated.results,
-                    predictions: evaluated.predictions,
-                };
-                Some(self.keep_outcome(taken, body).await)
-            }
-            Err(_) if self.leaving.is_asked() => None,
-            Err(error) => {
-                let kind = if error.is_retryable() {
-                    FailureKind::Retryable
-                } else {
-                    FailureKind::Permanent
-                };
-                Some(Self::failure(what, &error, kind))
-            }
-        }
+    ) -> Result<ResultBody, ArtifactError> {
+        self.keep_features(taken, seconds, evaluated.features)
+            .await?;
+        let body = ResultBody::Evaluated {
+            results: evaluated.results,
+            predictions: evaluated.predictions,
+            seconds,
+        };
+        Ok(self.keep_outcome(taken, body).await)
     }
 
     async fn keep_features(
         &self,
         taken: &Taken,
+        seconds: f64,
         features: Option<KeptFeatures>,
     ) -> Result<(), ArtifactError> {
         let (Work::Eval { case, .. }, Some(features)) = (&taken.job.work, features) else {
             return Ok(());
         };
         let key = Key::Features(features.checkpoint.parse()?, *case);
-        self.patiently(async || self.store.put(&key, features.content.clone()).await)
-            .await
+        self.patiently(after(seconds), async || {
+            self.store.put(&key, features.content.clone()).await
+        })
+        .await
     }
 
     /// Gives a job back that nothing is left of.
@@ -170,37 +346,63 @@ impl Slot {
         self.hand_back_unstarted(taken).await;
     }
 
-    async fn conclude_all(
-        &self,
-        todo: Vec<(Taken, AttemptId)>,
-        body: impl Fn(usize) -> ResultBody,
-    ) {
-        join_all(todo.iter().enumerate().map(async |(i, (taken, attempt))| {
-            let report = self.report(taken, *attempt, body(i));
+    async fn give_back_all(&self, rest: Vec<(Taken, AttemptId)>) {
+        join_all(
+            rest.into_iter()
+                .map(async |(taken, attempt)| self.give_back(taken, attempt).await),
+        )
+        .await;
+    }
+
+    async fn decline_all(&self, rest: Vec<(Taken, AttemptId)>, fault: &Fault) {
+        join_all(
+            rest.into_iter()
+                .map(async |(taken, attempt)| self.decline(taken, attempt, 0, fault).await),
+        )
+        .await;
+    }
+
+    async fn conclude_all(&self, rest: Vec<(Taken, AttemptId)>, body: &ResultBody) {
+        join_all(rest.iter().map(async |(taken, attempt)| {
+            let report = self.report(taken, *attempt, body.clone());
             self.conclude(taken, report).await;
         }))
         .await;
     }
 
     /// Brings a checkpoint from the store to libtorch's thread.
-    fn fetch_checkpoint(self: &Arc<Self>) -> super::engine::FetchCheckpoint {
+    fn fetch_checkpoint(self: &Arc<Self>, spec: &TrainSpec) -> FetchCheckpoint {
         let (slot, runtime) = (self.clone(), Handle::current());
+        let model = words(spec);
         Box::new(move |checkpoint| {
-            let unusable = |what: String| TrainError::Weights {
-                checkpoint: checkpoint.blake3.clone(),
-                what,
-            };
-            let hash = checkpoint
+            let hash: Hash = checkpoint
                 .blake3
                 .parse()
-                .map_err(|e| unusable(format!("{e}")))?;
-            let key = Key::Checkpoint(hash);
-            let content =
-                runtime.block_on(slot.patiently(async || slot.store.get(&key, MAX_BYTES).await));
+                .map_err(|error| TrainError::Weights {
+                    checkpoint: checkpoint.blake3.clone(),
+                    what: format!("{error}"),
+                })?;
+            let lacks = |why: String| {
+                let what = format!("checkpoint {hash} of {model}");
+                TrainError::Worker(Fault::new(FaultKind::Checkpoint, what, vec![why]))
+            };
+            let key = Key::Checkpoint(hash.clone());
+            let content = runtime
+                .block_on(slot.patiently(BEFORE, async || slot.store.get(&key, MAX_BYTES).await));
             match content {
                 Ok(Some(content)) => Ok(content),
-                Ok(None) => Err(unusable("it is not in the artifact store".to_owned())),
-                Err(error) => Err(unusable(crate::chain(&error))),
+                Ok(None) => Err(lacks(format!(
+                    "the artifact store {} does not have it; do all workers use the same one?",
+                    slot.settings.artifacts
+                ))),
+                Err(error @ ArtifactError::Damaged { .. }) => Err(lacks(crate::chain(&error))),
+                Err(error) => Err(match faults::of_store(&error) {
+                    Some(fault) => TrainError::Worker(fault),
+                    None => TrainError::Weights {
+                        checkpoint: checkpoint.blake3.clone(),
+                        what: crate::chain(&error),
+                    },
+                }),
             }
         })
     }

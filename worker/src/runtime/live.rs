@@ -36,6 +36,8 @@ pub struct Live {
     saver: Saver,
     upload: Option<JoinHandle<Upload>>,
     saved_after_epoch: u32,
+    /// Whether the last state could not be saved.
+    unsaved: bool,
 }
 
 /// What a training is watched with.
@@ -124,6 +126,7 @@ impl Live {
             },
             report: settings.report,
             upload: None,
+            unsaved: false,
             saved_after_epoch: 0,
         }
     }
@@ -178,8 +181,23 @@ impl Live {
             Ok(upload) => {
                 self.saver = upload.saver;
                 self.pace.saved(upload.took);
-                if let Err(error) = upload.outcome {
-                    tracing::warn!(%error, "the state could not be saved; training goes on");
+                match upload.outcome {
+                    Ok(()) if self.unsaved => {
+                        self.unsaved = false;
+                        self.status.unhindered();
+                    }
+                    Ok(()) => {}
+                    Err(error) => {
+                        let error_chain = crate::chain(&error);
+                        tracing::warn!(
+                            error = error_chain,
+                            "the state could not be saved; training goes on"
+                        );
+                        if let Some(fault) = super::faults::of_store(&error) {
+                            self.unsaved = true;
+                            self.status.hindered(fault, None);
+                        }
+                    }
                 }
             }
             Err(error) => tracing::error!(%error, "saving broke"),

@@ -6,7 +6,11 @@
 mod blobs;
 mod engine;
 mod eval_job;
+mod eval_watch;
+mod faults;
+mod health;
 mod held;
+mod inject;
 pub mod leaving;
 mod live;
 mod presence;
@@ -17,6 +21,7 @@ mod turn;
 use self::{
     blobs::Blobs,
     engine::Engine,
+    faults::Needed,
     held::{Held, Taken},
     leaving::Leaving,
     presence::{Status, Sweeps, now_ms},
@@ -33,7 +38,9 @@ use missbench_shared::{
     artifacts::{ArtifactError, ArtifactStore, Key},
     broker::{Broker, BrokerError, BrokerSettings, MAX_DELIVERIES, Queue, SweepControl},
     ids::AttemptId,
-    wire::{Doing, Failure, FailureKind, ResultBody, ResultMessage, Work, WorkerInfo},
+    wire::{
+        Doing, Failure, FailureKind, Fault, FaultKind, ResultBody, ResultMessage, Work, WorkerInfo,
+    },
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -90,6 +97,9 @@ pub enum SlotError {
     /// The artifact store cannot be used.
     #[error(transparent)]
     Artifacts(#[from] ArtifactError),
+    /// With `--once`: it could not work for all of that time.
+    #[error("for all of the time that --once gives, the worker {0}")]
+    Unfit(Fault),
     /// The thread for libtorch did not start, or no signals can be heard.
     #[error("the process cannot be set up: {0}")]
     Process(#[from] std::io::Error),
@@ -98,11 +108,10 @@ pub enum SlotError {
 /// Runs one slot until it is told to leave. Returns the process's exit code.
 pub async fn run(settings: SlotSettings, leaving: Leaving) -> Result<u8, SlotError> {
     tracing::info!(broker = %settings.broker.address(), artifacts = %settings.artifacts, "connecting");
-    let connected = tokio::select! {
-        connected = connect(&settings) => connected?,
+    let broker = tokio::select! {
+        connected = settings.broker.connect_patiently() => connected?,
         () = leaving.asked() => return Ok(exit::OK),
     };
-    let (broker, store) = connected;
     let worker = WorkerInfo {
         name: settings.name.clone(),
         host: crate::host(),
@@ -116,8 +125,10 @@ pub async fn run(settings: SlotSettings, leaving: Leaving) -> Result<u8, SlotErr
         ),
     };
     let status = Status::default();
+    let before = presence::inherited(&broker, &worker.name).await;
     let held = Held::default();
     let (sweeps, watching) = Sweeps::watch(broker.clone());
+    // Heartbeats before anything else: a worker that waits for the store is seen to.
     let beside = [
         tokio::spawn(watching),
         tokio::spawn(held.clone().keep()),
@@ -127,6 +138,18 @@ pub async fn run(settings: SlotSettings, leaving: Leaving) -> Result<u8, SlotErr
             status.clone(),
         )),
     ];
+    let Some(store) = faults::ready(&settings, &broker, &status, &leaving).await? else {
+        presence::leave(&broker, &worker.name).await;
+        return Ok(exit::OK);
+    };
+    // A device that broke may break again: this process takes up the pause of the one before.
+    if let Some(trouble) = before.filter(|before| before.fault.kind == FaultKind::Device) {
+        tracing::warn!(
+            "the process before this one stopped because it {}",
+            trouble.fault
+        );
+        status.health(|health| health.inherit(trouble, now_ms()));
+    }
     let slot = Arc::new(Slot {
         blobs: Blobs::new(&settings.data_dir, store.clone()),
         engine: Engine::start(settings.device, settings.threads)?,
@@ -134,6 +157,8 @@ pub async fn run(settings: SlotSettings, leaving: Leaving) -> Result<u8, SlotErr
         noops: Arc::new(Semaphore::new(NOOPS_AT_ONCE)),
         broken: AtomicBool::new(false),
         turning: AtomicBool::new(false),
+        unfit: AtomicBool::new(false),
+        needed: Needed::default(),
         broker,
         store,
         worker,
@@ -148,7 +173,11 @@ pub async fn run(settings: SlotSettings, leaving: Leaving) -> Result<u8, SlotErr
         slot.work().await;
         slot.reporter.settle(Duration::from_secs(3)).await;
         beside.iter().for_each(tokio::task::JoinHandle::abort);
-        presence::leave(&slot.broker, &slot.worker.name).await;
+        if slot.broken.load(Ordering::Relaxed) {
+            presence::last_words(&slot.broker, &slot.worker, &slot.status).await;
+        } else {
+            presence::leave(&slot.broker, &slot.worker.name).await;
+        }
         // Acknowledgements may still be on their way out.
         let _ = timeout(Duration::from_millis(500), slot.broker.client().flush()).await;
     };
@@ -162,24 +191,11 @@ pub async fn run(settings: SlotSettings, leaving: Leaving) -> Result<u8, SlotErr
         exit::BROKEN
     } else if slot.turning.load(Ordering::Relaxed) && !slot.leaving.is_asked() {
         exit::TURN
+    } else if slot.unfit.load(Ordering::Relaxed) {
+        exit::UNFIT
     } else {
         exit::OK
     })
-}
-
-async fn connect(settings: &SlotSettings) -> Result<(Broker, ArtifactStore), SlotError> {
-    let broker = settings.broker.connect_patiently().await?;
-    let store = loop {
-        match ArtifactStore::open(&settings.artifacts, Some(&broker)).await {
-            // The bucket is made by the coordinator, which may come later.
-            Err(error) if settings.artifacts.starts_with("nats:") => {
-                tracing::warn!(%error, "the artifact store is not there, trying again");
-                tokio::time::sleep(Duration::from_secs(2)).await;
-            }
-            opened => break opened?,
-        }
-    };
-    Ok((broker, store))
 }
 
 /// Everything a job's way through the worker touches.
@@ -200,6 +216,40 @@ struct Slot {
     broken: AtomicBool,
     /// Set when the slot's next process is to compute the other way.
     turning: AtomicBool,
+    /// Set when it leaves because it could do nothing.
+    unfit: AtomicBool,
+    /// What was lacking when a fault was met last.
+    needed: Needed,
+}
+
+/// How long something is tried that the artifact store does not do.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    /// At most so long.
+    longest: Duration,
+    /// Whether to try again what looks as if it could not succeed, too: a right may be given, a
+    /// disk mounted, while what is at stake is done and would be lost.
+    stubborn: bool,
+}
+
+/// Before a job has begun: another worker may do it meanwhile.
+const BEFORE: Patience = Patience {
+    longest: Duration::from_secs(10),
+    stubborn: false,
+};
+/// For what is good to have.
+const BESIDE: Patience = Patience {
+    longest: Duration::from_secs(60),
+    stubborn: false,
+};
+
+/// For the result of so many seconds' work: as long again is better waited than worked.
+fn after(seconds: f64) -> Patience {
+    let longest = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+    Patience {
+        longest: longest.clamp(Duration::from_secs(900), Duration::from_secs(12 * 3600)),
+        stubborn: true,
+    }
 }
 
 /// How often a publication of a job was handed back in good order.
@@ -222,6 +272,13 @@ impl Slot {
         let mut size = EVALUATIONS;
         let mut idle_since = Instant::now();
         while !self.is_over() {
+            if self.status.sitting_out().is_some() {
+                if !self.sit_out(idle_since).await {
+                    self.unfit.store(true, Ordering::Relaxed);
+                    return;
+                }
+                continue;
+            }
             let fetched = async {
                 let (train, eval) = match &consumers {
                     Some(both) => both,
@@ -335,6 +392,11 @@ impl Slot {
                 self.hand_back_unstarted(taken).await;
                 continue;
             }
+            if let Some(fault) = self.stands_still() {
+                let attempt = self.attempt(&taken);
+                self.decline(taken, attempt, 0, &fault).await;
+                continue;
+            }
             let Some(taken) = self.turn(taken).await else {
                 continue;
             };
@@ -363,6 +425,11 @@ impl Slot {
             if self.is_over() {
                 for taken in group {
                     self.hand_back_unstarted(taken).await;
+                }
+            } else if let Some(fault) = self.stands_still() {
+                for taken in group {
+                    let attempt = self.attempt(&taken);
+                    self.decline(taken, attempt, 0, &fault).await;
                 }
             } else {
                 self.evaluate(group).await;
@@ -399,6 +466,8 @@ impl Slot {
             step: 0,
             steps: 0,
             loss: None,
+            case: 0,
+            cases: 0,
         }));
     }
 
@@ -474,24 +543,30 @@ impl Slot {
     }
 
     /// The outcome of an earlier attempt, if one got that far.
-    async fn earlier_outcome(&self, taken: &Taken) -> Option<ResultBody> {
+    ///
+    /// # Errors
+    ///
+    /// The store cannot be read: then nothing else can be, either.
+    async fn earlier_outcome(&self, taken: &Taken) -> Result<Option<ResultBody>, ArtifactError> {
         let key = Key::Outcome(taken.job.job);
         let limit = missbench_shared::wire::MAX_BYTES as u64;
-        let marker = match self
-            .patiently(async || self.store.get(&key, limit).await)
-            .await
-        {
-            Ok(marker) => marker?,
-            Err(error) => {
-                tracing::warn!(%error, "whether the job is done already cannot be seen");
-                return None;
+        let read = self
+            .patiently(BEFORE, async || self.store.get(&key, limit).await)
+            .await;
+        let marker = match read {
+            Ok(None) => return Ok(None),
+            Ok(Some(marker)) => marker,
+            Err(error @ ArtifactError::TooLarge { .. }) => {
+                tracing::warn!(%error, "an earlier outcome cannot be read");
+                return Ok(None);
             }
+            Err(error) => return Err(error),
         };
         match missbench_shared::wire::decode(&marker) {
-            Ok(body) => Some(body),
+            Ok(body) => Ok(Some(body)),
             Err(error) => {
                 tracing::warn!(%error, "an earlier outcome cannot be read");
-                None
+                Ok(None)
             }
         }
     }
@@ -505,7 +580,9 @@ impl Slot {
         let key = Key::Outcome(taken.job.job);
         let encoded = Bytes::from(encoded);
         let put = self
-            .patiently(async || self.store.put_first(&key, encoded.clone()).await)
+            .patiently(BESIDE, async || {
+                self.store.put_first(&key, encoded.clone()).await
+            })
             .await;
         match put {
             Ok(first) => missbench_shared::wire::decode(&first).unwrap_or(body),
@@ -516,28 +593,39 @@ impl Slot {
         }
     }
 
-    /// Tries again what the artifact store did not do, for a quarter of an hour or until the worker
-    /// leaves.
+    /// Tries again what the artifact store did not do, until patience ends or the worker leaves.
+    /// Meanwhile others see what it waits for.
     async fn patiently<T>(
         &self,
+        patience: Patience,
         mut call: impl AsyncFnMut() -> Result<T, ArtifactError>,
     ) -> Result<T, ArtifactError> {
         let began = Instant::now();
         let mut pause = Duration::from_millis(250);
+        let mut waited = false;
         loop {
             let outcome = call().await;
             match outcome {
                 Err(error)
                     if matches!(&error, ArtifactError::Store { .. })
-                        && error.is_retryable()
+                        && (patience.stubborn || error.is_retryable())
                         && !self.leaving.is_asked()
-                        && began.elapsed() < Duration::from_secs(900) =>
+                        && began.elapsed() < patience.longest =>
                 {
                     tracing::warn!(error = crate::chain(&error), "trying again");
+                    if let Some(fault) = faults::of_store(&error) {
+                        self.status.hindered(fault, Some(pause));
+                        waited = true;
+                    }
                     self.leaving.sleep(pause).await;
                     pause = (pause * 2).min(Duration::from_secs(30));
                 }
-                outcome => return outcome,
+                outcome => {
+                    if waited && outcome.is_ok() {
+                        self.status.unhindered();
+                    }
+                    return outcome;
+                }
             }
         }
     }

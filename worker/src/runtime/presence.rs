@@ -1,16 +1,17 @@
 //! What others see of this worker, and what it is told: heartbeats, and the sweeps' control.
 
+use super::health::Health;
 use crate::memory;
 use futures::StreamExt as _;
 use missbench_shared::{
     broker::{Broker, HEARTBEAT_EVERY, SweepControl},
     ids::SweepId,
-    wire::{Doing, Heartbeat, WorkerInfo},
+    wire::{Doing, Fault, Heartbeat, Trouble, WorkerInfo},
 };
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tokio::{
     sync::{Notify, watch},
@@ -24,10 +25,11 @@ pub fn now_ms() -> u64 {
         .map_or(0, |d| d.as_millis() as u64)
 }
 
-/// What the worker is doing. Cheap to clone.
+/// What the worker is doing, and what is wrong with it. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Status {
     doing: Arc<Mutex<Option<Doing>>>,
+    health: Arc<Mutex<Health>>,
     changed: Arc<Notify>,
 }
 
@@ -45,6 +47,48 @@ impl Status {
         }
     }
 
+    /// Changes what is known of the worker's faults.
+    pub fn health<T>(&self, change: impl FnOnce(&mut Health) -> T) -> T {
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        let answer = change(&mut health);
+        drop(health);
+        self.changed.notify_one();
+        answer
+    }
+
+    /// A fault was met: see [`Health::met`].
+    pub fn met(&self, fault: Fault) {
+        self.health(|health| health.met(fault, now_ms()));
+    }
+
+    /// A fault was met: see [`Health::sit_out`].
+    pub fn sit_out(&self, fault: Fault, pause: Duration) {
+        self.health(|health| health.sit_out(fault, pause, now_ms()));
+    }
+
+    /// Something does not go: see [`Health::hindered`].
+    pub fn hindered(&self, fault: Fault, pause: Option<Duration>) {
+        self.health(|health| health.hindered(fault, pause, now_ms()));
+    }
+
+    /// What hindered goes again, unless the worker sits out.
+    pub fn unhindered(&self) {
+        if self.sitting_out().is_none() {
+            self.health(Health::mended);
+        }
+    }
+
+    /// The fault for which the worker sits out, and until when.
+    pub fn sitting_out(&self) -> Option<(Fault, Instant)> {
+        let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        health.sitting_out()
+    }
+
+    fn trouble(&self) -> Option<Trouble> {
+        let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        health.trouble().cloned()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Doing>> {
         self.doing.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -53,19 +97,25 @@ impl Status {
 /// Heartbeats come no closer together than this.
 const CLOSEST: Duration = Duration::from_millis(300);
 
-/// Says every few seconds that the worker lives and what it is doing, and when it takes up another
-/// job.
+fn heartbeat(worker: &WorkerInfo, status: &Status) -> Vec<u8> {
+    let beat = Heartbeat {
+        worker: worker.clone(),
+        pid: std::process::id(),
+        at_ms: now_ms(),
+        memory_bytes: memory::resident().unwrap_or(0),
+        doing: status.lock().clone(),
+        trouble: status.trouble(),
+    };
+    // Of numbers and texts: it can always be written.
+    serde_json::to_vec(&beat).unwrap_or_default()
+}
+
+/// Says every few seconds that the worker lives, what it is doing and what is wrong with it, and
+/// when one of these changes.
 pub async fn beat(broker: Broker, worker: WorkerInfo, status: Status) {
     let mut bucket = None;
     loop {
-        let beat = Heartbeat {
-            worker: worker.clone(),
-            pid: std::process::id(),
-            at_ms: now_ms(),
-            memory_bytes: memory::resident().unwrap_or(0),
-            doing: status.lock().clone(),
-        };
-        let json = serde_json::to_vec(&beat).unwrap_or_default();
+        let json = heartbeat(&worker, &status);
         if bucket.is_none() {
             bucket = broker.workers().await.ok();
         }
@@ -79,6 +129,28 @@ pub async fn beat(broker: Broker, worker: WorkerInfo, status: Status) {
         tokio::time::sleep(CLOSEST).await;
         let _ = timeout(HEARTBEAT_EVERY - CLOSEST, status.changed.notified()).await;
     }
+}
+
+/// Leaves a last heartbeat for the process that takes this one's place.
+pub async fn last_words(broker: &Broker, worker: &WorkerInfo, status: &Status) {
+    let json = heartbeat(worker, status);
+    let said = async {
+        let bucket = broker.workers().await.ok()?;
+        bucket.put(&worker.name, json.into()).await.ok()
+    };
+    if !matches!(timeout(Duration::from_secs(2), said).await, Ok(Some(_))) {
+        tracing::debug!("the next process will not know what was wrong with this one");
+    }
+}
+
+/// What was wrong with the process whose place this one takes, if it left that behind.
+pub async fn inherited(broker: &Broker, name: &str) -> Option<Trouble> {
+    let read = async {
+        let bucket = broker.workers().await.ok()?;
+        bucket.get(name).await.ok()?
+    };
+    let json = timeout(Duration::from_secs(2), read).await.ok()??;
+    serde_json::from_slice::<Heartbeat>(&json).ok()?.trouble
 }
 
 /// Takes the worker off the list of those that live.

@@ -1,8 +1,10 @@
 //! A training job's way through the worker.
 
 use super::{
-    Slot, Taken,
+    BEFORE, BESIDE, Patience, Slot, Taken, after,
     engine::{TrainEnd, TrainTask},
+    faults::{self, Need},
+    health::Health,
     leaving,
     live::{Live, LiveSettings},
     words,
@@ -11,7 +13,7 @@ use crate::train::{Best, Finish, failure};
 use missbench_shared::{
     artifacts::{ArtifactError, Hash, Key, MAX_BYTES},
     ids::AttemptId,
-    wire::{Failure, FailureKind, ResultBody, TrainSpec},
+    wire::{Failure, FailureKind, FaultKind, ResultBody, TrainSpec},
 };
 use std::{
     path::PathBuf,
@@ -30,7 +32,11 @@ impl Slot {
         tracing::info!(job = %taken.job.job, delivery = taken.delivery, "{what}");
 
         // Evaluations find the checkpoints by the outcome: without them it is worth nothing.
-        if let Some(body) = self.earlier_outcome(&taken).await
+        let earlier = match self.earlier_outcome(&taken).await {
+            Ok(earlier) => earlier,
+            Err(error) => return self.no_store(taken, attempt, &what, &error).await,
+        };
+        if let Some(body) = earlier
             && let ResultBody::Trained { checkpoints, .. } = &body
             && self
                 .are_there(checkpoints.iter().map(|c| c.blake3.as_str()))
@@ -57,22 +63,31 @@ impl Slot {
         let (data, encoder) = match self.inputs(&spec).await {
             Ok(both) => both,
             Err(error) => {
-                let body = Self::failure(&what, &error, error.kind());
-                let report = self.report(&taken, attempt, body);
-                return self.conclude(&taken, report).await;
+                let Some(fault) = faults::of_blob(&error, &spec) else {
+                    let body = Self::failure(&what, &error, FailureKind::Permanent);
+                    let report = self.report(&taken, attempt, body);
+                    return self.conclude(&taken, report).await;
+                };
+                self.met(&fault, Need::Inputs(Box::new(spec)));
+                return self.decline(taken, attempt, 0, &fault).await;
             }
         };
         let key = Key::Resume(taken.job.job);
-        let state = self
-            .patiently(async || self.store.get(&key, MAX_BYTES).await)
+        let state = match self
+            .patiently(BEFORE, async || self.store.get(&key, MAX_BYTES).await)
             .await
-            .unwrap_or_else(|error| {
+        {
+            Ok(state) => state,
+            // What is there is no state: there will be none by waiting.
+            Err(error @ (ArtifactError::TooLarge { .. } | ArtifactError::Damaged { .. })) => {
                 tracing::warn!(
                     error = crate::chain(&error),
                     "a saved state cannot be read, training starts afresh"
                 );
                 None
-            });
+            }
+            Err(error) => return self.no_store(taken, attempt, &what, &error).await,
+        };
 
         let cancelled = Arc::new(AtomicBool::new(false));
         let watch = tokio::spawn({
@@ -85,7 +100,7 @@ impl Slot {
         });
         let task = TrainTask {
             data,
-            encoder,
+            encoder: encoder.clone(),
             state,
             processor: self.worker.processor.clone(),
             fetch: Live::fetch_best(self.store.clone(), taken.job.job),
@@ -99,7 +114,7 @@ impl Slot {
                 save_every: self.settings.save_every,
                 store: self.store.clone(),
             }),
-            spec,
+            spec: spec.clone(),
         };
         let end = tokio::select! {
             end = self.engine.train(task) => end,
@@ -141,7 +156,7 @@ impl Slot {
                 epochs,
                 seconds,
             }) => {
-                let body = match self.keep(contents).await {
+                let body = match self.keep(after(seconds), contents).await {
                     Ok(()) => {
                         let body = ResultBody::Trained {
                             checkpoints,
@@ -157,18 +172,21 @@ impl Slot {
                         return self.hand_back(taken, attempt, Some(after_epoch)).await;
                     }
                     Err(error) => {
-                        let kind = if error.is_retryable() {
-                            FailureKind::Retryable
-                        } else {
-                            FailureKind::Permanent
-                        };
-                        Self::failure(&what, &error, kind)
+                        // The saved state is for the worker that can keep what comes of it.
+                        live.settle().await;
+                        let after_epoch = live.saved_after_epoch();
+                        if let Some(fault) = faults::of_store(&error) {
+                            self.met(&fault, Need::Kind);
+                            return self.decline(taken, attempt, after_epoch, &fault).await;
+                        }
+                        Self::failure(&what, &error, FailureKind::Permanent)
                     }
                 };
                 let trained = matches!(body, ResultBody::Trained { .. });
                 let report = live.report(body);
                 self.conclude(&taken, report).await;
                 if trained {
+                    self.status.health(Health::worked);
                     live.clear().await;
                 }
                 tracing::info!(job = %taken.job.job, epochs, seconds, "{what}: done");
@@ -177,6 +195,15 @@ impl Slot {
                 live.settle().await;
                 if error.breaks_the_process() {
                     self.broken.store(true, Ordering::Relaxed);
+                }
+                if let Some(fault) = faults::of_training(&error, &spec, &encoder) {
+                    let need = match fault.kind {
+                        FaultKind::Dataset | FaultKind::Encoder => Need::Inputs(Box::new(spec)),
+                        _ => Need::Kind,
+                    };
+                    self.met(&fault, need);
+                    let after_epoch = live.saved_after_epoch();
+                    return self.decline(taken, attempt, after_epoch, &fault).await;
                 }
                 let mut failure = failure(&what, &error);
                 failure.chain.extend(self.keep_last_good(kept).await);
@@ -199,13 +226,39 @@ impl Slot {
     }
 
     /// Puts checkpoints into the store.
-    async fn keep(&self, contents: Vec<Best>) -> Result<(), ArtifactError> {
+    async fn keep(&self, patience: Patience, contents: Vec<Best>) -> Result<(), ArtifactError> {
         for Best { blake3, content } in contents {
             let key = Key::Checkpoint(blake3);
-            self.patiently(async || self.store.put(&key, content.clone()).await)
-                .await?;
+            self.patiently(patience, async || {
+                self.store.put(&key, content.clone()).await
+            })
+            .await?;
         }
         Ok(())
+    }
+
+    /// The store does not work: another worker's may.
+    pub(super) async fn no_store(
+        &self,
+        taken: Taken,
+        attempt: AttemptId,
+        what: &str,
+        error: &ArtifactError,
+    ) {
+        if self.leaving.is_asked() {
+            return self.hand_back_unstarted(taken).await;
+        }
+        match faults::of_store(error) {
+            Some(fault) => {
+                self.met(&fault, Need::Kind);
+                self.decline(taken, attempt, 0, &fault).await;
+            }
+            None => {
+                let body = Self::failure(what, error, FailureKind::Permanent);
+                let report = self.report(&taken, attempt, body);
+                self.conclude(&taken, report).await;
+            }
+        }
     }
 
     /// Keeps what a failed training had reached, and says so.
@@ -218,7 +271,7 @@ impl Slot {
         if words.is_empty() {
             return None;
         }
-        match self.keep(contents).await {
+        match self.keep(BESIDE, contents).await {
             Ok(()) => Some(format!("checkpoints kept: {}", words.join(", "))),
             Err(error) => Some(format!("no checkpoint was kept: {error}")),
         }
@@ -231,7 +284,10 @@ impl Slot {
                 return false;
             };
             let key = Key::Checkpoint(hash);
-            match self.patiently(async || self.store.size(&key).await).await {
+            let size = self
+                .patiently(BEFORE, async || self.store.size(&key).await)
+                .await;
+            match size {
                 Ok(Some(_)) => {}
                 _ => return false,
             }

@@ -67,6 +67,13 @@ pub struct Erased {
     rates: PerModality<Tensor>,
 }
 
+impl Erased {
+    /// Whether the texts are the same in both.
+    pub fn has_text_of(&self, other: &Erased) -> bool {
+        self.text.size() == other.text.size() && self.text.equal(&other.text)
+    }
+}
+
 impl Data {
     /// The dataset in `file` for `device`.
     pub fn new(file: Arc<Dataset>, device: Device) -> Self {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::train::{
-    EvalCase, Evaluated, Loaded,
-    evaluate::evaluate,
+    At, EvalCase, Evaluated, Loaded,
+    evaluate::{self, evaluate},
     failure,
     testing::{Toy, alone, data, dataset, spec},
 };
@@ -200,7 +200,7 @@ fn a_panic_is_a_failure() {
         .run(&mut Watch::default())
         .unwrap_err();
     let failure = failure("train toy", &error);
-    assert_eq!(failure.kind, FailureKind::Retryable);
+    assert_eq!(failure.kind, FailureKind::Permanent, "it would panic again");
     assert!(failure.chain[1].contains("the toy broke"), "{failure:?}");
 }
 
@@ -248,6 +248,79 @@ fn selecting_on_the_test_split_leaves_the_schedule_to_validation() {
     }
 }
 
+/// Hears of evaluations, and lets them go on until so many cases are done.
+#[derive(Default)]
+struct Heard {
+    begun: Vec<Vec<usize>>,
+    ended: BTreeMap<usize, Evaluated>,
+    at: Vec<At>,
+    enough: Option<usize>,
+}
+
+impl evaluate::Watch for Heard {
+    fn begins(&mut self, cases: &[usize]) {
+        self.begun.push(cases.to_vec());
+    }
+
+    fn goes_on(&mut self, at: At) -> bool {
+        assert!(at.batch < at.batches, "{at:?}");
+        assert_eq!(at.done, self.ended.len());
+        self.at.push(at);
+        self.enough.is_none_or(|enough| at.done < enough)
+    }
+
+    fn ended(&mut self, case: usize, seconds: f64, outcome: Result<Evaluated, TrainError>) {
+        assert!(seconds >= 0.0 && seconds.is_finite());
+        self.ended.insert(case, outcome.unwrap());
+    }
+}
+
+/// Cases come out portion by portion: those that have their text in common together, and what was
+/// done before it was told to stop is heard of.
+#[test]
+fn cases_are_heard_of_when_they_are_done() {
+    let _alone = alone();
+    let (_folder, file) = dataset(30);
+    let finish = trainer(&file, spec(3), Toy::new(1111)).run(&mut Watch::default());
+    let Finish::Done {
+        checkpoints,
+        contents,
+        ..
+    } = finish.unwrap()
+    else {
+        panic!("not done");
+    };
+    let cases: Vec<EvalCase> = ["r=0", "r=0.5", "missing=a", "missing=lv"]
+        .iter()
+        .map(|case| EvalCase {
+            case: case.parse().unwrap(),
+            checkpoints: checkpoints.clone(),
+        })
+        .collect();
+    let data = data(&file);
+    let mut model = Loaded::with(spec(3), Box::new(Toy::new(99)));
+    let mut fetch = |wanted: &CheckpointRef| {
+        let found = contents.iter().find(|c| c.blake3.as_str() == wanted.blake3);
+        Ok(found.unwrap().content.clone())
+    };
+    let mut heard = Heard {
+        enough: Some(2),
+        ..Heard::default()
+    };
+    let all = evaluate(&mut model, &spec(3), &data, &cases, &mut fetch, &mut heard);
+    assert!(!all.unwrap(), "it was told to stop");
+    // Without audio the text is whole, as at r=0.
+    assert_eq!(heard.begun[0], [0, 2]);
+    assert!(heard.ended.keys().eq(&[0, 2]));
+    let first: Vec<usize> = heard
+        .at
+        .iter()
+        .filter(|at| at.done == 0)
+        .map(|at| at.batch)
+        .collect();
+    assert_eq!(first, (0..heard.at[0].batches).collect::<Vec<_>>());
+}
+
 #[test]
 fn a_case_has_the_same_result_alone_and_among_others() {
     let _alone = alone();
@@ -274,12 +347,16 @@ fn a_case_has_the_same_result_alone_and_among_others() {
     let run = |cases: &[EvalCase]| -> Vec<Evaluated> {
         let mut model = Loaded::with(spec(3), Box::new(Toy::new(99)));
         assert!(model.fits(&spec(3)));
-        evaluate(&mut model, &spec(3), &data, cases, &mut |wanted| {
+        let mut heard = Heard::default();
+        let mut fetch = |wanted: &CheckpointRef| {
             fetched.set(fetched.get() + 1);
             let found = contents.iter().find(|c| c.blake3.as_str() == wanted.blake3);
             Ok(found.unwrap().content.clone())
-        })
-        .unwrap()
+        };
+        let all = evaluate(&mut model, &spec(3), &data, cases, &mut fetch, &mut heard);
+        assert!(all.unwrap());
+        assert_eq!(heard.begun.iter().flatten().count(), cases.len());
+        heard.ended.into_values().collect()
     };
     let together = run(&cases);
     assert_eq!(fetched.get(), contents.len(), "each checkpoint once");

@@ -5,7 +5,7 @@ use missbench_shared::{
     dataset::DatasetError,
     features::FeaturesError,
     metrics::MetricsError,
-    wire::{Failure, FailureKind},
+    wire::{Failure, FailureKind, Fault},
 };
 use std::{
     cell::Cell,
@@ -19,6 +19,15 @@ pub enum TrainError {
     /// The job asks for what there is not.
     #[error("{0}")]
     Spec(String),
+    /// The worker lacks something that the job needs: another may have it.
+    #[error("{0}")]
+    Worker(Fault),
+    /// A method that this program does not have.
+    #[error("this worker has no method `{method}`: run the same release of coord and worker")]
+    Unknown {
+        /// The method's id.
+        method: String,
+    },
     /// The method refused.
     #[error(transparent)]
     Method(#[from] MethodError),
@@ -26,7 +35,7 @@ pub enum TrainError {
     #[error("the dataset cannot be used")]
     Dataset(#[from] DatasetError),
     /// Predictions without metrics.
-    #[error("epoch {epoch}: {source}")]
+    #[error("the predictions after epoch {epoch} cannot be scored")]
     Prediction {
         /// After which epoch.
         epoch: u32,
@@ -149,7 +158,40 @@ fn is_out_of_memory(text: &str) -> bool {
 /// Whether libtorch's words mean that the process can no longer use its device.
 fn is_broken_device(text: &str) -> bool {
     let lower = text.to_lowercase();
-    lower.contains("cuda error") || lower.contains("device-side assert")
+    [
+        "cuda error",
+        "cuda driver error",
+        "device-side assert",
+        "cublas_status_",
+        "cublaslt",
+        "cudnn_status_",
+        "cudnn error",
+        "cusolver_status_",
+        "cufft_",
+        "no cuda gpus are available",
+    ]
+    .iter()
+    .any(|words| lower.contains(words))
+}
+
+/// Whether the job itself brought its device down: an index out of range stops a kernel on every
+/// device alike.
+fn is_assertion(text: &str) -> bool {
+    text.to_lowercase().contains("device-side assert")
+}
+
+/// Whether an error's words speak of the machine, which may be better later or elsewhere.
+fn may_pass(text: &str) -> bool {
+    let lower = text.to_lowercase();
+    [
+        "resource temporarily unavailable",
+        "too many open files",
+        "no space left on device",
+        "input/output error",
+        "interrupted system call",
+    ]
+    .iter()
+    .any(|words| lower.contains(words))
 }
 
 impl TrainError {
@@ -179,43 +221,59 @@ impl TrainError {
         matches!(self, TrainError::Device(_))
     }
 
+    /// Whether the device broke, and not because of what the job did with it.
+    pub fn is_broken_device(&self) -> bool {
+        matches!(self, TrainError::Device(said) if !is_assertion(&said.0))
+    }
+
+    /// What kind of failure of the job it is, where it is one: see [`crate::runtime`] for the faults
+    /// of a worker. The same job comes to the same error wherever it runs, to the last bit; only what
+    /// depends on the machine may help to try again.
     fn kind(&self) -> FailureKind {
-        match self {
-            TrainError::Spec(_) => FailureKind::Permanent,
-            TrainError::Method(error) => match error {
-                MethodError::Hyper { .. }
-                | MethodError::Dataset { .. }
-                | MethodError::Encoder { .. } => FailureKind::Permanent,
-                MethodError::NonFinite { .. } => FailureKind::NonFinite,
-                MethodError::State(_) | MethodError::Torch(_) => FailureKind::Retryable,
-            },
-            TrainError::Dataset(DatasetError::Io { .. }) => FailureKind::Retryable,
-            TrainError::Dataset(_) => FailureKind::Permanent,
-            TrainError::Prediction {
-                source: MetricsError::NonFinite { .. },
-                ..
-            } => FailureKind::NonFinite,
-            TrainError::Features(FeaturesError::NonFinite { .. }) => FailureKind::NonFinite,
-            TrainError::Prediction { .. } | TrainError::Shape { .. } | TrainError::Features(_) => {
+        let by_words = |text: &str| {
+            if may_pass(text) {
+                FailureKind::Retryable
+            } else {
                 FailureKind::Permanent
             }
-            TrainError::Weights { .. }
-            | TrainError::State(_)
-            | TrainError::Torch(_)
+        };
+        match self {
+            TrainError::Method(MethodError::NonFinite { .. })
+            | TrainError::Prediction {
+                source: MetricsError::NonFinite { .. },
+                ..
+            }
+            | TrainError::Features(FeaturesError::NonFinite { .. }) => FailureKind::NonFinite,
+            TrainError::Method(MethodError::Torch(error)) | TrainError::Torch(error) => {
+                by_words(&error.to_string())
+            }
+            TrainError::Panic(said) => by_words(&said.0),
+            TrainError::Device(said) if is_assertion(&said.0) => FailureKind::Permanent,
+            TrainError::Dataset(DatasetError::Io { .. })
+            | TrainError::Worker(_)
             | TrainError::OutOfMemory { .. }
-            | TrainError::Panic(_)
             | TrainError::Device(_) => FailureKind::Retryable,
+            TrainError::Spec(_)
+            | TrainError::Unknown { .. }
+            | TrainError::Method(_)
+            | TrainError::Dataset(_)
+            | TrainError::Prediction { .. }
+            | TrainError::Shape { .. }
+            | TrainError::Features(_)
+            | TrainError::Weights { .. }
+            | TrainError::State(_) => FailureKind::Permanent,
         }
     }
 }
 
-/// An error and its causes, outermost first, each said once.
+/// An error and its causes, outermost first, each said once: many errors have their cause's words
+/// in their own.
 pub fn chain(error: &dyn std::error::Error) -> Vec<String> {
     let mut chain = vec![short(&error.to_string())];
     let mut next = error.source();
     while let Some(cause) = next {
         let text = short(&cause.to_string());
-        if chain.last() != Some(&text) {
+        if !chain.iter().any(|said| said.contains(&text)) {
             chain.push(text);
         }
         next = cause.source();
@@ -298,6 +356,59 @@ mod tests {
         assert!(is_out_of_memory(words));
         assert_eq!(memory_asked(words).as_deref(), Some("2.50 GiB"));
         assert!(is_broken_device("CUDA error: an illegal memory access"));
+        assert!(is_broken_device(
+            "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"
+        ));
+    }
+
+    #[test]
+    fn a_device_that_breaks_is_no_failure_of_the_job_unless_the_job_broke_it() {
+        let broken = |words: &str| {
+            let error = guarded(None, || -> Result<(), TrainError> { panic!("{words}") });
+            error.unwrap_err()
+        };
+        let ecc = broken("CUDA error: uncorrectable ECC error encountered");
+        assert!(ecc.is_broken_device() && ecc.breaks_the_process());
+        let assertion = broken("CUDA error: device-side assert triggered");
+        assert!(!assertion.is_broken_device() && assertion.breaks_the_process());
+        assert_eq!(failure("x", &assertion).kind, FailureKind::Permanent);
+    }
+
+    #[test]
+    fn what_repeats_itself_is_not_tried_again() {
+        let kind = |words: &str| {
+            let error = guarded(None, || -> Result<(), TrainError> { panic!("{words}") });
+            failure("x", &error.unwrap_err()).kind
+        };
+        assert_eq!(
+            kind("from is out of bounds for float"),
+            FailureKind::Permanent
+        );
+        assert_eq!(
+            kind("failed to spawn thread: Resource temporarily unavailable"),
+            FailureKind::Retryable
+        );
+        let prediction = TrainError::Prediction {
+            epoch: 1,
+            source: MetricsError::NonFinite { sample: 0 },
+        };
+        assert_eq!(failure("x", &prediction).kind, FailureKind::NonFinite);
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let prediction = TrainError::Prediction {
+            epoch: 1,
+            source: MetricsError::NonFinite { sample: 0 },
+        };
+        let text = failure("x", &prediction).chain.join(": ");
+        assert_eq!(text.matches("not finite").count(), 1, "{text}");
+        assert!(text.contains("epoch 1"), "{text}");
+        // One whose own words hold its cause's.
+        #[derive(Debug, thiserror::Error)]
+        #[error("outer: {0}")]
+        struct Outer(#[source] Said);
+        assert_eq!(chain(&Outer(Said("inner".into()))), ["outer: inner"]);
     }
 
     #[test]

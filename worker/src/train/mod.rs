@@ -4,7 +4,7 @@
 
 pub mod data;
 pub mod driver;
-mod error;
+pub mod error;
 pub mod evaluate;
 pub mod order;
 mod predict;
@@ -16,7 +16,7 @@ pub mod weights;
 pub use data::Data;
 pub use driver::{Best, Control, Finish, Order, Snapshot, Trainer, View};
 pub use error::{TrainError, chain, failure, guarded};
-pub use evaluate::{EvalCase, Evaluated, KeptFeatures, Loaded};
+pub use evaluate::{At, EvalCase, Evaluated, KeptFeatures, Loaded, Watch};
 
 use crate::{
     models::{Build, Method, builder},
@@ -47,11 +47,8 @@ pub fn build(
     }
     let hyper = serde_json::from_str(&spec.hyper)
         .map_err(|e| TrainError::Spec(format!("the hyper-parameters are no JSON: {e}")))?;
-    let build = builder(&spec.method).ok_or_else(|| {
-        TrainError::Spec(format!(
-            "this worker has no method `{}`: run the same release of coord and worker",
-            spec.method
-        ))
+    let build = builder(&spec.method).ok_or_else(|| TrainError::Unknown {
+        method: spec.method.clone(),
     })?;
     let shape = data.shape();
     BertConfig::read(encoder)?.check_texts(encoder, data.largest_id(), shape.text_length)?;

@@ -35,14 +35,24 @@ pub(super) struct Asked<'a> {
     pub(super) features: bool,
 }
 
+/// What came out for one erasure: predictions `[N]`, and features where they were asked for.
+pub(super) type Answer = (Tensor, Result<Option<Features>, TrainError>);
+
+/// Batches of a split.
+pub(super) fn batches_of(split: &SplitData) -> usize {
+    split.samples().div_ceil(PREDICTION_BATCH as usize)
+}
+
 /// As [`predict_split`] for several erasures, batch by batch, so that a text which several have is
-/// encoded once. What comes out for one does not depend on the others.
+/// encoded once. What comes out for one does not depend on the others. Before each batch `goes_on`
+/// is asked; `None` where it said no.
 pub(super) fn predict_together(
     method: &dyn Method,
     id: &str,
     split: &SplitData,
     asked: &[Asked<'_>],
-) -> Result<Vec<(Tensor, Option<Features>)>, TrainError> {
+    goes_on: &mut dyn FnMut() -> bool,
+) -> Result<Option<Vec<Answer>>, TrainError> {
     let _guard = tch::no_grad_guard();
     let remembering = Remembering::begin();
     let mut each: Vec<_> = asked
@@ -52,17 +62,21 @@ pub(super) fn predict_together(
             (asked.features, batches, Predicted::default())
         })
         .collect();
-    for _ in 0..split.samples().div_ceil(PREDICTION_BATCH as usize) {
+    for _ in 0..batches_of(split) {
         remembering.forget();
         for (features, batches, predicted) in &mut each {
+            if !goes_on() {
+                return Ok(None);
+            }
             if let Some(batch) = batches.next() {
                 predicted.add(method, id, &batch?, *features)?;
             }
         }
     }
-    each.into_iter()
-        .map(|(_, _, predicted)| Ok((predicted.values()?, first(&predicted.features)?)))
-        .collect()
+    let answers = each
+        .into_iter()
+        .map(|(_, _, predicted)| Ok((predicted.values()?, first(&predicted.features))));
+    answers.collect::<Result<_, TrainError>>().map(Some)
 }
 
 fn batches<'a>(

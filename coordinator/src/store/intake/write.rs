@@ -3,12 +3,15 @@
 use super::{Batch, Draft, clean, fail_evaluations, int};
 use crate::{
     lifecycle::Job,
-    store::{JobKind, JobState, StoreError},
+    store::{JobKind, JobState, StoreError, types::AttemptOutcome},
 };
 use chrono::{DateTime, Utc};
 use missbench_shared::wire::{ResultBody, ResultMessage};
 use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
+
+/// Attempts at one job that ended with a fault of their worker: so many are kept.
+const DECLINED_KEPT: i64 = 50;
 
 /// Columns of the table prediction.
 type Columns4 = (Vec<Uuid>, Vec<i32>, Vec<i32>, Vec<Vec<u8>>);
@@ -79,7 +82,7 @@ impl Batch<'_> {
                         resumed, ended, outcome, failure_kind, errors, epochs, seconds, processor)
              ON CONFLICT (id) DO UPDATE SET
                  delivery = coalesce(a.delivery, EXCLUDED.delivery),
-                 started = coalesce(a.started, EXCLUDED.started),
+                 started = greatest(a.started, EXCLUDED.started),
                  resumed_after_epoch = coalesce(a.resumed_after_epoch, EXCLUDED.resumed_after_epoch),
                  ended = CASE WHEN a.outcome = 'lost' THEN coalesce(EXCLUDED.ended, a.ended)
                               ELSE coalesce(a.ended, EXCLUDED.ended) END,
@@ -108,6 +111,7 @@ impl Batch<'_> {
         )
         .execute(&mut **tx)
         .await?;
+        self.forget_declined(tx).await?;
         if !self.superseded.is_empty() {
             let (jobs, attempts): (Vec<Uuid>, Vec<Uuid>) = self
                 .superseded
@@ -125,6 +129,43 @@ impl Batch<'_> {
             .execute(&mut **tx)
             .await?;
         }
+        Ok(())
+    }
+
+    /// Of jobs that workers declined, forgets the oldest such attempts of very many: a job may go
+    /// round for days until somebody brings what the workers lack. Those that trained stay, because
+    /// their epochs are theirs.
+    async fn forget_declined(&self, tx: &mut Transaction<'_, Postgres>) -> Result<(), StoreError> {
+        let declined = |draft: &&Draft| {
+            draft.attempt.outcome == Some(AttemptOutcome::HandedBack)
+                && draft.failure_kind.is_some()
+        };
+        let jobs: Vec<Uuid> = self
+            .attempts
+            .values()
+            .filter(declined)
+            .map(|draft| draft.job.0)
+            .collect();
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        sqlx::query!(
+            "DELETE FROM attempt WHERE id IN (
+                 SELECT id FROM (
+                     SELECT a.id, row_number() OVER (PARTITION BY a.job
+                                                     ORDER BY a.publication DESC, a.id) AS place
+                     FROM attempt a
+                     WHERE a.job = ANY($1) AND a.outcome = 'handed_back'
+                       AND a.failure_kind IS NOT NULL
+                 ) d
+                 WHERE d.place > $2
+                   AND NOT EXISTS (SELECT FROM epoch_log e WHERE e.attempt = d.id)
+                   AND NOT EXISTS (SELECT FROM job j WHERE j.attempt = d.id))",
+            &jobs,
+            DECLINED_KEPT
+        )
+        .execute(&mut **tx)
+        .await?;
         Ok(())
     }
 
@@ -328,6 +369,7 @@ impl Batch<'_> {
             let ResultBody::Evaluated {
                 results,
                 predictions: vectors,
+                ..
             } = &message.body
             else {
                 continue;

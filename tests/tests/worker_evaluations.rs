@@ -1,0 +1,155 @@
+//! Evaluations of one model are taken together and leave one by one: what is done is reported, and
+//! only the rest goes back.
+
+use anyhow::{Context as _, Result, ensure};
+use coordinator::progress::living;
+use e2e::{
+    dump::{assert_same, dump, features},
+    programs::{Process, coord, output, worker},
+    stage::Stage,
+    sweeps::sweep,
+    tiny::{Tiny, jobs},
+};
+use missbench_shared::wire::Doing;
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Without audio, without vision, without both, and with all the text is the same.
+const CASES: [&str; 7] = [
+    "r=0",
+    "r=0.3",
+    "r=0.9",
+    "missing=a",
+    "missing=v",
+    "missing=av",
+    "missing=l",
+];
+
+const DONE: &str = "SELECT count(*) FROM job WHERE kind = 'eval' AND state = 'done'";
+
+/// Waits until the worker holds in the middle of evaluations, some of them done and reported.
+async fn held(stage: &Stage) -> Result<Doing> {
+    let since = Instant::now();
+    loop {
+        let doing = living(&stage.broker)
+            .await
+            .into_iter()
+            .find_map(|beat| beat.doing)
+            .filter(|doing| doing.case > 1);
+        if let Some(doing) = doing
+            && stage.count(DONE).await? + 1 >= i64::from(doing.case)
+        {
+            return Ok(doing);
+        }
+        ensure!(since.elapsed() < PATIENCE, "no evaluation is under way");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_done_is_reported_and_only_the_rest_goes_back() -> Result<()> {
+    let mut dumps = Vec::new();
+    let mut shown = Vec::new();
+    for disturbed in [false, true] {
+        let stage = Stage::set().await?;
+        let tiny = Tiny::make(stage.data_dir(), 32)?;
+        let sweep = sweep("by-case", 0);
+        let all = jobs(&sweep, &tiny.spec("lnln", 1, 2)?, &CASES)?;
+        stage.store.submit(&sweep, all).await?;
+        let _coordinator = stage.serve();
+        if disturbed {
+            let hold = stage.data_dir().join("hold");
+            std::fs::write(&hold, "")?;
+            let mut command = worker(&stage)?;
+            command.env("MISSBENCH_INJECT_HOLD", &hold);
+            let first = Process::spawn(&mut command)?;
+            let doing = held(&stage).await?;
+            // Those with the text of r=0 came together.
+            assert_eq!((doing.case, doing.cases), (5, 7), "{doing:?}");
+            assert!(doing.steps > 0, "{doing:?}");
+            let text = output(coord(&stage)?.arg("status"))?;
+            ensure!(text.contains("case 5 of 7, batch "), "{text}");
+            assert_eq!(stage.count(DONE).await?, 4);
+            let status = first.terminate(Duration::from_secs(12))?;
+            ensure!(status.success(), "{status}");
+            let back = "SELECT count(*) FROM attempt WHERE outcome = 'handed_back'";
+            let since = Instant::now();
+            while stage.count(back).await? < 3 {
+                ensure!(since.elapsed() < PATIENCE, "not all of the rest goes back");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            assert_eq!(stage.count(DONE).await?, 4);
+        }
+        let _last = Process::spawn(&mut worker(&stage)?)?;
+        let progress = stage.finished(sweep.id, PATIENCE).await?;
+        assert_eq!((progress.done, progress.failed), (8, 0));
+        // Nothing is evaluated twice.
+        let done = "SELECT count(*) FROM attempt a JOIN job j ON j.id = a.job
+                    WHERE j.kind = 'eval' AND a.outcome = 'done'";
+        assert_eq!(stage.count(done).await?, 7);
+        if !disturbed {
+            own_time(&stage).await?;
+        }
+        dumps.push(dump(&stage.store).await?);
+        shown.push(features(stage.data_dir())?);
+    }
+    assert_same(&dumps[0], &dumps[1]);
+    ensure!(
+        shown[0].len() == 3 && shown[0] == shown[1],
+        "the features are the same"
+    );
+    Ok(())
+}
+
+/// Each case has its own time and not the whole bundle's: one worker's evaluations take no longer
+/// together than from the first one's beginning to the last one's end.
+async fn own_time(stage: &Stage) -> Result<()> {
+    let (sum, whole, least): (f64, f64, f64) = sqlx::query_as(
+        "SELECT sum(extract(epoch FROM j.finished - j.started))::float8,
+                extract(epoch FROM max(j.finished) - (SELECT max(t.finished) FROM job t
+                                                      WHERE t.kind = 'train'))::float8,
+                min(extract(epoch FROM j.finished - j.started))::float8
+         FROM job j WHERE j.kind = 'eval'",
+    )
+    .fetch_one(stage.store.pool())
+    .await?;
+    ensure!(
+        least >= 0.0 && sum <= whole,
+        "{sum} s in {whole} s, each at least {least} s"
+    );
+    let told = "SELECT count(*) FROM attempt a JOIN job j ON j.id = a.job
+                WHERE j.kind = 'eval' AND a.seconds > 0
+                  AND abs(extract(epoch FROM a.ended - a.started) - a.seconds) < 0.01";
+    assert_eq!(stage.count(told).await?, 7);
+    Ok(())
+}
+
+/// A sweep that is cancelled stops in the middle of its evaluations.
+#[tokio::test(flavor = "multi_thread")]
+async fn cancelled_evaluations_stop() -> Result<()> {
+    let stage = Stage::set().await?;
+    let tiny = Tiny::make(stage.data_dir(), 32)?;
+    let sweep = sweep("cancelled", 0);
+    let all = jobs(&sweep, &tiny.spec("almt", 1, 1)?, &CASES)?;
+    stage.store.submit(&sweep, all).await?;
+    let _coordinator = stage.serve();
+    let hold = stage.data_dir().join("hold");
+    std::fs::write(&hold, "")?;
+    let mut command = worker(&stage)?;
+    command.env("MISSBENCH_INJECT_HOLD", &hold);
+    let _worker = Process::spawn(&mut command)?;
+    held(&stage).await?;
+    output(coord(&stage)?.args(["cancel", "cancelled"]))?;
+    let since = Instant::now();
+    loop {
+        let beats = living(&stage.broker).await;
+        let beat = beats.first().context("the worker lives")?;
+        if beat.doing.is_none() {
+            break;
+        }
+        ensure!(since.elapsed() < PATIENCE, "{beat:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(stage.count(DONE).await?, 4);
+    Ok(())
+}
