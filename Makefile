@@ -77,11 +77,12 @@ test: lint ## everything CI runs: format, clippy, set-up's tests, unit, doc and 
 	fi
 
 .PHONY: bench
-bench: setup ## measure expansion, submission, no-op jobs, tables and the report, training steps
+bench: setup ## measure expansion, submission, no-op jobs, tables and the report, imports, training steps
 	$(CARGO) build --release --workspace --bins
 	$(TARGET)/release/bench_submit
 	$(TARGET)/release/bench_path
 	$(TARGET)/release/bench_results
+	$(TARGET)/release/bench_import
 	$(WITH_LIBTORCH) $(CARGO) bench --workspace --bench steps
 
 .PHONY: soak

@@ -261,6 +261,8 @@ fn the_classes_of_mosi_are_those_of_its_labels() -> Result<()> {
     }
     let root = tempfile::tempdir()?;
     let request = Request {
+        nonfinite: coordinator::data::nonfinite::NonFinite::Reference,
+        reference: coordinator::data::nonfinite::Reference::Mmsa,
         file: &file,
         kind: Kind::Mosi,
         name: "mosi",

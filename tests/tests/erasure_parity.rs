@@ -38,6 +38,8 @@ fn every_digest_of_the_reference_matches() {
 
     let root = tempfile::tempdir().unwrap();
     let request = Request {
+        nonfinite: coordinator::data::nonfinite::NonFinite::Reference,
+        reference: coordinator::data::nonfinite::Reference::Mmsa,
         file: &file,
         kind: Kind::Mosi,
         name: "mosi",

@@ -193,6 +193,60 @@ async fn where_nobody_can_it_is_said_and_the_sweep_waits() -> Result<()> {
     Ok(())
 }
 
+/// What nobody can do keeps nothing else waiting: more of it than the window has room for, in an
+/// older sweep of higher priority.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_can_do_keeps_nothing_else_waiting() -> Result<()> {
+    let stage = Stage::set().await?;
+    let tiny = Tiny::make(stage.data_dir(), 32)?;
+    let impossible = sweep("impossible", 5);
+    submit(&stage, &impossible, &elsewhere(&tiny, 1..=20)?).await?;
+    let _coordinator = stage.serve();
+    let _worker = Process::spawn(&mut node(&stage, "good", stage.data_dir())?)?;
+    sits_out(&stage, "good-0", FaultKind::Dataset).await?;
+    let possible = e2e::sweeps::sweep("possible", 0);
+    submit(&stage, &possible, &[tiny.spec("almt", 1, 1)?]).await?;
+    let progress = stage.finished(possible.id, PATIENCE).await?;
+    assert_eq!((progress.done, progress.failed), (3, 0));
+    let progress = stage.store.progress(impossible.id).await?;
+    assert_eq!((progress.done, progress.failed), (0, 0));
+    Ok(())
+}
+
+/// Two stores: what one worker trained, another cannot evaluate.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_with_another_store_fails_no_evaluation() -> Result<()> {
+    let stage = Stage::set().await?;
+    let tiny = Tiny::make(stage.data_dir(), 32)?;
+    let sweep = sweep("two-stores", 0);
+    // More than are taken together: some are left for the other worker.
+    let cases: Vec<String> = (0..24).map(|n| format!("r=0.{:02}", 10 + n)).collect();
+    let cases: Vec<&str> = cases.iter().map(String::as_str).collect();
+    let all = jobs(&sweep, &tiny.spec("almt", 1, 1)?, &cases)?;
+    stage.store.submit(&sweep, all).await?;
+    let _coordinator = stage.serve();
+    let hold = stage.data_dir().join("hold");
+    std::fs::write(&hold, "")?;
+    let mut command = node(&stage, "good", stage.data_dir())?;
+    command.env("MISSBENCH_INJECT_HOLD", &hold);
+    let _good = Process::spawn(&mut command)?;
+    let taken = until_worker(&stage, "good-0", "evaluate", |beat| {
+        beat.doing.as_ref().is_some_and(|doing| doing.case > 1)
+    });
+    taken.await?;
+    let other = tempfile::tempdir()?;
+    let mut command = node(&stage, "bad", stage.data_dir())?;
+    command.env("MISSBENCH_ARTIFACTS", ArtifactStore::url_of(other.path()));
+    let _bad = Process::spawn(&mut command)?;
+    let trouble = sits_out(&stage, "bad-0", FaultKind::Checkpoint).await?;
+    ensure!(
+        trouble.fault.to_string().contains("almt on mosi, seed 1"),
+        "{trouble:?}"
+    );
+    std::fs::remove_file(&hold)?;
+    all_done(&stage, &sweep, 25).await
+}
+
 /// A store that breaks under one worker, and is mended.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_whose_store_breaks_fails_nothing() -> Result<()> {

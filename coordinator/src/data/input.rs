@@ -37,6 +37,14 @@ pub enum InputError {
         /// Why.
         source: io::Error,
     },
+    /// The compressed data ends too early.
+    #[error("{} is cut off at byte {bytes}, inside its gzip data: copy or download it again", path.display())]
+    GzipCutOff {
+        /// Which file.
+        path: PathBuf,
+        /// How many bytes it has.
+        bytes: u64,
+    },
     /// The bound on expansion was reached.
     #[error("{}: {bytes} bytes expand to more than {limit}: if that is right, allow more with --max-bytes", path.display())]
     TooLarge {
@@ -232,9 +240,15 @@ fn expand(
     loop {
         let read = decoder
             .read(&mut buffer)
-            .map_err(|source| InputError::Gzip {
-                path: path.to_owned(),
-                source,
+            .map_err(|source| match source.kind() {
+                io::ErrorKind::UnexpectedEof => InputError::GzipCutOff {
+                    path: path.to_owned(),
+                    bytes: total,
+                },
+                _ => InputError::Gzip {
+                    path: path.to_owned(),
+                    source,
+                },
             })?;
         if read == 0 {
             break;

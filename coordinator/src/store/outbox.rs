@@ -30,7 +30,8 @@ pub struct ReadyJob {
     pub config: Option<Uuid>,
 }
 
-/// How many jobs are published and not finished.
+/// How many jobs are published and not finished, but for those that workers declined before: they
+/// go round until somebody can do them, and must not keep others from being published.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InFlight {
     /// Training.
@@ -50,24 +51,46 @@ impl InFlight {
 }
 
 impl Store {
-    /// How many jobs are published and not finished.
+    /// How many jobs are published and not finished; see [`InFlight`].
     pub async fn in_flight(&self) -> Result<InFlight, StoreError> {
         Ok(sqlx::query_as!(
             InFlight,
             r#"SELECT count(*) FILTER (WHERE kind = 'train') AS "train!",
                       count(*) FILTER (WHERE kind <> 'train') AS "eval!"
-               FROM job WHERE state IN ('queued', 'running')"#
+               FROM job WHERE state IN ('queued', 'running') AND publication <= failures + 1"#
         )
         .fetch_one(self.pool())
         .await?)
     }
 
+    /// The sweeps of which `window` jobs or more go round on `queue`, declined by workers: of these
+    /// nothing new is published until somebody can do them.
+    pub async fn going_round(&self, queue: Queue, window: i64) -> Result<Vec<SweepId>, StoreError> {
+        let sweeps = sqlx::query_scalar!(
+            "SELECT sweep FROM job
+             WHERE state IN ('queued', 'running') AND publication > failures + 1
+               AND (kind = 'train') = $1
+             GROUP BY sweep HAVING count(*) >= $2",
+            queue == Queue::Train,
+            window
+        );
+        let sweeps = sweeps.fetch_all(self.pool()).await?;
+        Ok(sweeps.into_iter().map(SweepId).collect())
+    }
+
     /// The next `limit` jobs to publish on `queue`: of sweeps that run, higher priority first,
-    /// then the older sweep, then the order of the sweep.
-    pub async fn ready(&self, queue: Queue, limit: i64) -> Result<Vec<ReadyJob>, StoreError> {
+    /// then the older sweep, then the order of the sweep. Of the sweeps `but_of` only what has been
+    /// published before.
+    pub async fn ready(
+        &self,
+        queue: Queue,
+        limit: i64,
+        but_of: &[SweepId],
+    ) -> Result<Vec<ReadyJob>, StoreError> {
+        let but_of: Vec<Uuid> = but_of.iter().map(|sweep| sweep.0).collect();
         macro_rules! ready {
             ($sql:literal) => {
-                sqlx::query!($sql, limit)
+                sqlx::query!($sql, limit, &but_of)
                     .fetch_all(self.pool())
                     .await?
                     .into_iter()
@@ -93,6 +116,7 @@ impl Store {
                        SELECT * FROM job
                        WHERE sweep = s.id AND state = 'ready' AND kind = 'train'
                          AND not_before <= now()
+                         AND (publication > 0 OR s.id <> ALL ($2))
                        ORDER BY position LIMIT $1
                    ) j
                    WHERE s.state = 'running'
@@ -105,6 +129,7 @@ impl Store {
                        SELECT * FROM job
                        WHERE sweep = s.id AND state = 'ready' AND kind <> 'train'
                          AND not_before <= now()
+                         AND (publication > 0 OR s.id <> ALL ($2))
                        ORDER BY position LIMIT $1
                    ) j
                    WHERE s.state = 'running'

@@ -5,9 +5,13 @@
 //! <data folder>/datasets/<name>/manifest.json
 //! <data folder>/blobs/<blake3>                     a hard link, so that workers find it by hash
 //! ```
+//!
+//! Content that is there already is not stored again: a further name for it is a further link to
+//! the same file. The file stays as long as one of its links does, so replacing or removing a name
+//! never takes another's data.
 
 use super::{
-    DatasetError, Manifest,
+    DatasetError, Manifest, hash_file,
     layout::{DATA_FILE, MANIFEST_FILE},
 };
 use std::{
@@ -160,7 +164,24 @@ impl Prepared {
         self.dir.join(name)
     }
 
+    /// Where the data folder has this content already, sound, puts a link to it in the place of the
+    /// file that was just written. True if it did; a file system without hard links keeps the copy.
+    fn share_content(&self, manifest: &Manifest) -> bool {
+        let blob = self.folder.blob(&manifest.blake3);
+        let there = fs::metadata(&blob).is_ok_and(|about| about.len() == manifest.bytes)
+            && hash_file(&blob).is_ok_and(|hash| hash.to_hex().as_str() == manifest.blake3);
+        let twin = self.scratch("twin");
+        let shared = there
+            && fs::hard_link(&blob, &twin).is_ok()
+            && fs::rename(&twin, self.data_file()).is_ok();
+        if !shared {
+            let _ = fs::remove_file(&twin);
+        }
+        shared
+    }
+
     /// Writes the manifest and moves the dataset to its place, with a link to it under `blobs/`.
+    /// Content that the data folder has already is not kept a second time.
     /// Nothing of it is visible under its name before all of it is durable.
     ///
     /// # Errors
@@ -184,6 +205,7 @@ impl Prepared {
             });
         }
 
+        let shared = self.share_content(manifest);
         let path = self.dir.join(MANIFEST_FILE);
         let mut text =
             serde_json::to_string_pretty(manifest).map_err(|error| DatasetError::Manifest {
@@ -206,16 +228,16 @@ impl Prepared {
         let blob = self.folder.blob(&manifest.blake3);
         let blobs = self.folder.root.join("blobs");
         fs::create_dir_all(&blobs).map_err(io_at(&blobs))?;
-        let link = blobs.join(format!(".{}.{}.new", manifest.blake3, std::process::id()));
-        let _ = fs::remove_file(&link);
-        // A file system without hard links gets a copy.
-        if fs::hard_link(self.data_file(), &link).is_err() {
-            fs::copy(self.data_file(), &link).map_err(io_at(&link))?;
+        if !shared {
+            let link = blobs.join(format!(".{}.{}.new", manifest.blake3, std::process::id()));
+            let _ = fs::remove_file(&link);
+            // A file system without hard links gets a copy.
+            if fs::hard_link(self.data_file(), &link).is_err() {
+                fs::copy(self.data_file(), &link).map_err(io_at(&link))?;
+            }
+            fs::rename(&link, &blob).map_err(io_at(&blob))?;
+            sync_dir(&blobs)?;
         }
-        fs::rename(&link, &blob).map_err(io_at(&blob))?;
-        // Renaming one link over another of the same file leaves the source in place.
-        let _ = fs::remove_file(&link);
-        sync_dir(&blobs)?;
 
         // A folder cannot be renamed over one with content: the old one steps aside first.
         let aside = target.with_file_name(format!(".{}.{}.old", self.name, std::process::id()));

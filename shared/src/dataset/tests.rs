@@ -290,6 +290,62 @@ fn a_folder_holds_datasets_by_name_and_by_hash() {
     assert!(matches!(folder.prepare("../x"), Err(DatasetError::Name(_))));
 }
 
+#[cfg(unix)]
+#[test]
+fn the_same_content_under_several_names_is_stored_once() {
+    use std::os::unix::fs::MetadataExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let folder = DataFolder::new(dir.path());
+    let publish = |name: &str, kind, replace| {
+        let prepared = folder.prepare(name).unwrap();
+        let hash = write(&prepared.data_file(), kind);
+        let data = Dataset::open(&prepared.data_file()).unwrap();
+        let manifest = Manifest::of(&data, name, hash, source(), vec![]);
+        prepared.publish(&manifest, replace).unwrap();
+        manifest.blake3
+    };
+    let file = |path: &Path| {
+        let about = std::fs::metadata(path).unwrap();
+        (about.ino(), about.nlink())
+    };
+    let sound = |name: &str, hash: &str| {
+        let found = hash_file(&folder.data_file(name)).unwrap();
+        assert_eq!(found.to_hex().as_str(), hash, "{name}");
+        assert_eq!(folder.manifest(name).unwrap().name, name);
+    };
+    let hash = ["a", "b", "c"].map(|name| publish(name, Kind::Mosi, false));
+    let blob = folder.blob(&hash[0]);
+    for name in ["a", "b", "c"] {
+        // Three names and the blob: one file.
+        assert_eq!(file(&folder.data_file(name)), (file(&blob).0, 4));
+        sound(name, &hash[0]);
+    }
+    // The same name again changes nothing; other content takes one name away from the file, and
+    // removing another leaves the last.
+    publish("a", Kind::Mosi, false);
+    assert_eq!(file(&blob).1, 4);
+    let other = publish("a", Kind::Mosei, true);
+    assert_eq!(file(&blob).1, 3);
+    sound("a", &other);
+    std::fs::remove_dir_all(folder.dataset_dir("b")).unwrap();
+    sound("c", &hash[0]);
+    assert_eq!(file(&blob).1, 2);
+    // A stored file that is damaged is not shared but replaced.
+    let mut bytes = std::fs::read(&blob).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::remove_file(&blob).unwrap();
+    std::fs::write(&blob, bytes).unwrap();
+    publish("d", Kind::Mosi, false);
+    sound("d", &hash[0]);
+    assert_eq!(file(&blob), (file(&folder.data_file("d")).0, 2));
+    // Nothing else is left.
+    for (inside, count) in [("datasets", 3), ("blobs", 2)] {
+        let entries = std::fs::read_dir(dir.path().join(inside)).unwrap();
+        assert_eq!(entries.count(), count, "{inside}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 

@@ -145,7 +145,7 @@ impl Slot {
                     let body = Self::failure(&what, &error, FailureKind::Permanent);
                     return self.conclude_all(todo, &body).await;
                 };
-                self.met(&fault, Need::Inputs(Box::new(spec)));
+                self.met(first.job.job, &fault, Need::Inputs(Box::new(spec)));
                 return self.decline_all(todo, &fault).await;
             }
         };
@@ -266,7 +266,9 @@ impl Slot {
                 .map_or(Need::Kind, Need::Checkpoint),
             _ => Need::Kind,
         };
-        self.met(&fault, need);
+        if let Some((first, _)) = rest.first() {
+            self.met(first.job.job, &fault, need);
+        }
         self.decline_all(rest, &fault).await;
     }
 
@@ -285,7 +287,7 @@ impl Slot {
                 Err(_) if self.leaving.is_asked() => return self.give_back(taken, attempt).await,
                 Err(error) => match faults::of_store(&error) {
                     Some(fault) => {
-                        self.met(&fault, Need::Kind);
+                        self.met(taken.job.job, &fault, Need::Kind);
                         return self.decline(taken, attempt, 0, &fault).await;
                     }
                     None => Self::failure(what, &error, FailureKind::Permanent),

@@ -12,13 +12,14 @@ use missbench_shared::{
     artifacts::{ArtifactError, ArtifactStore, Hash, Key},
     broker::Broker,
     dataset::DatasetError,
-    ids::AttemptId,
+    ids::{AttemptId, JobId},
     methods,
     wire::{Fault, FaultKind, ResultBody, TrainSpec},
 };
 use std::{
+    collections::HashSet,
     path::Path,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -36,18 +37,32 @@ pub enum Need {
     Checkpoint(Hash),
 }
 
-/// The need behind the fault that was met last.
+/// The need behind the fault that was met last, and the jobs that were passed on for it since the
+/// last pause.
 #[derive(Debug, Default)]
-pub struct Needed(Mutex<Option<Need>>);
+pub struct Needed(Mutex<(Option<Need>, HashSet<JobId>)>);
+
+/// Jobs that are passed on at most before the worker sits out again.
+const PASSED_ON: usize = 64;
 
 impl Needed {
+    fn lock(&self) -> MutexGuard<'_, (Option<Need>, HashSet<JobId>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn set(&self, need: Need) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(need);
+        *self.lock() = (Some(need), HashSet::new());
     }
 
     fn get(&self) -> Need {
-        let need = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        need.clone().unwrap_or(Need::Kind)
+        self.lock().0.clone().unwrap_or(Need::Kind)
+    }
+
+    /// Whether a job may be passed on at once, with others waiting behind it that may go. One that
+    /// was before has come round: there are no others.
+    fn passes_on(&self, job: JobId) -> bool {
+        let passed = &mut self.lock().1;
+        passed.len() < PASSED_ON && passed.insert(job)
     }
 }
 
@@ -265,8 +280,13 @@ async fn start(settings: &SlotSettings, broker: &Broker) -> Result<ArtifactStore
 }
 
 impl Slot {
-    /// A fault was met: the worker sits out for it.
-    pub(super) fn met(&self, fault: &Fault, need: Need) {
+    /// A fault was met at `job`: the worker sits out for it. Where it knows already that it lacks
+    /// this and its pause is over, it passes the job on and looks at the next ones: work that it can
+    /// do must not wait behind work that nobody can.
+    pub(super) fn met(&self, job: JobId, fault: &Fault, need: Need) {
+        if self.status.takes_in_spite_of(fault) && self.needed.passes_on(job) {
+            return;
+        }
         tracing::error!("a fault of this worker, not of the job: it {fault}");
         self.needed.set(need);
         self.status.met(fault.clone());
@@ -493,6 +513,18 @@ mod tests {
         assert_eq!(of_store(&hash), None);
         let missing = ArtifactError::Missing { key: "k".into() };
         assert_eq!(of_store(&missing).unwrap().deed(), "use the artifact store");
+    }
+
+    #[test]
+    fn jobs_are_passed_on_until_they_come_round() {
+        let needed = Needed::default();
+        let job = |n: usize| JobId::derive(&[&n.to_le_bytes()]);
+        assert!(needed.passes_on(job(0)) && needed.passes_on(job(1)));
+        assert!(!needed.passes_on(job(0)), "it has come round");
+        needed.set(Need::Kind);
+        assert!(needed.passes_on(job(0)), "after another pause");
+        assert!((1..PASSED_ON).all(|n| needed.passes_on(job(n))));
+        assert!(!needed.passes_on(job(PASSED_ON)), "not for ever");
     }
 
     #[test]

@@ -84,6 +84,12 @@ impl Status {
         health.sitting_out()
     }
 
+    /// Whether jobs are taken although this fault was met and is not known to be mended.
+    pub fn takes_in_spite_of(&self, fault: &Fault) -> bool {
+        let known = |trouble: Trouble| !trouble.sits_out && trouble.fault.is_like(fault);
+        !fault.kind.concerns_every_job() && self.trouble().is_some_and(known)
+    }
+
     fn trouble(&self) -> Option<Trouble> {
         let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
         health.trouble().cloned()

@@ -68,7 +68,7 @@ impl Slot {
                     let report = self.report(&taken, attempt, body);
                     return self.conclude(&taken, report).await;
                 };
-                self.met(&fault, Need::Inputs(Box::new(spec)));
+                self.met(taken.job.job, &fault, Need::Inputs(Box::new(spec)));
                 return self.decline(taken, attempt, 0, &fault).await;
             }
         };
@@ -176,7 +176,7 @@ impl Slot {
                         live.settle().await;
                         let after_epoch = live.saved_after_epoch();
                         if let Some(fault) = faults::of_store(&error) {
-                            self.met(&fault, Need::Kind);
+                            self.met(taken.job.job, &fault, Need::Kind);
                             return self.decline(taken, attempt, after_epoch, &fault).await;
                         }
                         Self::failure(&what, &error, FailureKind::Permanent)
@@ -201,7 +201,7 @@ impl Slot {
                         FaultKind::Dataset | FaultKind::Encoder => Need::Inputs(Box::new(spec)),
                         _ => Need::Kind,
                     };
-                    self.met(&fault, need);
+                    self.met(taken.job.job, &fault, need);
                     let after_epoch = live.saved_after_epoch();
                     return self.decline(taken, attempt, after_epoch, &fault).await;
                 }
@@ -250,7 +250,7 @@ impl Slot {
         }
         match faults::of_store(error) {
             Some(fault) => {
-                self.met(&fault, Need::Kind);
+                self.met(taken.job.job, &fault, Need::Kind);
                 self.decline(taken, attempt, 0, &fault).await;
             }
             None => {

@@ -1,0 +1,263 @@
+//! Files that are no feature pickle are named for what they are, with what to do.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod pickler;
+
+use coordinator::data::{import::ImportError, input::InputError};
+use missbench_shared::dataset::Kind;
+use pickler::{dataset, import_as, import_bytes};
+use std::{io::Write as _, process::Command};
+
+fn gzipped(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// A tar archive's first block, and a second one.
+fn tar() -> Vec<u8> {
+    let mut bytes = vec![0u8; 1024];
+    bytes[..10].copy_from_slice(b"mosi/x.pkl");
+    bytes[257..263].copy_from_slice(b"ustar\0");
+    bytes
+}
+
+/// A zip whose first entry has this name.
+fn zip(entry: &str) -> Vec<u8> {
+    let mut bytes = b"PK\x03\x04\x00\x00\x08\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0".to_vec();
+    bytes.extend((entry.len() as u16).to_le_bytes());
+    bytes.extend([0, 0]);
+    bytes.extend(entry.as_bytes());
+    bytes.extend(b"\x80\x02}q\x00.");
+    bytes
+}
+
+#[test]
+fn other_formats_are_named() {
+    let cases: Vec<(Vec<u8>, &str, &str)> = vec![
+        (
+            b"<!DOCTYPE html><html><head><title>Google Drive - Virus scan warning".to_vec(),
+            "a web page (HTML)",
+            "in a browser",
+        ),
+        (
+            b"\xef\xbb\xbf\n\n <HTML>".to_vec(),
+            "a web page (HTML)",
+            "in a browser",
+        ),
+        (
+            b"<?xml version=\"1.0\"?><Error><Code>AccessDenied".to_vec(),
+            "an XML document",
+            "the server's message",
+        ),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 367\n".to_vec(),
+            "a git-LFS pointer",
+            "git lfs pull",
+        ),
+        (
+            zip("archive/data.pkl"),
+            "a zip, as PyTorch's torch.save writes it",
+            "torch.load",
+        ),
+        (
+            zip("train_audio.npy"),
+            "a zip of NumPy arrays (.npz)",
+            "numpy.load",
+        ),
+        (zip("mosi/unaligned_50.pkl"), "a zip archive", "unzip"),
+        (
+            b"d,text,label\n1,hello,0.5\n".to_vec(),
+            "a table in text (CSV): `d,text,label`",
+            "the pickle with the features",
+        ),
+        (
+            b"video_id\tclip_id\ttext\nx\t1\thello".to_vec(),
+            "a table in text (TSV)",
+            "the pickle with the features",
+        ),
+        (tar(), "a tar archive", "tar xf"),
+        (gzipped(&tar()), "a tar archive", "tar xf"),
+        (
+            gzipped(&gzipped(b"x")),
+            "a gzip file inside a gzip file",
+            "gzip -d",
+        ),
+        (gzipped(b"<html>"), "a web page (HTML)", "in a browser"),
+        (b"\xfd7zXZ\x00\x00\x04".to_vec(), "an xz file", "xz -d"),
+        (b"BZh91AY&SY".to_vec(), "a bzip2 file", "bzip2 -d"),
+        (b"\x28\xb5\x2f\xfd\x24".to_vec(), "a zstd file", "zstd -d"),
+        (
+            b"7z\xbc\xaf\x27\x1c\x00\x04".to_vec(),
+            "a 7z archive",
+            "7z x",
+        ),
+        (b"Rar!\x1a\x07\x01\x00".to_vec(), "a rar archive", "unrar x"),
+        (b"\x89HDF\r\n\x1a\n\x00".to_vec(), "an HDF5 file", "h5py"),
+        (
+            b"MATLAB 5.0 MAT-file, Platform: GLNXA64".to_vec(),
+            "a MATLAB file",
+            "loadmat",
+        ),
+        (
+            b"\x93NUMPY\x01\x00v\x00".to_vec(),
+            "a single NumPy array (.npy)",
+            "all three splits",
+        ),
+        (
+            br#"{"error": {"code": 403}}"#.to_vec(),
+            "a text in JSON",
+            "an error instead of the file",
+        ),
+        (
+            b"[1, 2]".to_vec(),
+            "a text in JSON",
+            "an error instead of the file",
+        ),
+        (
+            vec![0; 1024],
+            "nothing but zeros at its start",
+            "download it again",
+        ),
+        (
+            b"404 Not Found".to_vec(),
+            "a text: `404 Not Found`",
+            "download the feature file itself",
+        ),
+        (b"%PDF-1.7\n".to_vec(), "a PDF document", "download"),
+    ];
+    for (bytes, is, then) in cases {
+        let error = import_bytes(Kind::Mosi, &bytes).unwrap_err();
+        let message = error.to_string();
+        assert!(
+            matches!(error, ImportError::NoPickle { .. }),
+            "{is}: {message}"
+        );
+        assert!(
+            message.contains(&format!("features.pkl is no pickle, it is {is}")),
+            "{is}: {message}"
+        );
+        assert!(message.contains(then), "{then}: {message}");
+    }
+    // What is neither is told by its first opcode.
+    let message = import_bytes(Kind::Mosi, b"\xfe\xfe\xfe")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("at byte 0: 0xfe is no pickle opcode"),
+        "{message}"
+    );
+}
+
+#[test]
+fn the_datas_own_format_is_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x.pkl");
+    std::fs::write(&file, dataset(Kind::Mosi).pickle()).unwrap();
+    let imported = import_as(Kind::Mosi, &file, dir.path()).unwrap();
+    let error = import_as(Kind::Mosi, &imported.path, dir.path()).unwrap_err();
+    assert!(error.to_string().contains("is no pickle, it is a safetensors file: if `coord data import` wrote it, it is imported already"), "{error}");
+}
+
+#[test]
+fn cut_files_say_where_they_end() {
+    let whole = dataset(Kind::Mosi).pickle();
+    for end in [1, 2, whole.len() / 3, whole.len() / 2, whole.len() - 1] {
+        let error = import_bytes(Kind::Mosi, &whole[..end]).unwrap_err();
+        let message = error.to_string();
+        assert!(
+            message.contains(&format!("features.pkl is cut off at byte {end}, inside ")),
+            "{message}"
+        );
+        assert!(message.ends_with("copy or download it again"), "{message}");
+    }
+    // Protocol 0 is text; cut, it is still no table.
+    let text = include_bytes!("data/numpy2-protocol0.pkl");
+    let message = import_bytes(Kind::Mosi, &text[..500])
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("is cut off at byte 500, inside "),
+        "{message}"
+    );
+    // Of a compressed file it is the compressed bytes that count.
+    let packed = gzipped(&whole);
+    let end = packed.len() / 2;
+    let error = import_bytes(Kind::Mosi, &packed[..end]).unwrap_err();
+    assert!(
+        matches!(error, ImportError::Input(InputError::GzipCutOff { .. })),
+        "{error}"
+    );
+    assert!(
+        error
+            .to_string()
+            .contains(&format!("is cut off at byte {end}, inside its gzip data")),
+        "{error}"
+    );
+    // Damage inside is where it is.
+    let mut damaged = gzipped(&whole);
+    let middle = damaged.len() - 6;
+    damaged[middle] ^= 0xff;
+    let message = import_bytes(Kind::Mosi, &damaged).unwrap_err().to_string();
+    assert!(message.contains("the gzip data is damaged"), "{message}");
+}
+
+#[test]
+fn folders_and_empty_files_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("Processed");
+    std::fs::create_dir(&folder).unwrap();
+    let message = import_as(Kind::Mosi, &folder, dir.path())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.ends_with("Processed is a folder: give the feature file itself"),
+        "{message}"
+    );
+    for name in ["unaligned_50.pkl", "aligned_50.pkl.gz", "readme.txt"] {
+        std::fs::write(folder.join(name), "").unwrap();
+    }
+    let message = import_as(Kind::Mosi, &folder, dir.path())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.ends_with("; in it are aligned_50.pkl.gz, unaligned_50.pkl"),
+        "{message}"
+    );
+    let message = import_as(Kind::Mosi, &folder.join("unaligned_50.pkl"), dir.path())
+        .unwrap_err()
+        .to_string();
+    assert!(message.contains("the file is empty"), "{message}");
+}
+
+/// A login node limits the address space of a process; the system then says only that there is no
+/// memory.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_limit_on_the_address_space_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("large.pkl");
+    // Sparse: it takes no room.
+    std::fs::write(&file, b"\x80\x04").unwrap();
+    std::fs::File::options()
+        .write(true)
+        .open(&file)
+        .unwrap()
+        .set_len(64 << 30)
+        .unwrap();
+    let output = Command::new("sh")
+        .args([
+            "-c",
+            "ulimit -v 16000000 && exec \"$0\" data import --as mosi \"$1\" --data-dir \"$2\"",
+        ])
+        .arg(env!("CARGO_BIN_EXE_coord"))
+        .arg(&file)
+        .arg(dir.path().join("data"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("64.0 GiB cannot be mapped: the address space of a process is limited to 15.3 GiB (ulimit -v)"), "{words}");
+}
