@@ -122,7 +122,7 @@ async fn results_are_compared_on_one_kind_of_processor() -> Result<()> {
 const CASES: [&str; 2] = ["r=0.5", "missing=la"];
 
 /// A slot does jobs that ask for the same bits everywhere and others, in whatever order they come;
-/// the former come out the same with other instructions and threads.
+/// the former come out the same with other instructions.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_worker_computes_both_ways() -> Result<()> {
     if let Err(error) = possible() {
@@ -149,7 +149,6 @@ async fn one_worker_computes_both_ways() -> Result<()> {
         let mut command = worker(&stage)?;
         if other {
             command
-                .args(["--threads", "2"])
                 .env("ATEN_CPU_CAPABILITY", "default")
                 .env("MKL_CBWR", "AUTO");
         }
