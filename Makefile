@@ -48,7 +48,7 @@ release: setup ## build the optimised coord and worker
 
 .PHONY: demo
 demo: release ## run a small sweep on this machine and print its tables
-	$(TARGET)/release/coord run deploy/demo.toml
+	MISSBENCH_DEPS="$(DEPS)" $(TARGET)/release/coord run deploy/demo.toml
 
 .PHONY: fmt
 fmt: ## format the sources

@@ -31,6 +31,7 @@ On a cluster (settings: docs/cluster.md):
   coord plan benchmark.toml           see what a spec expands to
   coord submit benchmark.toml         submit it; `coord serve` and workers do the rest
   coord status                        see how far it is
+  coord retry SWEEP                   set going again what failed
   coord table 9 --format latex        take the results away
   coord figure 2 --out curves.svg     as curves
   coord report SWEEP --out FOLDER     all of it on one page
@@ -102,6 +103,12 @@ enum Command {
     Audit(commands::audit::AuditArgs),
     /// Import, make, list and check datasets
     Data(commands::data::DataArgs),
+    /// Set jobs going again that failed, or a sweep that was cancelled
+    Retry(commands::retry::RetryArgs),
+    /// Begin nothing more of a sweep, to make room for others
+    Pause(commands::pause::PauseArgs),
+    /// Let a paused sweep go on
+    Resume(commands::pause::PauseArgs),
     /// Cancel a sweep
     Cancel(commands::cancel::CancelArgs),
     /// Bring the database up to date
@@ -160,6 +167,9 @@ impl Cli {
             Command::Export(args) => commands::export::run(args, &settings).await,
             Command::Audit(args) => commands::audit::run(args, &settings).await,
             Command::Data(args) => commands::data::run(args, &settings).await,
+            Command::Retry(args) => commands::retry::run(args, &settings).await,
+            Command::Pause(args) => commands::pause::pause(args, &settings).await,
+            Command::Resume(args) => commands::pause::resume(args, &settings).await,
             Command::Cancel(args) => commands::cancel::run(args, &settings).await,
             Command::Migrate(args) => commands::migrate::run(args, &settings).await,
             Command::Doctor(args) => commands::doctor::run(args, &settings).await,

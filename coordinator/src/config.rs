@@ -9,12 +9,15 @@ use crate::store::{
     StoreError,
     connect::{options, with_authority},
 };
-use missbench_shared::{artifacts::ArtifactStore, broker::BrokerSettings};
-use serde::Deserialize;
+use missbench_shared::{
+    address::{holds_secret, redacted},
+    artifacts::ArtifactStore,
+    broker::BrokerSettings,
+    config_file::{ConfigFile, ConfigFileError, user_folder},
+};
 use sqlx::postgres::PgConnectOptions;
 use std::{
     fmt,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -55,30 +58,9 @@ pub enum SettingsError {
         /// Where it belongs instead.
         variable: &'static str,
     },
-    /// A config file that was asked for is not there, or cannot be read.
-    #[error("the config file {path} cannot be read: {source}")]
-    Unreadable {
-        /// Its path.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A config file that is no config file.
-    #[error("the config file {path} is wrong: {reason}")]
-    Invalid {
-        /// Its path.
-        path: PathBuf,
-        /// Why, with the line.
-        reason: String,
-    },
-    /// A config file with a password that others can read.
-    #[error(
-        "the config file {path} holds a password and other users can read it: `chmod 600 {path}`"
-    )]
-    Exposed {
-        /// Its path.
-        path: PathBuf,
-    },
+    /// The config file cannot be used.
+    #[error(transparent)]
+    File(#[from] ConfigFileError),
     /// An address of the database that cannot be read.
     #[error(
         "the database's address in {origin} cannot be read ({reason}): write it as postgres://user@host:5432/name"
@@ -189,22 +171,6 @@ pub enum Color {
     Never,
 }
 
-/// The config file. The same names as the environment variables, in small letters and without
-/// their common beginning.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ConfigFile {
-    nats_url: Option<String>,
-    nats_creds: Option<PathBuf>,
-    nats_ca: Option<PathBuf>,
-    nats_cert: Option<PathBuf>,
-    nats_key: Option<PathBuf>,
-    nats_replicas: Option<usize>,
-    database_url: Option<String>,
-    artifacts: Option<String>,
-    data_dir: Option<PathBuf>,
-}
-
 /// What a command needs to know of its surroundings.
 ///
 /// `Debug` shows no password.
@@ -239,7 +205,7 @@ impl fmt::Debug for Settings {
         f.debug_struct("Settings")
             .field("broker", &self.broker)
             .field("database", &self.database_address())
-            .field("artifacts", &without_login(&self.artifacts))
+            .field("artifacts", &redacted(&self.artifacts))
             .field("data_dir", &self.data_dir)
             .field("config_file", &self.config_file)
             .field("json", &self.json)
@@ -290,10 +256,15 @@ impl Settings {
             flags.artifacts.as_deref(),
             "--artifacts",
             vars::ARTIFACTS,
-            false,
+            true,
         )?;
 
-        let (config_file, file) = read_config(flags, around)?;
+        let asked = flags
+            .config
+            .clone()
+            .or_else(|| around.var(vars::CONFIG).map(PathBuf::from));
+        let usual = config_home(around).map(|folder| folder.join("missbench/config.toml"));
+        let (config_file, file) = ConfigFile::read(asked.as_deref(), usual.as_deref())?;
         let pick = Picker {
             around,
             path: config_file.as_deref(),
@@ -433,7 +404,7 @@ impl Picker<'_> {
         }
     }
 
-    /// As [`Picker::text`]. A relative path in the config file is relative to that file.
+    /// As [`Picker::text`].
     fn path(
         &self,
         flag: Option<PathBuf>,
@@ -448,66 +419,10 @@ impl Picker<'_> {
             return (Some(value.into()), Origin::Environment(variable));
         }
         match (file, self.path) {
-            (Some(value), Some(path)) => {
-                let folder = path.parent().unwrap_or(Path::new(""));
-                (Some(folder.join(value)), Origin::File(path.to_owned()))
-            }
+            (Some(value), Some(path)) => (Some(value), Origin::File(path.to_owned())),
             _ => (None, Origin::Default),
         }
     }
-}
-
-fn read_config(
-    flags: &ConnectionFlags,
-    around: &dyn Surroundings,
-) -> Result<(Option<PathBuf>, ConfigFile), SettingsError> {
-    let asked = flags
-        .config
-        .clone()
-        .or_else(|| around.var(vars::CONFIG).map(PathBuf::from));
-    let path = match &asked {
-        Some(path) => path.clone(),
-        None => match config_home(around) {
-            Some(folder) => folder.join("missbench/config.toml"),
-            None => return Ok((None, ConfigFile::default())),
-        },
-    };
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        // The usual place need not have one.
-        Err(error) if asked.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
-            return Ok((None, ConfigFile::default()));
-        }
-        Err(source) => return Err(SettingsError::Unreadable { path, source }),
-    };
-    let file: ConfigFile = toml::from_str(&text).map_err(|error| SettingsError::Invalid {
-        path: path.clone(),
-        // Not the error's own text: it quotes the line, which may hold a password.
-        reason: match error.span() {
-            Some(span) => {
-                let line = text[..span.start.min(text.len())].matches('\n').count() + 1;
-                format!("line {line}: {}", error.message())
-            }
-            None => error.message().to_owned(),
-        },
-    })?;
-    let secret = file
-        .nats_url
-        .as_deref()
-        .is_some_and(|url| holds_secret(url, true))
-        || file
-            .database_url
-            .as_deref()
-            .is_some_and(|url| holds_secret(url, false))
-        || file
-            .artifacts
-            .as_deref()
-            .is_some_and(|url| holds_secret(url, false));
-    let open = || std::fs::metadata(&path).is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0);
-    if secret && open() {
-        return Err(SettingsError::Exposed { path });
-    }
-    Ok((Some(path), file))
 }
 
 fn refuse_secret(
@@ -524,57 +439,12 @@ fn refuse_secret(
     }
 }
 
-/// Whether an address holds a password. `user_is_secret`: a name without a password is a token, as
-/// the broker has it.
-///
-/// Looks at everything before the last `@`, not at what a strict reader would call the login: an
-/// unescaped `/` in a password must not hide it.
-fn holds_secret(url: &str, user_is_secret: bool) -> bool {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return url.contains('@') && url.contains(':');
-    };
-    if scheme == "file" {
-        return false;
-    }
-    let (before, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let in_login = rest
-        .rsplit_once('@')
-        .is_some_and(|(login, _)| user_is_secret || login.contains(':'))
-        || before
-            .rsplit_once('@')
-            .is_some_and(|(login, _)| user_is_secret || login.contains(':'));
-    let in_query = query
-        .split('&')
-        .filter_map(|pair| pair.split_once('='))
-        .any(|(key, value)| {
-            !value.is_empty() && key.to_ascii_lowercase().contains("pass") && key != "passfile"
-        });
-    in_login || in_query
-}
-
-/// An address without what stands before its last `@`.
-pub(crate) fn without_login(url: &str) -> String {
-    match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, rest))) if scheme != "file" => format!("{scheme}://{rest}"),
-        _ => url.to_owned(),
-    }
-}
-
-fn home(around: &dyn Surroundings, variable: &str, below: &str) -> Option<PathBuf> {
-    around
-        .var(variable)
-        .map(PathBuf::from)
-        // The standard: a relative path in these variables is to be ignored.
-        .filter(|path| path.is_absolute())
-        .or_else(|| around.var("HOME").map(|home| Path::new(&home).join(below)))
-}
-
 fn data_home(around: &dyn Surroundings) -> Option<PathBuf> {
-    home(around, "XDG_DATA_HOME", ".local/share")
+    user_folder(|name| around.var(name), "XDG_DATA_HOME", ".local/share")
 }
 
 fn config_home(around: &dyn Surroundings) -> Option<PathBuf> {
-    home(around, "XDG_CONFIG_HOME", ".config")
+    user_folder(|name| around.var(name), "XDG_CONFIG_HOME", ".config")
 }
 
 fn use_color(when: Color, around: &dyn Surroundings) -> bool {

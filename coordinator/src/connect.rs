@@ -51,6 +51,11 @@ impl Database {
         })
     }
 
+    /// Whether it was started for this command alone.
+    pub fn is_private(&self) -> bool {
+        self.private.is_some()
+    }
+
     /// Closes the connection and stops what was started.
     pub async fn close(self) {
         self.store.pool().close().await;

@@ -9,6 +9,7 @@ use crate::{
     backoff::Backoff,
     serve::ServeOptions,
     store::{JobKind, Store, StoreError, outbox::ReadyJob},
+    trouble::Trouble,
 };
 use missbench_shared::{
     broker::{Broker, BrokerError, Queue, WORKERS},
@@ -57,20 +58,21 @@ pub async fn dispatch(
         slots: (0, None),
     };
     let mut backoff = Backoff::default();
+    let mut trouble = Trouble::new("dispatch waits");
     loop {
         let pause = tokio::select! {
             () = stop.cancelled() => return,
             published = dispatcher.round() => match published {
-                Ok(0) => {
+                Ok(published) => {
                     backoff.reset();
+                    trouble.over();
+                    if published > 0 {
+                        continue;
+                    }
                     options.poll
                 }
-                Ok(_) => {
-                    backoff.reset();
-                    continue;
-                }
                 Err(error) => {
-                    tracing::warn!(%error, "dispatch waits");
+                    trouble.met(&error, 0);
                     backoff.pause()
                 }
             },
@@ -87,7 +89,7 @@ struct Dispatcher<'a> {
     store: &'a Store,
     broker: &'a Broker,
     options: &'a ServeOptions,
-    configs: HashMap<Uuid, TrainSpec>,
+    configs: HashMap<Uuid, Result<TrainSpec, String>>,
     checkpoints: HashMap<JobId, Vec<CheckpointRef>>,
     /// Live workers, and when they were counted.
     slots: (i64, Option<Instant>),
@@ -126,7 +128,7 @@ impl Dispatcher<'_> {
                 Ok(message) => message,
                 Err(reason) => {
                     tracing::error!(job = %job.id, reason, "a job cannot be published");
-                    self.store.fail_unpublishable(job.id, &reason).await?;
+                    self.store.give_up(job.id, &reason).await?;
                     continue;
                 }
             };
@@ -138,7 +140,7 @@ impl Dispatcher<'_> {
                 }
                 Err(error) => {
                     let reason = format!("it cannot be published: {error}");
-                    self.store.fail_unpublishable(job.id, &reason).await?;
+                    self.store.give_up(job.id, &reason).await?;
                 }
             }
         }
@@ -194,7 +196,8 @@ impl Dispatcher<'_> {
             let spec = job
                 .config
                 .and_then(|config| self.configs.get(&config))
-                .ok_or("its config is not in the database")?;
+                .ok_or("its config is not in the database")?
+                .as_ref()?;
             Ok(TrainSpec {
                 seed: u64::try_from(job.seed).map_err(|_| "its seed is negative")?,
                 ..spec.clone()

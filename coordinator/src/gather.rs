@@ -2,21 +2,23 @@
 //!
 //! Messages are taken in batches, one transaction each. Nothing is acknowledged before its
 //! transaction is committed, so a coordinator that dies gathers the same messages again, and the
-//! database knows them. A message that cannot be taken in is kept as a dead letter and
-//! acknowledged: it must not block the others.
+//! database knows them. A message that is itself at fault is kept as a dead letter and
+//! acknowledged: it must not block the others. Where the database is at fault (away, read-only, a
+//! right or a column missing), everything waits.
 
 use crate::{
     backoff::Backoff,
     serve::ServeOptions,
-    store::{Store, StoreError, intake::DeadLetter},
+    store::{Fault, Store, StoreError, intake::DeadLetter},
+    trouble::Trouble,
 };
-use async_nats::jetstream::{Message, consumer::pull};
+use async_nats::jetstream::{AckKind, Message, consumer::pull};
 use futures::{FutureExt as _, StreamExt as _};
 use missbench_shared::{
     broker::{Broker, BrokerError, RESULTS},
     wire::{ResultMessage, decode},
 };
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -123,7 +125,7 @@ async fn follow(
                 Some(None) | None => break,
             }
         }
-        take(store, batch, options).await;
+        take(store, &batch, options).await;
         wake.notify_one();
         backoff.reset();
         if let Some(error) = end {
@@ -150,87 +152,165 @@ async fn open(broker: &Broker) -> Result<pull::Stream, BrokerError> {
         })
 }
 
-/// Takes in one batch, however long Postgres stays away, and acknowledges it.
-async fn take(store: &Store, batch: Vec<Message>, options: &ServeOptions) {
+/// What is said where the database keeps results waiting.
+const WAITS: &str = "results wait for the database; none is acknowledged";
+/// How long the broker keeps a message back that can be neither taken in nor condemned.
+const ASIDE: Duration = Duration::from_secs(60);
+
+/// One batch on its way into the database.
+struct Intake<'a> {
+    store: &'a Store,
+    options: &'a ServeOptions,
+    batch: &'a [Message],
+    /// Which messages were taken in or kept as dead letters: those are acknowledged.
+    settled: Vec<bool>,
+    /// How many were kept as dead letters, and why the first of them.
+    buried: (usize, Option<String>),
+    trouble: Trouble,
+}
+
+/// Takes in one batch, however long the database does not take it, and acknowledges it.
+///
+/// Only what is wrong with a message itself condemns it. Whatever else the database says, the
+/// message waits: in hand, or with the broker where the others can go on without it.
+async fn take(store: &Store, batch: &[Message], options: &ServeOptions) {
+    let mut intake = Intake {
+        store,
+        options,
+        batch,
+        settled: vec![false; batch.len()],
+        buried: (0, None),
+        trouble: Trouble::new(WAITS),
+    };
     let mut decoded = Vec::with_capacity(batch.len());
-    let mut origin = Vec::with_capacity(batch.len());
-    for message in &batch {
+    let mut places = Vec::with_capacity(batch.len());
+    for (place, message) in batch.iter().enumerate() {
         match decode::<ResultMessage>(&message.payload) {
             Ok(result) => {
                 decoded.push(result);
-                origin.push(message);
+                places.push(place);
             }
-            Err(error) => bury(store, message, &error.to_string()).await,
+            Err(error) => intake.bury(place, &error.to_string()).await,
         }
     }
-    match patiently(|| store.take_in(&decoded, &options.retry)).await {
-        Ok(taken) => {
-            for (place, reason) in &taken.refused {
-                bury(store, origin[*place], reason).await;
-            }
-        }
-        Err(error) => {
-            tracing::warn!(%error, messages = decoded.len(),
-                "a batch was refused, taking its messages one by one");
-            for (result, message) in decoded.iter().zip(&origin) {
-                let one = std::slice::from_ref(result);
-                match patiently(|| store.take_in(one, &options.retry)).await {
-                    Ok(taken) => {
-                        for (_, reason) in &taken.refused {
-                            bury(store, message, reason).await;
-                        }
-                    }
-                    Err(error) => {
-                        let reason = error.to_string();
-                        bury(store, message, &reason).await;
-                        let reason = format!("its result cannot be stored: {reason}");
-                        if let Err(error) =
-                            patiently(|| store.fail_untakable(result.job, &reason)).await
-                        {
-                            tracing::error!(job = %result.job, %error, "a job cannot be given up");
-                        }
-                    }
-                }
-            }
-        }
+    intake.all(&decoded, &places).await;
+    if let (count @ 1.., Some(reason)) = &intake.buried {
+        tracing::warn!(messages = count, reason, "kept as dead letters");
     }
-    for message in &batch {
+    let mut aside = 0;
+    for (message, settled) in batch.iter().zip(&intake.settled) {
         // Not acknowledged means delivered again, which changes nothing.
-        if let Err(error) = message.ack().await {
+        let answer = match settled {
+            true => message.ack().await,
+            false => {
+                aside += 1;
+                message.ack_with(AckKind::Nak(Some(ASIDE))).await
+            }
+        };
+        if let Err(error) = answer {
             tracing::debug!(%error, "an acknowledgement was not sent");
         }
     }
-    tracing::debug!(messages = batch.len(), "gathered");
+    tracing::debug!(messages = batch.len(), aside, "gathered");
 }
 
-async fn bury(store: &Store, message: &Message, reason: &str) {
-    let sequence = message.info().map_or(0, |info| info.stream_sequence);
-    tracing::warn!(subject = %message.subject, sequence, reason, "a message cannot be taken in");
-    let letter = DeadLetter {
-        subject: message.subject.as_str(),
-        sequence,
-        reason,
-        payload: &message.payload,
-    };
-    if let Err(error) = patiently(|| store.bury(&letter)).await {
-        tracing::error!(%error, "a dead letter cannot be kept");
-    }
-}
-
-/// Tries again for as long as the error is one that passes.
-async fn patiently<T, F, Fut>(mut action: F) -> Result<T, StoreError>
-where
-    F: FnMut() -> Fut,
-    Fut: Future<Output = Result<T, StoreError>>,
-{
-    let mut backoff = Backoff::default();
-    loop {
-        match action().await {
-            Err(error) if error.is_transient() => {
-                tracing::warn!(%error, "Postgres is away, trying again");
-                tokio::time::sleep(backoff.pause()).await;
+impl Intake<'_> {
+    /// Takes in messages, halved for as long as the database refuses some of them together.
+    async fn all(&mut self, decoded: &[ResultMessage], places: &[usize]) {
+        let mut parts: Vec<Range<usize>> = std::iter::once(0..decoded.len()).collect();
+        while let Some(part) = parts.pop() {
+            if part.is_empty() {
+                continue;
             }
-            outcome => return outcome,
+            let (store, retry) = (self.store, &self.options.retry);
+            let messages = &decoded[part.clone()];
+            let error = match self
+                .waiting(part.len(), || store.take_in(messages, retry))
+                .await
+            {
+                Ok(taken) => {
+                    for place in &places[part.clone()] {
+                        self.settled[*place] = true;
+                    }
+                    for (place, reason) in &taken.refused {
+                        self.bury(places[part.start + place], reason).await;
+                    }
+                    continue;
+                }
+                Err(error) => error,
+            };
+            if part.len() > 1 {
+                tracing::debug!(%error, messages = part.len(), "a batch was refused, halving it");
+                let middle = part.start + part.len() / 2;
+                parts.push(middle..part.end);
+                parts.push(part.start..middle);
+            } else if error.fault() == Fault::Content {
+                let reason = error.to_string();
+                self.bury(places[part.start], &reason).await;
+                self.give_up(&decoded[part.start], &reason).await;
+            } else {
+                tracing::error!(%error, job = %decoded[part.start].job,
+                    "a result can be neither stored nor condemned: it stays with the broker");
+            }
+        }
+    }
+
+    /// Keeps a message as a dead letter. One that cannot be kept is not acknowledged.
+    async fn bury(&mut self, place: usize, reason: &str) {
+        let (store, batch) = (self.store, self.batch);
+        let message = &batch[place];
+        let sequence = message.info().map_or(0, |info| info.stream_sequence);
+        let letter = DeadLetter {
+            subject: message.subject.as_str(),
+            sequence,
+            reason,
+            payload: &message.payload,
+        };
+        let kept = self.waiting(1, || store.bury(&letter)).await;
+        self.settled[place] = kept.is_ok();
+        match kept {
+            Ok(()) => {
+                tracing::debug!(subject = %message.subject, sequence, reason, "a dead letter");
+                self.buried.0 += 1;
+                self.buried.1.get_or_insert_with(|| reason.to_owned());
+            }
+            Err(error) => {
+                tracing::error!(%error, sequence, reason, "a dead letter cannot be kept: it stays with the broker");
+            }
+        }
+    }
+
+    /// Gives up a job whose result cannot be stored: doing it again would bring the same.
+    async fn give_up(&mut self, result: &ResultMessage, reason: &str) {
+        let store = self.store;
+        let reason = format!("its result cannot be stored: {reason}");
+        if let Err(error) = self.waiting(1, || store.give_up(result.job, &reason)).await {
+            tracing::error!(job = %result.job, %error, "a job cannot be given up");
+        }
+    }
+
+    /// Tries again for as long as it is not what is written that is at fault, nor how much of it.
+    async fn waiting<T, F, Fut>(&mut self, messages: usize, mut action: F) -> Result<T, StoreError>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<T, StoreError>>,
+    {
+        let mut backoff = Backoff::default();
+        loop {
+            let error = match action().await {
+                Ok(done) => {
+                    self.trouble.over();
+                    return Ok(done);
+                }
+                Err(error) => error,
+            };
+            match error.fault() {
+                Fault::Passing | Fault::Refusal => {}
+                Fault::TooLong if messages == 1 => {}
+                Fault::TooLong | Fault::Content | Fault::Other => return Err(error),
+            }
+            self.trouble.met(&error, messages);
+            tokio::time::sleep(backoff.pause()).await;
         }
     }
 }

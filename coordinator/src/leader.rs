@@ -4,8 +4,14 @@
 //! so a leader that dies is replaced at once. A leader that cannot reach Postgres for a few seconds
 //! takes itself for deposed before the server lets the lock go: two may never lead. Should they
 //! all the same for a moment, message ids and conditional updates keep the count right.
+//!
+//! A database that takes no writes is not led from. A standby's locks are its own: a coordinator that
+//! was pointed at one would lead beside the real leader.
 
-use crate::store::{Store, StoreError, connect::refused};
+use crate::{
+    store::{Store, StoreError, connect::refused, fault::words},
+    trouble::Trouble,
+};
 use sqlx::{Connection as _, PgConnection};
 use std::time::Duration;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -33,14 +39,16 @@ impl Leadership {
         poll: Duration,
         shutdown: &CancellationToken,
     ) -> Option<Self> {
-        let mut told = false;
+        let mut told = Told::Nothing;
+        let mut trouble = Trouble::new("cannot ask for leadership, trying again");
         loop {
             let attempt = tokio::select! {
                 () = shutdown.cancelled() => return None,
                 attempt = try_lock(store) => attempt,
             };
             match attempt {
-                Ok(Some(connection)) => {
+                Ok(Attempt::Leads(connection)) => {
+                    trouble.over();
                     tracing::info!("leading");
                     let lost = shutdown.child_token();
                     let stop = CancellationToken::new();
@@ -51,12 +59,23 @@ impl Leadership {
                         _stop: stop.drop_guard(),
                     });
                 }
-                Ok(None) if !told => {
-                    tracing::info!("another coordinator leads, standing by");
-                    told = true;
+                Ok(Attempt::Another) => {
+                    trouble.over();
+                    if told != Told::Another {
+                        tracing::info!("another coordinator leads, standing by");
+                        told = Told::Another;
+                    }
                 }
-                Ok(None) => {}
-                Err(error) => tracing::warn!(%error, "cannot ask for leadership, trying again"),
+                Ok(Attempt::TakesNoWrites) => {
+                    trouble.over();
+                    if told != Told::TakesNoWrites {
+                        tracing::warn!(
+                            "the database takes no writes (a standby, or made read-only): nobody leads, standing by until it does"
+                        );
+                        told = Told::TakesNoWrites;
+                    }
+                }
+                Err(error) => trouble.met(&error, 0),
             }
             tokio::select! {
                 () = shutdown.cancelled() => return None,
@@ -80,51 +99,86 @@ impl Leadership {
     }
 }
 
-async fn try_lock(store: &Store) -> Result<Option<PgConnection>, StoreError> {
+/// What became of asking for leadership.
+enum Attempt {
+    /// The connection that holds the lock.
+    Leads(PgConnection),
+    /// Another coordinator has it.
+    Another,
+    /// The database is a standby, which has locks of its own beside those of the primary, or was
+    /// made read-only.
+    TakesNoWrites,
+}
+
+/// What was logged last.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    Another,
+    TakesNoWrites,
+}
+
+async fn try_lock(store: &Store) -> Result<Attempt, StoreError> {
     let mut connection =
         tokio::time::timeout(PING_WAIT, PgConnection::connect_with(store.options()))
             .await
             .unwrap_or(Err(sqlx::Error::PoolTimedOut))
             .map_err(|source| refused(store.options(), source))?;
+    if !takes_writes(&mut connection).await? {
+        connection.close().await?;
+        return Ok(Attempt::TakesNoWrites);
+    }
     let locked = sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock($1) AS "locked!""#, KEY)
         .fetch_one(&mut connection)
         .await?;
     if locked {
-        return Ok(Some(connection));
+        return Ok(Attempt::Leads(connection));
     }
     connection.close().await?;
-    Ok(None)
+    Ok(Attempt::Another)
+}
+
+/// Whether the database can be written to.
+async fn takes_writes(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT NOT pg_is_in_recovery()
+                  AND NOT current_setting('transaction_read_only')::boolean AS "writes!""#
+    )
+    .fetch_one(connection)
+    .await
 }
 
 /// Keeps the connection that holds the lock, and tells when it is gone.
 async fn hold(mut connection: PgConnection, lost: CancellationToken, stop: CancellationToken) {
     loop {
         tokio::select! {
-            () = stop.cancelled() => {
-                // Freed before the connection is closed, which the server may notice later. Where
-                // neither can be done, it notices on its own.
-                let _ = tokio::time::timeout(PING_WAIT, async {
-                    sqlx::query("SELECT pg_advisory_unlock($1)")
-                        .bind(KEY)
-                        .execute(&mut connection)
-                        .await?;
-                    connection.close().await
-                })
-                .await;
-                return;
-            }
+            () = stop.cancelled() => return unlock(connection).await,
             () = tokio::time::sleep(PING_EVERY) => {}
         }
-        match tokio::time::timeout(PING_WAIT, connection.ping()).await {
-            Ok(Ok(())) => {}
-            outcome => {
-                match outcome {
-                    Ok(Err(error)) => tracing::warn!(%error, "leadership lost"),
-                    _ => tracing::warn!("leadership lost: Postgres does not answer"),
-                }
+        match tokio::time::timeout(PING_WAIT, takes_writes(&mut connection)).await {
+            Ok(Ok(true)) => continue,
+            Ok(Ok(false)) => {
+                tracing::warn!("leadership given up: the database takes no writes any more");
                 lost.cancel();
-                return;
+                return unlock(connection).await;
             }
+            Ok(Err(error)) => tracing::warn!(error = words(&error), "leadership lost"),
+            Err(_) => tracing::warn!("leadership lost: Postgres does not answer"),
         }
+        lost.cancel();
+        return;
     }
+}
+
+/// Frees the lock before the connection is closed, which the server may notice later. Where neither
+/// can be done, it notices on its own.
+async fn unlock(mut connection: PgConnection) {
+    let _ = tokio::time::timeout(PING_WAIT, async {
+        sqlx::query("SELECT pg_advisory_unlock($1)")
+            .bind(KEY)
+            .execute(&mut connection)
+            .await?;
+        connection.close().await
+    })
+    .await;
 }

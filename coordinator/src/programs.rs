@@ -1,14 +1,18 @@
 //! The programs and folders that `coord` uses and does not bring along: nats-server, PostgreSQL,
 //! libtorch, the text encoders and the worker.
 //!
-//! Each is looked for where its environment variable says, then under `.deps/` (where `make setup`
-//! puts it), then on `PATH`. What a variable names must be usable: a wrong one is an error, not a
-//! reason to look elsewhere.
+//! Each is looked for where its environment variable says, then under `.deps/` above this program's
+//! own file (where `make setup` puts it) or where `MISSBENCH_DEPS` says, then on `PATH`. What a
+//! variable names must be usable: a wrong one is an error, not a reason to look elsewhere.
+//!
+//! What is found is executed, so nothing is looked for where anybody may have put it: not in the
+//! current folder, which may be a foreign checkout, and not in a `.deps` that belongs to another user.
 
 use std::{
     env,
     ffi::OsString,
     fmt,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -170,8 +174,7 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Where this process should look: its environment, the current folder and the folders above
-    /// its own program.
+    /// Where this process should look: its environment, and the folders above its own program.
     pub fn discover() -> Self {
         let var = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
         let variables = [
@@ -193,11 +196,7 @@ impl Programs {
             .collect();
         let deps = match var("MISSBENCH_DEPS") {
             Some(folder) => vec![folder.into()],
-            None => env::current_dir()
-                .into_iter()
-                .chain(above.iter().cloned())
-                .map(|folder| folder.join(".deps"))
-                .collect(),
+            None => laid_down(program.as_deref(), &above),
         };
         let path = var("PATH")
             .map(|path: OsString| env::split_paths(&path).collect())
@@ -316,6 +315,26 @@ impl Programs {
         }
         say_version(command)
     }
+}
+
+/// The folders `.deps` in the folders `above` a program that belong to who owns the program, to root
+/// or to this user: in a folder where everybody may write, somebody else may have made one.
+fn laid_down(program: Option<&Path>, above: &[PathBuf]) -> Vec<PathBuf> {
+    let owner = |path: &Path| std::fs::metadata(path).map(|meta| meta.uid()).ok();
+    let mut trusted = vec![0, nix::unistd::geteuid().as_raw()];
+    trusted.extend(program.and_then(owner));
+    let trusts = |path: &PathBuf| {
+        let link = std::fs::symlink_metadata(path).map(|meta| meta.uid()).ok();
+        let owners = [link, owner(path)];
+        owners
+            .iter()
+            .all(|owner| owner.is_some_and(|owner| trusted.contains(&owner)))
+    };
+    above
+        .iter()
+        .map(|folder| folder.join(".deps"))
+        .filter(trusts)
+        .collect()
 }
 
 /// Where distributions put PostgreSQL's programs, the newest first.
@@ -478,6 +497,22 @@ mod tests {
             error.to_string().contains("MISSBENCH_NATS_SERVER names it"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn deps_of_another_user_are_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let deps = folder.path().join(".deps");
+        std::fs::create_dir(&deps).unwrap();
+        let above = [folder.path().join("bin"), folder.path().to_owned()];
+        assert_eq!(laid_down(None, &above), std::slice::from_ref(&deps));
+        if nix::unistd::geteuid().is_root() {
+            let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap();
+            std::os::unix::fs::chown(&deps, Some(nobody.uid.as_raw()), None).unwrap();
+            assert!(laid_down(None, &above).is_empty());
+            // Unless the program itself is that user's.
+            assert_eq!(laid_down(Some(&deps), &above), [deps]);
+        }
     }
 
     #[test]

@@ -12,8 +12,10 @@
 
 use crate::{
     backoff::Backoff,
+    control::tell,
     serve::ServeOptions,
     store::{Store, StoreError, SweepState, recover::Published},
+    trouble::Trouble,
 };
 use async_nats::jetstream::stream::{DirectGetErrorKind, Stream};
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -48,7 +50,7 @@ pub enum ReconcileError {
     Ask(String),
 }
 
-fn ask(error: impl std::fmt::Display) -> ReconcileError {
+pub(crate) fn ask(error: impl std::fmt::Display) -> ReconcileError {
     ReconcileError::Ask(error.to_string())
 }
 
@@ -61,6 +63,7 @@ pub async fn reconcile(
     stop: &CancellationToken,
 ) {
     let mut backoff = Backoff::default();
+    let mut trouble = Trouble::new("reconciliation waits");
     let mut round: u32 = 0;
     loop {
         let thorough = round.is_multiple_of(THOROUGH);
@@ -74,10 +77,11 @@ pub async fn reconcile(
                     }
                     round = round.wrapping_add(1);
                     backoff.reset();
+                    trouble.over();
                     options.reconcile_every
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "reconciliation waits");
+                    trouble.met(&error, 0);
                     backoff.pause()
                 }
             },
@@ -123,24 +127,22 @@ pub async fn once(
 }
 
 /// Tells the broker what operators want, and takes cancelled jobs off the queues.
-async fn control(store: &Store, broker: &Broker) -> Result<(), ReconcileError> {
+pub(crate) async fn control(store: &Store, broker: &Broker) -> Result<(), ReconcileError> {
     let bucket = broker.sweeps().await?;
     let wanted: HashMap<SweepId, SweepState> = store.controlled().await?.into_iter().collect();
     for (&sweep, &state) in &wanted {
         let value = SweepControl::from(state).to_string();
-        let key = sweep.to_string();
-        let told = bucket.get(key.clone()).await.map_err(ask)?;
-        if told.is_some_and(|told| told == value) {
-            continue;
+        let told = bucket.get(sweep.to_string()).await.map_err(ask)?;
+        if told.is_none_or(|told| told != value) {
+            tell(store, broker, sweep).await?;
         }
-        announce(store, broker, sweep, state).await?;
     }
     // A dispatcher may have published jobs of a sweep while it was being stopped.
     if !wanted.is_empty() {
         let jobs = broker.jetstream().get_stream(JOBS).await.map_err(ask)?;
         for sweep in held(&jobs).await?.into_keys() {
-            if let Some(&state) = wanted.get(&sweep) {
-                announce(store, broker, sweep, state).await?;
+            if wanted.contains_key(&sweep) {
+                tell(store, broker, sweep).await?;
             }
         }
     }
@@ -155,38 +157,11 @@ async fn control(store: &Store, broker: &Broker) -> Result<(), ReconcileError> {
         let Ok(sweep) = key.parse::<SweepId>() else {
             continue;
         };
-        // A sweep that runs again, or one of another database: no entry means running.
+        // A sweep that runs again, or one of another database.
         if !wanted.contains_key(&sweep) {
-            bucket.purge(&key).await.map_err(ask)?;
+            tell(store, broker, sweep).await?;
         }
     }
-    Ok(())
-}
-
-/// Tells the broker what is wanted of a sweep. Jobs of one that is to stand still leave the queues:
-/// they would fill the window and keep other sweeps waiting.
-pub async fn announce(
-    store: &Store,
-    broker: &Broker,
-    sweep: SweepId,
-    state: SweepState,
-) -> Result<(), ReconcileError> {
-    let bucket = broker.sweeps().await?;
-    let key = sweep.to_string();
-    if state == SweepState::Running {
-        bucket.purge(&key).await.map_err(ask)?;
-        return Ok(());
-    }
-    let value = SweepControl::from(state).to_string();
-    let jobs = broker.jetstream().get_stream(JOBS).await.map_err(ask)?;
-    purge(&jobs, sweep).await?;
-    if state == SweepState::Paused {
-        // What a worker has begun goes on; should that worker die, the job is found to be lost.
-        store.unqueue(sweep).await?;
-    }
-    // Last: an entry says that everything above is done.
-    bucket.put(&key, value.into()).await.map_err(ask)?;
-    tracing::info!(%sweep, %state, "the broker knows");
     Ok(())
 }
 
@@ -216,7 +191,7 @@ async fn held(jobs: &Stream) -> Result<HashMap<SweepId, usize>, ReconcileError> 
 }
 
 /// Takes all jobs of a sweep off the queues.
-async fn purge(jobs: &Stream, sweep: SweepId) -> Result<(), ReconcileError> {
+pub(crate) async fn purge(jobs: &Stream, sweep: SweepId) -> Result<(), ReconcileError> {
     for queue in Queue::ALL {
         jobs.purge()
             .filter(queue.subject(sweep))

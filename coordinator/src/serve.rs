@@ -1,7 +1,7 @@
 //! The daemon: leads when it may, and while it leads dispatches, gathers and reconciles.
 
 use crate::{
-    backoff::Backoff, dispatch::dispatch, gather::gather, leader::Leadership,
+    backoff::Backoff, control::follow, dispatch::dispatch, gather::gather, leader::Leadership,
     lifecycle::RetryPolicy, reconcile::reconcile, store::Store,
 };
 use missbench_shared::broker::Broker;
@@ -74,5 +74,6 @@ async fn lead(store: &Store, broker: &Broker, options: &ServeOptions, stop: &Can
         dispatch(store, broker, options, &wake, stop),
         gather(store, broker, options, &wake, stop),
         reconcile(store, broker, options, &wake, stop),
+        follow(store, broker, options, stop),
     );
 }

@@ -15,7 +15,12 @@ mod folder;
 mod probe;
 mod remote;
 
-use crate::{broker::Broker, case::Case, ids::JobId};
+use crate::{
+    address::{holds_secret, redacted},
+    broker::Broker,
+    case::Case,
+    ids::JobId,
+};
 use bytes::Bytes;
 use std::{
     fmt,
@@ -148,7 +153,7 @@ pub enum ArtifactError {
         "the artifact store's address `{url}` cannot be used ({reason}): write file:///folder, s3://bucket/prefix or nats://"
     )]
     Address {
-        /// The address.
+        /// The address, without a login.
         url: String,
         /// Why.
         reason: String,
@@ -283,9 +288,15 @@ impl ArtifactStore {
     /// Opens the store at `url`; see the module for the kinds. `nats://` needs the broker.
     pub async fn open(url: &str, broker: Option<&Broker>) -> Result<Self, ArtifactError> {
         let wrong = |reason: &str| ArtifactError::Address {
-            url: url.to_owned(),
+            url: redacted(url),
             reason: reason.to_owned(),
         };
+        if holds_secret(url, true) {
+            // Nor may what it is refused for repeat it.
+            return Err(wrong(
+                "it holds a login: keys come from AWS_* variables, the broker's login from its own address",
+            ));
+        }
         fn unopened_at(url: &str, source: impl Into<Cause>) -> ArtifactError {
             ArtifactError::Unopened {
                 url: url.to_owned(),
@@ -587,6 +598,10 @@ mod tests {
         for url in ["folder", "ftp://x", "file://relative", "nats://"] {
             let error = ArtifactStore::open(url, None).await.unwrap_err();
             assert!(error.to_string().contains("file:///folder"), "{error}");
+        }
+        for url in ["s3://a:hush@b", "hush@b", "nats://a:hush@b", "ftp://hush@x"] {
+            let error = ArtifactStore::open(url, None).await.unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("hush"), "{error}");
         }
     }
 

@@ -10,6 +10,7 @@
 //! | `GATHER` | durable pull consumer of `RESULTS` | read by the coordinator that leads |
 //! | `WORKERS` | key-value bucket, memory, entries live 15 s | heartbeats as JSON, key = worker name |
 //! | `SWEEPS` | key-value bucket, file | key = sweep id, value a [`SweepControl`] |
+//! | `ARTIFACTS` | object bucket, file | checkpoints, saved states, outcomes, data, for `nats://` |
 //!
 //! `Nats-Msg-Id` makes a repeated publication harmless within the broker's window; after it, the
 //! worker's outcome marker and the coordinator's upserts do.
@@ -43,6 +44,8 @@ pub const GATHER: &str = "GATHER";
 pub const WORKERS: &str = "WORKERS";
 /// The bucket of sweep control.
 pub const SWEEPS: &str = "SWEEPS";
+/// The bucket of artifacts, for `nats://`.
+pub const ARTIFACTS: &str = "ARTIFACTS";
 
 /// How long a delivered message may go without an acknowledgement or an in-progress one before the
 /// broker delivers it again.

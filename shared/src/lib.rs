@@ -1,12 +1,15 @@
 //! What `coord` and `worker` both speak: the benchmark's spec and its matrix, jobs and results on
 //! the wire, data files, artifacts, erasure and metrics. Nothing here links libtorch.
 
+pub mod address;
 pub mod artifacts;
 pub mod benchmark;
 pub mod broker;
 pub mod case;
+pub mod config_file;
 pub mod cryptography;
 pub mod dataset;
+pub mod device;
 pub mod erasure;
 pub mod features;
 pub mod ids;

@@ -188,7 +188,7 @@ pub enum Work {
     Noop,
 }
 
-/// A job on the wire, subject `job.<kind>.<priority>`.
+/// A job on the wire, subject `job.<kind>.<sweep>`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobMessage {
     /// Its sweep.

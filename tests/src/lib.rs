@@ -12,6 +12,7 @@ pub mod finished;
 pub mod programs;
 pub mod saved;
 pub mod servers;
+pub mod shipped;
 pub mod stage;
 pub mod sweeps;
 pub mod tiny;

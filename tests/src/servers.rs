@@ -211,6 +211,12 @@ impl Postgres {
         Ok(())
     }
 
+    /// Starts it again as a standby: it can be read and takes no writes until it is promoted.
+    pub fn resume_as_standby(&mut self) -> Result<()> {
+        std::fs::write(self.folder.path().join("data/standby.signal"), "")?;
+        self.resume()
+    }
+
     /// Starts it again on the same port and the same files.
     pub fn resume(&mut self) -> Result<()> {
         let data = self.folder.path().join("data");

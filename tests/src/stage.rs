@@ -79,9 +79,14 @@ impl Stage {
 
     /// Starts a coordinator with options of its own.
     pub fn serve_with(&self, options: ServeOptions) -> Coordinator {
+        self.serve_from(&self.store, options)
+    }
+
+    /// Starts a coordinator on another connection to the database.
+    pub fn serve_from(&self, store: &Store, options: ServeOptions) -> Coordinator {
         let stop = CancellationToken::new();
         let task = tokio::spawn(serve(
-            self.store.clone(),
+            store.clone(),
             self.broker.clone(),
             options,
             stop.clone(),

@@ -91,6 +91,23 @@ pub fn matrix<'a>(
     })
 }
 
+/// One training of `spec` and its evaluations.
+pub fn matrix_of(sweep: &NewSweep, spec: TrainSpec, cases: &[&str]) -> Vec<NewJob> {
+    let seed = spec.seed;
+    let spec = Arc::new(spec);
+    matrix(sweep, [seed], cases)
+        .map(|mut job| {
+            match &mut job.work {
+                NewWork::Train(theirs) | NewWork::Eval { spec: theirs, .. } => {
+                    *theirs = Arc::clone(&spec);
+                }
+                NewWork::Noop => {}
+            }
+            job
+        })
+        .collect()
+}
+
 #[expect(clippy::expect_used, reason = "cases are written out in the tests")]
 fn parse(case: &str) -> Case {
     case.parse().expect("a case")

@@ -1,87 +1,17 @@
 //! `deploy/nats.conf` on a real nats-server: the two logins can do their work, and a worker nothing else.
 
 use anyhow::{Context as _, Result, ensure};
-use async_nats::jetstream::{self, AckKind, object_store};
+use async_nats::jetstream::{self, AckKind};
+use e2e::shipped::ShippedNats;
 use futures::StreamExt as _;
-use missbench_shared::broker::{Broker, BrokerSettings, Queue};
-use std::{
-    path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
+use missbench_shared::{
+    artifacts::ArtifactStore,
+    broker::{Broker, Queue},
 };
-use tokio::{
-    io::AsyncReadExt as _,
-    process::{Child, Command},
-    time::timeout,
-};
+use std::time::Duration;
+use tokio::{io::AsyncReadExt as _, time::timeout};
 
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// A nats-server with the shipped configuration, on a free port and in a folder of its own.
-struct Server {
-    _process: Child,
-    _folder: tempfile::TempDir,
-    port: u16,
-}
-
-impl Server {
-    async fn start() -> Result<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let shipped = std::fs::read_to_string(root.join("deploy/nats.conf"))?;
-        let folder = tempfile::tempdir()?;
-        let port = free_port()?;
-        let conf = replace_once(&shipped, "port: 4222", &format!("port: {port}"))?;
-        let conf = replace_once(&conf, "http: 127.0.0.1:8222", "")?;
-        let store = format!("store_dir: \"{}\"", folder.path().join("store").display());
-        let conf = replace_once(&conf, "store_dir: \"/var/lib/nats\"", &store)?;
-        let conf = replace_once(&conf, "max_file_store: 200GB", "max_file_store: 1GB")?;
-        let file = folder.path().join("nats.conf");
-        std::fs::write(&file, conf)?;
-        let process = Command::new(nats_server(&root))
-            .arg("-c")
-            .arg(&file)
-            .env("NATS_COORD_PASSWORD", "c-secret")
-            .env("NATS_WORKER_PASSWORD", "w-secret")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .context("nats-server does not start; run `make setup`")?;
-        Ok(Self {
-            _process: process,
-            _folder: folder,
-            port,
-        })
-    }
-
-    async fn connect(&self, login: &str) -> Result<Broker> {
-        let settings = BrokerSettings::at(format!("nats://{login}@127.0.0.1:{}", self.port));
-        Ok(timeout(PATIENCE, settings.connect_patiently()).await??)
-    }
-}
-
-fn replace_once(text: &str, old: &str, new: &str) -> Result<String> {
-    ensure!(
-        text.matches(old).count() == 1,
-        "deploy/nats.conf has not exactly one `{old}`"
-    );
-    Ok(text.replace(old, new))
-}
-
-fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?
-        .local_addr()?
-        .port())
-}
-
-fn nats_server(root: &Path) -> PathBuf {
-    if let Some(own) = std::env::var_os("MISSBENCH_NATS_SERVER") {
-        return own.into();
-    }
-    let deps = std::env::var_os("MISSBENCH_DEPS").map_or_else(|| root.join(".deps"), PathBuf::from);
-    deps.join("nats/nats-server")
-}
 
 /// Publishes on a stream and says whether the broker took it: one that lacks the right is not answered.
 async fn taken(broker: &Broker, subject: &str) -> bool {
@@ -94,16 +24,20 @@ async fn taken(broker: &Broker, subject: &str) -> bool {
 
 #[tokio::test]
 async fn the_worker_login_can_do_its_work() -> Result<()> {
-    let server = Server::start().await?;
+    let server = ShippedNats::start()?;
     let coord = server.connect("coord:c-secret").await?;
+    // A worker may not make the bucket, and is told who does.
+    let early = server.connect("worker:w-secret").await?;
+    let early = ArtifactStore::open("nats://", Some(&early)).await;
+    let early = early.err().context("it made the bucket")?;
+    ensure!(early.is_retryable(), "{early}");
+    let why = std::error::Error::source(&early).map(ToString::to_string);
+    ensure!(
+        why.as_ref().is_some_and(|why| why.contains("coord serve")),
+        "{why:?}"
+    );
     coord.ensure().await?;
-    coord
-        .jetstream()
-        .create_object_store(object_store::Config {
-            bucket: "ARTIFACTS".to_owned(),
-            ..Default::default()
-        })
-        .await?;
+    coord.ensure().await?;
     ensure!(taken(&coord, "job.train.s").await && taken(&coord, "job.eval.s").await);
 
     let worker = server.connect("worker:w-secret").await?;
@@ -158,7 +92,7 @@ async fn the_worker_login_can_do_its_work() -> Result<()> {
 
 #[tokio::test]
 async fn the_worker_login_can_do_nothing_else() -> Result<()> {
-    let server = Server::start().await?;
+    let server = ShippedNats::start()?;
     let coord = server.connect("coord:c-secret").await?;
     coord.ensure().await?;
     let worker = server.connect("worker:w-secret").await?;
@@ -191,7 +125,7 @@ async fn the_worker_login_can_do_nothing_else() -> Result<()> {
 
 #[tokio::test]
 async fn a_wrong_password_is_refused_at_once() -> Result<()> {
-    let server = Server::start().await?;
+    let server = ShippedNats::start()?;
     server.connect("coord:c-secret").await?;
     assert!(server.connect("worker:c-secret").await.is_err());
     Ok(())

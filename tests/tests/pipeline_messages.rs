@@ -1,7 +1,7 @@
 //! What workers say, in every order and number: it counts once.
 
 use anyhow::Result;
-use coordinator::store::JobState;
+use coordinator::store::{JobState, control::Again};
 use e2e::{
     PATIENCE,
     dump::{assert_same, dump},
@@ -189,7 +189,7 @@ async fn failures_are_retried_then_given_up() -> Result<()> {
     // An operator has mended the cause: everything that failed goes again.
     drop(_worker);
     let _worker = ScriptedWorker::diligent(&stage.broker, "w2");
-    assert_eq!(stage.store.reopen(sweep.id, true).await?, 8);
+    assert_eq!(stage.store.reopen(sweep.id, Again::Both).await?.total(), 8);
     let progress = stage.finished(sweep.id, PATIENCE).await?;
     assert_eq!((progress.failed, progress.done), (0, 12));
     Ok(())
@@ -355,13 +355,7 @@ async fn cancelled_sweeps_stop_and_can_go_on() -> Result<()> {
         .until(sweep.id, PATIENCE, |progress| progress.running == 1)
         .await?;
     assert_eq!(stage.store.cancel(sweep.id).await?, 16);
-    coordinator::reconcile::announce(
-        &stage.store,
-        &stage.broker,
-        sweep.id,
-        coordinator::store::SweepState::Cancelled,
-    )
-    .await?;
+    coordinator::control::tell(&stage.store, &stage.broker, sweep.id).await?;
 
     // The one that ran ends all the same.
     let_go.cancel();
@@ -392,7 +386,14 @@ async fn cancelled_sweeps_stop_and_can_go_on() -> Result<()> {
     assert_eq!(begun.load(Ordering::SeqCst), 1, "nothing else was begun");
     drop(worker);
 
-    assert_eq!(stage.store.reopen(sweep.id, false).await?, 16);
+    assert_eq!(
+        stage
+            .store
+            .reopen(sweep.id, Again::Cancelled)
+            .await?
+            .total(),
+        16
+    );
     let _worker = ScriptedWorker::diligent(&stage.broker, "w2");
     let progress = stage.finished(sweep.id, PATIENCE).await?;
     assert_eq!(progress.done, 16);

@@ -80,6 +80,20 @@ async fn tables_comparisons_and_intervals() {
     tables_that_the_paper_lacks(&scene).await;
     latex_compiles(&scene).await;
     the_order_of_arrival_does_not_matter(&scene).await;
+    the_notes_say_what_training_saw(&scene).await;
+}
+
+/// A sweep that was trained on complete data does not look like one that was trained on erased data.
+async fn the_notes_say_what_training_saw(scene: &Scene) {
+    let notes = scene.table(2).await.notes.join("\n");
+    assert!(notes.contains("trained on erased data"), "{notes}");
+    sqlx::query("UPDATE config SET spec = jsonb_set(spec, '{protocol,train_missing}', 'false')")
+        .execute(scene.store.pool())
+        .await
+        .unwrap();
+    let notes = scene.table(2).await.notes.join("\n");
+    assert!(notes.contains("trained on complete data"), "{notes}");
+    assert!(!notes.contains("erased data"), "{notes}");
 }
 
 async fn every_table_in_every_format(scene: &Scene) {

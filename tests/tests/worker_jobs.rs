@@ -266,7 +266,7 @@ async fn a_cancelled_training_stops() -> Result<()> {
     }
     let job = jobs(&sweep, &spec, &[])?[0].id;
     let left = artifacts(&stage).await?.size(&Key::Resume(job)).await?;
-    assert_eq!(left, None, "no state of a cancelled training stays");
+    assert!(left.is_some(), "it can go on from there");
     worker.terminate(PATIENCE)?;
     Ok(())
 }

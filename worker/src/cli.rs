@@ -1,7 +1,8 @@
 //! The command line of `worker`.
 
-use crate::{device::Choice, exit, settings::ConnectionFlags};
+use crate::{device, exit, settings::ConnectionFlags};
 use clap::{Parser, ValueEnum};
+use missbench_shared::device::Devices;
 use std::time::Duration;
 
 /// Takes jobs from the broker, trains and evaluates the models, reports the results.
@@ -12,13 +13,29 @@ use std::time::Duration;
     after_long_help = concat_help(),
 )]
 pub struct Cli {
-    /// How many jobs to work on at once, each in a process of its own
-    #[arg(long, env = "MISSBENCH_SLOTS", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub slots: u16,
+    /// How many jobs to work on at once, each in a process of its own [default: 1, or one for each
+    /// GPU that --device lists]
+    #[arg(long, env = "MISSBENCH_SLOTS", value_name = "N", overrides_with = "slots", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub slots: Option<u16>,
 
-    /// Where to compute: auto (a GPU if there is one), cpu, cuda:0, cuda:1, ...
-    #[arg(long, env = "MISSBENCH_DEVICE", value_name = "DEVICE", default_value_t)]
-    pub device: Choice,
+    /// Where to compute: auto, cpu, cuda:0, or a list cuda:0,cuda:1
+    ///
+    /// Under auto, slot i computes on GPU i of those that are visible; slots for which there is no GPU
+    /// left do not start, and where there is no GPU at all, all compute on the CPU and the first line
+    /// of the log says why. A list is given out in the same way, and more slots than it has GPUs are
+    /// refused.
+    #[arg(
+        long,
+        env = "MISSBENCH_DEVICE",
+        value_name = "DEVICE",
+        overrides_with = "device",
+        default_value_t
+    )]
+    pub device: Devices,
+
+    /// Let several slots compute on one GPU, which needs the memory for all of them
+    #[arg(long, env = "MISSBENCH_SHARE_GPUS", value_parser = clap::builder::FalseyValueParser::new())]
+    pub share_gpus: bool,
 
     /// CPU threads of each slot [default: the cores, shared out among the slots]
     ///
@@ -59,9 +76,14 @@ pub struct Cli {
     )]
     pub once: Option<Duration>,
 
-    /// Print what this worker finds (libtorch, GPU, threads) as JSON, and leave
+    /// Print what this worker finds (libtorch, driver, GPUs, each slot's device, threads) as JSON,
+    /// compute something on each device, and leave
     #[arg(long)]
     pub check: bool,
+
+    /// As --check, without computing anything: for the supervisor and for `coord run`
+    #[arg(long, hide = true)]
+    pub look: bool,
 
     /// How to log, to standard error; what to log comes from RUST_LOG
     #[arg(
@@ -86,6 +108,19 @@ pub struct Cli {
     /// Which slot this process is: set by the supervisor for its children
     #[arg(long, hide = true)]
     pub slot: Option<usize>,
+}
+
+impl Cli {
+    /// How many slots are asked for.
+    pub fn asked_slots(&self) -> usize {
+        self.slots.map_or_else(|| self.device.slots(1), usize::from)
+    }
+
+    /// CPU threads of each of `slots` slots.
+    pub fn threads_of(&self, slots: usize) -> usize {
+        self.threads
+            .map_or_else(|| device::default_threads(slots), usize::from)
+    }
 }
 
 /// How logs are written.
@@ -113,15 +148,21 @@ How it works:
   the artifact store.
 
   SIGTERM or Ctrl-C: takes no more jobs, saves what it trains, hands its jobs back and
-  leaves within 10 s. A second signal: leaves at once; the broker gives its jobs to
-  another worker after a minute.
+  leaves within 10 s. Signals within 2 s are one, so that all processes of a worker may
+  be told together (pkill worker, scancel --full). A second one later: leaves at once;
+  the broker gives its jobs to another worker after a minute. SIGUSR1: as SIGTERM, and
+  never \"at once\", however often it comes.
 
   A GPU is used when libtorch_cuda.so of the same libtorch release is found: in
   LIBTORCH/lib, beside the libtorch in use, or in LD_LIBRARY_PATH.
 
 Examples:
-  worker --slots 2                        two jobs at once on this machine's CPU
+  worker --slots 2 --device cpu           two jobs at once on this machine's CPU
+  worker --slots 4                        a job on each of four GPUs
   worker --device cuda:1                  one job at a time on the second GPU
+  worker --device cuda:0,cuda:2           a job on each of these two
+  worker --slots 2 --device cuda:0 --share-gpus
+                                          two jobs at once on the first GPU
   worker --once 30                        work until the queue is empty, for batch systems
   worker --check                          is this node set up?
 
@@ -142,8 +183,26 @@ mod tests {
         assert_eq!(cli.connection.nats_url.as_deref(), Some("nats://h"));
         assert_eq!(cli.once, Some(Duration::from_secs(10)));
         // The supervisor's own name comes behind the user's flags and wins.
-        let cli = Cli::try_parse_from(["worker", "--name", "a", "--name", "b"]).unwrap();
+        let flags = [
+            "worker", "--name", "a", "--slots", "9", "--device", "auto", "--slot", "1", "--slots",
+            "2", "--device", "cuda:1", "--name", "b",
+        ];
+        let cli = Cli::try_parse_from(flags).unwrap();
         assert_eq!(cli.name.as_deref(), Some("b"));
+        assert_eq!((cli.asked_slots(), cli.device), (2, Devices::Gpus(vec![1])));
+    }
+
+    #[test]
+    fn a_list_of_gpus_asks_for_a_slot_on_each() {
+        let slots = |flags: &[&str]| {
+            let flags = ["worker"].iter().chain(flags);
+            Cli::try_parse_from(flags).unwrap().asked_slots()
+        };
+        assert_eq!(slots(&[]), 1);
+        assert_eq!(slots(&["--device", "cuda:0,cuda:2"]), 2);
+        assert_eq!(slots(&["--device", "cuda:0,cuda:2", "--slots", "1"]), 1);
+        let error = Cli::try_parse_from(["worker", "--device", "gpu"]).unwrap_err();
+        assert!(error.to_string().contains("cuda:0,cuda:1"), "{error}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `worker`: takes jobs from the broker, trains and evaluates the models with libtorch.
 
 use clap::{CommandFactory as _, FromArgMatches as _};
+use missbench_shared::device::{Devices, ShareError};
 use std::{
     ffi::OsString,
     io::{IsTerminal as _, Write as _},
@@ -9,11 +10,15 @@ use std::{
 use tracing_subscriber::EnvFilter;
 use worker::{
     cli::{Cli, LogFormat},
-    device, exit,
+    device::{self, DeviceError, check::Question},
+    exit,
     numerics::{self, Numerics},
-    runtime::{self, SlotError, SlotSettings, leaving},
+    runtime::{
+        self, SlotError, SlotSettings,
+        leaving::{self, Leaving, Speaker},
+    },
     settings::Settings,
-    supervisor,
+    supervisor::Slots,
 };
 
 fn main() -> ExitCode {
@@ -25,17 +30,8 @@ fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     log(cli.log_format);
-    let slots = usize::from(cli.slots);
-    let threads = cli
-        .threads
-        .map_or_else(|| device::default_threads(slots), usize::from);
-    if cli.check {
-        let check = device::check(cli.device, threads);
-        let json = serde_json::to_string_pretty(&check).unwrap_or_default();
-        // A closed pipe is no concern of ours.
-        let _ = writeln!(std::io::stdout(), "{json}");
-        let code = if check.works { exit::OK } else { exit::DEVICE };
-        return code.into();
+    if cli.check || cli.look {
+        return check(&cli);
     }
     let settings = match Settings::resolve(&cli.connection, &|name| std::env::var(name).ok()) {
         Ok(settings) => settings,
@@ -51,27 +47,25 @@ fn main() -> ExitCode {
     };
     let name = cli.name.clone().unwrap_or_else(worker::default_name);
     let code = runtime.block_on(async {
-        let leaving = leaving::Leaving::default();
-        if let Err(error) = leaving::on_signals(leaving.clone(), cli.slot.is_some()) {
+        let leaving = Leaving::default();
+        let speaker = cli.slot.map_or(Speaker::Supervisor, Speaker::Slot);
+        if let Err(error) = leaving::on_signals(leaving.clone(), speaker) {
             return refuse(&error, exit::INTERNAL);
         }
         let Some(slot) = cli.slot else {
-            return match supervisor::run(slots, flags, &name, leaving).await {
-                Ok(code) => code.into(),
-                Err(error) => refuse(&error, exit::INTERNAL),
-            };
+            return supervise(&cli, flags, name, leaving).await;
         };
         if let Err(error) = numerics::settle(cli.numerics) {
             return refuse(&error, exit::DEVICE);
         }
         // A GPU computes to other bits.
-        let (wanted, threads) = match cli.numerics {
-            Numerics::Machine => (cli.device, threads),
-            Numerics::Portable => (device::Choice::Cpu, numerics::PORTABLE_THREADS),
+        let (devices, threads) = match cli.numerics {
+            Numerics::Machine => (cli.device.clone(), cli.threads_of(cli.asked_slots())),
+            Numerics::Portable => (Devices::Cpu, numerics::PORTABLE_THREADS),
         };
-        let library = device::load_cuda(wanted);
-        let device = match device::choose(wanted, &library) {
-            Ok(device) => device,
+        let found = device::look(&devices);
+        let chosen = match device::choose(&devices, &found) {
+            Ok(chosen) => chosen,
             Err(error) => return refuse(&error, exit::DEVICE),
         };
         let mut broker = settings.broker;
@@ -81,7 +75,8 @@ fn main() -> ExitCode {
             broker,
             artifacts: settings.artifacts,
             data_dir: settings.data_dir,
-            device,
+            device: chosen.device,
+            device_name: chosen.name,
             threads,
             numerics: cli.numerics,
             name,
@@ -99,6 +94,49 @@ fn main() -> ExitCode {
     // A step that is still computing is not waited for.
     runtime.shutdown_background();
     code
+}
+
+/// Says what this machine has for the slots.
+fn check(cli: &Cli) -> ExitCode {
+    let slots = cli.asked_slots();
+    let check = device::check::check(&Question {
+        devices: cli.device.clone(),
+        slots,
+        share: cli.share_gpus,
+        threads: cli.threads_of(slots),
+        compute: cli.check,
+    });
+    let json = serde_json::to_string_pretty(&check).unwrap_or_default();
+    // A closed pipe is no concern of ours.
+    let _ = writeln!(std::io::stdout(), "{json}");
+    let code = match check.device_error {
+        None => exit::OK,
+        Some(_) => exit::DEVICE,
+    };
+    code.into()
+}
+
+/// Gives the slots their devices and runs them.
+async fn supervise(cli: &Cli, flags: Vec<OsString>, name: String, leaving: Leaving) -> ExitCode {
+    let slots = Slots {
+        number: cli.asked_slots(),
+        devices: cli.device.clone(),
+        share: cli.share_gpus,
+        flags,
+        name,
+    };
+    let assigned = match slots.assign(&leaving).await {
+        Ok(Some(assigned)) => assigned,
+        Ok(None) => return exit::OK.into(),
+        Err(error @ DeviceError::Share(ShareError::TooMany { .. })) => {
+            return refuse(&error, exit::USAGE);
+        }
+        Err(error) => return refuse(&error, exit::DEVICE),
+    };
+    match slots.run(assigned.places, leaving).await {
+        Ok(code) => code.into(),
+        Err(error) => refuse(&error, exit::INTERNAL),
+    }
 }
 
 fn refuse(error: &dyn std::error::Error, code: u8) -> ExitCode {

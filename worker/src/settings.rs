@@ -2,12 +2,13 @@
 //! config file that `coord` reads too. A password is never taken from a flag, because every user
 //! of a machine can read the flags of every process.
 
-use missbench_shared::{artifacts::ArtifactStore, broker::BrokerSettings};
-use serde::Deserialize;
-use std::{
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
+use missbench_shared::{
+    address::{holds_secret, redacted},
+    artifacts::ArtifactStore,
+    broker::BrokerSettings,
+    config_file::{ConfigFile, ConfigFileError, user_folder},
 };
+use std::{fmt, path::PathBuf};
 
 /// Why the settings cannot be used. No message holds an address: it may hold a password.
 #[derive(Debug, thiserror::Error)]
@@ -22,25 +23,9 @@ pub enum SettingsError {
         /// Where it belongs instead.
         variable: &'static str,
     },
-    /// A config file that cannot be read.
-    #[error("the config file {} cannot be read: {source}", path.display())]
-    Unreadable {
-        /// Its path.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A config file that is none.
-    #[error("the config file {} is wrong: {reason}", path.display())]
-    Invalid {
-        /// Its path.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
-    /// A config file with a password that others can read.
-    #[error("the config file {0} holds a password and other users can read it: `chmod 600 {0}`")]
-    Exposed(String),
+    /// The config file cannot be used.
+    #[error(transparent)]
+    File(#[from] ConfigFileError),
     /// Half a client's identity.
     #[error(
         "a client certificate needs both its halves: MISSBENCH_NATS_CERT and MISSBENCH_NATS_KEY"
@@ -77,20 +62,8 @@ pub struct ConnectionFlags {
     pub config: Option<PathBuf>,
 }
 
-/// The part of the config file that concerns a worker.
-#[derive(Debug, Default, Deserialize)]
-struct ConfigFile {
-    nats_url: Option<String>,
-    nats_creds: Option<PathBuf>,
-    nats_ca: Option<PathBuf>,
-    nats_cert: Option<PathBuf>,
-    nats_key: Option<PathBuf>,
-    artifacts: Option<String>,
-    data_dir: Option<PathBuf>,
-}
-
 /// Where everything is. `Debug` shows no password.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     /// How to reach the broker.
     pub broker: BrokerSettings,
@@ -98,6 +71,16 @@ pub struct Settings {
     pub artifacts: String,
     /// The data folder.
     pub data_dir: PathBuf,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("broker", &self.broker)
+            .field("artifacts", &redacted(&self.artifacts))
+            .field("data_dir", &self.data_dir)
+            .finish()
+    }
 }
 
 impl Settings {
@@ -110,34 +93,33 @@ impl Settings {
         var: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, SettingsError> {
         let var = |name: &str| var(name).filter(|value| !value.is_empty());
-        if flags.nats_url.as_deref().is_some_and(has_login) {
+        if flags
+            .nats_url
+            .as_deref()
+            .is_some_and(|url| holds_secret(url, true))
+        {
             return Err(SettingsError::SecretInFlag {
                 flag: "--nats-url",
                 variable: "MISSBENCH_NATS_URL",
             });
         }
-        if flags.artifacts.as_deref().is_some_and(has_login) {
+        if flags
+            .artifacts
+            .as_deref()
+            .is_some_and(|url| holds_secret(url, true))
+        {
             return Err(SettingsError::SecretInFlag {
                 flag: "--artifacts",
                 variable: "MISSBENCH_ARTIFACTS",
             });
         }
-        let home = |variable: &str, below: &str| {
-            let own = var(variable).map(PathBuf::from);
-            own.filter(|path| path.is_absolute())
-                .or_else(|| var("HOME").map(|home| Path::new(&home).join(below)))
-        };
         let asked = flags
             .config
             .clone()
             .or_else(|| var("MISSBENCH_CONFIG").map(PathBuf::from));
-        let file = match &asked {
-            Some(path) => read(path, false)?,
-            None => match home("XDG_CONFIG_HOME", ".config") {
-                Some(folder) => read(&folder.join("missbench/config.toml"), true)?,
-                None => ConfigFile::default(),
-            },
-        };
+        let usual = user_folder(var, "XDG_CONFIG_HOME", ".config")
+            .map(|folder| folder.join("missbench/config.toml"));
+        let (_, file) = ConfigFile::read(asked.as_deref(), usual.as_deref())?;
         let path = |flag: Option<PathBuf>, name: &str, file: Option<PathBuf>| {
             flag.or_else(|| var(name).map(PathBuf::from)).or(file)
         };
@@ -168,7 +150,7 @@ impl Settings {
 
         let data_dir = match path(flags.data_dir.clone(), "MISSBENCH_DATA_DIR", file.data_dir) {
             Some(folder) => std::path::absolute(&folder).unwrap_or(folder),
-            None => home("XDG_DATA_HOME", ".local/share")
+            None => user_folder(var, "XDG_DATA_HOME", ".local/share")
                 .ok_or(SettingsError::NoHome)?
                 .join("missbench"),
         };
@@ -186,45 +168,10 @@ impl Settings {
     }
 }
 
-/// Whether an address holds a login: the broker takes a name without a password as a token. All
-/// before the last `@` counts, so that an unescaped `/` in a password does not hide it.
-fn has_login(url: &str) -> bool {
-    !url.starts_with("file://") && url.contains('@')
-}
-
-fn read(path: &Path, may_be_missing: bool) -> Result<ConfigFile, SettingsError> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(e) if may_be_missing && e.kind() == std::io::ErrorKind::NotFound => {
-            return Ok(ConfigFile::default());
-        }
-        Err(source) => {
-            return Err(SettingsError::Unreadable {
-                path: path.to_owned(),
-                source,
-            });
-        }
-    };
-    let file: ConfigFile = toml::from_str(&text).map_err(|error| SettingsError::Invalid {
-        path: path.to_owned(),
-        // Not the error's own text: it quotes the line, which may hold a password.
-        reason: error.message().to_owned(),
-    })?;
-    let secret = [&file.nats_url, &file.artifacts]
-        .into_iter()
-        .any(|url| url.as_deref().is_some_and(has_login));
-    let open =
-        std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0);
-    if secret && open {
-        return Err(SettingsError::Exposed(path.display().to_string()));
-    }
-    Ok(file)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::HashMap;
+    use std::{collections::HashMap, os::unix::fs::PermissionsExt as _, path::Path};
 
     fn resolve(flags: ConnectionFlags, vars: &[(&str, &str)]) -> Result<Settings, SettingsError> {
         let vars: HashMap<String, String> = vars
@@ -280,6 +227,34 @@ mod tests {
         );
     }
 
+    /// As `coord` reads it: its own test says the same.
+    #[test]
+    fn the_config_file_is_read_by_the_rules_of_coord() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join(".config/missbench");
+        std::fs::create_dir_all(&folder).unwrap();
+        let write = |text: &str| std::fs::write(folder.join("config.toml"), text).unwrap();
+        let vars = [("HOME", home.path().to_str().unwrap())];
+        write("data_dir = 'below'\nnats_creds = 'own.creds'\nnats_replicas = 3\n");
+        let settings = resolve(ConnectionFlags::default(), &vars).unwrap();
+        assert_eq!(settings.data_dir, folder.join("below"));
+        assert_eq!(settings.broker.credentials, Some(folder.join("own.creds")));
+        let artifacts = folder.join("below/artifacts");
+        assert_eq!(
+            settings.artifacts,
+            format!("file://{}", artifacts.display())
+        );
+        write("nats_url = 'nats://x'\ndatabase = 'postgres://a:hush@h/d'\n");
+        let error = resolve(ConnectionFlags::default(), &vars)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("line 2") && error.contains("database"),
+            "{error}"
+        );
+        assert!(!error.contains("hush"), "{error}");
+    }
+
     #[test]
     fn a_config_file_with_a_password_must_be_private() {
         let folder = tempfile::tempdir().unwrap();
@@ -293,7 +268,7 @@ mod tests {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(
             resolve(flags.clone(), &[]),
-            Err(SettingsError::Exposed(_))
+            Err(SettingsError::File(ConfigFileError::Exposed { .. }))
         ));
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         assert!(resolve(flags, &[]).is_ok());

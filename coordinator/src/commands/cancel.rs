@@ -1,10 +1,6 @@
 //! `coord cancel`: stops a sweep.
 
-use crate::{
-    config::Settings,
-    reconcile::announce,
-    store::{Store, SweepState},
-};
+use crate::{config::Settings, connect::Database};
 use std::process::ExitCode;
 
 /// Arguments of `coord cancel`.
@@ -14,24 +10,28 @@ pub struct CancelArgs {
     sweep: String,
 }
 
-/// Cancels a sweep's unfinished jobs. What is done stays; `coord submit` of the same spec lets it
-/// go on.
+/// Cancels a sweep's unfinished jobs. What is done stays, and so do the saved states of trainings:
+/// `coord retry`, or `coord submit` of the same spec, lets it go on from there.
 ///
 /// # Errors
 ///
 /// No such sweep, or several; the database cannot be reached.
 pub async fn run(args: CancelArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
-    let store = Store::connect_with(settings.database.clone()).await?;
-    store.check().await?;
+    let store = Database::open(settings).await?;
+    let outcome = cancel(&args, settings, &store).await;
+    store.close().await;
+    outcome
+}
+
+async fn cancel(
+    args: &CancelArgs,
+    settings: &Settings,
+    store: &Database,
+) -> anyhow::Result<ExitCode> {
     let sweep = store.find_sweep(&args.sweep).await?;
     let cancelled = store.cancel(sweep.id).await?;
     // Workers hear of it now; without a broker, as soon as `coord serve` has one.
-    let told = match settings.broker.connect().await {
-        Ok(broker) => announce(&store, &broker, sweep.id, SweepState::Cancelled)
-            .await
-            .map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
-    };
+    let told = store.tell(settings, &sweep).await;
     if settings.json {
         let report = serde_json::json!({
             "sweep": sweep.id,

@@ -6,15 +6,12 @@ use crate::{
     embedded::Embedded,
     programs::{Part, Programs},
     store::Store,
+    worker_check::{self, WorkerCheck},
 };
-use missbench_shared::dataset::DataFolder;
+use missbench_shared::{dataset::DataFolder, device::count};
 use nix::sys::statvfs::statvfs;
 use serde::Serialize;
-use std::{
-    path::Path,
-    process::{Command, ExitCode, Stdio},
-    time::Duration,
-};
+use std::{path::Path, process::ExitCode, time::Duration};
 
 /// How long each server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -325,35 +322,18 @@ async fn worker(programs: &Programs) -> Vec<Finding> {
             )];
         }
     };
-    let mut command = Command::new(&found.path);
-    command.arg("--check").stdin(Stdio::null());
-    if let Some(libraries) = programs.library_path() {
-        command.env("LD_LIBRARY_PATH", libraries);
-    }
-    let asked = tokio::task::spawn_blocking(move || command.output()).await;
-    let said = match asked {
-        Ok(Ok(output)) if output.status.success() => {
-            String::from_utf8_lossy(&output.stdout).into_owned()
-        }
-        Ok(Ok(output)) => {
-            let said = String::from_utf8_lossy(&output.stderr);
-            return vec![Finding::not(
-                WHAT,
-                Verdict::Bad,
-                format!(
-                    "`worker --check` ended with {}: {}",
-                    output.status,
-                    said.trim()
-                ),
-                "check LIBTORCH and LD_LIBRARY_PATH",
-            )];
-        }
+    let (path, programs) = (found.path.clone(), programs.clone());
+    let asked = tokio::task::spawn_blocking(move || {
+        worker_check::ask(&path, &programs, &["--check".to_owned()])
+    });
+    let check = match asked.await {
+        Ok(Ok(check)) => check,
         Ok(Err(error)) => {
             return vec![Finding::not(
                 WHAT,
                 Verdict::Bad,
-                format!("{} does not run: {error}", found.path.display()),
-                Part::Worker.remedy(),
+                format!("`worker --check`: {error}"),
+                "check LIBTORCH and LD_LIBRARY_PATH",
             )];
         }
         Err(error) => {
@@ -365,56 +345,57 @@ async fn worker(programs: &Programs) -> Vec<Finding> {
             )];
         }
     };
-    let mut findings = vec![Finding::ok(
-        WHAT,
-        format!("{} ({})", found.version, found.path.display()),
-    )];
-    findings.push(gpu(&said));
-    findings
+    vec![
+        Finding::ok(
+            WHAT,
+            format!("{} ({})", found.version, found.path.display()),
+        ),
+        devices(&check),
+    ]
 }
 
-/// What `worker --check` says of the device it would use.
-fn gpu(said: &str) -> Finding {
-    #[derive(serde::Deserialize)]
-    struct Report {
-        gpus: u32,
-        device: Option<String>,
-        device_error: Option<String>,
-        threads: u32,
-        works: bool,
-    }
+/// Where slots compute, and what keeps them off a GPU.
+fn devices(check: &WorkerCheck) -> Finding {
     const WHAT: &str = "device";
-    const CUDA: &str =
-        "for a GPU, set LIBTORCH and LD_LIBRARY_PATH to a CUDA build of the same release";
-    match serde_json::from_str::<Report>(said) {
-        Err(error) => Finding::not(
+    let driver = match &check.driver {
+        Some(driver) => format!(", NVIDIA driver {driver}"),
+        None => String::new(),
+    };
+    let remedy = || {
+        let remedy = check.remedy.clone();
+        remedy.unwrap_or_else(|| "see what `nvidia-smi` and `worker --check` say".to_owned())
+    };
+    if let Some(error) = &check.device_error {
+        // With its remedy, where there is one.
+        return Finding::not(WHAT, Verdict::Bad, error.clone(), remedy());
+    }
+    match (&check.trouble, &check.trouble_says) {
+        (Some(trouble), Some(says)) => {
+            // A machine without a GPU is none that is ill.
+            let plain = trouble.kind == "no_cuda_build" && trouble.unused == 0;
+            let verdict = if plain { Verdict::Warn } else { Verdict::Bad };
+            let found = format!(
+                "{says}; {}, {} CPU threads each",
+                check.places(),
+                check.threads
+            );
+            Finding::not(WHAT, verdict, found, remedy())
+        }
+        _ if check.gpus == 0 => Finding::ok(
             WHAT,
-            Verdict::Bad,
-            format!("what `worker --check` says cannot be read: {error}"),
-            "use the worker of the same release",
+            format!("{}, {} CPU threads each", check.places(), check.threads),
         ),
-        Ok(report) if !report.works => Finding::not(
-            WHAT,
-            Verdict::Bad,
-            report
-                .device_error
-                .unwrap_or_else(|| "the worker cannot compute".to_owned()),
-            CUDA,
-        ),
-        Ok(report) if report.gpus == 0 => Finding::not(
-            WHAT,
-            Verdict::Warn,
-            format!("no GPU; workers compute on {} CPU threads", report.threads),
-            CUDA,
-        ),
-        Ok(report) => Finding::ok(
-            WHAT,
-            format!(
-                "{} GPUs; workers take {}",
-                report.gpus,
-                report.device.unwrap_or_default()
-            ),
-        ),
+        _ => {
+            let gpus = count(check.gpus, "GPU");
+            let mut found = format!("{gpus}{driver}; {}", check.places());
+            if check.slots.len() < check.gpus {
+                found += &format!("; `worker --slots {}` computes on all", check.gpus);
+            }
+            match check.warning() {
+                Some(warning) => Finding::not(WHAT, Verdict::Warn, found, warning),
+                None => Finding::ok(WHAT, found),
+            }
+        }
     }
 }
 

@@ -15,16 +15,19 @@ use crate::{
     specs::{self, Loaded, Making},
     store::{
         Store, SweepState,
+        control::Again,
         sweeps::{Progress, SweepRow},
     },
     tables::{layout, render::Format},
     terminal::{quoted, quoted_path},
+    worker_check,
 };
 use anyhow::Context as _;
 use missbench_shared::{
     artifacts::ArtifactStore,
     benchmark::Benchmark,
     broker::{Broker, BrokerSettings, JOBS, Queue},
+    device::Devices,
     spec::ResourcesSpec,
 };
 use nix::sys::signal::Signal;
@@ -38,8 +41,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How often progress is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Workers, where neither a flag nor the spec says how many.
-const WORKERS: u16 = 2;
+/// Workers on the CPU, where neither a flag nor the spec says how many.
+const WORKERS: usize = 2;
 /// How long workers may take to hand back what they do.
 const WORKERS_PATIENCE: Duration = Duration::from_secs(15);
 /// How often fallen servers are started again before that is an error.
@@ -59,22 +62,29 @@ Examples:
   coord run deploy/real-mosi.toml --workers 4    with four workers
   coord run deploy/demo.toml --data-dir /tmp/d   with everything in that folder
   coord run deploy/demo.toml --keep              keep the servers up, to look around with psql
+  coord run deploy/demo.toml --retry             try again what failed before
 
 Exit codes: 0 all is done; 1 an error; 3 some jobs failed; 130 interrupted.")]
 pub struct RunArgs {
     /// The spec, a TOML file
     spec: PathBuf,
     /// How many workers, each a process; the cores are shared out among them [default: what the
-    /// spec says, or 2]
+    /// spec says, or one for each GPU, or 2 on the CPU]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: Option<u16>,
-    /// Where workers compute: auto (a GPU if there is one), cpu, cuda:0 [default: what the spec
-    /// says, or auto]
+    /// Where workers compute: auto (a GPU each; the CPU where there is none), cpu, cuda:0, or a list
+    /// cuda:0,cuda:1 [default: what the spec says, or auto]
     #[arg(long, value_name = "DEVICE")]
-    device: Option<String>,
+    device: Option<Devices>,
+    /// Let several workers compute on one GPU; otherwise no more start than there are GPUs
+    #[arg(long)]
+    share_gpus: bool,
     /// Keep the servers running when the sweep is done, until Ctrl-C
     #[arg(long)]
     keep: bool,
+    /// Try again the jobs that failed before, as `coord retry` does
+    #[arg(long)]
+    retry: bool,
 }
 
 /// Runs a sweep.
@@ -109,6 +119,11 @@ async fn whole(
     let loaded = tokio::task::spawn_blocking(move || specs::load(&spec, &data_dir, Making::Make))
         .await
         .context("reading the spec")??;
+    let slots = Slots::plan(args, &loaded.spec.resources, &worker, &programs).await?;
+    match &slots.warning {
+        Some(warning) => say(settings, &format!("{warning} ({})", slots.places)),
+        None => say(settings, &format!("workers: {}", slots.places)),
+    }
     say(
         settings,
         &format!("private servers below {}", settings.data_dir.display()),
@@ -118,7 +133,7 @@ async fn whole(
         .await??;
     let mut run = Run {
         embedded,
-        resources: loaded.spec.resources.clone(),
+        slots,
         serving: None,
         worker: None,
     };
@@ -143,8 +158,8 @@ fn say(settings: &Settings, text: &str) {
 /// What was started.
 struct Run {
     embedded: Embedded,
-    /// What the spec gives the workers, where no flag says otherwise.
-    resources: ResourcesSpec,
+    /// The workers' slots.
+    slots: Slots,
     serving: Option<(CancellationToken, JoinHandle<()>)>,
     worker: Option<ServerProcess>,
 }
@@ -163,7 +178,9 @@ impl Run {
     ) -> anyhow::Result<ExitCode> {
         let store = Store::connect_with(self.embedded.database()).await?;
         let outcome = async {
-            let sweep = interrupt.or(self.submit(&store, loaded)).await??;
+            let sweep = interrupt
+                .or(self.submit(&store, loaded, args.retry))
+                .await??;
             let progress = store.progress(sweep.id).await?;
             let jobs = sweep.jobs;
             say(
@@ -181,7 +198,7 @@ impl Run {
                 ),
             );
             let progress = if progress.open() > 0 {
-                self.work(args, settings, interrupt, programs, worker, &store, &sweep)
+                self.work(settings, interrupt, programs, worker, &store, &sweep)
                     .await?
             } else {
                 progress
@@ -204,12 +221,22 @@ impl Run {
     }
 
     /// Brings the database up to date and submits; lets only this sweep run.
-    async fn submit(&self, store: &Store, loaded: &Loaded) -> anyhow::Result<SweepRow> {
+    async fn submit(
+        &self,
+        store: &Store,
+        loaded: &Loaded,
+        retry: bool,
+    ) -> anyhow::Result<SweepRow> {
         store.migrate().await?;
         let (id, submitted) = specs::submit(store, loaded, None).await?;
         if !submitted.new {
-            store.reopen(id, false).await?;
+            let which = match retry {
+                true => Again::Both,
+                false => Again::Cancelled,
+            };
+            store.reopen(id, which).await?;
             store.pause(id, false).await?;
+            store.prioritise(id, loaded.spec.priority).await?;
         }
         let mut found = None;
         for sweep in store.sweeps().await? {
@@ -226,10 +253,8 @@ impl Run {
     }
 
     /// Runs coordinator and workers until the sweep is done.
-    #[expect(clippy::too_many_arguments, reason = "all that the run is made of")]
     async fn work(
         &mut self,
-        args: &RunArgs,
         settings: &Settings,
         interrupt: &Interrupt,
         programs: &Programs,
@@ -253,7 +278,7 @@ impl Run {
             shutdown.clone(),
         ));
         self.serving = Some((shutdown, serving));
-        self.worker = Some(self.start_worker(args, settings, programs, worker)?);
+        self.worker = Some(self.start_worker(settings, programs, worker)?);
 
         let mut display = if settings.json {
             Display::silent(sweep.id)
@@ -314,18 +339,13 @@ impl Run {
     /// One process that keeps a child for each slot.
     fn start_worker(
         &self,
-        args: &RunArgs,
         settings: &Settings,
         programs: &Programs,
         worker: &Path,
     ) -> anyhow::Result<ServerProcess> {
-        let workers = args.workers.or(self.resources.workers).unwrap_or(WORKERS);
-        let device = args.device.as_deref().or(self.resources.device.as_deref());
-        let device = device.unwrap_or("auto");
         let mut command = Command::new(worker);
         command
-            .args(["--slots", &workers.to_string()])
-            .args(["--device", device])
+            .args(&self.slots.flags)
             .args(["--name", "worker"])
             // The address has a password: it goes where other users cannot read it.
             .env("MISSBENCH_NATS_URL", self.embedded.nats_url())
@@ -348,7 +368,8 @@ impl Run {
             command.env("LD_LIBRARY_PATH", libraries);
         }
         let log = self.worker_log();
-        ServerProcess::start(command, "worker", &log, Signal::SIGTERM)
+        // SIGUSR1 asks it to leave as SIGTERM does, and may come on top of one that was sent to all.
+        ServerProcess::start(command, "worker", &log, Signal::SIGUSR1)
             .with_context(|| format!("{} does not start", worker.display()))
     }
 
@@ -378,6 +399,8 @@ impl Run {
                 "failures": failed,
                 "collapsed": collapsed,
                 "seconds": began.elapsed().as_secs_f64(),
+                "devices": self.slots.devices,
+                "device_warning": self.slots.warning,
                 "data_dir": settings.data_dir,
             });
             println!("{report}");
@@ -440,6 +463,13 @@ impl Run {
                 let all = self.command(settings, &["status", &sweep.name]);
                 println!("  and {more} more causes: `{all}`");
             }
+            println!(
+                "Once that is mended, `{}` tries them again.",
+                self.command(
+                    settings,
+                    &["run", &args.spec.display().to_string(), "--retry"]
+                )
+            );
             println!();
         }
         self.say_further(args, settings, loaded, sweep, progress, began);
@@ -548,6 +578,78 @@ impl Run {
     async fn stop(mut self) {
         self.stop_serving().await;
         self.embedded.stop().await;
+    }
+}
+
+/// The slots of the run's workers.
+struct Slots {
+    /// The worker's flags.
+    flags: Vec<String>,
+    /// The device of each slot.
+    devices: Vec<String>,
+    /// The same for people.
+    places: String,
+    /// What keeps slots off a GPU, where somebody may wonder.
+    warning: Option<String>,
+}
+
+impl Slots {
+    /// Asks the worker where its slots would compute, before anything is started.
+    async fn plan(
+        args: &RunArgs,
+        resources: &ResourcesSpec,
+        worker: &Path,
+        programs: &Programs,
+    ) -> anyhow::Result<Self> {
+        let devices = match (&args.device, &resources.device) {
+            (Some(devices), _) => devices.clone(),
+            (None, Some(text)) => text.parse()?,
+            (None, None) => Devices::Auto,
+        };
+        let share = args.share_gpus || resources.share_gpus;
+        let asked = args.workers.or(resources.workers).map(usize::from);
+        devices.check(asked.unwrap_or(0), share)?;
+        let device = devices.to_string();
+        let flags = move |slots: usize, look: bool| {
+            let mut flags = vec![
+                "--slots".to_owned(),
+                slots.to_string(),
+                "--device".to_owned(),
+                device.clone(),
+            ];
+            flags.extend(share.then(|| "--share-gpus".to_owned()));
+            flags.extend(look.then(|| "--look".to_owned()));
+            flags
+        };
+        let (worker, programs) = (worker.to_owned(), programs.clone());
+        tokio::task::spawn_blocking(move || {
+            let ask = |slots| {
+                let check = worker_check::ask(&worker, &programs, &flags(slots, true));
+                check.with_context(|| format!("asking {} for its devices", worker.display()))
+            };
+            let mut slots = asked.unwrap_or(devices.slots(WORKERS));
+            let mut check = ask(slots)?;
+            if asked.is_none() && devices == Devices::Auto && check.gpus > 0 {
+                // A worker for each GPU.
+                slots = check.gpus;
+                if slots > WORKERS {
+                    check = ask(slots)?;
+                }
+                check.slots.truncate(slots);
+                check.left_out = 0;
+            }
+            if let Some(error) = &check.device_error {
+                anyhow::bail!("{error}");
+            }
+            Ok(Self {
+                flags: flags(slots, false),
+                devices: check.slots.iter().map(|slot| slot.device.clone()).collect(),
+                places: check.places(),
+                warning: check.warning(),
+            })
+        })
+        .await
+        .context("asking the worker")?
     }
 }
 

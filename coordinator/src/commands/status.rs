@@ -155,6 +155,7 @@ async fn all(
     for sweep in &sweeps {
         rows.push((sweep, store.progress(sweep.id).await?));
     }
+    let aside = store.set_aside().await?;
     if settings.json {
         let sweeps: Vec<Value> = rows
             .iter()
@@ -175,6 +176,7 @@ async fn all(
             "workers": workers,
             "nobody_can": nobody_can(&workers),
             "broker_trouble": trouble,
+            "set_aside": aside,
         });
         println!("{whole:#}");
         return Ok(());
@@ -214,6 +216,9 @@ async fn all(
         println!("{}", table.trim_fmt());
     }
     println!();
+    if let Some(aside) = aside.describe() {
+        println!("{aside}");
+    }
     print_workers(&workers, trouble.as_deref());
     Ok(())
 }

@@ -1,10 +1,16 @@
 //! `coord submit`: submits a spec as a sweep.
 
+use super::retry;
 use crate::{
     cli::exit,
     config::Settings,
+    control::tell_soon,
+    failures::{self, FailureGroup},
     specs::{self, Loaded, Making},
-    store::Store,
+    store::{
+        Store,
+        control::{Again, Reopened},
+    },
 };
 use anyhow::Context as _;
 use missbench_shared::{
@@ -28,6 +34,7 @@ Examples:
   coord submit deploy/benchmark.toml            submit it; the same spec again is the same sweep
   coord submit deploy/benchmark.toml --watch    and stay until it is over
   coord submit deploy/benchmark.toml --push     for workers that do not see this machine's files
+  coord submit deploy/benchmark.toml --retry    and set going again what failed
 
 `coord serve` and workers do the rest: `coord status` tells how far they are.")]
 pub struct SubmitArgs {
@@ -39,6 +46,9 @@ pub struct SubmitArgs {
     /// Make another sweep of a spec that was submitted before
     #[arg(long)]
     new: bool,
+    /// Set going again the jobs that failed before, as `coord retry` does
+    #[arg(long)]
+    retry: bool,
     /// Put datasets and encoders into the artifact store, for workers that do not see the files
     #[arg(long)]
     push: bool,
@@ -59,17 +69,33 @@ pub async fn run(args: SubmitArgs, settings: &Settings) -> anyhow::Result<ExitCo
     let nonce = args.new.then(fresh_nonce);
     let (sweep, submitted) = specs::submit(&store, &loaded, nonce.as_deref()).await?;
     // A sweep that was cancelled goes on when it is submitted again.
-    let reopened = if submitted.new {
-        0
-    } else {
-        store.reopen(sweep, false).await?
+    let (mut reopened, mut priority_before) = (Reopened::default(), None);
+    let mut told = Ok(());
+    if !submitted.new {
+        let which = match args.retry {
+            true => Again::Both,
+            false => Again::Cancelled,
+        };
+        reopened = store.reopen(sweep, which).await?;
+        priority_before = store.prioritise(sweep, loaded.spec.priority).await?;
+        if reopened.total() > 0 {
+            told = tell_soon(&store, &settings.broker, sweep).await;
+        }
+    }
+    let progress = store.progress(sweep).await?;
+    let failures = match progress.failed {
+        0 => Vec::new(),
+        _ => failures::grouped(&store, sweep).await?,
     };
+    let failures: Vec<&FailureGroup> = failures.iter().filter(|group| group.given_up).collect();
     if settings.json {
         println!(
             "{}",
             json!({
                 "sweep": sweep, "name": loaded.resolved.name, "new": submitted.new,
-                "jobs": submitted.jobs, "reopened": reopened,
+                "jobs": submitted.jobs, "reopened": reopened.total(), "progress": progress,
+                "failures": failures, "priority": loaded.spec.priority,
+                "priority_before": priority_before,
             })
         );
     } else {
@@ -86,14 +112,51 @@ pub async fn run(args: SubmitArgs, settings: &Settings) -> anyhow::Result<ExitCo
             jobs.train,
             jobs.eval
         );
-        if reopened > 0 {
-            println!("{reopened} cancelled jobs go on");
+        if let Some(before) = priority_before {
+            println!(
+                "its priority is {} now and was {before}",
+                loaded.spec.priority
+            );
+        }
+        if reopened.total() > 0 {
+            println!("{}", retry::words(reopened));
+        }
+        if let Some(notice) = notice(progress.failed, &failures, sweep) {
+            println!("{notice}");
+        }
+        if let Err(reason) = told {
+            eprintln!("workers are not told yet, `coord serve` will do it: {reason}");
         }
     }
     if args.watch {
         return watch(&store, sweep, settings).await;
     }
-    Ok(ExitCode::SUCCESS)
+    // What --watch would have ended with.
+    Ok(match progress.open() == 0 && progress.failed > 0 {
+        true => ExitCode::from(exit::FAILED_JOBS),
+        false => ExitCode::SUCCESS,
+    })
+}
+
+/// How many jobs failed and why, in one line, and how to have them tried again.
+pub(crate) fn notice(failed: i64, groups: &[&FailureGroup], sweep: SweepId) -> Option<String> {
+    let (first, rest) = groups.split_first()?;
+    let jobs = match failed {
+        1 => "1 job failed".to_owned(),
+        n => format!("{n} jobs failed"),
+    };
+    let mut text = format!("{jobs}: {}", first.cause);
+    match rest.len() {
+        0 => {}
+        1 => text.push_str(", and for one other cause"),
+        n => text.push_str(&format!(", and for {n} other causes")),
+    }
+    text.push_str(&format!(
+        "\nonce that is mended: `coord retry {}`; `coord status {}` says more",
+        sweep.short(),
+        sweep.short()
+    ));
+    Some(text)
 }
 
 fn fresh_nonce() -> String {

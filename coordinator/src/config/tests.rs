@@ -1,5 +1,5 @@
 use super::*;
-use std::collections::HashMap;
+use std::{collections::HashMap, os::unix::fs::PermissionsExt as _};
 
 #[derive(Default)]
 struct Fake(HashMap<&'static str, String>);
@@ -131,7 +131,10 @@ fn a_config_file_with_a_password_must_be_its_owners_alone() {
     let text = "database_url = 'postgres://ann:hush@host/db'";
     write_config(home.path(), text, 0o640);
     let error = Settings::resolve(&ConnectionFlags::default(), &around).unwrap_err();
-    assert!(matches!(error, SettingsError::Exposed { .. }), "{error}");
+    assert!(
+        matches!(error, SettingsError::File(ConfigFileError::Exposed { .. })),
+        "{error}"
+    );
     assert!(!error.to_string().contains("hush"));
     write_config(home.path(), text, 0o600);
     let settings = Settings::resolve(&ConnectionFlags::default(), &around).unwrap();
@@ -162,7 +165,13 @@ fn a_wrong_config_file_is_named_with_its_line_and_without_its_content() {
         ..ConnectionFlags::default()
     };
     let error = Settings::resolve(&flags, &around).unwrap_err();
-    assert!(matches!(error, SettingsError::Unreadable { .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            SettingsError::File(ConfigFileError::Unreadable { .. })
+        ),
+        "{error}"
+    );
 }
 
 #[test]

@@ -149,6 +149,8 @@ impl ImportError {
     pub(super) fn pickle(path: &Path, bytes: &[u8], source: PickleError) -> Self {
         let path = path.to_owned();
         match source.kind {
+            // What gets so far is a pickle.
+            PickleErrorKind::Limit { .. } => Self::Pickle { path, source },
             PickleErrorKind::Truncated(inside) if recognise::guess(bytes).is_none() => {
                 Self::CutOff {
                     path,

@@ -114,8 +114,6 @@ impl OpaqueFields {
             return None;
         }
         let plain = path.with_extension("plain.pkl");
-        // Python reads the escapes that Rust writes for quotes and backslashes.
-        let quoted = |path: &Path| format!("{:?}", path.to_string_lossy());
         let open = if path.extension().is_some_and(|e| e == "gz") {
             "gzip.open"
         } else {
@@ -123,7 +121,7 @@ impl OpaqueFields {
         };
         let mut recipe = format!(
             "    import pickle, numpy, gzip; d = pickle.load({open}({}, \"rb\"))\n",
-            quoted(path)
+            python_text(&path.to_string_lossy())
         );
         let mut by_conversion: BTreeMap<&str, Vec<(&str, &str)>> = BTreeMap::new();
         for field in fields.iter().filter(|field| !field.field.is_empty()) {
@@ -152,10 +150,24 @@ impl OpaqueFields {
         }
         recipe.push_str(&format!(
             "    pickle.dump(d, open({}, \"wb\"), 4)",
-            quoted(&plain)
+            python_text(&plain.to_string_lossy())
         ));
         Some(ImportError::Opaque(Box::new(Self { fields, recipe })))
     }
+}
+
+/// A text as it stands in a Python program.
+fn python_text(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
 }
 
 fn tuples(places: &[(&str, &str)]) -> String {
@@ -220,4 +232,15 @@ pub(super) fn renamed(split: Split, key: &str) -> Option<String> {
         let key: String = key.chars().take(40).flat_map(char::escape_debug).collect();
         format!("the file's `{key}` is the split {split}")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_written_as_python_reads_them() {
+        assert_eq!(python_text("/a b/数据.pkl"), "\"/a b/数据.pkl\"");
+        assert_eq!(python_text("a\"b\\c\n"), "\"a\\\"b\\\\c\\u000a\"");
+    }
 }

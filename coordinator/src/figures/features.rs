@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{config::Settings, store::Store, tables::layout};
 use missbench_shared::{
+    address::redacted,
     artifacts::{ArtifactStore, Hash, Key},
     benchmark::Benchmark,
     case::{Case, Rate},
@@ -117,7 +118,7 @@ pub async fn figure(
     if kept.is_empty() {
         let of: Vec<String> = datasets.iter().map(|dataset| name(*dataset)).collect();
         return Err(FigureError::NoFeatures {
-            store: crate::config::without_login(&settings.artifacts),
+            store: redacted(&settings.artifacts),
             what: format!("LNLN on {} in this sweep", of.join(", ")),
         });
     }

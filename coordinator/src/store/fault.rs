@@ -1,8 +1,13 @@
 //! What an error of Postgres means for whoever asked: whether it passes by itself, who can mend it,
 //! and how.
 
+use super::StoreError;
+use crate::backoff::Backoff;
 use missbench_shared::cryptography::refusal;
 use std::{error::Error as _, fmt::Write as _, io};
+
+/// How often a transaction gives way to others before that is an error.
+const GIVE_WAY: u32 = 20;
 
 /// Whose fault an error is, as far as Postgres says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +66,25 @@ impl Fault {
 pub fn is_rollback(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(error)
         if error.code().is_some_and(|code| code.starts_with("40")))
+}
+
+/// Does something again for as long as it has to give way to another transaction.
+pub(super) async fn again<T, F, Fut>(mut action: F) -> Result<T, StoreError>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, StoreError>>,
+{
+    let mut backoff = Backoff::default();
+    for _ in 0..GIVE_WAY {
+        match action().await {
+            Err(StoreError::Query(error)) if is_rollback(&error) => {
+                tracing::debug!(error = words(&error), "given way to another transaction");
+                tokio::time::sleep(backoff.pause()).await;
+            }
+            outcome => return outcome,
+        }
+    }
+    action().await
 }
 
 /// Whether the server said that it speaks no TLS.

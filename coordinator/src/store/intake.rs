@@ -84,38 +84,6 @@ impl Store {
             .await?;
         Ok(())
     }
-
-    /// Gives up a job whose result the database does not take, and the evaluations that wait for
-    /// it: publishing it again would bring the same result.
-    pub async fn fail_untakable(&self, job: JobId, reason: &str) -> Result<(), StoreError> {
-        let mut tx = self.pool().begin().await?;
-        sqlx::query!(
-            "UPDATE job SET state = 'failed', last_error = $2, finished = now()
-             WHERE id = $1 AND state IN ('ready', 'queued', 'running')",
-            job.0,
-            clean(reason)
-        )
-        .execute(&mut *tx)
-        .await?;
-        fail_evaluations(&mut tx, &[job.0]).await?;
-        tx.commit().await?;
-        Ok(())
-    }
-}
-
-/// Marks evaluations failed whose training failed.
-async fn fail_evaluations(tx: &mut PgConnection, trains: &[Uuid]) -> Result<(), StoreError> {
-    sqlx::query!(
-        "UPDATE job SET state = 'failed', finished = now(),
-                        last_error = 'its training failed: ' || coalesce(t.last_error, 'see its attempts')
-         FROM job t
-         WHERE t.id = ANY($1) AND t.state = 'failed'
-           AND job.train_job = t.id AND job.state = 'blocked'",
-        trains
-    )
-    .execute(tx)
-    .await?;
-    Ok(())
 }
 
 /// How many attempts at each job ended with a broken device before this batch; asked only about

@@ -1,11 +1,13 @@
 //! Postgres: the connection, the migrations, and what can go wrong with them.
 //!
-//! The queries live beside this file, by purpose: [`submit`], [`datasets`], [`outbox`], [`intake`], [`recover`]
-//! and [`sweeps`]. All are checked against the migrations when the program is compiled.
+//! The queries live beside this file, by purpose: [`submit`], [`datasets`], [`outbox`], [`intake`], [`recover`],
+//! [`sweeps`] and [`control`]. All are checked against the migrations when the program is compiled.
 
 pub mod connect;
+pub mod control;
 pub mod datasets;
 pub mod fault;
+mod give_up;
 pub mod intake;
 pub mod outbox;
 pub mod recover;

@@ -57,7 +57,7 @@ impl Store {
             InFlight,
             r#"SELECT count(*) FILTER (WHERE kind = 'train') AS "train!",
                       count(*) FILTER (WHERE kind <> 'train') AS "eval!"
-               FROM job WHERE state IN ('queued', 'running') AND publication <= failures + 1"#
+               FROM job WHERE state IN ('queued', 'running') AND publication - publications_before <= failures + 1"#
         )
         .fetch_one(self.pool())
         .await?)
@@ -68,7 +68,7 @@ impl Store {
     pub async fn going_round(&self, queue: Queue, window: i64) -> Result<Vec<SweepId>, StoreError> {
         let sweeps = sqlx::query_scalar!(
             "SELECT sweep FROM job
-             WHERE state IN ('queued', 'running') AND publication > failures + 1
+             WHERE state IN ('queued', 'running') AND publication - publications_before > failures + 1
                AND (kind = 'train') = $1
              GROUP BY sweep HAVING count(*) >= $2",
             queue == Queue::Train,
@@ -163,33 +163,26 @@ impl Store {
         .rows_affected())
     }
 
-    /// Gives up a job that cannot be put into a message.
-    pub async fn fail_unpublishable(&self, job: JobId, reason: &str) -> Result<(), StoreError> {
-        sqlx::query!(
-            "UPDATE job SET state = 'failed', last_error = $2, finished = now()
-             WHERE id = $1 AND state = 'ready'",
-            job.0,
-            reason
-        )
-        .execute(self.pool())
-        .await?;
-        Ok(())
-    }
-
-    /// What the configs with these ids train; seed 0.
-    pub async fn configs(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, TrainSpec>, StoreError> {
-        sqlx::query!("SELECT id, spec FROM config WHERE id = ANY($1)", ids)
+    /// What the configs with these ids train, seed 0, or why one cannot be read: that concerns its
+    /// own jobs and no others.
+    pub async fn configs(
+        &self,
+        ids: &[Uuid],
+    ) -> Result<HashMap<Uuid, Result<TrainSpec, String>>, StoreError> {
+        Ok(sqlx::query!("SELECT id, spec FROM config WHERE id = ANY($1)", ids)
             .fetch_all(self.pool())
             .await?
             .into_iter()
-            .map(|row| match serde_json::from_value(row.spec) {
-                Ok(spec) => Ok((row.id, spec)),
-                Err(error) => Err(StoreError::Stored {
-                    what: format!("config {}", row.id),
-                    reason: error.to_string(),
-                }),
+            .map(|row| {
+                let spec = serde_json::from_value(row.spec).map_err(|error| {
+                    format!(
+                        "config {} in the database cannot be read ({error}): it was written by another release; submit the spec with --new",
+                        row.id
+                    )
+                });
+                (row.id, spec)
             })
-            .collect()
+            .collect())
     }
 
     /// The checkpoints of these training jobs, in the order of their criteria.

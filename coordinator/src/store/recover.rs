@@ -55,7 +55,8 @@ impl Store {
                    AND j.changed = i.changed
                  ORDER BY j.id FOR NO KEY UPDATE OF j
              )
-             UPDATE job SET state = 'ready', not_before = '-infinity'
+             UPDATE job SET state = 'ready', not_before = '-infinity',
+                            publications_before = job.publication - job.failures
              FROM mine WHERE job.id = mine.id",
             &ids,
             &publications,

@@ -1,4 +1,4 @@
-//! Looking at sweeps, and cancelling, pausing and resuming them.
+//! Looking at sweeps.
 
 use super::{Store, StoreError, SweepState, label, submit::JobCounts};
 use chrono::{DateTime, Utc};
@@ -151,100 +151,5 @@ impl Store {
         )
         .fetch_one(self.pool())
         .await?)
-    }
-
-    /// Cancels a sweep: its unfinished jobs too, in the same transaction. Returns how many there
-    /// were. The broker is told by whoever leads (see [`crate::reconcile`]).
-    pub async fn cancel(&self, sweep: SweepId) -> Result<u64, StoreError> {
-        let mut tx = self.pool().begin().await?;
-        sqlx::query!(
-            "UPDATE sweep SET state = 'cancelled', changed = now()
-             WHERE id = $1 AND state <> 'cancelled'",
-            sweep.0
-        )
-        .execute(&mut *tx)
-        .await?;
-        let cancelled = sqlx::query!(
-            "UPDATE job SET state = 'cancelled', finished = now()
-             WHERE sweep = $1 AND state IN ('blocked', 'ready', 'queued', 'running')",
-            sweep.0
-        )
-        .execute(&mut *tx)
-        .await?
-        .rows_affected();
-        tx.commit().await?;
-        Ok(cancelled)
-    }
-
-    /// Pauses a running sweep, or lets a paused one go on. Returns whether that changed anything.
-    pub async fn pause(&self, sweep: SweepId, paused: bool) -> Result<bool, StoreError> {
-        let (before, after) = if paused {
-            (SweepState::Running, SweepState::Paused)
-        } else {
-            (SweepState::Paused, SweepState::Running)
-        };
-        Ok(sqlx::query!(
-            "UPDATE sweep SET state = $3, changed = now() WHERE id = $1 AND state = $2",
-            sweep.0,
-            before as SweepState,
-            after as SweepState
-        )
-        .execute(self.pool())
-        .await?
-        .rows_affected()
-            > 0)
-    }
-
-    /// Takes back the published jobs of a sweep that no worker has begun, after their messages were
-    /// taken off the queues. Returns how many.
-    pub async fn unqueue(&self, sweep: SweepId) -> Result<u64, StoreError> {
-        Ok(sqlx::query!(
-            "UPDATE job SET state = 'ready' WHERE sweep = $1 AND state = 'queued'",
-            sweep.0
-        )
-        .execute(self.pool())
-        .await?
-        .rows_affected())
-    }
-
-    /// Sets a sweep's cancelled jobs going again and, with `failed`, those that were given up.
-    /// An evaluation whose model is not trained waits for it. Returns how many jobs go again.
-    pub async fn reopen(&self, sweep: SweepId, failed: bool) -> Result<u64, StoreError> {
-        let mut tx = self.pool().begin().await?;
-        sqlx::query!(
-            "UPDATE sweep SET state = 'running', changed = now()
-             WHERE id = $1 AND state = 'cancelled'",
-            sweep.0
-        )
-        .execute(&mut *tx)
-        .await?;
-        let reopened = sqlx::query!(
-            "UPDATE job SET
-                 state = CASE WHEN t.id IS NULL OR t.state = 'done'
-                              THEN 'ready'::job_state ELSE 'blocked' END,
-                 failures = 0, not_before = '-infinity', finished = NULL, last_error = NULL
-             FROM job j LEFT JOIN job t ON t.id = j.train_job
-             WHERE job.id = j.id AND j.sweep = $1
-               AND (j.state = 'cancelled' OR ($2 AND j.state = 'failed'))",
-            sweep.0,
-            failed
-        )
-        .execute(&mut *tx)
-        .await?
-        .rows_affected();
-        tx.commit().await?;
-        Ok(reopened)
-    }
-
-    /// Sweeps that do not simply run, with what the operator wants of them.
-    pub async fn controlled(&self) -> Result<Vec<(SweepId, SweepState)>, StoreError> {
-        Ok(sqlx::query!(
-            r#"SELECT id, state AS "state: SweepState" FROM sweep WHERE state <> 'running'"#
-        )
-        .fetch_all(self.pool())
-        .await?
-        .into_iter()
-        .map(|row| (SweepId(row.id), row.state))
-        .collect())
     }
 }

@@ -18,7 +18,8 @@ pub(super) async fn notes(
 ) -> Result<Vec<String>, sqlx::Error> {
     let mut notes = vec![format!("sweep {name} ({sweep})")];
     let protocols = sqlx::query(
-        "SELECT DISTINCT selection, fidelity FROM sweep_protocol WHERE sweep = $1 ORDER BY 1, 2",
+        "SELECT DISTINCT selection, fidelity, train_missing FROM sweep_protocol
+         WHERE sweep = $1 ORDER BY 1, 2, 3",
     )
     .bind(sweep.0)
     .fetch_all(store.pool())
@@ -34,8 +35,12 @@ pub(super) async fn notes(
             Some("corrected") => "the papers where they and the reference code differ",
             _ => "the reference code",
         };
+        let training = match row.try_get::<Option<bool>, _>("train_missing")? {
+            Some(false) => "complete data",
+            _ => "erased data",
+        };
         notes.push(format!(
-            "checkpoints chosen on {selection}; methods follow {fidelity}"
+            "checkpoints chosen on {selection}; methods follow {fidelity}; trained on {training}"
         ));
     }
     notes.extend(processors(store, sweep).await?);

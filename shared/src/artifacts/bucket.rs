@@ -3,11 +3,8 @@
 use super::{ArtifactError, Key, Opened};
 use crate::broker::Broker;
 use async_nats::jetstream::object_store::{
-    Config, DeleteErrorKind, GetErrorKind, InfoErrorKind, ObjectMetadata, ObjectStore, PutErrorKind,
+    DeleteErrorKind, GetErrorKind, InfoErrorKind, ObjectMetadata, ObjectStore, PutErrorKind,
 };
-
-/// The bucket's name.
-pub const ARTIFACTS: &str = "ARTIFACTS";
 
 /// Bytes of a message: under the broker's default limit of 1 MiB, and few round trips.
 const MESSAGE: usize = 512 << 10;
@@ -25,20 +22,11 @@ impl std::fmt::Debug for Bucket {
 
 impl Bucket {
     pub(super) async fn open(broker: &Broker) -> Result<Self, String> {
-        let jetstream = broker.jetstream();
-        if let Ok(store) = jetstream.get_object_store(ARTIFACTS).await {
-            return Ok(Self { store });
-        }
         // A worker's login may not make it: then the coordinator has to be first.
-        jetstream
-            .create_object_store(Config {
-                bucket: ARTIFACTS.to_owned(),
-                description: Some("checkpoints, saved states, outcomes, data".to_owned()),
-                ..Config::default()
-            })
-            .await
-            .map(|store| Self { store })
-            .map_err(|e| format!("the bucket {ARTIFACTS} is not there and cannot be made: {e}"))
+        let opened = broker.ensure_artifacts().await;
+        opened.map(|store| Self { store }).map_err(|error| {
+            format!("{error}; the coordinator makes it: is `coord serve` running on this broker?")
+        })
     }
 
     pub(super) async fn open_key(&self, key: &Key) -> Result<Option<Opened>, ArtifactError> {

@@ -1,16 +1,16 @@
 //! Making the streams, consumers and buckets.
 //!
 //! Everything here may be called again at any time: what stands as it should is left alone, what
-//! is missing is made. The coordinator that leads calls it at its start and whenever something is
-//! gone; a worker never has to.
+//! is missing is made. The coordinator that leads calls it at its start and every so often after, so
+//! that it is made again where the broker lost its storage; a worker never has to.
 
 use super::{
-    ACK_WAIT, Broker, BrokerError, GATHER, GATHER_ACK_WAIT, HEARTBEAT_TTL, JOBS, Queue, RESULTS,
-    SWEEPS, WORKERS, chain,
+    ACK_WAIT, ARTIFACTS, Broker, BrokerError, GATHER, GATHER_ACK_WAIT, HEARTBEAT_TTL, JOBS, Queue,
+    RESULTS, SWEEPS, WORKERS, chain,
 };
 use async_nats::jetstream::{
     consumer::{AckPolicy, pull},
-    kv, stream,
+    kv, object_store, stream,
 };
 use std::time::Duration;
 
@@ -51,7 +51,30 @@ impl Broker {
             num_replicas: self.replicas,
             ..kv::Config::default()
         })
-        .await
+        .await?;
+        self.ensure_artifacts().await.map(drop)
+    }
+
+    /// Opens the bucket of artifacts, and makes it where it is missing. One that is there is taken
+    /// as it is: its limits and its placement are the operator's.
+    ///
+    /// # Errors
+    ///
+    /// It is not there and this login may not make it, as a worker's may not.
+    pub async fn ensure_artifacts(&self) -> Result<object_store::ObjectStore, BrokerError> {
+        if let Ok(store) = self.jetstream.get_object_store(ARTIFACTS).await {
+            return Ok(store);
+        }
+        self.jetstream
+            .create_object_store(object_store::Config {
+                bucket: ARTIFACTS.to_owned(),
+                description: Some("checkpoints, saved states, outcomes, data".to_owned()),
+                storage: stream::StorageType::File,
+                num_replicas: self.replicas,
+                ..object_store::Config::default()
+            })
+            .await
+            .map_err(|error| created(format!("bucket {ARTIFACTS}"), &error))
     }
 
     async fn ensure_stream(

@@ -158,7 +158,7 @@ impl<'a> Machine<'a> {
     /// Keeps a text that was made here and is not in the input, so it does not count against that;
     /// it is short.
     fn own_reason(&mut self, why: String) -> Step<Handle> {
-        self.charge(2 + why.len() / 32)?;
+        self.charge(2 + why.len() / 12)?;
         self.pickle.owned.push(why.into_bytes());
         Ok(Handle(self.pickle.owned.len() as u32 - 1))
     }

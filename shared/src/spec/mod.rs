@@ -158,14 +158,20 @@ pub struct EncoderSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResourcesSpec {
-    /// Workers, each a process; `--workers` says otherwise.
+    /// Workers, each a process; `--workers` says otherwise. Left out: one for each GPU, or two on
+    /// the CPU.
     #[serde(default)]
     #[schemars(range(min = 1, max = 256))]
     pub workers: Option<u16>,
-    /// Where they compute: `auto`, `cpu`, `cuda` or `cuda:N`; `--device` says otherwise.
+    /// Where they compute: `auto` (a GPU each; the CPU where there is none), `cpu`, `cuda:N`, or a
+    /// list `cuda:0,cuda:1` whose GPUs they take in turn; `--device` says otherwise.
     #[serde(default)]
-    #[schemars(regex(pattern = "^(auto|cpu|cuda|cuda:[0-9]+)$"))]
+    #[schemars(regex(pattern = "^(auto|cpu|cuda|cuda:[0-9]+(, *cuda:[0-9]+)*)$"))]
     pub device: Option<String>,
+    /// Whether several workers may compute on one GPU, as with `--share-gpus`. Otherwise no more
+    /// start than there are GPUs.
+    #[serde(default)]
+    pub share_gpus: bool,
 }
 
 /// A variant of one's own.

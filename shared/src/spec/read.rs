@@ -8,6 +8,7 @@ use crate::{
     benchmark::Benchmark,
     case::{Case, MissingSet, Rate},
     dataset::valid_name,
+    device::{Devices, DevicesError},
     methods::{self, HyperError, MAX_EPOCHS, MethodInfo, nearest},
 };
 use miette::SourceSpan;
@@ -173,17 +174,24 @@ fn check_resources(spec: &Spec, checker: &mut Checker<'_>) {
             None,
         );
     }
-    if let Some(device) = &spec.resources.device {
-        let gpu = device.strip_prefix("cuda:");
-        let known = ["auto", "cpu", "cuda"].contains(&device.as_str())
-            || gpu.is_some_and(|number| number.parse::<u16>().is_ok());
-        if !known {
-            checker.problem(
-                &at("device"),
-                format!("`{device}` is no device"),
-                "not known",
-                Some("write `auto`, `cpu` or `cuda:0`".to_owned()),
-            );
+    let Some(device) = &spec.resources.device else {
+        return;
+    };
+    match device.parse::<Devices>() {
+        Err(DevicesError::Unknown(_)) => checker.problem(
+            &at("device"),
+            format!("`{device}` is no device"),
+            "not known",
+            Some("write `auto`, `cpu`, `cuda:0`, or a list: `cuda:0,cuda:1`".to_owned()),
+        ),
+        Err(error @ DevicesError::Twice(_)) => {
+            checker.problem(&at("device"), error.to_string(), "named twice", None);
+        }
+        Ok(devices) => {
+            let workers = spec.resources.workers.map_or(0, usize::from);
+            if let Err(error) = devices.check(workers, spec.resources.share_gpus) {
+                checker.problem(&at("device"), error.to_string(), "too few", None);
+            }
         }
     }
 }

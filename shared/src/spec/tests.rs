@@ -192,7 +192,7 @@ fn resources_and_priority_change_no_id() {
     let plain = resolved(GOOD);
     let more = GOOD.replacen(
         "epochs = 7",
-        "epochs = 7\npriority = 5\nresources = { workers = 4, device = \"cuda:1\" }",
+        "epochs = 7\npriority = 5\nresources = { workers = 4, device = \"cuda:1\", share_gpus = true }",
         1,
     );
     assert_eq!(resolved(&more).sweep_id(None), plain.sweep_id(None));

@@ -214,8 +214,10 @@ impl Slot {
                 self.give_back_all(rest).await;
             }
             Some(Ok(Ok(_))) if cancelled.load(Ordering::Relaxed) => {
-                for (taken, _) in rest {
-                    taken.done().await;
+                for (taken, attempt) in rest {
+                    let body = ResultBody::HandedBack { after_epoch: 0 };
+                    let report = self.report(&taken, attempt, body);
+                    self.conclude(&taken, report).await;
                 }
             }
             // All are done, or the worker leaves.

@@ -1,6 +1,13 @@
 //! Being told to leave.
+//!
+//! A process is told by a signal (SIGTERM, SIGINT; SIGUSR1 for programs that may repeat themselves),
+//! a slot also by its supervisor, through the pipe that is its standard input: what the supervisor
+//! passes on must not look like a second signal, for a signal may well have reached both (`pkill
+//! worker`, `scancel --full`, the stop of a whole control group). Signals that come together count
+//! once; a second one later on means "now".
 
 use std::{
+    fmt,
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
@@ -14,18 +21,31 @@ pub const SAVE: Duration = Duration::from_secs(8);
 /// After this the worker is gone.
 pub const GONE: Duration = Duration::from_millis(9500);
 
+/// Signals that come so soon after the first one are part of it.
+const TOGETHER: Duration = Duration::from_secs(2);
+/// What the supervisor writes into a slot's standard input: leave.
+pub const LEAVE: &[u8] = b"leave\n";
+/// How long a supervisor that has to leave at once waits for its slots to be ended.
+const AT_ONCE: Duration = Duration::from_secs(2);
+
 /// Whether and since when the worker is to leave. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Leaving {
     token: CancellationToken,
+    now: CancellationToken,
     since: Arc<OnceLock<Instant>>,
 }
 
 impl Leaving {
-    /// Leave: the clock starts with the first call.
-    pub fn leave(&self) {
-        self.since.get_or_init(Instant::now);
+    /// Leave: the clock starts with the first call. Returns whether this was the first.
+    pub fn leave(&self) -> bool {
+        let mut first = false;
+        self.since.get_or_init(|| {
+            first = true;
+            Instant::now()
+        });
         self.token.cancel();
+        first
     }
 
     /// Whether to leave.
@@ -36,6 +56,11 @@ impl Leaving {
     /// Waits until it is to leave.
     pub async fn asked(&self) {
         self.token.cancelled().await;
+    }
+
+    /// Waits until it is to leave at once.
+    pub async fn at_once(&self) {
+        self.now.cancelled().await;
     }
 
     /// Whether it was told to leave longer than `after` ago.
@@ -62,41 +87,150 @@ impl Leaving {
     }
 }
 
-/// Turns signals, and the end of the supervisor, into leaving. A second signal ends the process.
-pub fn on_signals(leaving: Leaving, watch_parent: bool) -> std::io::Result<()> {
+/// Who is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaker {
+    /// The process that keeps the slots.
+    Supervisor,
+    /// One slot.
+    Slot(usize),
+}
+
+impl fmt::Display for Speaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Speaker::Supervisor => f.write_str("the supervisor"),
+            Speaker::Slot(number) => write!(f, "slot {number}"),
+        }
+    }
+}
+
+/// What a signal means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meaning {
+    /// Leave in good order.
+    Leave,
+    /// What has been said already.
+    Again,
+    /// Leave at once.
+    Now,
+}
+
+/// The process's own signals, counted.
+#[derive(Debug, Default)]
+struct Signals {
+    first: Option<Instant>,
+}
+
+impl Signals {
+    /// What a SIGUSR1 means that came at `at`: never more than to leave.
+    fn politely(&mut self, at: Instant) -> Meaning {
+        match self.mean(at) {
+            Meaning::Now => Meaning::Again,
+            other => other,
+        }
+    }
+
+    /// What a SIGTERM or SIGINT means that came at `at`.
+    fn mean(&mut self, at: Instant) -> Meaning {
+        match self.first {
+            None => {
+                self.first = Some(at);
+                Meaning::Leave
+            }
+            Some(first) if at.saturating_duration_since(first) <= TOGETHER => Meaning::Again,
+            Some(_) => Meaning::Now,
+        }
+    }
+}
+
+/// Turns signals, and what the supervisor says, into leaving. A second signal, some time after the
+/// first, ends a slot; a supervisor ends its slots first.
+pub fn on_signals(leaving: Leaving, speaker: Speaker) -> std::io::Result<()> {
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
+    let mut user = signal(SignalKind::user_defined1())?;
     let told = leaving.clone();
     tokio::spawn(async move {
-        let mut signals = 0;
+        let mut signals = Signals::default();
         loop {
-            tokio::select! {
-                _ = term.recv() => {}
-                _ = int.recv() => {}
-            }
-            signals += 1;
-            if signals > 1 {
-                tracing::warn!("told twice: leaving at once");
+            let (name, meaning) = tokio::select! {
+                _ = term.recv() => ("SIGTERM", signals.mean(Instant::now())),
+                _ = int.recv() => ("SIGINT", signals.mean(Instant::now())),
+                _ = user.recv() => ("SIGUSR1", signals.politely(Instant::now())),
+            };
+            if meaning == Meaning::Now {
+                tracing::warn!("{speaker} is told again ({name}): leaving at once");
+                if speaker == Speaker::Supervisor {
+                    told.now.cancel();
+                    tokio::time::sleep(AT_ONCE).await;
+                }
                 std::process::exit(crate::exit::AT_ONCE.into());
             }
-            tracing::info!("told to leave: no more jobs, saving, handing back");
-            told.leave();
+            leave(&told, speaker, name);
         }
     });
-    if watch_parent {
-        // The supervisor holds the other end of standard input and never writes: an end means that
-        // it is gone, however it went.
+    if let Speaker::Slot(_) = speaker {
+        // The supervisor holds the other end of standard input: what it writes there says to leave,
+        // and so does its end, however the supervisor went.
         std::thread::Builder::new()
             .name("parent".to_owned())
             .spawn(move || {
                 let mut buffer = [0; 64];
-                while matches!(
-                    std::io::Read::read(&mut std::io::stdin(), &mut buffer),
-                    Ok(1..)
-                ) {}
-                tracing::info!("the supervisor is gone");
-                leaving.leave();
+                let by = match std::io::Read::read(&mut std::io::stdin(), &mut buffer) {
+                    Ok(1..) => "by the supervisor",
+                    _ => "since the supervisor is gone",
+                };
+                leave(&leaving, speaker, by);
             })?;
     }
     Ok(())
+}
+
+fn leave(leaving: &Leaving, speaker: Speaker, by: &str) {
+    if !leaving.leave() {
+        tracing::debug!("{speaker} is told to leave ({by}), as before");
+        return;
+    }
+    match speaker {
+        Speaker::Supervisor => tracing::info!(
+            "the supervisor is told to leave ({by}): its slots save and hand back; tell it again after {} s to leave at once",
+            TOGETHER.as_secs()
+        ),
+        Speaker::Slot(_) => {
+            tracing::info!("{speaker} is told to leave ({by}): no more jobs, saving, handing back")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_that_come_together_count_once() {
+        let mut signals = Signals::default();
+        let start = Instant::now();
+        let after = |seconds: f64| start + Duration::from_secs_f64(seconds);
+        assert_eq!(signals.mean(start), Meaning::Leave);
+        for seconds in [0.0, 0.001, 0.5, 1.9] {
+            assert_eq!(signals.mean(after(seconds)), Meaning::Again);
+        }
+        assert_eq!(signals.politely(after(60.0)), Meaning::Again);
+        assert_eq!(signals.mean(after(2.1)), Meaning::Now);
+        // A polite word is a first word too.
+        let mut signals = Signals::default();
+        assert_eq!(signals.politely(start), Meaning::Leave);
+        assert_eq!(signals.mean(after(1.0)), Meaning::Again);
+        assert_eq!(signals.mean(after(3.0)), Meaning::Now);
+    }
+
+    #[test]
+    fn the_clock_starts_with_the_first_word() {
+        let leaving = Leaving::default();
+        assert!(!leaving.is_asked() && !leaving.is_past(Duration::ZERO));
+        assert!(leaving.leave());
+        assert!(!leaving.leave());
+        assert!(leaving.is_asked() && leaving.is_past(Duration::ZERO));
+    }
 }

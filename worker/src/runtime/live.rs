@@ -241,8 +241,9 @@ impl Control for Live {
                 doing.loss = view.loss;
             }
         });
-        if self.cancelled.load(Ordering::Relaxed) {
-            return Order::Leave;
+        // It may be set going again.
+        if self.cancelled.load(Ordering::Relaxed) && !self.leaving.is_asked() {
+            return Order::SaveAndLeave;
         }
         if self.leaving.is_asked() {
             return if self.leaving.is_past(leaving::STEP) {

@@ -35,6 +35,7 @@ use async_nats::jetstream::consumer::PullConsumer;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use missbench_shared::{
+    address::redacted,
     artifacts::{ArtifactError, ArtifactStore, Key},
     broker::{Broker, BrokerError, BrokerSettings, MAX_DELIVERIES, Queue, SweepControl},
     ids::AttemptId,
@@ -62,8 +63,8 @@ const NOOPS: usize = 512;
 const NOOPS_AT_ONCE: usize = 4096;
 /// How long to wait for a training when there is nothing to do.
 const WAIT: Duration = Duration::from_millis(500);
-/// How long a paused sweep's job stays away.
-const PAUSED: Duration = Duration::from_secs(15);
+/// How long the job of a sweep that is to stand still stays away.
+const STANDS_STILL: Duration = Duration::from_secs(3);
 
 /// What a slot needs to run.
 #[derive(Clone, Debug)]
@@ -76,6 +77,8 @@ pub struct SlotSettings {
     pub data_dir: PathBuf,
     /// Where tensors live.
     pub device: Device,
+    /// The device's name for people.
+    pub device_name: String,
     /// Threads of libtorch.
     pub threads: usize,
     /// How this process computes.
@@ -107,7 +110,7 @@ pub enum SlotError {
 
 /// Runs one slot until it is told to leave. Returns the process's exit code.
 pub async fn run(settings: SlotSettings, leaving: Leaving) -> Result<u8, SlotError> {
-    tracing::info!(broker = %settings.broker.address(), artifacts = %settings.artifacts, "connecting");
+    tracing::info!(broker = %settings.broker.address(), artifacts = redacted(&settings.artifacts), "connecting");
     let broker = tokio::select! {
         connected = settings.broker.connect_patiently() => connected?,
         () = leaving.asked() => return Ok(exit::OK),
@@ -115,12 +118,12 @@ pub async fn run(settings: SlotSettings, leaving: Leaving) -> Result<u8, SlotErr
     let worker = WorkerInfo {
         name: settings.name.clone(),
         host: crate::host(),
-        device: crate::device::name(settings.device),
+        device: settings.device_name.clone(),
         version: crate::VERSION.to_owned(),
         processor: numerics::processor(
             settings.numerics,
             settings.device,
-            &crate::device::name(settings.device),
+            &settings.device_name,
             settings.threads,
         ),
     };
@@ -378,13 +381,11 @@ impl Slot {
         for taken in all {
             match self.sweeps.of(taken.job.sweep) {
                 SweepControl::Running => {}
-                SweepControl::Cancelled => {
-                    taken.done().await;
-                    continue;
-                }
-                SweepControl::Paused => {
+                // Not taken off the queue: the coordinator does that. The sweep may have been
+                // submitted again meanwhile, and this be a message of its new life.
+                SweepControl::Cancelled | SweepControl::Paused => {
                     self.excuse(&taken).await;
-                    taken.give_back(Some(PAUSED)).await;
+                    taken.give_back(Some(STANDS_STILL)).await;
                     continue;
                 }
             }

@@ -142,8 +142,12 @@ impl Slot {
         match outcome {
             Ok(Finish::Left { .. }) if cancelled.load(Ordering::Relaxed) => {
                 tracing::info!(job = %taken.job.job, "the sweep is cancelled");
-                live.clear().await;
-                taken.done().await;
+                // What it has reached stays: the sweep may be submitted again.
+                live.settle().await;
+                let after_epoch = live.saved_after_epoch();
+                let body = ResultBody::HandedBack { after_epoch };
+                let report = self.report(&taken, attempt, body);
+                self.conclude(&taken, report).await;
             }
             Ok(Finish::Left { .. }) => {
                 live.settle().await;

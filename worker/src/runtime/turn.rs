@@ -1,10 +1,13 @@
 //! Jobs that ask for other numerics than this process computes with: a process has one way to
 //! compute for as long as it lives, so the slot's next process computes the other way.
 
-use super::{PAUSED, Slot, Taken};
+use super::{Slot, Taken};
 use crate::numerics;
 use missbench_shared::{numerics::Numerics, wire::Work};
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Duration};
+
+/// How long a job stays away that this machine cannot do: meanwhile another may take it.
+const ELSEWHERE: Duration = Duration::from_secs(15);
 
 /// What a job asks for; a no-op job asks for nothing.
 fn wanted(work: &Work) -> Option<Numerics> {
@@ -31,7 +34,7 @@ impl Slot {
             }
             Err(error) => {
                 tracing::warn!(job = %taken.job.job, %error, "the job goes back, for another worker");
-                taken.give_back(Some(PAUSED)).await;
+                taken.give_back(Some(ELSEWHERE)).await;
             }
         }
         None

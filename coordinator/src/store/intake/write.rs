@@ -1,9 +1,9 @@
 //! Writing what a batch came to: one statement a table.
 
-use super::{Batch, Draft, clean, fail_evaluations, int};
+use super::{Batch, Draft, clean, int};
 use crate::{
     lifecycle::Job,
-    store::{JobKind, JobState, StoreError, types::AttemptOutcome},
+    store::{JobKind, JobState, StoreError, give_up::fail_evaluations, types::AttemptOutcome},
 };
 use chrono::{DateTime, Utc};
 use missbench_shared::wire::{ResultBody, ResultMessage};

@@ -1,0 +1,341 @@
+//! A database that is there and does not do what it is asked to: read-only, a standby, a right taken
+//! away, statements cut short. Results wait with the broker; nothing is lost and nothing fails.
+
+use anyhow::{Result, ensure};
+use coordinator::store::{JobState, Store, submit::NewSweep};
+use e2e::{
+    dump::{assert_same, dump},
+    stage::Stage,
+    sweeps::{matrix, noops, sweep, train_job},
+    worker::{Act, ScriptedWorker},
+};
+use missbench_shared::{
+    broker::{JOBS, Queue, RESULTS},
+    wire::{JobMessage, Work},
+};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+const CASES: [&str; 4] = ["r=0", "r=0.3", "r=0.9", "missing=la"];
+const SEEDS: u64 = 12;
+const JOBS_IN_ALL: i64 = SEEDS as i64 * (1 + CASES.len() as i64);
+/// Epochs that the scripted worker reports in all.
+const EPOCHS: i64 = SEEDS as i64 * 2;
+const LEADERS: &str = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted";
+
+async fn submitted(stage: &Stage) -> Result<NewSweep> {
+    let sweep = sweep("refused", 0);
+    stage
+        .store
+        .submit(&sweep, matrix(&sweep, 0..SEEDS, &CASES))
+        .await?;
+    Ok(sweep)
+}
+
+/// Slow enough that what is done to the database falls into the middle.
+fn steady(stage: &Stage) -> ScriptedWorker {
+    ScriptedWorker::start(
+        &stage.broker,
+        "w",
+        Arc::new(|_, _| Act::Slow(Duration::from_millis(60))),
+    )
+}
+
+/// Waits until a query counts `number`.
+async fn until(stage: &Stage, query: &'static str, number: i64) -> Result<()> {
+    let since = Instant::now();
+    // A server that is starting up does not answer.
+    while stage.count(query).await.ok() != Some(number) {
+        ensure!(since.elapsed() < PATIENCE, "`{query}` is never {number}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
+/// How many messages a stream holds.
+async fn held(stage: &Stage, stream: &str) -> Result<u64> {
+    let stream = stage.broker.jetstream().get_stream(stream).await?;
+    Ok(stream.cached_info().state.messages)
+}
+
+/// Waits until workers have done all that was dispatched and none of it is acknowledged any more.
+async fn results_wait(stage: &Stage) -> Result<u64> {
+    let since = Instant::now();
+    loop {
+        let waiting = held(stage, RESULTS).await?;
+        if held(stage, JOBS).await? == 0 && waiting > 0 {
+            return Ok(waiting);
+        }
+        ensure!(since.elapsed() < PATIENCE, "{waiting} results wait");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Everything is done as if nothing had been, no attempt stays open, and nothing was set aside.
+async fn is_whole(stage: &Stage, sweep: &NewSweep) -> Result<()> {
+    let progress = stage.finished(sweep.id, PATIENCE).await?;
+    assert_eq!(
+        (progress.done, progress.failed),
+        (JOBS_IN_ALL, 0),
+        "{progress:?}"
+    );
+    for (query, number) in [
+        ("SELECT count(*) FROM epoch_log", EPOCHS),
+        ("SELECT count(*) FROM dead_letter", 0),
+        ("SELECT count(*) FROM conflict", 0),
+        ("SELECT count(*) FROM attempt WHERE outcome IS NULL", 0),
+        ("SELECT count(*) FROM attempt WHERE outcome = 'failed'", 0),
+    ] {
+        assert_eq!(stage.count(query).await?, number, "{query}");
+    }
+    let other = Stage::set().await?;
+    let sweep = submitted(&other).await?;
+    let coordinator = other.serve();
+    let _worker = ScriptedWorker::diligent(&other.broker, "w");
+    other.finished(sweep.id, PATIENCE).await?;
+    coordinator.stop().await?;
+    assert_same(&dump(&stage.store).await?, &dump(&other.store).await?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_read_only_for_a_while_loses_nothing() -> Result<()> {
+    let stage = Stage::set().await?;
+    let sweep = submitted(&stage).await?;
+    let coordinator = stage.serve();
+    let _worker = steady(&stage);
+    for done in [3, 25] {
+        stage
+            .until(sweep.id, PATIENCE, |progress| progress.done >= done)
+            .await?;
+        stage
+            .postgres
+            .execute("ALTER SYSTEM SET default_transaction_read_only = on")
+            .await?;
+        stage.postgres.execute("SELECT pg_reload_conf()").await?;
+        // Nobody leads from it, and what workers go on to say is left with the broker.
+        until(&stage, LEADERS, 0).await?;
+        results_wait(&stage).await?;
+        assert_eq!(stage.count(LEADERS).await?, 0);
+        stage
+            .postgres
+            .execute("ALTER SYSTEM RESET default_transaction_read_only")
+            .await?;
+        stage.postgres.execute("SELECT pg_reload_conf()").await?;
+    }
+    is_whole(&stage, &sweep).await?;
+    coordinator.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_is_never_led_from() -> Result<()> {
+    let mut stage = Stage::set().await?;
+    let sweep = submitted(&stage).await?;
+    let coordinator = stage.serve();
+    let _worker = steady(&stage);
+    stage
+        .until(sweep.id, PATIENCE, |progress| progress.done >= 3)
+        .await?;
+    stage.postgres.kill()?;
+    stage.postgres.resume_as_standby()?;
+    until(
+        &stage,
+        "SELECT count(*) FROM sweep WHERE pg_is_in_recovery()",
+        1,
+    )
+    .await?;
+    // A second coordinator finds no leader and does not lead either.
+    let second = stage.serve();
+    let waiting = results_wait(&stage).await?;
+    assert_eq!(stage.count(LEADERS).await?, 0);
+    assert_eq!(
+        held(&stage, RESULTS).await?,
+        waiting,
+        "something was acknowledged"
+    );
+    stage.postgres.execute("SELECT pg_promote()").await?;
+    is_whole(&stage, &sweep).await?;
+    second.stop().await?;
+    coordinator.stop().await
+}
+
+/// A role of least rights, and a store of its own.
+async fn as_role(stage: &Stage) -> Result<Store> {
+    for statement in [
+        "CREATE ROLE coordinating LOGIN",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO coordinating",
+        "GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO coordinating",
+    ] {
+        stage.postgres.execute(statement).await?;
+    }
+    let url = stage.postgres.url().replace("postgres@", "coordinating@");
+    Ok(Store::connect(&url).await?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_that_is_taken_away_for_a_while_fails_nothing() -> Result<()> {
+    let stage = Stage::set().await?;
+    let sweep = submitted(&stage).await?;
+    let store = as_role(&stage).await?;
+    let coordinator = stage.serve_from(&store, Stage::options());
+    let _worker = steady(&stage);
+    stage
+        .until(sweep.id, PATIENCE, |progress| progress.done >= 3)
+        .await?;
+    for (take, give) in [
+        (
+            "REVOKE INSERT ON epoch_log FROM coordinating",
+            "GRANT INSERT ON epoch_log TO coordinating",
+        ),
+        // Not even dead letters can be kept.
+        (
+            "REVOKE INSERT ON ALL TABLES IN SCHEMA public FROM coordinating",
+            "GRANT INSERT ON ALL TABLES IN SCHEMA public TO coordinating",
+        ),
+        // The program is older than the tables.
+        (
+            "ALTER TABLE epoch_log RENAME COLUMN losses TO lost",
+            "ALTER TABLE epoch_log RENAME COLUMN lost TO losses",
+        ),
+    ] {
+        stage.postgres.execute(take).await?;
+        results_wait(&stage).await?;
+        let progress = stage.store.progress(sweep.id).await?;
+        assert_eq!(progress.failed, 0, "{take}: {progress:?}");
+        stage.postgres.execute(give).await?;
+        let before = stage.store.progress(sweep.id).await?.done;
+        stage
+            .until(sweep.id, PATIENCE, |progress| progress.done > before)
+            .await?;
+    }
+    is_whole(&stage, &sweep).await?;
+    coordinator.stop().await
+}
+
+/// Each row takes a while and the server allows few at a time: the whole batch never goes through.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_takes_too_long_goes_in_by_halves() -> Result<()> {
+    let stage = Stage::set().await?;
+    let sweep = submitted(&stage).await?;
+    for job in stage.store.ready(Queue::Train, 100, &[]).await? {
+        let spec = e2e::sweeps::train_spec(u64::try_from(job.seed)?);
+        stage
+            .broker
+            .publish_job(&JobMessage {
+                sweep: sweep.id,
+                job: job.id,
+                publication: 1,
+                work: Work::Train(spec),
+            })
+            .await?;
+    }
+    let _worker = ScriptedWorker::diligent(&stage.broker, "w");
+    // Started, two epochs and the result of each training: they will make one batch.
+    let since = Instant::now();
+    while held(&stage, RESULTS).await? < SEEDS * 4 {
+        ensure!(since.elapsed() < PATIENCE, "the jobs were not done");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let store = as_role(&stage).await?;
+    for statement in [
+        "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN PERFORM pg_sleep(0.2); RETURN NEW; END $$",
+        "CREATE TRIGGER dawdle BEFORE INSERT ON epoch_log
+         FOR EACH ROW EXECUTE FUNCTION dawdle()",
+        // 24 rows take 4.8 s.
+        "ALTER ROLE coordinating SET statement_timeout = '3s'",
+    ] {
+        stage.postgres.execute(statement).await?;
+    }
+    let store = {
+        store.pool().close().await;
+        Store::connect_with(store.options().clone()).await?
+    };
+    let coordinator = stage.serve_from(&store, Stage::options());
+    is_whole(&stage, &sweep).await?;
+    coordinator.stop().await
+}
+
+/// A message that is itself at fault is kept as a dead letter, its job is given up with the
+/// evaluations that wait for it, and `coord status` counts it; the rest of its batch goes in.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_is_itself_at_fault_is_condemned() -> Result<()> {
+    let stage = Stage::set().await?;
+    let sweep = submitted(&stage).await?;
+    let condemned = train_job(&sweep, 7);
+    stage
+        .postgres
+        .execute(&format!(
+            "ALTER TABLE epoch_log ADD CHECK (job <> '{condemned}' OR epoch <> 2)"
+        ))
+        .await?;
+    let coordinator = stage.serve();
+    let _worker = ScriptedWorker::diligent(&stage.broker, "w");
+    let progress = stage.finished(sweep.id, PATIENCE).await?;
+    // The result itself came after all: it stands.
+    assert!(progress.failed == 0 || progress.failed == 5, "{progress:?}");
+    assert_eq!(stage.count("SELECT count(*) FROM dead_letter").await?, 1);
+    assert_eq!(
+        stage.count("SELECT count(*) FROM epoch_log").await?,
+        EPOCHS - 1
+    );
+    let aside = stage.store.set_aside().await?;
+    assert_eq!((aside.dead_letters, aside.conflicts), (1, 0));
+    let status = e2e::programs::output(e2e::programs::coord(&stage)?.arg("status"))?;
+    assert!(status.contains("1 message (table dead_letter)"), "{status}");
+    coordinator.stop().await
+}
+
+/// One config that cannot be read gives up its own jobs, and keeps no other sweep waiting; so does a
+/// training that cannot be published.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unreadable_config_stops_only_its_own_jobs() -> Result<()> {
+    let stage = Stage::set().await?;
+    let broken = sweep("broken", 9);
+    stage
+        .store
+        .submit(&broken, matrix(&broken, 0..2, &CASES))
+        .await?;
+    sqlx::query("UPDATE config SET spec = spec - 'max_epochs'")
+        .execute(stage.store.pool())
+        .await?;
+    let sound = sweep("sound", 0);
+    stage.store.submit(&sound, noops(&sound, 20)).await?;
+    let coordinator = stage.serve();
+    let _worker = ScriptedWorker::diligent(&stage.broker, "w");
+    assert_eq!(stage.finished(sound.id, PATIENCE).await?.done, 20);
+    let progress = stage.finished(broken.id, PATIENCE).await?;
+    assert_eq!(
+        progress.failed,
+        2 * (1 + CASES.len() as i64),
+        "{progress:?}"
+    );
+    let reason: String = sqlx::query_scalar("SELECT last_error FROM job WHERE id = $1")
+        .bind(train_job(&broken, 0).0)
+        .fetch_one(stage.store.pool())
+        .await?;
+    assert!(reason.contains("max_epochs"), "{reason}");
+
+    let lost = sweep("lost", 0);
+    let mut other = e2e::sweeps::train_spec(1);
+    other.max_epochs = 3;
+    stage
+        .store
+        .submit(&lost, e2e::sweeps::matrix_of(&lost, other, &CASES))
+        .await?;
+    sqlx::query("DELETE FROM config WHERE id IN (SELECT config FROM job WHERE sweep = $1)")
+        .bind(lost.id.0)
+        .execute(stage.store.pool())
+        .await?;
+    let progress = stage.finished(lost.id, PATIENCE).await?;
+    assert_eq!(progress.failed, 1 + CASES.len() as i64, "{progress:?}");
+    let state: JobState = sqlx::query_scalar("SELECT state FROM job WHERE id = $1")
+        .bind(e2e::sweeps::eval_job(&lost, 1, CASES[0]).0)
+        .fetch_one(stage.store.pool())
+        .await?;
+    assert_eq!(state, JobState::Failed);
+    coordinator.stop().await
+}

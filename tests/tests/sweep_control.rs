@@ -1,0 +1,417 @@
+//! Cancelling, pausing, resuming and retrying, by the commands: rows and broker together.
+
+use anyhow::{Context as _, Result, ensure};
+use coordinator::{
+    serve::ServeOptions,
+    store::{JobState, SweepState, control::Again, submit::NewSweep},
+};
+use e2e::{
+    programs::{Process, coord, output, worker},
+    stage::Stage,
+    sweeps::{eval_job, matrix, sweep, train_job},
+    tiny::{Tiny, jobs},
+    worker::{Act, ScriptedWorker},
+};
+use missbench_shared::{
+    artifacts::{ArtifactStore, Key},
+    broker::SweepControl,
+    wire::{FailureKind, Work},
+};
+use std::{
+    process::Output,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+const CASES: [&str; 3] = ["r=0", "r=0.5", "missing=la"];
+
+/// Options with which nothing is found by comparing rows and messages: what goes on does so because
+/// it was told to.
+fn told_only() -> ServeOptions {
+    let never = Duration::from_secs(24 * 3600);
+    ServeOptions {
+        reconcile_every: never,
+        grace: never,
+        ..Stage::options()
+    }
+}
+
+/// Waits until a query counts at least `enough`.
+async fn until(stage: &Stage, query: &'static str, enough: i64) -> Result<()> {
+    let since = Instant::now();
+    while stage.count(query).await? < enough {
+        ensure!(since.elapsed() < PATIENCE, "`{query}` stays below {enough}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
+/// Waits until the broker says this of a sweep; `None`: it runs.
+async fn told(stage: &Stage, sweep: &NewSweep, control: Option<SweepControl>) -> Result<()> {
+    let bucket = stage.broker.sweeps().await?;
+    let wanted = control.map(|control| control.to_string());
+    let since = Instant::now();
+    loop {
+        let said = bucket.get(sweep.id.to_string()).await?;
+        if said.as_deref() == wanted.as_deref().map(str::as_bytes) {
+            return Ok(());
+        }
+        ensure!(since.elapsed() < PATIENCE, "the broker says {said:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Runs `coord ARGS` to its end, however that is.
+fn run(stage: &Stage, args: &[&str]) -> Result<Output> {
+    Ok(coord(stage)?.args(args).output()?)
+}
+
+/// Runs `coord ARGS`, which must end with 1; what it says.
+fn refused(stage: &Stage, args: &[&str]) -> Result<String> {
+    let output = run(stage, args)?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.code() == Some(1), "{args:?}: {said}");
+    Ok(said)
+}
+
+/// A cancelled training keeps its state. Submitted again it goes on from there, at once: by the
+/// command, and where nobody but the rows says so. The same for a pause.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_training_goes_on_where_it_was() -> Result<()> {
+    let stage = Stage::set().await?;
+    let tiny = Tiny::make(stage.data_dir(), 640)?;
+    let sweep = sweep("cancelled", 0);
+    let spec = tiny.spec("lnln", 1, 5000)?;
+    let all = jobs(&sweep, &spec, &CASES)?;
+    let train = all[0].id;
+    stage.store.submit(&sweep, all).await?;
+    let coordinator = stage.serve_with(told_only());
+    let mut command = worker(&stage)?;
+    // No state is saved but that of a training that is told to stop.
+    let worker = Process::spawn(command.args(["--save-every", "100000"]))?;
+    until(&stage, "SELECT count(*) FROM epoch_log", 2).await?;
+
+    let cancelled = output(coord(&stage)?.args(["cancel", "cancelled"]))?;
+    assert!(cancelled.contains("4 jobs cancelled"), "{cancelled}");
+    let ended = "SELECT count(*) FROM attempt WHERE outcome = 'handed_back'";
+    until(&stage, ended, 1).await?;
+    let artifacts = ArtifactStore::url_of(&stage.data_dir().join("artifacts"));
+    let artifacts = ArtifactStore::open(&artifacts, None).await?;
+    let saved = artifacts.size(&Key::Resume(train)).await?;
+    assert!(saved.is_some(), "its state stays");
+
+    let again = output(coord(&stage)?.args(["retry", "cancelled"]))?;
+    assert!(
+        again.contains("1 training and 3 evaluations go again"),
+        "{again}"
+    );
+    let resumed = "SELECT count(*) FROM attempt WHERE resumed_after_epoch > 0";
+    until(&stage, resumed, 1).await?;
+
+    // Rows alone: whoever leads tells the broker.
+    assert_eq!(stage.store.cancel(sweep.id).await?, 4);
+    told(&stage, &sweep, Some(SweepControl::Cancelled)).await?;
+    until(&stage, ended, 2).await?;
+    let reopened = stage.store.reopen(sweep.id, Again::Cancelled).await?;
+    assert_eq!((reopened.trainings, reopened.evaluations), (1, 3));
+    told(&stage, &sweep, None).await?;
+    until(&stage, resumed, 2).await?;
+    worker.terminate(Duration::from_secs(30))?;
+    coordinator.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_sweep_goes_on_when_it_is_resumed() -> Result<()> {
+    let stage = Stage::set().await?;
+    let sweep = sweep("paused", 0);
+    stage
+        .store
+        .submit(&sweep, matrix(&sweep, 0..4, &CASES))
+        .await?;
+    let coordinator = stage.serve_with(told_only());
+    stage
+        .until(sweep.id, PATIENCE, |progress| progress.queued == 4)
+        .await?;
+    let paused = output(coord(&stage)?.args(["pause", "paused"]))?;
+    assert!(
+        paused.contains("paused; what workers have begun"),
+        "{paused}"
+    );
+    told(&stage, &sweep, Some(SweepControl::Paused)).await?;
+    let progress = stage.store.progress(sweep.id).await?;
+    assert_eq!((progress.ready, progress.queued), (4, 0), "{progress:?}");
+    let _worker = ScriptedWorker::diligent(&stage.broker, "w");
+    let twice = output(coord(&stage)?.args(["pause", "paused"]))?;
+    assert!(twice.contains("is paused already"), "{twice}");
+
+    let json = output(coord(&stage)?.args(["resume", "paused", "--json"]))?;
+    let json: serde_json::Value = serde_json::from_str(&json)?;
+    assert_eq!(json["state"], "running");
+    assert_eq!(
+        (&json["changed"], &json["workers_told"]),
+        (&true.into(), &true.into())
+    );
+    assert_eq!(stage.finished(sweep.id, PATIENCE).await?.done, 16);
+
+    output(coord(&stage)?.args(["cancel", "paused"]))?;
+    let said = refused(&stage, &["pause", "paused"])?;
+    assert!(
+        said.contains("is cancelled") && said.contains("coord retry"),
+        "{said}"
+    );
+    coordinator.stop().await
+}
+
+/// A worker that fails seed 0's training and one evaluation of seed 2, until that is mended.
+fn faulty(stage: &Stage, mended: &Arc<AtomicBool>) -> ScriptedWorker {
+    let mended = Arc::clone(mended);
+    ScriptedWorker::start(
+        &stage.broker,
+        "w",
+        Arc::new(move |job, _| {
+            let fails = match &job.work {
+                Work::Train(spec) => spec.seed == 0,
+                Work::Eval { spec, case, .. } => spec.seed == 2 && case.to_string() == "r=0.5",
+                Work::Noop => false,
+            };
+            if fails && !mended.load(Ordering::SeqCst) {
+                let chain = vec!["train".to_owned(), "the encoder has no config".to_owned()];
+                return Act::Fail(FailureKind::Permanent, chain);
+            }
+            Act::Finish
+        }),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_failed_is_tried_again_by_the_command() -> Result<()> {
+    let stage = Stage::set().await?;
+    let sweep = sweep("failing", 0);
+    stage
+        .store
+        .submit(&sweep, matrix(&sweep, 0..3, &CASES))
+        .await?;
+    let coordinator = stage.serve_with(told_only());
+    let mended = Arc::new(AtomicBool::new(false));
+    let _worker = faulty(&stage, &mended);
+    let progress = stage.finished(sweep.id, PATIENCE).await?;
+    assert_eq!((progress.failed, progress.done), (5, 7), "{progress:?}");
+
+    let train = train_job(&sweep, 0).to_string();
+    for (id, why) in [
+        (
+            train_job(&sweep, 1).to_string(),
+            "is done: its result stands",
+        ),
+        (eval_job(&sweep, 0, "r=0").to_string(), train.as_str()),
+        ("zz".to_owned(), "is no job's id"),
+        (
+            "ffffffffffffffffffff".to_owned(),
+            "no job of sweep `failing`",
+        ),
+    ] {
+        let said = refused(&stage, &["retry", "failing", "--job", &id])?;
+        assert!(said.contains(why), "{said}");
+    }
+    assert_eq!(stage.store.progress(sweep.id).await?, progress);
+
+    mended.store(true, Ordering::SeqCst);
+    let json = output(coord(&stage)?.args(["retry", "failing", "--job", &train[..13], "--json"]))?;
+    let json: serde_json::Value = serde_json::from_str(&json)?;
+    assert_eq!(json["retried"]["trainings"], 1);
+    assert_eq!(json["retried"]["evaluations"], 3);
+    assert_eq!(stage.finished(sweep.id, PATIENCE).await?.failed, 1);
+    let rest = output(coord(&stage)?.args(["retry", "failing", "--failed"]))?;
+    assert!(rest.contains("1 evaluation goes again"), "{rest}");
+    assert_eq!(stage.finished(sweep.id, PATIENCE).await?.done, 12);
+    let nothing = output(coord(&stage)?.args(["retry", "failing"]))?;
+    assert!(nothing.contains("nothing to retry"), "{nothing}");
+
+    // A cancelled sweep goes on as a whole or not at all.
+    let other = e2e::sweeps::sweep("stopped", 0);
+    stage
+        .store
+        .submit(&other, matrix(&other, 3..4, &CASES))
+        .await?;
+    output(coord(&stage)?.args(["cancel", "stopped"]))?;
+    if stage.store.progress(other.id).await?.cancelled > 0 {
+        let said = refused(&stage, &["retry", "stopped", "--failed"])?;
+        assert!(said.contains("is cancelled"), "{said}");
+    }
+    output(coord(&stage)?.args(["retry", "stopped"]))?;
+    assert_eq!(stage.finished(other.id, PATIENCE).await?.done, 4);
+    coordinator.stop().await
+}
+
+/// What is set going again goes through the dispatcher's window, as what is new does.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_again_is_not_published_all_at_once() -> Result<()> {
+    let stage = Stage::set().await?;
+    let sweep = sweep("many", 0);
+    stage
+        .store
+        .submit(&sweep, matrix(&sweep, 0..40, &CASES))
+        .await?;
+    let coordinator = stage.serve_with(told_only());
+    let failing = ScriptedWorker::start(
+        &stage.broker,
+        "w",
+        Arc::new(|_, _| Act::Fail(FailureKind::Permanent, vec!["no".to_owned()])),
+    );
+    assert_eq!(stage.finished(sweep.id, PATIENCE).await?.failed, 160);
+    failing.kill().await;
+    output(coord(&stage)?.args(["retry", "many"]))?;
+    let window = Stage::options().train_window;
+    stage
+        .until(sweep.id, PATIENCE, |progress| progress.queued >= window)
+        .await?;
+    // Published in a later round, which would have published more of the others first.
+    let later = e2e::sweeps::sweep("later", 0);
+    stage
+        .store
+        .submit(&later, e2e::sweeps::noops(&later, 1))
+        .await?;
+    stage
+        .until(later.id, PATIENCE, |progress| progress.queued == 1)
+        .await?;
+    let progress = stage.store.progress(sweep.id).await?;
+    assert_eq!(
+        (progress.queued, progress.ready),
+        (window, 40 - window),
+        "{progress:?}"
+    );
+    let _worker = ScriptedWorker::diligent(&stage.broker, "w2");
+    assert_eq!(stage.finished(sweep.id, PATIENCE).await?.done, 160);
+    coordinator.stop().await
+}
+
+/// `coord submit` of a spec whose jobs failed says how many, why, and how to go on, and ends as
+/// `--watch` would.
+#[tokio::test(flavor = "multi_thread")]
+async fn submitting_what_failed_says_so() -> Result<()> {
+    let stage = Stage::set().await?;
+    Tiny::make(stage.data_dir(), 32)?;
+    let spec = stage.data_dir().join("spec.toml");
+    let text = r#"
+        name = "told"
+        methods = ["almt"]
+        seeds = [0, 1]
+        rates = [0.0, 0.5]
+        epochs = 2
+        [datasets.mosi]
+        file = "tiny.safetensors"
+        [encoders.en]
+        path = "tiny-encoder"
+        [hyper.almt]
+        batch_size = 16
+        width = 16
+    "#;
+    std::fs::write(&spec, text)?;
+    let spec_path = spec.display().to_string();
+    let submit = |more: &[&str]| {
+        let args: Vec<&str> = ["submit", &spec_path].iter().chain(more).copied().collect();
+        run(&stage, &args)
+    };
+    let said = |output: &Output| {
+        String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr)
+    };
+    let first = submit(&[])?;
+    assert_eq!(first.status.code(), Some(0), "{}", said(&first));
+    let mended = Arc::new(AtomicBool::new(false));
+    let coordinator = stage.serve_with(told_only());
+    let _worker = faulty(&stage, &mended);
+    let id = stage.store.find_sweep("told").await?.id;
+    let progress = stage.finished(id, PATIENCE).await?;
+    assert_eq!((progress.failed, progress.done), (3, 3), "{progress:?}");
+
+    let again = submit(&[])?;
+    assert_eq!(again.status.code(), Some(3), "{}", said(&again));
+    let text_said = said(&again);
+    assert!(
+        text_said.contains("3 jobs failed: the encoder has no config"),
+        "{text_said}"
+    );
+    assert!(text_said.contains("coord retry"), "{text_said}");
+    let json = submit(&["--json"])?;
+    assert_eq!(json.status.code(), Some(3));
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout)?;
+    assert_eq!(json["progress"]["failed"], 3);
+    assert_eq!(json["failures"][0]["cause"], "the encoder has no config");
+    let watched = submit(&["--watch"])?;
+    assert_eq!(watched.status.code(), Some(3), "{}", said(&watched));
+
+    // Another priority is that of the same sweep.
+    mended.store(true, Ordering::SeqCst);
+    std::fs::write(
+        &spec,
+        text.replace("epochs = 2", "epochs = 2\n        priority = 5"),
+    )?;
+    let last = submit(&["--retry", "--watch"])?;
+    assert_eq!(last.status.code(), Some(0), "{}", said(&last));
+    let text_said = said(&last);
+    assert!(
+        text_said.contains("its priority is 5 now and was 0"),
+        "{text_said}"
+    );
+    assert!(
+        text_said.contains("1 training and 2 evaluations go again"),
+        "{text_said}"
+    );
+    assert_eq!(stage.store.find_sweep("told").await?.priority, 5);
+    assert_eq!(stage.store.progress(id).await?.done, 6);
+    coordinator.stop().await
+}
+
+/// Two transactions wait for each other's rows; the cancelling one has to give way, and is repeated.
+#[tokio::test(flavor = "multi_thread")]
+async fn cancelling_gives_way_and_is_repeated() -> Result<()> {
+    let stage = Stage::set().await?;
+    let sweep = sweep("meets", 0);
+    stage
+        .store
+        .submit(&sweep, matrix(&sweep, 0..8, &CASES))
+        .await?;
+    let mut ids: Vec<_> = (0..8).map(|seed| train_job(&sweep, seed).0).collect();
+    ids.sort_unstable();
+    let (first, last) = (ids[0], ids[7]);
+    // Who waits first looks first whether it waits in a circle: late enough that there is one.
+    stage
+        .postgres
+        .execute("ALTER SYSTEM SET deadlock_timeout = '5s'")
+        .await?;
+    stage.postgres.execute("SELECT pg_reload_conf()").await?;
+    let mut other = stage.store.pool().begin().await?;
+    let lock = "UPDATE job SET last_error = 'held' WHERE id = $1";
+    sqlx::query("SET LOCAL deadlock_timeout = '1h'")
+        .execute(&mut *other)
+        .await?;
+    sqlx::query(lock).bind(last).execute(&mut *other).await?;
+    let cancelling = tokio::spawn({
+        let (store, sweep) = (stage.store.clone(), sweep.id);
+        async move { store.cancel(sweep).await }
+    });
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+    until(&stage, waits, 1).await?;
+    sqlx::query(lock).bind(first).execute(&mut *other).await?;
+    other.commit().await?;
+    let cancelled = tokio::time::timeout(PATIENCE, cancelling).await???;
+    assert_eq!(cancelled, 32);
+    let row = stage.store.find_sweep("meets").await?;
+    assert_eq!(row.state, SweepState::Cancelled);
+    let deadlocks = stage
+        .count("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+        .await?;
+    ensure!(deadlocks >= 1, "the two never met");
+    let state: JobState = sqlx::query_scalar("SELECT state FROM job WHERE id = $1")
+        .bind(last)
+        .fetch_optional(stage.store.pool())
+        .await?
+        .context("the job is there")?;
+    assert_eq!(state, JobState::Cancelled);
+    Ok(())
+}

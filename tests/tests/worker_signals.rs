@@ -1,0 +1,299 @@
+//! Workers that are told to leave by one signal to all their processes, by two that are apart, and by the
+//! Slurm script.
+
+use anyhow::{Context as _, Result, ensure};
+use e2e::{
+    programs::{Process, program, worker},
+    stage::Stage,
+    sweeps::sweep,
+    tiny::{Tiny, jobs},
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// Shorter than the broker's ack wait: what is handed back comes sooner.
+const PATIENCE: Duration = Duration::from_secs(50);
+
+/// A process and all below it.
+fn family(root: u32) -> Vec<u32> {
+    let mut all = vec![root];
+    let mut next = 0;
+    while let Some(&pid) = all.get(next) {
+        next += 1;
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
+        for task in tasks.into_iter().flatten().flatten() {
+            let children = std::fs::read_to_string(task.path().join("children"));
+            let children = children.unwrap_or_default();
+            all.extend(
+                children
+                    .split_whitespace()
+                    .filter_map(|p| p.parse::<u32>().ok()),
+            );
+        }
+    }
+    all
+}
+
+fn signal(pid: u32, signal: Signal) {
+    // One that has gone already needs none.
+    let _ = kill(Pid::from_raw(pid.cast_signed()), signal);
+}
+
+fn said(log: &Path) -> String {
+    std::fs::read_to_string(log).unwrap_or_default()
+}
+
+async fn until(what: &str, mut state: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+    let since = Instant::now();
+    while !state().await? {
+        ensure!(since.elapsed() < PATIENCE, "{what} does not come");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+/// A stage with a training that does not end by itself.
+async fn endless(stage: &Stage) -> Result<()> {
+    let tiny = Tiny::make(stage.data_dir(), 320)?;
+    let sweep = sweep("endless", 0);
+    let all = jobs(&sweep, &tiny.spec("lnln", 1, 100_000)?, &[])?;
+    stage.store.submit(&sweep, all).await?;
+    Ok(())
+}
+
+const HANDED_BACK: &str = "SELECT count(*) FROM attempt WHERE outcome = 'handed_back'";
+
+/// Waits until the newest attempt is in the middle of its training.
+async fn in_training(stage: &Stage, attempts: i64) -> Result<()> {
+    let (store, epochs) = (stage, "SELECT count(*) FROM epoch_log");
+    until("an attempt", async || {
+        Ok(store.count("SELECT count(*) FROM attempt").await? > attempts)
+    })
+    .await?;
+    let before = store.count(epochs).await?;
+    until("an epoch", async || Ok(store.count(epochs).await? > before)).await
+}
+
+/// One signal to all processes is one word, whoever hears it first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_to_all_processes_counts_once() -> Result<()> {
+    let stage = Stage::set().await?;
+    endless(&stage).await?;
+    let _coordinator = stage.serve();
+    let log = stage.data_dir().join("worker.log");
+    for round in 0..5 {
+        let worker = Process::spawn(
+            worker(&stage)?
+                .args(["--save-every", "0.5"])
+                .stderr(std::fs::File::create(&log)?),
+        )?;
+        in_training(&stage, round).await?;
+        let mut all = family(worker.id());
+        ensure!(all.len() == 2, "a supervisor and a slot: {all:?}");
+        if round % 2 == 1 {
+            all.reverse();
+        }
+        for &pid in &all {
+            signal(pid, Signal::SIGTERM);
+        }
+        if round == 4 {
+            // And once more, as by somebody who holds the key down.
+            for &pid in &all {
+                signal(pid, Signal::SIGINT);
+            }
+        }
+        let status = worker.wait(PATIENCE)?;
+        let text = said(&log);
+        ensure!(status.code() == Some(0), "round {round}: {status}\n{text}");
+        until("the hand-back", async || {
+            Ok(stage.count(HANDED_BACK).await? == round + 1)
+        })
+        .await?;
+        let running = "SELECT count(*) FROM job WHERE state = 'running'";
+        ensure!(stage.count(running).await? == 0, "the row is handed back");
+        for who in ["the supervisor is told to leave", "slot 0 is told to leave"] {
+            ensure!(text.matches(who).count() == 1, "`{who}`:\n{text}");
+        }
+    }
+    Ok(())
+}
+
+/// Two signals with some time between them mean "now", also for a slot that does not answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_signals_apart_mean_at_once() -> Result<()> {
+    let stage = Stage::set().await?;
+    endless(&stage).await?;
+    let _coordinator = stage.serve();
+    let log = stage.data_dir().join("worker.log");
+    let worker = Process::spawn(worker(&stage)?.stderr(std::fs::File::create(&log)?))?;
+    in_training(&stage, 0).await?;
+    let (supervisor, slot) = match family(worker.id())[..] {
+        [supervisor, slot] => (supervisor, slot),
+        ref other => anyhow::bail!("a supervisor and a slot: {other:?}"),
+    };
+    signal(slot, Signal::SIGSTOP);
+    signal(supervisor, Signal::SIGTERM);
+    until("the supervisor's answer", async || {
+        Ok(said(&log).contains("the supervisor is told to leave"))
+    })
+    .await?;
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    signal(supervisor, Signal::SIGTERM);
+    let status = worker.wait(PATIENCE)?;
+    let text = said(&log);
+    ensure!(status.code() == Some(6), "{status}\n{text}");
+    ensure!(text.contains("leaving at once"), "{text}");
+    ensure!(!text.contains("does not leave"), "{text}");
+    ensure!(!Path::new(&format!("/proc/{slot}/exe")).exists());
+    Ok(())
+}
+
+/// SIGUSR1 is for programs that may repeat themselves.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_polite_signal_never_means_at_once() -> Result<()> {
+    let stage = Stage::set().await?;
+    endless(&stage).await?;
+    let _coordinator = stage.serve();
+    let worker = Process::spawn(&mut worker(&stage)?)?;
+    in_training(&stage, 0).await?;
+    let supervisor = worker.id();
+    let repeat = tokio::spawn(async move {
+        loop {
+            signal(supervisor, Signal::SIGUSR1);
+            tokio::time::sleep(Duration::from_millis(700)).await;
+        }
+    });
+    // Not reaped before the repetition ends: the number stays this process's own.
+    until("the hand-back", async || {
+        Ok(stage.count(HANDED_BACK).await? == 1)
+    })
+    .await?;
+    repeat.abort();
+    let _ = repeat.await;
+    let status = worker.wait(PATIENCE)?;
+    ensure!(status.code() == Some(0), "{status}");
+    Ok(())
+}
+
+fn slurm(stage: &Stage, bin: &Path) -> Result<Command> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut command = Command::new("bash");
+    let artifacts = stage.data_dir().join("artifacts");
+    for (variable, _) in std::env::vars_os() {
+        let name = variable.to_string_lossy().into_owned();
+        if name.starts_with("MISSBENCH_") || name.starts_with("SLURM_") {
+            command.env_remove(variable);
+        }
+    }
+    let path = std::env::var("PATH")?;
+    command
+        .arg(root.join("deploy/slurm/worker.sbatch"))
+        .env("MISSBENCH_ENV", "/dev/null")
+        .env("MISSBENCH_CONFIG", "/dev/null")
+        .env("MISSBENCH_NATS_URL", stage.nats.url())
+        .env(
+            "MISSBENCH_ARTIFACTS",
+            format!("file://{}", artifacts.display()),
+        )
+        .env("MISSBENCH_WORKER", program("worker")?)
+        .env("MISSBENCH_THREADS", "1")
+        .env("MISSBENCH_DEVICE", "cpu")
+        .env("TMPDIR", bin)
+        .env("PATH", format!("{}:{path}", bin.display()))
+        .stdin(Stdio::null());
+    Ok(command)
+}
+
+/// `scancel --full`: the script, the supervisor and the slot all get the signal, and the script passes it
+/// on besides.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_slurm_scripts_word_counts_once_too() -> Result<()> {
+    let stage = Stage::set().await?;
+    endless(&stage).await?;
+    let _coordinator = stage.serve();
+    let bin = tempfile::tempdir()?;
+    for round in 0..3 {
+        let log = stage.data_dir().join(format!("slurm-{round}.log"));
+        let mut command = slurm(&stage, bin.path())?;
+        let script = Process::spawn(command.stderr(std::fs::File::create(&log)?))?;
+        in_training(&stage, round).await?;
+        let all = family(script.id());
+        ensure!(all.len() == 3, "script, supervisor, slot: {all:?}");
+        for &pid in &all {
+            signal(pid, Signal::SIGTERM);
+        }
+        let status = script.wait(PATIENCE)?;
+        ensure!(status.code() == Some(0), "{status}\n{}", said(&log));
+        until("the hand-back", async || {
+            Ok(stage.count(HANDED_BACK).await? == round + 1)
+        })
+        .await?;
+    }
+    let data = bin.path().join(format!("missbench-{}", user()?));
+    let mode = std::fs::metadata(&data)?.permissions().mode();
+    ensure!(mode & 0o777 == 0o700, "{mode:o}");
+    Ok(())
+}
+
+/// Out of time: the worker leaves in good order and the job puts itself back into the queue.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_slurm_script_queues_again_when_its_time_is_up() -> Result<()> {
+    let stage = Stage::set().await?;
+    endless(&stage).await?;
+    let _coordinator = stage.serve();
+    let bin = tempfile::tempdir()?;
+    let scontrol = bin.path().join("scontrol");
+    let told = bin.path().join("told");
+    std::fs::write(
+        &scontrol,
+        format!("#!/bin/sh\necho \"$@\" >> '{}'\n", told.display()),
+    )?;
+    std::fs::set_permissions(&scontrol, std::fs::Permissions::from_mode(0o755))?;
+    let mut command = slurm(&stage, bin.path())?;
+    let script = Process::spawn(command.env("SLURM_JOB_ID", "7"))?;
+    in_training(&stage, 0).await?;
+    signal(script.id(), Signal::SIGUSR1);
+    let status = script.wait(PATIENCE)?;
+    ensure!(status.code() == Some(0), "{status}");
+    ensure!(said(&told) == "requeue 7\n", "{}", said(&told));
+    until("the hand-back", async || {
+        Ok(stage.count(HANDED_BACK).await? == 1)
+    })
+    .await
+}
+
+fn user() -> Result<String> {
+    let user = nix::unistd::User::from_uid(nix::unistd::geteuid())?;
+    Ok(user.context("a user without a name")?.name)
+}
+
+/// A folder that can be guessed may have been made by somebody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_slurm_script_uses_no_data_folder_of_others() -> Result<()> {
+    let stage = Stage::set().await?;
+    let bin = tempfile::tempdir()?;
+    let data = bin.path().join(format!("missbench-{}", user()?));
+    let elsewhere = tempfile::tempdir()?;
+    std::os::unix::fs::symlink(elsewhere.path(), &data)?;
+    let refused = slurm(&stage, bin.path())?.output()?;
+    let log = String::from_utf8_lossy(&refused.stderr).into_owned();
+    ensure!(refused.status.code() == Some(1), "{log}");
+    ensure!(log.contains("MISSBENCH_DATA_DIR"), "{log}");
+    if nix::unistd::geteuid().is_root() {
+        std::fs::remove_file(&data)?;
+        std::fs::create_dir(&data)?;
+        let nobody = nix::unistd::User::from_name("nobody")?.context("nobody")?;
+        std::os::unix::fs::chown(&data, Some(nobody.uid.as_raw()), None)?;
+        let refused = slurm(&stage, bin.path())?.output()?;
+        ensure!(refused.status.code() == Some(1), "{refused:?}");
+    }
+    Ok(())
+}
