@@ -1,7 +1,7 @@
 //! The stored predictions of a sweep, with the truth they are measured against: what confusion
 //! matrices, bootstrap intervals and audits are computed from, without any model.
 
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, benchmarks::Benchmarks};
 use missbench_shared::{
     benchmark::Benchmark,
     ids::{JobId, SweepId},
@@ -109,6 +109,7 @@ impl Store {
         sweep: SweepId,
         filter: &Filter,
     ) -> Result<Predictions, PredictionsError> {
+        let known = self.benchmarks().await?;
         let datasets: Vec<String> = filter.datasets.iter().map(|d| d.id().to_owned()).collect();
         let files = sqlx::query!(
             r#"SELECT DISTINCT j.dataset, c.spec #>> '{data,blake3}' AS "blake3!"
@@ -122,7 +123,7 @@ impl Store {
         .await?;
         let mut labels = BTreeMap::new();
         for file in files {
-            let dataset = known(&file.dataset)?;
+            let dataset = known.named(&file.dataset)?;
             let row = sqlx::query!(
                 "SELECT test_samples, test_labels FROM dataset WHERE blake3 = $1",
                 file.blake3
@@ -132,7 +133,7 @@ impl Store {
             // Nothing of the dataset may be evaluated yet.
             let Some(row) = row else { continue };
             let samples = usize::try_from(row.test_samples).unwrap_or(0);
-            let what = || format!("the labels of {}", dataset.id().to_uppercase());
+            let what = || format!("the labels of {}", dataset.title());
             labels.insert(dataset, numbers(&row.test_labels, samples, what)?);
         }
 
@@ -152,7 +153,7 @@ impl Store {
         .fetch_all(self.pool())
         .await?;
         for row in rows {
-            let dataset = known(&row.dataset)?;
+            let dataset = known.named(&row.dataset)?;
             let Some(truth) = labels.get(&dataset) else {
                 let blake3 = self.file_of(sweep, dataset).await?;
                 return Err(PredictionsError::NoLabels { dataset, blake3 });
@@ -190,7 +191,7 @@ impl Store {
             if evaluations.last().is_none_or(|last| last.job.0 != row.id) {
                 evaluations.push(Evaluation {
                     job: JobId(row.id),
-                    dataset: known(&row.dataset)?,
+                    dataset: known.named(&row.dataset)?,
                     method: row.method,
                     variant: row.variant,
                     seed: row.seed.cast_unsigned(),
@@ -223,10 +224,16 @@ impl Store {
     }
 }
 
-fn known(dataset: &str) -> Result<Benchmark, PredictionsError> {
-    dataset
-        .parse()
-        .map_err(|_| PredictionsError::Dataset(dataset.to_owned()))
+impl Benchmarks {
+    /// The dataset called `name`.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    pub fn named(&self, name: &str) -> Result<Benchmark, PredictionsError> {
+        self.get(name)
+            .ok_or_else(|| PredictionsError::Dataset(name.to_owned()))
+    }
 }
 
 /// Reads little-endian single precision numbers.

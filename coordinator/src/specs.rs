@@ -1,7 +1,10 @@
 //! From a spec's file to a sweep: reads it, finds the files it names on this machine, submits it.
 
 use crate::{
-    data::synthesize::{self, Vocabulary},
+    data::{
+        protocol,
+        synthesize::{self, Vocabulary},
+    },
     file_hashes::FileHashes,
     programs::{Part, Programs},
     store::{
@@ -10,7 +13,6 @@ use crate::{
     },
 };
 use missbench_shared::{
-    benchmark::Benchmark,
     dataset::{DataFolder, Dataset, Kind, Manifest, Source, layout::MANIFEST_FILE},
     ids::SweepId,
     matrix::{self, PlannedJob, PlannedWork},
@@ -149,22 +151,6 @@ struct LocalFiles {
     to_make: Vec<String>,
 }
 
-fn benchmark(kind: Kind) -> Benchmark {
-    match kind {
-        Kind::Mosi => Benchmark::Mosi,
-        Kind::Mosei => Benchmark::Mosei,
-        Kind::Sims => Benchmark::Sims,
-    }
-}
-
-fn kind(benchmark: Benchmark) -> Kind {
-    match benchmark {
-        Benchmark::Mosi => Kind::Mosi,
-        Benchmark::Mosei => Kind::Mosei,
-        Benchmark::Sims => Kind::Sims,
-    }
-}
-
 impl LocalFiles {
     /// A dataset of the data folder. Its manifest has the hash; finished files are never written
     /// to, so that one of the right size is believed.
@@ -191,7 +177,7 @@ impl LocalFiles {
                 blake3: manifest.blake3.clone(),
                 path: path.display().to_string(),
             },
-            benchmark: benchmark(manifest.kind),
+            kind: manifest.kind,
             largest_token: tokens.max().and_then(|token| u64::try_from(token).ok()),
             text_length: u64::try_from(manifest.shapes.text_len).ok(),
         })
@@ -201,7 +187,7 @@ impl LocalFiles {
     fn make(
         &self,
         name: &str,
-        follows: Benchmark,
+        follows: Kind,
         spec: &DatasetSpec,
         made: &SynthesizeSpec,
     ) -> Result<(), String> {
@@ -211,7 +197,7 @@ impl LocalFiles {
         let vocabulary = Vocabulary::read(&self.encoder_folder(encoder)?.join("vocab.txt"));
         let settings = synthesize::Settings {
             samples: [made.train, made.valid, made.test],
-            ..synthesize::Settings::small(kind(follows), made.seed)
+            ..synthesize::Settings::small(follows, made.seed)
         };
         synthesize::synthesize(
             &settings,
@@ -252,7 +238,7 @@ impl LocalFiles {
                 blake3,
                 path: path.display().to_string(),
             },
-            benchmark: benchmark(dataset.kind()),
+            kind: dataset.kind(),
             largest_token: None,
             text_length: u64::try_from(dataset.shapes().text_len).ok(),
         })
@@ -301,7 +287,7 @@ impl Files for LocalFiles {
         if self.folder.dataset_dir(kept).join(MANIFEST_FILE).exists() {
             return self.named(kept, spec);
         }
-        let follows = spec.benchmark.or_else(|| name.parse().ok());
+        let follows = spec.kind(name);
         match (&spec.synthesize, follows) {
             (Some(_), Some(follows)) if self.making == Making::Note => {
                 self.to_make.push(kept.to_owned());
@@ -310,7 +296,7 @@ impl Files for LocalFiles {
                         blake3: String::new(),
                         path: self.folder.data_file(kept).display().to_string(),
                     },
-                    benchmark: follows,
+                    kind: follows,
                     largest_token: None,
                     text_length: None,
                 })
@@ -329,8 +315,9 @@ impl Files for LocalFiles {
                     ),
                     None => format!(
                         "the data folder {} has no dataset `{kept}`: import it with `coord data \
-                         import --as {name} FILE --name {kept}`",
-                        self.folder.root().display()
+                         import {} FILE --name {kept}`",
+                        self.folder.root().display(),
+                        follows.map_or_else(|| format!("--as {name}"), protocol::as_options)
                     ),
                 })
             }

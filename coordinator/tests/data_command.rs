@@ -122,6 +122,20 @@ fn an_import_says_what_was_done_and_the_manifest_keeps_it() {
     ] {
         assert!(said.contains(says), "`{says}` is not in {said}");
     }
+    // As it stands in the manifest of a published file.
+    let manifest = home.path().join("data/datasets/packed/manifest.json");
+    let known = std::fs::read_to_string(&manifest).unwrap().replacen(
+        "\"sha256\"",
+        "\"official\": \"MMSA MOSI/Processed/unaligned_50.pkl\", \"sha256\"",
+        1,
+    );
+    std::fs::remove_file(&manifest).unwrap();
+    std::fs::write(&manifest, known).unwrap();
+    let said_of_it = text(&coord(home.path(), &["check", "packed"]).stdout);
+    assert!(
+        said_of_it.contains("official MMSA MOSI/Processed/unaligned_50.pkl (by its SHA-256)"),
+        "{said_of_it}"
+    );
     let said = text(&coord(home.path(), &["list"]).stdout);
     assert!(said.contains("set to 0"), "{said}");
     assert!(said.contains("mosi mosi 2/2/2 4 3x2 2x3 2 "), "{said}");

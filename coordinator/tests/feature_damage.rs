@@ -62,6 +62,11 @@ fn other_formats_are_named() {
             "torch.load",
         ),
         (
+            b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.".to_vec(),
+            "a file of PyTorch's torch.save in its old form",
+            "torch.load",
+        ),
+        (
             zip("train_audio.npy"),
             "a zip of NumPy arrays (.npz)",
             "numpy.load",
@@ -229,6 +234,24 @@ fn folders_and_empty_files_are_named() {
         .unwrap_err()
         .to_string();
     assert!(message.contains("the file is empty"), "{message}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_pipe_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    // What a shell makes of `<(zcat x.pkl.gz)`.
+    let output = Command::new("bash")
+        .args([
+            "-c",
+            "exec \"$0\" data import --as mosi <(echo x) --data-dir \"$1\"",
+        ])
+        .arg(env!("CARGO_BIN_EXE_coord"))
+        .arg(dir.path().join("data"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("is no regular file"), "{said}");
 }
 
 /// A login node limits the address space of a process; the system then says only that there is no

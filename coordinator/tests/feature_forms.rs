@@ -570,6 +570,30 @@ fn features_may_be_lists_of_arrays_even_of_different_lengths() {
 }
 
 #[test]
+fn labels_and_lengths_stand_in_lists_of_any_form() {
+    let (_, plain) = imported(Kind::Mosi, &dataset(Kind::Mosi));
+    let labels = [-1.0, 0.5].map(Py::Float);
+    for form in [
+        Py::List(labels.to_vec()),
+        Py::List(labels.iter().map(|y| Py::List(vec![y.clone()])).collect()),
+        Py::List(vec![Py::doubles(&[1], &[-1.0]), Py::floats(&[], &[0.5])]),
+        Py::objects(&[2], labels.to_vec()),
+        Py::objects(&[2, 1], labels.to_vec()),
+        Py::doubles(&[2, 1], &[-1.0, 0.5]),
+    ] {
+        let mut content = dataset(Kind::Mosi);
+        everywhere(&mut content, "regression_labels", &form);
+        let (_, data) = imported(Kind::Mosi, &content);
+        same(&plain, &data);
+    }
+    let mut content = dataset(Kind::Mosi);
+    let two = Py::List(vec![Py::List(labels.to_vec()); 2]);
+    everywhere(&mut content, "regression_labels", &two);
+    let message = refusal(Kind::Mosi, &content);
+    assert!(message.contains("holds a list at sample 0"), "{message}");
+}
+
+#[test]
 fn padding_at_the_start_is_moved_to_the_end() {
     // As MMSA-FET writes with padding_location=start: text, audio and vision alike.
     let mut content = dataset(Kind::Mosi);

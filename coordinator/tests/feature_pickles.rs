@@ -577,7 +577,7 @@ fn the_real_mosi_file() {
     let imported = import_as(Kind::Mosi, &file, dir.path()).unwrap();
     let manifest = &imported.manifest;
     let sizes = Split::ALL.map(|split| manifest.splits[&split].samples);
-    assert_eq!(sizes, Kind::Mosi.paper_sizes());
+    assert_eq!(Some(sizes), Kind::Mosi.paper_sizes());
     assert_eq!(manifest.notes, [""; 0]);
     let data = Dataset::open(&imported.path).unwrap();
     assert_eq!(

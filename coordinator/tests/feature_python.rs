@@ -10,7 +10,8 @@ use missbench_shared::{
     erasure::{erase_text, kept, present},
     pickle::{Limits, Pickle},
 };
-use pickler::{import_as, import_bytes_with};
+use pickler::{import_as, import_bytes, import_bytes_with};
+use proptest::prelude::*;
 use std::{
     path::{Path, PathBuf},
     process::Command,
@@ -237,5 +238,31 @@ fn the_lines_that_convert_a_file_convert_it() {
             let converted = dir.path().join(format!("{name} \"1\".plain.pkl"));
             import_as(Kind::Mosi, &converted, dir.path()).unwrap_or_else(|e| panic!("{name}: {e}"));
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// Whatever a byte is changed to, reading ends with a dataset or an error, never a panic.
+    #[test]
+    fn damage_among_objects_never_panics(
+        file in prop::sample::select(vec![
+            "foreign-protocol0.pkl", "foreign-protocol2.pkl", "foreign-protocol4.pkl",
+            "foreign-protocol5.pkl", "fet-start.pkl", "frame.pkl", "masked.pkl",
+        ]),
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        let mut bytes = std::fs::read(form(file)).unwrap();
+        for (at, value) in &edits {
+            let at = at.index(bytes.len());
+            bytes[at] = *value;
+        }
+        if let Some(cut) = cut {
+            let at = cut.index(bytes.len());
+            bytes.remove(at);
+        }
+        let _ = import_bytes(Kind::Mosi, &bytes);
     }
 }

@@ -37,7 +37,7 @@ fn spec(method: &str, dataset: Benchmark, seed: u64) -> TrainSpec {
     TrainSpec {
         method: method.into(),
         variant: String::new(),
-        dataset: dataset.id().into(),
+        dataset,
         data: blob("a"),
         encoder: blob("b"),
         seed,

@@ -58,7 +58,7 @@ pub fn train_job_id(sweep: SweepId, spec: &TrainSpec) -> JobId {
         b"train",
         spec.method.as_bytes(),
         spec.variant.as_bytes(),
-        spec.dataset.as_bytes(),
+        spec.dataset.id().as_bytes(),
         &spec.seed.to_le_bytes(),
     ])
 }

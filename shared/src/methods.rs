@@ -1,6 +1,7 @@
 //! The methods that can be named in a spec, and their hyper-parameters as data: `coord` checks and
 //! fills in hyper-parameters without libtorch, the worker builds models from the result.
 
+use crate::benchmark::Kind;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::{collections::BTreeMap, sync::OnceLock};
@@ -33,6 +34,9 @@ pub struct MethodInfo {
     pub name: String,
     /// Where it was published.
     pub paper: String,
+    /// What a dataset must have beside texts, audio, vision and labels.
+    #[serde(default)]
+    pub needs: Vec<Need>,
     /// Every hyper-parameter with its default.
     pub hyper: Map<String, Value>,
     /// What differs on a dataset.
@@ -41,6 +45,28 @@ pub struct MethodInfo {
     /// Named changes.
     #[serde(default)]
     pub variants: BTreeMap<String, VariantInfo>,
+}
+
+/// What not every dataset has, and a method may need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Need {
+    /// Labels for text, audio and vision alone.
+    UnimodalLabels,
+}
+
+impl Need {
+    fn has(self, kind: Kind) -> bool {
+        match self {
+            Need::UnimodalLabels => kind.has_unimodal_labels(),
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Need::UnimodalLabels => "labels for text, audio and vision alone",
+        }
+    }
 }
 
 /// A named change of a method.
@@ -210,6 +236,12 @@ impl MethodInfo {
                 range,
             }),
         }
+    }
+
+    /// What of its needs a dataset of this protocol lacks, in words.
+    pub fn lacks(&self, kind: Kind) -> Option<&'static str> {
+        let mut lacking = self.needs.iter().filter(|need| !need.has(kind));
+        lacking.next().map(|need| need.words())
     }
 
     /// All hyper-parameters for a dataset: defaults, what differs on it, then `changes` in order.

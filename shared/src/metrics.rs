@@ -1,8 +1,8 @@
-//! The metrics, as the reference computes them (MMSA `utils/metricsTop.py`): values are clipped
-//! first, rounding is half to even, F1 is weighted by support, and comparisons happen in single
-//! precision. What is undefined is `None`, never NaN.
+//! The metrics, as the reference computes them (MMSA `utils/metricsTop.py`) on MOSI, MOSEI and SIMS,
+//! and in the same way on datasets of one's own: values are clipped first, rounding is half to even,
+//! F1 is weighted by support, and comparisons happen in single precision. What is undefined is `None`, never NaN.
 
-use crate::benchmark::Benchmark;
+use crate::benchmark::{Benchmark, Rules, Scale};
 use std::collections::BTreeMap;
 
 /// Why predictions have no metrics.
@@ -71,147 +71,74 @@ pub fn evaluate(
     if labels.is_empty() {
         return Err(MetricsError::Empty);
     }
-    let values = match benchmark {
-        Benchmark::Mosi | Benchmark::Mosei => english(predictions, labels),
-        Benchmark::Sims => chinese(predictions, labels),
-    };
-    Ok(values
+    Ok(measured(benchmark.rules(), predictions, labels)
         .into_iter()
         .map(|(id, value)| (id.to_owned(), value))
         .collect())
 }
 
-/// The class of a value among the seven of MOSI and MOSEI, -3 to 3.
-pub fn class7(value: f32) -> i8 {
-    value.clamp(-3.0, 3.0).round_ties_even() as i8
-}
-
-/// The class of a value among the five of MOSI and MOSEI, -2 to 2.
-pub fn class5(value: f32) -> i8 {
-    value.clamp(-2.0, 2.0).round_ties_even() as i8
-}
-
-/// The class of a value among the `bounds.len() + 1` of SIMS: how many bounds lie below it.
-fn between(value: f32, bounds: &[f32]) -> i8 {
-    bounds.iter().filter(|&&bound| value > bound).count() as i8
-}
-
-/// The class of a value among the two of SIMS: 0 for `[-1, 0]`, 1 for `(0, 1]`.
-pub fn sims_class2(value: f32) -> i8 {
-    between(value, &[0.0])
-}
-
-/// The class of a value among the three of SIMS, split at ±0.1.
-pub fn sims_class3(value: f32) -> i8 {
-    between(value, &[-0.1, 0.1])
-}
-
-/// The class of a value among the five of SIMS, split at ±0.1 and ±0.7.
-pub fn sims_class5(value: f32) -> i8 {
-    between(value, &[-0.7, -0.1, 0.1, 0.7])
-}
-
-/// The classes that confusion matrices and laziness go by: seven, or five on SIMS.
-pub fn fine_class(benchmark: Benchmark, value: f32) -> i8 {
-    match benchmark {
-        Benchmark::Mosi | Benchmark::Mosei => class7(value),
-        Benchmark::Sims => sims_class5(value),
-    }
-}
-
-/// How many fine classes there are: seven, or five on SIMS.
-pub fn fine_classes(benchmark: Benchmark) -> usize {
-    match benchmark {
-        Benchmark::Mosi | Benchmark::Mosei => 7,
-        Benchmark::Sims => 5,
-    }
-}
-
 /// How often each true fine class (row) was predicted as each (column), `[classes][classes]`, most
 /// negative class first.
 pub fn confusion(benchmark: Benchmark, predictions: &[f32], labels: &[f32]) -> Vec<Vec<u64>> {
-    let count = fine_classes(benchmark);
-    // The seven classes go from -3, the five of SIMS from 0.
-    let lowest = fine_class(benchmark, f32::MIN);
-    let index = |value| usize::try_from(fine_class(benchmark, value) - lowest).unwrap_or(0);
+    let rules = benchmark.rules();
+    let class = |value| rules.fine.of(rules.clip(value));
+    let count = rules.fine.count();
     let mut counts = vec![vec![0; count]; count];
     for (&prediction, &label) in predictions.iter().zip(labels) {
-        counts[index(label)][index(prediction)] += 1;
+        counts[class(label)][class(prediction)] += 1;
     }
     counts
 }
 
 type Named = Vec<(&'static str, Option<f64>)>;
 
-fn english(predictions: &[f32], labels: &[f32]) -> Named {
-    let pairs = || predictions.iter().copied().zip(labels.iter().copied());
-    let nonzero: Vec<(i8, i8)> = pairs()
-        .filter(|(_, label)| *label != 0.0)
-        .map(|(p, l)| (i8::from(p > 0.0), i8::from(l > 0.0)))
-        .collect();
-    let nonneg: Vec<(i8, i8)> = pairs()
-        .map(|(p, l)| (i8::from(p >= 0.0), i8::from(l >= 0.0)))
-        .collect();
-    let seven = classes(predictions, labels, class7);
-    let five = classes(predictions, labels, class5);
-    vec![
-        ("acc2_nonzero", accuracy(&nonzero)),
-        ("f1_nonzero", weighted_f1(&nonzero)),
-        ("f1_nonzero_swapped", weighted_f1(&swapped(&nonzero))),
-        ("acc2_nonneg", accuracy(&nonneg)),
-        ("f1_nonneg", weighted_f1(&nonneg)),
-        ("f1_nonneg_swapped", weighted_f1(&swapped(&nonneg))),
-        ("acc5", accuracy(&five)),
-        ("acc7", accuracy(&seven)),
-        ("laziness", laziness(&seven)),
-        ("mae", mae(predictions, labels)),
-        ("corr", correlation(predictions, labels)),
-    ]
-}
-
-fn chinese(predictions: &[f32], labels: &[f32]) -> Named {
+fn measured(rules: &Rules, predictions: &[f32], labels: &[f32]) -> Named {
     // On SIMS the reference clips before everything, the error and the correlation included.
-    let clip = |values: &[f32]| -> Vec<f32> { values.iter().map(|v| v.clamp(-1.0, 1.0)).collect() };
+    let clip = |values: &[f32]| values.iter().map(|&v| rules.clip(v)).collect::<Vec<_>>();
     let (predictions, labels) = (clip(predictions), clip(labels));
-    let two = classes(&predictions, &labels, sims_class2);
-    let three = classes(&predictions, &labels, sims_class3);
-    let five = classes(&predictions, &labels, sims_class5);
-    vec![
-        ("acc2", accuracy(&two)),
-        ("f1", weighted_f1(&two)),
-        ("f1_swapped", weighted_f1(&swapped(&two))),
-        ("acc3", accuracy(&three)),
-        ("acc5", accuracy(&five)),
-        ("laziness", laziness(&five)),
-        ("mae", mae(&predictions, &labels)),
-        ("corr", correlation(&predictions, &labels)),
-    ]
+    let classes = |scale: &Scale| -> Pairs {
+        let pairs = predictions.iter().zip(&labels);
+        pairs.map(|(&p, &l)| (scale.of(p), scale.of(l))).collect()
+    };
+    let mut values = Named::new();
+    for scale in &rules.scales {
+        values.push((scale.accuracy, accuracy(&classes(scale))));
+    }
+    for binary in &rules.binaries {
+        let class = |value| usize::from(binary.positive(value));
+        let pairs = predictions.iter().zip(&labels);
+        let pairs: Pairs = pairs
+            .filter(|(_, label)| binary.counts(**label))
+            .map(|(&p, &l)| (class(p), class(l)))
+            .collect();
+        values.push((binary.accuracy, accuracy(&pairs)));
+        values.push((binary.f1, weighted_f1(&pairs)));
+        values.push((binary.swapped, weighted_f1(&swapped(&pairs))));
+    }
+    values.push(("laziness", laziness(&classes(&rules.fine))));
+    values.push(("mae", mae(&predictions, &labels)));
+    values.push(("corr", correlation(&predictions, &labels)));
+    values
 }
 
 /// Predicted and true class of each sample.
-fn classes(predictions: &[f32], labels: &[f32], class: fn(f32) -> i8) -> Vec<(i8, i8)> {
-    predictions
-        .iter()
-        .zip(labels)
-        .map(|(&p, &l)| (class(p), class(l)))
-        .collect()
-}
+type Pairs = Vec<(usize, usize)>;
 
-fn swapped(pairs: &[(i8, i8)]) -> Vec<(i8, i8)> {
+fn swapped(pairs: &[(usize, usize)]) -> Pairs {
     pairs.iter().map(|&(p, t)| (t, p)).collect()
 }
 
-fn accuracy(pairs: &[(i8, i8)]) -> Option<f64> {
+fn accuracy(pairs: &[(usize, usize)]) -> Option<f64> {
     let right = pairs.iter().filter(|(p, t)| p == t).count();
     (!pairs.is_empty()).then(|| right as f64 / pairs.len() as f64)
 }
 
 /// The F1 of each class, weighted by how many samples truly are of it.
-fn weighted_f1(pairs: &[(i8, i8)]) -> Option<f64> {
+fn weighted_f1(pairs: &[(usize, usize)]) -> Option<f64> {
     if pairs.is_empty() {
         return None;
     }
-    let mut counts: BTreeMap<i8, [usize; 3]> = BTreeMap::new();
+    let mut counts: BTreeMap<usize, [usize; 3]> = BTreeMap::new();
     for &(predicted, truth) in pairs {
         counts.entry(predicted).or_default()[0] += 1;
         counts.entry(truth).or_default()[1] += 1;
@@ -230,11 +157,11 @@ fn weighted_f1(pairs: &[(i8, i8)]) -> Option<f64> {
 
 /// How far the predicted classes' distribution is from the true one: the total variation distance,
 /// 0 where they agree, towards 1 where a model always answers what is rarely true.
-fn laziness(pairs: &[(i8, i8)]) -> Option<f64> {
+fn laziness(pairs: &[(usize, usize)]) -> Option<f64> {
     if pairs.is_empty() {
         return None;
     }
-    let mut surplus: BTreeMap<i8, i64> = BTreeMap::new();
+    let mut surplus: BTreeMap<usize, i64> = BTreeMap::new();
     for &(predicted, truth) in pairs {
         *surplus.entry(predicted).or_default() += 1;
         *surplus.entry(truth).or_default() -= 1;
@@ -275,6 +202,7 @@ fn correlation(predictions: &[f32], labels: &[f32]) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::benchmark::{Kind, definition::DefinitionSpec};
     use proptest::prelude::*;
 
     #[test]
@@ -324,8 +252,9 @@ mod tests {
             (9.0, 3),
             (-9.0, -3),
         ] {
-            assert_eq!(class7(value), class, "{value}");
-            assert_eq!(class5(value), class.clamp(-2, 2), "{value}");
+            let of = |id| Benchmark::Mosi.rules().scale(id).unwrap().of(value) as i8;
+            assert_eq!(of("acc7") - 3, class, "{value}");
+            assert_eq!(of("acc5") - 2, class.clamp(-2, 2), "{value}");
         }
     }
 
@@ -343,7 +272,13 @@ mod tests {
             (0.7, 1, 2, 3),
             (0.71, 1, 2, 4),
         ] {
-            let found = (sims_class2(value), sims_class3(value), sims_class5(value));
+            let rules = Benchmark::Sims.rules();
+            let of = |id| rules.scale(id).unwrap().of(value);
+            let found = (
+                usize::from(rules.binaries[0].positive(value)),
+                of("acc3"),
+                of("acc5"),
+            );
             assert_eq!(found, (two, three, five), "{value}");
         }
     }
@@ -358,7 +293,7 @@ mod tests {
     #[test]
     fn confusion_has_the_truth_in_its_rows() {
         let counts = confusion(Benchmark::Sims, &[0.05, 0.0, -0.9], &[1.0, -2.0, -0.9]);
-        assert_eq!(counts.len(), fine_classes(Benchmark::Sims));
+        assert_eq!(counts.len(), Benchmark::Sims.rules().fine.count());
         assert_eq!(counts[4], [0, 0, 1, 0, 0]);
         assert_eq!(counts[0], [1, 0, 1, 0, 0]);
         let counts = confusion(Benchmark::Mosi, &[-3.0, 2.6], &[-5.0, 0.0]);
@@ -391,6 +326,72 @@ mod tests {
                 }
             }
         }
+    }
+
+    fn own(text: &str) -> Benchmark {
+        let spec: DefinitionSpec = toml::from_str(text).unwrap();
+        Benchmark::new("mine", Kind::own(spec.resolve().unwrap()).unwrap()).unwrap()
+    }
+
+    proptest! {
+        /// A definition that says what MOSI's or SIMS' says gives their numbers, to the bit.
+        #[test]
+        fn a_definition_equal_to_a_built_in_one_gives_its_numbers(
+            pairs in prop::collection::vec((-40i32..40, -30i32..=30), 1..80)
+        ) {
+            let like_mosi = own("label_range = [-3, 3]\nlanguage = \"en\"\nclasses = [2, 5, 7]");
+            let like_sims = own(
+                "label_range = [-1, 1]\nlanguage = \"zh\"\nclasses = [2, 3, 5]\nunimodal = true",
+            );
+            for (mine, built_in, scale) in
+                [(like_mosi, Benchmark::Mosi, 10.0), (like_sims, Benchmark::Sims, 30.0)]
+            {
+                // Steps of a tenth and a thirtieth: edges, halves and zeros come up.
+                let scaled = |v: i32| v as f32 / scale;
+                let predictions: Vec<f32> = pairs.iter().map(|&(p, _)| scaled(p)).collect();
+                let labels: Vec<f32> = pairs.iter().map(|&(_, l)| scaled(l)).collect();
+                let here = evaluate(mine, &predictions, &labels).unwrap();
+                prop_assert_eq!(here, evaluate(built_in, &predictions, &labels).unwrap());
+                let here = confusion(mine, &predictions, &labels);
+                prop_assert_eq!(here, confusion(built_in, &predictions, &labels));
+            }
+        }
+
+        /// Labels moved and stretched have the same accuracies under a definition that is moved and
+        /// stretched as they are; the error is stretched.
+        #[test]
+        fn intervals_follow_their_range(
+            pairs in prop::collection::vec((-40i32..40, -32i32..=32), 1..80)
+        ) {
+            let wide = own("label_range = [0, 64]\nlanguage = \"zh\"\nclasses = [2, 3, 5]");
+            let at = |v: i32| 32.0 + v as f32;
+            let predictions: Vec<f32> = pairs.iter().map(|&(p, _)| at(p)).collect();
+            let labels: Vec<f32> = pairs.iter().map(|&(_, l)| at(l)).collect();
+            let small = |values: &[f32]| values.iter().map(|v| (v - 32.0) / 32.0).collect::<Vec<_>>();
+            let here = evaluate(wide, &predictions, &labels).unwrap();
+            let sims = evaluate(Benchmark::Sims, &small(&predictions), &small(&labels)).unwrap();
+            for (id, value) in &here {
+                let scale = if id == "mae" { 32.0 } else { 1.0 };
+                match (value, sims[id]) {
+                    (Some(here), Some(there)) => {
+                        prop_assert!((here - scale * there).abs() < 1e-5, "{id}");
+                    }
+                    (here, there) => prop_assert_eq!(*here, there),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn stars_have_the_metrics_of_their_classes() {
+        let stars = own("label_range = [0, 5]\nlanguage = \"en\"\nclasses = [2, 6]");
+        let metrics = evaluate(stars, &[4.6, 2.0, 0.2, 2.5], &[5.0, 3.0, 0.0, 2.5]).unwrap();
+        assert_eq!(metrics["acc6"], Some(0.75), "2.5 rounds to 2, for both");
+        // Neutral 2.5: left out, or on the side of the positive ones.
+        assert_eq!(metrics["acc2_nonzero"], Some(2.0 / 3.0));
+        assert_eq!(metrics["acc2_nonneg"], Some(0.75));
+        assert!((metrics["mae"].unwrap() - 0.4).abs() < 1e-6);
+        assert_eq!(metrics.len(), stars.metrics().len());
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod fault;
 pub use fault::{Fault, FaultKind, Trouble, nobody_can};
 
 use crate::{
+    benchmark::{Benchmark, whole},
     case::Case,
     ids::{AttemptId, JobId, SweepId},
     numerics::Numerics,
@@ -100,8 +101,9 @@ pub struct TrainSpec {
     pub method: String,
     /// The variant's id behind the slash, `no-dmc`; empty for the method itself.
     pub variant: String,
-    /// The dataset's protocol name: `mosi`, `mosei` or `sims` (decides metrics and families).
-    pub dataset: String,
+    /// The dataset, with the protocol that it follows (decides metrics and families).
+    #[serde(with = "whole")]
+    pub dataset: Benchmark,
     /// The imported dataset file (safetensors).
     pub data: BlobRef,
     /// The text encoder: a folder in the Hugging Face layout (`config.json`,

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test stops where something is wrong")]
 
 use missbench_shared::{
+    benchmark::{Benchmark, Kind, definition::DefinitionSpec},
     ids::{AttemptId, JobId, SweepId},
     wire::*,
 };
@@ -41,7 +42,7 @@ fn spec() -> TrainSpec {
     TrainSpec {
         method: "lnln".to_owned(),
         variant: "no-dmc".to_owned(),
-        dataset: "mosi".to_owned(),
+        dataset: Benchmark::Mosi,
         data: blob("a", "/data/mosi"),
         encoder: blob("b", "/encoders/en"),
         seed: 1111,
@@ -55,6 +56,18 @@ fn spec() -> TrainSpec {
             fidelity: Fidelity::Reference,
         },
         numerics: missbench_shared::numerics::Numerics::Machine,
+    }
+}
+
+/// A training on a dataset whose protocol somebody defined.
+fn own() -> TrainSpec {
+    let text = "label_range = [0, 5]\nlanguage = \"zh\"\nclasses = [2, [1.5, 3.5]]\n\
+                rule = \"intervals\"";
+    let definition: DefinitionSpec = toml::from_str(text).unwrap();
+    let kind = Kind::own(definition.resolve().unwrap()).unwrap();
+    TrainSpec {
+        dataset: Benchmark::new("mine", kind).unwrap(),
+        ..spec()
     }
 }
 
@@ -76,6 +89,7 @@ fn jobs() {
         work,
     };
     check("job-train", &message(Work::Train(spec())));
+    check("job-train-own", &message(Work::Train(own())));
     check("job-noop", &message(Work::Noop));
     let eval = |case: &str| Work::Eval {
         train: job(),

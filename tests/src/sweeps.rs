@@ -2,6 +2,7 @@
 
 use coordinator::store::submit::{NewJob, NewSweep, NewWork};
 use missbench_shared::{
+    benchmark::Benchmark,
     case::Case,
     ids::{JobId, SweepId},
     wire::{BlobRef, Fidelity, Protocol, Selection, TrainSpec},
@@ -25,7 +26,7 @@ pub fn train_spec(seed: u64) -> TrainSpec {
     TrainSpec {
         method: "lnln".into(),
         variant: String::new(),
-        dataset: "mosi".into(),
+        dataset: Benchmark::Mosi,
         data: BlobRef {
             blake3: "00".repeat(32),
             path: "mosi.safetensors".into(),

@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result};
 use coordinator::store::submit::{NewJob, NewSweep, NewWork};
 use missbench_shared::{
     artifacts::hash_file,
+    benchmark::Benchmark,
     case::Case,
     dataset::{
         Kind, Shapes, TensorFile,
@@ -102,7 +103,7 @@ impl Tiny {
         Ok(TrainSpec {
             method: method.to_owned(),
             variant: String::new(),
-            dataset: "mosi".to_owned(),
+            dataset: Benchmark::Mosi,
             data: self.data()?,
             encoder: self.encoder()?,
             seed,

@@ -125,7 +125,7 @@ impl Stand {
         };
         let hash = blake3::hash(dataset.id().as_bytes());
         let mut manifest = Manifest::of(&data, dataset.id(), hash, source, Vec::new());
-        let sizes = dataset.split_sizes();
+        let sizes = dataset.split_sizes().unwrap();
         for (split, samples) in [(Split::Train, sizes[0]), (Split::Valid, sizes[1])] {
             let classes = manifest.splits.get_mut(&split).unwrap();
             let all: u64 = shares.iter().sum();

@@ -153,7 +153,7 @@ pub fn summary(places: &[Place]) -> String {
         1 => parts.push(format!("Table {}", joined(tables))),
         _ => parts.push(format!("Tables {}", joined(tables))),
     }
-    parts.push(names(places, |p| p.dataset.id().to_uppercase(), "datasets"));
+    parts.push(names(places, |p| p.dataset.title(), "datasets"));
     parts.push(models(places));
     parts.push(names(
         places,
@@ -237,7 +237,7 @@ pub(crate) mod tests {
             value: (value * digits).round() / digits,
             half: 0.5 / digits,
             std: None,
-            samples: place.dataset.split_sizes()[2],
+            samples: place.dataset.split_sizes().unwrap()[2],
             place,
         }
     }

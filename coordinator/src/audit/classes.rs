@@ -18,23 +18,12 @@ pub struct Pair {
 }
 
 /// The pairs of a dataset.
-pub fn pairs(dataset: Benchmark) -> &'static [Pair] {
-    const NONZERO: Pair = Pair {
-        accuracy: "acc2_nonzero",
-        f1: "f1_nonzero",
-    };
-    const NONNEG: Pair = Pair {
-        accuracy: "acc2_nonneg",
-        f1: "f1_nonneg",
-    };
-    const SIMS: Pair = Pair {
-        accuracy: "acc2",
-        f1: "f1",
-    };
-    match dataset {
-        Benchmark::Mosi | Benchmark::Mosei => &[NONZERO, NONNEG],
-        Benchmark::Sims => &[SIMS],
-    }
+pub fn pairs(dataset: Benchmark) -> impl DoubleEndedIterator<Item = Pair> {
+    let binaries = dataset.rules().binaries.iter();
+    binaries.map(|binary| Pair {
+        accuracy: binary.accuracy,
+        f1: binary.f1,
+    })
 }
 
 /// How many samples of the test split are truly of each of two classes: negative first.
@@ -61,21 +50,14 @@ impl Splits {
 
     /// Counts the classes of a test split's labels.
     pub fn count(&mut self, dataset: Benchmark, labels: &[f32]) {
-        let mut put = |accuracy, of: &dyn Fn(f32) -> Option<bool>| {
+        let rules = dataset.rules();
+        for binary in &rules.binaries {
             let mut split = [0, 0];
-            for positive in labels.iter().filter_map(|&label| of(label)) {
-                split[usize::from(positive)] += 1;
+            let labels = labels.iter().map(|&label| rules.clip(label));
+            for label in labels.filter(|label| binary.counts(*label)) {
+                split[usize::from(binary.positive(label))] += 1;
             }
-            self.0.insert((dataset, accuracy), split);
-        };
-        match dataset {
-            Benchmark::Mosi | Benchmark::Mosei => {
-                put("acc2_nonzero", &|label| {
-                    (label != 0.0).then_some(label > 0.0)
-                });
-                put("acc2_nonneg", &|label| Some(label >= 0.0));
-            }
-            Benchmark::Sims => put("acc2", &|label| Some(label > 0.0)),
+            self.0.insert((dataset, binary.accuracy), split);
         }
     }
 
@@ -109,8 +91,8 @@ pub fn beside(cells: &[Cell]) -> Vec<(Pair, &Cell, &Cell)> {
         .collect();
     let mut found = Vec::new();
     for accuracy in cells {
-        let mut pairs = pairs(accuracy.place.dataset).iter();
-        let Some(&pair) = pairs.find(|pair| pair.accuracy == accuracy.place.metric) else {
+        let mut pairs = pairs(accuracy.place.dataset);
+        let Some(pair) = pairs.find(|pair| pair.accuracy == accuracy.place.metric) else {
             continue;
         };
         if let Some(f1) = f1s.get(&(without_metric(&accuracy.place), pair.f1)) {
@@ -264,8 +246,8 @@ mod tests {
     fn the_splits_fit_the_published_sizes_and_what_is_printed_of_one_class() {
         let splits = Splits::published();
         for dataset in Benchmark::ALL {
-            let [.., test] = dataset.split_sizes();
-            let all = pairs(dataset).last().unwrap();
+            let [.., test] = dataset.split_sizes().unwrap();
+            let all = pairs(dataset).next_back().unwrap();
             let split = splits.of(dataset, all.accuracy).unwrap();
             assert_eq!(split[0] + split[1], test as u64, "{dataset}");
             for pair in pairs(dataset) {

@@ -61,7 +61,7 @@ fn from_number(number: &Number) -> Cell {
         value: number.value,
         half,
         std: number.std,
-        samples: number.dataset.split_sizes()[2],
+        samples: number.dataset.split_sizes().map_or(1, |sizes| sizes[2]),
     }
 }
 

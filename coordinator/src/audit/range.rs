@@ -12,7 +12,7 @@ pub fn check(cells: &[Cell]) -> Vec<Finding> {
         .filter_map(|cell| {
             let range = match cell.place.metric.as_str() {
                 "corr" => -1.0..=1.0,
-                "mae" => 0.0..=2.0 * f64::from(cell.place.dataset.label_bound()),
+                "mae" => 0.0..=cell.place.dataset.label_span(),
                 _ => 0.0..=1.0,
             };
             (!range.contains(&cell.value)).then(|| {
@@ -36,11 +36,12 @@ pub fn check(cells: &[Cell]) -> Vec<Finding> {
 
 /// The finer and the coarser of two accuracies whose classes nest: a right fine class is a right
 /// coarse one.
-fn nested(dataset: Benchmark) -> (&'static str, &'static str) {
-    match dataset {
-        Benchmark::Mosi | Benchmark::Mosei => ("acc7", "acc5"),
-        Benchmark::Sims => ("acc5", "acc3"),
-    }
+fn nested(dataset: Benchmark) -> Option<(&'static str, &'static str)> {
+    let [fine, coarse, ..] = &dataset.rules().scales[..] else {
+        return None;
+    };
+    fine.refines(coarse)
+        .then_some((fine.accuracy, coarse.accuracy))
 }
 
 /// From here on a coarse accuracy below the fine one is a warning.
@@ -55,7 +56,9 @@ pub fn nesting(cells: &[Cell]) -> Vec<Finding> {
         ..p.clone()
     });
     for (place, cells) in models {
-        let (fine, coarse) = nested(place.dataset);
+        let Some((fine, coarse)) = nested(place.dataset) else {
+            continue;
+        };
         let value = |metric| cells.iter().find(|cell| cell.place.metric == metric);
         let (Some(fine), Some(coarse)) = (value(fine), value(coarse)) else {
             continue;

@@ -10,7 +10,7 @@ use crate::{
         bootstrap::{Model, Options},
         compare::{Difference, Side, compare, draws_needed},
     },
-    store::{Store, sweeps::SweepRow},
+    store::{Store, benchmarks::Benchmarks, sweeps::SweepRow},
     tables::{ColumnMetric, layout},
 };
 use anyhow::{Context as _, bail, ensure};
@@ -39,7 +39,7 @@ pub struct CompareArgs {
     sweep: Option<String>,
     /// Only these datasets
     #[arg(long)]
-    dataset: Vec<Benchmark>,
+    dataset: Vec<String>,
     /// Only these metrics, by their ids
     #[arg(long)]
     metric: Vec<String>,
@@ -83,10 +83,6 @@ struct Comparison {
 ///
 /// No such sweep or model; nothing that both were evaluated on; the database cannot be reached.
 pub async fn run(args: CompareArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
-    for metric in &args.metric {
-        let known = Benchmark::ALL.iter().any(|b| b.metric(metric).is_some());
-        ensure!(known, "there is no metric `{metric}`: {}", metric_ids());
-    }
     let database = Database::open(settings).await?;
     let outcome = compared(&args, &database).await;
     database.close().await;
@@ -99,9 +95,9 @@ pub async fn run(args: CompareArgs, settings: &Settings) -> anyhow::Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-fn metric_ids() -> String {
+fn metric_ids(known: &Benchmarks) -> String {
     let mut ids: Vec<&str> = Vec::new();
-    for metric in Benchmark::ALL.iter().flat_map(|b| b.metrics()) {
+    for metric in known.all().iter().flat_map(|b| b.metrics()) {
         if !ids.contains(&metric.id) && !metric.id.ends_with("_swapped") {
             ids.push(metric.id);
         }
@@ -110,6 +106,16 @@ fn metric_ids() -> String {
 }
 
 async fn compared(args: &CompareArgs, store: &Store) -> anyhow::Result<Comparison> {
+    let known = store.benchmarks().await?;
+    for metric in &args.metric {
+        let there = known.all().iter().any(|b| b.metric(metric).is_some());
+        ensure!(
+            there,
+            "there is no metric `{metric}`: {}",
+            metric_ids(&known)
+        );
+    }
+    let datasets = known.asked(&args.dataset)?;
     let default = match &args.sweep {
         Some(text) => store.find_sweep(text).await?,
         None => newest(store).await?,
@@ -128,7 +134,7 @@ async fn compared(args: &CompareArgs, store: &Store) -> anyhow::Result<Compariso
     for ((sweep, model), name) in [(&a_sweep, &a), (&b_sweep, &b)].into_iter().zip(&names) {
         let filter = Filter {
             methods: vec![model.0.clone()],
-            datasets: args.dataset.clone(),
+            datasets: datasets.clone(),
             cases: Vec::new(),
         };
         let own = store.predictions(sweep.id, &filter).await?;
@@ -204,9 +210,9 @@ fn comparisons(both: &Predictions, wanted: impl Fn(&str) -> bool) -> usize {
     let common = sides.iter().filter(|(_, sides)| sides.len() == 2);
     common
         .map(|((dataset, _), _)| {
-            let columns = layout::columns(*dataset).iter();
+            let columns = layout::columns(*dataset).into_iter();
             columns
-                .flat_map(|(_, metrics)| metrics.iter())
+                .flat_map(|(_, metrics)| metrics)
                 .filter(|id| wanted(id))
                 .count()
         })
@@ -313,7 +319,7 @@ fn listing<'a>(differences: impl Iterator<Item = &'a Difference>) -> String {
             }
         };
         table.add_row([
-            d.dataset.id().to_uppercase(),
+            d.dataset.title(),
             d.case.clone(),
             metric.map_or(d.metric, |metric| metric.name).to_owned(),
             printed.print(d.a),

@@ -4,8 +4,9 @@ use crate::{
     config::Settings,
     data::{
         import::{self, Imported, Request, Stage},
-        nonfinite::{NonFinite, Reference},
+        nonfinite::NonFinite,
         official,
+        protocol::{As, ProtocolArgs, in_spec},
         synthesize::{self, Vocabulary},
     },
     programs::{Part, Programs},
@@ -47,6 +48,7 @@ enum DataCommand {
 Examples:
   coord data import --as mosi unaligned_50.pkl
   coord data import --as sims sims/unaligned_39.pkl.gz --name sims-v1
+  coord data import mine.pkl --name mine --label-range -1..1 --language zh --classes 2,3,5
   coord data import --as simsv2 sims_unaligned.pkl
 
 The file is a pickled dict of train, valid (or dev, val) and test. Each split is a dict:
@@ -69,9 +71,8 @@ Values of audio and vision that are not finite:
 struct ImportArgs {
     /// The feature pickle
     file: PathBuf,
-    /// Whose protocol it follows: mosi, mosei, sims, or simsv2 (the protocol of sims)
-    #[arg(long = "as", value_name = "DATASET", value_parser = parse_as)]
-    protocol: Protocol,
+    #[command(flatten)]
+    protocol: ProtocolArgs,
     /// The name it gets in the data folder [default: that of --as]
     #[arg(long)]
     name: Option<String>,
@@ -97,50 +98,16 @@ enum OnNonFinite {
     Refuse,
 }
 
-/// A value of `--as`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Protocol {
-    /// As it was meant; the default name of the dataset.
-    name: &'static str,
-    kind: Kind,
-    reference: Reference,
-}
-
-/// `mosi`, `CMU-MOSI`, `sims_v2`: the field writes its names in many ways.
-fn parse_as(text: &str) -> Result<Protocol, String> {
-    let plain: String = text
-        .to_lowercase()
-        .chars()
-        .filter(char::is_ascii_alphanumeric)
-        .collect();
-    let (name, kind, reference) = match plain.trim_start_matches("cmu").trim_start_matches("ch") {
-        "mosi" => ("mosi", Kind::Mosi, Reference::Mmsa),
-        "mosei" => ("mosei", Kind::Mosei, Reference::Mmsa),
-        "sims" | "simsv1" => ("sims", Kind::Sims, Reference::Mmsa),
-        "simsv2" | "sims2" | "simsv2s" | "sims3l" => ("simsv2", Kind::Sims, Reference::SimsV2),
-        _ => {
-            return Err(format!(
-                "`{text}` is no dataset protocol: give mosi, mosei, sims, or simsv2 (CH-SIMS v2, which follows the protocol of sims)"
-            ));
-        }
-    };
-    Ok(Protocol {
-        name,
-        kind,
-        reference,
-    })
-}
-
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Example:
   coord data synthesize --as mosi --name toy
+  coord data synthesize --label-range 0..5 --language en --classes 2,6 --name stars
 
 The same settings and vocabulary give the same file, byte for byte, on every machine.")]
 struct SynthesizeArgs {
-    /// Whose protocol its labels follow: mosi, mosei or sims
-    #[arg(long = "as", value_name = "DATASET")]
-    kind: Kind,
+    #[command(flatten)]
+    protocol: ProtocolArgs,
     /// The name it gets in the data folder
     #[arg(long)]
     name: String,
@@ -225,18 +192,27 @@ pub async fn run(args: DataArgs, settings: &Settings) -> anyhow::Result<ExitCode
 }
 
 fn import_file(args: &ImportArgs, folder: &DataFolder, settings: &Settings) -> anyhow::Result<()> {
-    let name = args.name.as_deref().unwrap_or(args.protocol.name);
+    let As {
+        name: protocol,
+        kind,
+        reference,
+    } = args.protocol.chosen()?;
+    let name = match (&args.name, kind) {
+        (Some(name), _) => name,
+        (None, Kind::Own(_)) => bail!("a dataset with a protocol of its own needs a name: --name"),
+        (None, _) => protocol,
+    };
     let began = Instant::now();
     let progress = Bar::new(settings.json);
     let request = Request {
         file: &args.file,
-        kind: args.protocol.kind,
+        kind,
         nonfinite: match args.nonfinite {
             None => NonFinite::Reference,
             Some(OnNonFinite::Zero) => NonFinite::Zero,
             Some(OnNonFinite::Refuse) => NonFinite::Refuse,
         },
-        reference: args.protocol.reference,
+        reference,
         name,
         folder,
         replace: args.replace,
@@ -267,7 +243,7 @@ fn make(args: &SynthesizeArgs, folder: &DataFolder, settings: &Settings) -> anyh
     let began = Instant::now();
     let progress = Bar::new(settings.json);
     let what = synthesize::Settings {
-        kind: args.kind,
+        kind: args.protocol.chosen()?.kind,
         samples: [args.train, args.valid, args.test],
         shapes: Shapes {
             text_len: args.text,
@@ -309,6 +285,9 @@ fn report(
     }
     println!("{verb} `{}` in {:.1} s", manifest.name, took.as_secs_f64());
     print!("{}", described(path, manifest));
+    if let Kind::Own(_) = manifest.kind {
+        println!("  in a spec: benchmark = {}", in_spec(manifest.kind));
+    }
     Ok(())
 }
 
@@ -448,7 +427,7 @@ fn list(folder: &DataFolder, settings: &Settings) -> anyhow::Result<()> {
                 });
                 table.add_row([
                     name,
-                    m.kind.to_string(),
+                    m.kind.as_str().to_owned(),
                     sizes.join("/"),
                     m.shapes.text_len.to_string(),
                     format!("{}x{}", m.shapes.audio_len, m.shapes.audio_dim),
@@ -588,22 +567,6 @@ impl Bar {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn datasets_are_known_by_the_names_that_the_field_has_for_them() {
-        let of = |text| parse_as(text).map(|p| (p.name, p.kind, p.reference));
-        let mosi = ("mosi", Kind::Mosi, Reference::Mmsa);
-        let v2 = ("simsv2", Kind::Sims, Reference::SimsV2);
-        for name in ["mosi", "MOSI", "CMU-MOSI"] {
-            assert_eq!(of(name), Ok(mosi), "{name}");
-        }
-        for name in ["simsv2", "sims-v2", "SIMS_v2", "CH-SIMS v2", "sims2"] {
-            assert_eq!(of(name), Ok(v2), "{name}");
-        }
-        assert_eq!(of("ch-sims"), Ok(("sims", Kind::Sims, Reference::Mmsa)));
-        let error = of("iemocap").unwrap_err();
-        assert!(error.contains("simsv2"), "{error}");
-    }
 
     #[test]
     fn sizes_on_the_command_line() {

@@ -9,7 +9,7 @@ use crate::{
     whole_file,
 };
 use anyhow::{Context as _, bail};
-use missbench_shared::{benchmark::Benchmark, case::Rate};
+use missbench_shared::case::Rate;
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
@@ -19,8 +19,8 @@ use std::{
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 2 has metrics over the missing rate, 4 the labels of each split, 5 to 7 confusion matrices on MOSI,
-MOSEI and SIMS, 8 LNLN's language feature before and after its correction; ranks has mean ranks with
-the difference that counts. Nothing is trained or evaluated for any of them. docs/figures.md shows
+MOSEI and SIMS, 8 LNLN's language feature before and after its correction; confusion has matrices on
+any dataset, ranks mean ranks with the difference that counts. Nothing is trained or evaluated for any of them. docs/figures.md shows
 how to read them.
 
 Examples:
@@ -28,10 +28,11 @@ Examples:
   coord figure 2 --dataset mosi --published --out mosi.png   one dataset beside the paper
   coord figure 2 --metric mae --metric corr --method lnln --method almt --out two.svg
   coord figure 5 --method lnln --method misa --rates 0,0.5,0.9 --out confusion.png
+  coord figure confusion --dataset mine --out mine.png
   coord figure 8 --sweep full --out features.svg
   coord figure ranks --out ranks.svg")]
 pub struct FigureArgs {
-    /// The figure: its number in the paper, 2, 4, 5, 6, 7 or 8, or ranks
+    /// The figure: its number in the paper, 2, 4, 5, 6, 7 or 8, or confusion, ranks
     #[arg(value_name = "FIGURE")]
     which: Kind,
     /// The file: .svg for print and the web, .png for slides (300 pixels to the inch)
@@ -45,7 +46,7 @@ pub struct FigureArgs {
     method: Vec<String>,
     /// Only these datasets [default: all of the sweep]
     #[arg(long)]
-    dataset: Vec<Benchmark>,
+    dataset: Vec<String>,
     /// Only these metrics, by their ids [default: one of each kind; of one dataset all] (figure 2)
     #[arg(long)]
     metric: Vec<String>,
@@ -138,7 +139,7 @@ async fn drawn(
     };
     let request = Request {
         methods: args.method.clone(),
-        datasets: args.dataset.clone(),
+        datasets: store.benchmarks().await?.asked(&args.dataset)?,
         metrics: args.metric.clone(),
         rates: args.rates.clone(),
         published: args.published,

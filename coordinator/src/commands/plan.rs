@@ -122,7 +122,7 @@ fn parts(
             .count();
         let name = method_name(&spec.method, &spec.variant);
         let part = parts
-            .entry((order, name, spec.dataset.clone()))
+            .entry((order, name, spec.dataset.id().to_owned()))
             .or_default();
         let (count, done_count) = match job.work {
             PlannedWork::Train(_) => (&mut part.train, &mut part.train_done),
@@ -248,7 +248,7 @@ fn jobs(
             writeln!(
                 out,
                 "{name}  {kind:5}  {method:<24} {:<6} seed {:<6} {:<12} {state}",
-                spec.dataset,
+                spec.dataset.id(),
                 spec.seed,
                 case.unwrap_or_default()
             )?;

@@ -25,7 +25,6 @@ use crate::{
 use anyhow::Context as _;
 use missbench_shared::{
     artifacts::ArtifactStore,
-    benchmark::Benchmark,
     broker::{Broker, BrokerSettings, JOBS, Queue},
     device::Devices,
     spec::ResourcesSpec,
@@ -406,18 +405,11 @@ impl Run {
             println!("{report}");
             return Ok(());
         }
-        let has = |dataset| {
-            loaded
-                .resolved
-                .datasets
-                .iter()
-                .any(|d| d.benchmark == dataset)
-        };
         let mut numbers = Vec::new();
-        if has(Benchmark::Mosi) || has(Benchmark::Mosei) {
+        if shown_by(loaded, 2) {
             numbers.extend([2, 9]);
         }
-        if has(Benchmark::Sims) {
+        if shown_by(loaded, 3) {
             numbers.extend([3, 10]);
         }
         if loaded.spec.rates.is_empty() {
@@ -490,12 +482,7 @@ impl Run {
             self.command(settings, &["status", &sweep.name])
         )];
         if !loaded.spec.missing.is_empty() && !loaded.spec.rates.is_empty() {
-            let english = loaded
-                .resolved
-                .datasets
-                .iter()
-                .any(|d| d.benchmark != Benchmark::Sims);
-            let number = if english { "13" } else { "14" };
+            let number = if shown_by(loaded, 13) { "13" } else { "14" };
             more.push(format!(
                 "  {}    (missing modalities)",
                 self.command(settings, &["table", number])
@@ -579,6 +566,12 @@ impl Run {
         self.stop_serving().await;
         self.embedded.stop().await;
     }
+}
+
+/// Whether table `number` has a block for a dataset of the spec.
+fn shown_by(loaded: &Loaded, number: u8) -> bool {
+    let mut datasets = loaded.resolved.datasets.iter();
+    layout::find(number).is_some_and(|layout| datasets.any(|d| layout.shows(d.benchmark)))
 }
 
 /// The slots of the run's workers.

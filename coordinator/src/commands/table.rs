@@ -144,7 +144,7 @@ async fn paper(
     }
     if args.intervals {
         let filter = Filter {
-            datasets: layout.datasets.to_vec(),
+            datasets: layout.datasets(&store.benchmarks().await?.all()),
             ..Filter::default()
         };
         let drawn = draw(store.predictions(sweep.id, &filter).await?, options).await?;

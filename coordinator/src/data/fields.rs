@@ -98,28 +98,17 @@ impl<'p, 'a> Fields<'p, 'a> {
                     )
                 })?);
             }
-        } else if let Some(items) = pickle.items(value).or_else(|| pickle.objects(value)) {
+        } else if let Some(items) = pickle.items(value).or_else(|| column_of(pickle, value)) {
             for (sample, &item) in items.iter().enumerate() {
-                column.push(match item {
-                    Value::Int(number) => number as f64,
-                    Value::Float(number) => number,
-                    Value::Bool(flag) => f64::from(u8::from(flag)),
-                    other => pickle
-                        .array(other)
-                        .filter(|array| {
-                            array.row_len() == 1 && array.shape().first().is_none_or(|&n| n == 1)
-                        })
-                        .and_then(|array| single(&array, 0))
-                        .ok_or_else(|| {
-                            self.wrong(
-                                field,
-                                format!(
-                                    "holds {} at sample {sample}, numbers are expected",
-                                    pickle.describe(other)
-                                ),
-                            )
-                        })?,
-                });
+                column.push(one_number(pickle, item).ok_or_else(|| {
+                    self.wrong(
+                        field,
+                        format!(
+                            "holds {} at sample {sample}, numbers are expected",
+                            pickle.describe(item)
+                        ),
+                    )
+                })?);
             }
         } else {
             return Err(self.wrong(
@@ -148,15 +137,15 @@ impl<'p, 'a> Fields<'p, 'a> {
     ) -> Result<Vec<f32>, ImportError> {
         let column = self.column(field, self.required(field)?, samples)?;
         let labels: Vec<f32> = column.into_iter().map(|y| y as f32).collect();
-        let limit = kind.label_limit();
-        match labels.iter().position(|y| y.is_nan() || y.abs() > limit) {
+        let [low, high] = kind.label_range();
+        match labels.iter().position(|y| !(low..=high).contains(y)) {
             None => Ok(labels),
             Some(sample) => Err(ImportError::Value {
                 split: self.split,
                 field: field.to_owned(),
                 sample,
                 what: format!(
-                    "label {} is outside [-{limit}, {limit}], the range of {kind}",
+                    "label {} is outside [{low}, {high}], the range of {kind}",
                     labels[sample]
                 ),
             }),
@@ -274,6 +263,32 @@ impl<'p, 'a> Fields<'p, 'a> {
             ));
         }
         Ok(Some(texts))
+    }
+}
+
+/// The items of an array of objects `[N]` or `[N, 1]`.
+fn column_of<'p, 'a>(pickle: &'p Pickle<'a>, value: Value<'a>) -> Option<&'p [Value<'a>]> {
+    match pickle.object_array(value)? {
+        ([_] | [_, 1], items) => Some(items),
+        _ => None,
+    }
+}
+
+/// A number, alone or as the only one of an array or list.
+fn one_number<'a>(pickle: &Pickle<'a>, value: Value<'a>) -> Option<f64> {
+    match value {
+        Value::Int(number) => Some(number as f64),
+        Value::Float(number) => Some(number),
+        Value::Bool(flag) => Some(f64::from(u8::from(flag))),
+        Value::Array(_) => pickle
+            .array(value)
+            .filter(|array| array.row_len() == 1 && array.shape().first().is_none_or(|&n| n == 1))
+            .and_then(|array| single(&array, 0)),
+        _ => match pickle.items(value)? {
+            [Value::Int(number)] => Some(*number as f64),
+            [Value::Float(number)] => Some(*number),
+            _ => None,
+        },
     }
 }
 

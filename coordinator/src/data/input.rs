@@ -61,6 +61,12 @@ pub enum InputError {
         /// Which file.
         path: PathBuf,
     },
+    /// A pipe or a device.
+    #[error("{} is no regular file: features are mapped, so save what comes out of a pipe to a file first", path.display())]
+    NoRegularFile {
+        /// Which.
+        path: PathBuf,
+    },
     /// A folder.
     #[error("{} is a folder: give the feature file itself{}", path.display(), in_it(pickles))]
     Folder {
@@ -143,8 +149,13 @@ impl Input {
                 pickles: pickles_in(path),
             });
         }
+        if !about.is_file() {
+            return Err(InputError::NoRegularFile {
+                path: path.to_owned(),
+            });
+        }
         // An empty file cannot be mapped everywhere.
-        if about.is_file() && about.len() == 0 {
+        if about.len() == 0 {
             return Err(InputError::Empty {
                 path: path.to_owned(),
             });

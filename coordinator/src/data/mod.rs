@@ -8,6 +8,7 @@ pub mod input;
 pub mod nonfinite;
 pub mod official;
 pub mod opaque;
+pub mod protocol;
 pub mod recognise;
 mod root;
 mod samples;

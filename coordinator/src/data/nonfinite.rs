@@ -41,7 +41,9 @@ impl Reference {
     /// paper's, and for SIMS v2 the training samples with labels (its `config_regression.py`).
     pub fn sizes(self, kind: Kind) -> [Option<usize>; 3] {
         match self {
-            Self::Mmsa => kind.paper_sizes().map(Some),
+            Self::Mmsa => kind
+                .paper_sizes()
+                .map_or([None; 3], |sizes| sizes.map(Some)),
             Self::SimsV2 => [Some(2722), None, None],
         }
     }

@@ -11,6 +11,17 @@ pub struct Recognised {
 
 const DOWNLOAD: &str = "download the feature file itself";
 
+const TORCH: &str =
+    "load it with torch.load, turn tensors to arrays with .numpy() and write it with pickle.dump";
+
+/// A file of PyTorch's as it was before it was a zip: several pickles, and data behind them.
+pub fn torch_save() -> Recognised {
+    Recognised {
+        is: "a file of PyTorch's torch.save in its old form".to_owned(),
+        then: TORCH,
+    }
+}
+
 /// First bytes that no pickle has.
 const MAGIC: [(&[u8], &str, &str); 21] = [
     (
@@ -70,10 +81,7 @@ pub fn recognise(bytes: &[u8]) -> Option<Recognised> {
         let start = &bytes[..bytes.len().min(4096)];
         let has = |name: &[u8]| start.windows(name.len()).any(|w| w == name);
         return if has(b"/data.pkl") || has(b"/byteorder") || has(b"/version") {
-            found(
-                "a zip, as PyTorch's torch.save writes it",
-                "load it with torch.load, turn tensors to arrays with .numpy() and write it with pickle.dump",
-            )
+            found("a zip, as PyTorch's torch.save writes it", TORCH)
         } else if has(b".npy") {
             found(
                 "a zip of NumPy arrays (.npz)",

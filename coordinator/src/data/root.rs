@@ -1,6 +1,6 @@
 //! Finds the dict of splits in a feature file, and the splits in it.
 
-use super::import::ImportError;
+use super::{import::ImportError, recognise};
 use missbench_shared::{
     dataset::Split,
     pickle::{Limits, Pickle, Value},
@@ -9,6 +9,9 @@ use std::path::Path;
 
 /// The most pickles that are looked at in one file.
 const MAX_PICKLES: usize = 16;
+
+/// The number with which PyTorch's torch.save began its files before they were zips.
+const TORCH_SAVE: &[u8] = b"\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
 
 /// A pickle with a dict of splits somewhere near its root.
 #[derive(Debug)]
@@ -49,6 +52,12 @@ impl<'a> Root<'a> {
     pub(super) fn find(bytes: &'a [u8], path: &Path) -> Result<Self, ImportError> {
         let read = |offset| Pickle::read_at(bytes, offset, Limits::default());
         let first = read(0).map_err(|source| ImportError::pickle(path, bytes, source))?;
+        if first.root() == Value::BigInt(TORCH_SAVE) {
+            return Err(ImportError::NoPickle {
+                path: path.to_owned(),
+                what: recognise::torch_save(),
+            });
+        }
         if let Some(root) = Self::in_pickle(first.root(), &first) {
             return Ok(root.of(first));
         }

@@ -19,14 +19,7 @@ pub(super) fn signs<'a>(
 ) -> Vec<String> {
     use super::assemble::Samples as _;
     let mut notes = Vec::new();
-    if let Some(official) = official::by_sha256(sha256)
-        && official.kind != kind
-    {
-        notes.push(format!(
-            "this is {}, a file of {}, imported as {kind}: did you mean --as {}?",
-            official.name, official.kind, official.kind
-        ));
-    }
+    notes.extend(official_of_another(kind, sha256));
     let unimodal = root::split(pickle, root, Split::Train).is_ok_and(|(train, _)| {
         ["T", "A", "V"].iter().all(|modality| {
             let field = format!("regression_labels_{modality}");
@@ -34,18 +27,22 @@ pub(super) fn signs<'a>(
         })
     });
     if unimodal && !kind.has_unimodal_labels() {
-        notes.push(format!(
-            "the file has labels of each modality alone, as SIMS has, and is imported as {kind}, which does not use them: did you mean --as sims?"
-        ));
+        notes.push(match kind {
+            Kind::Own(_) => "the file has labels of each modality alone, which its definition does not use: keep them with --unimodal".to_owned(),
+            built_in => format!(
+                "the file has labels of each modality alone, as SIMS has, and is imported as {built_in}, which does not use them: did you mean --as sims?"
+            ),
+        });
     }
     let labels = || splits.iter().flat_map(|split| split.labels());
-    if kind.label_limit() > 1.0
+    let [_, limit] = kind.label_range();
+    if !matches!(kind, Kind::Own(_))
+        && limit > 1.0
         && labels().count() >= ENOUGH
         && labels().all(|label| label.abs() <= 1.0)
     {
         notes.push(format!(
-            "all labels are within [-1, 1], as those of SIMS are; labels of {kind} reach from -{limit} to {limit}",
-            limit = kind.label_limit()
+            "all labels are within [-1, 1], as those of SIMS are; labels of {kind} reach from -{limit} to {limit}"
         ));
     }
     let texts = || {
@@ -56,10 +53,17 @@ pub(super) fn signs<'a>(
     };
     let chinese = texts().filter(|text| text.chars().any(is_chinese)).count();
     let all = texts().count();
-    if all > 0 && kind != Kind::Sims && chinese * 2 > all {
-        notes.push(format!(
-            "most texts are Chinese, and {kind} is English: did you mean --as sims?"
-        ));
+    if all > 0 && kind.language() == "en" && chinese * 2 > all {
+        notes.push(match kind {
+            Kind::Own(_) => {
+                "most texts are Chinese: did you mean --language zh instead of en?".to_owned()
+            }
+            built_in => {
+                format!(
+                    "most texts are Chinese, and {built_in} is English: did you mean --as sims?"
+                )
+            }
+        });
     }
     if all > 0 && kind == Kind::Sims && chinese == 0 {
         notes.push(
@@ -69,7 +73,30 @@ pub(super) fn signs<'a>(
     notes
 }
 
+/// A published file of another dataset.
+fn official_of_another(kind: Kind, sha256: &str) -> Option<String> {
+    let official = official::by_sha256(sha256).filter(|official| official.kind != kind)?;
+    Some(format!(
+        "this is {}, a file of {}, imported as {kind}: did you mean --as {}?",
+        official.name, official.kind, official.kind
+    ))
+}
+
 /// The common Chinese characters.
 fn is_chinese(c: char) -> bool {
     ('\u{4e00}'..='\u{9fff}').contains(&c) || ('\u{3400}'..='\u{4dbf}').contains(&c)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_published_file_of_another_dataset_is_noticed() {
+        let sims = "c9e20c13ec0454d98bb9c1e520e490c75146bfa2dfeeea78d84de047dbdd442f";
+        let note = official_of_another(Kind::Mosi, sims).unwrap();
+        assert!(note.contains("SIMS/Processed/unaligned_39.pkl") && note.ends_with("--as sims?"));
+        assert_eq!(official_of_another(Kind::Sims, sims), None);
+        assert_eq!(official_of_another(Kind::Mosi, "0"), None);
+    }
 }

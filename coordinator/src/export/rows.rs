@@ -3,10 +3,9 @@
 use super::{Column, Kind, Piece, What};
 use crate::{
     predictions::{Filter, PredictionsError},
-    store::{Store, sweeps::SweepRow},
+    store::{Store, StoreError, sweeps::SweepRow},
 };
 use futures::TryStreamExt as _;
-use missbench_shared::benchmark::Benchmark;
 use sqlx::Row as _;
 
 /// Rows of a piece, about.
@@ -21,6 +20,9 @@ pub enum RowsError {
         crate::store::fault::explained(.0)
     )]
     Database(#[from] sqlx::Error),
+    /// The datasets that are known.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The predictions.
     #[error(transparent)]
     Predictions(#[from] PredictionsError),
@@ -125,11 +127,10 @@ async fn predictions(
     .bind(sweep.id.0)
     .fetch_all(store.pool())
     .await?;
+    let known = store.benchmarks().await?;
     let mut count = 0;
     for (dataset, method) in methods {
-        let Ok(dataset) = dataset.parse::<Benchmark>() else {
-            return Err(PredictionsError::Dataset(dataset).into());
-        };
+        let dataset = known.named(&dataset)?;
         let filter = Filter {
             methods: vec![method],
             datasets: vec![dataset],

@@ -35,20 +35,31 @@ struct Matrix {
 
 /// The metric whose checkpoint predicts: the accuracy of the classes that are shown.
 pub fn metric(dataset: Benchmark) -> &'static str {
-    match dataset {
-        Benchmark::Mosi | Benchmark::Mosei => "acc7",
-        Benchmark::Sims => "acc5",
-    }
+    dataset.rules().fine.accuracy
 }
 
 /// The classes, the most negative first, as axes call them.
-pub fn classes(dataset: Benchmark) -> &'static [&'static str] {
-    match dataset {
-        Benchmark::Mosi | Benchmark::Mosei => {
-            &["\u{2212}3", "\u{2212}2", "\u{2212}1", "0", "1", "2", "3"]
-        }
-        Benchmark::Sims => &["neg.", "w. neg.", "neut.", "w. pos.", "pos."],
-    }
+pub fn classes(dataset: Benchmark) -> Vec<String> {
+    let short = |name: &&str| match *name {
+        "negative" => "neg.".to_owned(),
+        "weakly negative" => "w. neg.".to_owned(),
+        "neutral" => "neut.".to_owned(),
+        "weakly positive" => "w. pos.".to_owned(),
+        "positive" => "pos.".to_owned(),
+        "not negative" => "not neg.".to_owned(),
+        "not positive" => "not pos.".to_owned(),
+        other => minus(other),
+    };
+    dataset.rules().fine.names.iter().map(short).collect()
+}
+
+/// With a minus sign for a hyphen before a number.
+pub fn minus(text: &str) -> String {
+    let words = text.split(' ').map(|word| match word.strip_prefix('-') {
+        Some(number) => format!("\u{2212}{number}"),
+        None => word.to_owned(),
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// Draws the figure.
@@ -172,8 +183,8 @@ fn count(
 
 /// The left margin, which holds names of classes and of the axis.
 fn margin(dataset: Benchmark) -> f64 {
-    let names = classes(dataset).iter();
-    names.map(|name| width(name, TICK)).fold(0.0, f64::max) + 20.0
+    let names = classes(dataset).into_iter();
+    names.map(|name| width(&name, TICK)).fold(0.0, f64::max) + 20.0
 }
 
 const GAP: f64 = 11.0;
@@ -355,7 +366,7 @@ mod tests {
     #[test]
     fn every_class_has_a_name() {
         for dataset in Benchmark::ALL {
-            assert_eq!(classes(dataset).len(), metrics::fine_classes(dataset));
+            assert_eq!(classes(dataset).len(), dataset.rules().fine.count());
             assert!(dataset.metric(metric(dataset)).is_some());
         }
     }

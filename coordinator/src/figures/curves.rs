@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     published::{self, ErratumKind},
-    store::Store,
+    store::{Store, StoreError},
     tables::layout,
 };
 use missbench_shared::{
@@ -20,10 +20,6 @@ use missbench_shared::{
 use plotters::style::Color as _;
 use sqlx::Row as _;
 use std::collections::BTreeMap;
-
-/// Where several datasets stand beside each other, one metric of each kind is enough.
-const ENGLISH: &[&str] = &["acc7", "acc2_nonzero", "f1_nonzero", "mae", "corr"];
-const CHINESE: &[&str] = &["acc5", "acc2", "f1", "mae", "corr"];
 
 /// A mean over seeds, with the least and the greatest of them.
 #[derive(Clone, Copy, Debug)]
@@ -93,7 +89,7 @@ pub async fn figure(
     let models = content.models(request)?;
     let datasets = content.datasets(request)?;
     let rates = content.rates(request, usize::MAX)?;
-    let wanted = select::metrics(request)?;
+    let wanted = select::metrics(request, &datasets)?;
     let (curves, done, asked) = load(store, sweep, &rates).await?;
     let looks = styles(&models);
     let mut panels: Vec<Vec<Panel>> = Vec::new();
@@ -192,6 +188,21 @@ pub async fn figure(
     })
 }
 
+/// One metric of each kind: the accuracy of the most classes, of two, its F1, error, correlation.
+fn one_of_each(dataset: Benchmark) -> Vec<&'static str> {
+    let rules = dataset.rules();
+    let mut ids: Vec<&str> = rules.scales.iter().take(1).map(|s| s.accuracy).collect();
+    ids.extend(
+        rules
+            .binaries
+            .iter()
+            .take(1)
+            .flat_map(|b| [b.accuracy, b.f1]),
+    );
+    ids.extend(["mae", "corr"]);
+    ids
+}
+
 /// The metrics of a dataset's column.
 fn shown(
     dataset: Benchmark,
@@ -200,13 +211,10 @@ fn shown(
 ) -> Vec<&'static Metric> {
     let ids: Vec<&str> = match wanted {
         Some(ids) => ids.iter().map(String::as_str).collect(),
-        None if beside_others => match dataset {
-            Benchmark::Mosi | Benchmark::Mosei => ENGLISH.to_vec(),
-            Benchmark::Sims => CHINESE.to_vec(),
-        },
+        None if beside_others => one_of_each(dataset),
         None => layout::columns(dataset)
-            .iter()
-            .flat_map(|(_, metrics)| metrics.iter().copied())
+            .into_iter()
+            .flat_map(|(_, metrics)| metrics)
             .collect(),
     };
     ids.into_iter()
@@ -219,7 +227,7 @@ async fn load(
     store: &Store,
     sweep: SweepId,
     rates: &[Rate],
-) -> Result<(Curves, i64, i64), sqlx::Error> {
+) -> Result<(Curves, i64, i64), StoreError> {
     let rows = sqlx::query(
         "SELECT dataset, method, variant, case_id, metric, mean, least, most, seeds_done, seeds_asked
          FROM cell WHERE sweep = $1 AND case_id LIKE 'r=%'",
@@ -227,13 +235,13 @@ async fn load(
     .bind(sweep.0)
     .fetch_all(store.pool())
     .await?;
+    let known = store.benchmarks().await?;
     let mut curves = Curves::new();
     let (mut done, mut asked) = (0, 0);
     for row in rows {
         let (dataset, case): (String, String) = (row.try_get("dataset")?, row.try_get("case_id")?);
         let metric: String = row.try_get("metric")?;
-        let (Ok(dataset), Ok(Case::Rate(rate))) = (dataset.parse::<Benchmark>(), case.parse())
-        else {
+        let (Some(dataset), Ok(Case::Rate(rate))) = (known.get(&dataset), case.parse()) else {
             continue;
         };
         let Some(metric) = dataset.metric(&metric).filter(|_| rates.contains(&rate)) else {
@@ -277,7 +285,9 @@ fn paper(
     let mut line = Vec::new();
     for number in published::numbers() {
         let details = [9, 10].contains(&number.table);
-        let own = number.dataset == dataset && number.method == method && number.variant == variant;
+        let own = Some(number.dataset) == dataset.published()
+            && number.method == method
+            && number.variant == variant;
         let Ok(Case::Rate(rate)) = number.case.parse() else {
             continue;
         };

@@ -62,7 +62,7 @@ pub async fn figure(
 ) -> Result<Figure, FigureError> {
     let datasets = content.datasets(request)?;
     let rows = sqlx::query(
-        "SELECT DISTINCT d.name, d.blake3, d.test_labels
+        "SELECT DISTINCT j.dataset, d.blake3, d.test_labels
          FROM job j
          JOIN config c ON c.id = j.config
          JOIN dataset d ON d.blake3 = c.spec #>> '{data,blake3}'
@@ -75,13 +75,11 @@ pub async fn figure(
     let mut found: Vec<Labels> = Vec::new();
     let mut notes = Vec::new();
     for row in rows {
-        let (dataset, blake3): (String, String) = (row.try_get("name")?, row.try_get("blake3")?);
-        let Ok(dataset) = dataset.parse::<Benchmark>() else {
+        let (dataset, blake3): (String, String) = (row.try_get("dataset")?, row.try_get("blake3")?);
+        let mut asked = datasets.iter().copied();
+        let Some(dataset) = asked.find(|asked| asked.id() == dataset) else {
             continue;
         };
-        if !datasets.contains(&dataset) {
-            continue;
-        }
         let mut splits = imported(&folder, &blake3)?;
         if splits.is_empty() {
             notes.push(format!(
@@ -149,11 +147,12 @@ fn counted(dataset: Benchmark, bytes: &[u8]) -> Counts {
 }
 
 /// As the axis calls the classes, in one or two lines.
-fn classes(dataset: Benchmark) -> &'static [&'static str] {
-    match dataset {
-        Benchmark::Mosi | Benchmark::Mosei => super::confusion::classes(dataset),
-        Benchmark::Sims => &["neg.", "weakly neg.", "neutral", "weakly pos.", "pos."],
-    }
+fn classes(dataset: Benchmark) -> Vec<String> {
+    let short = |name: &&str| {
+        let short = name.replace("negative", "neg.").replace("positive", "pos.");
+        super::confusion::minus(&short)
+    };
+    dataset.rules().fine.names.iter().map(short).collect()
 }
 
 const TOP: f64 = 44.0;

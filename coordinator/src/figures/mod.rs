@@ -5,6 +5,7 @@
 //! | 2 | metrics over the missing rate | the view `cell` |
 //! | 4 | the labels of each split | the database (test), the imported dataset (all) |
 //! | 5, 6, 7 | confusion matrices on MOSI, MOSEI, SIMS | stored predictions |
+//! | confusion | the same on any dataset | stored predictions |
 //! | 8 | LNLN's language feature and its corrected dominant feature | the artifact store |
 //! | ranks | mean ranks, and the difference that counts | the view `cell` |
 //!
@@ -46,6 +47,8 @@ pub enum Kind {
     Labels,
     /// 5, 6, 7: confusion matrices on a dataset.
     Confusion(Benchmark),
+    /// The same on the one dataset that is asked for or that the sweep has.
+    ConfusionOfOne,
     /// 8: t-SNE of LNLN's features.
     Features,
     /// The critical-difference diagram, which the paper does not have.
@@ -71,6 +74,7 @@ impl Kind {
             Kind::Confusion(Benchmark::Mosi) => "5",
             Kind::Confusion(Benchmark::Mosei) => "6",
             Kind::Confusion(Benchmark::Sims) => "7",
+            Kind::Confusion(Benchmark::Own(_)) | Kind::ConfusionOfOne => "confusion",
             Kind::Features => "8",
             Kind::Ranks => "ranks",
         }
@@ -81,11 +85,15 @@ impl FromStr for Kind {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let all = Kind::PAPER.into_iter().chain([Kind::Ranks]);
+        let all = Kind::PAPER
+            .into_iter()
+            .chain([Kind::ConfusionOfOne, Kind::Ranks]);
         all.into_iter()
             .find(|kind| kind.id() == text)
             .ok_or_else(|| {
-                format!("there is no figure `{text}`: there are 2, 4, 5, 6, 7, 8 and ranks")
+                format!(
+                    "there is no figure `{text}`: there are 2, 4, 5, 6, 7, 8, confusion and ranks"
+                )
             })
     }
 }
@@ -181,6 +189,12 @@ pub enum FigureError {
         /// What there is of the kind.
         have: String,
     },
+    /// A figure of one dataset, and several that it could be of.
+    #[error("the figure is of one dataset: name it with --dataset; the sweep has {have}")]
+    Several {
+        /// All that there are.
+        have: String,
+    },
     /// Nothing to show yet.
     #[error("the sweep has {what}: `coord status` says how far it is")]
     Nothing {
@@ -247,6 +261,14 @@ pub async fn draw(
         Kind::Confusion(dataset) => {
             confusion::figure(store, sweep, &content, dataset, request).await
         }
+        Kind::ConfusionOfOne => {
+            let [dataset] = content.datasets(request)?[..] else {
+                return Err(FigureError::Several {
+                    have: content.names(),
+                });
+            };
+            confusion::figure(store, sweep, &content, dataset, request).await
+        }
         Kind::Features => features::figure(store, settings, sweep, &content, request).await,
         Kind::Ranks => ranks::figure(store, sweep, &content, request).await,
     }
@@ -291,8 +313,12 @@ mod tests {
             assert_eq!(kind.id().parse(), Ok(kind));
         }
         assert_eq!("ranks".parse(), Ok(Kind::Ranks));
+        assert_eq!("confusion".parse(), Ok(Kind::ConfusionOfOne));
         let error = "3".parse::<Kind>().unwrap_err();
-        assert!(error.contains("2, 4, 5, 6, 7, 8 and ranks"), "{error}");
+        assert!(
+            error.contains("2, 4, 5, 6, 7, 8, confusion and ranks"),
+            "{error}"
+        );
     }
 
     #[test]

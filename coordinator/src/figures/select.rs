@@ -2,7 +2,10 @@
 //! where nothing was said.
 
 use super::{FigureError, Request};
-use crate::{store::Store, tables::layout};
+use crate::{
+    store::{Store, StoreError},
+    tables::layout,
+};
 use missbench_shared::{
     benchmark::Benchmark,
     case::{Case, Rate},
@@ -19,7 +22,7 @@ pub type Model = (String, String);
 pub struct Content {
     /// Models in the order of tables.
     pub models: Vec<Model>,
-    /// Datasets in the paper's order.
+    /// Datasets in the paper's order, others behind.
     pub datasets: Vec<Benchmark>,
     /// Missing rates, rising.
     pub rates: Vec<Rate>,
@@ -30,7 +33,7 @@ pub struct Content {
 /// # Errors
 ///
 /// The database's.
-pub async fn content(store: &Store, sweep: SweepId) -> Result<Content, sqlx::Error> {
+pub async fn content(store: &Store, sweep: SweepId) -> Result<Content, StoreError> {
     let rows = sqlx::query(
         "SELECT DISTINCT method, variant, dataset, case_id
          FROM job WHERE sweep = $1 AND kind = 'eval'",
@@ -38,6 +41,7 @@ pub async fn content(store: &Store, sweep: SweepId) -> Result<Content, sqlx::Err
     .bind(sweep.0)
     .fetch_all(store.pool())
     .await?;
+    let known = store.benchmarks().await?;
     let mut content = Content::default();
     for row in rows {
         let model: Model = (row.try_get("method")?, row.try_get("variant")?);
@@ -45,7 +49,7 @@ pub async fn content(store: &Store, sweep: SweepId) -> Result<Content, sqlx::Err
             content.models.push(model);
         }
         let (dataset, case): (String, String) = (row.try_get("dataset")?, row.try_get("case_id")?);
-        if let Ok(dataset) = dataset.parse()
+        if let Some(dataset) = known.get(&dataset)
             && !content.datasets.contains(&dataset)
         {
             content.datasets.push(dataset);
@@ -60,8 +64,7 @@ pub async fn content(store: &Store, sweep: SweepId) -> Result<Content, sqlx::Err
     content
         .models
         .sort_by(|a, b| (place(&a.0), a).cmp(&(place(&b.0), b)));
-    let order = |dataset: &Benchmark| Benchmark::ALL.iter().position(|known| known == dataset);
-    content.datasets.sort_by_key(order);
+    content.datasets.sort();
     content.rates.sort();
     Ok(content)
 }
@@ -77,7 +80,7 @@ fn written((method, variant): &Model) -> String {
 
 /// How figures write a dataset: `MOSI`.
 pub fn name(dataset: Benchmark) -> String {
-    dataset.id().to_uppercase()
+    dataset.title()
 }
 
 fn listed<T>(items: &[T], write: impl Fn(&T) -> String) -> String {
@@ -150,6 +153,11 @@ impl Content {
         Ok(datasets)
     }
 
+    /// The datasets' names as they are asked for.
+    pub fn names(&self) -> String {
+        listed(&self.datasets, |dataset| dataset.id().to_owned())
+    }
+
     /// That a dataset is in the sweep.
     ///
     /// # Errors
@@ -208,9 +216,13 @@ pub fn spread<T: Clone>(all: &[T], most: usize) -> Vec<T> {
 /// # Errors
 ///
 /// One that there is not.
-pub fn metrics(request: &Request) -> Result<Option<&[String]>, FigureError> {
+pub fn metrics<'r>(
+    request: &'r Request,
+    datasets: &[Benchmark],
+) -> Result<Option<&'r [String]>, FigureError> {
     let mut ids: Vec<&str> = Vec::new();
-    for metric in Benchmark::ALL.iter().flat_map(|b| b.metrics()) {
+    let all = Benchmark::ALL.iter().chain(datasets);
+    for metric in all.flat_map(|b| b.metrics()) {
         if !ids.contains(&metric.id) {
             ids.push(metric.id);
         }
@@ -304,8 +316,8 @@ mod tests {
         };
         let error = content().datasets(&request).unwrap_err().to_string();
         assert_eq!(error, "MOSEI is not in the sweep: it has MOSI, SIMS");
-        let error = metrics(&request).unwrap_err().to_string();
+        let error = metrics(&request, &[]).unwrap_err().to_string();
         assert!(error.contains("did you mean `acc"), "{error}");
-        assert_eq!(metrics(&Request::default()).unwrap(), None);
+        assert_eq!(metrics(&Request::default(), &[]).unwrap(), None);
     }
 }

@@ -15,6 +15,7 @@ use crate::{
         load,
     },
 };
+use missbench_shared::benchmark::Benchmark;
 use sqlx::Row as _;
 
 /// Why a report could not be made.
@@ -213,7 +214,17 @@ async fn drawings(
     sweep: &SweepRow,
 ) -> Result<Vec<Item>, GatherError> {
     let mut items = Vec::new();
-    for kind in figures::Kind::PAPER {
+    let known = store.benchmarks().await?;
+    let names: Vec<String> = sqlx::query_scalar(
+        "SELECT DISTINCT dataset FROM job WHERE sweep = $1 AND kind = 'train' ORDER BY 1",
+    )
+    .bind(sweep.id.0)
+    .fetch_all(store.pool())
+    .await?;
+    let own = names.iter().filter_map(|name| known.get(name));
+    let own = own.filter(|dataset| matches!(dataset, Benchmark::Own(_)));
+    let own = own.map(figures::Kind::Confusion);
+    for kind in figures::Kind::PAPER.into_iter().chain(own) {
         let request = Request {
             published: kind == figures::Kind::Curves,
             ..Request::default()
@@ -248,6 +259,11 @@ async fn drawings(
 async fn image(figure: Figure) -> Result<Image, GatherError> {
     let (name, number) = match figure.kind {
         figures::Kind::Ranks => ("ranks".to_owned(), String::new()),
+        figures::Kind::Confusion(Benchmark::Own(_)) | figures::Kind::ConfusionOfOne => {
+            // The title names the dataset, and no two have the same name.
+            let name = figure.title.rsplit(' ').next().unwrap_or_default();
+            (format!("figure-confusion-{name}"), String::new())
+        }
         kind => (
             format!("figure-{}", kind.id()),
             format!("Figure {}.", kind.id()),

@@ -1,7 +1,10 @@
 //! What a sweep's numbers rest on.
 
-use crate::store::Store;
-use missbench_shared::ids::SweepId;
+use crate::store::{Store, StoreError};
+use missbench_shared::{
+    benchmark::{Benchmark, Kind},
+    ids::SweepId,
+};
 use sqlx::Row as _;
 
 /// Programs, devices, data and encoders of a sweep, each with how many evaluations rest on it.
@@ -12,7 +15,7 @@ use sqlx::Row as _;
 pub(super) async fn facts(
     store: &Store,
     sweep: SweepId,
-) -> Result<Vec<(String, String)>, sqlx::Error> {
+) -> Result<Vec<(String, String)>, StoreError> {
     // Evaluations are many, what they rest on is little: counted where they lie.
     let rows = sqlx::query(
         "WITH rested AS MATERIALIZED (
@@ -55,8 +58,9 @@ pub(super) async fn facts(
         let jobs: i64 = row.try_get("jobs")?;
         facts.push((what, format!("{value} ({jobs} evaluations)")));
     }
+    facts.extend(protocols(store, sweep).await?);
     let splits = sqlx::query(
-        "SELECT DISTINCT d.name, d.train_samples, d.valid_samples, d.test_samples
+        "SELECT DISTINCT j.dataset AS name, d.train_samples, d.valid_samples, d.test_samples
          FROM job j
          JOIN config c ON c.id = j.config
          JOIN dataset d ON d.blake3 = c.spec #>> '{data,blake3}'
@@ -81,4 +85,26 @@ pub(super) async fn facts(
         ));
     }
     Ok(facts)
+}
+
+/// The protocols of datasets whose names do not say it.
+async fn protocols(store: &Store, sweep: SweepId) -> Result<Vec<(String, String)>, StoreError> {
+    let names: Vec<String> = sqlx::query_scalar(
+        "SELECT DISTINCT dataset FROM job WHERE sweep = $1 AND kind = 'train' ORDER BY 1",
+    )
+    .bind(sweep.0)
+    .fetch_all(store.pool())
+    .await?;
+    let known = store.benchmarks().await?;
+    let own = names.iter().filter_map(|name| known.get(name));
+    let own = own.filter(|dataset| matches!(dataset, Benchmark::Own(_)));
+    Ok(own
+        .map(|dataset| {
+            let protocol = match dataset.kind() {
+                own @ Kind::Own(_) => format!("its own: {own}; nothing is published for it"),
+                built_in => format!("that of {built_in}"),
+            };
+            (format!("protocol of {}", dataset.id()), protocol)
+        })
+        .collect())
 }

@@ -1,4 +1,5 @@
 use super::*;
+use missbench_shared::dataset::Split;
 
 fn write(folder: &Path, text: &str) -> PathBuf {
     let path = folder.join("spec.toml");
@@ -163,4 +164,70 @@ fn a_file_too_large_for_a_spec_is_not_read_whole() {
         .unwrap();
     let error = refused(&path, folder.path(), Making::Note);
     assert!(error.contains("over the limit"), "{error}");
+}
+
+/// A spec of a dataset with a protocol of its own, made where it is missing.
+const OWN: &str = "name = \"x\"\nmethods = [\"almt\"]\nseeds = [1]\nrates = [0.0]\n\
+                   [datasets.mine]\nfile = \"dataset:mine\"\n\
+                   benchmark = { label_range = [0, 5], language = \"xx\", classes = [2, 6] }\n\
+                   [encoders.xx]\npath = \"enc\"\n\
+                   [datasets.mine.synthesize]\ntrain = 30\nvalid = 4\ntest = 4\n";
+
+#[test]
+fn a_definition_other_than_the_files_is_refused_with_the_difference() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    encoder(folder.path(), 300, 512);
+    let path = write(folder.path(), OWN);
+    let made = load(&path, &data, Making::Make).unwrap();
+    let file = Path::new(&made.resolved.datasets[0].data.path);
+    let opened = Dataset::open(file).unwrap();
+    assert_eq!(opened.kind(), made.resolved.datasets[0].benchmark.kind());
+    let labels = opened.split(Split::Train).labels();
+    assert!(labels.iter().any(|label| *label > 4.0) && labels.iter().any(|label| *label < 1.0));
+
+    for (from, to, said) in [
+        ("[0, 5]", "[0, 7]", "label_range [0, 7], not [0, 5]"),
+        ("[2, 6]", "[2, 4, 6]", "classes [2, 4, 6], not [2, 6]"),
+        (
+            "classes = [2, 6]",
+            "classes = [2, 6], unimodal = true",
+            "unimodal true, not false",
+        ),
+    ] {
+        let path = write(folder.path(), &OWN.replace(from, to));
+        let error = refused(&path, &data, Making::Note);
+        assert!(
+            error.contains("imported with another definition"),
+            "{error}"
+        );
+        assert!(error.contains(said), "{error}");
+    }
+    let (start, end) = (
+        OWN.find("benchmark").unwrap(),
+        OWN.find("[encoders").unwrap(),
+    );
+    let mosi = format!(
+        "{}benchmark = \"mosi\"\nlanguage = \"xx\"\n{}",
+        &OWN[..start],
+        &OWN[end..]
+    );
+    let error = refused(&write(folder.path(), &mosi), &data, Making::Note);
+    assert!(error.contains("import it with `--as mosi`"), "{error}");
+}
+
+#[test]
+fn a_dataset_that_is_not_there_is_told_with_the_options_to_import_it_by() {
+    let folder = tempfile::tempdir().unwrap();
+    encoder(folder.path(), 300, 512);
+    let text = &OWN[..OWN.find("[datasets.mine.synthesize]").unwrap()];
+    let error = refused(
+        &write(folder.path(), text),
+        &folder.path().join("data"),
+        Making::Note,
+    );
+    assert!(
+        error.contains("--label-range=0..5 --language xx --classes 2,6"),
+        "{error}"
+    );
 }

@@ -86,11 +86,8 @@ fn draw_dataset(
     let mut models: BTreeMap<Model, BTreeMap<&str, Vec<&Evaluation>>> = BTreeMap::new();
     for evaluation in evaluations {
         // One that lacks a criterion, which a worker of another version may have left, is not drawn.
-        let criteria = sums::criteria(dataset);
-        if criteria
-            .iter()
-            .all(|c| evaluation.by_criterion.contains_key(*c))
-        {
+        let mut criteria = sums::criteria(dataset).into_iter();
+        if criteria.all(|c| evaluation.by_criterion.contains_key(c)) {
             let model = (evaluation.method.clone(), evaluation.variant.clone());
             let cases = models.entry(model).or_default();
             cases.entry(&evaluation.case).or_default().push(evaluation);
@@ -272,6 +269,13 @@ fn product(a: &[f32], m: usize, b: &[f32], k: usize, n: usize) -> Vec<f32> {
 }
 
 impl Drawn {
+    /// The datasets that there are cells of, in the paper's order, those of one's own behind.
+    pub fn datasets(&self) -> Vec<Benchmark> {
+        let mut datasets: Vec<Benchmark> = self.cells.keys().map(|key| key.0).collect();
+        datasets.dedup();
+        datasets
+    }
+
     /// One cell.
     pub fn cell(&self, dataset: Benchmark, model: &Model, case: &str) -> Option<&Cell> {
         self.cells.get(&(dataset, model.clone(), case.to_owned()))
@@ -399,7 +403,7 @@ mod tests {
                 .map(|e| {
                     let vector = e.of_metric(metric).unwrap();
                     let labels = &predictions.labels[&Benchmark::Mosi];
-                    metrics::evaluate(Benchmark::Mosi, vector, labels).unwrap()[*metric].unwrap()
+                    metrics::evaluate(Benchmark::Mosi, vector, labels).unwrap()[metric].unwrap()
                 })
                 .collect();
             let mean = values.iter().sum::<f64>() / 3.0;

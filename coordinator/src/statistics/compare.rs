@@ -59,10 +59,9 @@ pub fn compare(
     wanted: impl Fn(&str) -> bool,
 ) -> Vec<Difference> {
     let mut found = Vec::new();
-    for dataset in Benchmark::ALL {
-        let metrics = sums::ids(dataset).iter();
+    for dataset in drawn.datasets() {
+        let metrics = sums::ids(dataset).into_iter();
         let metrics: Vec<&'static str> = metrics
-            .copied()
             .filter(|id| !id.ends_with("_swapped") && wanted(id))
             .collect();
         let cases = drawn.cases(dataset, a, "");

@@ -5,47 +5,36 @@
 //! thousands of draws are one matrix product: weights `[draws, samples]` times statistics
 //! `[samples, statistics]`.
 
-use missbench_shared::{
-    benchmark::Benchmark,
-    metrics::{class5, class7, sims_class2, sims_class3, sims_class5},
-};
+use missbench_shared::benchmark::{Benchmark, Rules};
 
 /// The metrics that are drawn, in the order of [`metrics`]' values: those of the paper, and the
 /// swapped F1.
-pub fn ids(dataset: Benchmark) -> &'static [&'static str] {
-    match dataset {
-        Benchmark::Mosi | Benchmark::Mosei => &[
-            "acc7",
-            "acc5",
-            "acc2_nonzero",
-            "f1_nonzero",
-            "f1_nonzero_swapped",
-            "acc2_nonneg",
-            "f1_nonneg",
-            "f1_nonneg_swapped",
-            "mae",
-            "corr",
-        ],
-        Benchmark::Sims => &["acc5", "acc3", "acc2", "f1", "f1_swapped", "mae", "corr"],
-    }
+pub fn ids(dataset: Benchmark) -> Vec<&'static str> {
+    let rules = dataset.rules();
+    let scales = rules.scales.iter().map(|scale| scale.accuracy);
+    let binaries = rules.binaries.iter();
+    let binaries = binaries.flat_map(|binary| [binary.accuracy, binary.f1, binary.swapped]);
+    scales.chain(binaries).chain(["mae", "corr"]).collect()
 }
 
 /// What each prediction vector is chosen by, in the order of [`statistics`]' argument.
-pub fn criteria(dataset: Benchmark) -> &'static [&'static str] {
-    match dataset {
-        Benchmark::Mosi | Benchmark::Mosei => {
-            &["acc7", "acc5", "acc2_nonzero", "acc2_nonneg", "mae"]
-        }
-        Benchmark::Sims => &["acc5", "acc3", "acc2", "mae"],
-    }
+pub fn criteria(dataset: Benchmark) -> Vec<&'static str> {
+    let rules = dataset.rules();
+    let scales = rules.scales.iter().map(|scale| scale.accuracy);
+    let binaries = rules.binaries.iter().map(|binary| binary.accuracy);
+    scales.chain(binaries).chain(["mae"]).collect()
 }
 
+/// Statistics of one two-class accuracy.
+const BINARY: usize = 4;
+
+/// Statistics of the error and the correlation.
+const MOMENTS: usize = 4;
+
 /// Statistics of one evaluation.
-pub const fn width(dataset: Benchmark) -> usize {
-    match dataset {
-        Benchmark::Mosi | Benchmark::Mosei => 2 + 4 + 4 + 4,
-        Benchmark::Sims => 2 + 4 + 4,
-    }
+pub fn width(dataset: Benchmark) -> usize {
+    let rules = dataset.rules();
+    rules.scales.len() + BINARY * rules.binaries.len() + MOMENTS
 }
 
 /// Statistics of the labels alone: the label and its square, about their mean.
@@ -53,23 +42,16 @@ pub const LABEL_WIDTH: usize = 2;
 
 /// The labels' statistics, `[samples, 2]`.
 pub fn label_statistics(dataset: Benchmark, labels: &[f32]) -> Vec<f32> {
-    let centred = centred(dataset, labels);
+    let centred = centred(dataset.rules(), labels);
     centred.iter().flat_map(|&t| [t, t * t]).collect()
 }
 
 /// Values about their mean, clipped first where the dataset's protocol clips: sums of squares
 /// about something else would lose digits.
-fn centred(dataset: Benchmark, values: &[f32]) -> Vec<f32> {
-    let clipped = values.iter().map(|&value| clip(dataset, value));
+fn centred(rules: &Rules, values: &[f32]) -> Vec<f32> {
+    let clipped = values.iter().map(|&value| rules.clip(value));
     let mean = clipped.clone().map(f64::from).sum::<f64>() / values.len().max(1) as f64;
     clipped.map(|v| (f64::from(v) - mean) as f32).collect()
-}
-
-fn clip(dataset: Benchmark, value: f32) -> f32 {
-    match dataset {
-        Benchmark::Mosi | Benchmark::Mosei => value,
-        Benchmark::Sims => value.clamp(-1.0, 1.0),
-    }
 }
 
 /// The statistics of one evaluation, written to `out`, whose rows are `stride` apart:
@@ -81,40 +63,35 @@ pub fn statistics(
     out: &mut [f32],
     stride: usize,
 ) {
+    let rules = dataset.rules();
+    let width = width(dataset);
     let one = |is: bool| if is { 1.0 } else { 0.0 };
     // True and predicted positive, predicted positive only, true only, neither; zero if left out.
-    let binary = |counts: bool, p: bool, t: bool| {
+    let quadrants = |counts: bool, p: bool, t: bool| {
         [(true, true), (true, false), (false, true), (false, false)]
             .map(|cell| one(counts && (p, t) == cell))
     };
-    let [.., by_mae] = predictions else { return };
-    let (p_centred, t_centred) = (centred(dataset, by_mae), centred(dataset, labels));
-    for (i, &t) in labels.iter().enumerate() {
-        let row = &mut out[i * stride..][..width(dataset)];
-        let error = (clip(dataset, by_mae[i]) - clip(dataset, t)).abs();
-        let (p, c) = (p_centred[i], t_centred[i]);
-        let moments = [error, p, p * p, p * c];
-        match dataset {
-            Benchmark::Mosi | Benchmark::Mosei => {
-                row[0] = one(class7(predictions[0][i]) == class7(t));
-                row[1] = one(class5(predictions[1][i]) == class5(t));
-                let nonzero = binary(t != 0.0, predictions[2][i] > 0.0, t > 0.0);
-                row[2..6].copy_from_slice(&nonzero);
-                let nonneg = binary(true, predictions[3][i] >= 0.0, t >= 0.0);
-                row[6..10].copy_from_slice(&nonneg);
-                row[10..].copy_from_slice(&moments);
-            }
-            Benchmark::Sims => {
-                let class = |f: fn(f32) -> i8, p: f32| (f(clip(dataset, p)), f(clip(dataset, t)));
-                let (p5, t5) = class(sims_class5, predictions[0][i]);
-                row[0] = one(p5 == t5);
-                let (p3, t3) = class(sims_class3, predictions[1][i]);
-                row[1] = one(p3 == t3);
-                let (p2, t2) = class(sims_class2, predictions[2][i]);
-                row[2..6].copy_from_slice(&binary(true, p2 > 0, t2 > 0));
-                row[6..].copy_from_slice(&moments);
-            }
+    let Some((by_mae, by_accuracy)) = predictions.split_last() else {
+        return;
+    };
+    let (p_centred, t_centred) = (centred(rules, by_mae), centred(rules, labels));
+    for (i, &label) in labels.iter().enumerate() {
+        let row = &mut out[i * stride..][..width];
+        let t = rules.clip(label);
+        let (scales, rest) = row.split_at_mut(rules.scales.len());
+        let (binaries, moments) = rest.split_at_mut(BINARY * rules.binaries.len());
+        let mut vectors = by_accuracy.iter().map(|vector| rules.clip(vector[i]));
+        for ((cell, scale), p) in scales.iter_mut().zip(&rules.scales).zip(&mut vectors) {
+            *cell = one(scale.of(p) == scale.of(t));
         }
+        let cells = binaries.chunks_exact_mut(BINARY);
+        for ((cells, binary), p) in cells.zip(&rules.binaries).zip(vectors) {
+            let (p, counted) = (binary.positive(p), binary.counts(t));
+            cells.copy_from_slice(&quadrants(counted, p, binary.positive(t)));
+        }
+        let error = (rules.clip(by_mae[i]) - t).abs();
+        let (p, c) = (p_centred[i], t_centred[i]);
+        moments.copy_from_slice(&[error, p, p * p, p * c]);
     }
 }
 
@@ -127,23 +104,19 @@ pub fn metrics(
     samples: f64,
     out: &mut [f32],
 ) {
+    let rules = dataset.rules();
     let share = |sum: f32| (f64::from(sum) / samples) as f32;
-    out[0] = share(sums[0]);
-    out[1] = share(sums[1]);
-    let (first, moments) = match dataset {
-        Benchmark::Mosi | Benchmark::Mosei => {
-            let (accuracy, f1, swapped) = binary(&sums[2..6]);
-            out[2..5].copy_from_slice(&[accuracy, f1, swapped]);
-            let (accuracy, f1, swapped) = binary(&sums[6..10]);
-            out[5..8].copy_from_slice(&[accuracy, f1, swapped]);
-            (8, &sums[10..14])
-        }
-        Benchmark::Sims => {
-            let (accuracy, f1, swapped) = binary(&sums[2..6]);
-            out[2..5].copy_from_slice(&[accuracy, f1, swapped]);
-            (5, &sums[6..10])
-        }
-    };
+    let (hits, rest) = sums.split_at(rules.scales.len());
+    for (value, hits) in out.iter_mut().zip(hits) {
+        *value = share(*hits);
+    }
+    let (counts, moments) = rest.split_at(BINARY * rules.binaries.len());
+    let mut first = hits.len();
+    for counts in counts.chunks_exact(BINARY) {
+        let (accuracy, f1, swapped) = binary(counts);
+        out[first..first + 3].copy_from_slice(&[accuracy, f1, swapped]);
+        first += 3;
+    }
     out[first] = share(moments[0]);
     let [p, pp, pt] = [moments[1], moments[2], moments[3]].map(|sum| f64::from(sum) / samples);
     let [t, tt] = [label_sums[0], label_sums[1]].map(|sum| f64::from(sum) / samples);
@@ -184,8 +157,16 @@ fn binary(counts: &[f32]) -> (f32, f32, f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use missbench_shared::metrics::evaluate;
+    use missbench_shared::{
+        benchmark::{Kind, definition::DefinitionSpec},
+        metrics::evaluate,
+    };
     use proptest::prelude::*;
+
+    fn own(text: &str) -> Benchmark {
+        let spec: DefinitionSpec = toml::from_str(text).unwrap();
+        Benchmark::new("mine", Kind::own(spec.resolve().unwrap()).unwrap()).unwrap()
+    }
 
     /// Every metric of every sample counted once is what the protocol computes.
     fn agrees(dataset: Benchmark, pairs: &[(f32, f32)]) -> Result<(), TestCaseError> {
@@ -211,12 +192,12 @@ mod tests {
         );
         let expected = evaluate(dataset, &predictions, &labels)
             .map_err(|error| TestCaseError::fail(error.to_string()))?;
-        for (id, value) in ids(dataset).iter().zip(values) {
-            match expected[*id] {
+        for (id, value) in ids(dataset).into_iter().zip(values) {
+            match expected[id] {
                 // Correlations of all but constant values hang on the last digits.
-                None => prop_assert!(value.is_nan() || *id == "corr", "{id}: {value}"),
+                None => prop_assert!(value.is_nan() || id == "corr", "{id}: {value}"),
                 Some(expected) => prop_assert!(
-                    (f64::from(value) - expected).abs() < 1e-3 || (*id == "corr" && value.is_nan()),
+                    (f64::from(value) - expected).abs() < 1e-3 || (id == "corr" && value.is_nan()),
                     "{id}: {value}, {expected}"
                 ),
             }
@@ -235,6 +216,13 @@ mod tests {
             };
             agrees(Benchmark::Mosi, &scaled(10.0))?;
             agrees(Benchmark::Sims, &scaled(30.0))?;
+            // Stars from 0 to 5 about 2.5, and three classes by edges of one's own.
+            let stars = own("label_range = [0, 5]\nlanguage = \"en\"\nclasses = [2, 4, 6]");
+            let moved: Vec<(f32, f32)> =
+                pairs.iter().map(|&(p, t)| (p as f32 / 12.0 + 2.5, t as f32 / 12.0 + 2.5)).collect();
+            agrees(stars, &moved)?;
+            let edges = own("label_range = [-1, 1]\nlanguage = \"zh\"\nclasses = [[-0.5, 0.25]]");
+            agrees(edges, &scaled(30.0))?;
         }
     }
 

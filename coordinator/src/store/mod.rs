@@ -1,8 +1,10 @@
 //! Postgres: the connection, the migrations, and what can go wrong with them.
 //!
-//! The queries live beside this file, by purpose: [`submit`], [`datasets`], [`outbox`], [`intake`], [`recover`],
-//! [`sweeps`] and [`control`]. All are checked against the migrations when the program is compiled.
+//! The queries live beside this file, by purpose: [`submit`], [`benchmarks`], [`datasets`], [`outbox`],
+//! [`intake`], [`recover`], [`sweeps`] and [`control`]. Those with a fixed text are checked against the
+//! migrations when the program is compiled.
 
+pub mod benchmarks;
 pub mod connect;
 pub mod control;
 pub mod datasets;
@@ -80,6 +82,27 @@ pub enum StoreError {
         count: usize,
         /// Some of them.
         some: String,
+    },
+    /// No such dataset.
+    #[error("there is no dataset `{name}` in the database: there are {have}")]
+    NoDataset {
+        /// What was asked for.
+        name: String,
+        /// All that there are.
+        have: String,
+    },
+    /// A name that another protocol's results are kept under.
+    #[error(
+        "the database keeps results of a dataset `{name}` with another protocol ({known}; now \
+         {given}), and the two must not mix: give the dataset another name in the spec"
+    )]
+    OtherProtocol {
+        /// The dataset.
+        name: String,
+        /// Its protocol in the database.
+        known: String,
+        /// Its protocol in the spec.
+        given: String,
     },
     /// A number that has no place in the database.
     #[error("{what} is {value}, more than the database can hold")]

@@ -1,13 +1,14 @@
 //! Submission: a sweep and all its jobs, in one transaction.
 
-use super::{JobKind, JobState, Store, StoreError};
+use super::{JobKind, JobState, Store, StoreError, benchmarks};
 use missbench_shared::{
+    benchmark::Benchmark,
     case::Case,
     ids::{JobId, SweepId},
     numerics::leave_out_default,
     wire::TrainSpec,
 };
-use std::{fmt::Write as _, sync::Arc};
+use std::{collections::BTreeSet, fmt::Write as _, sync::Arc};
 use uuid::Uuid;
 
 /// Bytes gathered before they go to Postgres.
@@ -136,6 +137,9 @@ impl Store {
         copy.send(rows.text.as_bytes()).await?;
         copy.finish().await?;
 
+        for dataset in &rows.datasets {
+            benchmarks::note(&mut tx, sweep.id, *dataset).await?;
+        }
         for (id, spec) in &rows.configs {
             sqlx::query!(
                 "INSERT INTO config (id, spec) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING",
@@ -169,6 +173,8 @@ struct Rows {
     counts: JobCounts,
     /// The distinct configs so far; few, however many jobs there are.
     configs: Vec<(Uuid, serde_json::Value)>,
+    /// The datasets so far whose name says nothing of their protocol.
+    datasets: BTreeSet<Benchmark>,
     /// The spec seen last and its config: jobs of one model follow each other.
     last: Option<(Arc<TrainSpec>, Uuid)>,
 }
@@ -180,6 +186,7 @@ impl Rows {
             text: String::with_capacity(CHUNK + 1024),
             counts: JobCounts::default(),
             configs: Vec::new(),
+            datasets: BTreeSet::new(),
             last: None,
         }
     }
@@ -212,7 +219,7 @@ impl Rows {
                     what: "the seed",
                     value: spec.seed,
                 })?;
-                for text in [&spec.method, &spec.variant, &spec.dataset] {
+                for text in [&spec.method[..], &spec.variant, spec.dataset.id()] {
                     escape(&mut self.text, text);
                     self.text.push('\t');
                 }
@@ -244,6 +251,9 @@ impl Rows {
             && Arc::ptr_eq(last, spec)
         {
             return Ok(*config);
+        }
+        if matches!(spec.dataset, Benchmark::Own(_)) {
+            self.datasets.insert(spec.dataset);
         }
         let seedless = TrainSpec {
             seed: 0,

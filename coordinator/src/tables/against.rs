@@ -2,7 +2,7 @@
 
 use super::{
     Beside, Block, Column, ColumnMetric, Companion, Row, Table,
-    layout::{CaseKind, Layout, Scope},
+    layout::{self, CaseKind, Layout, Scope},
     load::Values,
 };
 use crate::{
@@ -29,7 +29,13 @@ pub fn published(table: &mut Table, values: &Values, layout: Layout) {
         .map(|n| ((n.dataset.id(), n.method, n.variant, n.case, n.metric), n))
         .collect();
     let mut errata: BTreeMap<(String, &str), BTreeSet<String>> = BTreeMap::new();
+    let mut unpublished: BTreeSet<String> = BTreeSet::new();
     for block in &mut table.blocks {
+        let benchmark = values.dataset(&block.dataset);
+        let Some(printed) = benchmark.and_then(Benchmark::published) else {
+            unpublished.insert(layout::dataset_title(&block.dataset));
+            continue;
+        };
         let Block {
             dataset,
             case,
@@ -40,7 +46,7 @@ pub fn published(table: &mut Table, values: &Values, layout: Layout) {
             let find = |metric: &ColumnMetric| {
                 let case = case.as_deref().unwrap_or(overall);
                 let key = (
-                    dataset.as_str(),
+                    printed.id(),
                     row.method.as_str(),
                     row.variant.as_str(),
                     case,
@@ -57,7 +63,7 @@ pub fn published(table: &mut Table, values: &Values, layout: Layout) {
                 let Some(erratum) = number.erratum() else {
                     return Beside::Other(number.value, number.std);
                 };
-                let who = format!("{} on {}", row.label, dataset.to_uppercase());
+                let who = format!("{} on {}", row.label, layout::dataset_title(dataset));
                 let names = errata.entry((who, erratum.why)).or_default();
                 let name = Benchmark::metric(number.dataset, number.metric).map(|m| m.name);
                 names.insert(format!(
@@ -112,7 +118,14 @@ pub fn published(table: &mut Table, values: &Values, layout: Layout) {
         lines.truncate(ERRATA_LINES);
         lines.push(format!("† and {more} more, in database table erratum"));
     }
-    if layout.scope == Scope::Overall || !lines.is_empty() {
+    for name in &unpublished {
+        table.notes.push(format!(
+            "nothing is published for {name}, which has a protocol of its own: there is nothing to \
+             compare it with"
+        ));
+    }
+    let any = table.blocks.len() > unpublished.len();
+    if (layout.scope == Scope::Overall && any) || !lines.is_empty() {
         table.notes.push(
             "published: the paper's numbers, corrected where errata have the right one (†); \
              difference: ours less theirs, in the same unit"
@@ -160,8 +173,10 @@ pub fn drawn(table: &mut Table, drawn: &Drawn, layout: Layout, options: Options)
         CaseKind::Rate => "r=",
         CaseKind::Missing => "missing=",
     };
+    let datasets = drawn.datasets();
     for block in &mut table.blocks {
-        let Ok(dataset) = block.dataset.parse::<Benchmark>() else {
+        let mut known = datasets.iter().copied();
+        let Some(dataset) = known.find(|known| known.id() == block.dataset) else {
             continue;
         };
         for row in &mut block.rows {

@@ -1,5 +1,6 @@
 //! A table as LaTeX with booktabs, a `table` environment a dataset.
 
+use super::layout;
 use super::{
     Block, Rank, Table,
     render::{heading, joined},
@@ -61,7 +62,7 @@ fn float(table: &Table, blocks: &[&Block], out: &mut String) {
         tex(&table.title),
         tex(&match (blocks.len(), &first.case) {
             (1, Some(_)) => heading(first),
-            _ => first.dataset.to_uppercase(),
+            _ => layout::dataset_title(&first.dataset),
         }),
         "r".repeat(columns),
         tex(table.stub)

@@ -39,7 +39,7 @@ pub struct Layout {
     pub number: u8,
     /// What it shows.
     pub title: &'static str,
-    /// Its datasets, in order.
+    /// The paper's datasets, in order; those of one's own stand behind ([`Layout::shows`]).
     pub datasets: &'static [Benchmark],
     /// Means or details.
     pub scope: Scope,
@@ -193,27 +193,74 @@ pub fn find(number: u8) -> Option<Layout> {
     LAYOUTS.iter().copied().find(|l| l.number == number)
 }
 
+impl Layout {
+    /// Whether the table has a block for a dataset. One that follows a built-in protocol stands
+    /// where that does; one with a protocol of its own where those stand whose classes are made as
+    /// its are (rounded: with MOSI; by intervals: with SIMS), and in all tables of ablations.
+    pub fn shows(self, benchmark: Benchmark) -> bool {
+        if let Some(published) = benchmark.published() {
+            return self.datasets.contains(&published);
+        }
+        let rule = |b: &Benchmark| b.kind().definition().rule;
+        self.rows != Rows::Methods
+            || self
+                .datasets
+                .iter()
+                .any(|own| rule(own) == rule(&benchmark))
+    }
+
+    /// Of the datasets of a sweep those that the table shows: the paper's in its order, then the
+    /// others.
+    pub fn datasets(self, have: &[Benchmark]) -> Vec<Benchmark> {
+        let others = have.iter().filter(|b| matches!(b, Benchmark::Own(_)));
+        let others = others.filter(|b| self.shows(**b));
+        self.datasets.iter().chain(others).copied().collect()
+    }
+
+    /// What it shows, of the datasets that have a block.
+    pub fn title_on(self, shown: &[Benchmark]) -> String {
+        let of_paper = |b: &Benchmark| self.datasets.contains(b);
+        let what = match self.title.rsplit_once(" on ") {
+            Some((what, _)) if !shown.iter().all(of_paper) => what,
+            _ => return self.title.to_owned(),
+        };
+        let titles: Vec<String> = shown.iter().map(|b| b.title()).collect();
+        match titles.split_last() {
+            Some((last, [])) => format!("{what} on {last}"),
+            Some((last, others)) => format!("{what} on {} and {last}", others.join(", ")),
+            None => self.title.to_owned(),
+        }
+    }
+}
+
+/// How tables write a dataset: `MOSI`; a name of one's own as it is.
+pub fn dataset_title(name: &str) -> String {
+    match name.parse::<Benchmark>() {
+        Ok(built_in) => built_in.title(),
+        Err(_) => name.to_owned(),
+    }
+}
+
+/// A column's heading and its metrics.
+pub type Heading = (String, Vec<&'static str>);
+
 /// The columns of a dataset: heading and metrics, two beside each other where the paper prints
 /// `negative/positive / negative/non-negative`.
-pub fn columns(benchmark: Benchmark) -> &'static [(&'static str, &'static [&'static str])] {
-    match benchmark {
-        Benchmark::Mosi | Benchmark::Mosei => &[
-            ("Acc-7", &["acc7"]),
-            ("Acc-5", &["acc5"]),
-            ("Acc-2", &["acc2_nonzero", "acc2_nonneg"]),
-            ("F1", &["f1_nonzero", "f1_nonneg"]),
-            ("MAE", &["mae"]),
-            ("Corr", &["corr"]),
-        ],
-        Benchmark::Sims => &[
-            ("Acc-5", &["acc5"]),
-            ("Acc-3", &["acc3"]),
-            ("Acc-2", &["acc2"]),
-            ("F1", &["f1"]),
-            ("MAE", &["mae"]),
-            ("Corr", &["corr"]),
-        ],
+pub fn columns(benchmark: Benchmark) -> Vec<Heading> {
+    let rules = benchmark.rules();
+    let mut columns: Vec<Heading> = rules
+        .scales
+        .iter()
+        .map(|scale| (format!("Acc-{}", scale.count()), vec![scale.accuracy]))
+        .collect();
+    if !rules.binaries.is_empty() {
+        let binaries = || rules.binaries.iter();
+        columns.push(("Acc-2".to_owned(), binaries().map(|b| b.accuracy).collect()));
+        columns.push(("F1".to_owned(), binaries().map(|b| b.f1).collect()));
     }
+    columns.push(("MAE".to_owned(), vec!["mae"]));
+    columns.push(("Corr".to_owned(), vec!["corr"]));
+    columns
 }
 
 /// Where a method stands in tables: in the paper's order, those the paper does not have behind.
@@ -233,12 +280,15 @@ pub fn label(method: &str, variant: &str) -> String {
     }
 }
 
-/// The rows of the paper's table `number` on a dataset, in its order: methods and variants.
+/// The rows of the paper's table `number` on a dataset, in its order: methods and variants. On one
+/// that the paper does not have, those of the table's first.
 pub fn listed_rows(number: u8, benchmark: Benchmark) -> Vec<(&'static str, &'static str)> {
     let mut rows = Vec::new();
+    let first = || find(number).and_then(|layout| layout.datasets.first().copied());
+    let benchmark = benchmark.published().or_else(first);
     for n in published::numbers() {
         let row = (n.method, n.variant);
-        if n.table == number && n.dataset == benchmark && !rows.contains(&row) {
+        if n.table == number && Some(n.dataset) == benchmark && !rows.contains(&row) {
             rows.push(row);
         }
     }
@@ -289,7 +339,9 @@ fn weights(benchmark: Benchmark, method: &str, variant: &str) -> Option<String> 
         "" => None,
         _ => Some(&info.variants.get(variant)?.hyper),
     };
-    let hyper = info.resolve(benchmark.id(), changes.as_slice()).ok()?;
+    let hyper = info
+        .resolve(benchmark.kind().as_str(), changes.as_slice())
+        .ok()?;
     let weight = |key: &str| Some(format!("{}", hyper.get(key)?.as_f64()?));
     Some(format!(
         "α={}, β={}, γ={}",
@@ -302,16 +354,81 @@ fn weights(benchmark: Benchmark, method: &str, variant: &str) -> Option<String> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use missbench_shared::benchmark::{Kind, definition::DefinitionSpec};
 
     #[test]
     fn every_column_is_a_metric_of_its_dataset() {
         for benchmark in Benchmark::ALL {
             for (_, metrics) in columns(benchmark) {
-                for id in *metrics {
-                    assert!(benchmark.metrics().iter().any(|m| m.id == *id), "{id}");
+                for id in metrics {
+                    assert!(benchmark.metric(id).is_some(), "{id}");
                 }
             }
         }
+    }
+
+    #[test]
+    fn columns_are_those_of_the_paper() {
+        let names = |b| {
+            columns(b)
+                .into_iter()
+                .map(|(name, _)| name)
+                .collect::<Vec<_>>()
+        };
+        let english = ["Acc-7", "Acc-5", "Acc-2", "F1", "MAE", "Corr"];
+        assert_eq!(names(Benchmark::Mosi), english);
+        let chinese = ["Acc-5", "Acc-3", "Acc-2", "F1", "MAE", "Corr"];
+        assert_eq!(names(Benchmark::Sims), chinese);
+        assert_eq!(
+            columns(Benchmark::Mosei)[2].1,
+            ["acc2_nonzero", "acc2_nonneg"]
+        );
+    }
+
+    #[test]
+    fn a_dataset_of_ones_own_stands_where_its_like_do() {
+        let own = |name, text: &str| {
+            let spec: DefinitionSpec = toml::from_str(text).unwrap();
+            Benchmark::new(name, Kind::own(spec.resolve().unwrap()).unwrap()).unwrap()
+        };
+        let stars = own(
+            "stars",
+            "label_range = [0, 5]\nlanguage = \"en\"\nclasses = [2, 6]",
+        );
+        let zh = own(
+            "zh",
+            "label_range = [-1, 1]\nlanguage = \"zh\"\nclasses = [2, 3]",
+        );
+        let aligned = Benchmark::new("aligned", Kind::Mosi).unwrap();
+        let shown = |number: u8| {
+            find(number)
+                .unwrap()
+                .datasets(&[Benchmark::Mosi, stars, zh, aligned])
+        };
+        assert_eq!(
+            shown(2),
+            [Benchmark::Mosi, Benchmark::Mosei, stars, aligned]
+        );
+        assert_eq!(shown(3), [Benchmark::Sims, zh]);
+        assert_eq!(
+            shown(4),
+            [Benchmark::Mosi, Benchmark::Sims, stars, zh, aligned]
+        );
+        assert_eq!(shown(6), [Benchmark::Mosi, stars, zh, aligned]);
+        assert_eq!(listed_rows(6, zh), listed_rows(6, Benchmark::Mosi));
+        let title = find(3).unwrap().title_on(&[Benchmark::Sims, zh]);
+        assert_eq!(
+            title,
+            "Overall performance under random missing on SIMS and zh"
+        );
+        let title = find(2).unwrap().title_on(&[stars]);
+        assert_eq!(title, "Overall performance under random missing on stars");
+        assert_eq!(
+            find(2).unwrap().title_on(&[Benchmark::Mosi]),
+            find(2).unwrap().title
+        );
+        let names: Vec<String> = columns(stars).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["Acc-6", "Acc-2", "F1", "MAE", "Corr"]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::{
     layout::{self, CaseKind, Layout, Rows, Scope},
     notes::notes,
 };
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use missbench_shared::{benchmark::Benchmark, case::MissingSet, ids::SweepId};
 use sqlx::Row as _;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +13,11 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The values of a table by dataset, case, method and metric: all metrics, also those that the
 /// table does not print.
 #[derive(Debug, Default)]
-pub struct Values(BTreeMap<Key, Value>);
+pub struct Values {
+    cells: BTreeMap<Key, Value>,
+    /// The datasets that there are values of.
+    datasets: Vec<Benchmark>,
+}
 
 /// Dataset, case, model, metric.
 type Key = (String, Option<String>, Name, String);
@@ -30,12 +34,20 @@ impl Values {
         (method, variant): (&str, &str),
         metric: &str,
     ) -> Option<&Value> {
-        self.0.get(&(
+        self.cells.get(&(
             dataset.to_owned(),
             case.map(str::to_owned),
             (method.to_owned(), variant.to_owned()),
             metric.to_owned(),
         ))
+    }
+
+    /// A dataset by its name.
+    pub fn dataset(&self, name: &str) -> Option<Benchmark> {
+        self.datasets
+            .iter()
+            .copied()
+            .find(|known| known.id() == name)
     }
 }
 
@@ -50,10 +62,11 @@ pub async fn load(
     name: &str,
     layout: Layout,
     laziness: bool,
-) -> Result<Table, sqlx::Error> {
+) -> Result<Table, StoreError> {
     let values = values(store, sweep, layout).await?;
     let mut table = blocks(&values, layout, laziness);
-    table.notes = notes(store, sweep, name, layout).await?;
+    let shown = layout.datasets(&values.datasets);
+    table.notes = notes(store, sweep, name, layout, &shown).await?;
     let absent = absent(&values, layout);
     if !table.blocks.is_empty() && !absent.is_empty() {
         table
@@ -65,8 +78,8 @@ pub async fn load(
 
 /// The table that `values` make, with nothing said of what it rests on.
 pub fn blocks(values: &Values, layout: Layout, laziness: bool) -> Table {
-    let mut blocks = Vec::new();
-    for &benchmark in layout.datasets {
+    let mut blocks: Vec<Block> = Vec::new();
+    for benchmark in layout.datasets(&values.datasets) {
         for case in cases(values, benchmark, layout) {
             let columns = match laziness {
                 true => with_laziness(benchmark),
@@ -75,9 +88,18 @@ pub fn blocks(values: &Values, layout: Layout, laziness: bool) -> Table {
             blocks.extend(block(values, benchmark, case, layout, columns));
         }
     }
+    let mut shown: Vec<Benchmark> = Vec::new();
+    for dataset in blocks
+        .iter()
+        .filter_map(|block| values.dataset(&block.dataset))
+    {
+        if !shown.contains(&dataset) {
+            shown.push(dataset);
+        }
+    }
     Table {
         number: Some(layout.number),
-        title: layout.title.to_owned(),
+        title: layout.title_on(&shown),
         stub: "Method",
         spread: layout.spread,
         blocks,
@@ -88,16 +110,16 @@ pub fn blocks(values: &Values, layout: Layout, laziness: bool) -> Table {
 /// The rows of the paper's table that a sweep does not have.
 fn absent(values: &Values, layout: Layout) -> Vec<String> {
     let mut labels: Vec<String> = Vec::new();
-    for &benchmark in layout.datasets {
+    for benchmark in layout.datasets(&values.datasets) {
         if layout.rows == Rows::Methods {
             break;
         }
         for (method, variant) in layout::listed_rows(layout.number, benchmark) {
-            let has = values.0.keys().any(|(dataset, _, name, _)| {
+            let has = values.cells.keys().any(|(dataset, _, name, _)| {
                 dataset == benchmark.id() && name.0 == method && name.1 == variant
             });
             let label = layout::row_label(layout.rows, benchmark, method, variant);
-            let label = format!("{label} on {}", benchmark.id().to_uppercase());
+            let label = format!("{label} on {}", benchmark.title());
             if !has {
                 labels.push(label);
             }
@@ -137,7 +159,8 @@ pub fn query(layout: Layout) -> &'static str {
 /// # Errors
 ///
 /// The database's.
-pub async fn values(store: &Store, sweep: SweepId, layout: Layout) -> Result<Values, sqlx::Error> {
+pub async fn values(store: &Store, sweep: SweepId, layout: Layout) -> Result<Values, StoreError> {
+    let known = store.benchmarks().await?;
     let rows = sqlx::query(query(layout))
         .bind(sweep.0)
         .fetch_all(store.pool())
@@ -157,8 +180,14 @@ pub async fn values(store: &Store, sweep: SweepId, layout: Layout) -> Result<Val
             asked: row.try_get("asked")?,
             rank: Rank::Other,
         };
-        values.0.insert(key, value);
+        values.cells.insert(key, value);
     }
+    let names: BTreeSet<&str> = values.cells.keys().map(|key| key.0.as_str()).collect();
+    values.datasets = names
+        .into_iter()
+        .filter_map(|name| known.get(name))
+        .collect();
+    values.datasets.sort();
     Ok(values)
 }
 
@@ -167,7 +196,7 @@ fn cases(values: &Values, benchmark: Benchmark, layout: Layout) -> Vec<Option<St
     if layout.scope == Scope::Overall {
         return vec![None];
     }
-    let of_dataset = values.0.keys().filter(|key| key.0 == benchmark.id());
+    let of_dataset = values.cells.keys().filter(|key| key.0 == benchmark.id());
     let found: BTreeSet<&String> = of_dataset.filter_map(|key| key.1.as_ref()).collect();
     let mut cases: Vec<String> = found.into_iter().cloned().collect();
     let place = |case: &String| {
@@ -183,7 +212,7 @@ fn cases(values: &Values, benchmark: Benchmark, layout: Layout) -> Vec<Option<St
 /// Its rows: methods and variants that the sweep has.
 fn rows(values: &Values, benchmark: Benchmark, case: Option<&String>, layout: Layout) -> Vec<Name> {
     let found: BTreeSet<&Name> = values
-        .0
+        .cells
         .keys()
         .filter(|key| key.0 == benchmark.id() && key.1.as_ref() == case)
         .map(|key| &key.2)
@@ -220,7 +249,7 @@ pub(super) fn columns(benchmark: Benchmark) -> Vec<Column> {
     layout::columns(benchmark)
         .iter()
         .map(|(name, metrics)| Column {
-            name: (*name).to_owned(),
+            name: name.clone(),
             metrics: metrics.iter().map(metric_of).collect(),
         })
         .collect()

@@ -2,7 +2,7 @@
 
 use super::layout::{self, CaseKind, Layout};
 use crate::store::Store;
-use missbench_shared::{ids::SweepId, numerics::Numerics};
+use missbench_shared::{benchmark::Benchmark, ids::SweepId, numerics::Numerics};
 use sqlx::Row as _;
 use std::collections::BTreeMap;
 
@@ -15,7 +15,9 @@ pub(super) async fn notes(
     sweep: SweepId,
     name: &str,
     layout: Layout,
+    datasets: &[Benchmark],
 ) -> Result<Vec<String>, sqlx::Error> {
+    let ids: Vec<String> = datasets.iter().map(|d| d.id().to_owned()).collect();
     let mut notes = vec![format!("sweep {name} ({sweep})")];
     let protocols = sqlx::query(
         "SELECT DISTINCT selection, fidelity, train_missing FROM sweep_protocol
@@ -52,13 +54,7 @@ pub(super) async fn notes(
            AND case_id LIKE $3",
     )
     .bind(sweep.0)
-    .bind(
-        layout
-            .datasets
-            .iter()
-            .map(|d| d.id().to_owned())
-            .collect::<Vec<_>>(),
-    )
+    .bind(&ids)
     .bind(match layout.kind {
         CaseKind::Rate => "r=%",
         CaseKind::Missing => "missing=%",
@@ -77,7 +73,7 @@ pub(super) async fn notes(
         "means over {seeds} {plural}; {done} of {asked} evaluations are here"
     ));
     if done < asked {
-        notes.extend(missing(store, sweep, layout).await?);
+        notes.extend(missing(store, sweep, layout, &ids).await?);
     }
     if failed > 0 {
         notes.push(format!(
@@ -117,6 +113,7 @@ async fn missing(
     store: &Store,
     sweep: SweepId,
     layout: Layout,
+    ids: &[String],
 ) -> Result<Vec<String>, sqlx::Error> {
     let kind = match layout.kind {
         CaseKind::Rate => "r=%",
@@ -131,7 +128,7 @@ async fn missing(
          ORDER BY dataset, method, variant, seed",
     )
     .bind(sweep.0)
-    .bind(ids(layout))
+    .bind(ids)
     .bind(kind)
     .fetch_all(store.pool())
     .await?;
@@ -155,7 +152,7 @@ async fn missing(
         .map(|((dataset, label), (seeds, lacking))| {
             format!(
                 "missing of {label} on {}: {}; {} of {seeds} seeds are whole",
-                dataset.to_uppercase(),
+                layout::dataset_title(&dataset),
                 lacking.join(", "),
                 seeds - lacking.len()
             )
@@ -167,10 +164,4 @@ async fn missing(
         lines.push(format!("and of {more} more"));
     }
     Ok(lines)
-}
-
-/// The ids of a table's datasets.
-fn ids(layout: Layout) -> Vec<String> {
-    let ids = layout.datasets.iter().map(|dataset| dataset.id());
-    ids.map(str::to_owned).collect()
 }

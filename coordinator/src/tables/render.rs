@@ -1,6 +1,6 @@
 //! Prints a table: text, markdown, LaTeX, CSV, JSON, HTML.
 
-use super::{Beside, Block, Rank, Table, html, latex, markdown, text};
+use super::{Beside, Block, Rank, Table, html, latex, layout, markdown, text};
 use std::fmt::Write as _;
 
 /// How a table is printed.
@@ -39,7 +39,7 @@ fn terminal_width() -> Option<usize> {
 
 /// `MOSI, r = 0.3`.
 pub(super) fn heading(block: &Block) -> String {
-    let dataset = block.dataset.to_uppercase();
+    let dataset = layout::dataset_title(&block.dataset);
     match &block.case {
         Some(case) => format!("{dataset}, {}", text::case_heading(case)),
         None => dataset,

@@ -1,7 +1,7 @@
 //! A table as text: the datasets side by side as in the paper, or one below the other where the
 //! terminal is too narrow.
 
-use super::{Block, Line, Rank, Table};
+use super::{Block, Line, Rank, Table, layout};
 
 /// Between columns.
 const GAP: usize = 2;
@@ -176,7 +176,7 @@ impl<'a> Page<'a> {
             line.push_str(&format!(
                 "{:WIDE_GAP$}{:^width$}",
                 "",
-                dataset.to_uppercase()
+                layout::dataset_title(dataset)
             ));
         }
         push_line(out, &line);

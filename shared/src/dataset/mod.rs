@@ -18,24 +18,25 @@
 
 mod error;
 mod folder;
-mod kind;
 pub mod layout;
 mod manifest;
 mod reader;
+mod split;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 pub use error::DatasetError;
 pub use folder::{DataFolder, Prepared, valid_name};
-pub use kind::{Kind, Split, UnknownKind};
 pub use manifest::{
     FeatureStats, LengthSource, LengthStats, Manifest, NotFinite, Source, SplitManifest, Treatment,
     hash_file,
 };
 pub use reader::{Dataset, SplitView, mask_problem};
+pub use split::Split;
 pub use writer::{TensorFile, WriteError};
 
+pub use crate::benchmark::{Kind, UnknownKind};
 use serde::{Deserialize, Serialize};
 
 /// The sizes that all samples of a dataset share.

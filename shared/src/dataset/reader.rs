@@ -1,7 +1,7 @@
 //! Reads a dataset file by mapping it.
 
 use super::{
-    DatasetError, Kind, Shapes, Split,
+    DatasetError, Kind, Shapes, Split, UnknownKind,
     layout::{self, Element, FORMAT, MAX_HEADER, SplitSizes, VERSION},
 };
 use crate::case::Modality;
@@ -86,9 +86,14 @@ impl Dataset {
                 entry("version").escape_debug()
             )));
         }
-        let kind: Kind = entry("kind")
-            .parse()
-            .map_err(|error| not(format!("{error}")))?;
+        let kind: Kind = match entry("kind") {
+            // Written only for a protocol that somebody defined.
+            "own" => serde_json::from_str(entry("protocol"))
+                .map_err(|error| not(format!("its protocol cannot be used: {error}")))?,
+            id => id
+                .parse()
+                .map_err(|error: UnknownKind| not(error.to_string()))?,
+        };
 
         let tensor_error = |tensor: &str, what: String| DatasetError::Tensor {
             path: path.to_owned(),
@@ -280,14 +285,14 @@ impl Dataset {
                     return Err(self.value_error(split, "text", sample, what));
                 }
             }
-            let limit = self.kind.label_limit();
+            let [low, high] = self.kind.label_range();
             let unimodal = [Modality::Text, Modality::Audio, Modality::Vision]
                 .into_iter()
                 .zip(["labels_text", "labels_audio", "labels_vision"])
                 .filter_map(|(modality, name)| Some((name, view.labels_of(modality)?)));
             for (name, labels) in std::iter::once(("labels", view.labels())).chain(unimodal) {
-                if let Some(sample) = labels.iter().position(|y| y.is_nan() || y.abs() > limit) {
-                    let what = format!("label {} is outside [-{limit}, {limit}]", labels[sample]);
+                if let Some(sample) = labels.iter().position(|y| !(low..=high).contains(y)) {
+                    let what = format!("label {} is outside [{low}, {high}]", labels[sample]);
                     return Err(self.value_error(split, name, sample, what));
                 }
             }

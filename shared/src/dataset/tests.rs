@@ -211,6 +211,54 @@ fn values_outside_the_protocol_are_refused() {
 }
 
 #[test]
+fn a_file_carries_the_protocol_that_somebody_defined() {
+    let spec: crate::benchmark::definition::DefinitionSpec = toml::from_str(
+        "label_range = [-0.25, 0.25]\nlanguage = \"zh\"\nclasses = [2, [-0.1, 0.1]]",
+    )
+    .unwrap();
+    let kind = Kind::own(spec.resolve().unwrap()).unwrap();
+    let (dir, path) = made(kind);
+    let data = Dataset::open(&path).unwrap();
+    assert_eq!(data.kind(), kind);
+    assert_eq!(data.split(Split::Test).labels_of(Modality::Text), None);
+    let hash = data.blake3();
+    let manifest = Manifest::of(&data, "mine", hash, source(), Vec::new());
+    assert_eq!(manifest.classes, ["to -0.1", "-0.1 to 0.1", "over 0.1"]);
+    let text = serde_json::to_string(&manifest).unwrap();
+    let back: Manifest = serde_json::from_str(&text).unwrap();
+    assert_eq!(back, manifest, "the manifest carries it, too");
+
+    // A label outside of the range, and a definition that makes none.
+    let bytes = std::fs::read(&path).unwrap();
+    let at = |part: &[u8]| bytes.windows(part.len()).position(|w| w == part).unwrap();
+    let edited = dir.path().join("edited");
+    for (from, to, said) in [
+        (
+            "[-0.25,0.25]",
+            "[-0.15,0.25]",
+            "label -0.2 is outside [-0.15, 0.25]",
+        ),
+        (
+            "[-0.25,0.25]",
+            "[+0.25,0.25]",
+            "its protocol cannot be used",
+        ),
+        (
+            "[-0.25,0.25]",
+            "[0.250,0.25]",
+            "its protocol cannot be used",
+        ),
+    ] {
+        let mut changed = bytes.clone();
+        let place = at(from.as_bytes());
+        changed[place..place + to.len()].copy_from_slice(to.as_bytes());
+        std::fs::write(&edited, changed).unwrap();
+        let error = Dataset::open(&edited).unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+    }
+}
+
+#[test]
 fn classes_are_the_papers() {
     let seven = |y| Kind::Mosi.class_of(y);
     assert_eq!(

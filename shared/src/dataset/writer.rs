@@ -52,8 +52,18 @@ impl TensorFile {
         let file = File::options().write(true).create_new(true).open(path)?;
         // Written by hand, in the order of the tensors: equal content must give equal bytes in every
         // build, and the order of a JSON object depends on how its library was built.
+        let id = kind.as_str();
+        let protocol = match kind {
+            Kind::Own(_) => {
+                // A text within a text, as the format has it.
+                let definition =
+                    serde_json::to_string(&kind).and_then(|d| serde_json::to_string(&d));
+                format!(r#","protocol":{}"#, definition.map_err(io::Error::other)?)
+            }
+            _ => String::new(),
+        };
         let mut text = format!(
-            r#"{{"__metadata__":{{"format":"{FORMAT}","kind":"{kind}","version":"{VERSION}"}}"#
+            r#"{{"__metadata__":{{"format":"{FORMAT}","kind":"{id}"{protocol},"version":"{VERSION}"}}"#
         );
         let mut offset = 0u64;
         for spec in &specs {

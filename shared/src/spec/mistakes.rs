@@ -234,3 +234,109 @@ fn many_mistakes_are_counted_not_listed() {
     assert_eq!(error.problems.len(), 51);
     assert_eq!(error.problems[50].message, "150 more things are wrong");
 }
+
+/// What is told of a dataset whose `benchmark` is `definition`, and where.
+fn own_refused(definition: &str) -> Vec<(String, String, Option<String>)> {
+    let text = GOOD.replace(
+        "[datasets.sims]",
+        &format!("[datasets.mine]\nbenchmark = {definition}"),
+    );
+    let error = refused(&text);
+    let problems = error.problems.iter();
+    problems
+        .map(|problem| {
+            let span = problem.span.unwrap();
+            let marked = &text[span.offset()..span.offset() + span.len()];
+            (
+                problem.message.clone(),
+                marked.to_owned(),
+                problem.help.clone(),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn a_definition_that_makes_no_protocol_is_told_where_it_is_wrong() {
+    for (definition, message, marked) in [
+        (
+            "{ label_range = [1, -1], language = \"zh\", classes = [2] }",
+            "it runs from 1 to -1: write the smaller number first",
+            "[1, -1]",
+        ),
+        (
+            "{ label_range = [-3, 3], language = \"zh\", classes = [2, 4] }",
+            "cannot be rounded to 4 classes: there can be 2, 3, 5, 7",
+            "[2, 4]",
+        ),
+        (
+            "{ label_range = [-1, 1], language = \"zh\", classes = [8] }",
+            "there are no usual edges for 8 classes",
+            "[8]",
+        ),
+        (
+            "{ label_range = [-1, 1], language = \"fr\", classes = [2] }",
+            "needs a text encoder for `fr`",
+            "[datasets.mine]",
+        ),
+    ] {
+        let told = own_refused(definition);
+        assert!(
+            told.iter()
+                .any(|(said, at, _)| said.contains(message) && at == marked),
+            "{told:?}"
+        );
+    }
+    // The parser's own refusals name the key, too.
+    for (definition, part) in [
+        (
+            "{ label_range = [-1, 1], language = \"zh\" }",
+            "missing field `classes`",
+        ),
+        (
+            "{ label_range = [-1, 1], language = \"zh\", classes = [2], clases = 3 }",
+            "unknown field `clases`",
+        ),
+        ("\"mosii\"", "mosii"),
+        (
+            "{ label_range = [-1, 1], language = \"zh\", classes = [\"two\"] }",
+            "a number of classes, or a list of the edges between them",
+        ),
+    ] {
+        let told = own_refused(definition);
+        assert!(
+            told.iter().any(|(said, ..)| said.contains(part)),
+            "{told:?}"
+        );
+    }
+}
+
+#[test]
+fn a_dataset_says_whose_protocol_it_follows_under_a_name_of_its_own() {
+    let error = refused(&GOOD.replace("[datasets.sims]", "[datasets.mine]"));
+    let problem = &error.problems[0];
+    assert!(
+        problem.message.contains("does not say whose protocol"),
+        "{problem:?}"
+    );
+    let help = problem.help.clone().unwrap();
+    assert!(help.contains("label_range = [-1, 1]"), "{help}");
+    let error = refused(&GOOD.replace(
+        "file = \"dataset:sims\"",
+        "file = \"dataset:sims\"\nbenchmark = \"mosi\"",
+    ));
+    let message = &error.problems[0].message;
+    assert!(
+        message.contains("`sims` is the name of a protocol"),
+        "{message}"
+    );
+    let error = refused(&GOOD.replace(
+        "[datasets.sims]",
+        "[datasets.\"my data\"]\nbenchmark = \"sims\"",
+    ));
+    let message = &error.problems[0].message;
+    assert!(
+        message.contains("`my data` is no dataset's name"),
+        "{message}"
+    );
+}

@@ -4,12 +4,14 @@
 //! everything that is left open. Nothing is written by either, and all that is wrong is told at
 //! once, each with its line.
 
+mod benchmark;
 mod error;
 mod keys;
 mod place;
 mod read;
 mod resolve;
 
+pub use benchmark::{BenchmarkSpec, BuiltIn};
 pub use error::{Problem, SpecError};
 pub use read::{MAX_BYTES, MAX_JOBS, MAX_LIST, read};
 pub use resolve::{
@@ -17,7 +19,6 @@ pub use resolve::{
 };
 
 use crate::{
-    benchmark::Benchmark,
     numerics::Numerics,
     wire::{Fidelity, Selection},
 };
@@ -82,12 +83,18 @@ pub struct DatasetSpec {
     #[serde(default)]
     #[schemars(regex(pattern = "^[0-9a-fA-F]{64}$"))]
     pub blake3: Option<String>,
-    /// Whose protocol it follows; its own name, if left out.
+    /// Whose protocol it follows, `mosi`, `mosei` or `sims`, or a protocol of its own; its own name,
+    /// if left out.
     #[serde(default)]
-    pub benchmark: Option<Benchmark>,
+    pub benchmark: Option<BenchmarkSpec>,
     /// The language of its texts; that of its benchmark, if left out.
     #[serde(default)]
     pub language: Option<String>,
+    /// Whose hyper-parameters methods start from on a dataset with a protocol of its own: `mosi`,
+    /// `mosei` or `sims`; what a method has for all datasets, if left out.
+    #[serde(default)]
+    #[schemars(with = "Option<BuiltIn>")]
+    pub hyper_like: Option<BuiltIn>,
     /// Makes the dataset where it is missing: synthetic, small, learnable.
     #[serde(default)]
     pub synthesize: Option<SynthesizeSpec>,

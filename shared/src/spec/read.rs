@@ -1,11 +1,11 @@
 //! Reads a spec and checks what can be checked without looking at other files.
 
 use super::{
-    Problem, Spec, SpecError, VariantSpec, keys,
+    DatasetSpec, Problem, Spec, SpecError, VariantSpec, keys,
     place::{Checker, Step},
 };
 use crate::{
-    benchmark::Benchmark,
+    benchmark::{Benchmark, Kind, definition::DefinitionError},
     case::{Case, MissingSet, Rate},
     dataset::valid_name,
     device::{Devices, DevicesError},
@@ -368,31 +368,63 @@ fn check_base(spec: &Spec, i: usize, info: &MethodInfo, checker: &mut Checker<'_
     );
 }
 
+/// The protocol that a dataset follows, if it is one.
+fn check_protocol(name: &str, dataset: &DatasetSpec, checker: &mut Checker<'_>) -> Option<Kind> {
+    use Step::Key;
+    let at = [Key("datasets"), Key(name), Key("benchmark")];
+    let kind = match &dataset.benchmark {
+        None => name.parse().ok(),
+        Some(benchmark) => match benchmark.kind() {
+            Ok(kind) => Some(kind),
+            Err(DefinitionError { key, what }) => {
+                let at = [at[0], at[1], at[2], Key(key)];
+                checker.problem(&at, what, "not a protocol", None);
+                return None;
+            }
+        },
+    };
+    let Some(kind) = kind else {
+        checker.problem(
+            &at[..2],
+            format!("the dataset `{name}` does not say whose protocol it follows"),
+            "no benchmark",
+            Some(
+                "add `benchmark = \"mosi\"` (or mosei, sims), or one of its own: `benchmark = { \
+                 label_range = [-1, 1], language = \"zh\", classes = [2, 3, 5] }`"
+                    .to_owned(),
+            ),
+        );
+        return None;
+    };
+    match Benchmark::new(name, kind) {
+        Ok(_) => Some(kind),
+        Err(error) => {
+            checker.problem(&at[..2], error, "not this name", None);
+            None
+        }
+    }
+}
+
+impl DatasetSpec {
+    /// The protocol that the dataset called `name` follows; `None` where [`read`] refuses it.
+    pub fn kind(&self, name: &str) -> Option<Kind> {
+        match &self.benchmark {
+            None => name.parse().ok(),
+            Some(benchmark) => benchmark.kind().ok(),
+        }
+    }
+}
+
 fn check_datasets(spec: &Spec, checker: &mut Checker<'_>) {
     use Step::Key;
     if spec.datasets.is_empty() {
         checker.problem(&[Key("datasets")], "there is no dataset", "empty", None);
     }
-    let mut protocols = BTreeSet::new();
     for (name, dataset) in &spec.datasets {
         let at = [Key("datasets"), Key(name)];
-        let Some(benchmark) = dataset.benchmark.or_else(|| name.parse().ok()) else {
-            checker.problem(
-                &at,
-                format!("the dataset `{name}` does not say whose protocol it follows"),
-                "no benchmark",
-                Some("add `benchmark = \"mosi\"` (or mosei, sims)".to_owned()),
-            );
+        let Some(kind) = check_protocol(name, dataset, checker) else {
             continue;
         };
-        if !protocols.insert(benchmark) {
-            checker.problem(
-                &at,
-                format!("a second dataset follows the protocol of {benchmark}"),
-                "tables could not tell the two apart",
-                Some("put it into a spec of its own".to_owned()),
-            );
-        }
         if let Some(hash) = &dataset.blake3 {
             let hex = hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit());
             if !hex {
@@ -441,7 +473,7 @@ fn check_datasets(spec: &Spec, checker: &mut Checker<'_>) {
         let language = dataset
             .language
             .as_deref()
-            .unwrap_or_else(|| benchmark.language());
+            .unwrap_or_else(|| kind.language());
         if !spec.encoders.contains_key(language) {
             checker.problem(
                 &at,

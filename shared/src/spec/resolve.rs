@@ -1,15 +1,15 @@
 //! Looks at the files that a spec names and fills in everything that it leaves open.
 
 use super::{
-    DatasetSpec, Spec, SpecError,
+    BuiltIn, DatasetSpec, Spec, SpecError,
     place::{Checker, Step},
     read::variant_changes,
 };
 use crate::{
-    benchmark::Benchmark,
+    benchmark::{Benchmark, Kind, whole},
     case::Rate,
     ids::SweepId,
-    methods,
+    methods::{self, MethodInfo},
     numerics::Numerics,
     wire::{BlobRef, Protocol, TrainSpec},
 };
@@ -17,13 +17,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
+/// The hyper-parameter of methods that make labels for single modalities: within ± this.
+const LABEL_BOUND: &str = "label_bound";
+
 /// A dataset that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundDataset {
     /// The file and its hash.
     pub blob: BlobRef,
     /// Whose protocol it was imported for.
-    pub benchmark: Benchmark,
+    pub kind: Kind,
     /// Its largest token id, where that is known without reading all of it.
     pub largest_token: Option<u64>,
     /// Its text length in tokens, where known.
@@ -86,14 +89,15 @@ pub struct ResolvedMethod {
     pub method: String,
     /// The variant's id, empty for the method itself.
     pub variant: String,
-    /// All hyper-parameters by benchmark.
+    /// All hyper-parameters by dataset.
     pub hyper: BTreeMap<String, Map<String, Value>>,
 }
 
 /// A dataset with its files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResolvedDataset {
-    /// Its protocol: the name under which results are kept.
+    /// The name under which results are kept, and the protocol.
+    #[serde(with = "whole")]
     pub benchmark: Benchmark,
     /// Its file.
     pub data: BlobRef,
@@ -179,21 +183,15 @@ fn find_datasets(
                 continue;
             }
         };
-        let wanted = dataset.benchmark.or_else(|| name.parse().ok());
-        let benchmark = wanted.unwrap_or(here.benchmark);
-        if here.benchmark != benchmark {
-            checker.problem(
-                &file,
-                format!(
-                    "the dataset `{name}` is to follow the protocol of {benchmark}, but its file \
-                     was imported as {}",
-                    here.benchmark
-                ),
-                "another protocol",
-                Some(format!("import it with `--as {benchmark}`")),
-            );
+        let kind = dataset.kind(name).unwrap_or(here.kind);
+        if here.kind != kind {
+            let (message, help) = other_protocol(name, kind, here.kind);
+            checker.problem(&file, message, "another protocol", Some(help));
             continue;
         }
+        let Ok(benchmark) = Benchmark::new(name, kind) else {
+            continue; // `read` has refused it
+        };
         if let Some(hash) = &dataset.blake3
             && !hash.eq_ignore_ascii_case(&here.blob.blake3)
         {
@@ -208,7 +206,7 @@ fn find_datasets(
         let language = dataset
             .language
             .as_deref()
-            .unwrap_or_else(|| benchmark.language());
+            .unwrap_or_else(|| kind.language());
         let Some(encoder) = encoders.get(language) else {
             continue; // told with the encoders, or refused by `read`
         };
@@ -226,6 +224,38 @@ fn find_datasets(
     }
     found.sort_by_key(|dataset| dataset.benchmark);
     found
+}
+
+/// What to say of a dataset that was imported for another protocol than the spec says, and what to
+/// do.
+fn other_protocol(name: &str, wanted: Kind, found: Kind) -> (String, String) {
+    if let (Kind::Own(_), Kind::Own(_)) = (wanted, found) {
+        let differences = wanted.definition().differences(found.definition());
+        let message = format!(
+            "the file of the dataset `{name}` was imported with another definition than the spec's \
+             `benchmark`: {}",
+            differences.join("; ")
+        );
+        let help = "write there what the file was imported with, or import it again with \
+                    `--replace` and this definition";
+        return (message, help.to_owned());
+    }
+    let written = |kind: Kind| match kind {
+        Kind::Own(_) => format!("a definition of its own ({kind})"),
+        built_in => format!("the protocol of {built_in}"),
+    };
+    let help = match wanted {
+        Kind::Own(_) => "import it with the definition that `benchmark` has (`coord data import \
+                         --label-range …`, docs/own-dataset.md)"
+            .to_owned(),
+        built_in => format!("import it with `--as {built_in}`"),
+    };
+    let message = format!(
+        "the dataset `{name}` is to follow {}, but its file was imported with {}",
+        written(wanted),
+        written(found)
+    );
+    (message, help)
 }
 
 /// Why an encoder cannot read a dataset's texts: looking up a token beyond its tables would end a
@@ -264,26 +294,46 @@ fn resolve_methods(spec: &Spec, checker: &mut Checker<'_>) -> Vec<ResolvedMethod
         let change = variant_changes(spec, info, variant);
         let mut hyper = BTreeMap::new();
         for (name, dataset) in &spec.datasets {
-            let Some(benchmark) = dataset.benchmark.or_else(|| name.parse().ok()) else {
+            let Some(kind) = dataset.kind(name) else {
                 continue;
             };
+            if let Some(lacking) = info.lacks(kind) {
+                checker.problem(
+                    &[Step::Key("methods"), Step::Index(i)],
+                    format!(
+                        "{} needs {lacking}, which the dataset `{name}` does not have",
+                        info.name
+                    ),
+                    "cannot train on it",
+                    Some(format!(
+                        "leave the method out, or put `{name}` into a spec of its own without it; \
+                         if its file has them, import it again with them (docs/own-dataset.md)"
+                    )),
+                );
+                continue;
+            }
+            // What the method has for another dataset, and the bound of labels that it makes.
+            let like = dataset.hyper_like.map_or(kind, BuiltIn::kind);
+            let bound = own_bound(info, kind);
             // The method's settings in the spec, then the variant's change, then the variant's own
             // settings in the spec: the nearer says more.
-            let (base, base_own) = settings(spec, method, name);
+            let (base, base_own) = settings(spec, method, name, kind);
             let (named, named_own) = if variant.is_empty() {
                 (Map::new(), Map::new())
             } else {
-                settings(spec, id, name)
+                settings(spec, id, name, kind)
             };
             let epochs: Map<String, Value> = spec
                 .epochs
                 .map(|epochs| ("max_epochs".to_owned(), Value::from(epochs)))
                 .into_iter()
                 .collect();
-            let changes = [&epochs, &base, &base_own, &change, &named, &named_own];
-            match info.resolve(benchmark.id(), &changes) {
+            let changes = [
+                &bound, &epochs, &base, &base_own, &change, &named, &named_own,
+            ];
+            match info.resolve(like.as_str(), &changes) {
                 Ok(resolved) => {
-                    hyper.insert(benchmark.id().to_owned(), resolved);
+                    hyper.insert(name.to_owned(), resolved);
                 }
                 Err(error) => checker.problem(
                     &[Step::Key("methods"), Step::Index(i)],
@@ -302,8 +352,27 @@ fn resolve_methods(spec: &Spec, checker: &mut Checker<'_>) -> Vec<ResolvedMethod
     resolved
 }
 
+/// The bound of the labels that a method makes for single modalities, where it has one: on a dataset
+/// with a protocol of its own half the width of its range, about whose middle models are trained.
+fn own_bound(info: &MethodInfo, kind: Kind) -> Map<String, Value> {
+    let mut bound = Map::new();
+    if let (Kind::Own(_), true) = (kind, info.hyper.contains_key(LABEL_BOUND)) {
+        let [low, high] = kind.definition().label_range;
+        bound.insert(LABEL_BOUND.to_owned(), Value::from((high - low) / 2.0));
+    }
+    bound
+}
+
 /// What `[hyper.<id>]` says for all datasets, and for this one.
-fn settings(spec: &Spec, id: &str, dataset: &str) -> (Map<String, Value>, Map<String, Value>) {
+///
+/// What is said for the protocol that it follows is said for this one, too; what is said by its
+/// own name comes last.
+fn settings(
+    spec: &Spec,
+    id: &str,
+    dataset: &str,
+    kind: Kind,
+) -> (Map<String, Value>, Map<String, Value>) {
     let Some(all) = spec.hyper.get(id) else {
         return Default::default();
     };
@@ -312,8 +381,16 @@ fn settings(spec: &Spec, id: &str, dataset: &str) -> (Map<String, Value>, Map<St
         .filter(|(_, value)| !value.is_object())
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect();
-    let own = all.get(dataset).and_then(Value::as_object).cloned();
-    (shared, own.unwrap_or_default())
+    let mut own = Map::new();
+    for name in [kind.as_str(), dataset] {
+        let said = all.get(name).and_then(Value::as_object);
+        own.extend(
+            said.into_iter()
+                .flatten()
+                .map(|(k, v)| (k.clone(), v.clone())),
+        );
+    }
+    (shared, own)
 }
 
 impl ResolvedSpec {
@@ -341,13 +418,14 @@ impl ResolvedSpec {
         dataset: &ResolvedDataset,
         seed: u64,
     ) -> TrainSpec {
-        let benchmark = dataset.benchmark.id();
-        let hyper = method.hyper.get(benchmark).cloned().unwrap_or_default();
+        let benchmark = dataset.benchmark;
+        let hyper = method.hyper.get(benchmark.id());
+        let hyper = hyper.cloned().unwrap_or_default();
         let max_epochs = hyper.get("max_epochs").and_then(Value::as_u64);
         TrainSpec {
             method: method.method.clone(),
             variant: method.variant.clone(),
-            dataset: benchmark.to_owned(),
+            dataset: benchmark,
             data: dataset.data.clone(),
             encoder: dataset.encoder.clone(),
             seed,

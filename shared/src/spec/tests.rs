@@ -1,5 +1,6 @@
 use super::*;
 use crate::{
+    benchmark::Kind,
     ids::SweepId,
     matrix::{self, PlannedWork},
     wire::BlobRef,
@@ -20,7 +21,7 @@ impl Files for Everything {
                 blake3: "d".repeat(64),
                 path: format!("/data/{name}"),
             },
-            benchmark: name.parse().unwrap_or(Benchmark::Mosi),
+            kind: spec.kind(name).unwrap_or(Kind::Mosi),
             largest_token: Some(if spec.file == "dataset:foreign" {
                 30_522
             } else {
@@ -370,4 +371,109 @@ proptest! {
             let _ = resolve("test.toml", &text, &spec, &mut Everything);
         }
     }
+}
+
+/// Two datasets with protocols of their own, and one more that follows MOSI's.
+const OWN: &str = r#"
+name = "own"
+methods = ["lnln", "self-mm", "tetfn"]
+seeds = [1]
+rates = [0.0]
+[datasets.mosi]
+file = "dataset:mosi"
+[datasets.mosi-aligned]
+file = "dataset:aligned"
+benchmark = "mosi"
+[datasets.mine]
+file = "dataset:mine"
+benchmark = { label_range = [-1, 1], language = "zh", classes = [2, 3, 5], unimodal = false }
+hyper_like = "sims"
+[datasets.stars]
+file = "dataset:stars"
+benchmark = { label_range = [0, 5], language = "en", classes = [2, 6] }
+[encoders.en]
+path = "encoder:en"
+[encoders.zh]
+path = "/models/chinese"
+[hyper.lnln.mosi]
+beta = 0.3
+[hyper.lnln.mosi-aligned]
+alpha = 0.2
+[hyper.lnln.stars]
+beta = 0.1
+[hyper.tetfn]
+label_bound = 2.0
+"#;
+
+#[test]
+fn datasets_of_ones_own_are_swept_under_their_names() {
+    let spec = resolved(OWN);
+    let names: Vec<&str> = spec.datasets.iter().map(|d| d.benchmark.id()).collect();
+    assert_eq!(
+        names,
+        ["mosi", "mine", "mosi-aligned", "stars"],
+        "the paper's first"
+    );
+    let train: std::collections::BTreeSet<_> =
+        matrix::expand(Arc::new(spec.clone()), spec.sweep_id(None))
+            .filter_map(|job| match job.work {
+                PlannedWork::Train(spec) => Some((spec.dataset.id(), spec.dataset.kind())),
+                PlannedWork::Eval { .. } => None,
+            })
+            .collect();
+    assert_eq!(train.len(), 4);
+    assert!(train.contains(&("mosi-aligned", Kind::Mosi)));
+    // As the database keeps it, definitions and all.
+    let text = serde_json::to_string(&spec).unwrap();
+    let back: ResolvedSpec = serde_json::from_str(&text).unwrap();
+    assert_eq!(back, spec);
+    // Another definition is another sweep, and nothing is trained twice for it elsewhere.
+    let other = resolved(&OWN.replace("classes = [2, 6]", "classes = [2, 4, 6]"));
+    assert_ne!(other.sweep_id(None), spec.sweep_id(None));
+}
+
+#[test]
+fn hyper_parameters_of_a_dataset_of_ones_own_start_where_it_says() {
+    let spec = resolved(OWN);
+    let hyper = |method: usize, dataset: &str| &spec.methods[method].hyper[dataset];
+    let lnln = crate::methods::find("lnln").unwrap();
+    // As SIMS', where the spec says so; else what the method has for all datasets.
+    assert_eq!(
+        hyper(0, "mine")["beta"],
+        lnln.hyper_by_dataset["sims"]["beta"]
+    );
+    assert_eq!(hyper(0, "stars")["alpha"], lnln.hyper["alpha"]);
+    assert_eq!(hyper(0, "stars")["beta"], 0.1);
+    // What is said for a protocol is said for all that follow it, the nearer more.
+    assert_eq!(
+        (
+            &hyper(0, "mosi-aligned")["beta"],
+            &hyper(0, "mosi-aligned")["alpha"]
+        ),
+        (&0.3.into(), &0.2.into())
+    );
+    assert_eq!(hyper(0, "mosi")["beta"], 0.3);
+    assert_eq!(hyper(0, "mosi")["alpha"], lnln.hyper["alpha"]);
+    // Labels that a method makes stay within the range, whose middle models are trained about.
+    assert_eq!(hyper(1, "mine")["label_bound"], 1.0);
+    assert_eq!(hyper(1, "stars")["label_bound"], 2.5);
+    assert_eq!(hyper(1, "mosi")["label_bound"], 3.0);
+    assert_eq!(hyper(2, "stars")["label_bound"], 2.0, "the spec says so");
+}
+
+#[test]
+fn no_method_of_this_program_needs_labels_of_single_modalities() {
+    // Self-MM and TETFN make their own; were one to read them, it would say so here.
+    assert!(
+        crate::methods::all()
+            .iter()
+            .all(|method| method.needs.is_empty())
+    );
+    let text = "name = \"x\"\npaper = \"\"\nneeds = [\"unimodal_labels\"]\n[hyper]\n";
+    let needy: crate::methods::MethodInfo = toml::from_str(text).unwrap();
+    assert_eq!(needy.lacks(Kind::Sims), None);
+    assert_eq!(
+        needy.lacks(Kind::Mosi),
+        Some("labels for text, audio and vision alone")
+    );
 }

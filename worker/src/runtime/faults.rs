@@ -441,7 +441,7 @@ mod tests {
         TrainSpec {
             method: "lnln".into(),
             variant: String::new(),
-            dataset: "mosi".into(),
+            dataset: missbench_shared::benchmark::Benchmark::Mosi,
             data: blob.clone(),
             encoder: blob,
             seed: 1,
@@ -454,6 +454,7 @@ mod tests {
                 selection_rate: 500,
                 fidelity: Fidelity::Reference,
             },
+            numerics: missbench_shared::numerics::Numerics::Machine,
         }
     }
 

@@ -4,7 +4,7 @@
 //! the device. Of an erasure only the masks travel: erased audio and vision are products of the
 //! complete features and the mask, made for the batch at hand.
 
-use super::{TrainError, order};
+use super::{TrainError, order, predict::to_host};
 use crate::models::{Batch, DataShape, Inputs, PerModality};
 use missbench_shared::{
     case::{Case, Modality},
@@ -42,6 +42,8 @@ pub struct SplitData {
     present: PerModality<Tensor>,
     labels: Tensor,
     unimodal_labels: Option<PerModality<Tensor>>,
+    /// The middle of the labels' range: 0 on the built-in datasets.
+    neutral: f32,
     /// What erasure is drawn from, on the host.
     host: Host,
     /// Tensors above may look into the mapped file, so it stays mapped until they are gone: fields
@@ -165,8 +167,12 @@ impl SplitData {
             audio: erasure::present(view.audio_lengths(), shapes.audio_len),
             vision: erasure::present(view.vision_lengths(), shapes.vision_len),
         };
+        // Methods tell positive from negative by the sign, and keep what they make within ± a bound:
+        // both about the middle of the range, wherever that is.
+        let neutral = file.kind().neutral();
         let labels = |labels: &[f32]| -> Result<Tensor, TrainError> {
-            Ok(Tensor::f_from_slice(labels)?.f_to_device(device)?)
+            let labels: Vec<f32> = labels.iter().map(|label| label - neutral).collect();
+            Ok(Tensor::f_from_slice(&labels)?.f_to_device(device)?)
         };
         let lengths = |lengths: &[i64]| -> Result<Tensor, TrainError> {
             Ok(Tensor::f_from_slice(lengths)?.f_to_device(device)?)
@@ -207,6 +213,7 @@ impl SplitData {
                 }),
                 _ => None,
             },
+            neutral,
             host: Host {
                 ids,
                 present,
@@ -226,7 +233,19 @@ impl SplitData {
         &self.host.labels
     }
 
-    /// Labels, `[N]`, on the device.
+    /// Predictions on the device, `[N]`, in the unit of the dataset's labels, on the host: methods
+    /// see labels about the middle of their range.
+    pub fn answers(&self, predictions: &Tensor) -> Result<Vec<f32>, TrainError> {
+        let mut answers = to_host(predictions)?;
+        if self.neutral != 0.0 {
+            for answer in &mut answers {
+                *answer += self.neutral;
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Labels less the middle of their range, `[N]`, on the device: what methods learn.
     pub fn device_labels(&self) -> &Tensor {
         &self.labels
     }
@@ -355,10 +374,35 @@ impl SplitData {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::testing::dataset;
+    use crate::train::testing::{dataset, dataset_of};
+    use missbench_shared::benchmark::definition::DefinitionSpec;
 
     fn values(tensor: &Tensor) -> Vec<f32> {
         Vec::try_from(tensor.flatten(0, -1)).unwrap()
+    }
+
+    /// Methods tell positive from negative by the sign: they see labels about the middle of the
+    /// range, and what they answer is moved back.
+    #[test]
+    fn labels_are_learnt_about_the_middle_of_their_range() {
+        let text = "label_range = [0, 16]\nlanguage = \"en\"\nclasses = [2, 17]";
+        let spec: DefinitionSpec = toml::from_str(text).unwrap();
+        let kind = Protocol::own(spec.resolve().unwrap()).unwrap();
+        let (_moved_folder, moved) = dataset_of(kind, 20);
+        let (_folder, plain) = dataset(20);
+        let split = |file: &Arc<Dataset>| {
+            let data = Data::new(file.clone(), Device::Cpu);
+            data.split(Split::Test).unwrap()
+        };
+        let (moved, plain) = (split(&moved), split(&plain));
+        let (there, here) = (values(moved.device_labels()), values(plain.device_labels()));
+        for ((there, here), original) in there.iter().zip(here).zip(moved.labels()) {
+            assert!((there - here).abs() < 1e-5, "{there} {here}");
+            assert_eq!(there + 8.0, *original);
+        }
+        let predictions = Tensor::from_slice(&[-0.5f32, 0.0, 2.0]);
+        assert_eq!(moved.answers(&predictions).unwrap(), [7.5, 8.0, 10.0]);
+        assert_eq!(plain.answers(&predictions).unwrap(), [-0.5, 0.0, 2.0]);
     }
 
     #[test]

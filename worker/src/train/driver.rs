@@ -2,10 +2,10 @@
 //! on after any step.
 
 use super::{
-    TrainError, benchmark,
+    TrainError,
     data::{Data, Erased, SplitData},
     guarded, order,
-    predict::{predict_split, to_host},
+    predict::predict_split,
     state::{self, BestRef, Progress, StateError},
     weights,
 };
@@ -170,7 +170,7 @@ impl Trainer {
             Selection::Test => Some(Watched::new(data, Split::Valid, &spec)?),
         };
         Ok(Self {
-            benchmark: benchmark(&spec)?,
+            benchmark: spec.dataset,
             train: data.split(Split::Train)?,
             selection: Watched::new(data, selection, &spec)?,
             validation,
@@ -462,7 +462,7 @@ impl Trainer {
         let predictions = predict(method, &self.spec.method, &self.selection)?;
         let mut metrics = metrics::evaluate(
             self.benchmark,
-            &to_host(&predictions)?,
+            &self.selection.split.answers(&predictions)?,
             self.selection.split.labels(),
         )
         .map_err(|source| TrainError::Prediction { epoch, source })?;

@@ -1,10 +1,10 @@
 //! Evaluates one trained model on several cases.
 
 use super::{
-    Data, TrainError, benchmark, build,
+    Data, TrainError, build,
     data::{Erased, SplitData},
     guarded,
-    predict::{Asked, batches_of, predict_together, to_host},
+    predict::{Asked, batches_of, predict_together},
     weights,
 };
 use crate::models::Method;
@@ -142,7 +142,7 @@ pub fn evaluate(
             .map(|case| split.erase_case(&case.case, spec.protocol.erasure_seed))
             .collect::<Result<Vec<_>, _>>()?;
         let mut run = Run {
-            benchmark: benchmark(spec)?,
+            benchmark: spec.dataset,
             spec,
             split,
             cases,
@@ -324,7 +324,7 @@ impl Run<'_> {
                 return Ok(None);
             };
             for (i, (predictions, features)) in with_it.into_iter().zip(together) {
-                let values = to_host(&predictions)?;
+                let values = self.split.answers(&predictions)?;
                 predicted.insert((i, hash.to_owned()), Predicted { values, features });
             }
         }

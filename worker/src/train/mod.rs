@@ -22,14 +22,9 @@ use crate::{
     models::{Build, Method, builder},
     nn::bert::BertConfig,
 };
-use missbench_shared::{benchmark::Benchmark, wire::TrainSpec};
+use missbench_shared::wire::TrainSpec;
 use std::path::Path;
 use tch::Device;
-
-/// The protocol of a spec's dataset.
-fn benchmark(spec: &TrainSpec) -> Result<Benchmark, TrainError> {
-    spec.dataset.parse().map_err(TrainError::Spec)
-}
 
 /// Builds a spec's method. Initial weights depend on the spec's seed alone.
 pub fn build(
@@ -38,11 +33,11 @@ pub fn build(
     encoder: &Path,
     device: Device,
 ) -> Result<Box<dyn Method>, TrainError> {
-    if data.kind().as_str() != spec.dataset {
+    let wanted = spec.dataset.kind();
+    if data.kind() != wanted {
         return Err(TrainError::Spec(format!(
-            "the data file follows the protocol of {}, the job asks for {}",
-            data.kind(),
-            spec.dataset
+            "the data file follows the protocol of {}, the job asks for {wanted}",
+            data.kind()
         )));
     }
     let hyper = serde_json::from_str(&spec.hyper)
@@ -55,7 +50,7 @@ pub fn build(
     tch::manual_seed(spec.seed as i64);
     Ok(build(&Build {
         hyper: &hyper,
-        dataset: &spec.dataset,
+        dataset: spec.dataset.id(),
         data: shape,
         encoder,
         device,

@@ -5,6 +5,7 @@ use crate::models::{
     Batch, Features, Method, MethodError, MethodState, Needs, Position, StepOutcome,
 };
 use missbench_shared::{
+    benchmark::Benchmark,
     dataset::{
         Dataset, Kind as Protocol, Shapes, Split, TensorFile,
         layout::{self, SplitSizes},
@@ -26,6 +27,11 @@ const SHAPES: Shapes = Shapes {
 /// A dataset of MOSI's protocol with `train` training samples, 9 for validation and 11 for testing,
 /// whose labels follow from the audio.
 pub(crate) fn dataset(train: usize) -> (tempfile::TempDir, Arc<Dataset>) {
+    dataset_of(Protocol::Mosi, train)
+}
+
+/// The same with labels moved to the middle of another protocol's range, which is at least as wide.
+pub(crate) fn dataset_of(kind: Protocol, train: usize) -> (tempfile::TempDir, Arc<Dataset>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data.safetensors");
     let sizes = [train, 9, 11].map(|samples| SplitSizes {
@@ -33,8 +39,8 @@ pub(crate) fn dataset(train: usize) -> (tempfile::TempDir, Arc<Dataset>) {
         id_bytes: 0,
         raw_text_bytes: 0,
     });
-    let specs = layout::tensors(Protocol::Mosi, SHAPES, sizes);
-    let mut file = TensorFile::create(&path, Protocol::Mosi, specs.clone()).unwrap();
+    let specs = layout::tensors(kind, SHAPES, sizes);
+    let mut file = TensorFile::create(&path, kind, specs.clone()).unwrap();
     let mut rng = missbench_shared::numpy_rng::RandomState::new(5);
     let mut labels: BTreeMap<String, Vec<f32>> = BTreeMap::new();
     for spec in &specs {
@@ -62,7 +68,7 @@ pub(crate) fn dataset(train: usize) -> (tempfile::TempDir, Arc<Dataset>) {
                     let means = values.chunks(size).map(|c| c.iter().sum::<f32>() * 0.6);
                     labels.insert(
                         split.to_owned(),
-                        means.map(|m| m.clamp(-3.0, 3.0)).collect(),
+                        means.map(|m| m.clamp(-3.0, 3.0) + kind.neutral()).collect(),
                     );
                 }
                 file.write_f32(&spec.name, &values).unwrap();
@@ -84,7 +90,7 @@ pub(crate) fn spec(max_epochs: u32) -> TrainSpec {
     TrainSpec {
         method: "toy".to_owned(),
         variant: String::new(),
-        dataset: "mosi".to_owned(),
+        dataset: Benchmark::Mosi,
         data: blob(),
         encoder: blob(),
         seed: 1111,

@@ -2,10 +2,7 @@
 
 use super::{Finding, Place, Rule, Severity, load::Results};
 use crate::predictions::{Evaluation, Predictions};
-use missbench_shared::{
-    benchmark::Benchmark,
-    metrics::{self, fine_class},
-};
+use missbench_shared::{benchmark::Benchmark, metrics};
 use std::{
     collections::{BTreeMap, HashMap},
     hash::{DefaultHasher, Hash as _, Hasher as _},
@@ -256,23 +253,25 @@ fn laziness(dataset: Benchmark, values: &[f32], labels: &[f32]) -> Option<String
         .map(|&v| (f64::from(v) - mean).powi(2))
         .sum::<f64>()
         / count;
-    let range = 2.0 * f64::from(dataset.label_bound());
+    let range = dataset.label_span();
     if variance.sqrt() < CONSTANT * range {
         return Some(format!(
             "all near {mean:.3}, standard deviation {:.1e}",
             variance.sqrt()
         ));
     }
-    let fine = |value: f32| fine_class(dataset, value);
-    let two = |value: f32| i8::from(value > 0.0);
-    let share = |class: &dyn Fn(f32) -> i8, name: &str| {
+    let kind = dataset.kind();
+    let neutral = kind.neutral();
+    let fine = |value: f32| kind.class_of(value);
+    let two = |value: f32| usize::from(value > neutral);
+    let share = |class: &dyn Fn(f32) -> usize, name: &str| {
         let (class_of, answered) = most_frequent(values, class)?;
         let (_, truly) = most_frequent(labels, class)?;
         (answered > LAZY && truly < LOPSIDED).then(|| {
             let what = match (name, class_of) {
-                ("two", 0) => "not above 0".to_owned(),
-                ("two", _) => "above 0".to_owned(),
-                (_, class) => format!("of class {class}"),
+                ("two", 0) => format!("not above {neutral}"),
+                ("two", _) => format!("above {neutral}"),
+                (_, class) => format!("of class {}", kind.classes()[class]),
             };
             format!("{:.1} % {what}", answered * 100.0)
         })
@@ -281,8 +280,8 @@ fn laziness(dataset: Benchmark, values: &[f32], labels: &[f32]) -> Option<String
 }
 
 /// The most frequent class and its share.
-fn most_frequent(values: &[f32], class: &dyn Fn(f32) -> i8) -> Option<(i8, f64)> {
-    let mut counts: BTreeMap<i8, usize> = BTreeMap::new();
+fn most_frequent(values: &[f32], class: &dyn Fn(f32) -> usize) -> Option<(usize, f64)> {
+    let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
     for &value in values {
         *counts.entry(class(value)).or_default() += 1;
     }

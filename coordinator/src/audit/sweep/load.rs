@@ -79,13 +79,8 @@ pub(super) fn place(dataset: Benchmark, method: &str, variant: &str) -> Place {
     }
 }
 
-fn known(dataset: &str) -> Result<Benchmark, PredictionsError> {
-    dataset
-        .parse()
-        .map_err(|_| PredictionsError::Dataset(dataset.to_owned()))
-}
-
 pub(super) async fn load(store: &Store, sweep: SweepId) -> Result<Loaded, PredictionsError> {
+    let known = store.benchmarks().await?;
     let mut loaded = Loaded::default();
     let rows = sqlx::query(
         "SELECT id, dataset, method, variant, seed, case_id, state::text AS state, last_error
@@ -97,7 +92,7 @@ pub(super) async fn load(store: &Store, sweep: SweepId) -> Result<Loaded, Predic
     for row in rows {
         loaded.jobs.push(Job {
             id: row.try_get("id")?,
-            dataset: known(row.try_get("dataset")?)?,
+            dataset: known.named(row.try_get("dataset")?)?,
             method: row.try_get("method")?,
             variant: row.try_get("variant")?,
             seed: row.try_get::<i64, _>("seed")?.cast_unsigned(),
@@ -137,7 +132,7 @@ pub(super) async fn load(store: &Store, sweep: SweepId) -> Result<Loaded, Predic
     .fetch_all(store.pool())
     .await?;
     for row in rows {
-        let dataset = known(row.try_get("dataset")?)?;
+        let dataset = known.named(row.try_get("dataset")?)?;
         loaded.conflicts.push(Conflict {
             place: Place {
                 seed: Some(row.try_get::<i64, _>("seed")?.cast_unsigned()),
@@ -168,7 +163,7 @@ pub(super) async fn load(store: &Store, sweep: SweepId) -> Result<Loaded, Predic
             Ok(usize::try_from(row.try_get::<i32, _>(name)?).unwrap_or(0))
         };
         loaded.files.push(File {
-            dataset: known(row.try_get("dataset")?)?,
+            dataset: known.named(row.try_get("dataset")?)?,
             blake3: row.try_get("blake3")?,
             sizes: [
                 size("train_samples")?,
@@ -188,7 +183,7 @@ pub(super) async fn load(store: &Store, sweep: SweepId) -> Result<Loaded, Predic
     .fetch_all(store.pool())
     .await?;
     for row in rows {
-        let dataset = known(row.try_get("dataset")?)?;
+        let dataset = known.named(row.try_get("dataset")?)?;
         let (method, variant) = (row.try_get("method")?, row.try_get("variant")?);
         loaded.chosen_on_test.push(place(dataset, method, variant));
     }

@@ -83,10 +83,9 @@ pub async fn collapsed(store: &Store, sweep: SweepId) -> Result<Vec<String>, Pre
     .fetch_all(store.pool())
     .await?;
     let mut names = Vec::new();
+    let known = store.benchmarks().await?;
     for (dataset, method) in models {
-        let Ok(dataset) = dataset.parse::<Benchmark>() else {
-            return Err(PredictionsError::Dataset(dataset));
-        };
+        let dataset = known.named(&dataset)?;
         let filter = Filter {
             methods: vec![method],
             datasets: vec![dataset],
@@ -136,7 +135,7 @@ fn cells(loaded: &Loaded, samples: &BTreeMap<Benchmark, usize>) -> Vec<Cell> {
             continue;
         };
         for metric in job.dataset.metrics() {
-            let in_paper = !metric.id.ends_with("_swapped") && metric.id != "laziness";
+            let in_paper = metric.in_paper();
             let criterion = job.dataset.criterion_of(metric.id);
             let value = criterion.and_then(|criterion| {
                 let key = (criterion.id.to_owned(), metric.id.to_owned());

@@ -254,11 +254,28 @@ fn sizes(loaded: &Loaded) -> Vec<Finding> {
             )
         })
         .collect();
+    let unpublished = loaded.files.iter();
+    let unpublished = unpublished.filter(|file| file.dataset.split_sizes().is_none());
+    findings.extend(unpublished.map(|file| {
+        Finding::new(
+            Rule::SplitSize,
+            Severity::Note,
+            "nothing is published of a dataset with a protocol of its own: neither the sizes of its \
+             splits nor its results are held against published ones",
+            vec![super::load::place(file.dataset, "", "")],
+            vec![format!(
+                "file {}: {} samples",
+                file.blake3.get(..12).unwrap_or(&file.blake3),
+                file.sizes.map(|size| size.to_string()).join("/")
+            )],
+        )
+    }));
     let others = loaded
         .files
         .iter()
-        .filter(|file| file.sizes != file.dataset.split_sizes());
-    findings.extend(others.map(|file| {
+        .filter_map(|file| Some((file, file.dataset.split_sizes()?)))
+        .filter(|(file, published)| file.sizes != *published);
+    findings.extend(others.map(|(file, published)| {
         let text = |sizes: [usize; 3]| sizes.map(|size| size.to_string()).join("/");
         Finding::new(
             Rule::SplitSize,
@@ -269,7 +286,7 @@ fn sizes(loaded: &Loaded) -> Vec<Finding> {
                 "file {}: {} samples; published {}",
                 file.blake3.get(..12).unwrap_or(&file.blake3),
                 text(file.sizes),
-                text(file.dataset.split_sizes())
+                text(published)
             )],
         )
     }));

@@ -19,6 +19,7 @@ use super::{
 };
 use lexicon::Lexicon;
 pub use lexicon::{Vocabulary, VocabularyError};
+use missbench_shared::benchmark::definition::Rule;
 use missbench_shared::dataset::{DataFolder, Kind, Shapes, Source, Split};
 use random::Random;
 use signal::Signal;
@@ -255,12 +256,16 @@ impl Synthetic {
     }
 }
 
-/// A value in [-1, 1] as raters give it: the mean of five whole ratings on MOSI's scale, tenths on
-/// SIMS'.
+/// A value in [-1, 1] as raters give it: the mean of five whole ratings where labels are rounded,
+/// as on MOSI's scale; tenths of the way to either end elsewhere, as on SIMS'.
 fn rated(value: f32, kind: Kind) -> f32 {
-    let limit = kind.label_limit();
-    let steps = if limit > 1.0 { 5.0 } else { 10.0 };
-    ((value * limit * steps).round_ties_even() / steps).clamp(-limit, limit)
+    let [low, high] = kind.label_range();
+    let (middle, half) = (kind.neutral(), (high - low) / 2.0);
+    let label = match kind.definition().rule {
+        Rule::Rounded => ((middle + value * half) * 5.0).round_ties_even() / 5.0,
+        Rule::Intervals => middle + half * ((value * 10.0).round_ties_even() / 10.0),
+    };
+    label.clamp(low, high)
 }
 
 impl Samples for Synthetic {
