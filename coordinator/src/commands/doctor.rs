@@ -371,8 +371,8 @@ fn devices(check: &WorkerCheck) -> Finding {
     }
     match (&check.trouble, &check.trouble_says) {
         (Some(trouble), Some(says)) => {
-            // A machine without a GPU is none that is ill.
-            let plain = trouble.kind == "no_cuda_build" && trouble.unused == 0;
+            // Without a CUDA build nothing is broken: the CPU is what there is.
+            let plain = trouble.kind == "no_cuda_build";
             let verdict = if plain { Verdict::Warn } else { Verdict::Bad };
             let found = format!(
                 "{says}; {}, {} CPU threads each",

@@ -14,7 +14,7 @@ use missbench_shared::{
     dataset::DatasetError,
     ids::{AttemptId, JobId},
     methods,
-    wire::{Fault, FaultKind, ResultBody, TrainSpec},
+    wire::{Fault, FaultKind, ResultBody, TrainSpec, WireError},
 };
 use std::{
     collections::HashSet,
@@ -290,6 +290,19 @@ impl Slot {
         tracing::error!("a fault of this worker, not of the job: it {fault}");
         self.needed.set(need);
         self.status.met(fault.clone());
+    }
+
+    /// A job came that this program cannot read: where another release wrote it, that is a fault of
+    /// this worker, or of all of them.
+    pub(super) fn cannot_read(&self, error: &WireError) {
+        // Several may come at once.
+        if matches!(error, WireError::Version { .. }) && self.status.sitting_out().is_none() {
+            let what = "jobs of another release";
+            let fault = Fault::new(FaultKind::Method, what, chain(error));
+            tracing::error!("a fault of this worker, not of the job: it {fault}");
+            self.needed.set(Need::Kind);
+            self.status.met(fault);
+        }
     }
 
     /// The fault for which no job at all can be done now.
