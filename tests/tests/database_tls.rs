@@ -7,7 +7,7 @@ use e2e::{
     servers::Postgres,
     tls::{Authority, TlsProxy},
 };
-use std::{process::Output, time::Duration};
+use std::process::Output;
 use tokio::process::Command;
 
 /// How long a daemon that must end may take to do so, on a machine however busy.
