@@ -157,7 +157,11 @@ pub fn describe_worker(worker: &Heartbeat) -> String {
         (None, true) => "sits out: ".to_owned(),
         (None, false) => "idle; ".to_owned(),
     };
-    text.push_str(&trouble.fault.to_string());
+    // Workers' words must not steer the terminal.
+    text.extend(trouble.fault.to_string().chars().map(|c| match c {
+        c if c.is_control() => ' ',
+        c => c,
+    }));
     // Both by the worker's own clock, which need not be ours.
     let ago = Duration::from_millis(worker.at_ms.saturating_sub(trouble.since_ms));
     text.push_str(&format!(" (for {}", in_words(ago)));
@@ -463,7 +467,7 @@ mod tests {
             fault: Fault::new(
                 FaultKind::Dataset,
                 "dataset mosi",
-                vec!["it is nowhere".into()],
+                vec!["it is\x1bnowhere".into()],
             ),
             since_ms: 1_000_000 - 65_000,
             times: 2,

@@ -40,9 +40,6 @@ pub struct WorkerCheck {
 pub struct Trouble {
     /// `no_cuda_build`, `does_not_load`, `driver_too_old`, `no_driver`, `no_gpu`.
     pub kind: String,
-    /// GPUs of the machine that this libtorch cannot use.
-    #[serde(default)]
-    pub unused: usize,
 }
 
 /// Where one slot would compute.

@@ -12,14 +12,15 @@
 
 mod bucket;
 mod folder;
+mod key;
 mod probe;
 mod remote;
+
+pub use key::Key;
 
 use crate::{
     address::{holds_secret, redacted},
     broker::Broker,
-    case::Case,
-    ids::JobId,
 };
 use bytes::Bytes;
 use std::{
@@ -35,63 +36,6 @@ pub const MAX_BYTES: u64 = 16 << 30;
 
 /// Bytes read from or written to a file at once.
 const CHUNK: usize = 1 << 20;
-
-/// The name of an artifact.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Key {
-    /// A trained model's weights (safetensors), by BLAKE3.
-    Checkpoint(Hash),
-    /// A data file or an encoder's weights, by BLAKE3.
-    Blob(Hash),
-    /// The `config.json` beside an encoder's weights, by the weights' BLAKE3.
-    EncoderConfig(Hash),
-    /// Where a training stands; replaced as it goes on.
-    Resume(JobId),
-    /// A best checkpoint so far of a training that is not done, by BLAKE3.
-    ResumeCheckpoint(JobId, Hash),
-    /// How a job ended (an encoded [`crate::wire::ResultBody`]); written once.
-    Outcome(JobId),
-    /// Deliveries of a job that ended in an orderly hand-back; replaced as more come.
-    HandedBack(JobId),
-    /// What a worker writes, reads back and deletes to see whether the store works, by its name.
-    Probe(String),
-    /// What a checkpoint makes of test samples in a case (an encoded
-    /// [`crate::features::Features`]), by the checkpoint's BLAKE3; writing it again writes the same.
-    Features(Hash, Case),
-}
-
-impl Key {
-    /// The hash that the content must have, for what is named by its content.
-    pub fn content_hash(&self) -> Option<&Hash> {
-        match self {
-            Key::Checkpoint(hash) | Key::Blob(hash) | Key::ResumeCheckpoint(_, hash) => Some(hash),
-            Key::EncoderConfig(_)
-            | Key::Resume(_)
-            | Key::Outcome(_)
-            | Key::HandedBack(_)
-            | Key::Probe(_)
-            | Key::Features(..) => None,
-        }
-    }
-}
-
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Key::Checkpoint(hash) => write!(f, "checkpoints/{hash}.safetensors"),
-            Key::Blob(hash) => write!(f, "blobs/{hash}"),
-            Key::EncoderConfig(hash) => write!(f, "blobs/{hash}.config.json"),
-            Key::Resume(job) => write!(f, "resume/{job}"),
-            Key::ResumeCheckpoint(job, hash) => write!(f, "resume/{job}.{hash}"),
-            Key::Outcome(job) => write!(f, "outcomes/{job}"),
-            Key::HandedBack(job) => write!(f, "handed-back/{job}"),
-            Key::Probe(name) => write!(f, "probes/{name}"),
-            Key::Features(checkpoint, case) => {
-                write!(f, "features/{checkpoint}-{case}.safetensors")
-            }
-        }
-    }
-}
 
 /// A BLAKE3 hash as 64 lower-case hexadecimal digits: safe as a file name.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -506,115 +450,4 @@ pub fn hash_file(path: &Path) -> std::io::Result<Hash> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    async fn store(folder: &Path) -> ArtifactStore {
-        ArtifactStore::open(&ArtifactStore::url_of(folder), None)
-            .await
-            .unwrap()
-    }
-
-    fn job() -> JobId {
-        JobId::derive(&[b"j"])
-    }
-
-    #[tokio::test]
-    async fn what_is_put_comes_back() {
-        let folder = tempfile::tempdir().unwrap();
-        // A blank and a percent sign in the path survive the address.
-        let store = store(&folder.path().join("a b%20c")).await;
-        let key = Key::Resume(job());
-        let features = Key::Features(Hash::of(b"w"), "r=0.3".parse().unwrap());
-        store
-            .put(&features, Bytes::from_static(b"f"))
-            .await
-            .unwrap();
-        let named = format!("features/{}-r=0.3.safetensors", Hash::of(b"w"));
-        assert!(folder.path().join("a b%20c").join(named).is_file());
-        assert!(store.get(&key, 10).await.unwrap().is_none());
-        store.put(&key, Bytes::from_static(b"first")).await.unwrap();
-        store
-            .put(&key, Bytes::from_static(b"second"))
-            .await
-            .unwrap();
-        assert_eq!(store.get(&key, 10).await.unwrap().unwrap(), "second");
-        assert_eq!(store.size(&key).await.unwrap(), Some(6));
-        store.delete(&key).await.unwrap();
-        store.delete(&key).await.unwrap();
-        assert!(store.get(&key, 10).await.unwrap().is_none());
-        assert!(folder.path().join("a b%20c").is_dir());
-    }
-
-    #[tokio::test]
-    async fn the_first_outcome_counts() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = store(folder.path()).await;
-        let key = Key::Outcome(job());
-        let first = store
-            .put_first(&key, Bytes::from_static(b"1"))
-            .await
-            .unwrap();
-        let second = store
-            .put_first(&key, Bytes::from_static(b"2"))
-            .await
-            .unwrap();
-        assert_eq!((first.as_ref(), second.as_ref()), (&b"1"[..], &b"1"[..]));
-    }
-
-    #[tokio::test]
-    async fn damage_is_seen() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = store(folder.path()).await;
-        let key = Key::Checkpoint(Hash::of(b"weights"));
-        store
-            .put(&key, Bytes::from_static(b"weights"))
-            .await
-            .unwrap();
-        let copy = folder.path().join("copy");
-        assert!(store.fetch_to(&key, &copy, 100).await.unwrap());
-        assert_eq!(std::fs::read(&copy).unwrap(), b"weights");
-        std::fs::write(folder.path().join(key.to_string()), b"weightz").unwrap();
-        let error = store.get(&key, 100).await.unwrap_err();
-        assert!(matches!(error, ArtifactError::Damaged { .. }), "{error}");
-        std::fs::remove_file(&copy).unwrap();
-        assert!(store.fetch_to(&key, &copy, 100).await.is_err());
-        assert!(!copy.exists(), "a damaged file is not left behind");
-    }
-
-    #[tokio::test]
-    async fn sizes_are_bounded() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = store(folder.path()).await;
-        let key = Key::Resume(job());
-        store.put(&key, Bytes::from(vec![0; 11])).await.unwrap();
-        let error = store.get(&key, 10).await.unwrap_err();
-        assert!(matches!(error, ArtifactError::TooLarge { bytes: 11, .. }));
-        assert!(!error.is_retryable());
-    }
-
-    #[tokio::test]
-    async fn an_address_that_means_nothing_is_refused() {
-        for url in ["folder", "ftp://x", "file://relative", "nats://"] {
-            let error = ArtifactStore::open(url, None).await.unwrap_err();
-            assert!(error.to_string().contains("file:///folder"), "{error}");
-        }
-        for url in ["s3://a:hush@b", "hush@b", "nats://a:hush@b", "ftp://hush@x"] {
-            let error = ArtifactStore::open(url, None).await.unwrap_err();
-            assert!(!format!("{error} {error:?}").contains("hush"), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_hash_is_a_safe_file_name() {
-        assert!("../../etc/passwd".parse::<Hash>().is_err());
-        assert!(Hash::of(b"x").as_str().parse::<Hash>().is_ok());
-        assert!(
-            Hash::of(b"x")
-                .as_str()
-                .to_uppercase()
-                .parse::<Hash>()
-                .is_err()
-        );
-    }
-}
+mod tests;

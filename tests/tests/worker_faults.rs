@@ -12,8 +12,9 @@ use e2e::{
 };
 use missbench_shared::{
     artifacts::ArtifactStore,
+    broker::Queue,
     dataset::DataFolder,
-    wire::{FaultKind, Heartbeat, TrainSpec, Trouble},
+    wire::{FaultKind, Heartbeat, TrainSpec, Trouble, VERSION},
 };
 use std::{
     path::{Path, PathBuf},
@@ -335,6 +336,29 @@ async fn a_worker_that_does_not_know_the_method_fails_nothing() -> Result<()> {
     let _newer = ScriptedWorker::diligent(&stage.broker, "good");
     all_done(&stage, &sweep, 6).await?;
     old.terminate(Duration::from_secs(10))?;
+    Ok(())
+}
+
+/// Jobs in the wire format of another release: nobody can read them, and it is said.
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_of_another_release_are_named() -> Result<()> {
+    let stage = Stage::set().await?;
+    let subject = Queue::Train.subject(sweep("other", 0).id);
+    let message = vec![VERSION + 1, 0, 0];
+    stage
+        .broker
+        .jetstream()
+        .publish(subject, message.into())
+        .await?
+        .await?;
+    let _worker = Process::spawn(&mut node(&stage, "old", stage.data_dir())?)?;
+    sits_out(&stage, "old-0", FaultKind::Method).await?;
+    let text = status(&stage, &[])?;
+    ensure!(
+        text.contains("no worker can run jobs of another release: ")
+            && text.contains("same release"),
+        "{text}"
+    );
     Ok(())
 }
 

@@ -148,6 +148,10 @@ How it works:
   the broker gives its jobs to another worker after a minute. SIGUSR1: as SIGTERM, and
   never \"at once\", however often it comes.
 
+  A worker that lacks what a job needs (a store it cannot write, data, a method, a device
+  that broke) hands the job back for another one, takes none for a while that grows, and
+  goes on by itself once that is mended; `coord status` says what it is.
+
   A GPU is used when libtorch_cuda.so of the same libtorch release is found: in
   LIBTORCH/lib, beside the libtorch in use, or in LD_LIBRARY_PATH.
 

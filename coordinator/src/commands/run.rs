@@ -1,5 +1,8 @@
 //! `coord run`: a whole sweep on this machine, with private servers and workers.
 
+mod slots;
+
+use self::slots::Slots;
 use super::table::print as print_table;
 use crate::{
     audit,
@@ -20,14 +23,12 @@ use crate::{
     },
     tables::{layout, render::Format},
     terminal::{quoted, quoted_path},
-    worker_check,
 };
 use anyhow::Context as _;
 use missbench_shared::{
     artifacts::ArtifactStore,
     broker::{Broker, BrokerSettings, JOBS, Queue},
     device::Devices,
-    spec::ResourcesSpec,
 };
 use nix::sys::signal::Signal;
 use std::{
@@ -40,8 +41,6 @@ use tokio_util::sync::CancellationToken;
 
 /// How often progress is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Workers on the CPU, where neither a flag nor the spec says how many.
-const WORKERS: usize = 2;
 /// How long workers may take to hand back what they do.
 const WORKERS_PATIENCE: Duration = Duration::from_secs(15);
 /// How often fallen servers are started again before that is an error.
@@ -119,10 +118,7 @@ async fn whole(
         .await
         .context("reading the spec")??;
     let slots = Slots::plan(args, &loaded.spec.resources, &worker, &programs).await?;
-    match &slots.warning {
-        Some(warning) => say(settings, &format!("{warning} ({})", slots.places)),
-        None => say(settings, &format!("workers: {}", slots.places)),
-    }
+    say(settings, &slots.line());
     say(
         settings,
         &format!("private servers below {}", settings.data_dir.display()),
@@ -345,7 +341,6 @@ impl Run {
         let mut command = Command::new(worker);
         command
             .args(&self.slots.flags)
-            .args(["--name", "worker"])
             // The address has a password: it goes where other users cannot read it.
             .env("MISSBENCH_NATS_URL", self.embedded.nats_url())
             .env("MISSBENCH_ARTIFACTS", artifacts(settings))
@@ -572,78 +567,6 @@ impl Run {
 fn shown_by(loaded: &Loaded, number: u8) -> bool {
     let mut datasets = loaded.resolved.datasets.iter();
     layout::find(number).is_some_and(|layout| datasets.any(|d| layout.shows(d.benchmark)))
-}
-
-/// The slots of the run's workers.
-struct Slots {
-    /// The worker's flags.
-    flags: Vec<String>,
-    /// The device of each slot.
-    devices: Vec<String>,
-    /// The same for people.
-    places: String,
-    /// What keeps slots off a GPU, where somebody may wonder.
-    warning: Option<String>,
-}
-
-impl Slots {
-    /// Asks the worker where its slots would compute, before anything is started.
-    async fn plan(
-        args: &RunArgs,
-        resources: &ResourcesSpec,
-        worker: &Path,
-        programs: &Programs,
-    ) -> anyhow::Result<Self> {
-        let devices = match (&args.device, &resources.device) {
-            (Some(devices), _) => devices.clone(),
-            (None, Some(text)) => text.parse()?,
-            (None, None) => Devices::Auto,
-        };
-        let share = args.share_gpus || resources.share_gpus;
-        let asked = args.workers.or(resources.workers).map(usize::from);
-        devices.check(asked.unwrap_or(0), share)?;
-        let device = devices.to_string();
-        let flags = move |slots: usize, look: bool| {
-            let mut flags = vec![
-                "--slots".to_owned(),
-                slots.to_string(),
-                "--device".to_owned(),
-                device.clone(),
-            ];
-            flags.extend(share.then(|| "--share-gpus".to_owned()));
-            flags.extend(look.then(|| "--look".to_owned()));
-            flags
-        };
-        let (worker, programs) = (worker.to_owned(), programs.clone());
-        tokio::task::spawn_blocking(move || {
-            let ask = |slots| {
-                let check = worker_check::ask(&worker, &programs, &flags(slots, true));
-                check.with_context(|| format!("asking {} for its devices", worker.display()))
-            };
-            let mut slots = asked.unwrap_or(devices.slots(WORKERS));
-            let mut check = ask(slots)?;
-            if asked.is_none() && devices == Devices::Auto && check.gpus > 0 {
-                // A worker for each GPU.
-                slots = check.gpus;
-                if slots > WORKERS {
-                    check = ask(slots)?;
-                }
-                check.slots.truncate(slots);
-                check.left_out = 0;
-            }
-            if let Some(error) = &check.device_error {
-                anyhow::bail!("{error}");
-            }
-            Ok(Self {
-                flags: flags(slots, false),
-                devices: check.slots.iter().map(|slot| slot.device.clone()).collect(),
-                places: check.places(),
-                warning: check.warning(),
-            })
-        })
-        .await
-        .context("asking the worker")?
-    }
 }
 
 /// Where the run keeps checkpoints: in the data folder, unless a flag says otherwise. What the

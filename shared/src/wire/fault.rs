@@ -24,7 +24,7 @@ pub enum FaultKind {
     Encoder,
     /// A checkpoint: the artifact store of this worker does not have it.
     Checkpoint,
-    /// A method, or hyper-parameters of one: those of another release.
+    /// A method, hyper-parameters of one, or whole jobs: those of another release.
     Method,
     /// The device, which broke.
     Device,
@@ -165,7 +165,8 @@ pub fn nobody_can(workers: &[Heartbeat]) -> Option<String> {
         text.push_str(": ");
         text.push_str(cause);
     }
-    Some(text)
+    // A worker's words must not steer the terminal.
+    Some(text.replace(char::is_control, " "))
 }
 
 #[cfg(test)]

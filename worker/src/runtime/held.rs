@@ -3,7 +3,7 @@
 use async_nats::jetstream::{AckKind, Message};
 use missbench_shared::{
     broker::ACK_WAIT,
-    wire::{JobMessage, decode},
+    wire::{JobMessage, WireError, decode},
 };
 use std::{
     collections::HashMap,
@@ -51,8 +51,12 @@ impl Held {
         self.messages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Holds a message that carries a job. One that cannot be read is given back.
-    pub async fn take(&self, message: Message) -> Option<Taken> {
+    /// Holds a message that carries a job.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read: it is given back.
+    pub async fn take(&self, message: Message) -> Result<Taken, WireError> {
         let delivery = message
             .info()
             .map_or(1, |info| info.delivered.max(1) as u64);
@@ -69,7 +73,7 @@ impl Held {
                 if let Err(error) = message.ack_with(answer).await {
                     tracing::debug!(%error, "it comes again after the broker's patience");
                 }
-                return None;
+                return Err(error);
             }
         };
         let message = Arc::new(message);
@@ -78,7 +82,7 @@ impl Held {
         let place = table.next;
         table.held.insert(place, message.clone());
         drop(table);
-        Some(Taken {
+        Ok(Taken {
             job,
             delivery,
             message,

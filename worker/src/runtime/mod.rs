@@ -15,6 +15,7 @@ pub mod leaving;
 mod live;
 mod presence;
 mod report;
+mod stored;
 mod train_job;
 
 use self::{
@@ -25,6 +26,7 @@ use self::{
     leaving::Leaving,
     presence::{Status, Sweeps, now_ms},
     report::Reporter,
+    stored::{BEFORE, BESIDE, Patience, after},
 };
 use crate::exit;
 use async_nats::jetstream::consumer::PullConsumer;
@@ -208,36 +210,6 @@ struct Slot {
     needed: Needed,
 }
 
-/// How long something is tried that the artifact store does not do.
-#[derive(Clone, Copy, Debug)]
-struct Patience {
-    /// At most so long.
-    longest: Duration,
-    /// Whether to try again what looks as if it could not succeed, too: a right may be given, a
-    /// disk mounted, while what is at stake is done and would be lost.
-    stubborn: bool,
-}
-
-/// Before a job has begun: another worker may do it meanwhile.
-const BEFORE: Patience = Patience {
-    longest: Duration::from_secs(10),
-    stubborn: false,
-};
-/// For what is good to have.
-const BESIDE: Patience = Patience {
-    longest: Duration::from_secs(60),
-    stubborn: false,
-};
-
-/// For the result of so many seconds' work: as long again is better waited than worked.
-fn after(seconds: f64) -> Patience {
-    let longest = Duration::try_from_secs_f64(seconds).unwrap_or_default();
-    Patience {
-        longest: longest.clamp(Duration::from_secs(900), Duration::from_secs(12 * 3600)),
-        stubborn: true,
-    }
-}
-
 /// How often a publication of a job was handed back in good order.
 #[derive(Serialize, Deserialize)]
 struct HandedBack {
@@ -346,7 +318,10 @@ impl Slot {
         let mut taken = Vec::new();
         loop {
             match timeout(patience, messages.next()).await {
-                Ok(Some(Ok(message))) => taken.extend(self.held.take(message).await),
+                Ok(Some(Ok(message))) => match self.held.take(message).await {
+                    Ok(job) => taken.push(job),
+                    Err(error) => self.cannot_read(&error),
+                },
                 Ok(None) => return Ok(taken),
                 // What has come is worked on; the rest comes again.
                 Ok(Some(Err(_))) | Err(_) if !taken.is_empty() => return Ok(taken),
@@ -520,94 +495,6 @@ impl Slot {
     async fn hand_back_unstarted(&self, taken: Taken) {
         self.excuse(&taken).await;
         taken.give_back(None).await;
-    }
-
-    /// The outcome of an earlier attempt, if one got that far.
-    ///
-    /// # Errors
-    ///
-    /// The store cannot be read: then nothing else can be, either.
-    async fn earlier_outcome(&self, taken: &Taken) -> Result<Option<ResultBody>, ArtifactError> {
-        let key = Key::Outcome(taken.job.job);
-        let limit = missbench_shared::wire::MAX_BYTES as u64;
-        let read = self
-            .patiently(BEFORE, async || self.store.get(&key, limit).await)
-            .await;
-        let marker = match read {
-            Ok(None) => return Ok(None),
-            Ok(Some(marker)) => marker,
-            Err(error @ ArtifactError::TooLarge { .. }) => {
-                tracing::warn!(%error, "an earlier outcome cannot be read");
-                return Ok(None);
-            }
-            Err(error) => return Err(error),
-        };
-        match missbench_shared::wire::decode(&marker) {
-            Ok(body) => Ok(Some(body)),
-            Err(error) => {
-                tracing::warn!(%error, "an earlier outcome cannot be read");
-                Ok(None)
-            }
-        }
-    }
-
-    /// Leaves an outcome for later deliveries of the same job. What is returned is what counts: of
-    /// two attempts at the same time the first one's.
-    async fn keep_outcome(&self, taken: &Taken, body: ResultBody) -> ResultBody {
-        let Ok(encoded) = missbench_shared::wire::encode(&body) else {
-            return body;
-        };
-        let key = Key::Outcome(taken.job.job);
-        let encoded = Bytes::from(encoded);
-        let put = self
-            .patiently(BESIDE, async || {
-                self.store.put_first(&key, encoded.clone()).await
-            })
-            .await;
-        match put {
-            Ok(first) => missbench_shared::wire::decode(&first).unwrap_or(body),
-            Err(error) => {
-                tracing::warn!(%error, "the outcome is not kept: a second delivery would do it again");
-                body
-            }
-        }
-    }
-
-    /// Tries again what the artifact store did not do, until patience ends or the worker leaves.
-    /// Meanwhile others see what it waits for.
-    async fn patiently<T>(
-        &self,
-        patience: Patience,
-        mut call: impl AsyncFnMut() -> Result<T, ArtifactError>,
-    ) -> Result<T, ArtifactError> {
-        let began = Instant::now();
-        let mut pause = Duration::from_millis(250);
-        let mut waited = false;
-        loop {
-            let outcome = call().await;
-            match outcome {
-                Err(error)
-                    if matches!(&error, ArtifactError::Store { .. })
-                        && (patience.stubborn || error.is_retryable())
-                        && !self.leaving.is_asked()
-                        && began.elapsed() < patience.longest =>
-                {
-                    tracing::warn!(error = crate::chain(&error), "trying again");
-                    if let Some(fault) = faults::of_store(&error) {
-                        self.status.hindered(fault, Some(pause));
-                        waited = true;
-                    }
-                    self.leaving.sleep(pause).await;
-                    pause = (pause * 2).min(Duration::from_secs(30));
-                }
-                outcome => {
-                    if waited && outcome.is_ok() {
-                        self.status.unhindered();
-                    }
-                    return outcome;
-                }
-            }
-        }
     }
 
     /// A failure with `what` was being done in front of the error and its causes.
