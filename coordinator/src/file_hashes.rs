@@ -56,6 +56,9 @@ impl Stamp {
 struct Known {
     stamp: Stamp,
     blake3: String,
+    /// Whether all numbers in it are known to be finite.
+    #[serde(default)]
+    sound: bool,
 }
 
 /// The hashes of a data folder's memory.
@@ -92,16 +95,39 @@ impl FileHashes {
         {
             return Ok(known.blake3.clone());
         }
+        self.known.remove(path);
         let blake3 = hash_file(path)?.as_str().to_owned();
         // What changed while it was read is not remembered.
         let after = Stamp::of(&fs::metadata(path)?);
         if before == after && after.is_settled() && self.known.len() < MAX_FILES {
             let blake3 = blake3.clone();
             let stamp = after;
-            self.known.insert(path.to_owned(), Known { stamp, blake3 });
+            let sound = false;
+            self.known.insert(
+                path.to_owned(),
+                Known {
+                    stamp,
+                    blake3,
+                    sound,
+                },
+            );
             self.new = true;
         }
         Ok(blake3)
+    }
+
+    /// Whether the file whose hash was asked for last is known to hold finite numbers alone.
+    pub fn is_sound(&self, path: &Path) -> bool {
+        self.known.get(path).is_some_and(|known| known.sound)
+    }
+
+    /// Remembers that the file whose hash was asked for last holds finite numbers alone, if its hash
+    /// is remembered.
+    pub fn sound(&mut self, path: &Path) {
+        if let Some(known) = self.known.get_mut(path) {
+            known.sound = true;
+            self.new = true;
+        }
     }
 
     /// Keeps what was learnt, where the data folder is there. What cannot be kept is learnt again.
@@ -129,9 +155,12 @@ mod tests {
     fn known(hashes: &mut FileHashes, path: &Path, blake3: &str) {
         let stamp = Stamp::of(&fs::metadata(path).unwrap());
         let blake3 = blake3.to_owned();
-        hashes
-            .known
-            .insert(path.to_owned(), Known { stamp, blake3 });
+        let known = Known {
+            stamp,
+            blake3,
+            sound: true,
+        };
+        hashes.known.insert(path.to_owned(), known);
         hashes.new = true;
     }
 
@@ -145,6 +174,7 @@ mod tests {
         hashes.keep();
         let mut hashes = FileHashes::open(folder.path());
         assert_eq!(hashes.get(&file).unwrap(), "remembered");
+        assert!(hashes.is_sound(&file));
         // The same size at the same path, and a modification time that is put back.
         let time = fs::metadata(&file).unwrap().modified().unwrap();
         fs::write(&file, "two").unwrap();
@@ -155,6 +185,7 @@ mod tests {
             .unwrap();
         let expected = blake3::hash(b"two").to_hex().to_string();
         assert_eq!(hashes.get(&file).unwrap(), expected);
+        assert!(!hashes.is_sound(&file), "other content is another matter");
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod data;
 pub mod dispatch;
 pub mod drawing;
 pub mod embedded;
+pub mod encoders;
 pub mod export;
 pub mod failures;
 pub mod figures;

@@ -8,6 +8,7 @@
 //! What is found is executed, so nothing is looked for where anybody may have put it: not in the
 //! current folder, which may be a foreign checkout, and not in a `.deps` that belongs to another user.
 
+use missbench_shared::encoder::{Encoder, EncoderError};
 use std::{
     env,
     ffi::OsString,
@@ -68,10 +69,10 @@ impl Part {
                 "`make setup` lays one down; or name the folder of a libtorch {TORCH} in {variable}"
             ),
             Part::EncoderEn => format!(
-                "`make setup` lays one down; or name a BERT's folder (config.json, model.safetensors) in {variable}"
+                "name the folder of your BERT or RoBERTa, as the hub has it, in {variable} (docs/encoders.md); `make setup` lays a small one down"
             ),
             Part::EncoderZh => format!(
-                "name the folder of a Chinese BERT (config.json, model.safetensors) in {variable}; only SIMS needs it"
+                "name the folder of a Chinese BERT, as the hub has it, in {variable} (docs/encoders.md); only SIMS needs it"
             ),
             Part::Worker => {
                 format!("build it: `cargo build --release -p worker`; or name it in {variable}")
@@ -115,7 +116,7 @@ pub enum ProgramError {
         part: Part,
     },
     /// It is there and cannot be used.
-    #[error("{part} at {path} cannot be used: {reason}; {}", part.remedy())]
+    #[error("{part} at {path} cannot be used: {reason}; {remedy}")]
     Unusable {
         /// What.
         part: Part,
@@ -123,7 +124,29 @@ pub enum ProgramError {
         path: PathBuf,
         /// Why.
         reason: String,
+        /// What to do.
+        remedy: String,
     },
+}
+
+impl ProgramError {
+    /// What was found, without what to do.
+    pub fn found(&self) -> String {
+        match self {
+            ProgramError::Missing { .. } => "none found".to_owned(),
+            ProgramError::Unusable { path, reason, .. } => {
+                format!("{} cannot be used: {reason}", path.display())
+            }
+        }
+    }
+
+    /// What to do.
+    pub fn remedy(&self) -> String {
+        match self {
+            ProgramError::Missing { part } => part.remedy(),
+            ProgramError::Unusable { remedy, .. } => remedy.clone(),
+        }
+    }
 }
 
 /// A part that was found and can be used.
@@ -235,12 +258,28 @@ impl Programs {
             Part::Nats => check_program(&path, "--version", NATS_MIN),
             Part::Postgres => check_postgres(&path),
             Part::Libtorch => check_libtorch(&path),
-            Part::EncoderEn | Part::EncoderZh => check_encoder(&path),
+            Part::EncoderEn | Part::EncoderZh => {
+                // It knows better what to do than how to come by another.
+                return match check_encoder(&path) {
+                    Ok(version) => Ok(Found { path, version }),
+                    Err(error) => Err(ProgramError::Unusable {
+                        part,
+                        path,
+                        reason: error.found,
+                        remedy: error.remedy,
+                    }),
+                };
+            }
             Part::Worker => self.check_worker(&path),
         };
         match checked {
             Ok(version) => Ok(Found { path, version }),
-            Err(reason) => Err(ProgramError::Unusable { part, path, reason }),
+            Err(reason) => Err(ProgramError::Unusable {
+                part,
+                path,
+                reason,
+                remedy: part.remedy(),
+            }),
         }
     }
 
@@ -265,6 +304,7 @@ impl Programs {
                     part,
                     path,
                     reason: format!("{} names it and there is nothing", part.variable()),
+                    remedy: part.remedy(),
                 })
             };
         }
@@ -420,30 +460,10 @@ fn check_libtorch(folder: &Path) -> Result<String, String> {
     }
 }
 
-fn check_encoder(folder: &Path) -> Result<String, String> {
-    #[derive(serde::Deserialize)]
-    struct Config {
-        model_type: String,
-        hidden_size: u32,
-        num_hidden_layers: u32,
-        vocab_size: u32,
-    }
-    for file in ["config.json", "model.safetensors"] {
-        if !folder.join(file).exists() {
-            return Err(format!("it has no {file}"));
-        }
-    }
-    let text = std::fs::read_to_string(folder.join("config.json"))
-        .map_err(|error| format!("config.json cannot be read: {error}"))?;
-    let config: Config = serde_json::from_str(&text)
-        .map_err(|error| format!("config.json is not that of a BERT: {error}"))?;
-    if config.model_type != "bert" {
-        return Err(format!("it is a `{}`, not a BERT", config.model_type));
-    }
-    Ok(format!(
-        "BERT of width {}, {} layers, {} tokens",
-        config.hidden_size, config.num_hidden_layers, config.vocab_size
-    ))
+fn check_encoder(folder: &Path) -> Result<String, Box<EncoderError>> {
+    let encoder = Encoder::open(folder)?;
+    encoder.token_ids()?;
+    Ok(encoder.to_string())
 }
 
 #[cfg(test)]
@@ -564,19 +584,29 @@ mod tests {
                 .find(Part::EncoderEn)
         };
         assert!(find().unwrap_err().to_string().contains("no config.json"));
-        write("model.safetensors", "");
+        write("config.json", r#"{"model_type": "gpt2"}"#);
+        let error = find().unwrap_err().to_string();
+        assert!(error.contains("it is a `gpt2`"), "{error}");
+        assert_eq!(error.matches("docs/encoders.md").count(), 1, "{error}");
         write(
             "config.json",
-            r#"{"model_type": "gpt2", "hidden_size": 1, "num_hidden_layers": 1, "vocab_size": 1}"#,
+            r#"{"model_type": "bert", "hidden_size": 4, "num_hidden_layers": 1,
+                "num_attention_heads": 2, "intermediate_size": 6, "vocab_size": 104,
+                "max_position_embeddings": 8}"#,
         );
-        assert!(find().unwrap_err().to_string().contains("gpt2"));
-        write(
-            "config.json",
-            r#"{"model_type": "bert", "hidden_size": 384, "num_hidden_layers": 6, "vocab_size": 30522}"#,
-        );
+        let config = missbench_shared::encoder::Config::read(folder.path()).unwrap();
+        let zeros = [0; 4 * 104 * 4];
+        let tensors = config.tensors().map(|(name, shape)| {
+            let shape: Vec<usize> = shape.iter().map(|&d| d as usize).collect();
+            let bytes = &zeros[..4 * shape.iter().product::<usize>()];
+            let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape, bytes);
+            (name, view.unwrap())
+        });
+        let weights = safetensors::serialize(tensors, None).unwrap();
+        std::fs::write(folder.path().join("model.safetensors"), weights).unwrap();
         assert_eq!(
             find().unwrap().version,
-            "BERT of width 384, 6 layers, 30522 tokens"
+            "BERT of width 4, 1 layers, 104 tokens"
         );
     }
 }

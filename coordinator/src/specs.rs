@@ -5,6 +5,7 @@ use crate::{
         protocol,
         synthesize::{self, Vocabulary},
     },
+    encoders,
     file_hashes::FileHashes,
     programs::{Part, Programs},
     store::{
@@ -14,6 +15,7 @@ use crate::{
 };
 use missbench_shared::{
     dataset::{DataFolder, Dataset, Kind, Manifest, Source, layout::MANIFEST_FILE},
+    encoder::TextFacts,
     ids::SweepId,
     matrix::{self, PlannedJob, PlannedWork},
     spec::{
@@ -171,15 +173,14 @@ impl LocalFiles {
         if let Some(made) = &wanted.synthesize {
             as_wanted(name, &self.folder.dataset_dir(name), &manifest, made)?;
         }
-        let tokens = manifest.splits.values().map(|split| split.largest_token);
+        let dataset = Dataset::open(&path).map_err(|e| e.to_string())?;
         Ok(FoundDataset {
             blob: BlobRef {
                 blake3: manifest.blake3.clone(),
                 path: path.display().to_string(),
             },
             kind: manifest.kind,
-            largest_token: tokens.max().and_then(|token| u64::try_from(token).ok()),
-            text_length: u64::try_from(manifest.shapes.text_len).ok(),
+            texts: Some(TextFacts::of(&dataset)),
         })
     }
 
@@ -191,17 +192,14 @@ impl LocalFiles {
         spec: &DatasetSpec,
         made: &SynthesizeSpec,
     ) -> Result<(), String> {
-        let language = spec.language.as_deref().unwrap_or(follows.language());
-        let encoder = self.encoders.get(language);
-        let encoder = encoder.ok_or_else(|| format!("there is no encoder for `{language}`"))?;
-        let vocabulary = Vocabulary::read(&self.encoder_folder(encoder)?.join("vocab.txt"));
+        let vocabulary = self.vocabulary(follows, spec)?;
         let settings = synthesize::Settings {
             samples: [made.train, made.valid, made.test],
             ..synthesize::Settings::small(follows, made.seed)
         };
         synthesize::synthesize(
             &settings,
-            &vocabulary.map_err(|e| e.to_string())?,
+            &vocabulary,
             name,
             &self.folder,
             false,
@@ -209,6 +207,15 @@ impl LocalFiles {
         )
         .map(drop)
         .map_err(|e| e.to_string())
+    }
+
+    /// The words that a synthetic dataset is made of.
+    fn vocabulary(&self, follows: Kind, spec: &DatasetSpec) -> Result<Vocabulary, String> {
+        let language = spec.language.as_deref().unwrap_or(follows.language());
+        let encoder = self.encoders.get(language);
+        let encoder = encoder.ok_or_else(|| format!("there is no encoder for `{language}`"))?;
+        Vocabulary::read(&self.encoder_folder(encoder)?.join("vocab.txt"))
+            .map_err(|e| e.to_string())
     }
 
     fn encoder_folder(&self, path: &str) -> Result<PathBuf, String> {
@@ -239,8 +246,7 @@ impl LocalFiles {
                 path: path.display().to_string(),
             },
             kind: dataset.kind(),
-            largest_token: None,
-            text_length: u64::try_from(dataset.shapes().text_len).ok(),
+            texts: Some(TextFacts::of(&dataset)),
         })
     }
 }
@@ -271,13 +277,6 @@ fn as_wanted(
     ))
 }
 
-/// What an encoder's config.json says of the texts it takes.
-#[derive(serde::Deserialize)]
-struct EncoderConfig {
-    vocab_size: Option<u64>,
-    max_position_embeddings: Option<u64>,
-}
-
 impl Files for LocalFiles {
     fn dataset(&mut self, name: &str, spec: &DatasetSpec) -> Result<FoundDataset, String> {
         let Some(kept) = spec.file.strip_prefix("dataset:") else {
@@ -290,6 +289,8 @@ impl Files for LocalFiles {
         let follows = spec.kind(name);
         match (&spec.synthesize, follows) {
             (Some(_), Some(follows)) if self.making == Making::Note => {
+                // What making it would stumble over is told now.
+                self.vocabulary(follows, spec)?;
                 self.to_make.push(kept.to_owned());
                 Ok(FoundDataset {
                     blob: BlobRef {
@@ -297,8 +298,7 @@ impl Files for LocalFiles {
                         path: self.folder.data_file(kept).display().to_string(),
                     },
                     kind: follows,
-                    largest_token: None,
-                    text_length: None,
+                    texts: None,
                 })
             }
             (Some(made), Some(follows)) => {
@@ -324,36 +324,19 @@ impl Files for LocalFiles {
         }
     }
 
-    fn encoder(&mut self, language: &str, path: &str) -> Result<FoundEncoder, String> {
+    fn encoder(&mut self, _language: &str, path: &str) -> Result<FoundEncoder, String> {
         let folder = self.encoder_folder(path)?;
-        let there = |name: &str| {
-            let file = folder.join(name);
-            if file.is_file() {
-                return Ok(file);
-            }
-            Err(format!(
-                "the text encoder for `{language}` has no {}: an encoder is a folder in the \
-                 Hugging Face layout, with config.json and model.safetensors",
-                file.display()
-            ))
-        };
-        let config = there("config.json")?;
-        let weights = there("model.safetensors")?;
-        let text = std::fs::read_to_string(&config)
-            .map_err(|e| format!("{} cannot be read: {e}", config.display()))?;
-        let config: EncoderConfig = serde_json::from_str(&text)
-            .map_err(|e| format!("{} is no encoder's configuration: {e}", config.display()))?;
-        let unreadable = |e: std::io::Error| format!("{} cannot be read: {e}", weights.display());
-        let weights = weights.canonicalize().map_err(unreadable)?;
-        let blake3 = self.hashes.get(&weights).map_err(unreadable)?;
-        let folder = folder.canonicalize().map_err(unreadable)?;
+        let examined =
+            encoders::examine(&folder, &mut self.hashes).map_err(|error| error.to_string())?;
+        let folder = folder
+            .canonicalize()
+            .map_err(|e| format!("{} cannot be read: {e}", folder.display()))?;
         Ok(FoundEncoder {
             blob: BlobRef {
-                blake3,
+                blake3: examined.identity.as_str().to_owned(),
                 path: folder.display().to_string(),
             },
-            vocabulary: config.vocab_size,
-            longest: config.max_position_embeddings,
+            facts: examined.facts,
         })
     }
 }

@@ -11,15 +11,12 @@ use coordinator::data::{
 };
 use missbench_shared::{
     case::Modality,
-    dataset::{DataFolder, Dataset, DatasetError, Kind, Split},
+    dataset::{DataFolder, Dataset, Kind, Split},
     pickle::{Limits, Pickle, PickleErrorKind as Kind_},
 };
 use pickler::{Py, dataset, field, import_as, import_bytes, refusal};
 use proptest::prelude::*;
-use std::{
-    io::Write as _,
-    path::{Path, PathBuf},
-};
+use std::{io::Write as _, path::PathBuf};
 
 /// The files that NumPy wrote.
 fn goldens() -> Vec<PathBuf> {
@@ -531,78 +528,6 @@ fn what_is_missing_is_named_or_filled_in() {
     let message = refusal(Kind::Mosi, &Py::Dict(splits));
     assert_eq!(message, "the file has no `test` split; it has train, valid");
     assert!(refusal(Kind::Mosi, &Py::Int(1)).contains("holds an integer, a dict"));
-}
-
-#[test]
-fn a_taken_name_stays_as_it_is() {
-    let dir = tempfile::tempdir().unwrap();
-    let folder = DataFolder::new(dir.path());
-    let file = dir.path().join("f");
-    let try_import = |content: Py| {
-        std::fs::write(&file, content.pickle()).unwrap();
-        let request = Request {
-            file: &file,
-            kind: Kind::Mosi,
-            nonfinite: NonFinite::Reference,
-            reference: Reference::Mmsa,
-            name: "x",
-            folder: &folder,
-            replace: false,
-            max_bytes: None,
-        };
-        import(&request, &mut |_, _, _| {})
-    };
-    let first = try_import(dataset(Kind::Mosi)).unwrap();
-    let mut other = dataset(Kind::Mosi);
-    *field(&mut other, "test", "regression_labels") = Py::floats(&[2, 1], &[1.0, 2.0]);
-    let error = try_import(other).unwrap_err();
-    assert!(
-        matches!(error, ImportError::Dataset(DatasetError::Taken { .. })),
-        "{error}"
-    );
-    assert_eq!(folder.manifest("x").unwrap(), first.manifest);
-    try_import(dataset(Kind::Mosi)).expect("the same content is no conflict");
-}
-
-#[test]
-fn the_real_mosi_file() {
-    let shared = std::env::var("MISSBENCH_SHARED")
-        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared").to_owned());
-    let file = Path::new(&shared).join("data/mosi_utterance_50.pkl.gz");
-    if !file.exists() {
-        eprintln!("skipped: there is no {}", file.display());
-        return;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let imported = import_as(Kind::Mosi, &file, dir.path()).unwrap();
-    let manifest = &imported.manifest;
-    let sizes = Split::ALL.map(|split| manifest.splits[&split].samples);
-    assert_eq!(Some(sizes), Kind::Mosi.paper_sizes());
-    assert_eq!(manifest.notes, [""; 0]);
-    let data = Dataset::open(&imported.path).unwrap();
-    assert_eq!(
-        (
-            data.shapes().audio_dim,
-            data.shapes().vision_dim,
-            data.shapes().text_len
-        ),
-        (73, 100, 50)
-    );
-    let test = data.split(Split::Test);
-    // The file's description: 57.8% of the non-zero test labels have one sign.
-    let negative = test.labels().iter().filter(|&&y| y < 0.0).count() as f64;
-    let nonzero = test.labels().iter().filter(|&&y| y != 0.0).count() as f64;
-    assert!(
-        (negative / nonzero - 0.578).abs() < 0.001,
-        "{}",
-        negative / nonzero
-    );
-    for sample in 0..test.len() {
-        let row = &test.text()[sample * 150..][..150];
-        let tokens = row[50..100].iter().filter(|&&m| m == 1).count();
-        assert_eq!((row[0], row[tokens - 1]), (101, 102));
-        assert!(!test.id(sample).is_empty() && !test.raw_text(sample).is_empty());
-    }
 }
 
 proptest! {

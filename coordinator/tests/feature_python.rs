@@ -7,6 +7,7 @@ mod pickler;
 use coordinator::data::nonfinite::{NonFinite, Reference};
 use missbench_shared::{
     dataset::{Dataset, Kind, LengthSource, Source, Split},
+    encoder::TokenIds,
     erasure::{erase_text, kept, present},
     pickle::{Limits, Pickle},
 };
@@ -74,7 +75,7 @@ fn erasure_of_an_aligned_file_is_that_of_the_reference() {
             };
             let mask: Vec<u8> = part(1).iter().map(|&m| m as u8).collect();
             assert_eq!(
-                erase_text(&part(0), &mask, &rates, 1111).kept,
+                erase_text(&part(0), &mask, &rates, 1111, TokenIds::BERT).kept,
                 bits("text"),
                 "{split} {rate}"
             );

@@ -13,6 +13,7 @@ use coordinator::{
 };
 use missbench_shared::{
     benchmark::Benchmark,
+    encoder::TokenIds,
     ids::{AttemptId, JobId, SweepId},
     wire::{BlobRef, Fidelity, Protocol, Selection, TrainSpec},
 };
@@ -40,6 +41,7 @@ fn spec(method: &str, dataset: Benchmark, seed: u64) -> TrainSpec {
         dataset,
         data: blob("a"),
         encoder: blob("b"),
+        tokens: TokenIds::BERT,
         seed,
         max_epochs: 1,
         hyper: "{}".into(),

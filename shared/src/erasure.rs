@@ -3,18 +3,16 @@
 //! As the reference draws it (`core/dataset.py` of LNLN, `generate_m`): one uniform number for each
 //! step of each sample, in order, from NumPy's legacy generator, seeded anew with the same seed for
 //! each modality; a step is kept where its number exceeds the sample's rate and it is no padding.
-//! Erased tokens become `[UNK]`, erased audio and vision steps zeros; the first and the last token
-//! of a text, `[CLS]` and `[SEP]`, are always kept.
+//! Erased tokens become the unknown token of the encoder's vocabulary (BERT's `[UNK]`), erased audio
+//! and vision steps zeros; the first and the last token of a text (BERT's `[CLS]` and `[SEP]`) are
+//! always kept.
 //!
 //! Two things follow. What is erased of a sample depends on its place in the split, so a split is
 //! always erased as a whole. And training erasure, too, compares the same numbers with new rates in
 //! every epoch: a sample loses the same steps first each time. The reference does so, and so does
 //! this.
 
-use crate::numpy_rng::RandomState;
-
-/// The id of `[UNK]` in BERT's vocabularies, English and Chinese.
-pub const UNK: i64 = 100;
+use crate::{encoder::TokenIds, numpy_rng::RandomState};
 
 /// The rates of the three modalities for each sample.
 #[derive(Clone, Debug, PartialEq)]
@@ -107,10 +105,17 @@ pub struct ErasedText {
     pub kept: Vec<u8>,
 }
 
-/// Erases tokens. `ids` and `mask` are `[samples, tokens]`, `mask` 1 where a token is no padding.
+/// Erases tokens. `ids` and `mask` are `[samples, tokens]`, `mask` 1 where a token is no padding;
+/// `special` are those of the encoder that the text is for.
 ///
 /// Panics when the sizes do not fit.
-pub fn erase_text(ids: &[i64], mask: &[u8], rates: &[f64], seed: u32) -> ErasedText {
+pub fn erase_text(
+    ids: &[i64],
+    mask: &[u8],
+    rates: &[f64],
+    seed: u32,
+    special: TokenIds,
+) -> ErasedText {
     assert_eq!(ids.len(), mask.len(), "one mask entry a token");
     let mut kept = kept(mask, rates, seed);
     if !rates.is_empty() {
@@ -130,9 +135,9 @@ pub fn erase_text(ids: &[i64], mask: &[u8], rates: &[f64], seed: u32) -> ErasedT
         .zip(&kept)
         .map(|((&id, &mask), &kept)| match (kept, mask) {
             (1, _) => id,
-            (_, 1) => UNK,
-            // Padding is 0 in BERT's vocabularies; a file that pads otherwise comes out the same.
-            _ => 0,
+            (_, 1) => special.unknown,
+            // What a file has at padding means nothing: most have 0, whatever the vocabulary.
+            _ => special.padding,
         })
         .collect();
     ErasedText { ids, kept }
@@ -142,6 +147,8 @@ pub fn erase_text(ids: &[i64], mask: &[u8], rates: &[f64], seed: u32) -> ErasedT
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    const BERT: TokenIds = TokenIds::BERT;
 
     fn texts() -> (Vec<i64>, Vec<u8>) {
         // Two texts of five tokens: one of three and one that fills the row.
@@ -154,15 +161,29 @@ mod tests {
     #[test]
     fn everything_missing_keeps_the_frame_of_the_text() {
         let (ids, mask) = texts();
-        let erased = erase_text(&ids, &mask, &[1.0, 1.0], 1111);
+        let erased = erase_text(&ids, &mask, &[1.0, 1.0], 1111, BERT);
         assert_eq!(erased.ids, [101, 100, 102, 0, 0, 101, 100, 100, 100, 102]);
         assert_eq!(erased.kept, [1, 0, 1, 0, 0, 1, 0, 0, 0, 1]);
     }
 
     #[test]
+    fn unknown_and_padding_are_those_of_the_vocabulary() {
+        let (ids, mask) = texts();
+        let roberta = TokenIds {
+            unknown: 3,
+            mask: Some(50_264),
+            start: 0,
+            end: 2,
+            padding: 1,
+        };
+        let erased = erase_text(&ids, &mask, &[1.0, 1.0], 1111, roberta);
+        assert_eq!(erased.ids, [101, 3, 102, 1, 1, 101, 3, 3, 3, 102]);
+    }
+
+    #[test]
     fn nothing_missing_changes_nothing() {
         let (ids, mask) = texts();
-        let erased = erase_text(&ids, &mask, &[0.0, 0.0], 1111);
+        let erased = erase_text(&ids, &mask, &[0.0, 0.0], 1111, BERT);
         assert_eq!((erased.ids, erased.kept), (ids, mask));
     }
 
@@ -233,7 +254,7 @@ mod tests {
         fn a_text_at_rate_0_is_whole_and_at_rate_1_a_frame(
             (ids, mask, lengths) in any_texts(), seed: u32
         ) {
-            let at = |rate| erase_text(&ids, &mask, &vec![rate; lengths.len()], seed);
+            let at = |rate| erase_text(&ids, &mask, &vec![rate; lengths.len()], seed, BERT);
             let whole = at(0.0);
             prop_assert_eq!(&whole.ids, &ids);
             prop_assert_eq!(&whole.kept, &mask);
@@ -242,7 +263,7 @@ mod tests {
                 for token in 0..TOKENS {
                     let i = sample * TOKENS + token;
                     let stays = token == 0 || token + 1 == length;
-                    let id = if stays { ids[i] } else { UNK * i64::from(mask[i]) };
+                    let id = if stays { ids[i] } else { BERT.unknown * i64::from(mask[i]) };
                     prop_assert_eq!((frame.kept[i], frame.ids[i]), (u8::from(stays), id));
                 }
             }
@@ -251,7 +272,7 @@ mod tests {
         #[test]
         fn each_text_has_its_own_rate((ids, mask, lengths) in any_texts(), seed: u32) {
             let rates: Vec<f64> = (0..lengths.len()).map(|i| (i % 2) as f64).collect();
-            let erased = erase_text(&ids, &mask, &rates, seed);
+            let erased = erase_text(&ids, &mask, &rates, seed, BERT);
             let rows = erased.ids.chunks(TOKENS).zip(ids.chunks(TOKENS));
             for (sample, (erased, whole)) in rows.enumerate() {
                 // A text of [CLS] and [SEP] alone has nothing to lose.
@@ -268,7 +289,7 @@ mod tests {
             high in 0.0..1.0f64,
         ) {
             let (low, high) = (low.min(high), low.max(high));
-            let at = |rate| erase_text(&ids, &mask, &vec![rate; lengths.len()], seed).kept;
+            let at = |rate| erase_text(&ids, &mask, &vec![rate; lengths.len()], seed, BERT).kept;
             for ((more, less), mask) in at(low).into_iter().zip(at(high)).zip(&mask) {
                 prop_assert!(less <= more && more <= *mask);
             }

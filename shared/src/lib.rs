@@ -10,6 +10,7 @@ pub mod config_file;
 pub mod cryptography;
 pub mod dataset;
 pub mod device;
+pub mod encoder;
 pub mod erasure;
 pub mod features;
 pub mod ids;

@@ -11,6 +11,7 @@ pub use fault::{Fault, FaultKind, Trouble, nobody_can};
 use crate::{
     benchmark::{Benchmark, whole},
     case::Case,
+    encoder::TokenIds,
     ids::{AttemptId, JobId, SweepId},
     numerics::Numerics,
 };
@@ -106,9 +107,12 @@ pub struct TrainSpec {
     pub dataset: Benchmark,
     /// The imported dataset file (safetensors).
     pub data: BlobRef,
-    /// The text encoder: a folder in the Hugging Face layout (`config.json`,
-    /// `model.safetensors`); `blake3` is that of the weights file and `path` the folder.
+    /// The text encoder: a folder in the Hugging Face layout; `blake3` is the
+    /// [`crate::encoder::identity`] of its weights and `path` the folder.
     pub encoder: BlobRef,
+    /// The special tokens of the encoder's vocabulary, which the folder on a worker need not have.
+    #[serde(default)]
+    pub tokens: TokenIds,
     /// Seeds initial weights, order, dropout and training erasure.
     pub seed: u64,
     /// The most epochs to train.

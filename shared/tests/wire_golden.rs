@@ -6,6 +6,7 @@
 
 use missbench_shared::{
     benchmark::{Benchmark, Kind, definition::DefinitionSpec},
+    encoder::TokenIds,
     ids::{AttemptId, JobId, SweepId},
     wire::*,
 };
@@ -45,6 +46,7 @@ fn spec() -> TrainSpec {
         dataset: Benchmark::Mosi,
         data: blob("a", "/data/mosi"),
         encoder: blob("b", "/encoders/en"),
+        tokens: TokenIds::BERT,
         seed: 1111,
         max_epochs: 200,
         hyper: r#"{"alpha":0.9,"batch_size":64}"#.to_owned(),

@@ -231,6 +231,7 @@ fn resolved(matrix: &Matrix) -> Result<ResolvedSpec> {
                 benchmark: *dataset,
                 data: blob(dataset.id()),
                 encoder: blob(dataset.language()),
+                tokens: missbench_shared::encoder::TokenIds::BERT,
             })
             .collect(),
         seeds: matrix.seeds.clone(),

@@ -4,6 +4,7 @@ use coordinator::store::submit::{NewJob, NewSweep, NewWork};
 use missbench_shared::{
     benchmark::Benchmark,
     case::Case,
+    encoder::TokenIds,
     ids::{JobId, SweepId},
     wire::{BlobRef, Fidelity, Protocol, Selection, TrainSpec},
 };
@@ -35,6 +36,7 @@ pub fn train_spec(seed: u64) -> TrainSpec {
             blake3: "11".repeat(32),
             path: "encoder".into(),
         },
+        tokens: TokenIds::BERT,
         seed,
         max_epochs: 2,
         hyper: "{}".into(),

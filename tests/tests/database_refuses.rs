@@ -35,7 +35,17 @@ async fn submitted(stage: &Stage) -> Result<NewSweep> {
     Ok(sweep)
 }
 
-/// Slow enough that what is done to the database falls into the middle.
+/// Waits until a windowful of trainings is with the broker: workers will have much to say of them,
+/// and the rest of the sweep is still to come.
+async fn dispatched(stage: &Stage, sweep: &NewSweep) -> Result<()> {
+    let window = Stage::options().train_window;
+    stage
+        .until(sweep.id, PATIENCE, |progress| progress.queued == window)
+        .await?;
+    Ok(())
+}
+
+/// Takes a moment for each job.
 fn steady(stage: &Stage) -> ScriptedWorker {
     ScriptedWorker::start(
         &stage.broker,
@@ -106,26 +116,22 @@ async fn a_database_that_is_read_only_for_a_while_loses_nothing() -> Result<()> 
     let stage = Stage::set().await?;
     let sweep = submitted(&stage).await?;
     let coordinator = stage.serve();
+    dispatched(&stage, &sweep).await?;
+    stage
+        .postgres
+        .execute("ALTER SYSTEM SET default_transaction_read_only = on")
+        .await?;
+    stage.postgres.execute("SELECT pg_reload_conf()").await?;
+    // Nobody leads from it, and what workers say is left with the broker.
+    until(&stage, LEADERS, 0).await?;
     let _worker = steady(&stage);
-    for done in [3, 25] {
-        stage
-            .until(sweep.id, PATIENCE, |progress| progress.done >= done)
-            .await?;
-        stage
-            .postgres
-            .execute("ALTER SYSTEM SET default_transaction_read_only = on")
-            .await?;
-        stage.postgres.execute("SELECT pg_reload_conf()").await?;
-        // Nobody leads from it, and what workers go on to say is left with the broker.
-        until(&stage, LEADERS, 0).await?;
-        results_wait(&stage).await?;
-        assert_eq!(stage.count(LEADERS).await?, 0);
-        stage
-            .postgres
-            .execute("ALTER SYSTEM RESET default_transaction_read_only")
-            .await?;
-        stage.postgres.execute("SELECT pg_reload_conf()").await?;
-    }
+    results_wait(&stage).await?;
+    assert_eq!(stage.count(LEADERS).await?, 0);
+    stage
+        .postgres
+        .execute("ALTER SYSTEM RESET default_transaction_read_only")
+        .await?;
+    stage.postgres.execute("SELECT pg_reload_conf()").await?;
     is_whole(&stage, &sweep).await?;
     coordinator.stop().await
 }
@@ -135,10 +141,7 @@ async fn a_standby_is_never_led_from() -> Result<()> {
     let mut stage = Stage::set().await?;
     let sweep = submitted(&stage).await?;
     let coordinator = stage.serve();
-    let _worker = steady(&stage);
-    stage
-        .until(sweep.id, PATIENCE, |progress| progress.done >= 3)
-        .await?;
+    dispatched(&stage, &sweep).await?;
     stage.postgres.kill()?;
     stage.postgres.resume_as_standby()?;
     until(
@@ -149,6 +152,7 @@ async fn a_standby_is_never_led_from() -> Result<()> {
     .await?;
     // A second coordinator finds no leader and does not lead either.
     let second = stage.serve();
+    let _worker = steady(&stage);
     let waiting = results_wait(&stage).await?;
     assert_eq!(stage.count(LEADERS).await?, 0);
     assert_eq!(
@@ -177,14 +181,6 @@ async fn as_role(stage: &Stage) -> Result<Store> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_right_that_is_taken_away_for_a_while_fails_nothing() -> Result<()> {
-    let stage = Stage::set().await?;
-    let sweep = submitted(&stage).await?;
-    let store = as_role(&stage).await?;
-    let coordinator = stage.serve_from(&store, Stage::options());
-    let _worker = steady(&stage);
-    stage
-        .until(sweep.id, PATIENCE, |progress| progress.done >= 3)
-        .await?;
     for (take, give) in [
         (
             "REVOKE INSERT ON epoch_log FROM coordinating",
@@ -201,18 +197,21 @@ async fn a_right_that_is_taken_away_for_a_while_fails_nothing() -> Result<()> {
             "ALTER TABLE epoch_log RENAME COLUMN lost TO losses",
         ),
     ] {
+        let stage = Stage::set().await?;
+        let sweep = submitted(&stage).await?;
+        let store = as_role(&stage).await?;
+        let coordinator = stage.serve_from(&store, Stage::options());
+        dispatched(&stage, &sweep).await?;
         stage.postgres.execute(take).await?;
+        let _worker = steady(&stage);
         results_wait(&stage).await?;
         let progress = stage.store.progress(sweep.id).await?;
         assert_eq!(progress.failed, 0, "{take}: {progress:?}");
         stage.postgres.execute(give).await?;
-        let before = stage.store.progress(sweep.id).await?.done;
-        stage
-            .until(sweep.id, PATIENCE, |progress| progress.done > before)
-            .await?;
+        is_whole(&stage, &sweep).await?;
+        coordinator.stop().await?;
     }
-    is_whole(&stage, &sweep).await?;
-    coordinator.stop().await
+    Ok(())
 }
 
 /// Each row takes a while and the server allows few at a time: the whole batch never goes through.

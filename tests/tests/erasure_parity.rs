@@ -5,6 +5,7 @@ use coordinator::data::import::{Request, import};
 use missbench_shared::{
     case::{Case, Rate},
     dataset::{DataFolder, Dataset, Kind, Split},
+    encoder::TokenIds,
     erasure::{Rates, erase_text, kept, present},
 };
 use serde_json::Value;
@@ -72,7 +73,7 @@ fn every_digest_of_the_reference_matches() {
         let seed = u32::try_from(case["seed"].as_u64().unwrap()).unwrap();
         let rate = Rate::new(case["rate"].as_f64().unwrap()).unwrap();
         let rates = Rates::of_case(&Case::Rate(rate), samples);
-        let text = erase_text(&ids, &text_present, &rates.text, seed);
+        let text = erase_text(&ids, &text_present, &rates.text, seed, TokenIds::BERT);
         let id_bytes: Vec<u8> = text.ids.iter().flat_map(|id| id.to_le_bytes()).collect();
         for (what, bytes) in [
             ("text_ids", &id_bytes),

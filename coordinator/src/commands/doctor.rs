@@ -4,7 +4,9 @@ use crate::{
     config::{Origin, Settings},
     connect::Database,
     embedded::Embedded,
-    programs::{Part, Programs},
+    encoders::{self, ExamineError},
+    file_hashes::FileHashes,
+    programs::{Part, ProgramError, Programs},
     store::Store,
     worker_check::{self, WorkerCheck},
 };
@@ -93,18 +95,14 @@ pub async fn run(_args: DoctorArgs, settings: &Settings) -> anyhow::Result<ExitC
     ];
     findings.push(part(&programs, Part::Libtorch, "libtorch", Verdict::Bad));
     findings.extend(worker(&programs).await);
-    findings.push(part(
-        &programs,
-        Part::EncoderEn,
-        "encoder (en)",
-        Verdict::Warn,
-    ));
-    findings.push(part(
-        &programs,
-        Part::EncoderZh,
-        "encoder (zh)",
-        Verdict::Warn,
-    ));
+    let mut hashes = FileHashes::open(&settings.data_dir);
+    for (part, what) in [
+        (Part::EncoderEn, "encoder (en)"),
+        (Part::EncoderZh, "encoder (zh)"),
+    ] {
+        findings.push(encoder(&programs, part, what, &mut hashes));
+    }
+    hashes.keep();
     findings.push(datasets(settings));
     findings.push(writable(&settings.data_dir));
     findings.push(room(settings));
@@ -164,8 +162,8 @@ fn program(programs: &Programs, part: Part, what: &'static str) -> Finding {
         Err(error) => Finding::not(
             what,
             Verdict::Warn,
-            format!("`coord run` cannot start one: {error}"),
-            part.remedy(),
+            format!("`coord run` cannot start one: {}", error.found()),
+            error.remedy(),
         ),
     }
 }
@@ -176,11 +174,42 @@ fn part(programs: &Programs, part: Part, what: &'static str, missing: Verdict) -
             what,
             format!("{} ({})", found.version, found.path.display()),
         ),
-        Err(crate::programs::ProgramError::Missing { .. }) => {
-            Finding::not(what, missing, "none found", part.remedy())
-        }
         // One that is there and is wrong is worse than none.
-        Err(error) => Finding::not(what, Verdict::Bad, error.to_string(), part.remedy()),
+        Err(error) => {
+            let verdict = match error {
+                ProgramError::Missing { .. } => missing,
+                ProgramError::Unusable { .. } => Verdict::Bad,
+            };
+            Finding::not(what, verdict, error.found(), error.remedy())
+        }
+    }
+}
+
+/// A text encoder, as a training would find it.
+fn encoder(
+    programs: &Programs,
+    part_of: Part,
+    what: &'static str,
+    hashes: &mut FileHashes,
+) -> Finding {
+    let found = match programs.find(part_of) {
+        Ok(found) => found,
+        Err(_) => return part(programs, part_of, what, Verdict::Warn),
+    };
+    let bad = |found: String, remedy: &str| Finding::not(what, Verdict::Bad, found, remedy);
+    match encoders::examine(&found.path, hashes) {
+        Ok(examined) => Finding::ok(
+            what,
+            format!("{} ({})", examined.summary, found.path.display()),
+        ),
+        Err(ExamineError::Unfit(error)) => bad(
+            format!("{} cannot be used: {}", error.folder.display(), error.found),
+            &error.remedy,
+        ),
+        Err(ExamineError::Unreadable { path, source }) => bad(
+            format!("{} cannot be read: {source}", path.display()),
+            "check the file and its permissions",
+        ),
     }
 }
 
@@ -317,8 +346,8 @@ async fn worker(programs: &Programs) -> Vec<Finding> {
             return vec![Finding::not(
                 WHAT,
                 Verdict::Bad,
-                error.to_string(),
-                Part::Worker.remedy(),
+                error.found(),
+                error.remedy(),
             )];
         }
     };

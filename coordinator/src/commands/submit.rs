@@ -5,7 +5,9 @@ use crate::{
     cli::exit,
     config::Settings,
     control::tell_soon,
+    encoders,
     failures::{self, FailureGroup},
+    file_hashes::FileHashes,
     specs::{self, Loaded, Making},
     store::{
         Store,
@@ -15,6 +17,7 @@ use crate::{
 use anyhow::Context as _;
 use missbench_shared::{
     artifacts::{ArtifactStore, Hash, Key},
+    encoder,
     ids::SweepId,
 };
 use serde_json::json;
@@ -174,15 +177,47 @@ async fn push(loaded: &Loaded, settings: &Settings) -> anyhow::Result<()> {
         None
     };
     let artifacts = ArtifactStore::open(&settings.artifacts, broker.as_ref()).await?;
+    let mut hashes = FileHashes::open(&settings.data_dir);
     for dataset in &loaded.resolved.datasets {
         let data = hash(&dataset.data.blake3)?;
         put(&artifacts, Key::Blob(data), Path::new(&dataset.data.path)).await?;
         let encoder = hash(&dataset.encoder.blake3)?;
-        let folder = Path::new(&dataset.encoder.path);
-        let config = Key::EncoderConfig(encoder.clone());
-        put(&artifacts, config, &folder.join("config.json")).await?;
-        let weights = folder.join("model.safetensors");
-        put(&artifacts, Key::Blob(encoder), &weights).await?;
+        push_encoder(
+            &artifacts,
+            encoder,
+            Path::new(&dataset.encoder.path),
+            &mut hashes,
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+/// Puts an encoder into the artifact store: its configuration, its weights and, where these are
+/// other than one `model.safetensors`, the list of their files.
+async fn push_encoder(
+    artifacts: &ArtifactStore,
+    identity: Hash,
+    folder: &Path,
+    hashes: &mut FileHashes,
+) -> anyhow::Result<()> {
+    let files = encoders::files(folder, hashes)?;
+    let named = encoders::named(&files);
+    anyhow::ensure!(
+        encoder::identity(&named) == identity,
+        "the weights in {} have changed meanwhile; submit again",
+        folder.display()
+    );
+    let config = Key::EncoderConfig(identity.clone());
+    put(artifacts, config, &folder.join("config.json")).await?;
+    for file in &files {
+        put(artifacts, Key::Blob(file.hash.clone()), &file.path).await?;
+    }
+    if !matches!(named.as_slice(), [(name, _)] if name == "model.safetensors") {
+        let list = encoder::write_list(&named);
+        artifacts
+            .put(&Key::EncoderFiles(identity), list.into())
+            .await?;
     }
     Ok(())
 }

@@ -18,10 +18,20 @@ fn encoder(folder: &Path, vocab_size: usize, positions: usize) {
     let encoder = folder.join("enc");
     std::fs::create_dir_all(&encoder).unwrap();
     let config = serde_json::json!({
-        "vocab_size": vocab_size, "max_position_embeddings": positions,
+        "model_type": "bert", "vocab_size": vocab_size, "hidden_size": 4, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "intermediate_size": 6, "max_position_embeddings": positions,
     });
     std::fs::write(encoder.join("config.json"), config.to_string()).unwrap();
-    std::fs::write(encoder.join("model.safetensors"), "weights").unwrap();
+    let config = missbench_shared::encoder::Config::read(&encoder).unwrap();
+    let zeros = vec![0; 4 * 4 * vocab_size.max(positions)];
+    let tensors = config.tensors().map(|(name, shape)| {
+        let shape: Vec<usize> = shape.iter().map(|&d| d as usize).collect();
+        let bytes = &zeros[..4 * shape.iter().product::<usize>()];
+        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape, bytes);
+        (name, view.unwrap())
+    });
+    let weights = safetensors::serialize(tensors, None).unwrap();
+    std::fs::write(encoder.join("model.safetensors"), weights).unwrap();
     let mut words: Vec<String> = (0..200).map(|i| format!("[unused{i}]")).collect();
     for (id, token) in [(0, "[PAD]"), (100, "[UNK]"), (101, "[CLS]"), (102, "[SEP]")] {
         words[id] = token.to_owned();
@@ -45,7 +55,7 @@ fn what_is_missing_is_told_with_its_line_and_nothing_is_made() {
     let data = folder.path().join("data");
     let error = refused(&path, &data, Making::Make);
     assert!(error.contains("coord data import --as mosi"), "{error}");
-    assert!(error.contains("enc/config.json"), "{error}");
+    assert!(error.contains("there is no such folder"), "{error}");
     assert!(error.contains("spec.toml:6"), "{error}");
     assert!(!data.exists());
 }
@@ -74,9 +84,10 @@ fn a_synthetic_dataset_is_made_in_the_words_of_the_specs_encoder() {
     let found = &made.resolved.datasets[0];
     let opened = Dataset::open(Path::new(&found.data.path)).unwrap();
     assert_eq!(opened.blake3().to_hex().as_str(), found.data.blake3);
+    let weights = std::fs::read(folder.path().join("enc/model.safetensors")).unwrap();
     assert_eq!(
         found.encoder.blake3,
-        blake3::hash(b"weights").to_hex().as_str()
+        blake3::hash(&weights).to_hex().as_str()
     );
 
     let again = load(&path, &data, Making::Note).unwrap();
@@ -118,7 +129,10 @@ fn a_damaged_dataset_and_an_encoder_that_does_not_fit_are_refused() {
     encoder(folder.path(), 300, 512);
     std::fs::write(folder.path().join("enc/config.json"), "{").unwrap();
     let error = refused(&path, &data, Making::Note);
-    assert!(error.contains("is no encoder's configuration"), "{error}");
+    assert!(
+        error.contains("is no configuration of an encoder"),
+        "{error}"
+    );
 
     encoder(folder.path(), 300, 512);
     let file = DataFolder::new(&data).data_file("toy");

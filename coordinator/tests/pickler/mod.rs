@@ -6,8 +6,8 @@ use coordinator::data::{
     import::{ImportError, Imported, Request, import},
     nonfinite::{NonFinite, Reference},
 };
-use missbench_shared::dataset::{DataFolder, Dataset, Kind};
-use std::path::Path;
+use missbench_shared::dataset::{DataFolder, Dataset, Kind, Manifest, Source, Split, Treatment};
+use std::{collections::BTreeMap, path::Path};
 
 /// Imports a file as the dataset `x` of the data folder at `root`.
 pub fn import_as(kind: Kind, file: &Path, root: &Path) -> Result<Imported, ImportError> {
@@ -265,4 +265,69 @@ pub fn field<'a>(content: &'a mut Py, split: &str, name: &str) -> &'a mut Py {
         panic!("no dict")
     };
     &mut fields.iter_mut().find(|(key, _)| key == name).unwrap().1
+}
+
+/// A text.
+pub fn text(s: &str) -> Py {
+    Py::Text(s.to_owned())
+}
+
+/// The entries of a dict, to change them.
+pub fn entries(dict: &mut Py) -> &mut Vec<(String, Py)> {
+    match dict {
+        Py::Dict(entries) => entries,
+        _ => panic!("no dict"),
+    }
+}
+
+/// Sets one field in every split.
+pub fn everywhere(content: &mut Py, name: &str, value: &Py) {
+    for split in ["train", "valid", "test"] {
+        let (_, fields) = entries(content)
+            .iter_mut()
+            .find(|(key, _)| key == split)
+            .unwrap();
+        let fields = entries(fields);
+        fields.retain(|(key, _)| key != name);
+        fields.push((name.to_owned(), value.clone()));
+    }
+}
+
+/// Takes one field away from every split.
+pub fn without(content: &mut Py, name: &str) {
+    everywhere(content, name, &Py::None);
+}
+
+/// What an import did to each split.
+pub fn treatment(manifest: &Manifest) -> &BTreeMap<Split, Treatment> {
+    match &manifest.source {
+        Source::Import { treatment, .. } => treatment,
+        Source::Synthesize { .. } => panic!("it was imported"),
+    }
+}
+
+/// Whether a note says this.
+pub fn said(notes: &[String], what: &str) {
+    assert!(
+        notes.iter().any(|note| note.contains(what)),
+        "`{what}` is not in {notes:?}"
+    );
+}
+
+/// Whether two datasets hold the same, text, features, labels and lengths.
+pub fn same(a: &Dataset, b: &Dataset) {
+    for split in Split::ALL {
+        let (a, b) = (a.split(split), b.split(split));
+        assert_eq!(a.text(), b.text());
+        assert_eq!(a.audio(), b.audio());
+        assert_eq!(a.vision(), b.vision());
+        assert_eq!(a.labels(), b.labels());
+        assert_eq!(a.audio_lengths(), b.audio_lengths());
+        assert_eq!(a.vision_lengths(), b.vision_lengths());
+    }
+}
+
+/// An object that would leave a mark if it were made.
+pub fn foreign() -> Py {
+    Py::object("os", "mkdir", &[text("/tmp/missbench-was-here")])
 }

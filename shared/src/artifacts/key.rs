@@ -13,6 +13,9 @@ pub enum Key {
     Blob(Hash),
     /// The `config.json` beside an encoder's weights, by the weights' BLAKE3.
     EncoderConfig(Hash),
+    /// The list of an encoder's files where they are other than one `model.safetensors`
+    /// ([`crate::encoder::read_list`]), by what the encoder is known by.
+    EncoderFiles(Hash),
     /// Where a training stands; replaced as it goes on.
     Resume(JobId),
     /// A best checkpoint so far of a training that is not done, by BLAKE3.
@@ -34,6 +37,7 @@ impl Key {
         match self {
             Key::Checkpoint(hash) | Key::Blob(hash) | Key::ResumeCheckpoint(_, hash) => Some(hash),
             Key::EncoderConfig(_)
+            | Key::EncoderFiles(_)
             | Key::Resume(_)
             | Key::Outcome(_)
             | Key::HandedBack(_)
@@ -49,6 +53,7 @@ impl fmt::Display for Key {
             Key::Checkpoint(hash) => write!(f, "checkpoints/{hash}.safetensors"),
             Key::Blob(hash) => write!(f, "blobs/{hash}"),
             Key::EncoderConfig(hash) => write!(f, "blobs/{hash}.config.json"),
+            Key::EncoderFiles(hash) => write!(f, "blobs/{hash}.files"),
             Key::Resume(job) => write!(f, "resume/{job}"),
             Key::ResumeCheckpoint(job, hash) => write!(f, "resume/{job}.{hash}"),
             Key::Outcome(job) => write!(f, "outcomes/{job}"),

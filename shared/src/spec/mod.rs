@@ -155,8 +155,8 @@ impl Default for ProtocolSpec {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EncoderSpec {
-    /// A folder in the Hugging Face layout (config.json, model.safetensors), relative to the spec,
-    /// or `encoder:en` for the one that set-up brought.
+    /// The folder of a BERT or RoBERTa in the Hugging Face layout, relative to the spec, or
+    /// `encoder:en` for the one that set-up brought.
     pub path: String,
 }
 

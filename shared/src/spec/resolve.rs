@@ -8,6 +8,7 @@ use super::{
 use crate::{
     benchmark::{Benchmark, Kind, whole},
     case::Rate,
+    encoder::{EncoderFacts, TextFacts, TokenIds},
     ids::SweepId,
     methods::{self, MethodInfo},
     numerics::Numerics,
@@ -27,10 +28,8 @@ pub struct FoundDataset {
     pub blob: BlobRef,
     /// Whose protocol it was imported for.
     pub kind: Kind,
-    /// Its largest token id, where that is known without reading all of it.
-    pub largest_token: Option<u64>,
-    /// Its text length in tokens, where known.
-    pub text_length: Option<u64>,
+    /// What its texts ask of an encoder; `None` where it is still to be made.
+    pub texts: Option<TextFacts>,
 }
 
 /// An encoder that was found.
@@ -38,10 +37,8 @@ pub struct FoundDataset {
 pub struct FoundEncoder {
     /// Its folder, and the hash of its weights.
     pub blob: BlobRef,
-    /// How many tokens it knows.
-    pub vocabulary: Option<u64>,
-    /// The longest text it takes, in tokens.
-    pub longest: Option<u64>,
+    /// What texts must agree with.
+    pub facts: EncoderFacts,
 }
 
 /// Finds what a spec names. An error says what is missing and what to do, for people.
@@ -103,6 +100,10 @@ pub struct ResolvedDataset {
     pub data: BlobRef,
     /// Its text encoder.
     pub encoder: BlobRef,
+    /// The special tokens of the encoder's vocabulary; left out where they are BERT's, so that ids
+    /// stay what they were before they could be others.
+    #[serde(default, skip_serializing_if = "TokenIds::is_bert")]
+    pub tokens: TokenIds,
 }
 
 /// Resolves a spec that [`read`](super::read) has checked. `path` and `text` are for messages.
@@ -210,16 +211,30 @@ fn find_datasets(
         let Some(encoder) = encoders.get(language) else {
             continue; // told with the encoders, or refused by `read`
         };
-        if let Some(message) = misfit(name, &here, language, encoder) {
-            let help = "the dataset was made with another encoder's vocabulary: give \
-                        `[encoders]` that one, or make the dataset anew";
-            checker.problem(&file, message, "does not fit", Some(help.to_owned()));
+        let misfit = here
+            .texts
+            .as_ref()
+            .and_then(|texts| texts.misfit(&encoder.facts));
+        if let Some(what) = misfit {
+            checker.problem(
+                &file,
+                format!(
+                    "the dataset `{name}` does not fit the text encoder for `{language}`: {what}"
+                ),
+                "does not fit",
+                Some(
+                    "give `[encoders]` the encoder whose tokenizer wrote the dataset's texts, or \
+                     make the dataset anew with this one's"
+                        .to_owned(),
+                ),
+            );
             continue;
         }
         found.push(ResolvedDataset {
             benchmark,
             data: here.blob,
             encoder: encoder.blob.clone(),
+            tokens: encoder.facts.tokens,
         });
     }
     found.sort_by_key(|dataset| dataset.benchmark);
@@ -256,32 +271,6 @@ fn other_protocol(name: &str, wanted: Kind, found: Kind) -> (String, String) {
         written(found)
     );
     (message, help)
-}
-
-/// Why an encoder cannot read a dataset's texts: looking up a token beyond its tables would end a
-/// worker in mid-training.
-fn misfit(
-    name: &str,
-    dataset: &FoundDataset,
-    language: &str,
-    encoder: &FoundEncoder,
-) -> Option<String> {
-    match (dataset.largest_token, encoder.vocabulary) {
-        (Some(token), Some(known)) if token >= known => {
-            return Some(format!(
-                "the dataset `{name}` has the token {token}, but the text encoder for \
-                 `{language}` knows only {known} tokens"
-            ));
-        }
-        _ => {}
-    }
-    match (dataset.text_length, encoder.longest) {
-        (Some(length), Some(longest)) if length > longest => Some(format!(
-            "texts of the dataset `{name}` have {length} tokens, but the text encoder for \
-             `{language}` takes at most {longest}"
-        )),
-        _ => None,
-    }
 }
 
 fn resolve_methods(spec: &Spec, checker: &mut Checker<'_>) -> Vec<ResolvedMethod> {
@@ -428,6 +417,7 @@ impl ResolvedSpec {
             dataset: benchmark,
             data: dataset.data.clone(),
             encoder: dataset.encoder.clone(),
+            tokens: dataset.tokens,
             seed,
             // `MethodInfo::check` keeps it within `MAX_EPOCHS`.
             max_epochs: max_epochs.and_then(|e| u32::try_from(e).ok()).unwrap_or(1),

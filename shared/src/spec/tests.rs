@@ -1,6 +1,7 @@
 use super::*;
 use crate::{
     benchmark::Kind,
+    encoder::{EncoderFacts, TextFacts, TokenIds},
     ids::SweepId,
     matrix::{self, PlannedWork},
     wire::BlobRef,
@@ -22,15 +23,20 @@ impl Files for Everything {
                 path: format!("/data/{name}"),
             },
             kind: spec.kind(name).unwrap_or(Kind::Mosi),
-            largest_token: Some(if spec.file == "dataset:foreign" {
-                30_522
-            } else {
-                30_521
-            }),
-            text_length: Some(if spec.file == "dataset:long" {
-                513
-            } else {
-                512
+            texts: Some(TextFacts {
+                length: if spec.file == "dataset:long" {
+                    513
+                } else {
+                    512
+                },
+                largest: if spec.file == "dataset:foreign" {
+                    30_522
+                } else {
+                    30_521
+                },
+                segments: 0,
+                starts: [(101, 7)].into(),
+                ends: [(102, 7)].into(),
             }),
         })
     }
@@ -41,8 +47,12 @@ impl Files for Everything {
                 blake3: "e".repeat(64),
                 path: path.to_owned(),
             },
-            vocabulary: Some(30_522),
-            longest: Some(512),
+            facts: EncoderFacts {
+                vocabulary: 30_522,
+                longest: 512,
+                segments: 2,
+                tokens: TokenIds::BERT,
+            },
         })
     }
 }
@@ -316,6 +326,15 @@ fn the_commented_examples_read() {
         (&0.6.into(), &false.into())
     );
     assert_eq!(wide.hyper["mosi"]["width"], 256);
+    let mine = resolved
+        .datasets
+        .iter()
+        .find(|d| d.benchmark.id() == "mine");
+    let definition = mine.unwrap().benchmark.kind().definition();
+    assert_eq!(
+        (definition.label_range, definition.unimodal),
+        ([-1.0, 1.0], false)
+    );
 }
 
 #[test]

@@ -65,6 +65,7 @@ fn resolved(name: &str, ids: &[&str], on: &[Benchmark], seeds: u64) -> Result<Re
         datasets: on
             .iter()
             .map(|&benchmark| ResolvedDataset {
+                tokens: missbench_shared::encoder::TokenIds::BERT,
                 benchmark,
                 data: blob(),
                 encoder: blob(),

@@ -17,7 +17,7 @@ pub mod self_mm;
 pub mod tetfn;
 pub mod tfr_net;
 
-use missbench_shared::wire::Fidelity;
+use missbench_shared::{encoder::EncoderError, wire::Fidelity};
 use serde_json::Value;
 use std::{collections::BTreeMap, path::Path};
 use tch::{Device, Tensor, nn};
@@ -173,13 +173,8 @@ pub enum MethodError {
         what: String,
     },
     /// An encoder that cannot be used.
-    #[error("text encoder {path}: {what}")]
-    Encoder {
-        /// Its folder.
-        path: String,
-        /// What is wrong.
-        what: String,
-    },
+    #[error(transparent)]
+    Encoder(#[from] Box<EncoderError>),
     /// The loss is not finite.
     #[error("the loss is not finite at epoch {}, pass {}, step {} of {}: {}", at.epoch, at.pass + 1, at.step + 1, at.steps, parts(losses))]
     NonFinite {

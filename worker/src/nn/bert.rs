@@ -1,180 +1,17 @@
-//! BERT, under the weight names of Hugging Face.
+//! BERT and RoBERTa, under the weight names of Hugging Face.
 //!
-//! A folder in the Hugging Face layout holds `config.json` and `model.safetensors`; names may carry
-//! the prefix `bert.`. What this encoder does not know (another activation, relative positions) is
-//! refused rather than ignored.
+//! Which folders can be loaded, and what their configuration says, is the matter of
+//! [`missbench_shared::encoder`].
 
 mod layout;
 
 use self::layout::Layout;
 use super::{remembered::remembered, savings::Savings};
 use crate::models::MethodError;
-use serde::Deserialize;
-use std::{collections::HashMap, fs, path::Path};
+pub use missbench_shared::encoder::Config as BertConfig;
+use missbench_shared::encoder::{Architecture, Encoder};
+use std::path::Path;
 use tch::{Kind, Tensor, nn, nn::Module};
-
-/// The parts of `config.json` that matter.
-#[derive(Clone, Debug, Deserialize)]
-pub struct BertConfig {
-    /// Tokens of the vocabulary.
-    pub vocab_size: i64,
-    /// Width of every layer.
-    pub hidden_size: i64,
-    /// Layers.
-    pub num_hidden_layers: i64,
-    /// Heads a layer.
-    pub num_attention_heads: i64,
-    /// Width of the feed-forward layers.
-    pub intermediate_size: i64,
-    /// The most tokens a text can have.
-    #[serde(default = "default_positions")]
-    pub max_position_embeddings: i64,
-    /// Kinds of segment.
-    #[serde(default = "default_segments")]
-    pub type_vocab_size: i64,
-    /// Added to variances.
-    #[serde(default = "default_eps")]
-    pub layer_norm_eps: f64,
-    /// Dropout of hidden states.
-    #[serde(default = "default_dropout")]
-    pub hidden_dropout_prob: f64,
-    /// Dropout of attention.
-    #[serde(default = "default_dropout")]
-    pub attention_probs_dropout_prob: f64,
-    /// Activation: only `gelu` is known.
-    #[serde(default = "default_act")]
-    pub hidden_act: String,
-    /// Kind of positions: only `absolute` is known.
-    #[serde(default = "default_position_type")]
-    pub position_embedding_type: String,
-    /// The token whose embedding takes no gradient, if any.
-    #[serde(default = "default_pad")]
-    pub pad_token_id: Option<i64>,
-    /// Standard deviation of fresh weights.
-    #[serde(default = "default_range")]
-    pub initializer_range: f64,
-}
-
-fn default_positions() -> i64 {
-    512
-}
-fn default_segments() -> i64 {
-    2
-}
-fn default_eps() -> f64 {
-    1e-12
-}
-fn default_dropout() -> f64 {
-    0.1
-}
-fn default_pad() -> Option<i64> {
-    Some(0)
-}
-fn default_act() -> String {
-    "gelu".to_owned()
-}
-fn default_position_type() -> String {
-    "absolute".to_owned()
-}
-fn default_range() -> f64 {
-    0.02
-}
-
-fn refused(folder: &Path, what: impl Into<String>) -> MethodError {
-    MethodError::Encoder {
-        path: folder.display().to_string(),
-        what: what.into(),
-    }
-}
-
-impl BertConfig {
-    /// Reads and checks `folder/config.json`.
-    pub fn read(folder: &Path) -> Result<Self, MethodError> {
-        let path = folder.join("config.json");
-        let text = fs::read_to_string(&path).map_err(|e| {
-            refused(
-                folder,
-                format!(
-                    "cannot read config.json ({e}); an encoder is a folder with config.json and \
-                     model.safetensors in the Hugging Face layout"
-                ),
-            )
-        })?;
-        let config: Self = serde_json::from_str(&text)
-            .map_err(|e| refused(folder, format!("config.json is no BERT configuration: {e}")))?;
-        let positive = [
-            ("vocab_size", config.vocab_size),
-            ("hidden_size", config.hidden_size),
-            ("num_hidden_layers", config.num_hidden_layers),
-            ("num_attention_heads", config.num_attention_heads),
-            ("intermediate_size", config.intermediate_size),
-            ("max_position_embeddings", config.max_position_embeddings),
-            ("type_vocab_size", config.type_vocab_size),
-        ];
-        if let Some((name, value)) = positive.iter().find(|(_, v)| !(1..=1 << 20).contains(v)) {
-            return Err(refused(folder, format!("config.json: {name} is {value}")));
-        }
-        if config.hidden_size % config.num_attention_heads != 0 {
-            return Err(refused(
-                folder,
-                format!(
-                    "config.json: hidden_size {} is no multiple of num_attention_heads {}",
-                    config.hidden_size, config.num_attention_heads
-                ),
-            ));
-        }
-        if config.hidden_act != "gelu" {
-            return Err(refused(
-                folder,
-                format!(
-                    "config.json: hidden_act is `{}`; only `gelu` is known",
-                    config.hidden_act
-                ),
-            ));
-        }
-        if config.position_embedding_type != "absolute" {
-            return Err(refused(
-                folder,
-                format!(
-                    "config.json: position_embedding_type is `{}`; only `absolute` is known",
-                    config.position_embedding_type
-                ),
-            ));
-        }
-        Ok(config)
-    }
-
-    /// Refuses texts that the encoder in `folder` cannot take: `largest_id` is the largest token
-    /// id of a dataset, `length` its tokens a text. Beyond the embedding tables libtorch would stop
-    /// in mid-training, and on a GPU lose the device.
-    pub fn check_texts(
-        &self,
-        folder: &Path,
-        largest_id: i64,
-        length: i64,
-    ) -> Result<(), MethodError> {
-        if largest_id >= self.vocab_size {
-            return Err(refused(
-                folder,
-                format!(
-                    "the dataset has the token id {largest_id}, the vocabulary only {} tokens: \
-                     take the encoder whose vocabulary the dataset's text was written in",
-                    self.vocab_size
-                ),
-            ));
-        }
-        if length > self.max_position_embeddings {
-            return Err(refused(
-                folder,
-                format!(
-                    "the dataset's texts have {length} tokens, the encoder takes at most {}",
-                    self.max_position_embeddings
-                ),
-            ));
-        }
-        Ok(())
-    }
-}
 
 #[derive(Debug)]
 struct Layer {
@@ -304,8 +141,9 @@ impl Bert {
     /// Builds the encoder under `path` and loads its weights from `folder`. The pooler, which no
     /// method reads, is there so that weights load by name.
     pub fn load(path: &nn::Path<'_>, folder: &Path) -> Result<Self, MethodError> {
-        let bert = Self::fresh(path, BertConfig::read(folder)?);
-        bert.load_weights(folder)?;
+        let encoder = Encoder::open(folder)?;
+        let bert = Self::fresh(path, encoder.config().clone());
+        bert.load_weights(&encoder)?;
         Ok(bert)
     }
 
@@ -341,7 +179,15 @@ impl Bert {
                     config.vocab_size,
                     config.pad_token_id.unwrap_or(-1),
                 ),
-                positions: table("position_embeddings", config.max_position_embeddings, -1),
+                positions: table(
+                    "position_embeddings",
+                    config.max_position_embeddings,
+                    match config.architecture {
+                        Architecture::Bert => -1,
+                        // The row that padding has takes no gradient.
+                        Architecture::Roberta => config.first_position() - 1,
+                    },
+                ),
                 segments: table("token_type_embeddings", config.type_vocab_size, -1),
                 norm: layer_norm(&embeddings / "LayerNorm", &config),
             },
@@ -372,35 +218,14 @@ impl Bert {
         self.config.hidden_size
     }
 
-    fn load_weights(&self, folder: &Path) -> Result<(), MethodError> {
-        let file = folder.join("model.safetensors");
-        let tensors: HashMap<String, Tensor> = Tensor::read_safetensors(&file)
-            .map_err(|e| refused(folder, format!("cannot read model.safetensors: {e}")))?
-            .into_iter()
-            .map(|(name, tensor)| match name.strip_prefix("bert.") {
-                Some(short) => (short.to_owned(), tensor),
-                None => (name, tensor),
-            })
-            .collect();
+    fn load_weights(&self, encoder: &Encoder) -> Result<(), MethodError> {
         let _guard = tch::no_grad_guard();
         for (name, variable) in self.named() {
-            let Some(tensor) = tensors.get(&name) else {
-                return Err(refused(
-                    folder,
-                    format!("model.safetensors has no tensor `{name}` (nor `bert.{name}`)"),
-                ));
-            };
-            if tensor.size() != variable.size() {
-                return Err(refused(
-                    folder,
-                    format!(
-                        "`{name}` has shape {:?}, config.json asks for {:?}",
-                        tensor.size(),
-                        variable.size()
-                    ),
-                ));
-            }
-            variable.shallow_clone().copy_(&tensor.to_kind(Kind::Float));
+            // Of the variable's size: `Encoder` has checked all against the configuration.
+            let values = Tensor::f_from_slice(&encoder.tensor(&name)?)?;
+            variable
+                .shallow_clone()
+                .copy_(&values.f_view(variable.size().as_slice())?);
         }
         Ok(())
     }
@@ -543,15 +368,39 @@ impl Bert {
 
     /// Word, position and segment embeddings of `text`, normed: `[B, L, H]`.
     pub fn embed(&self, text: &Tensor, train: bool) -> Tensor {
-        let positions = Tensor::arange(text.size()[2], (Kind::Int64, text.device()));
+        let [words, positions, segments] = self.rows(text);
         // In the order in which Hugging Face adds them up.
-        let sum = self.embeddings.words.forward(&text.select(1, 0))
-            + self.embeddings.segments.forward(&text.select(1, 2))
+        let sum = self.embeddings.words.forward(&words)
+            + self.embeddings.segments.forward(&segments)
             + self.embeddings.positions.forward(&positions);
         self.embeddings
             .norm
             .forward(&sum)
             .dropout(self.config.hidden_dropout_prob, train)
+    }
+
+    /// Which rows of the tables `text` `[B, 3, L]` takes: of words `[B, L]`, of positions `[L]` or
+    /// `[B, L]`, of segments `[B, L]`.
+    fn rows(&self, text: &Tensor) -> [Tensor; 3] {
+        let words = text.select(1, 0);
+        match self.config.architecture {
+            Architecture::Bert => {
+                let positions = Tensor::arange(text.size()[2], (Kind::Int64, text.device()));
+                [words, positions, text.select(1, 2)]
+            }
+            Architecture::Roberta => {
+                // Counted over the tokens that are no padding, from behind padding's own id. What
+                // is padding is the mask's to say: files of features have 0 there, whatever the
+                // vocabulary.
+                let padding = self.config.first_position() - 1;
+                let present = text.select(1, 1).ne(0);
+                let words = words.masked_fill(&present.logical_not(), padding);
+                let present = present.to_kind(Kind::Int64);
+                let positions = present.cumsum(1, Kind::Int64) * present + padding;
+                let segments = words.zeros_like();
+                [words, positions, segments]
+            }
+        }
     }
 
     /// 0 where a token may be attended to, the lowest number elsewhere: `[B, 1, 1, L]`.

@@ -6,6 +6,7 @@
 use missbench_shared::{
     artifacts::{ArtifactError, ArtifactStore, Hash, Key, hash_file},
     dataset::DataFolder,
+    encoder::{self, WeightFiles},
     wire::BlobRef,
 };
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,7 @@ use tokio::sync::Mutex;
 
 /// The most bytes of a dataset or an encoder that are fetched.
 const MAX_BYTES: u64 = 1 << 40;
-/// The most bytes of an encoder's configuration.
+/// The most bytes of an encoder's configuration, or of the list of its files.
 const MAX_CONFIG: u64 = 1 << 20;
 
 const WEIGHTS: &str = "model.safetensors";
@@ -36,6 +37,16 @@ pub enum BlobError {
         blake3: Hash,
         /// Where it was looked for, and what was there instead.
         looked: Vec<String>,
+    },
+    /// The list of an encoder's files is damaged.
+    #[error(
+        "the artifact store's list of the files of the text encoder {blake3} cannot be used: {reason}; submit the sweep again with --push"
+    )]
+    List {
+        /// What the encoder is known by.
+        blake3: Hash,
+        /// What is wrong.
+        reason: String,
     },
     /// The store did not give it.
     #[error(transparent)]
@@ -116,28 +127,13 @@ impl Blobs {
             .into_iter()
             .chain(installed)
         {
-            if !candidate.join(CONFIG).is_file() {
-                looked.push(format!("{} (no {CONFIG})", candidate.display()));
-                continue;
-            }
-            match self.look(&candidate.join(WEIGHTS), &hash).await {
+            match self.look_at_encoder(&candidate, &hash).await {
                 None => return Ok(candidate),
                 Some(found) => looked.push(found),
             }
         }
         tracing::info!(%hash, "fetching a text encoder from the artifact store");
-        let weights = Key::Blob(hash.clone());
-        let config = Key::EncoderConfig(hash.clone());
-        // The weights last: a folder that has them is whole.
-        if self
-            .store
-            .fetch_to(&config, &own.join(CONFIG), MAX_CONFIG)
-            .await?
-            && self
-                .store
-                .fetch_to(&weights, &own.join(WEIGHTS), MAX_BYTES)
-                .await?
-        {
+        if self.fetch_encoder(&hash, &own).await? {
             return Ok(own);
         }
         Err(BlobError::Missing {
@@ -145,6 +141,59 @@ impl Blobs {
             blake3: hash,
             looked,
         })
+    }
+
+    /// `None` if the folder holds the encoder that is known by `hash`; otherwise what is there, for
+    /// people.
+    async fn look_at_encoder(&self, folder: &Path, hash: &Hash) -> Option<String> {
+        let other = |what: String| Some(format!("{} ({what})", folder.display()));
+        if !folder.join(CONFIG).is_file() {
+            return other(format!("no {CONFIG}"));
+        }
+        let files = match WeightFiles::find(folder) {
+            Ok(files) => files,
+            Err(error) => return other(error.found),
+        };
+        let mut hashes = Vec::new();
+        for (name, path) in files.names().iter().zip(files.paths()) {
+            match self.hash_of(&path).await {
+                Ok(hash) => hashes.push((name.clone(), hash)),
+                Err(error) => return other(format!("{name}: {error}")),
+            }
+        }
+        let found = encoder::identity(&hashes);
+        if found == *hash {
+            return None;
+        }
+        tracing::warn!(folder = %folder.display(), %found, wanted = %hash, "another encoder stands there");
+        other(format!("its weights have BLAKE3 {found}"))
+    }
+
+    /// Brings an encoder from the store into the folder `own`; false if the store has none.
+    async fn fetch_encoder(&self, hash: &Hash, own: &Path) -> Result<bool, BlobError> {
+        let listed = Key::EncoderFiles(hash.clone());
+        let files = match self.store.get(&listed, MAX_CONFIG).await? {
+            None => vec![(WEIGHTS.to_owned(), hash.clone())],
+            Some(list) => encoder::read_list(&list, hash).map_err(|reason| BlobError::List {
+                blake3: hash.clone(),
+                reason,
+            })?,
+        };
+        // The weights last: a folder that has them is whole.
+        let config = Key::EncoderConfig(hash.clone());
+        let mut there = self
+            .store
+            .fetch_to(&config, &own.join(CONFIG), MAX_CONFIG)
+            .await?;
+        for (name, hash) in files {
+            let key = Key::Blob(hash);
+            there = there
+                && self
+                    .store
+                    .fetch_to(&key, &own.join(name), MAX_BYTES)
+                    .await?;
+        }
+        Ok(there)
     }
 
     /// `None` if the file has the hash; otherwise what is there, for people.

@@ -110,6 +110,8 @@ pub fn of_blob(error: &BlobError, spec: &TrainSpec) -> Option<Fault> {
                 ..
             }),
         ) => Some(of_encoder(chain(cause), spec)),
+        // Damaged in the store: this worker has no encoder, and another may have.
+        BlobError::List { .. } => Some(of_encoder(chain(error), spec)),
         BlobError::Store(error) => of_store(error),
     }
 }
@@ -141,7 +143,7 @@ pub fn of_training(error: &TrainError, spec: &TrainSpec, encoder: &Path) -> Opti
             let what = format!("method {}", spec.method);
             Some(Fault::new(FaultKind::Method, what, chain))
         }
-        TrainError::Method(MethodError::Encoder { .. }) => {
+        TrainError::Method(MethodError::Encoder(_)) => {
             let unreadable = unreadable(encoder)?;
             Some(of_encoder(vec![unreadable], spec))
         }
@@ -457,6 +459,7 @@ mod tests {
             dataset: missbench_shared::benchmark::Benchmark::Mosi,
             data: blob.clone(),
             encoder: blob,
+            tokens: missbench_shared::encoder::TokenIds::BERT,
             seed: 1,
             max_epochs: 1,
             hyper: hyper.to_string(),
@@ -509,10 +512,8 @@ mod tests {
     #[test]
     fn an_encoder_that_cannot_be_read_is_the_workers_fault_and_one_that_is_wrong_is_not() {
         let folder = tempfile::tempdir().unwrap();
-        let refused = TrainError::Method(MethodError::Encoder {
-            path: "x".into(),
-            what: "y".into(),
-        });
+        let missing = missbench_shared::encoder::Encoder::open(folder.path()).unwrap_err();
+        let refused = TrainError::Method(missing.into());
         let spec = spec(own_hyper().into());
         std::fs::write(folder.path().join("config.json"), "{}").unwrap();
         assert_eq!(of_training(&refused, &spec, folder.path()), None);

@@ -9,6 +9,7 @@ use crate::models::{Batch, DataShape, Inputs, PerModality};
 use missbench_shared::{
     case::{Case, Modality},
     dataset::{Dataset, Kind as Protocol, Split},
+    encoder::{TextFacts, TokenIds},
     erasure::{self, Rates},
     wire::{self, Fidelity},
 };
@@ -105,15 +106,9 @@ impl Data {
         }
     }
 
-    /// The largest token id that a text has, or gets by erasure.
-    pub fn largest_id(&self) -> i64 {
-        let length = self.file.shapes().text_len;
-        let splits = [Split::Train, Split::Valid, Split::Test];
-        splits
-            .iter()
-            .flat_map(|&split| self.file.split(split).text().chunks_exact(3 * length))
-            .flat_map(|sample| &sample[..length])
-            .fold(erasure::UNK, |largest, &id| largest.max(i64::from(id)))
+    /// What its texts ask of an encoder.
+    pub fn texts(&self) -> TextFacts {
+        TextFacts::of(&self.file)
     }
 
     /// A split's samples, on the device.
@@ -250,9 +245,15 @@ impl SplitData {
         &self.labels
     }
 
-    /// What a case erases: as the reference draws it, from `seed`.
-    pub fn erase_case(&self, case: &Case, seed: u32) -> Result<Erased, TrainError> {
-        self.erase(&Rates::of_case(case, self.samples()), seed)
+    /// What a case erases: as the reference draws it, from `seed`. `tokens` are those of the encoder
+    /// that will read the texts.
+    pub fn erase_case(
+        &self,
+        case: &Case,
+        seed: u32,
+        tokens: TokenIds,
+    ) -> Result<Erased, TrainError> {
+        self.erase(&Rates::of_case(case, self.samples()), seed, tokens)
     }
 
     /// What training erases in an epoch. The reference redraws the rates, but compares them with
@@ -264,6 +265,7 @@ impl SplitData {
         seed: u64,
         epoch: u32,
         protocol: &wire::Protocol,
+        tokens: TokenIds,
     ) -> Result<Erased, TrainError> {
         let rates = if missing {
             Rates::of_training(self.samples(), seed, epoch)
@@ -274,14 +276,14 @@ impl SplitData {
             Fidelity::Reference => protocol.erasure_seed,
             Fidelity::Corrected => order::step_seed(seed, epoch, usize::MAX, 0) as u32,
         };
-        self.erase(&rates, draw)
+        self.erase(&rates, draw, tokens)
     }
 
-    fn erase(&self, rates: &Rates, seed: u32) -> Result<Erased, TrainError> {
+    fn erase(&self, rates: &Rates, seed: u32, tokens: TokenIds) -> Result<Erased, TrainError> {
         let n = self.samples() as i64;
         let device = self.text.device();
         let present = &self.host.present;
-        let text = erasure::erase_text(&self.host.ids, &present.text, &rates.text, seed);
+        let text = erasure::erase_text(&self.host.ids, &present.text, &rates.text, seed, tokens);
         let audio = erasure::kept(&present.audio, &rates.audio, seed);
         let vision = erasure::kept(&present.vision, &rates.vision, seed);
         let ids = Tensor::f_from_slice(&text.ids)?
@@ -411,7 +413,7 @@ mod tests {
         let data = Data::new(file.clone(), Device::Cpu);
         let split = data.split(Split::Test).unwrap();
         let case: Case = "missing=la".parse().unwrap();
-        let erased = split.erase_case(&case, 1111).unwrap();
+        let erased = split.erase_case(&case, 1111, TokenIds::BERT).unwrap();
         let batch = split
             .batch(Tensor::from_slice(&[3_i64, 1]), &erased, true)
             .unwrap();
@@ -432,7 +434,7 @@ mod tests {
         assert_eq!(values(&batch.kept.vision), values(&batch.present.vision));
         let ids = |t: &Tensor| Vec::<i64>::try_from(t.get(0).get(0)).unwrap();
         let (was, is) = (ids(&complete.text), ids(&batch.input.text));
-        assert_eq!((is[0], is[1]), (was[0], erasure::UNK));
+        assert_eq!((is[0], is[1]), (was[0], TokenIds::BERT.unknown));
         assert_eq!(values(&batch.missing_rate.text), [1.0, 1.0]);
         assert_eq!(values(&batch.missing_rate.vision), [0.0, 0.0]);
     }
@@ -454,7 +456,9 @@ mod tests {
         for fidelity in [Fidelity::Reference, Fidelity::Corrected] {
             let protocol = protocol(fidelity);
             let draw = |seed, epoch| {
-                let erased = split.erase_training(true, seed, epoch, &protocol).unwrap();
+                let erased = split
+                    .erase_training(true, seed, epoch, &protocol, TokenIds::BERT)
+                    .unwrap();
                 values(&erased.kept.audio)
             };
             assert_eq!(draw(1111, 2), draw(1111, 2));
@@ -462,7 +466,13 @@ mod tests {
             assert_ne!(draw(1111, 2), draw(1112, 2));
         }
         let complete = split
-            .erase_training(false, 1111, 1, &protocol(Fidelity::Reference))
+            .erase_training(
+                false,
+                1111,
+                1,
+                &protocol(Fidelity::Reference),
+                TokenIds::BERT,
+            )
             .unwrap();
         assert_eq!(values(&complete.kept.audio), values(&split.present.audio));
     }

@@ -139,7 +139,8 @@ impl Watched {
     fn new(data: &Data, split: Split, spec: &TrainSpec) -> Result<Self, TrainError> {
         let split = data.split(split)?;
         let rate = Rate::from_thousandths(spec.protocol.selection_rate);
-        let erased = split.erase_case(&Case::Rate(rate), spec.protocol.erasure_seed)?;
+        let erased =
+            split.erase_case(&Case::Rate(rate), spec.protocol.erasure_seed, spec.tokens)?;
         Ok(Self { split, erased })
     }
 }
@@ -367,6 +368,7 @@ impl Trainer {
             self.spec.seed,
             epoch,
             protocol,
+            self.spec.tokens,
         )?;
         Ok(Rc::new(erased))
     }

@@ -139,7 +139,7 @@ pub fn evaluate(
         let split = data.split(Split::Test)?;
         let erased = cases
             .iter()
-            .map(|case| split.erase_case(&case.case, spec.protocol.erasure_seed))
+            .map(|case| split.erase_case(&case.case, spec.protocol.erasure_seed, spec.tokens))
             .collect::<Result<Vec<_>, _>>()?;
         let mut run = Run {
             benchmark: spec.dataset,

@@ -4,6 +4,8 @@
 
 pub mod data;
 pub mod driver;
+#[cfg(test)]
+mod encoder_tests;
 pub mod error;
 pub mod evaluate;
 pub mod order;
@@ -18,11 +20,11 @@ pub use driver::{Best, Control, Finish, Order, Snapshot, Trainer, View};
 pub use error::{TrainError, chain, failure, guarded};
 pub use evaluate::{At, EvalCase, Evaluated, KeptFeatures, Loaded, Watch};
 
-use crate::{
-    models::{Build, Method, builder},
-    nn::bert::BertConfig,
+use crate::models::{Build, Method, MethodError, builder};
+use missbench_shared::{
+    encoder::{Encoder, EncoderFacts},
+    wire::TrainSpec,
 };
-use missbench_shared::wire::TrainSpec;
 use std::path::Path;
 use tch::Device;
 
@@ -46,7 +48,15 @@ pub fn build(
         method: spec.method.clone(),
     })?;
     let shape = data.shape();
-    BertConfig::read(encoder)?.check_texts(encoder, data.largest_id(), shape.text_length)?;
+    let opened = Encoder::open(encoder).map_err(MethodError::from)?;
+    // Beyond its tables libtorch would stop in mid-training, and on a GPU lose the device.
+    if let Some(what) = data.texts().misfit(&EncoderFacts::of(&opened, spec.tokens)) {
+        return Err(TrainError::Spec(format!(
+            "the dataset does not fit the text encoder {}: {what}",
+            encoder.display()
+        )));
+    }
+    drop(opened);
     tch::manual_seed(spec.seed as i64);
     Ok(build(&Build {
         hyper: &hyper,

@@ -10,6 +10,7 @@ use missbench_shared::{
         Dataset, Kind as Protocol, Shapes, Split, TensorFile,
         layout::{self, SplitSizes},
     },
+    encoder::TokenIds,
     wire::{BlobRef, Fidelity, Protocol as Training, Selection, TrainSpec},
 };
 use serde_json::json;
@@ -32,6 +33,15 @@ pub(crate) fn dataset(train: usize) -> (tempfile::TempDir, Arc<Dataset>) {
 
 /// The same with labels moved to the middle of another protocol's range, which is at least as wide.
 pub(crate) fn dataset_of(kind: Protocol, train: usize) -> (tempfile::TempDir, Arc<Dataset>) {
+    dataset_with(kind, train, |i| [101, 200 + i, 300 + i, 400, 102, 0])
+}
+
+/// As [`dataset_of`], the texts by their number in the split: five tokens and padding.
+pub(crate) fn dataset_with(
+    kind: Protocol,
+    train: usize,
+    text: impl Fn(i32) -> [i32; 6],
+) -> (tempfile::TempDir, Arc<Dataset>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data.safetensors");
     let sizes = [train, 9, 11].map(|samples| SplitSizes {
@@ -54,8 +64,7 @@ pub(crate) fn dataset_of(kind: Protocol, train: usize) -> (tempfile::TempDir, Ar
             }
             "text" => {
                 for i in 0..n as i32 {
-                    let ids = [101, 200 + i, 300 + i, 400, 102, 0];
-                    let sample = [ids, [1, 1, 1, 1, 1, 0], [0; 6]].concat();
+                    let sample = [text(i), [1, 1, 1, 1, 1, 0], [0; 6]].concat();
                     file.write_i32(&spec.name, &sample).unwrap();
                 }
             }
@@ -93,6 +102,7 @@ pub(crate) fn spec(max_epochs: u32) -> TrainSpec {
         dataset: Benchmark::Mosi,
         data: blob(),
         encoder: blob(),
+        tokens: TokenIds::BERT,
         seed: 1111,
         max_epochs,
         hyper: "{}".to_owned(),
