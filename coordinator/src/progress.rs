@@ -433,6 +433,7 @@ mod tests {
                     host: "h".into(),
                     device: "cpu".into(),
                     version: "0".into(),
+                    processor: String::new(),
                 },
                 pid: 1,
                 at_ms: 0,

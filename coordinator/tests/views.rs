@@ -52,6 +52,7 @@ fn spec(method: &str, dataset: Benchmark, seed: u64) -> TrainSpec {
             selection_rate: 500,
             fidelity: Fidelity::Reference,
         },
+        numerics: missbench_shared::numerics::Numerics::Machine,
     }
 }
 

@@ -18,6 +18,7 @@ pub mod mapping;
 pub mod matrix;
 pub mod methods;
 pub mod metrics;
+pub mod numerics;
 pub mod numpy_rng;
 pub mod pickle;
 pub mod spec;

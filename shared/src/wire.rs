@@ -13,6 +13,7 @@ use crate::{
     case::Case,
     encoder::TokenIds,
     ids::{AttemptId, JobId, SweepId},
+    numerics::Numerics,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
@@ -120,6 +121,9 @@ pub struct TrainSpec {
     pub hyper: String,
     /// How to train and select.
     pub protocol: Protocol,
+    /// To which bits to compute.
+    #[serde(default)]
+    pub numerics: Numerics,
 }
 
 /// The parts of the protocol that a spec may change.
@@ -214,6 +218,11 @@ pub struct WorkerInfo {
     pub device: String,
     /// The program's version and revision.
     pub version: String,
+    /// What the last bits of its results depend on: instruction set, maker and threads of its
+    /// processor, or its GPU; `portable` where they do not. Of a training that another kind of
+    /// machine began, both, in order.
+    #[serde(default)]
+    pub processor: String,
 }
 
 /// A result on the wire, subject `result.<sweep>`.

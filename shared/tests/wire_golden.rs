@@ -57,6 +57,7 @@ fn spec() -> TrainSpec {
             selection_rate: 500,
             fidelity: Fidelity::Reference,
         },
+        numerics: missbench_shared::numerics::Numerics::Machine,
     }
 }
 
@@ -114,6 +115,7 @@ fn results() {
             host: "node-1".to_owned(),
             device: "cpu".to_owned(),
             version: "0.1.0".to_owned(),
+            processor: "x86-64-avx2-2t".to_owned(),
         },
         at_ms: 1_700_000_000_123,
         body,

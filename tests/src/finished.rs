@@ -176,6 +176,7 @@ fn message(sweep: SweepId, job: JobId, body: ResultBody) -> ResultMessage {
             host: "here".into(),
             device: "cpu".into(),
             version: "0".into(),
+            processor: String::new(),
         },
         at_ms: 1_700_000_000_000,
         body,
@@ -242,6 +243,7 @@ fn resolved(matrix: &Matrix) -> Result<ResolvedSpec> {
             selection_rate: 500,
             fidelity: Fidelity::Reference,
         },
+        numerics: missbench_shared::numerics::Numerics::Machine,
     })
 }
 

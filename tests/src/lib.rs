@@ -1,9 +1,16 @@
 //! What the end-to-end tests share: real servers on free loopback ports, a scripted worker that
 //! speaks the wire protocol without libtorch, small sweeps, and a dump of what came out.
 
+use std::time::Duration;
+
+/// How long a test waits for a state. It only bounds a hang: a machine that is busy with something
+/// else takes many times as long as an idle one, and no test may fail for that.
+pub const PATIENCE: Duration = Duration::from_secs(300);
+
 pub mod dump;
 pub mod finished;
 pub mod programs;
+pub mod saved;
 pub mod servers;
 pub mod shipped;
 pub mod stage;

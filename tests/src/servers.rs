@@ -40,7 +40,7 @@ fn wait_for_port(port: u16, child: &mut Child, name: &str, log: &Path) -> Result
     let since = Instant::now();
     while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
         let ended = child.try_wait()?;
-        if ended.is_some() || since.elapsed() > Duration::from_secs(30) {
+        if ended.is_some() || since.elapsed() > crate::PATIENCE {
             let log = std::fs::read_to_string(log).unwrap_or_default();
             bail!("{name} did not start:\n{log}");
         }
@@ -240,7 +240,7 @@ impl Postgres {
                     return Ok(());
                 }
                 // The children of a killed postmaster take a moment to leave.
-                Err(error) if since.elapsed() > Duration::from_secs(20) => return Err(error),
+                Err(error) if since.elapsed() > crate::PATIENCE => return Err(error),
                 Err(_) => {
                     let _ = child.kill();
                     child.wait()?;

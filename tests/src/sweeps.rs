@@ -47,6 +47,7 @@ pub fn train_spec(seed: u64) -> TrainSpec {
             selection_rate: 500,
             fidelity: Fidelity::Reference,
         },
+        numerics: missbench_shared::numerics::Numerics::Machine,
     }
 }
 

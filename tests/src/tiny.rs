@@ -118,6 +118,7 @@ impl Tiny {
                 selection_rate: 500,
                 fidelity: Fidelity::Reference,
             },
+            numerics: missbench_shared::numerics::Numerics::Machine,
         })
     }
 }

@@ -35,12 +35,14 @@ pub enum Act {
     Vanish,
     /// Begins, gives it back, and lets the next delivery decide.
     HandBack,
-    /// Does it, but what comes out differs.
-    Differ,
+    /// Does it, but what comes out differs, for each number otherwise.
+    Differ(u8),
     /// Sends bytes that are no message, then does it.
     Babble,
     /// Does it after so long.
     Slow(Duration),
+    /// Does it when it is let.
+    Held(CancellationToken),
 }
 
 /// Decides what to do with a job, given the delivery's number.
@@ -61,6 +63,11 @@ impl ScriptedWorker {
 
     /// Starts one with a script.
     pub fn start(broker: &Broker, name: &str, script: Script) -> Self {
+        Self::on(broker, name, "", script)
+    }
+
+    /// Starts one on a kind of processor.
+    pub fn on(broker: &Broker, name: &str, processor: &str, script: Script) -> Self {
         let stop = CancellationToken::new();
         let worker = Worker {
             broker: broker.clone(),
@@ -69,6 +76,7 @@ impl ScriptedWorker {
                 host: "test".to_owned(),
                 device: "cpu".to_owned(),
                 version: "scripted".to_owned(),
+                processor: processor.to_owned(),
             },
             script,
         };
@@ -153,6 +161,7 @@ impl Worker {
         match act {
             Act::Finish | Act::Stutter => {}
             Act::Slow(time) => tokio::time::sleep(time).await,
+            Act::Held(let_go) => let_go.cancelled().await,
             Act::Vanish => return Ok(()),
             Act::HandBack => {
                 voice.say(ResultBody::HandedBack { after_epoch: 1 }).await?;
@@ -172,8 +181,8 @@ impl Worker {
                     .await?;
                 return acked(message).await;
             }
-            Act::Differ => {
-                for body in outcome(&job, 1) {
+            Act::Differ(twist) => {
+                for body in outcome(&job, twist) {
                     voice.say(body).await?;
                 }
                 return acked(message).await;
@@ -262,7 +271,10 @@ pub fn outcome(job: &JobMessage, twist: u8) -> Vec<ResultBody> {
             let epochs = (1..=spec.max_epochs).map(|epoch| {
                 ResultBody::Epoch(EpochLog {
                     epoch,
-                    losses: BTreeMap::from([("loss".to_owned(), 1.0 / f64::from(epoch))]),
+                    losses: BTreeMap::from([(
+                        "loss".to_owned(),
+                        1.0 / f64::from(epoch) + f64::from(twist),
+                    )]),
                     metrics: BTreeMap::from([
                         ("mae".to_owned(), Some(0.1 * f64::from(epoch))),
                         ("corr".to_owned(), None),

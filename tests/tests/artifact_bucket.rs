@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use e2e::{
+    PATIENCE,
     programs::{Process, worker},
     stage::Stage,
     sweeps::sweep,
@@ -11,7 +12,6 @@ use missbench_shared::{
     artifacts::{ArtifactError, ArtifactStore, Hash, Key},
     ids::JobId,
 };
-use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_put_comes_back() -> Result<()> {
@@ -81,9 +81,9 @@ async fn workers_need_no_shared_folder() -> Result<()> {
         .await?;
     let _coordinator = stage.serve();
     let worker = Process::spawn(worker(&stage)?.args(["--artifacts", "nats://"]))?;
-    let progress = stage.finished(sweep.id, Duration::from_secs(90)).await?;
+    let progress = stage.finished(sweep.id, PATIENCE).await?;
     assert_eq!((progress.done, progress.failed), (3, 0));
-    worker.terminate(Duration::from_secs(10))?;
+    worker.terminate(PATIENCE)?;
     assert!(
         !stage.data_dir().join("artifacts").exists(),
         "nothing lies in a folder"

@@ -1,12 +1,10 @@
 //! A nats-server that speaks TLS with a certificate of an authority of one's own.
 
 use anyhow::{Context as _, Result};
-use e2e::{servers::nats_server, tls::Authority};
+use e2e::{PATIENCE, servers::nats_server, tls::Authority};
 use missbench_shared::broker::{BrokerSettings, Tls};
-use std::{process::Stdio, time::Duration};
+use std::process::Stdio;
 use tokio::{net::TcpListener, process::Command, time::timeout};
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_broker_is_reached_over_tls_and_a_stranger_is_not() -> Result<()> {

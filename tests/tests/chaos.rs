@@ -5,14 +5,17 @@
 use anyhow::{Context as _, Result, ensure};
 use async_nats::jetstream::consumer::{AckPolicy, pull};
 use e2e::{
+    PATIENCE,
     dump::{assert_same, dump, features},
     programs::{Process, coord, output, worker},
+    saved::saved_epoch,
     stage::Stage,
     sweeps::sweep,
     tiny::{Tiny, jobs},
 };
 use futures::TryStreamExt as _;
 use missbench_shared::{
+    artifacts::{ArtifactStore, Key},
     broker::{JOBS, Queue},
     wire::Heartbeat,
 };
@@ -25,7 +28,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-const PATIENCE: Duration = Duration::from_secs(150);
 const CASES: [&str; 4] = ["r=0", "r=0.3", "r=0.9", "missing=la"];
 const TABLES: [&str; 4] = ["2", "9", "11", "13"];
 
@@ -60,6 +62,33 @@ async fn until(stage: &Stage, what: &'static str, enough: i64) -> Result<()> {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok(())
+}
+
+/// Kills a slot's process in the middle of a training that will go on from a later epoch than its
+/// first: stopped first, so that it stays where it is found.
+async fn kill_a_training_slot(stage: &Stage) -> Result<()> {
+    let url = ArtifactStore::url_of(&stage.data_dir().join("artifacts"));
+    let store = ArtifactStore::open(&url, None).await?;
+    let since = Instant::now();
+    loop {
+        let victim = a_training_slot(stage).await?;
+        let pid = Pid::from_raw(i32::try_from(victim.pid)?);
+        kill(pid, Signal::SIGSTOP)?;
+        let job = victim.doing.as_ref().context("it trains")?.job;
+        let is_over = store.size(&Key::Outcome(job)).await?.is_some();
+        let saved = saved_epoch(&store, job).await?;
+        if !is_over && saved.is_some_and(|epoch| epoch > 1) {
+            println!(
+                "killing {} at {:?}, saved in epoch {saved:?}",
+                victim.worker.name, victim.doing
+            );
+            kill(pid, Signal::SIGKILL)?;
+            return Ok(());
+        }
+        kill(pid, Signal::SIGCONT)?;
+        ensure!(since.elapsed() < PATIENCE, "no training saves its state");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// A slot's process that is training, and how far it is.
@@ -115,9 +144,7 @@ async fn run(disturbed: bool) -> Result<(String, String, BTreeMap<String, Vec<u8
         // The worker, in mid-training; its supervisor starts it again at once.
         until(&stage, "SELECT count(*) FROM epoch_log", 2).await?;
         impatient(&stage).await?;
-        let victim = a_training_slot(&stage).await?;
-        println!("killing {} at {:?}", victim.worker.name, victim.doing);
-        kill(Pid::from_raw(i32::try_from(victim.pid)?), Signal::SIGKILL)?;
+        kill_a_training_slot(&stage).await?;
 
         // The coordinator, while reports come in.
         let seen = stage.count("SELECT count(*) FROM epoch_log").await?;
@@ -158,9 +185,9 @@ async fn run(disturbed: bool) -> Result<(String, String, BTreeMap<String, Vec<u8
     }
     let printed = tables(&stage).context("tables")?;
     let content = dump(&stage.store).await?;
-    let status = workers.terminate(Duration::from_secs(10))?;
+    let status = workers.terminate(PATIENCE)?;
     ensure!(status.success(), "{status}");
-    daemon.terminate(Duration::from_secs(10))?;
+    daemon.terminate(PATIENCE)?;
     let shown = features(stage.data_dir())?;
     Ok((printed, content, shown))
 }

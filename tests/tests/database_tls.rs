@@ -2,16 +2,15 @@
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::{
+    PATIENCE,
     programs::program,
     servers::Postgres,
     tls::{Authority, TlsProxy},
 };
-use std::{process::Output, time::Duration};
+use std::process::Output;
 use tokio::process::Command;
 
 /// How long a daemon that must end may take to do so, on a machine however busy.
-const PATIENCE: Duration = Duration::from_secs(120);
-
 /// Runs `coord ARGS` on a database, to its end.
 async fn coord(database: &str, args: &[&str]) -> Result<Output> {
     let mut command = Command::new(program("coord")?);

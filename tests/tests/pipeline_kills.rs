@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use e2e::{
+    PATIENCE,
     dump::{assert_same, dump},
     programs::{Process, coord, output},
     stage::Stage,
@@ -10,7 +11,6 @@ use e2e::{
 };
 use std::{sync::Arc, time::Duration};
 
-const PATIENCE: Duration = Duration::from_secs(120);
 const CASES: [&str; 4] = ["r=0", "r=0.3", "r=0.9", "missing=la"];
 
 /// Killed in the middle of dispatching and gathering, seven times; the tables come out as those of
@@ -40,7 +40,7 @@ async fn the_daemon_is_killed() -> Result<()> {
         }
         let daemon = Process::spawn(coord(&stage)?.arg("serve"))?;
         assert_eq!(stage.finished(sweep.id, PATIENCE).await?.done, 200);
-        let status = daemon.terminate(Duration::from_secs(10))?;
+        let status = daemon.terminate(PATIENCE)?;
         assert!(status.success(), "{status}");
         output(coord(&stage)?.args(["serve", "--once"]))?;
         assert_eq!(stage.count("SELECT count(*) FROM conflict").await?, 0);

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use coordinator::store::{JobState, control::Again};
 use e2e::{
+    PATIENCE,
     dump::{assert_same, dump},
     stage::Stage,
     sweeps::{self, eval_job, matrix, sweep, train_job},
@@ -19,8 +20,8 @@ use std::{
     },
     time::Duration,
 };
+use tokio_util::sync::CancellationToken;
 
-const PATIENCE: Duration = Duration::from_secs(60);
 const CASES: [&str; 3] = ["r=0", "r=0.5", "missing=la"];
 
 /// The same sweep, done by a worker that says everything once and by one that says everything
@@ -266,7 +267,7 @@ async fn another_result_is_a_conflict() -> Result<()> {
         };
         stage.broker.publish_job(&message).await?;
     }
-    let _worker = ScriptedWorker::start(&stage.broker, "w2", Arc::new(|_, _| Act::Differ));
+    let _worker = ScriptedWorker::start(&stage.broker, "w2", Arc::new(|_, _| Act::Differ(1)));
     let since = std::time::Instant::now();
     while stage.count("SELECT count(*) FROM conflict").await? < 2 {
         assert!(since.elapsed() < PATIENCE, "no conflict was noticed");
@@ -338,14 +339,15 @@ async fn cancelled_sweeps_stop_and_can_go_on() -> Result<()> {
         .await?;
     let _coordinator = stage.serve();
     let begun = Arc::new(AtomicUsize::new(0));
+    let let_go = CancellationToken::new();
     let worker = ScriptedWorker::start(
         &stage.broker,
         "w",
         Arc::new({
-            let begun = Arc::clone(&begun);
+            let (begun, let_go) = (Arc::clone(&begun), let_go.clone());
             move |_, _| {
                 begun.fetch_add(1, Ordering::SeqCst);
-                Act::Slow(Duration::from_secs(2))
+                Act::Held(let_go.clone())
             }
         }),
     );
@@ -356,6 +358,7 @@ async fn cancelled_sweeps_stop_and_can_go_on() -> Result<()> {
     coordinator::control::tell(&stage.store, &stage.broker, sweep.id).await?;
 
     // The one that ran ends all the same.
+    let_go.cancel();
     let since = std::time::Instant::now();
     while stage.count("SELECT count(*) FROM checkpoint").await? == 0 {
         assert!(

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use e2e::{
+    PATIENCE,
     dump::{assert_same, dump},
     stage::Stage,
     sweeps::{matrix, sweep},
@@ -10,7 +11,6 @@ use e2e::{
 use missbench_shared::{broker::JOBS, wire::JobMessage, wire::Work};
 use std::{sync::Arc, time::Duration};
 
-const PATIENCE: Duration = Duration::from_secs(90);
 const CASES: [&str; 4] = ["r=0", "r=0.3", "r=0.9", "missing=la"];
 const SEEDS: u64 = 12;
 const JOBS_IN_ALL: i64 = SEEDS as i64 * (1 + CASES.len() as i64);

@@ -2,16 +2,12 @@
 
 use anyhow::Result;
 use e2e::{
+    PATIENCE,
     stage::Stage,
     sweeps::{matrix, noops, sweep},
     worker::{Act, ScriptedWorker},
 };
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
-
-const PATIENCE: Duration = Duration::from_secs(90);
+use std::sync::{Arc, Mutex};
 
 /// Submitting a sweep again, also at the same moment, changes nothing.
 #[tokio::test(flavor = "multi_thread")]

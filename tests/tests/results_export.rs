@@ -69,10 +69,11 @@ async fn exported_files_hold_what_the_database_holds() {
         .collect();
     assert_eq!(text.lines().next().unwrap(), header.join(","));
     assert_eq!(text.lines().count() as u64, results + 1);
+    let value = header.iter().position(|name| *name == "value").unwrap();
     let sum: f64 = text
         .lines()
         .skip(1)
-        .filter_map(|line| line.rsplit(',').next()?.parse::<f64>().ok())
+        .filter_map(|line| line.split(',').nth(value)?.parse::<f64>().ok())
         .sum();
     let stored: f64 = sqlx::query_scalar("SELECT sum(value) FROM measurement WHERE sweep = $1")
         .bind(id.0)

@@ -80,11 +80,12 @@ impl Scene {
 
 fn idle() -> Heartbeat {
     let mut beat: Heartbeat = serde_json::from_value(serde_json::json!({
-        "worker": WorkerInfo {
-            name: "w".into(), host: "h".into(), device: "cpu".into(), version: "0".into(),
-        },
-        "pid": 1, "at_ms": 0, "memory_bytes": 0, "doing": null,
-    }))
+           "worker": WorkerInfo {
+               name: "w".into(), host: "h".into(), device: "cpu".into(), version: "0".into(),
+    processor: String::new(),
+           },
+           "pid": 1, "at_ms": 0, "memory_bytes": 0, "doing": null,
+       }))
     .unwrap();
     beat.doing = None;
     beat

@@ -276,7 +276,7 @@ async fn a_worker_whose_store_breaks_fails_nothing() -> Result<()> {
     std::os::unix::fs::symlink(&store, &link)?;
     until_worker(&stage, "bad-0", "get well", |beat| beat.trouble.is_none()).await?;
     // Well again, it does what there is.
-    good.terminate(Duration::from_secs(10))?;
+    good.terminate(PATIENCE)?;
     let again = e2e::sweeps::sweep("again", 0);
     submit(&stage, &again, &[tiny.spec("almt", 3, 1)?]).await?;
     let progress = stage.finished(again.id, PATIENCE).await?;
@@ -335,7 +335,7 @@ async fn a_worker_that_does_not_know_the_method_fails_nothing() -> Result<()> {
     }
     let _newer = ScriptedWorker::diligent(&stage.broker, "good");
     all_done(&stage, &sweep, 6).await?;
-    old.terminate(Duration::from_secs(10))?;
+    old.terminate(PATIENCE)?;
     Ok(())
 }
 
@@ -394,7 +394,7 @@ async fn a_broken_device_fails_nothing() -> Result<()> {
     assert_eq!(later.since_ms, trouble.since_ms);
     let good = Process::spawn(&mut node(&stage, "good", stage.data_dir())?)?;
     all_done(&stage, &sweep, 9).await?;
-    good.terminate(Duration::from_secs(10))?;
+    good.terminate(PATIENCE)?;
     // Mended, it works again after its pause.
     std::fs::remove_file(&broken)?;
     let again = e2e::sweeps::sweep("again", 0);

@@ -4,6 +4,7 @@
 use anyhow::{Context as _, Result, ensure};
 use coordinator::store::submit::NewSweep;
 use e2e::{
+    PATIENCE,
     dump::{assert_same, dump, features},
     programs::{Process, output, worker},
     stage::Stage,
@@ -18,7 +19,6 @@ use missbench_shared::{
 };
 use std::time::{Duration, Instant};
 
-const PATIENCE: Duration = Duration::from_secs(40);
 const CASES: [&str; 3] = ["r=0", "r=0.5", "missing=la"];
 
 async fn submit(stage: &Stage, sweep: &NewSweep, specs: &[TrainSpec]) -> Result<()> {
@@ -107,7 +107,7 @@ async fn models_are_trained_and_evaluated_and_learn() -> Result<()> {
     names.sort_unstable();
     assert_eq!(names, ["two-0", "two-1"]);
     assert!(beats.iter().all(|b| b.memory_bytes > 1 << 20 && b.pid > 1));
-    let status = worker.terminate(Duration::from_secs(10))?;
+    let status = worker.terminate(PATIENCE)?;
     assert!(status.success(), "{status}");
     assert!(
         heartbeats(&stage).await?.is_empty(),
@@ -133,7 +133,7 @@ async fn a_training_goes_on_where_it_was_left() -> Result<()> {
                 let first = Process::spawn(worker(&stage)?.args(["--save-every", "0.5"]))?;
                 until(&stage, "SELECT count(*) FROM epoch_log", before + 2).await?;
                 let since = Instant::now();
-                let status = first.terminate(Duration::from_secs(10))?;
+                let status = first.terminate(PATIENCE)?;
                 assert!(status.success(), "{status}");
                 println!("left after {:?}", since.elapsed());
             }
@@ -156,7 +156,7 @@ async fn a_training_goes_on_where_it_was_left() -> Result<()> {
             ensure!(since.elapsed() < PATIENCE, "the saved state stays behind");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        last.terminate(Duration::from_secs(10))?;
+        last.terminate(PATIENCE)?;
         dumps.push(dump(&stage.store).await?);
         shown.push(features(stage.data_dir())?);
     }
@@ -188,7 +188,7 @@ async fn features_are_stored_before_the_result_is_told() -> Result<()> {
     assert_eq!(stage.finished(sweep.id, PATIENCE).await?.done, 4);
     let first = features(stage.data_dir())?;
     assert_eq!(first.len(), 2);
-    worker.terminate(Duration::from_secs(10))?;
+    worker.terminate(PATIENCE)?;
     Ok(())
 }
 
@@ -227,7 +227,7 @@ async fn a_failure_arrives_with_its_causes() -> Result<()> {
     assert_eq!(diverges.len(), 1, "it would diverge again, to the last bit");
     let said = diverges[0].matches("not finite").count();
     assert_eq!(said, 1, "said once: {diverges:?}");
-    worker.terminate(Duration::from_secs(10))?;
+    worker.terminate(PATIENCE)?;
     Ok(())
 }
 
@@ -267,7 +267,7 @@ async fn a_cancelled_training_stops() -> Result<()> {
     let job = jobs(&sweep, &spec, &[])?[0].id;
     let left = artifacts(&stage).await?.size(&Key::Resume(job)).await?;
     assert!(left.is_some(), "it can go on from there");
-    worker.terminate(Duration::from_secs(10))?;
+    worker.terminate(PATIENCE)?;
     Ok(())
 }
 
@@ -277,14 +277,11 @@ async fn a_worker_leaves_by_itself_when_there_is_nothing_to_do() -> Result<()> {
     let sweep = sweep("nothing", 0);
     stage.store.submit(&sweep, noops(&sweep, 3000)).await?;
     let _coordinator = stage.serve();
-    let since = Instant::now();
     let worker = Process::spawn(worker(&stage)?.args(["--once", "2"]))?;
     assert_eq!(stage.finished(sweep.id, PATIENCE).await?.done, 3000);
-    println!("3000 no-op jobs in {:?}", since.elapsed());
     // Nothing is left to do: it goes by itself.
-    let status = worker.wait(Duration::from_secs(20))?;
+    let status = worker.wait(PATIENCE)?;
     ensure!(status.success(), "{status}");
-    ensure!(since.elapsed() < Duration::from_secs(60));
     Ok(())
 }
 

@@ -26,6 +26,7 @@ use worker::{
     memory,
     models::{Batch, Build, DataShape, Inputs, Method, PerModality, Position, REGISTRY},
     nn::{remembered::Remembering, savings::Savings},
+    numerics::{Numerics, settle},
     train::data::PREDICTION_BATCH,
 };
 
@@ -267,6 +268,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let rounds: usize = std::env::var("MISSBENCH_BENCH_ROUNDS").map_or(Ok(3), |s| s.parse())?;
     let rounds = rounds.max(1);
     let threads = std::env::var("MISSBENCH_BENCH_THREADS").map_or(Ok(2), |s| s.parse())?;
+    settle(Numerics::Machine)?;
     tch::set_num_threads(threads);
     let device = match std::env::var("MISSBENCH_BENCH_DEVICE").as_deref() {
         Ok("cpu") | Err(_) => Device::Cpu,

@@ -40,6 +40,7 @@ pub struct Cli {
     /// CPU threads of each slot [default: the cores, shared out among the slots]
     ///
     /// The last bits of results depend on it: to get the same bits again, use the same number.
+    /// Jobs of a spec with numerics = "portable" are computed on one, whatever this says.
     #[arg(long, env = "MISSBENCH_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
 
@@ -99,6 +100,10 @@ pub struct Cli {
         reason = "a doc comment would become the help text of the flags"
     )]
     pub connection: ConnectionFlags,
+
+    /// How this process computes: set by the supervisor for its children
+    #[arg(long, hide = true, default_value_t)]
+    pub numerics: crate::numerics::Numerics,
 
     /// Which slot this process is: set by the supervisor for its children
     #[arg(long, hide = true)]

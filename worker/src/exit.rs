@@ -18,6 +18,9 @@ pub const UNFIT: u8 = 7;
 pub const INTERNAL: u8 = 70;
 /// The device failed or libtorch's thread died: a fresh process is needed. The supervisor starts one.
 pub const BROKEN: u8 = 71;
+/// A job asks for other numerics than the process computes with. The supervisor starts one that
+/// does.
+pub const TURN: u8 = 72;
 
 /// For `--help`.
 pub const HELP: &str = "\
@@ -30,4 +33,5 @@ Exit codes:
    6  left at once: told twice, or a slot had to be ended
    7  --once, and all that time it lacked what jobs need: a store, data, a method, a device
   70  it cannot be set up (threads, processes)
-  71  the device failed, a fresh process is needed (a slot's code; the supervisor starts one)";
+  71  the device failed, a fresh process is needed (a slot's code; the supervisor starts one)
+  72  a job asks for other numerics (a slot's code; the supervisor starts the slot anew for it)";

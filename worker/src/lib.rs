@@ -6,6 +6,7 @@ pub mod exit;
 pub mod memory;
 pub mod models;
 pub mod nn;
+pub mod numerics;
 pub mod optim;
 pub mod runtime;
 pub mod settings;

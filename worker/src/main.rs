@@ -1,7 +1,7 @@
 //! `worker`: takes jobs from the broker, trains and evaluates the models with libtorch.
 
 use clap::{CommandFactory as _, FromArgMatches as _};
-use missbench_shared::device::ShareError;
+use missbench_shared::device::{Devices, ShareError};
 use std::{
     ffi::OsString,
     io::{IsTerminal as _, Write as _},
@@ -12,6 +12,7 @@ use worker::{
     cli::{Cli, LogFormat},
     device::{self, DeviceError, check::Question},
     exit,
+    numerics::{self, Numerics},
     runtime::{
         self, SlotError, SlotSettings,
         leaving::{self, Leaving, Speaker},
@@ -54,8 +55,16 @@ fn main() -> ExitCode {
         let Some(slot) = cli.slot else {
             return supervise(&cli, flags, name, leaving).await;
         };
-        let found = device::look(&cli.device);
-        let chosen = match device::choose(&cli.device, &found) {
+        if let Err(error) = numerics::settle(cli.numerics) {
+            return refuse(&error, exit::DEVICE);
+        }
+        // A GPU computes to other bits.
+        let (devices, threads) = match cli.numerics {
+            Numerics::Machine => (cli.device.clone(), cli.threads_of(cli.asked_slots())),
+            Numerics::Portable => (Devices::Cpu, numerics::PORTABLE_THREADS),
+        };
+        let found = device::look(&devices);
+        let chosen = match device::choose(&devices, &found) {
             Ok(chosen) => chosen,
             Err(error) => return refuse(&error, exit::DEVICE),
         };
@@ -68,7 +77,8 @@ fn main() -> ExitCode {
             data_dir: settings.data_dir,
             device: chosen.device,
             device_name: chosen.name,
-            threads: cli.threads_of(cli.asked_slots()),
+            threads,
+            numerics: cli.numerics,
             name,
             save_every: cli.save_every,
             once: cli.once,

@@ -8,6 +8,7 @@ use crate::{
         cuda::{self, Found, Trouble},
     },
     exit, memory,
+    numerics::{Numerics, environment},
     runtime::leaving::{LEAVE, Leaving},
 };
 use missbench_shared::device::{Assignment, Devices, Place, count};
@@ -181,9 +182,10 @@ struct Supervised {
 impl Supervised {
     async fn run(self) -> u8 {
         let mut crashes = 0_u32;
+        let mut numerics = Numerics::default();
         while !self.leaving.is_asked() {
             let began = Instant::now();
-            let mut child = match self.start() {
+            let mut child = match self.start(numerics) {
                 Ok(child) => child,
                 Err(error) => {
                     tracing::error!(slot = self.slot, %error, "the slot cannot be started");
@@ -199,6 +201,10 @@ impl Supervised {
             let code = match status {
                 Ok(status) => match code(status) {
                     Code::Over(code) => return code,
+                    Code::Turn => {
+                        numerics = numerics.other();
+                        continue;
+                    }
                     Code::Crashed => status,
                 },
                 Err(error) => {
@@ -221,7 +227,7 @@ impl Supervised {
         exit::OK
     }
 
-    fn start(&self) -> std::io::Result<Child> {
+    fn start(&self, numerics: Numerics) -> std::io::Result<Child> {
         this_program(&self.flags)
             .arg("--slot")
             .arg(self.slot.to_string())
@@ -231,7 +237,10 @@ impl Supervised {
             .arg(self.place.to_string())
             .arg("--name")
             .arg(&self.name)
+            .arg("--numerics")
+            .arg(numerics.as_str())
             .envs(memory::for_child())
+            .envs(environment(numerics).iter().copied())
             // Held open for as long as this process lives: its end tells the child.
             .stdin(Stdio::piped())
             // Ctrl-C in a terminal goes to the whole group; the children hear of it from here, once.
@@ -266,6 +275,8 @@ impl Supervised {
 enum Code {
     /// Not to be started again.
     Over(u8),
+    /// To be started again, to compute the other way.
+    Turn,
     /// To be started again.
     Crashed,
 }
@@ -290,6 +301,7 @@ fn code(status: ExitStatus) -> Code {
             | exit::UNFIT
             | exit::AT_ONCE),
         ) => Code::Over(code),
+        Some(exit::TURN) => Code::Turn,
         _ => Code::Crashed,
     }
 }
@@ -302,7 +314,7 @@ mod tests {
     fn a_slot_that_was_told_to_leave_before_it_could_hear_left_in_good_order() {
         let over = |raw| match code(ExitStatus::from_raw(raw)) {
             Code::Over(code) => Some(code),
-            Code::Crashed => None,
+            Code::Crashed | Code::Turn => None,
         };
         assert_eq!(over(Signal::SIGTERM as i32), Some(exit::OK));
         assert_eq!(over(Signal::SIGKILL as i32), None);

@@ -254,6 +254,7 @@ fn check(case: &Case) {
         .as_u64()
         .or_else(|| recording.meta["hyper"]["max_epochs"].as_u64())
         .unwrap_or(u64::from(epochs)) as u32;
+    worker::numerics::settle(worker::numerics::Numerics::Machine).unwrap();
     tch::set_num_threads(1);
     tch::manual_seed(1);
     // Whole tensors, one at a time, as the reference computes them, so that sums are rounded alike:

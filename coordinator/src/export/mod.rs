@@ -51,6 +51,8 @@ impl What {
                 ("criterion", Text),
                 ("state", Text),
                 ("value", Real),
+                ("trained_processor", Text),
+                ("evaluated_processor", Text),
             ],
             What::Comparison => &[
                 ("sweep", Text),

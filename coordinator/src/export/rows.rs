@@ -48,8 +48,15 @@ pub async fn read(
                     split_part(case_id, '=', 1) AS kind,
                     CASE WHEN case_id LIKE 'r=%' THEN substr(case_id, 3)::float8 END AS rate,
                     CASE WHEN case_id LIKE 'missing=%' THEN substr(case_id, 9) ELSE '' END AS missing,
-                    metric, criterion, state::text AS state, value
-             FROM measurement WHERE sweep = $1
+                    metric, m.criterion, state::text AS state, value,
+                    coalesce(t.processor, '') AS trained_processor,
+                    coalesce(a.processor, '') AS evaluated_processor
+             FROM measurement m
+             LEFT JOIN evaluation v ON v.job = m.job AND v.criterion = m.criterion
+             LEFT JOIN attempt a ON a.id = v.attempt
+             LEFT JOIN checkpoint k ON k.job = m.train_job AND k.criterion = m.criterion
+             LEFT JOIN attempt t ON t.id = k.attempt
+             WHERE sweep = $1
              ORDER BY dataset, method, variant, case_id, seed, metric"
         }
         What::Comparison => {

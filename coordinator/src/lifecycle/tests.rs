@@ -40,6 +40,7 @@ fn message(attempt: &Attempt, publication: u32, body: ResultBody) -> ResultMessa
             host: "h".into(),
             device: "cpu".into(),
             version: "0".into(),
+            processor: String::new(),
         },
         at_ms: 0,
         body,

@@ -20,9 +20,12 @@ pub(super) async fn facts(
     let rows = sqlx::query(
         "WITH rested AS MATERIALIZED (
              SELECT dataset, data, encoder, trained_with, trained_on, evaluated_with, evaluated_on,
-                    count(DISTINCT job) AS jobs
+                    coalesce(nullif(' (' || trained_processor || ')', ' ()'), '') AS trained_kind,
+                    coalesce(nullif(' (' || evaluated_processor || ')', ' ()'), '')
+                        AS evaluated_kind,
+                    numerics, count(DISTINCT job) AS jobs
              FROM provenance WHERE sweep = $1
-             GROUP BY 1, 2, 3, 4, 5, 6, 7
+             GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
          )
          SELECT 1 AS place, 'dataset ' || dataset AS what,
                 'BLAKE3 ' || coalesce(data, 'unknown') AS value, sum(jobs)::bigint AS jobs
@@ -32,12 +35,18 @@ pub(super) async fn facts(
          FROM rested GROUP BY encoder
          UNION ALL
          SELECT 3, 'trained with', 'worker ' || coalesce(trained_with, 'unknown') || ' on '
-                || coalesce(trained_on, 'unknown'), sum(jobs)::bigint
-         FROM rested GROUP BY trained_with, trained_on
+                || coalesce(trained_on, 'unknown') || trained_kind, sum(jobs)::bigint
+         FROM rested GROUP BY trained_with, trained_on, trained_kind
          UNION ALL
-         SELECT 4, 'evaluated with', 'worker ' || evaluated_with || ' on ' || evaluated_on,
+         SELECT 4, 'evaluated with', 'worker ' || evaluated_with || ' on ' || evaluated_on
+                || evaluated_kind, sum(jobs)::bigint
+         FROM rested GROUP BY evaluated_with, evaluated_on, evaluated_kind
+         UNION ALL
+         SELECT 5, 'numerics', CASE numerics
+                    WHEN 'portable' THEN 'portable: the same bits on every x86-64 with AVX2'
+                    ELSE 'machine: the same bits on the same kind of processor' END,
                 sum(jobs)::bigint
-         FROM rested GROUP BY evaluated_with, evaluated_on
+         FROM rested GROUP BY numerics
          ORDER BY place, what, value",
     )
     .bind(sweep.0)

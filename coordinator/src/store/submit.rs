@@ -5,6 +5,7 @@ use missbench_shared::{
     benchmark::Benchmark,
     case::Case,
     ids::{JobId, SweepId},
+    numerics::leave_out_default,
     wire::TrainSpec,
 };
 use std::{collections::BTreeSet, fmt::Write as _, sync::Arc};
@@ -258,10 +259,11 @@ impl Rows {
             seed: 0,
             ..TrainSpec::clone(spec)
         };
-        let json = serde_json::to_value(&seedless).map_err(|error| StoreError::Stored {
+        let mut json = serde_json::to_value(&seedless).map_err(|error| StoreError::Stored {
             what: "a training spec".to_owned(),
             reason: error.to_string(),
         })?;
+        leave_out_default(&mut json);
         let hash = blake3::hash(json.to_string().as_bytes());
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&hash.as_bytes()[..16]);

@@ -2,7 +2,7 @@
 
 use super::layout::{self, CaseKind, Layout};
 use crate::store::Store;
-use missbench_shared::{benchmark::Benchmark, ids::SweepId};
+use missbench_shared::{benchmark::Benchmark, ids::SweepId, numerics::Numerics};
 use sqlx::Row as _;
 use std::collections::BTreeMap;
 
@@ -45,6 +45,7 @@ pub(super) async fn notes(
             "checkpoints chosen on {selection}; methods follow {fidelity}; trained on {training}"
         ));
     }
+    notes.extend(processors(store, sweep).await?);
     let counts = sqlx::query(
         "SELECT count(DISTINCT seed) AS seeds, count(*) AS asked,
                 count(*) FILTER (WHERE state = 'done') AS done,
@@ -81,6 +82,30 @@ pub(super) async fn notes(
         ));
     }
     Ok(notes)
+}
+
+/// The kinds of processors that results come from, and whether their bits depend on them.
+async fn processors(store: &Store, sweep: SweepId) -> Result<Option<String>, sqlx::Error> {
+    let kinds: Vec<String> = sqlx::query_scalar(
+        "SELECT DISTINCT a.processor FROM job j JOIN attempt a ON a.job = j.id
+         WHERE j.sweep = $1 AND j.kind <> 'noop' AND a.outcome = 'done' AND a.processor <> ''
+         ORDER BY 1",
+    )
+    .bind(sweep.0)
+    .fetch_all(store.pool())
+    .await?;
+    Ok(match &kinds[..] {
+        [] => None,
+        [one] if one == Numerics::Portable.as_str() => {
+            Some("numerics: portable, the same bits on every x86-64 with AVX2".to_owned())
+        }
+        [one] => Some(format!("computed on {one}")),
+        several => Some(format!(
+            "computed on {} kinds of processors, whose last bits differ: {}",
+            several.len(),
+            several.join(", ")
+        )),
+    })
 }
 
 /// What is not here, a line for each model that lacks something.

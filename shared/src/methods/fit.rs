@@ -326,6 +326,7 @@ mod tests {
                 host: name(),
                 device: name(),
                 version: name(),
+                processor: name(),
             },
             at_ms: u64::MAX,
             body: ResultBody::Evaluated {

@@ -21,7 +21,10 @@ pub use resolve::{
     resolve_noting,
 };
 
-use crate::wire::{Fidelity, Selection};
+use crate::{
+    numerics::Numerics,
+    wire::{Fidelity, Selection},
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -133,6 +136,9 @@ pub struct ProtocolSpec {
     pub selection_rate: f64,
     /// `reference`: as the published code does; `corrected`: as the papers say where the two differ.
     pub fidelity: Fidelity,
+    /// `machine`: the same bits on machines of the same kind, as fast as they can; `portable`: the
+    /// same bits on every x86-64 processor with AVX2, slower and never on a GPU.
+    pub numerics: Numerics,
 }
 
 impl Default for ProtocolSpec {
@@ -143,6 +149,7 @@ impl Default for ProtocolSpec {
             erasure_seed: 1111,
             selection_rate: 0.5,
             fidelity: Fidelity::Reference,
+            numerics: Numerics::Machine,
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::{
     encoder::{EncoderFacts, TextFacts, TokenIds},
     ids::SweepId,
     methods::{self, DataFacts, EncoderShape, MethodInfo, Setup, results_fit},
+    numerics::Numerics,
     wire::{BlobRef, Protocol, TrainSpec},
 };
 use serde::{Deserialize, Serialize};
@@ -77,6 +78,10 @@ pub struct ResolvedSpec {
     pub cases: Vec<String>,
     /// How to train and select.
     pub protocol: Protocol,
+    /// To which bits to compute. The default is not written, so that a sweep that says nothing of
+    /// it keeps the id that it had before it could be said.
+    #[serde(default, skip_serializing_if = "Numerics::is_default")]
+    pub numerics: Numerics,
 }
 
 /// A method or variant with its hyper-parameters.
@@ -157,6 +162,7 @@ pub fn resolve_noting(
             selection_rate: rate.map_or(500, Rate::thousandths),
             fidelity: spec.protocol.fidelity,
         },
+        numerics: spec.protocol.numerics,
     })
 }
 
@@ -537,6 +543,7 @@ impl ResolvedSpec {
             max_epochs: max_epochs.and_then(|e| u32::try_from(e).ok()).unwrap_or(1),
             hyper: Value::Object(hyper).to_string(),
             protocol: self.protocol.clone(),
+            numerics: self.numerics,
         }
     }
 }

@@ -328,6 +328,15 @@ fn the_commented_examples_read() {
         (&0.6.into(), &false.into())
     );
     assert_eq!(wide.hyper["mosi"]["width"], 256);
+    let mine = resolved
+        .datasets
+        .iter()
+        .find(|d| d.benchmark.id() == "mine");
+    let definition = mine.unwrap().benchmark.kind().definition();
+    assert_eq!(
+        (definition.label_range, definition.unimodal),
+        ([-1.0, 1.0], false)
+    );
 }
 
 #[test]

@@ -181,6 +181,7 @@ mod tests {
                 host: "h".to_owned(),
                 device: "cpu".to_owned(),
                 version: "0".to_owned(),
+                processor: String::new(),
             },
             pid: 1,
             at_ms: 0,

@@ -80,6 +80,7 @@ fn resolved(name: &str, ids: &[&str], on: &[Benchmark], seeds: u64) -> Result<Re
             selection_rate: 500,
             fidelity: Fidelity::Reference,
         },
+        numerics: missbench_shared::numerics::Numerics::Machine,
     })
 }
 

@@ -83,6 +83,8 @@ pub fn check(question: &Question) -> Check {
         }
     };
     if question.compute {
+        // Nothing that is asked for here cannot be had.
+        let _ = crate::numerics::settle(crate::numerics::Numerics::Machine);
         set_threads(question.threads);
     }
     let mut tried: Vec<(Place, Option<String>)> = Vec::new();

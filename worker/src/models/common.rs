@@ -124,7 +124,46 @@ pub fn save(vs: &nn::VarStore, optimizers: &[&Adam]) -> MethodState {
     for optimizer in optimizers {
         optimizer.save(&mut state);
     }
+    let with_gradient: Vec<String> = parameters(vs)
+        .into_iter()
+        .filter(|(_, tensor)| tensor.grad().defined())
+        .map(|(name, _)| name)
+        .collect();
     state
+        .scalars
+        .insert(GRADIENTS.to_owned(), with_gradient.into());
+    state
+}
+
+/// Where a state says which parameters have had a gradient.
+///
+/// A gradient that was there once stays, as zeros, in steps that do not reach its parameter; before
+/// that there is none. The two are not the same to the last bit: zeros take a place in the sum
+/// under a common norm, which so adds up in another order, and an optimizer lets the moments of a
+/// parameter whose gradient is zero decay, but passes over one without. So it belongs to the state.
+const GRADIENTS: &str = "gradients";
+
+/// Gives the parameters that a state names their gradient, of zeros.
+fn restore_gradients(vs: &nn::VarStore, state: &MethodState) -> Result<(), MethodError> {
+    let names: Vec<String> = state
+        .scalars
+        .get(GRADIENTS)
+        .and_then(|names| serde_json::from_value(names.clone()).ok())
+        .ok_or_else(|| MethodError::State(format!("`{GRADIENTS}` is missing")))?;
+    let variables = vs.variables();
+    for name in names {
+        let variable = variables
+            .get(&name)
+            .filter(|variable| variable.requires_grad())
+            .ok_or_else(|| MethodError::State(format!("`{name}` has no gradient here")))?;
+        if variable.grad().defined() {
+            let _ = variable.grad().detach_().zero_();
+        } else {
+            // libtorch lets a gradient be made by a backward pass alone.
+            tch::with_grad(|| (variable * variable.zeros_like()).sum(None).backward());
+        }
+    }
+    Ok(())
 }
 
 /// Weights and optimizers back from a state.
@@ -151,7 +190,7 @@ pub fn restore(
     for optimizer in optimizers {
         optimizer.load(state)?;
     }
-    Ok(())
+    restore_gradients(vs, state)
 }
 
 /// What `early_stop` means: 0 is never.

@@ -45,6 +45,8 @@ pub struct TrainTask {
     pub state: Option<Bytes>,
     /// Brings what the state refers to.
     pub fetch: FetchBest,
+    /// What this process's results depend on to the last bit.
+    pub processor: String,
     /// Who watches.
     pub live: Live,
 }
@@ -176,6 +178,7 @@ impl Bench {
             encoder,
             state,
             mut fetch,
+            processor,
             mut live,
         } = task;
         // Its memory is needed.
@@ -201,7 +204,8 @@ impl Bench {
                     }
                 }
             }
-            live.begins(trainer.after_epoch());
+            let processors = trainer.computes_on(&processor);
+            live.begins(trainer.after_epoch(), processors);
             let outcome = trainer.run(&mut live);
             if outcome.is_err() {
                 kept = trainer.kept();

@@ -470,6 +470,7 @@ mod tests {
                 selection_rate: 500,
                 fidelity: Fidelity::Reference,
             },
+            numerics: missbench_shared::numerics::Numerics::Machine,
         }
     }
 

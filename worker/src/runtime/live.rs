@@ -132,13 +132,20 @@ impl Live {
     }
 
     /// The training begins, or goes on after an epoch.
-    pub fn begins(&mut self, resumed_after_epoch: u32) {
+    /// `processor` says on what kinds of processors it has been.
+    pub fn begins(&mut self, resumed_after_epoch: u32, processor: String) {
         self.saved_after_epoch = resumed_after_epoch;
+        self.report.worker.processor = processor;
         let body = ResultBody::Started {
             delivery: self.delivery,
             resumed_after_epoch,
         };
         self.reporter.send(self.report.with(body));
+    }
+
+    /// A report of this attempt, with this body.
+    pub(super) fn report(&self, body: ResultBody) -> ResultMessage {
+        self.report.with(body)
     }
 
     /// A checkpoint that a saved state refers to, from the store.

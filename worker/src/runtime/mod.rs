@@ -17,6 +17,7 @@ mod presence;
 mod report;
 mod stored;
 mod train_job;
+mod turn;
 
 use self::{
     blobs::Blobs,
@@ -28,7 +29,10 @@ use self::{
     report::Reporter,
     stored::{BEFORE, BESIDE, Patience, after},
 };
-use crate::exit;
+use crate::{
+    exit,
+    numerics::{self, Numerics},
+};
 use async_nats::jetstream::consumer::PullConsumer;
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -79,6 +83,8 @@ pub struct SlotSettings {
     pub device_name: String,
     /// Threads of libtorch.
     pub threads: usize,
+    /// How this process computes.
+    pub numerics: Numerics,
     /// The worker's unique name.
     pub name: String,
     /// How often to save between epochs.
@@ -116,6 +122,12 @@ pub async fn run(settings: SlotSettings, leaving: Leaving) -> Result<u8, SlotErr
         host: crate::host(),
         device: settings.device_name.clone(),
         version: crate::VERSION.to_owned(),
+        processor: numerics::processor(
+            settings.numerics,
+            settings.device,
+            &settings.device_name,
+            settings.threads,
+        ),
     };
     let status = Status::default();
     let before = presence::inherited(&broker, &worker.name).await;
@@ -149,6 +161,7 @@ pub async fn run(settings: SlotSettings, leaving: Leaving) -> Result<u8, SlotErr
         reporter: Reporter::start(broker.clone()),
         noops: Arc::new(Semaphore::new(NOOPS_AT_ONCE)),
         broken: AtomicBool::new(false),
+        turning: AtomicBool::new(false),
         unfit: AtomicBool::new(false),
         needed: Needed::default(),
         broker,
@@ -160,7 +173,7 @@ pub async fn run(settings: SlotSettings, leaving: Leaving) -> Result<u8, SlotErr
         leaving,
         settings,
     });
-    tracing::info!(worker = %slot.worker.name, device = %slot.worker.device, threads = slot.settings.threads, "ready for jobs");
+    tracing::info!(worker = %slot.worker.name, device = %slot.worker.device, processor = %slot.worker.processor, threads = slot.settings.threads, "ready for jobs");
     let whole = async {
         slot.work().await;
         slot.reporter.settle(Duration::from_secs(3)).await;
@@ -181,6 +194,8 @@ pub async fn run(settings: SlotSettings, leaving: Leaving) -> Result<u8, SlotErr
     }
     Ok(if slot.broken.load(Ordering::Relaxed) {
         exit::BROKEN
+    } else if slot.turning.load(Ordering::Relaxed) && !slot.leaving.is_asked() {
+        exit::TURN
     } else if slot.unfit.load(Ordering::Relaxed) {
         exit::UNFIT
     } else {
@@ -204,6 +219,8 @@ struct Slot {
     noops: Arc<Semaphore>,
     /// Set when this process must not take another job.
     broken: AtomicBool,
+    /// Set when the slot's next process is to compute the other way.
+    turning: AtomicBool,
     /// Set when it leaves because it could do nothing.
     unfit: AtomicBool,
     /// What was lacking when a fault was met last.
@@ -219,7 +236,8 @@ struct HandedBack {
 
 impl Slot {
     fn is_over(&self) -> bool {
-        self.leaving.is_asked() || self.broken.load(Ordering::Relaxed)
+        let flag = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+        self.leaving.is_asked() || flag(&self.broken) || flag(&self.turning)
     }
 
     /// The slot's life.
@@ -355,6 +373,9 @@ impl Slot {
                 self.decline(taken, attempt, 0, &fault).await;
                 continue;
             }
+            let Some(taken) = self.turn(taken).await else {
+                continue;
+            };
             match &taken.job.work {
                 Work::Noop => noops.push(taken),
                 Work::Train(spec) => {

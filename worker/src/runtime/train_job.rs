@@ -102,6 +102,7 @@ impl Slot {
             data,
             encoder: encoder.clone(),
             state,
+            processor: self.worker.processor.clone(),
             fetch: Live::fetch_best(self.store.clone(), taken.job.job),
             live: Live::new(LiveSettings {
                 leaving: self.leaving.clone(),
@@ -186,7 +187,7 @@ impl Slot {
                     }
                 };
                 let trained = matches!(body, ResultBody::Trained { .. });
-                let report = self.report(&taken, attempt, body);
+                let report = live.report(body);
                 self.conclude(&taken, report).await;
                 if trained {
                     self.status.health(Health::worked);

@@ -186,6 +186,7 @@ impl Trainer {
                 best_loss: None,
                 best: BTreeMap::new(),
                 stopped: false,
+                processors: Vec::new(),
             },
             held: BTreeMap::new(),
             fresh: true,
@@ -223,6 +224,16 @@ impl Trainer {
     /// The last completed epoch.
     pub fn after_epoch(&self) -> u32 {
         self.progress.epoch - 1
+    }
+
+    /// Says on what kind of processor the training goes on from here. Returns the kinds that it has
+    /// been on, in order, with `+` between them: its result is theirs to the last bit.
+    pub fn computes_on(&mut self, processor: &str) -> String {
+        let processors = &mut self.progress.processors;
+        if processors.last().is_none_or(|last| last != processor) {
+            processors.push(processor.to_owned());
+        }
+        processors.join("+")
     }
 
     /// Samples in a batch.

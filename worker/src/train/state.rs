@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use tch::Device;
 
 /// The version of this format.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Where a training stands: everything but the method's own state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,6 +38,8 @@ pub struct Progress {
     pub best: BTreeMap<String, BestRef>,
     /// The method wants no further epoch.
     pub stopped: bool,
+    /// The kinds of processors that it has been trained on, in order.
+    pub processors: Vec<String>,
 }
 
 /// A best epoch so far.
@@ -175,6 +177,7 @@ mod tests {
             best_loss: Some((std::f64::consts::PI, 2)),
             best: BTreeMap::new(),
             stopped: false,
+            processors: vec!["x86-64-avx2-amd-2t".to_owned()],
         }
     }
 

@@ -13,6 +13,7 @@ use worker::{
         Batch, Build, DataShape, Inputs, Method, MethodError, PerModality, Position, builder,
     },
     nn::bert::{Bert, BertConfig},
+    numerics::{Numerics, settle},
 };
 
 pub const SAMPLES: i64 = 32;
@@ -21,6 +22,9 @@ pub const SAMPLES: i64 = 32;
 /// nothing from threads.
 pub fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
+    let asked = std::env::var(crate::numerics::NUMERICS);
+    let numerics = asked.map_or(Numerics::Machine, |text| text.parse().unwrap());
+    settle(numerics).unwrap();
     tch::set_num_threads(1);
     // A test that failed leaves nothing behind that another could stumble over.
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -244,6 +248,59 @@ pub fn slice(batch: &Batch, from: i64, count: i64) -> Batch {
         missing_rate: each(&batch.missing_rate),
         labels: rows(&batch.labels),
         unimodal_labels: batch.unimodal_labels.as_ref().map(each),
+    }
+}
+
+/// The same numbers elsewhere in memory: not at a multiple of 64 bytes, where libtorch puts them.
+pub trait Shifted {
+    /// So many numbers behind such a place.
+    fn shifted(&self, by: i64) -> Self;
+}
+
+impl Shifted for Tensor {
+    fn shifted(&self, by: i64) -> Self {
+        let count = self.numel() as i64;
+        let room = Tensor::zeros([count + by], (self.kind(), self.device()));
+        let mut there = room.narrow(0, by, count).view(&self.size()[..]);
+        there.copy_(self);
+        there
+    }
+}
+
+impl Shifted for Inputs {
+    fn shifted(&self, by: i64) -> Self {
+        Self {
+            text: self.text.shifted(by),
+            audio: self.audio.shifted(by),
+            vision: self.vision.shifted(by),
+            audio_lengths: self.audio_lengths.shifted(by),
+            vision_lengths: self.vision_lengths.shifted(by),
+        }
+    }
+}
+
+impl Shifted for PerModality<Tensor> {
+    fn shifted(&self, by: i64) -> Self {
+        Self {
+            text: self.text.shifted(by),
+            audio: self.audio.shifted(by),
+            vision: self.vision.shifted(by),
+        }
+    }
+}
+
+impl Shifted for Batch {
+    fn shifted(&self, by: i64) -> Self {
+        Self {
+            index: self.index.shifted(by),
+            input: self.input.shifted(by),
+            complete: self.complete.as_ref().map(|inputs| inputs.shifted(by)),
+            kept: self.kept.shifted(by),
+            present: self.present.shifted(by),
+            missing_rate: self.missing_rate.shifted(by),
+            labels: self.labels.shifted(by),
+            unimodal_labels: self.unimodal_labels.as_ref().map(|all| all.shifted(by)),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{
     store::{JobKind, JobState, StoreError, give_up::fail_evaluations, types::AttemptOutcome},
 };
 use chrono::{DateTime, Utc};
-use missbench_shared::wire::ResultBody;
+use missbench_shared::wire::{ResultBody, ResultMessage};
 use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
 
@@ -69,17 +69,17 @@ impl Batch<'_> {
         sqlx::query!(
             "INSERT INTO attempt AS a (id, job, publication, delivery, worker, host, device,
                                        version, started, resumed_after_epoch, ended, outcome,
-                                       failure_kind, errors, epochs, seconds)
+                                       failure_kind, errors, epochs, seconds, processor)
              SELECT i.id, i.job, i.publication, i.delivery, i.worker, i.host, i.device,
                     i.version, i.started, i.resumed, i.ended, i.outcome::attempt_outcome,
                     i.failure_kind, ARRAY(SELECT jsonb_array_elements_text(i.errors)),
-                    i.epochs, i.seconds
+                    i.epochs, i.seconds, i.processor
              FROM unnest($1::uuid[], $2::uuid[], $3::integer[], $4::bigint[], $5::text[],
                          $6::text[], $7::text[], $8::text[], $9::timestamptz[], $10::integer[],
                          $11::timestamptz[], $12::text[], $13::text[], $14::jsonb[],
-                         $15::integer[], $16::float8[])
+                         $15::integer[], $16::float8[], $17::text[])
                   AS i (id, job, publication, delivery, worker, host, device, version, started,
-                        resumed, ended, outcome, failure_kind, errors, epochs, seconds)
+                        resumed, ended, outcome, failure_kind, errors, epochs, seconds, processor)
              ON CONFLICT (id) DO UPDATE SET
                  delivery = coalesce(a.delivery, EXCLUDED.delivery),
                  started = greatest(a.started, EXCLUDED.started),
@@ -107,6 +107,7 @@ impl Batch<'_> {
             &column!(|d| d.errors.clone()),
             &column!(|d| d.epochs) as &[Option<i32>],
             &column!(|d| d.seconds) as &[Option<f64>],
+            &column!(|d| d.processor.clone()),
         )
         .execute(&mut **tx)
         .await?;
@@ -267,17 +268,45 @@ impl Batch<'_> {
         )
         .execute(&mut **tx)
         .await?;
-        // An epoch that was trained twice must have come out the same twice.
+        // An epoch that was trained twice must have come out the same twice, if on the same kind of
+        // processor.
         sqlx::query!(
-            "INSERT INTO conflict (job, attempt, what, kept, refused, content)
-             SELECT i.job, i.attempt, 'epoch ' || i.epoch,
-                    substr(sha256(convert_to(e.losses::text || e.metrics::text, 'UTF8')), 1, 16),
+            "INSERT INTO other_processor (job, what, processor, attempt, digest, content)
+             SELECT i.job, 'epoch ' || i.epoch, a.processor, i.attempt,
                     substr(sha256(convert_to(i.losses::text || i.metrics::text, 'UTF8')), 1, 16),
                     jsonb_build_object('losses', i.losses, 'metrics', i.metrics)
              FROM unnest($1::uuid[], $2::integer[], $3::uuid[], $4::jsonb[], $5::jsonb[])
                   AS i (job, epoch, attempt, losses, metrics)
              JOIN epoch_log e USING (job, epoch)
-             WHERE e.losses <> i.losses OR e.metrics <> i.metrics
+             JOIN attempt a ON a.id = i.attempt
+             JOIN attempt b ON b.id = e.attempt
+             WHERE (e.losses <> i.losses OR e.metrics <> i.metrics)
+               AND a.processor <> b.processor AND a.processor <> '' AND b.processor <> ''
+             ON CONFLICT DO NOTHING",
+            &jobs,
+            &epochs,
+            &attempts,
+            &losses,
+            &metrics,
+        )
+        .execute(&mut **tx)
+        .await?;
+        sqlx::query!(
+            "INSERT INTO conflict (job, attempt, what, kept, refused, content)
+             SELECT i.job, i.attempt, 'epoch ' || i.epoch, coalesce(o.digest, d.stands), d.came,
+                    jsonb_build_object('losses', i.losses, 'metrics', i.metrics)
+             FROM unnest($1::uuid[], $2::integer[], $3::uuid[], $4::jsonb[], $5::jsonb[])
+                  AS i (job, epoch, attempt, losses, metrics)
+             JOIN epoch_log e USING (job, epoch)
+             JOIN attempt a ON a.id = i.attempt
+             LEFT JOIN other_processor o ON o.job = i.job AND o.what = 'epoch ' || i.epoch
+                                        AND o.processor = a.processor
+             CROSS JOIN LATERAL (SELECT
+                 substr(sha256(convert_to(e.losses::text || e.metrics::text, 'UTF8')), 1, 16),
+                 substr(sha256(convert_to(i.losses::text || i.metrics::text, 'UTF8')), 1, 16)
+             ) AS d (stands, came)
+             WHERE (e.losses <> i.losses OR e.metrics <> i.metrics)
+               AND o.digest IS DISTINCT FROM d.came
              ON CONFLICT DO NOTHING",
             &jobs,
             &epochs,
@@ -432,6 +461,13 @@ impl Batch<'_> {
                 }
                 _ => continue,
             };
+            let mut kept = kept.to_vec();
+            match self.on_other(tx, message, what, refused, &content).await? {
+                Other::Same => {}
+                Other::First => continue,
+                Other::Again(digest) if digest == refused => continue,
+                Other::Again(digest) => kept = digest,
+            }
             tracing::warn!(job = %message.job, attempt = %message.attempt, what,
                 "a result differs from the one that stands; it is kept as a conflict");
             sqlx::query!(
@@ -440,7 +476,7 @@ impl Batch<'_> {
                 message.job.0,
                 message.attempt.0,
                 what,
-                kept.as_slice(),
+                kept,
                 refused.as_slice(),
                 content
             )
@@ -449,6 +485,67 @@ impl Batch<'_> {
         }
         Ok(())
     }
+
+    /// Compares the kind of processor of a result with that of the one that stands, from which it
+    /// differs, and keeps it where it is the first of another kind.
+    async fn on_other(
+        &self,
+        tx: &mut Transaction<'_, Postgres>,
+        message: &ResultMessage,
+        what: &str,
+        digest: &[u8],
+        content: &serde_json::Value,
+    ) -> Result<Other, StoreError> {
+        let processor = clean(&message.worker.processor);
+        let standing = sqlx::query_scalar!(
+            "SELECT a.processor FROM attempt a
+             WHERE a.id = coalesce((SELECT attempt FROM checkpoint WHERE job = $1 LIMIT 1),
+                                   (SELECT attempt FROM evaluation WHERE job = $1 LIMIT 1))",
+            message.job.0
+        )
+        .fetch_optional(&mut **tx)
+        .await?
+        .unwrap_or_default();
+        if standing == processor || standing.is_empty() || processor.is_empty() {
+            return Ok(Other::Same);
+        }
+        let first = sqlx::query!(
+            "INSERT INTO other_processor (job, what, processor, attempt, digest, content)
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+            message.job.0,
+            what,
+            processor,
+            message.attempt.0,
+            digest,
+            content
+        )
+        .execute(&mut **tx)
+        .await?;
+        if first.rows_affected() > 0 {
+            tracing::info!(job = %message.job, attempt = %message.attempt, what, processor, standing,
+                "a result of another kind of processor differs, as it may");
+            return Ok(Other::First);
+        }
+        let earlier = sqlx::query_scalar!(
+            "SELECT digest FROM other_processor WHERE job = $1 AND what = $2 AND processor = $3",
+            message.job.0,
+            what,
+            processor
+        )
+        .fetch_one(&mut **tx)
+        .await?;
+        Ok(Other::Again(earlier))
+    }
+}
+
+/// How a result that differs from the one that stands is to be compared.
+enum Other {
+    /// It is of the same kind of processor, or one of the two is not known.
+    Same,
+    /// It is the first of its kind.
+    First,
+    /// It is not: the first had this hash.
+    Again(Vec<u8>),
 }
 
 fn json<T: serde::Serialize>(value: &T) -> serde_json::Value {

@@ -1,0 +1,246 @@
+//! Results of unlike processors: the same work may come out with other last bits, and nothing is
+//! wrong; where the same bits are asked for everywhere, they come.
+
+use anyhow::{Result, ensure};
+use e2e::{
+    PATIENCE,
+    dump::{assert_same, dump, features},
+    programs::{Process, worker},
+    stage::Stage,
+    sweeps::{eval_job, matrix, sweep, train_job, train_spec},
+    tiny::{Tiny, jobs},
+    worker::{Act, ScriptedWorker},
+};
+use missbench_shared::{
+    ids::{JobId, SweepId},
+    numerics::Numerics,
+    wire::{JobMessage, Work},
+};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+async fn until(stage: &Stage, query: &'static str, wanted: i64) -> Result<()> {
+    let since = Instant::now();
+    loop {
+        let count = stage.count(query).await?;
+        if count == wanted {
+            return Ok(());
+        }
+        ensure!(
+            since.elapsed() < PATIENCE,
+            "`{query}` is {count}, not {wanted}"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Publishes jobs once more, as after a failure that was none.
+async fn again(stage: &Stage, sweep: SweepId, jobs: &[(JobId, Work)], number: u32) -> Result<()> {
+    for (job, work) in jobs {
+        let message = JobMessage {
+            sweep,
+            job: *job,
+            publication: number,
+            work: work.clone(),
+        };
+        stage.broker.publish_job(&message).await?;
+    }
+    Ok(())
+}
+
+/// A job that was done twice is compared with itself on the same kind of processor only.
+#[tokio::test(flavor = "multi_thread")]
+async fn results_are_compared_on_one_kind_of_processor() -> Result<()> {
+    let stage = Stage::set().await?;
+    let sweep = sweep("kinds", 0);
+    stage
+        .store
+        .submit(&sweep, matrix(&sweep, 0..1, &["r=0"]))
+        .await?;
+    let _coordinator = stage.serve();
+    let act = |act: Act| -> e2e::worker::Script { Arc::new(move |_, _| act.clone()) };
+    let first = ScriptedWorker::on(&stage.broker, "w1", "avx512", act(Act::Finish));
+    stage.finished(sweep.id, PATIENCE).await?;
+    first.kill().await;
+    let before = dump(&stage.store).await?;
+    let train = train_job(&sweep, 0);
+    let checkpoints = stage.store.checkpoints(&[train]).await?[&train].clone();
+    let work = [
+        (train, Work::Train(train_spec(0))),
+        (
+            eval_job(&sweep, 0, "r=0"),
+            Work::Eval {
+                train,
+                spec: train_spec(0),
+                case: "r=0".parse()?,
+                checkpoints,
+            },
+        ),
+    ];
+    let conflicts = "SELECT count(*) FROM conflict";
+    let others = "SELECT count(*) FROM other_processor";
+    let attempts = "SELECT count(*) FROM attempt WHERE outcome = 'done'";
+
+    // Another kind comes to something else: two epochs, the training and the evaluation.
+    let second = ScriptedWorker::on(&stage.broker, "w2", "avx2", act(Act::Differ(1)));
+    again(&stage, sweep.id, &work, 7).await?;
+    until(&stage, attempts, 4).await?;
+    until(&stage, others, 4).await?;
+    // And to the same once more: nothing new.
+    again(&stage, sweep.id, &work, 8).await?;
+    until(&stage, attempts, 6).await?;
+    second.kill().await;
+    assert_eq!(stage.count(conflicts).await?, 0);
+    assert_eq!(stage.count(others).await?, 4);
+
+    // The same kind comes to a third result: that is a conflict.
+    let third = ScriptedWorker::on(&stage.broker, "w3", "avx2", act(Act::Differ(2)));
+    again(&stage, sweep.id, &work, 9).await?;
+    until(&stage, conflicts, 4).await?;
+    third.kill().await;
+    let kept = "SELECT count(*) FROM conflict c JOIN other_processor o USING (job, what)
+                WHERE c.kept = o.digest";
+    assert_eq!(stage.count(kept).await?, 4, "compared with its own kind");
+
+    // As it is where the first kind comes to something else.
+    let fourth = ScriptedWorker::on(&stage.broker, "w4", "avx512", act(Act::Differ(1)));
+    again(&stage, sweep.id, &work, 10).await?;
+    until(&stage, conflicts, 8).await?;
+    fourth.kill().await;
+    assert_eq!(stage.count(others).await?, 4);
+    // The first results stand.
+    assert_same(&dump(&stage.store).await?, &before);
+    let kinds = "SELECT count(*) FROM provenance
+                 WHERE trained_processor = 'avx512' AND evaluated_processor = 'avx512'
+                   AND numerics = 'machine'";
+    assert!(stage.count(kinds).await? > 0);
+    Ok(())
+}
+
+const CASES: [&str; 2] = ["r=0.5", "missing=la"];
+
+/// A slot does jobs that ask for the same bits everywhere and others, in whatever order they come;
+/// the former come out the same with other instructions.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_worker_computes_both_ways() -> Result<()> {
+    if let Err(error) = possible() {
+        eprintln!("not tested: {error}");
+        return Ok(());
+    }
+    let (mut dumps, mut shown) = (Vec::new(), Vec::new());
+    for other in [false, true] {
+        let stage = Stage::set().await?;
+        let tiny = Tiny::make(stage.data_dir(), 48)?;
+        let sweep = sweep("both", 0);
+        let mut portable = tiny.spec("lnln", 1, 2)?;
+        portable.numerics = Numerics::Portable;
+        let mut all = jobs(&sweep, &portable, &CASES)?;
+        if !other {
+            all.extend(jobs(&sweep, &tiny.spec("almt", 2, 1)?, &CASES)?);
+            let mut last = portable.clone();
+            last.seed = 3;
+            all.extend(jobs(&sweep, &last, &CASES)?);
+        }
+        let count = all.len() as i64;
+        stage.store.submit(&sweep, all).await?;
+        let _coordinator = stage.serve();
+        let mut command = worker(&stage)?;
+        if other {
+            command
+                .env("ATEN_CPU_CAPABILITY", "default")
+                .env("MKL_CBWR", "AUTO");
+        }
+        let worker = Process::spawn(&mut command)?;
+        let progress = stage.finished(sweep.id, PATIENCE).await?;
+        assert_eq!((progress.done, progress.failed), (count, 0));
+        let status = worker.terminate(PATIENCE)?;
+        assert!(status.success(), "{status}");
+        let wrong = "SELECT count(*) FROM attempt a JOIN job j ON j.id = a.job
+                     WHERE (a.processor = 'portable') <> (j.method = 'lnln') OR a.processor = ''";
+        assert_eq!(stage.count(wrong).await?, 0);
+        assert_eq!(stage.count("SELECT sum(failures) FROM job").await?, 0);
+        let portable = "SELECT count(DISTINCT job) FROM provenance
+                        WHERE numerics = 'portable' AND trained_processor = 'portable'
+                          AND evaluated_processor = 'portable'";
+        assert_eq!(stage.count(portable).await?, if other { 2 } else { 4 });
+        if other {
+            dumps.push(dump(&stage.store).await?);
+            shown.push(features(stage.data_dir())?);
+        } else {
+            // What both stages have.
+            sqlx::query("DELETE FROM job WHERE method <> 'lnln' OR seed <> 1")
+                .execute(stage.store.pool())
+                .await?;
+            dumps.push(dump(&stage.store).await?);
+            let mut features = features(stage.data_dir())?;
+            let kept = "SELECT blake3 FROM checkpoint";
+            let kept: Vec<String> = sqlx::query_scalar(kept)
+                .fetch_all(stage.store.pool())
+                .await?;
+            features.retain(|name, _| kept.iter().any(|hash| name.starts_with(hash)));
+            shown.push(features);
+        }
+    }
+    assert_same(&dumps[0], &dumps[1]);
+    assert_eq!(shown[0].len(), 1);
+    assert!(shown[0] == shown[1], "the features are the same");
+    Ok(())
+}
+
+/// Whether this machine can compute portably.
+fn possible() -> Result<(), String> {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        return Ok(());
+    }
+    Err("this processor has no AVX2".to_owned())
+}
+
+/// A training that goes on on another kind of processor is told of both, and is no conflict.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_training_may_go_on_on_another_processor() -> Result<()> {
+    let stage = Stage::set().await?;
+    let tiny = Tiny::make(stage.data_dir(), 640)?;
+    let sweep = sweep("moves", 0);
+    stage
+        .store
+        .submit(&sweep, jobs(&sweep, &tiny.spec("lnln", 1, 10)?, &CASES)?)
+        .await?;
+    let _coordinator = stage.serve();
+    let first = Process::spawn(&mut worker(&stage)?)?;
+    let since = Instant::now();
+    while stage.count("SELECT count(*) FROM epoch_log").await? < 2 {
+        ensure!(since.elapsed() < PATIENCE, "no epoch is trained");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(first.terminate(PATIENCE)?.success());
+    until(
+        &stage,
+        "SELECT count(*) FROM attempt WHERE outcome = 'handed_back'",
+        1,
+    )
+    .await?;
+    // With no vector instructions but the oldest: what another processor would be.
+    let mut other = worker(&stage)?;
+    let other = Process::spawn(other.env("ATEN_CPU_CAPABILITY", "default"))?;
+    assert_eq!(stage.finished(sweep.id, PATIENCE).await?.done, 3);
+    other.terminate(PATIENCE)?;
+    assert_eq!(stage.count("SELECT count(*) FROM conflict").await?, 0);
+    let processors: Vec<String> = sqlx::query_scalar(
+        "SELECT a.processor FROM attempt a JOIN job j ON j.id = a.job
+         WHERE j.kind = 'train' ORDER BY a.started",
+    )
+    .fetch_all(stage.store.pool())
+    .await?;
+    let [began, ended] = &processors[..] else {
+        anyhow::bail!("two attempts, not {processors:?}");
+    };
+    let (before, after) = ended.split_once('+').unwrap_or_default();
+    assert_eq!(before, began, "{ended}");
+    assert_ne!(before, after);
+    let told = "SELECT count(*) FROM provenance WHERE trained_processor LIKE '%+%'";
+    assert!(stage.count(told).await? > 0);
+    Ok(())
+}
