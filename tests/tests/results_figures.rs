@@ -450,7 +450,7 @@ fn command(stand: &Stand) {
     assert!(error.contains("neither .svg nor .png"), "{error}");
     let error = stand.refused(&["figure", "3", "--out", &svg]);
     assert!(
-        error.contains("there are 2, 4, 5, 6, 7, 8 and ranks"),
+        error.contains("there are 2, 4, 5, 6, 7, 8, confusion and ranks"),
         "{error}"
     );
     let error = stand.refused(&["figure", "2", "--method", "lnlm", "--out", &svg]);

@@ -191,7 +191,7 @@ mod tests {
             "postgres://u@[::1]/d",
             "postgres://u@localhost/d",
             "postgres://u@LOCALHOST/d",
-            "postgres://u@/d?host=/run/postgresql",
+            "postgres:///d?user=u&host=/run/postgresql",
         ] {
             assert!(!elsewhere(here), "{here}");
         }
