@@ -200,9 +200,11 @@ async fn a_failure_arrives_with_its_causes() -> Result<()> {
     let mut wrong = tiny.spec("lnln", 1, 2)?;
     wrong.hyper = wrong.hyper.replace("\"tokens\":4", "\"tokens\":0");
     let mut diverges = tiny.spec("lnln", 3, 50)?;
+    // Each weight is multiplied by -99 a step.
     diverges.hyper = diverges
         .hyper
-        .replace("\"learning_rate\":0.001", "\"learning_rate\":1e36");
+        .replace("\"learning_rate\":0.001", "\"learning_rate\":1.0")
+        .replace("\"weight_decay\":0.0001", "\"weight_decay\":100.0");
     let good = tiny.spec("lnln", 4, 1)?;
     submit(&stage, &sweep, &[wrong, diverges, good]).await?;
     let _coordinator = stage.serve();
@@ -220,7 +222,8 @@ async fn a_failure_arrives_with_its_causes() -> Result<()> {
     let wrong = errors(1).await?;
     assert_eq!(wrong.len(), 1, "it cannot succeed: tried once");
     assert!(
-        wrong[0].contains("train lnln on mosi, seed 1") && wrong[0].contains("tokens = 0"),
+        wrong[0].contains("train lnln on mosi, seed 1")
+            && wrong[0].contains("`tokens` of lnln cannot be 0"),
         "{wrong:?}"
     );
     let diverges = errors(3).await?;
