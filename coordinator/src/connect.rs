@@ -43,7 +43,16 @@ impl Database {
                 private: Some(embedded),
             });
         }
-        let store = Store::connect_with(settings.database.clone()).await?;
+        let connected = Store::connect_with(settings.database.clone()).await;
+        let store = connected.map_err(|error| match settings.database_origin {
+            // Nobody named a database: on a laptop there is none before the first run.
+            Origin::Default if error.is_transient() => anyhow::Error::from(error).context(format!(
+                "nothing was run here yet: `coord run SPEC` runs a sweep below {}; of a cluster, \
+                 name the database (MISSBENCH_DATABASE_URL)",
+                settings.data_dir.display()
+            )),
+            _ => error.into(),
+        })?;
         store.check().await?;
         Ok(Self {
             store,
