@@ -12,7 +12,7 @@ use super::{DataFacts, EncoderShape, Setup, fit::Fit};
 const FLOAT: f64 = 4.0;
 
 /// Bytes of a process that has libtorch and has computed nothing.
-const PROGRAM: f64 = 150e6;
+const PROGRAM: f64 = 200e6;
 
 /// What of a step is taken and given back while slopes are computed, and what the C library cannot
 /// use again, as a share of what is kept.
