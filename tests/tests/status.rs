@@ -10,8 +10,7 @@ use e2e::{
 use missbench_shared::{
     benchmark::Benchmark,
     ids::SweepId,
-    metrics,
-    wire::{CriterionResult, Heartbeat, WorkerInfo},
+    wire::{Heartbeat, WorkerInfo},
 };
 use std::time::Duration;
 
@@ -42,18 +41,7 @@ async fn scene() -> Scene {
             true => vec![1.5; cell.labels.len()],
             false => cell.labels.to_vec(),
         };
-        let measured = metrics::evaluate(cell.dataset, &predictions, cell.labels).unwrap();
-        let results = cell
-            .dataset
-            .criteria()
-            .iter()
-            .map(|criterion| CriterionResult {
-                criterion: criterion.id.to_owned(),
-                epoch: 1,
-                predictions: 0,
-                metrics: measured.clone(),
-            });
-        (results.collect(), vec![predictions])
+        finished::measured(cell, predictions)
     };
     let sweep = finished::fill(&store, &matrix, answer).await.unwrap();
     Scene {
