@@ -1,4 +1,4 @@
-# missbench: `make` alone tells what there is.
+# halfheard: `make` alone tells what there is.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -7,9 +7,9 @@ MAKEFLAGS += --no-print-directory
 
 # Where set-up puts things. With neither variable set, .cargo/config.toml tells cargo of .deps/libtorch; it
 # is not exported here too, so that `make` and a plain `cargo` see the same environment and share a build.
-DEPS := $(abspath $(or $(MISSBENCH_DEPS),.deps))
-ifneq ($(MISSBENCH_DEPS),)
-export MISSBENCH_DEPS := $(DEPS)
+DEPS := $(abspath $(or $(HALFHEARD_DEPS),.deps))
+ifneq ($(HALFHEARD_DEPS),)
+export HALFHEARD_DEPS := $(DEPS)
 export LIBTORCH := $(or $(LIBTORCH),$(DEPS)/libtorch)
 endif
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -21,16 +21,16 @@ WITH_LIBTORCH = LD_LIBRARY_PATH="$(or $(LIBTORCH),$(DEPS)/libtorch)/lib$${LD_LIB
 
 .PHONY: help
 help: ## this text
-	@echo "missbench: the benchmark of multimodal sentiment models on incomplete data, as a sweep over a cluster"
+	@echo "halfheard: the benchmark of multimodal sentiment models on incomplete data, as a sweep over a cluster"
 	@echo
 	@echo "New here?   make demo     (sets up, builds, runs a small sweep on this machine, prints its tables)"
 	@echo "Changing?   make test     (what CI runs)"
 	@echo
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "Set-up goes to $(DEPS) (MISSBENCH_DEPS changes that). Own programs instead of the pinned ones:"
-	@echo "  LIBTORCH=FOLDER  MISSBENCH_NATS_SERVER=FILE  MISSBENCH_POSTGRES_BIN=FOLDER  MISSBENCH_ENCODER_EN=FOLDER"
-	@echo "  MISSBENCH_SYSTEM=1 takes nats-server and PostgreSQL from PATH."
+	@echo "Set-up goes to $(DEPS) (HALFHEARD_DEPS changes that). Own programs instead of the pinned ones:"
+	@echo "  LIBTORCH=FOLDER  HALFHEARD_NATS_SERVER=FILE  HALFHEARD_POSTGRES_BIN=FOLDER  HALFHEARD_ENCODER_EN=FOLDER"
+	@echo "  HALFHEARD_SYSTEM=1 takes nats-server and PostgreSQL from PATH."
 
 .PHONY: setup
 setup: ## lay down libtorch, nats-server, PostgreSQL and the encoder (nothing to do the second time)
@@ -48,7 +48,7 @@ release: setup ## build the optimised coord and worker
 
 .PHONY: demo
 demo: release ## run a small sweep on this machine and print its tables
-	MISSBENCH_DEPS="$(DEPS)" $(TARGET)/release/coord run deploy/demo.toml
+	HALFHEARD_DEPS="$(DEPS)" $(TARGET)/release/coord run deploy/demo.toml
 
 .PHONY: fmt
 fmt: ## format the sources

@@ -22,13 +22,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def programs():
     """Folder of postgres, initdb, pg_ctl and psql."""
-    given = os.environ.get("MISSBENCH_POSTGRES_BIN")
+    given = os.environ.get("HALFHEARD_POSTGRES_BIN")
     if given:
         return Path(given)
-    laid = Path(os.environ.get("MISSBENCH_DEPS") or ROOT / ".deps") / "postgres/bin"
+    laid = Path(os.environ.get("HALFHEARD_DEPS") or ROOT / ".deps") / "postgres/bin"
     if (laid / "postgres").exists():
         return laid
-    sys.exit("scratch-postgres: no PostgreSQL found; run `make setup`, or set MISSBENCH_POSTGRES_BIN")
+    sys.exit("scratch-postgres: no PostgreSQL found; run `make setup`, or set HALFHEARD_POSTGRES_BIN")
 
 
 def free_port():
@@ -63,7 +63,7 @@ def main():
         if done.returncode != 0:
             sys.exit(f"scratch-postgres: {Path(arguments[0]).name} failed:\n{done.stdout.decode(errors='replace')}")
 
-    folder = Path(tempfile.mkdtemp(prefix="missbench-pg-"))
+    folder = Path(tempfile.mkdtemp(prefix="halfheard-pg-"))
     data = folder / "data"
     try:
         if nobody:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Lays down what missbench needs beside the Rust toolchain, under the git-ignored `.deps/`:
+"""Lays down what halfheard needs beside the Rust toolchain, under the git-ignored `.deps/`:
 
     libtorch/                the C++ headers and the CPU libraries of torch
     nats/nats-server         the broker
@@ -16,13 +16,13 @@ killed leaves either a whole part or none. A part with the right stamp is left a
 downloads nothing.
 
 Environment:
-    MISSBENCH_DEPS          where to put it all (default: .deps in the repository)
+    HALFHEARD_DEPS          where to put it all (default: .deps in the repository)
     LIBTORCH                a libtorch 2.11 of your own (a CUDA build, say)
-    MISSBENCH_NATS_SERVER   a nats-server of your own, 2.10 or newer
-    MISSBENCH_POSTGRES_BIN  the folder of a PostgreSQL of your own, 15 or newer (postgres, initdb, pg_ctl)
-    MISSBENCH_ENCODER_EN    an English BERT of your own (a folder in Hugging Face layout)
-    MISSBENCH_POLARS        a folder with a Polars of your own (for the tests)
-    MISSBENCH_SYSTEM=1      take nats-server and PostgreSQL from PATH where they are new enough
+    HALFHEARD_NATS_SERVER   a nats-server of your own, 2.10 or newer
+    HALFHEARD_POSTGRES_BIN  the folder of a PostgreSQL of your own, 15 or newer (postgres, initdb, pg_ctl)
+    HALFHEARD_ENCODER_EN    an English BERT of your own (a folder in Hugging Face layout)
+    HALFHEARD_POLARS        a folder with a Polars of your own (for the tests)
+    HALFHEARD_SYSTEM=1      take nats-server and PostgreSQL from PATH where they are new enough
 """
 
 import argparse
@@ -449,24 +449,24 @@ def own_encoder(folder):
     """The links that make `folder`'s files the part's encoder; SetupError when it will not do."""
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
-            raise SetupError(f"MISSBENCH_ENCODER_EN={folder} has no {name}; name a folder in Hugging Face layout with safetensors weights")
+            raise SetupError(f"HALFHEARD_ENCODER_EN={folder} has no {name}; name a folder in Hugging Face layout with safetensors weights")
     return {entry.name: entry for entry in sorted(folder.iterdir()) if entry.is_file()}, "given"
 
 
 def own_polars(folder):
     """The links that make `folder`'s packages the part's Polars; SetupError when it will not do."""
     if not (folder / "polars/__init__.py").is_file():
-        raise SetupError(f"MISSBENCH_POLARS={folder} has no polars/; name the folder that Python imports Polars from")
+        raise SetupError(f"HALFHEARD_POLARS={folder} has no polars/; name the folder that Python imports Polars from")
     packages = sorted(entry for entry in folder.iterdir() if "polars" in entry.name)
     return {entry.name: entry for entry in packages}, "given"
 
 
 OWN = {
-    "nats": ("MISSBENCH_NATS_SERVER", own_nats),
-    "postgres": ("MISSBENCH_POSTGRES_BIN", own_postgres),
+    "nats": ("HALFHEARD_NATS_SERVER", own_nats),
+    "postgres": ("HALFHEARD_POSTGRES_BIN", own_postgres),
     "libtorch": ("LIBTORCH", own_libtorch),
-    "encoder": ("MISSBENCH_ENCODER_EN", own_encoder),
-    "polars": ("MISSBENCH_POLARS", own_polars),
+    "encoder": ("HALFHEARD_ENCODER_EN", own_encoder),
+    "polars": ("HALFHEARD_POLARS", own_polars),
 }
 
 
@@ -717,7 +717,7 @@ def lay_pinned(deps, part):
     need = part.unpacked + 2 * max(w.size for w in part.wheels) + sum(w.size for w in part.wheels)
     free = shutil.disk_usage(deps).free
     if free < need:
-        raise SetupError(f"{deps} has {mib(free)} free, {part.title} needs {mib(need)} while it is set up; free some, or set MISSBENCH_DEPS to another disk")
+        raise SetupError(f"{deps} has {mib(free)} free, {part.title} needs {mib(need)} while it is set up; free some, or set HALFHEARD_DEPS to another disk")
     wheels = deps / ".wheels"
     wheels.mkdir(exist_ok=True)
     with scratch(deps) as temporary:
@@ -752,7 +752,7 @@ def only_one(deps):
         deps.mkdir(parents=True, exist_ok=True)
         lock = open(deps / ".lock", "w", encoding="utf-8")
     except OSError as error:
-        raise SetupError(f"cannot write to {deps}: {error.strerror}; make it yours (chown), or set MISSBENCH_DEPS to a folder that is") from error
+        raise SetupError(f"cannot write to {deps}: {error.strerror}; make it yours (chown), or set HALFHEARD_DEPS to a folder that is") from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -796,12 +796,12 @@ def lay(deps, part):
         lay_links(deps, part, path, links)
         say(f"{part.title} {version}: linked to your own at {path} ({variable})")
         return
-    if os.environ.get("MISSBENCH_SYSTEM") == "1":
+    if os.environ.get("HALFHEARD_SYSTEM") == "1":
         found = on_path(part)
         if found:
             path, links, version = found
             lay_links(deps, part, path, links)
-            say(f"{part.title} {version}: linked to the machine's own at {path} (MISSBENCH_SYSTEM=1)")
+            say(f"{part.title} {version}: linked to the machine's own at {path} (HALFHEARD_SYSTEM=1)")
             return
     try:
         lay_pinned(deps, part)
@@ -846,10 +846,10 @@ def set_up(deps, tests=False):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--deps", type=Path, default=None, help="where to put it all (default: $MISSBENCH_DEPS, else .deps)")
+    parser.add_argument("--deps", type=Path, default=None, help="where to put it all (default: $HALFHEARD_DEPS, else .deps)")
     parser.add_argument("--tests", action="store_true", help="also what only the tests need")
     options = parser.parse_args(arguments)
-    deps = (options.deps or Path(os.environ.get("MISSBENCH_DEPS") or ROOT / ".deps")).absolute()
+    deps = (options.deps or Path(os.environ.get("HALFHEARD_DEPS") or ROOT / ".deps")).absolute()
     os.umask(0o022)
     # A terminated set-up cleans up as an interrupted one does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

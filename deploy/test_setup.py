@@ -16,7 +16,7 @@ from pathlib import Path
 from unittest import mock
 
 SCRIPT = Path(__file__).with_name("setup.py")
-_spec = importlib.util.spec_from_file_location("missbench_setup", SCRIPT)
+_spec = importlib.util.spec_from_file_location("halfheard_setup", SCRIPT)
 setup = importlib.util.module_from_spec(_spec)
 sys.modules[_spec.name] = setup
 _spec.loader.exec_module(setup)
@@ -24,14 +24,14 @@ _spec.loader.exec_module(setup)
 
 def make_wheel(folder, members):
     """A wheel pip accepts, with `members` (name -> text); programs are marked executable."""
-    path = folder / "missbench_fake-1.0-py3-none-any.whl"
-    info = "missbench_fake-1.0.dist-info"
+    path = folder / "halfheard_fake-1.0-py3-none-any.whl"
+    info = "halfheard_fake-1.0.dist-info"
     with zipfile.ZipFile(path, "w") as zipped:
         for name, text in members.items():
             member = zipfile.ZipInfo(name, (2026, 1, 1, 0, 0, 0))
             member.external_attr = (0o755 if text.startswith("#!") else 0o644) << 16
             zipped.writestr(member, text)
-        zipped.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: missbench-fake\nVersion: 1.0\n")
+        zipped.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: halfheard-fake\nVersion: 1.0\n")
         zipped.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         zipped.writestr(f"{info}/RECORD", "")
     return path
@@ -48,13 +48,13 @@ def program(folder, name, says, code=0):
 
 class Case(unittest.TestCase):
     def setUp(self):
-        self.folder = Path(tempfile.mkdtemp(prefix="missbench-setup-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="halfheard-setup-"))
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
         self.deps = self.folder / "deps"
         self.deps.mkdir()
         self.index = self.folder / "index"
         self.index.mkdir()
-        own = ("LIBTORCH", "MISSBENCH_NATS_SERVER", "MISSBENCH_POSTGRES_BIN", "MISSBENCH_ENCODER_EN", "MISSBENCH_POLARS", "MISSBENCH_SYSTEM")
+        own = ("LIBTORCH", "HALFHEARD_NATS_SERVER", "HALFHEARD_POSTGRES_BIN", "HALFHEARD_ENCODER_EN", "HALFHEARD_POLARS", "HALFHEARD_SYSTEM")
         environment = {name: value for name, value in os.environ.items() if name not in own}
         environment.update(PIP_NO_INDEX="1", PIP_FIND_LINKS=str(self.index), PIP_CONFIG_FILE=os.devnull)
         patched = mock.patch.dict(os.environ, environment, clear=True)
@@ -70,7 +70,7 @@ class Case(unittest.TestCase):
         members = members or {"fake/bin/tool": "#!/bin/sh\necho 1\n", "fake/data.txt": "data", "fake/extra/data.txt": "other"}
         path = make_wheel(self.index, members)
         wheel = setup.Wheel(
-            package="missbench-fake",
+            package="halfheard-fake",
             version="1.0",
             platform="any",
             sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -136,7 +136,7 @@ class Laying(Case):
 
     def test_a_wheel_left_by_a_killed_run_is_used_only_if_it_is_whole(self):
         wheel = self.part().wheels[0]
-        kept = self.deps / "missbench-fake-1.0.whl"
+        kept = self.deps / "halfheard-fake-1.0.whl"
 
         def no_network(*_):
             raise AssertionError("must not download")
@@ -205,7 +205,7 @@ class OnesOwn(Case):
 
     def test_a_new_enough_nats_server_is_linked(self):
         own = program(self.folder, "nats-server", "nats-server: v2.10.4")
-        with mock.patch.dict(os.environ, MISSBENCH_NATS_SERVER=str(own)):
+        with mock.patch.dict(os.environ, HALFHEARD_NATS_SERVER=str(own)):
             setup.lay(self.deps, self.nats())
             self.assertIn("2.10.4", setup.standing(self.deps, self.nats()))
         self.assertEqual((self.deps / "nats/nats-server").resolve(), own)
@@ -256,7 +256,7 @@ class OnesOwn(Case):
     def test_the_pinned_part_stands_where_a_variable_names_it(self):
         part = self.part()
         setup.lay_pinned(self.deps, part)
-        with mock.patch.dict(os.environ, MISSBENCH_ENCODER_EN=str(self.deps / "encoder")):
+        with mock.patch.dict(os.environ, HALFHEARD_ENCODER_EN=str(self.deps / "encoder")):
             self.assertIn("in place", setup.standing(self.deps, part))
 
 
@@ -269,7 +269,7 @@ class Prerequisites(Case):
             found = shutil.which(name)
             self.assertIsNotNone(found, f"this test needs {name}")
             (path / name).symlink_to(found)
-        environment = dict(os.environ, PATH=str(path), MISSBENCH_DEPS=str(self.deps))
+        environment = dict(os.environ, PATH=str(path), HALFHEARD_DEPS=str(self.deps))
         environment.pop("CXX", None)
         return subprocess.run([sys.executable, str(SCRIPT)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
 

@@ -8,10 +8,10 @@ fn main() {
     if let Ok(libtorch) = std::env::var("LIBTORCH") {
         println!("cargo:rustc-link-arg=-Wl,-rpath,{libtorch}/lib");
     }
-    println!("cargo:rerun-if-env-changed=MISSBENCH_REVISION");
+    println!("cargo:rerun-if-env-changed=HALFHEARD_REVISION");
     let version = std::env::var("CARGO_PKG_VERSION").unwrap_or_default();
     // Not read again at every commit: that would link the worker anew each time.
-    let revision = std::env::var("MISSBENCH_REVISION").ok().or_else(|| {
+    let revision = std::env::var("HALFHEARD_REVISION").ok().or_else(|| {
         let output = Command::new("git")
             .args(["rev-parse", "--short=12", "HEAD"])
             .output()
@@ -23,5 +23,5 @@ fn main() {
         Some(revision) if !revision.is_empty() => format!("{version}+{revision}"),
         _ => version,
     };
-    println!("cargo:rustc-env=MISSBENCH_VERSION={version}");
+    println!("cargo:rustc-env=HALFHEARD_VERSION={version}");
 }

@@ -37,9 +37,9 @@ On a cluster (settings: docs/cluster.md):
   coord report SWEEP --out FOLDER     all of it on one page
   coord audit SWEEP                   find what is suspect in them
 
-Settings come from flags, then from variables (MISSBENCH_NATS_URL, MISSBENCH_NATS_CREDS,
-MISSBENCH_DATABASE_URL, MISSBENCH_ARTIFACTS, MISSBENCH_DATA_DIR), then from
-~/.config/missbench/config.toml. A password is never taken from a flag.
+Settings come from flags, then from variables (HALFHEARD_NATS_URL, HALFHEARD_NATS_CREDS,
+HALFHEARD_DATABASE_URL, HALFHEARD_ARTIFACTS, HALFHEARD_DATA_DIR), then from
+~/.config/halfheard/config.toml. A password is never taken from a flag.
 
 Exit codes: 0 fine; 1 an error; 2 wrong usage; 3 the sweep is over and some of its jobs failed;
 4 an audit found errors or warnings; 130 interrupted.";
@@ -185,7 +185,7 @@ impl Cli {
             _ => "debug",
         };
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
-            EnvFilter::new(format!("warn,coordinator={level},missbench_shared={level}"))
+            EnvFilter::new(format!("warn,coordinator={level},halfheard_shared={level}"))
         });
         let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         let logs = fmt()

@@ -9,7 +9,7 @@ use crate::store::{
     StoreError,
     connect::{options, with_authority},
 };
-use missbench_shared::{
+use halfheard_shared::{
     address::{holds_secret, redacted},
     artifacts::ArtifactStore,
     broker::BrokerSettings,
@@ -24,25 +24,25 @@ use std::{
 /// Environment variables that [`Settings`] reads.
 pub mod vars {
     /// The broker's address.
-    pub const NATS_URL: &str = "MISSBENCH_NATS_URL";
+    pub const NATS_URL: &str = "HALFHEARD_NATS_URL";
     /// The broker's credentials file.
-    pub const NATS_CREDS: &str = "MISSBENCH_NATS_CREDS";
+    pub const NATS_CREDS: &str = "HALFHEARD_NATS_CREDS";
     /// The authority that signed the broker's certificate, in PEM.
-    pub const NATS_CA: &str = "MISSBENCH_NATS_CA";
+    pub const NATS_CA: &str = "HALFHEARD_NATS_CA";
     /// The client's certificate, in PEM.
-    pub const NATS_CERT: &str = "MISSBENCH_NATS_CERT";
+    pub const NATS_CERT: &str = "HALFHEARD_NATS_CERT";
     /// The client's key, in PEM.
-    pub const NATS_KEY: &str = "MISSBENCH_NATS_KEY";
+    pub const NATS_KEY: &str = "HALFHEARD_NATS_KEY";
     /// How many servers of a NATS cluster keep each stream.
-    pub const NATS_REPLICAS: &str = "MISSBENCH_NATS_REPLICAS";
+    pub const NATS_REPLICAS: &str = "HALFHEARD_NATS_REPLICAS";
     /// The database's address.
-    pub const DATABASE_URL: &str = "MISSBENCH_DATABASE_URL";
+    pub const DATABASE_URL: &str = "HALFHEARD_DATABASE_URL";
     /// The artifact store's address.
-    pub const ARTIFACTS: &str = "MISSBENCH_ARTIFACTS";
+    pub const ARTIFACTS: &str = "HALFHEARD_ARTIFACTS";
     /// The data folder.
-    pub const DATA_DIR: &str = "MISSBENCH_DATA_DIR";
+    pub const DATA_DIR: &str = "HALFHEARD_DATA_DIR";
     /// The config file.
-    pub const CONFIG: &str = "MISSBENCH_CONFIG";
+    pub const CONFIG: &str = "HALFHEARD_CONFIG";
 }
 
 /// Why the settings cannot be used. No message holds an address: it may hold a password.
@@ -126,23 +126,23 @@ impl fmt::Display for Origin {
 #[derive(clap::Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Connections and output")]
 pub struct ConnectionFlags {
-    /// The broker's address, without password [env: MISSBENCH_NATS_URL]
+    /// The broker's address, without password [env: HALFHEARD_NATS_URL]
     #[arg(long, global = true, value_name = "URL", hide_short_help = true)]
     pub nats_url: Option<String>,
-    /// The broker's credentials file, as `nsc` writes it [env: MISSBENCH_NATS_CREDS]
+    /// The broker's credentials file, as `nsc` writes it [env: HALFHEARD_NATS_CREDS]
     #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
     pub nats_creds: Option<PathBuf>,
-    /// The database's address, without password [env: MISSBENCH_DATABASE_URL]
+    /// The database's address, without password [env: HALFHEARD_DATABASE_URL]
     #[arg(long, global = true, value_name = "URL", hide_short_help = true)]
     pub database_url: Option<String>,
-    /// Where checkpoints lie: file:///folder, s3://bucket/prefix or nats:// [env: MISSBENCH_ARTIFACTS]
+    /// Where checkpoints lie: file:///folder, s3://bucket/prefix or nats:// [env: HALFHEARD_ARTIFACTS]
     #[arg(long, global = true, value_name = "URL", hide_short_help = true)]
     pub artifacts: Option<String>,
-    /// The folder of datasets and of private servers [env: MISSBENCH_DATA_DIR] [default: the user's
+    /// The folder of datasets and of private servers [env: HALFHEARD_DATA_DIR] [default: the user's
     /// data folder]
     #[arg(long, global = true, value_name = "FOLDER")]
     pub data_dir: Option<PathBuf>,
-    /// The config file [env: MISSBENCH_CONFIG] [default: ~/.config/missbench/config.toml]
+    /// The config file [env: HALFHEARD_CONFIG] [default: ~/.config/halfheard/config.toml]
     #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
     pub config: Option<PathBuf>,
     /// Print JSON for programs instead of text for people
@@ -184,7 +184,7 @@ pub struct Settings {
     pub database: PgConnectOptions,
     /// Where the database's address came from.
     pub database_origin: Origin,
-    /// The artifact store's address, as [`missbench_shared::artifacts`] reads it.
+    /// The artifact store's address, as [`halfheard_shared::artifacts`] reads it.
     pub artifacts: String,
     /// Where the artifact store's address came from.
     pub artifacts_origin: Origin,
@@ -263,7 +263,7 @@ impl Settings {
             .config
             .clone()
             .or_else(|| around.var(vars::CONFIG).map(PathBuf::from));
-        let usual = config_home(around).map(|folder| folder.join("missbench/config.toml"));
+        let usual = config_home(around).map(|folder| folder.join("halfheard/config.toml"));
         let (config_file, file) = ConfigFile::read(asked.as_deref(), usual.as_deref())?;
         let pick = Picker {
             around,
@@ -323,7 +323,7 @@ impl Settings {
             })?,
             // As libpq: PGHOST, PGUSER, PGPASSWORD, ~/.pgpass and the rest.
             None if around.var("PGDATABASE").is_some() => PgConnectOptions::new(),
-            None => PgConnectOptions::new().database("missbench"),
+            None => PgConnectOptions::new().database("halfheard"),
         };
         let database = with_authority(database, around.var("PGSSLROOTCERT").is_some());
 
@@ -337,7 +337,7 @@ impl Settings {
             Some(folder) => std::path::absolute(&folder).unwrap_or(folder),
             None => data_home(around)
                 .ok_or(SettingsError::NoHome)?
-                .join("missbench"),
+                .join("halfheard"),
         };
 
         let (artifacts, artifacts_origin) = pick.text(

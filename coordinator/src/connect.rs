@@ -48,7 +48,7 @@ impl Database {
             // Nobody named a database: on a laptop there is none before the first run.
             Origin::Default if error.is_transient() => anyhow::Error::from(error).context(format!(
                 "nothing was run here yet: `coord run SPEC` runs a sweep below {}; of a cluster, \
-                 name the database (MISSBENCH_DATABASE_URL)",
+                 name the database (HALFHEARD_DATABASE_URL)",
                 settings.data_dir.display()
             )),
             _ => error.into(),

@@ -17,7 +17,7 @@ use crate::{
     },
     trouble::Trouble,
 };
-use missbench_shared::{
+use halfheard_shared::{
     broker::{Broker, BrokerSettings, JOBS, SweepControl},
     ids::SweepId,
 };

@@ -1,7 +1,7 @@
 //! How much memory a sweep's slots need on a machine, and how much the machine has.
 
 use crate::specs::Loaded;
-use missbench_shared::methods::{self, DataFacts, EncoderShape, Setup, memory::needed};
+use halfheard_shared::methods::{self, DataFacts, EncoderShape, Setup, memory::needed};
 use serde::Serialize;
 
 /// What a slot needs to train a method on a dataset.
@@ -61,7 +61,7 @@ pub fn largest(benchmark: &str, data: &DataFacts, encoder: &EncoderShape) -> Opt
         let hyper = info.resolve(benchmark, &[]).ok()?;
         let setup = Setup {
             hyper: &hyper,
-            fidelity: missbench_shared::wire::Fidelity::Reference,
+            fidelity: halfheard_shared::wire::Fidelity::Reference,
             data: Some(data),
             encoder: Some(encoder),
         };
@@ -108,7 +108,7 @@ pub fn gigabytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use missbench_shared::dataset::Shapes;
+    use halfheard_shared::dataset::Shapes;
 
     /// Two slots of LNLN on MOSEI with a small encoder were seen to take 13 GB.
     #[test]
@@ -136,7 +136,7 @@ mod tests {
         let hyper = info.resolve("mosei", &[]).unwrap();
         let setup = Setup {
             hyper: &hyper,
-            fidelity: missbench_shared::wire::Fidelity::Reference,
+            fidelity: halfheard_shared::wire::Fidelity::Reference,
             data: Some(&mosei),
             encoder: Some(&small),
         };

@@ -11,7 +11,7 @@ use crate::{
     store::{JobKind, Store, StoreError, outbox::ReadyJob},
     trouble::Trouble,
 };
-use missbench_shared::{
+use halfheard_shared::{
     broker::{Broker, BrokerError, Queue, WORKERS},
     case::Case,
     ids::JobId,
@@ -213,7 +213,7 @@ impl Dispatcher<'_> {
                     .as_deref()
                     .ok_or("it names no case")?
                     .parse()
-                    .map_err(|error: missbench_shared::case::CaseError| error.to_string())?;
+                    .map_err(|error: halfheard_shared::case::CaseError| error.to_string())?;
                 let checkpoints = self
                     .checkpoints
                     .get(&train)

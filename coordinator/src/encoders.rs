@@ -1,7 +1,7 @@
 //! Text encoders on this machine: whether a folder can be used, and what it is known by.
 
 use crate::file_hashes::FileHashes;
-use missbench_shared::{
+use halfheard_shared::{
     artifacts::Hash,
     encoder::{self, Encoder, EncoderError, EncoderFacts, WeightFiles},
 };

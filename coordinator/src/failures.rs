@@ -5,7 +5,7 @@ use crate::{
     store::{Store, StoreError},
     terminal,
 };
-use missbench_shared::ids::SweepId;
+use halfheard_shared::ids::SweepId;
 use sqlx::Row as _;
 use std::collections::BTreeMap;
 

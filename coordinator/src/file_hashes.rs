@@ -6,7 +6,7 @@
 //! program, so content that was put in its place is noticed. Losing the file loses nothing.
 
 use crate::whole_file;
-use missbench_shared::artifacts::hash_file;
+use halfheard_shared::artifacts::hash_file;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,

@@ -4,7 +4,7 @@
 //! what counts is how long a worker was busy, divided by the jobs that came of it.
 
 use crate::{progress::Snapshot, store::Store};
-use missbench_shared::ids::SweepId;
+use halfheard_shared::ids::SweepId;
 use sqlx::Row as _;
 use std::time::{Duration, Instant};
 

@@ -14,7 +14,7 @@ use crate::{
 };
 use async_nats::jetstream::{AckKind, Message, consumer::pull};
 use futures::{FutureExt as _, StreamExt as _};
-use missbench_shared::{
+use halfheard_shared::{
     broker::{Broker, BrokerError, RESULTS},
     wire::{ResultMessage, decode},
 };

@@ -18,7 +18,7 @@
 
 use crate::store::types::{AttemptOutcome, JobKind, JobState};
 use chrono::{DateTime, TimeDelta, Utc};
-use missbench_shared::{
+use halfheard_shared::{
     ids::{AttemptId, JobId},
     wire::{self, FailureKind, FaultKind, ResultBody, ResultMessage, WireError},
 };

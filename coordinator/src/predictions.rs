@@ -2,7 +2,7 @@
 //! matrices, bootstrap intervals and audits are computed from, without any model.
 
 use crate::store::{Store, StoreError, benchmarks::Benchmarks};
-use missbench_shared::{
+use halfheard_shared::{
     benchmark::Benchmark,
     ids::{JobId, SweepId},
 };

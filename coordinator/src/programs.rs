@@ -2,13 +2,13 @@
 //! libtorch, the text encoders and the worker.
 //!
 //! Each is looked for where its environment variable says, then under `.deps/` above this program's
-//! own file (where `make setup` puts it) or where `MISSBENCH_DEPS` says, then on `PATH`. What a
+//! own file (where `make setup` puts it) or where `HALFHEARD_DEPS` says, then on `PATH`. What a
 //! variable names must be usable: a wrong one is an error, not a reason to look elsewhere.
 //!
 //! What is found is executed, so nothing is looked for where anybody may have put it: not in the
 //! current folder, which may be a foreign checkout, and not in a `.deps` that belongs to another user.
 
-use missbench_shared::encoder::{Encoder, EncoderError};
+use halfheard_shared::encoder::{Encoder, EncoderError};
 use std::{
     env,
     ffi::OsString,
@@ -46,12 +46,12 @@ impl Part {
     /// The variable that names it.
     pub fn variable(self) -> &'static str {
         match self {
-            Part::Nats => "MISSBENCH_NATS_SERVER",
-            Part::Postgres => "MISSBENCH_POSTGRES_BIN",
+            Part::Nats => "HALFHEARD_NATS_SERVER",
+            Part::Postgres => "HALFHEARD_POSTGRES_BIN",
             Part::Libtorch => "LIBTORCH",
-            Part::EncoderEn => "MISSBENCH_ENCODER_EN",
-            Part::EncoderZh => "MISSBENCH_ENCODER_ZH",
-            Part::Worker => "MISSBENCH_WORKER",
+            Part::EncoderEn => "HALFHEARD_ENCODER_EN",
+            Part::EncoderZh => "HALFHEARD_ENCODER_ZH",
+            Part::Worker => "HALFHEARD_WORKER",
         }
     }
 
@@ -217,7 +217,7 @@ impl Programs {
             .flat_map(|program| program.ancestors().skip(1))
             .map(Path::to_owned)
             .collect();
-        let deps = match var("MISSBENCH_DEPS") {
+        let deps = match var("HALFHEARD_DEPS") {
             Some(folder) => vec![folder.into()],
             None => laid_down(program.as_deref(), &above),
         };
@@ -514,7 +514,7 @@ mod tests {
             .find(Part::Nats)
             .unwrap_err();
         assert!(
-            error.to_string().contains("MISSBENCH_NATS_SERVER names it"),
+            error.to_string().contains("HALFHEARD_NATS_SERVER names it"),
             "{error}"
         );
     }
@@ -555,7 +555,7 @@ mod tests {
             assert!(error.contains("make setup"), "{error}");
         }
         let error = bare().find(Part::EncoderEn).unwrap_err().to_string();
-        assert!(error.contains("MISSBENCH_ENCODER_EN"), "{error}");
+        assert!(error.contains("HALFHEARD_ENCODER_EN"), "{error}");
     }
 
     #[test]
@@ -594,7 +594,7 @@ mod tests {
                 "num_attention_heads": 2, "intermediate_size": 6, "vocab_size": 104,
                 "max_position_embeddings": 8}"#,
         );
-        let config = missbench_shared::encoder::Config::read(folder.path()).unwrap();
+        let config = halfheard_shared::encoder::Config::read(folder.path()).unwrap();
         let zeros = [0; 4 * 104 * 4];
         let tensors = config.tensors().map(|(name, shape)| {
             let shape: Vec<usize> = shape.iter().map(|&d| d as usize).collect();

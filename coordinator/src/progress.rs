@@ -9,7 +9,7 @@ use crate::{
 };
 use futures::{StreamExt as _, TryStreamExt as _};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use missbench_shared::{
+use halfheard_shared::{
     broker::{Broker, HEARTBEAT_TTL},
     ids::SweepId,
     wire::{Doing, Heartbeat},
@@ -398,7 +398,7 @@ fn line(snapshot: &Snapshot, left: Option<Duration>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use missbench_shared::{
+    use halfheard_shared::{
         ids::JobId,
         wire::{Fault, FaultKind, Trouble, WorkerInfo},
     };

@@ -19,7 +19,7 @@ use crate::{
 };
 use async_nats::jetstream::stream::{DirectGetErrorKind, Stream};
 use futures::{StreamExt as _, TryStreamExt as _};
-use missbench_shared::{
+use halfheard_shared::{
     broker::{Broker, BrokerError, JOBS, Queue, RESULTS, SweepControl, job_message_id},
     ids::{JobId, SweepId},
     wire::Heartbeat,

@@ -4,7 +4,7 @@ use crate::{
     backoff::Backoff, control::follow, dispatch::dispatch, gather::gather, leader::Leadership,
     lifecycle::RetryPolicy, reconcile::reconcile, store::Store,
 };
-use missbench_shared::broker::Broker;
+use halfheard_shared::broker::Broker;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;

@@ -14,7 +14,7 @@ use crate::{
     },
 };
 use miette::Diagnostic;
-use missbench_shared::{
+use halfheard_shared::{
     dataset::{DataFolder, Dataset, Kind, Manifest, Source, Split, layout::MANIFEST_FILE},
     encoder::{Config as EncoderConfig, TextFacts},
     ids::SweepId,
@@ -493,7 +493,7 @@ impl LocalFiles {
             _ => {
                 let names = self.folder.names().unwrap_or_default();
                 let near =
-                    missbench_shared::methods::nearest(kept, names.iter().map(String::as_str));
+                    halfheard_shared::methods::nearest(kept, names.iter().map(String::as_str));
                 Err(match near {
                     Some(near) => format!(
                         "the data folder has no dataset `{kept}`; did you mean `dataset:{near}`?"

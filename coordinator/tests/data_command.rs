@@ -4,7 +4,7 @@
 
 mod pickler;
 
-use missbench_shared::dataset::Kind;
+use halfheard_shared::dataset::Kind;
 use pickler::{Py, dataset, field};
 use sha2::{Digest as _, Sha256};
 use std::{

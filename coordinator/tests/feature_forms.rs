@@ -9,7 +9,7 @@ use coordinator::data::{
     import::ImportError,
     nonfinite::{NonFinite, Reference},
 };
-use missbench_shared::dataset::{Kind, LengthSource, Split};
+use halfheard_shared::dataset::{Kind, LengthSource, Split};
 use pickler::{
     Py, dataset, entries, everywhere, field, foreign, import_bytes, import_bytes_with, imported,
     refusal, said, same, text, treatment,
@@ -74,7 +74,7 @@ fn what_is_not_needed_may_be_anything() {
             assert_eq!(data.split(Split::Test).raw_text(1), "", "{what}");
         }
     }
-    assert!(!std::path::Path::new("/tmp/missbench-was-here").exists());
+    assert!(!std::path::Path::new("/tmp/halfheard-was-here").exists());
 }
 
 #[test]

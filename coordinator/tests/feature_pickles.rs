@@ -9,7 +9,7 @@ use coordinator::data::{
     input::InputError,
     nonfinite::{NonFinite, Reference},
 };
-use missbench_shared::{
+use halfheard_shared::{
     case::Modality,
     dataset::{DataFolder, Dataset, Kind, Split},
     pickle::{Limits, Pickle, PickleErrorKind as Kind_},

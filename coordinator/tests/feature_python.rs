@@ -5,7 +5,7 @@
 mod pickler;
 
 use coordinator::data::nonfinite::{NonFinite, Reference};
-use missbench_shared::{
+use halfheard_shared::{
     dataset::{Dataset, Kind, LengthSource, Source, Split},
     encoder::TokenIds,
     erasure::{erase_text, kept, present},

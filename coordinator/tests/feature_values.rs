@@ -9,7 +9,7 @@ use coordinator::data::{
     import::{ImportError, Request, import},
     nonfinite::{NonFinite, Reference},
 };
-use missbench_shared::dataset::{
+use halfheard_shared::dataset::{
     DataFolder, Dataset, DatasetError, Kind, LengthSource, NotFinite, Split,
 };
 use pickler::{
@@ -352,7 +352,7 @@ fn needed_fields_of_other_classes_are_refused_by_name_with_a_way_on() {
         message.contains("the file holds an object of `pandas.core.frame.DataFrame`, a dict"),
         "{message}"
     );
-    assert!(!std::path::Path::new("/tmp/missbench-was-here").exists());
+    assert!(!std::path::Path::new("/tmp/halfheard-was-here").exists());
 }
 
 #[test]
@@ -446,7 +446,7 @@ fn a_taken_name_stays_as_it_is() {
 
 #[test]
 fn the_real_mosi_file() {
-    let shared = std::env::var("MISSBENCH_SHARED")
+    let shared = std::env::var("HALFHEARD_SHARED")
         .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared").to_owned());
     let file = Path::new(&shared).join("data/mosi_utterance_50.pkl.gz");
     if !file.exists() {

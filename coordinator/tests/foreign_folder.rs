@@ -20,7 +20,7 @@ fn deps_of_the_current_folder_are_not_executed() {
     }
     let mut coord = Command::new(env!("CARGO_BIN_EXE_coord"));
     for (variable, _) in std::env::vars_os() {
-        if variable.to_string_lossy().starts_with("MISSBENCH_") {
+        if variable.to_string_lossy().starts_with("HALFHEARD_") {
             coord.env_remove(variable);
         }
     }
@@ -43,7 +43,7 @@ fn deps_of_the_current_folder_are_not_executed() {
     let named = Command::new(env!("CARGO_BIN_EXE_coord"))
         .args(["doctor", "--json"])
         .current_dir(folder.path())
-        .env("MISSBENCH_DEPS", folder.path().join(".deps"))
+        .env("HALFHEARD_DEPS", folder.path().join(".deps"))
         .env("HOME", folder.path())
         .output()
         .unwrap();

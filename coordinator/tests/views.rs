@@ -11,7 +11,7 @@ use coordinator::{
     },
     tables::{layout, load, render},
 };
-use missbench_shared::{
+use halfheard_shared::{
     benchmark::Benchmark,
     encoder::TokenIds,
     ids::{AttemptId, JobId, SweepId},
@@ -52,7 +52,7 @@ fn spec(method: &str, dataset: Benchmark, seed: u64) -> TrainSpec {
             selection_rate: 500,
             fidelity: Fidelity::Reference,
         },
-        numerics: missbench_shared::numerics::Numerics::Machine,
+        numerics: halfheard_shared::numerics::Numerics::Machine,
     }
 }
 
@@ -456,7 +456,7 @@ async fn every_documented_query_answers(scene: &Scene) {
     assert_eq!(queries.len(), 10);
     // As an analyst: by the role that may read everything and write nothing.
     let mut analyst = scene.store.pool().acquire().await.unwrap();
-    sqlx::query("SET ROLE missbench_reader")
+    sqlx::query("SET ROLE halfheard_reader")
         .execute(&mut *analyst)
         .await
         .unwrap();

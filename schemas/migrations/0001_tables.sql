@@ -1,4 +1,4 @@
--- What missbench knows: sweeps, their jobs, who worked on them, and what came out.
+-- What halfheard knows: sweeps, their jobs, who worked on them, and what came out.
 --
 -- Written by `coord` alone. Every row that comes from a message has a key that derives from
 -- content, so that a message that comes twice changes nothing.

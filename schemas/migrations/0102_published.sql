@@ -167,23 +167,23 @@ COMMENT ON COLUMN comparison.seeds_asked IS 'How many of our seeds the spec asks
 -- goes without it; docs/sql.md says how an administrator adds it.
 DO $$
 BEGIN
-    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'missbench_reader') THEN
-        CREATE ROLE missbench_reader NOLOGIN;
-        COMMENT ON ROLE missbench_reader IS 'Reads every table and view of missbench; grant it to analysts.';
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'halfheard_reader') THEN
+        CREATE ROLE halfheard_reader NOLOGIN;
+        COMMENT ON ROLE halfheard_reader IS 'Reads every table and view of halfheard; grant it to analysts.';
     END IF;
 EXCEPTION
     WHEN insufficient_privilege THEN
-        RAISE NOTICE 'no role missbench_reader: this user may not make roles';
+        RAISE NOTICE 'no role halfheard_reader: this user may not make roles';
     WHEN duplicate_object THEN
         NULL;
 END
 $$;
 DO $$
 BEGIN
-    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'missbench_reader') THEN
-        GRANT USAGE ON SCHEMA public TO missbench_reader;
-        GRANT SELECT ON ALL TABLES IN SCHEMA public TO missbench_reader;
-        ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO missbench_reader;
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'halfheard_reader') THEN
+        GRANT USAGE ON SCHEMA public TO halfheard_reader;
+        GRANT SELECT ON ALL TABLES IN SCHEMA public TO halfheard_reader;
+        ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO halfheard_reader;
     END IF;
 END
 $$;

@@ -40,12 +40,12 @@ pub type Metrics = BTreeMap<String, Option<f64>>;
 /// [`Benchmark::metrics`] lists, by id. Accuracies, F1 and laziness are fractions; nothing is rounded.
 ///
 /// ```
-/// use missbench_shared::{benchmark::Benchmark, metrics::evaluate};
+/// use halfheard_shared::{benchmark::Benchmark, metrics::evaluate};
 ///
 /// let metrics = evaluate(Benchmark::Mosi, &[-0.5, 1.2, 2.6], &[-1.0, 0.0, 3.0])?;
 /// assert_eq!(metrics["acc2_nonzero"], Some(1.0));
 /// assert_eq!(metrics["acc7"], Some(1.0 / 3.0));
-/// # Ok::<(), missbench_shared::metrics::MetricsError>(())
+/// # Ok::<(), halfheard_shared::metrics::MetricsError>(())
 /// ```
 ///
 /// # Errors

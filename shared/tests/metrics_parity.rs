@@ -1,11 +1,11 @@
 //! The metrics against the reference's, on every recorded case.
 
-use missbench_shared::{benchmark::Benchmark, metrics::evaluate};
+use halfheard_shared::{benchmark::Benchmark, metrics::evaluate};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 fn shared() -> PathBuf {
-    std::env::var_os("MISSBENCH_SHARED").map_or_else(
+    std::env::var_os("HALFHEARD_SHARED").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"),
         PathBuf::from,
     )
@@ -15,7 +15,7 @@ fn shared() -> PathBuf {
 fn every_recorded_case_matches() {
     let path = shared().join("parity/metrics.json");
     let Ok(text) = std::fs::read_to_string(&path) else {
-        println!("skipped: no parity/metrics.json under MISSBENCH_SHARED");
+        println!("skipped: no parity/metrics.json under HALFHEARD_SHARED");
         return;
     };
     let cases: Vec<Value> = serde_json::from_str(&text).unwrap();

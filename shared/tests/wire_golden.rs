@@ -1,10 +1,10 @@
 //! The wire format, byte for byte: coordinators and workers of different builds must understand
 //! each other. When a change here is meant, raise `wire::VERSION` and renew the files with
-//! `UPDATE_WIRE=1 cargo test -p missbench-shared --test wire_golden`.
+//! `UPDATE_WIRE=1 cargo test -p halfheard-shared --test wire_golden`.
 
 #![allow(clippy::unwrap_used, reason = "a test stops where something is wrong")]
 
-use missbench_shared::{
+use halfheard_shared::{
     benchmark::{Benchmark, Kind, definition::DefinitionSpec},
     encoder::TokenIds,
     ids::{AttemptId, JobId, SweepId},
@@ -57,7 +57,7 @@ fn spec() -> TrainSpec {
             selection_rate: 500,
             fidelity: Fidelity::Reference,
         },
-        numerics: missbench_shared::numerics::Numerics::Machine,
+        numerics: halfheard_shared::numerics::Numerics::Machine,
     }
 }
 

@@ -9,7 +9,7 @@ use coordinator::{
     specs::new_job,
     store::{Store, submit::NewSweep},
 };
-use missbench_shared::{
+use halfheard_shared::{
     artifacts::{ArtifactStore, Key},
     benchmark::Benchmark,
     case::{Case, Rate},
@@ -231,7 +231,7 @@ fn resolved(matrix: &Matrix) -> Result<ResolvedSpec> {
                 benchmark: *dataset,
                 data: blob(dataset.id()),
                 encoder: blob(dataset.language()),
-                tokens: missbench_shared::encoder::TokenIds::BERT,
+                tokens: halfheard_shared::encoder::TokenIds::BERT,
             })
             .collect(),
         seeds: matrix.seeds.clone(),
@@ -243,7 +243,7 @@ fn resolved(matrix: &Matrix) -> Result<ResolvedSpec> {
             selection_rate: 500,
             fidelity: Fidelity::Reference,
         },
-        numerics: missbench_shared::numerics::Numerics::Machine,
+        numerics: halfheard_shared::numerics::Numerics::Machine,
     })
 }
 

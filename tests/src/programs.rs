@@ -36,11 +36,11 @@ pub fn program(name: &str) -> Result<PathBuf> {
 pub fn coord(stage: &Stage) -> Result<Command> {
     let mut command = Command::new(program("coord")?);
     command
-        .env("MISSBENCH_NATS_URL", stage.nats.url())
-        .env("MISSBENCH_DATABASE_URL", stage.postgres.url())
-        .env("MISSBENCH_DATA_DIR", stage.data_dir())
-        .env("MISSBENCH_CONFIG", "/dev/null")
-        .env_remove("MISSBENCH_ARTIFACTS")
+        .env("HALFHEARD_NATS_URL", stage.nats.url())
+        .env("HALFHEARD_DATABASE_URL", stage.postgres.url())
+        .env("HALFHEARD_DATA_DIR", stage.data_dir())
+        .env("HALFHEARD_CONFIG", "/dev/null")
+        .env_remove("HALFHEARD_ARTIFACTS")
         .stdin(Stdio::null());
     Ok(command)
 }
@@ -55,10 +55,10 @@ pub fn worker(stage: &Stage) -> Result<Command> {
     let mut command = Command::new(program("worker")?);
     command
         .args(["--device", "cpu", "--threads", "1"])
-        .env("MISSBENCH_NATS_URL", stage.nats.url())
-        .env("MISSBENCH_DATA_DIR", stage.data_dir())
-        .env("MISSBENCH_CONFIG", "/dev/null")
-        .env_remove("MISSBENCH_ARTIFACTS")
+        .env("HALFHEARD_NATS_URL", stage.nats.url())
+        .env("HALFHEARD_DATA_DIR", stage.data_dir())
+        .env("HALFHEARD_CONFIG", "/dev/null")
+        .env_remove("HALFHEARD_ARTIFACTS")
         .stdin(Stdio::null());
     Ok(command)
 }

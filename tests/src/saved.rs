@@ -1,7 +1,7 @@
 //! What a training has saved of itself.
 
 use anyhow::{Context as _, Result};
-use missbench_shared::{
+use halfheard_shared::{
     artifacts::{ArtifactStore, Key, MAX_BYTES},
     ids::JobId,
 };

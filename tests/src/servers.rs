@@ -18,7 +18,7 @@ use std::{
 
 /// Where set-up has laid the programs.
 fn deps() -> PathBuf {
-    std::env::var_os("MISSBENCH_DEPS").map_or_else(
+    std::env::var_os("HALFHEARD_DEPS").map_or_else(
         || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.deps")),
         PathBuf::from,
     )
@@ -26,7 +26,7 @@ fn deps() -> PathBuf {
 
 /// The broker's program.
 pub fn nats_server() -> PathBuf {
-    std::env::var_os("MISSBENCH_NATS_SERVER")
+    std::env::var_os("HALFHEARD_NATS_SERVER")
         .map_or_else(|| deps().join("nats/nats-server"), PathBuf::from)
 }
 
@@ -162,7 +162,7 @@ impl Postgres {
 
     /// PostgreSQL refuses to run as root: as root its programs run as `nobody`.
     fn program(name: &str) -> Result<Command> {
-        let folder = std::env::var_os("MISSBENCH_POSTGRES_BIN")
+        let folder = std::env::var_os("HALFHEARD_POSTGRES_BIN")
             .map_or_else(|| deps().join("postgres/bin"), PathBuf::from);
         let mut command = Command::new(folder.join(name));
         command.current_dir("/").stdin(Stdio::null());

@@ -2,7 +2,7 @@
 //! services with their commands and variables.
 
 use anyhow::{Context as _, Result, ensure};
-use missbench_shared::broker::{Broker, BrokerSettings};
+use halfheard_shared::broker::{Broker, BrokerSettings};
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, TcpListener, TcpStream},
@@ -73,9 +73,9 @@ impl ShippedNats {
     ///
     /// It does not start.
     pub fn resume(&mut self) -> Result<()> {
-        let program = std::env::var_os("MISSBENCH_NATS_SERVER").map_or_else(
+        let program = std::env::var_os("HALFHEARD_NATS_SERVER").map_or_else(
             || {
-                let deps = std::env::var_os("MISSBENCH_DEPS");
+                let deps = std::env::var_os("HALFHEARD_DEPS");
                 let deps = deps.map_or_else(|| deploy().join("../.deps"), PathBuf::from);
                 deps.join("nats/nats-server")
             },

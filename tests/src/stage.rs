@@ -8,7 +8,7 @@ use coordinator::{
     serve::{ServeOptions, serve},
     store::{Store, sweeps::Progress},
 };
-use missbench_shared::{
+use halfheard_shared::{
     broker::{Broker, BrokerSettings},
     ids::SweepId,
 };

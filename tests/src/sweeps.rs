@@ -1,7 +1,7 @@
 //! Small sweeps.
 
 use coordinator::store::submit::{NewJob, NewSweep, NewWork};
-use missbench_shared::{
+use halfheard_shared::{
     benchmark::Benchmark,
     case::Case,
     encoder::TokenIds,
@@ -47,7 +47,7 @@ pub fn train_spec(seed: u64) -> TrainSpec {
             selection_rate: 500,
             fidelity: Fidelity::Reference,
         },
-        numerics: missbench_shared::numerics::Numerics::Machine,
+        numerics: halfheard_shared::numerics::Numerics::Machine,
     }
 }
 

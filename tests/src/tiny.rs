@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use coordinator::store::submit::{NewJob, NewSweep, NewWork};
-use missbench_shared::{
+use halfheard_shared::{
     artifacts::hash_file,
     benchmark::Benchmark,
     case::Case,
@@ -118,7 +118,7 @@ impl Tiny {
                 selection_rate: 500,
                 fidelity: Fidelity::Reference,
             },
-            numerics: missbench_shared::numerics::Numerics::Machine,
+            numerics: halfheard_shared::numerics::Numerics::Machine,
         })
     }
 }

@@ -69,7 +69,7 @@ impl Authority {
 
     /// What a server needs that is to be known by these names.
     fn server(&self, names: &[&str]) -> Result<ServerConfig> {
-        missbench_shared::cryptography::choose();
+        halfheard_shared::cryptography::choose();
         let (certificate, key) = self.certificate(names)?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         Ok(ServerConfig::builder()

@@ -4,7 +4,7 @@
 use anyhow::Result;
 use async_nats::jetstream::{AckKind, Message, consumer::PullConsumer};
 use futures::{StreamExt as _, future::try_join_all};
-use missbench_shared::{
+use halfheard_shared::{
     broker::{Broker, Queue},
     ids::AttemptId,
     wire::{

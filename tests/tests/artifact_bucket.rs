@@ -8,7 +8,7 @@ use e2e::{
     sweeps::sweep,
     tiny::{Tiny, jobs},
 };
-use missbench_shared::{
+use halfheard_shared::{
     artifacts::{ArtifactError, ArtifactStore, Hash, Key},
     ids::JobId,
 };

@@ -11,7 +11,7 @@ use e2e::{
     finished::{self, Matrix, SEEDS, measured, simulated_predictions},
     servers::Postgres,
 };
-use missbench_shared::{
+use halfheard_shared::{
     benchmark::Benchmark,
     dataset::{DataFolder, Dataset, Kind, Split},
     ids::SweepId,
@@ -252,11 +252,11 @@ async fn lazy_models_and_seeds_without_effect_are_found() -> Result<()> {
 /// The classes that the audit of the published tables counts with, on the real labels.
 #[test]
 fn the_classes_of_mosi_are_those_of_its_labels() -> Result<()> {
-    let shared = std::env::var("MISSBENCH_SHARED")
+    let shared = std::env::var("HALFHEARD_SHARED")
         .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared").to_owned());
     let file = std::path::Path::new(&shared).join("data/mosi_utterance_50.pkl.gz");
     if !file.is_file() {
-        println!("skipped: no data/mosi_utterance_50.pkl.gz under MISSBENCH_SHARED");
+        println!("skipped: no data/mosi_utterance_50.pkl.gz under HALFHEARD_SHARED");
         return Ok(());
     }
     let root = tempfile::tempdir()?;

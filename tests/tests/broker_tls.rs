@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use e2e::{PATIENCE, servers::nats_server, tls::Authority};
-use missbench_shared::broker::{BrokerSettings, Tls};
+use halfheard_shared::broker::{BrokerSettings, Tls};
 use std::process::Stdio;
 use tokio::{net::TcpListener, process::Command, time::timeout};
 

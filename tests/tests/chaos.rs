@@ -14,7 +14,7 @@ use e2e::{
     tiny::{Tiny, jobs},
 };
 use futures::TryStreamExt as _;
-use missbench_shared::{
+use halfheard_shared::{
     artifacts::{ArtifactStore, Key},
     broker::{JOBS, Queue},
     wire::Heartbeat,

@@ -9,7 +9,7 @@ use e2e::{
     sweeps::{matrix, noops, sweep, train_job},
     worker::{Act, ScriptedWorker},
 };
-use missbench_shared::{
+use halfheard_shared::{
     broker::{JOBS, Queue, RESULTS},
     wire::{JobMessage, Work},
 };

@@ -16,10 +16,10 @@ async fn coord(database: &str, args: &[&str]) -> Result<Output> {
     let mut command = Command::new(program("coord")?);
     command
         .args(args)
-        .env("MISSBENCH_DATABASE_URL", database)
+        .env("HALFHEARD_DATABASE_URL", database)
         // Nobody listens there: the database comes first.
-        .env("MISSBENCH_NATS_URL", "nats://127.0.0.1:1")
-        .env("MISSBENCH_CONFIG", "/dev/null")
+        .env("HALFHEARD_NATS_URL", "nats://127.0.0.1:1")
+        .env("HALFHEARD_CONFIG", "/dev/null")
         .env("NO_COLOR", "1")
         .env_remove("RUST_LOG")
         .kill_on_drop(true);

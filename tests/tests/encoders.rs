@@ -386,8 +386,8 @@ async fn what_cannot_be_used_is_refused_before_anything_is_queued() -> Result<()
         // The worker is no matter of this test, and slow to ask.
         let mut doctor = coord(&stage)?;
         doctor.arg("doctor").arg("--json");
-        doctor.env("MISSBENCH_ENCODER_EN", &encoder);
-        doctor.env("MISSBENCH_WORKER", "/nowhere");
+        doctor.env("HALFHEARD_ENCODER_EN", &encoder);
+        doctor.env("HALFHEARD_WORKER", "/nowhere");
         let findings: Vec<Value> = serde_json::from_slice(&doctor.output()?.stdout)?;
         let of_it = |finding: &&Value| finding["what"] == "encoder (en)";
         let finding = findings.iter().find(of_it).context("doctor looks at it")?;
@@ -457,7 +457,7 @@ async fn encoders_of_other_forms_travel_through_the_artifact_store() -> Result<(
         "each form is known by its own files"
     );
     for sweep in sweeps {
-        let sweep = missbench_shared::ids::SweepId(sweep);
+        let sweep = halfheard_shared::ids::SweepId(sweep);
         let progress = stage.finished(sweep, Duration::from_secs(240)).await?;
         assert_eq!((progress.done, progress.failed), (2, 0));
     }

@@ -2,7 +2,7 @@
 //! reference's own code erases.
 
 use coordinator::data::import::{Request, import};
-use missbench_shared::{
+use halfheard_shared::{
     case::{Case, Rate},
     dataset::{DataFolder, Dataset, Kind, Split},
     encoder::TokenIds,
@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
 fn shared() -> PathBuf {
-    std::env::var_os("MISSBENCH_SHARED").map_or_else(
+    std::env::var_os("HALFHEARD_SHARED").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"),
         PathBuf::from,
     )
@@ -28,11 +28,11 @@ fn sha256(bytes: &[u8]) -> String {
 fn every_digest_of_the_reference_matches() {
     let file = shared().join("data/mosi_utterance_50.pkl.gz");
     let Ok(masks) = std::fs::read_to_string(shared().join("parity/masks.json")) else {
-        println!("skipped: no parity/masks.json under MISSBENCH_SHARED");
+        println!("skipped: no parity/masks.json under HALFHEARD_SHARED");
         return;
     };
     if !file.is_file() {
-        println!("skipped: no data/mosi_utterance_50.pkl.gz under MISSBENCH_SHARED");
+        println!("skipped: no data/mosi_utterance_50.pkl.gz under HALFHEARD_SHARED");
         return;
     }
     let masks: Value = serde_json::from_str(&masks).unwrap();

@@ -8,7 +8,7 @@ use e2e::{
     shipped::{COORD_PASSWORD, Compose, Service, ShippedNats, WORKER_PASSWORD, interpolate},
     tiny::Tiny,
 };
-use missbench_shared::{
+use halfheard_shared::{
     artifacts::{ArtifactStore, Key},
     dataset::DataFolder,
 };
@@ -21,17 +21,17 @@ use std::{
 
 const PATIENCE: Duration = Duration::from_secs(240);
 
-/// A command with no variable of this process's that concerns missbench.
+/// A command with no variable of this process's that concerns halfheard.
 fn bare(name: &str) -> Result<Command> {
     let mut command = Command::new(program(name)?);
     for (variable, _) in std::env::vars_os() {
         let name = variable.to_string_lossy().into_owned();
-        if name.starts_with("MISSBENCH_") && name != "MISSBENCH_DEPS" {
+        if name.starts_with("HALFHEARD_") && name != "HALFHEARD_DEPS" {
             command.env_remove(variable);
         }
     }
     command
-        .env("MISSBENCH_CONFIG", "/dev/null")
+        .env("HALFHEARD_CONFIG", "/dev/null")
         .env("RUST_LOG", "info")
         .stdin(Stdio::null());
     Ok(command)
@@ -82,10 +82,10 @@ async fn the_coordinator_makes_the_bucket_for_the_workers_login() -> Result<()> 
     let coord = || -> Result<Command> {
         let mut command = bare("coord")?;
         command
-            .env("MISSBENCH_NATS_URL", &url)
-            .env("MISSBENCH_DATABASE_URL", postgres.url())
-            .env("MISSBENCH_DATA_DIR", folder.path().join("coord"))
-            .env("MISSBENCH_ARTIFACTS", "nats://");
+            .env("HALFHEARD_NATS_URL", &url)
+            .env("HALFHEARD_DATABASE_URL", postgres.url())
+            .env("HALFHEARD_DATA_DIR", folder.path().join("coord"))
+            .env("HALFHEARD_ARTIFACTS", "nats://");
         Ok(command)
     };
     // First the worker, as a node that is up before anything else.
@@ -94,11 +94,11 @@ async fn the_coordinator_makes_the_bucket_for_the_workers_login() -> Result<()> 
         bare("worker")?
             .args(["--device", "cpu", "--threads", "1"])
             .env(
-                "MISSBENCH_NATS_URL",
+                "HALFHEARD_NATS_URL",
                 nats_url(&nats, "worker", WORKER_PASSWORD),
             )
-            .env("MISSBENCH_DATA_DIR", folder.path().join("worker"))
-            .env("MISSBENCH_ARTIFACTS", "nats://")
+            .env("HALFHEARD_DATA_DIR", folder.path().join("worker"))
+            .env("HALFHEARD_ARTIFACTS", "nats://")
             .stderr(std::fs::File::create(&log)?),
     )?;
     until("the worker's wait", async || {
@@ -209,7 +209,7 @@ async fn the_compose_files_quick_start_works_as_written() -> Result<()> {
         ("NATS_WORKER_PASSWORD", WORKER_PASSWORD.to_owned()),
         ("POSTGRES_PASSWORD", "unused".to_owned()),
     ]);
-    let deps = std::env::var_os("MISSBENCH_DEPS");
+    let deps = std::env::var_os("HALFHEARD_DEPS");
     let deps = deps.map_or_else(|| e2e::shipped::deploy().join("../.deps"), PathBuf::from);
     let folders = BTreeMap::from([
         (".", at("specs")),
@@ -224,14 +224,14 @@ async fn the_compose_files_quick_start_works_as_written() -> Result<()> {
         for (variable, value) in &service.environment {
             let value = interpolate(value, &values)?;
             let value = match variable.as_str() {
-                "MISSBENCH_NATS_URL" => value.replace("nats:4222", &nats.host()),
+                "HALFHEARD_NATS_URL" => value.replace("nats:4222", &nats.host()),
                 // The test's Postgres asks for no password.
-                "MISSBENCH_DATABASE_URL" => postgres.url(),
-                _ if value == "/var/lib/missbench" && name == "worker" => own.display().to_string(),
+                "HALFHEARD_DATABASE_URL" => postgres.url(),
+                _ if value == "/var/lib/halfheard" && name == "worker" => own.display().to_string(),
                 _ => here(&value, &places),
             };
             ensure!(
-                !value.contains("/var/lib/missbench"),
+                !value.contains("/var/lib/halfheard"),
                 "{name}: {variable} is in the container's own folder, gone with it"
             );
             command.env(variable, value);
@@ -288,7 +288,7 @@ async fn the_compose_files_quick_start_works_as_written() -> Result<()> {
 fn the_compose_files_own_data_has_a_place() -> Result<()> {
     let compose = Compose::read()?;
     let coord = &compose.services["coord"];
-    let folder = &coord.environment["MISSBENCH_DATA_DIR"];
+    let folder = &coord.environment["HALFHEARD_DATA_DIR"];
     let volume = format!("data:{folder}");
     ensure!(coord.volumes.contains(&volume), "{:?}", coord.volumes);
     ensure!(

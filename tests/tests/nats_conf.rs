@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use async_nats::jetstream::{self, AckKind};
 use e2e::shipped::ShippedNats;
 use futures::StreamExt as _;
-use missbench_shared::{
+use halfheard_shared::{
     artifacts::ArtifactStore,
     broker::{Broker, Queue},
 };

@@ -18,7 +18,7 @@ use e2e::{
     finished::{self, Matrix},
     servers::Postgres,
 };
-use missbench_shared::benchmark::{Benchmark, Kind, definition::DefinitionSpec};
+use halfheard_shared::benchmark::{Benchmark, Kind, definition::DefinitionSpec};
 
 fn own(name: &str, text: &str) -> Benchmark {
     let spec: DefinitionSpec = serde_json::from_str(text).unwrap();

@@ -9,7 +9,7 @@ use e2e::{
     sweeps::{self, eval_job, matrix, sweep, train_job},
     worker::{Act, ScriptedWorker},
 };
-use missbench_shared::{
+use halfheard_shared::{
     broker::{Queue, SweepControl},
     wire::{FailureKind, Fault, FaultKind, Work},
 };
@@ -259,7 +259,7 @@ async fn another_result_is_a_conflict() -> Result<()> {
         ),
     ];
     for (job, work) in messages {
-        let message = missbench_shared::wire::JobMessage {
+        let message = halfheard_shared::wire::JobMessage {
             sweep: sweep.id,
             job,
             publication: 7,
@@ -291,7 +291,7 @@ async fn nonsense_is_kept_apart() -> Result<()> {
     let stranger = sweeps::sweep("stranger", 0);
     stage
         .broker
-        .publish_job(&missbench_shared::wire::JobMessage {
+        .publish_job(&halfheard_shared::wire::JobMessage {
             sweep: stranger.id,
             job: train_job(&stranger, 0),
             publication: 1,

@@ -8,7 +8,7 @@ use e2e::{
     sweeps::{matrix, sweep},
     worker::{Act, ScriptedWorker},
 };
-use missbench_shared::{broker::JOBS, wire::JobMessage, wire::Work};
+use halfheard_shared::{broker::JOBS, wire::JobMessage, wire::Work};
 use std::{sync::Arc, time::Duration};
 
 const CASES: [&str; 4] = ["r=0", "r=0.3", "r=0.9", "missing=la"];
@@ -168,7 +168,7 @@ async fn results_come_before_the_row_is_marked() -> Result<()> {
         .await?;
     let ready = stage
         .store
-        .ready(missbench_shared::broker::Queue::Train, 100, &[])
+        .ready(halfheard_shared::broker::Queue::Train, 100, &[])
         .await?;
     assert_eq!(ready.len(), SEEDS as usize);
     for job in &ready {

@@ -11,7 +11,7 @@ use e2e::{
     tiny::{Tiny, jobs},
     worker::{Act, ScriptedWorker},
 };
-use missbench_shared::{
+use halfheard_shared::{
     ids::{JobId, SweepId},
     numerics::Numerics,
     wire::{JobMessage, Work},

@@ -13,7 +13,7 @@ use e2e::{
     finished::{self, Matrix},
     servers::Postgres,
 };
-use missbench_shared::benchmark::Benchmark;
+use halfheard_shared::benchmark::Benchmark;
 use std::{
     path::{Path, PathBuf},
     process::Command,
@@ -23,7 +23,7 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// Where set-up puts Polars, if it did.
 fn polars() -> Option<PathBuf> {
-    let deps = std::env::var_os("MISSBENCH_DEPS")
+    let deps = std::env::var_os("HALFHEARD_DEPS")
         .map_or_else(|| Path::new(ROOT).join(".deps"), PathBuf::from);
     let folder = deps.join("polars");
     folder.join("polars/__init__.py").exists().then_some(folder)

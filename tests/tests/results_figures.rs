@@ -1,7 +1,7 @@
 //! Every figure is drawn from a finished sweep: what must be in it is there, the numbers are right,
 //! the same results give the same bytes, and what cannot be drawn is said with what to do.
 //!
-//! With `MISSBENCH_FIGURES=FOLDER` the sweep is the paper's whole matrix, and the figures are left in
+//! With `HALFHEARD_FIGURES=FOLDER` the sweep is the paper's whole matrix, and the figures are left in
 //! that folder, to be looked at.
 #![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
@@ -16,7 +16,7 @@ use e2e::{
     servers::Postgres,
     tiny::Tiny,
 };
-use missbench_shared::{
+use halfheard_shared::{
     artifacts::ArtifactStore,
     benchmark::Benchmark,
     case::Rate,
@@ -41,7 +41,7 @@ struct Stand {
 }
 
 fn show() -> Option<PathBuf> {
-    std::env::var_os("MISSBENCH_FIGURES").map(PathBuf::from)
+    std::env::var_os("HALFHEARD_FIGURES").map(PathBuf::from)
 }
 
 impl Stand {
@@ -142,10 +142,10 @@ impl Stand {
     fn coord(&self, args: &[&str]) -> Output {
         Command::new(program("coord").unwrap())
             .args(args)
-            .env("MISSBENCH_DATABASE_URL", self.postgres.url())
-            .env("MISSBENCH_DATA_DIR", self.folder.path())
-            .env("MISSBENCH_CONFIG", "/dev/null")
-            .env_remove("MISSBENCH_ARTIFACTS")
+            .env("HALFHEARD_DATABASE_URL", self.postgres.url())
+            .env("HALFHEARD_DATA_DIR", self.folder.path())
+            .env("HALFHEARD_CONFIG", "/dev/null")
+            .env_remove("HALFHEARD_ARTIFACTS")
             .output()
             .unwrap()
     }

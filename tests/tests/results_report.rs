@@ -1,6 +1,6 @@
 //! A sweep written up: everything is in it, the page needs nothing else, and a browser shows it.
 //!
-//! With `MISSBENCH_FIGURES=FOLDER` the page is left in that folder, to be looked at.
+//! With `HALFHEARD_FIGURES=FOLDER` the page is left in that folder, to be looked at.
 #![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
 use coordinator::{
@@ -13,7 +13,7 @@ use e2e::{
     finished::{self, Matrix},
     servers::Postgres,
 };
-use missbench_shared::benchmark::Benchmark;
+use halfheard_shared::benchmark::Benchmark;
 use std::{path::Path, process::Command};
 
 async fn report() -> Report {
@@ -100,7 +100,7 @@ async fn a_sweep_is_written_up() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("report.html");
     std::fs::write(&file, &page).unwrap();
-    if let Some(show) = std::env::var_os("MISSBENCH_FIGURES") {
+    if let Some(show) = std::env::var_os("HALFHEARD_FIGURES") {
         std::fs::copy(&file, Path::new(&show).join("report.html")).unwrap();
     }
     a_browser_shows_it(&file, report.images().count());

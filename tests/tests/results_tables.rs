@@ -19,7 +19,7 @@ use e2e::{
     finished::{self, Matrix},
     servers::Postgres,
 };
-use missbench_shared::{benchmark::Benchmark, ids::SweepId, metrics};
+use halfheard_shared::{benchmark::Benchmark, ids::SweepId, metrics};
 use std::{collections::BTreeMap, process::Command};
 
 struct Scene {

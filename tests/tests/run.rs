@@ -67,7 +67,7 @@ impl Place {
         let mut command = Command::new(program("coord")?);
         for (variable, _) in std::env::vars_os() {
             let name = variable.to_string_lossy().into_owned();
-            if name.starts_with("MISSBENCH_") && name != "MISSBENCH_DEPS" {
+            if name.starts_with("HALFHEARD_") && name != "HALFHEARD_DEPS" {
                 command.env_remove(variable);
             }
         }
@@ -76,7 +76,7 @@ impl Place {
             .arg("--data-dir")
             .arg(self.data())
             .current_dir(self.folder.path())
-            .env("MISSBENCH_CONFIG", "/dev/null")
+            .env("HALFHEARD_CONFIG", "/dev/null")
             .stdin(Stdio::null());
         Ok(command)
     }

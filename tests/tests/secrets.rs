@@ -40,7 +40,7 @@ async fn a_login_in_the_artifacts_address_is_refused_and_never_shown() -> Result
             (&mut doctor, None),
         ] {
             let ended = command
-                .env("MISSBENCH_ARTIFACTS", address)
+                .env("HALFHEARD_ARTIFACTS", address)
                 .env("RUST_LOG", "debug")
                 .output()?;
             let said = [ended.stdout, ended.stderr].concat();

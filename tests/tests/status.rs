@@ -7,7 +7,7 @@ use e2e::{
     finished::{self, Cell, Matrix},
     servers::Postgres,
 };
-use missbench_shared::{
+use halfheard_shared::{
     benchmark::Benchmark,
     ids::SweepId,
     wire::{Heartbeat, WorkerInfo},

@@ -12,7 +12,7 @@ use e2e::{
     tiny::{Tiny, jobs},
     worker::{Act, ScriptedWorker},
 };
-use missbench_shared::{
+use halfheard_shared::{
     artifacts::{ArtifactStore, Key},
     broker::SweepControl,
     wire::{FailureKind, Work},

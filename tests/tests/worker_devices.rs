@@ -15,7 +15,7 @@ use std::{
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
-const PRETEND: &str = "MISSBENCH_TEST_PRETEND_GPUS";
+const PRETEND: &str = "HALFHEARD_TEST_PRETEND_GPUS";
 
 fn said(log: &Path) -> String {
     std::fs::read_to_string(log).unwrap_or_default()
@@ -74,9 +74,9 @@ async fn each_slot_has_a_gpu_of_its_own() -> Result<()> {
                 .args(["--threads", "1", "--name", "w"])
                 .args(flags)
                 .env(PRETEND, gpus)
-                .env("MISSBENCH_NATS_URL", stage.nats.url())
-                .env("MISSBENCH_DATA_DIR", stage.data_dir())
-                .env("MISSBENCH_CONFIG", "/dev/null")
+                .env("HALFHEARD_NATS_URL", stage.nats.url())
+                .env("HALFHEARD_DATA_DIR", stage.data_dir())
+                .env("HALFHEARD_CONFIG", "/dev/null")
                 .stdin(Stdio::null())
                 .stderr(std::fs::File::create(&log)?),
         )?;
@@ -112,9 +112,9 @@ async fn slots_that_cannot_have_their_gpu_are_refused() -> Result<()> {
         let refused = command
             .args(flags)
             .env(PRETEND, gpus)
-            .env("MISSBENCH_NATS_URL", stage.nats.url())
-            .env("MISSBENCH_DATA_DIR", stage.data_dir())
-            .env("MISSBENCH_CONFIG", "/dev/null")
+            .env("HALFHEARD_NATS_URL", stage.nats.url())
+            .env("HALFHEARD_DATA_DIR", stage.data_dir())
+            .env("HALFHEARD_CONFIG", "/dev/null")
             .stdin(Stdio::null())
             .output()?;
         let log = String::from_utf8_lossy(&refused.stderr).into_owned();
@@ -161,8 +161,8 @@ fn runtime(driver: i32, build: i32, status: i32) -> String {
 fn with_library(command: &mut Command, folder: &Path) -> Result<Output> {
     Ok(command
         .env("LIBTORCH", folder)
-        .env("MISSBENCH_CONFIG", "/dev/null")
-        .env_remove("MISSBENCH_DEVICE")
+        .env("HALFHEARD_CONFIG", "/dev/null")
+        .env_remove("HALFHEARD_DEVICE")
         .env_remove("CUDA_VISIBLE_DEVICES")
         .env_remove(PRETEND)
         .stdin(Stdio::null())
@@ -200,7 +200,7 @@ fn diagnosis(folder: &Path, data: &Path) -> Result<(serde_json::Value, serde_jso
 fn libtorch() -> PathBuf {
     std::env::var_os("LIBTORCH").map_or_else(
         || {
-            let deps = std::env::var_os("MISSBENCH_DEPS");
+            let deps = std::env::var_os("HALFHEARD_DEPS");
             let deps = deps.map_or_else(
                 || Path::new(env!("CARGO_MANIFEST_DIR")).join("../.deps"),
                 PathBuf::from,
@@ -427,9 +427,9 @@ fn alone(place: &Path, arguments: &[&str]) -> Result<Command> {
         .arg("--data-dir")
         .arg(place.join("data"))
         .current_dir(place)
-        .env("MISSBENCH_CONFIG", "/dev/null")
-        .env_remove("MISSBENCH_DEVICE")
-        .env_remove("MISSBENCH_SLOTS")
+        .env("HALFHEARD_CONFIG", "/dev/null")
+        .env_remove("HALFHEARD_DEVICE")
+        .env_remove("HALFHEARD_SLOTS")
         .env_remove(PRETEND)
         .stdin(Stdio::null());
     Ok(command)
@@ -530,7 +530,7 @@ fn doctor_shows_each_slots_device() -> Result<()> {
         let mut command = alone(place.path(), &["doctor"])?;
         let doctor = command
             .env(PRETEND, "2")
-            .env("MISSBENCH_SLOTS", slots)
+            .env("HALFHEARD_SLOTS", slots)
             .output()?;
         let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
         ensure!(said.contains(words), "{slots}: {said}");

@@ -10,7 +10,7 @@ use e2e::{
     sweeps::sweep,
     tiny::{Tiny, jobs},
 };
-use missbench_shared::wire::Doing;
+use halfheard_shared::wire::Doing;
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -61,7 +61,7 @@ async fn what_is_done_is_reported_and_only_the_rest_goes_back() -> Result<()> {
             let hold = stage.data_dir().join("hold");
             std::fs::write(&hold, "")?;
             let mut command = worker(&stage)?;
-            command.env("MISSBENCH_INJECT_HOLD", &hold);
+            command.env("HALFHEARD_INJECT_HOLD", &hold);
             let first = Process::spawn(&mut command)?;
             let doing = held(&stage).await?;
             // Those with the text of r=0 came together.
@@ -136,7 +136,7 @@ async fn cancelled_evaluations_stop() -> Result<()> {
     let hold = stage.data_dir().join("hold");
     std::fs::write(&hold, "")?;
     let mut command = worker(&stage)?;
-    command.env("MISSBENCH_INJECT_HOLD", &hold);
+    command.env("HALFHEARD_INJECT_HOLD", &hold);
     let _worker = Process::spawn(&mut command)?;
     held(&stage).await?;
     output(coord(&stage)?.args(["cancel", "cancelled"]))?;

@@ -10,7 +10,7 @@ use e2e::{
     tiny::{Tiny, jobs},
     worker::ScriptedWorker,
 };
-use missbench_shared::{
+use halfheard_shared::{
     artifacts::ArtifactStore,
     broker::Queue,
     dataset::DataFolder,
@@ -67,8 +67,8 @@ fn node(stage: &Stage, name: &str, folder: &Path) -> Result<Command> {
     let artifacts = ArtifactStore::url_of(&stage.data_dir().join("artifacts"));
     command
         .args(["--name", name])
-        .env("MISSBENCH_DATA_DIR", folder)
-        .env("MISSBENCH_ARTIFACTS", artifacts);
+        .env("HALFHEARD_DATA_DIR", folder)
+        .env("HALFHEARD_ARTIFACTS", artifacts);
     Ok(command)
 }
 
@@ -229,7 +229,7 @@ async fn a_worker_with_another_store_fails_no_evaluation() -> Result<()> {
     let hold = stage.data_dir().join("hold");
     std::fs::write(&hold, "")?;
     let mut command = node(&stage, "good", stage.data_dir())?;
-    command.env("MISSBENCH_INJECT_HOLD", &hold);
+    command.env("HALFHEARD_INJECT_HOLD", &hold);
     let _good = Process::spawn(&mut command)?;
     let taken = until_worker(&stage, "good-0", "evaluate", |beat| {
         beat.doing.as_ref().is_some_and(|doing| doing.case > 1)
@@ -237,7 +237,7 @@ async fn a_worker_with_another_store_fails_no_evaluation() -> Result<()> {
     taken.await?;
     let other = tempfile::tempdir()?;
     let mut command = node(&stage, "bad", stage.data_dir())?;
-    command.env("MISSBENCH_ARTIFACTS", ArtifactStore::url_of(other.path()));
+    command.env("HALFHEARD_ARTIFACTS", ArtifactStore::url_of(other.path()));
     let _bad = Process::spawn(&mut command)?;
     let trouble = sits_out(&stage, "bad-0", FaultKind::Checkpoint).await?;
     ensure!(
@@ -259,7 +259,7 @@ async fn a_worker_whose_store_breaks_fails_nothing() -> Result<()> {
     let link: PathBuf = stage.data_dir().join("link");
     std::os::unix::fs::symlink(&store, &link)?;
     let mut command = node(&stage, "bad", stage.data_dir())?;
-    command.env("MISSBENCH_ARTIFACTS", ArtifactStore::url_of(&link));
+    command.env("HALFHEARD_ARTIFACTS", ArtifactStore::url_of(&link));
     let _bad = Process::spawn(&mut command)?;
     until_worker(&stage, "bad-0", "live", |beat| beat.trouble.is_none()).await?;
     std::fs::remove_file(&link)?;
@@ -376,7 +376,7 @@ async fn a_broken_device_fails_nothing() -> Result<()> {
     submit(&stage, &sweep, &specs).await?;
     let _coordinator = stage.serve();
     let mut command = node(&stage, "bad", stage.data_dir())?;
-    command.env("MISSBENCH_INJECT_DEVICE", &broken);
+    command.env("HALFHEARD_INJECT_DEVICE", &broken);
     let _bad = Process::spawn(&mut command)?;
     let first = until_worker(&stage, "bad-0", "break", |beat| beat.trouble.is_some()).await?;
     let trouble = first.trouble.context("its trouble")?;

@@ -11,7 +11,7 @@ use e2e::{
     sweeps::{noops, sweep},
     tiny::{Tiny, jobs},
 };
-use missbench_shared::{
+use halfheard_shared::{
     artifacts::{ArtifactStore, Key},
     broker::SweepControl,
     features::{Features, MAX_BYTES},
@@ -298,7 +298,7 @@ async fn a_refused_login_ends_the_worker_with_its_code() -> Result<()> {
     assert_eq!(refused.status.code(), Some(2), "a password in a flag");
     let log = String::from_utf8(refused.stderr)?;
     assert!(
-        log.contains("MISSBENCH_NATS_URL") && !log.contains("hush"),
+        log.contains("HALFHEARD_NATS_URL") && !log.contains("hush"),
         "{log}"
     );
     Ok(())

@@ -189,23 +189,23 @@ fn slurm(stage: &Stage, bin: &Path) -> Result<Command> {
     let artifacts = stage.data_dir().join("artifacts");
     for (variable, _) in std::env::vars_os() {
         let name = variable.to_string_lossy().into_owned();
-        if name.starts_with("MISSBENCH_") || name.starts_with("SLURM_") {
+        if name.starts_with("HALFHEARD_") || name.starts_with("SLURM_") {
             command.env_remove(variable);
         }
     }
     let path = std::env::var("PATH")?;
     command
         .arg(root.join("deploy/slurm/worker.sbatch"))
-        .env("MISSBENCH_ENV", "/dev/null")
-        .env("MISSBENCH_CONFIG", "/dev/null")
-        .env("MISSBENCH_NATS_URL", stage.nats.url())
+        .env("HALFHEARD_ENV", "/dev/null")
+        .env("HALFHEARD_CONFIG", "/dev/null")
+        .env("HALFHEARD_NATS_URL", stage.nats.url())
         .env(
-            "MISSBENCH_ARTIFACTS",
+            "HALFHEARD_ARTIFACTS",
             format!("file://{}", artifacts.display()),
         )
-        .env("MISSBENCH_WORKER", program("worker")?)
-        .env("MISSBENCH_THREADS", "1")
-        .env("MISSBENCH_DEVICE", "cpu")
+        .env("HALFHEARD_WORKER", program("worker")?)
+        .env("HALFHEARD_THREADS", "1")
+        .env("HALFHEARD_DEVICE", "cpu")
         .env("TMPDIR", bin)
         .env("PATH", format!("{}:{path}", bin.display()))
         .stdin(Stdio::null());
@@ -237,7 +237,7 @@ async fn the_slurm_scripts_word_counts_once_too() -> Result<()> {
         })
         .await?;
     }
-    let data = bin.path().join(format!("missbench-{}", user()?));
+    let data = bin.path().join(format!("halfheard-{}", user()?));
     let mode = std::fs::metadata(&data)?.permissions().mode();
     ensure!(mode & 0o777 == 0o700, "{mode:o}");
     Ok(())
@@ -280,13 +280,13 @@ fn user() -> Result<String> {
 async fn the_slurm_script_uses_no_data_folder_of_others() -> Result<()> {
     let stage = Stage::set().await?;
     let bin = tempfile::tempdir()?;
-    let data = bin.path().join(format!("missbench-{}", user()?));
+    let data = bin.path().join(format!("halfheard-{}", user()?));
     let elsewhere = tempfile::tempdir()?;
     std::os::unix::fs::symlink(elsewhere.path(), &data)?;
     let refused = slurm(&stage, bin.path())?.output()?;
     let log = String::from_utf8_lossy(&refused.stderr).into_owned();
     ensure!(refused.status.code() == Some(1), "{log}");
-    ensure!(log.contains("MISSBENCH_DATA_DIR"), "{log}");
+    ensure!(log.contains("HALFHEARD_DATA_DIR"), "{log}");
     if nix::unistd::geteuid().is_root() {
         std::fs::remove_file(&data)?;
         std::fs::create_dir(&data)?;

@@ -7,11 +7,11 @@
 //! after every use), and after, as the worker does it.
 //!
 //! `cargo bench -p worker --bench steps -- lnln almt` measures the methods named, all without names.
-//! `MISSBENCH_BENCH_ROUNDS` says how many rounds of four steps are timed (3),
-//! `MISSBENCH_BENCH_THREADS` on how many cores (2), `MISSBENCH_ENCODER_EN` where the encoder is,
-//! `MISSBENCH_BENCH_DEVICE` where it runs (`cpu`, `cuda:0`).
+//! `HALFHEARD_BENCH_ROUNDS` says how many rounds of four steps are timed (3),
+//! `HALFHEARD_BENCH_THREADS` on how many cores (2), `HALFHEARD_ENCODER_EN` where the encoder is,
+//! `HALFHEARD_BENCH_DEVICE` where it runs (`cpu`, `cuda:0`).
 
-use missbench_shared::wire::Fidelity;
+use halfheard_shared::wire::Fidelity;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::{
@@ -41,7 +41,7 @@ const SHAPE: DataShape = DataShape {
 };
 
 /// In a child process: which of the two ways it measures.
-const WAY: &str = "MISSBENCH_BENCH_WAY";
+const WAY: &str = "HALFHEARD_BENCH_WAY";
 
 /// Samples in a training batch.
 const BATCH: i64 = 64;
@@ -253,7 +253,7 @@ fn median(mut seconds: Vec<f64>) -> f64 {
 }
 
 fn encoder() -> PathBuf {
-    std::env::var_os("MISSBENCH_ENCODER_EN")
+    std::env::var_os("HALFHEARD_ENCODER_EN")
         .map_or_else(|| root().join(".deps/encoder"), PathBuf::from)
 }
 
@@ -265,16 +265,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         );
         return Ok(());
     }
-    let rounds: usize = std::env::var("MISSBENCH_BENCH_ROUNDS").map_or(Ok(3), |s| s.parse())?;
+    let rounds: usize = std::env::var("HALFHEARD_BENCH_ROUNDS").map_or(Ok(3), |s| s.parse())?;
     let rounds = rounds.max(1);
-    let threads = std::env::var("MISSBENCH_BENCH_THREADS").map_or(Ok(2), |s| s.parse())?;
+    let threads = std::env::var("HALFHEARD_BENCH_THREADS").map_or(Ok(2), |s| s.parse())?;
     settle(Numerics::Machine)?;
     tch::set_num_threads(threads);
-    let device = match std::env::var("MISSBENCH_BENCH_DEVICE").as_deref() {
+    let device = match std::env::var("HALFHEARD_BENCH_DEVICE").as_deref() {
         Ok("cpu") | Err(_) => Device::Cpu,
         Ok(name) => match name.strip_prefix("cuda:").map(str::parse) {
             Some(Ok(index)) => Device::Cuda(index),
-            _ => return Err(format!("MISSBENCH_BENCH_DEVICE is `{name}`: cpu or cuda:0").into()),
+            _ => return Err(format!("HALFHEARD_BENCH_DEVICE is `{name}`: cpu or cuda:0").into()),
         },
     };
     let named: Vec<String> = std::env::args()

@@ -2,7 +2,7 @@
 
 use crate::{device, exit, settings::ConnectionFlags};
 use clap::{Parser, ValueEnum};
-use missbench_shared::device::Devices;
+use halfheard_shared::device::Devices;
 use std::time::Duration;
 
 /// Takes jobs from the broker, trains and evaluates the models, reports the results.
@@ -15,7 +15,7 @@ use std::time::Duration;
 pub struct Cli {
     /// How many jobs to work on at once, each in a process of its own [default: 1, or one for each
     /// GPU that --device lists]
-    #[arg(long, env = "MISSBENCH_SLOTS", value_name = "N", overrides_with = "slots", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, env = "HALFHEARD_SLOTS", value_name = "N", overrides_with = "slots", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub slots: Option<u16>,
 
     /// Where to compute: auto, cpu, cuda:0, or a list cuda:0,cuda:1
@@ -26,7 +26,7 @@ pub struct Cli {
     /// refused.
     #[arg(
         long,
-        env = "MISSBENCH_DEVICE",
+        env = "HALFHEARD_DEVICE",
         value_name = "DEVICE",
         overrides_with = "device",
         default_value_t
@@ -34,20 +34,20 @@ pub struct Cli {
     pub device: Devices,
 
     /// Let several slots compute on one GPU, which needs the memory for all of them
-    #[arg(long, env = "MISSBENCH_SHARE_GPUS", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, env = "HALFHEARD_SHARE_GPUS", value_parser = clap::builder::FalseyValueParser::new())]
     pub share_gpus: bool,
 
     /// CPU threads of each slot [default: the cores, shared out among the slots]
     ///
     /// The last bits of results depend on it: to get the same bits again, use the same number.
     /// Jobs of a spec with numerics = "portable" are computed on one, whatever this says.
-    #[arg(long, env = "MISSBENCH_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, env = "HALFHEARD_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
 
     /// The worker's name in `coord status` [default: host and process]
     #[arg(
         long,
-        env = "MISSBENCH_WORKER_NAME",
+        env = "HALFHEARD_WORKER_NAME",
         value_name = "NAME",
         overrides_with = "name"
     )]
@@ -59,7 +59,7 @@ pub struct Cli {
     /// of the time, so that large models are saved less often.
     #[arg(
         long,
-        env = "MISSBENCH_SAVE_EVERY",
+        env = "HALFHEARD_SAVE_EVERY",
         value_name = "SECONDS",
         default_value = "60",
         value_parser = seconds
@@ -88,7 +88,7 @@ pub struct Cli {
     /// How to log, to standard error; what to log comes from RUST_LOG
     #[arg(
         long,
-        env = "MISSBENCH_LOG_FORMAT",
+        env = "HALFHEARD_LOG_FORMAT",
         value_name = "FORMAT",
         default_value = "text"
     )]

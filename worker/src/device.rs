@@ -8,7 +8,7 @@ pub mod check;
 pub mod cuda;
 
 use self::cuda::{Found, Trouble};
-use missbench_shared::device::{Devices, Place, ShareError};
+use halfheard_shared::device::{Devices, Place, ShareError};
 use tch::Device;
 
 /// The device cannot be used.
@@ -40,7 +40,7 @@ pub struct Chosen {
 /// compute on the CPU. A release build has no such variable.
 #[cfg(debug_assertions)]
 fn pretended() -> Option<usize> {
-    std::env::var("MISSBENCH_TEST_PRETEND_GPUS")
+    std::env::var("HALFHEARD_TEST_PRETEND_GPUS")
         .ok()?
         .parse()
         .ok()

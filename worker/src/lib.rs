@@ -14,7 +14,7 @@ pub mod supervisor;
 pub mod train;
 
 /// The program's version, with the revision where it was built from a repository.
-pub const VERSION: &str = env!("MISSBENCH_VERSION");
+pub const VERSION: &str = env!("HALFHEARD_VERSION");
 
 /// An error and its causes in one line.
 pub fn chain(error: &dyn std::error::Error) -> String {

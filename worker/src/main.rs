@@ -1,7 +1,7 @@
 //! `worker`: takes jobs from the broker, trains and evaluates the models with libtorch.
 
 use clap::{CommandFactory as _, FromArgMatches as _};
-use missbench_shared::device::{Devices, ShareError};
+use halfheard_shared::device::{Devices, ShareError};
 use std::{
     ffi::OsString,
     io::{IsTerminal as _, Write as _},

@@ -11,7 +11,7 @@
 //! [`settle`] comes before the first tensor.
 
 use libloading::os::unix::Library;
-pub use missbench_shared::numerics::Numerics;
+pub use halfheard_shared::numerics::Numerics;
 use std::{ffi::c_int, sync::OnceLock};
 use tch::Device;
 

@@ -2,7 +2,7 @@
 //! state that can be saved: libtorch's own optimizers cannot give theirs out.
 
 use crate::models::{MethodError, MethodState};
-use missbench_shared::wire::Fidelity;
+use halfheard_shared::wire::Fidelity;
 use serde_json::{Value, json};
 use tch::Tensor;
 

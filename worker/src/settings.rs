@@ -2,7 +2,7 @@
 //! config file that `coord` reads too. A password is never taken from a flag, because every user
 //! of a machine can read the flags of every process.
 
-use missbench_shared::{
+use halfheard_shared::{
     address::{holds_secret, redacted},
     artifacts::ArtifactStore,
     broker::BrokerSettings,
@@ -28,12 +28,12 @@ pub enum SettingsError {
     File(#[from] ConfigFileError),
     /// Half a client's identity.
     #[error(
-        "a client certificate needs both its halves: MISSBENCH_NATS_CERT and MISSBENCH_NATS_KEY"
+        "a client certificate needs both its halves: HALFHEARD_NATS_CERT and HALFHEARD_NATS_KEY"
     )]
     HalfIdentity,
     /// No home folder.
     #[error(
-        "there is no place for data: neither XDG_DATA_HOME nor HOME is set; name a folder with --data-dir or MISSBENCH_DATA_DIR"
+        "there is no place for data: neither XDG_DATA_HOME nor HOME is set; name a folder with --data-dir or HALFHEARD_DATA_DIR"
     )]
     NoHome,
 }
@@ -43,21 +43,21 @@ pub enum SettingsError {
 #[command(next_help_heading = "Connections")]
 pub struct ConnectionFlags {
     /// The broker's address without password, several with commas between them; a login comes from
-    /// the variable [env: MISSBENCH_NATS_URL] [default: nats://127.0.0.1:4222]
+    /// the variable [env: HALFHEARD_NATS_URL] [default: nats://127.0.0.1:4222]
     #[arg(long, visible_alias = "nats", value_name = "URL")]
     pub nats_url: Option<String>,
-    /// The broker's credentials file, as `nsc` writes it [env: MISSBENCH_NATS_CREDS]
+    /// The broker's credentials file, as `nsc` writes it [env: HALFHEARD_NATS_CREDS]
     #[arg(long, visible_alias = "creds", value_name = "FILE")]
     pub nats_creds: Option<PathBuf>,
     /// Where checkpoints and saved states lie: file:///folder, s3://bucket/prefix (credentials from
-    /// AWS_* variables) or nats:// [env: MISSBENCH_ARTIFACTS] [default: a folder in the data folder]
+    /// AWS_* variables) or nats:// [env: HALFHEARD_ARTIFACTS] [default: a folder in the data folder]
     #[arg(long, value_name = "URL")]
     pub artifacts: Option<String>,
-    /// Where datasets and encoders are looked for and kept, by hash [env: MISSBENCH_DATA_DIR]
-    /// [default: ~/.local/share/missbench]
+    /// Where datasets and encoders are looked for and kept, by hash [env: HALFHEARD_DATA_DIR]
+    /// [default: ~/.local/share/halfheard]
     #[arg(long, value_name = "FOLDER")]
     pub data_dir: Option<PathBuf>,
-    /// The config file [env: MISSBENCH_CONFIG] [default: ~/.config/missbench/config.toml]
+    /// The config file [env: HALFHEARD_CONFIG] [default: ~/.config/halfheard/config.toml]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
@@ -100,7 +100,7 @@ impl Settings {
         {
             return Err(SettingsError::SecretInFlag {
                 flag: "--nats-url",
-                variable: "MISSBENCH_NATS_URL",
+                variable: "HALFHEARD_NATS_URL",
             });
         }
         if flags
@@ -110,15 +110,15 @@ impl Settings {
         {
             return Err(SettingsError::SecretInFlag {
                 flag: "--artifacts",
-                variable: "MISSBENCH_ARTIFACTS",
+                variable: "HALFHEARD_ARTIFACTS",
             });
         }
         let asked = flags
             .config
             .clone()
-            .or_else(|| var("MISSBENCH_CONFIG").map(PathBuf::from));
+            .or_else(|| var("HALFHEARD_CONFIG").map(PathBuf::from));
         let usual = user_folder(var, "XDG_CONFIG_HOME", ".config")
-            .map(|folder| folder.join("missbench/config.toml"));
+            .map(|folder| folder.join("halfheard/config.toml"));
         let (_, file) = ConfigFile::read(asked.as_deref(), usual.as_deref())?;
         let path = |flag: Option<PathBuf>, name: &str, file: Option<PathBuf>| {
             flag.or_else(|| var(name).map(PathBuf::from)).or(file)
@@ -130,33 +130,33 @@ impl Settings {
         let mut broker = BrokerSettings {
             credentials: path(
                 flags.nats_creds.clone(),
-                "MISSBENCH_NATS_CREDS",
+                "HALFHEARD_NATS_CREDS",
                 file.nats_creds,
             ),
             name: "worker".to_owned(),
             ..BrokerSettings::default()
         };
-        if let Some(url) = text(flags.nats_url.clone(), "MISSBENCH_NATS_URL", file.nats_url) {
+        if let Some(url) = text(flags.nats_url.clone(), "HALFHEARD_NATS_URL", file.nats_url) {
             broker.url = url;
         }
-        broker.tls.ca = path(None, "MISSBENCH_NATS_CA", file.nats_ca);
-        let certificate = path(None, "MISSBENCH_NATS_CERT", file.nats_cert);
-        let key = path(None, "MISSBENCH_NATS_KEY", file.nats_key);
+        broker.tls.ca = path(None, "HALFHEARD_NATS_CA", file.nats_ca);
+        let certificate = path(None, "HALFHEARD_NATS_CERT", file.nats_cert);
+        let key = path(None, "HALFHEARD_NATS_KEY", file.nats_key);
         broker.tls.identity = match (certificate, key) {
             (Some(certificate), Some(key)) => Some((certificate, key)),
             (None, None) => None,
             _ => return Err(SettingsError::HalfIdentity),
         };
 
-        let data_dir = match path(flags.data_dir.clone(), "MISSBENCH_DATA_DIR", file.data_dir) {
+        let data_dir = match path(flags.data_dir.clone(), "HALFHEARD_DATA_DIR", file.data_dir) {
             Some(folder) => std::path::absolute(&folder).unwrap_or(folder),
             None => user_folder(var, "XDG_DATA_HOME", ".local/share")
                 .ok_or(SettingsError::NoHome)?
-                .join("missbench"),
+                .join("halfheard"),
         };
         let artifacts = text(
             flags.artifacts.clone(),
-            "MISSBENCH_ARTIFACTS",
+            "HALFHEARD_ARTIFACTS",
             file.artifacts,
         )
         .unwrap_or_else(|| ArtifactStore::url_of(&data_dir.join("artifacts")));
@@ -196,8 +196,8 @@ mod tests {
             ..ConnectionFlags::default()
         };
         let vars = [
-            ("MISSBENCH_DATA_DIR", "/var"),
-            ("MISSBENCH_ARTIFACTS", "s3://var"),
+            ("HALFHEARD_DATA_DIR", "/var"),
+            ("HALFHEARD_ARTIFACTS", "s3://var"),
         ];
         let settings = resolve(flags, &vars).unwrap();
         assert_eq!(settings.data_dir, Path::new("/flag"));
@@ -213,17 +213,17 @@ mod tests {
         };
         let error = resolve(flags, &[("HOME", "/home/ann")]).unwrap_err();
         let text = error.to_string();
-        assert!(text.contains("MISSBENCH_NATS_URL") && !text.contains("hush"));
+        assert!(text.contains("HALFHEARD_NATS_URL") && !text.contains("hush"));
         // In the environment it may stand; nothing shows it.
         let vars = [
             ("HOME", "/home/ann"),
-            ("MISSBENCH_NATS_URL", "nats://ann:hush@host"),
+            ("HALFHEARD_NATS_URL", "nats://ann:hush@host"),
         ];
         let settings = resolve(ConnectionFlags::default(), &vars).unwrap();
         assert!(!format!("{settings:?}").contains("hush"));
         assert_eq!(
             settings.artifacts,
-            "file:///home/ann/.local/share/missbench/artifacts"
+            "file:///home/ann/.local/share/halfheard/artifacts"
         );
     }
 
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn the_config_file_is_read_by_the_rules_of_coord() {
         let home = tempfile::tempdir().unwrap();
-        let folder = home.path().join(".config/missbench");
+        let folder = home.path().join(".config/halfheard");
         std::fs::create_dir_all(&folder).unwrap();
         let write = |text: &str| std::fs::write(folder.join("config.toml"), text).unwrap();
         let vars = [("HOME", home.path().to_str().unwrap())];

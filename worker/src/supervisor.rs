@@ -11,7 +11,7 @@ use crate::{
     numerics::{Numerics, environment},
     runtime::leaving::{LEAVE, Leaving},
 };
-use missbench_shared::device::{Assignment, Devices, Place, count};
+use halfheard_shared::device::{Assignment, Devices, Place, count};
 use nix::sys::signal::Signal;
 use std::{
     ffi::OsString,

@@ -5,7 +5,7 @@ use tch::{Device, Kind, Tensor};
 use worker::memory;
 
 /// In the child: it is the one that takes memory.
-const CHILD: &str = "MISSBENCH_TEST_TAKES_MEMORY";
+const CHILD: &str = "HALFHEARD_TEST_TAKES_MEMORY";
 /// So many pages of 4 kB has a tensor: more than 32 MB, below which the C library keeps memory anyway.
 const PAGES: i64 = 9_216;
 const TIMES: u64 = 48;

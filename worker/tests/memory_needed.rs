@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where something is wrong")]
 
-use missbench_shared::{
+use halfheard_shared::{
     dataset::Shapes,
     methods::{self, DataFacts, EncoderShape, Setup, memory::needed},
     wire::Fidelity,
@@ -18,9 +18,9 @@ use worker::{
 };
 
 /// In the child: the method whose step it takes.
-const CHILD: &str = "MISSBENCH_TEST_STEP_OF";
+const CHILD: &str = "HALFHEARD_TEST_STEP_OF";
 /// In the child: the encoder's folder.
-const ENCODER: &str = "MISSBENCH_TEST_ENCODER";
+const ENCODER: &str = "HALFHEARD_TEST_ENCODER";
 
 /// Longer than wide, as the field's datasets are.
 const SHAPE: DataShape = DataShape {

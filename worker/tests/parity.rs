@@ -1,5 +1,5 @@
 //! Every method against what its reference implementation computed: the recordings under
-//! `$MISSBENCH_SHARED/parity` hold weights, inputs, and the prediction of every forward call through
+//! `$HALFHEARD_SHARED/parity` hold weights, inputs, and the prediction of every forward call through
 //! several epochs of the reference's own trainer. Shapes, sizes and hyper-parameters are read from
 //! the recording; a method's own file only says how its hyper-parameters are called there.
 
@@ -8,7 +8,7 @@
     reason = "a test: what is missing in a recording ends it"
 )]
 
-use missbench_shared::wire::Fidelity;
+use halfheard_shared::wire::Fidelity;
 use serde_json::{Map, Value, json};
 use std::{
     collections::BTreeMap,
@@ -22,7 +22,7 @@ use worker::{
 };
 
 fn shared() -> PathBuf {
-    std::env::var_os("MISSBENCH_SHARED").map_or_else(
+    std::env::var_os("HALFHEARD_SHARED").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"),
         PathBuf::from,
     )
@@ -41,7 +41,7 @@ impl Recording {
         let file = folder.join(format!("{name}.safetensors"));
         if !file.exists() {
             println!(
-                "skipped: no recording of {name}; set MISSBENCH_SHARED to the folder that holds \
+                "skipped: no recording of {name}; set HALFHEARD_SHARED to the folder that holds \
                  parity/{name}.safetensors"
             );
             return None;

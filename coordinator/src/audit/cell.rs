@@ -1,7 +1,7 @@
 //! What rules look at: numbers with their places, and what every rule needs of them.
 
 use crate::tables::layout;
-use missbench_shared::benchmark::Benchmark;
+use halfheard_shared::benchmark::Benchmark;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -5,7 +5,7 @@ use super::{
     Cell, Finding, Place, Rule, Severity,
     cell::{by, show},
 };
-use missbench_shared::benchmark::Benchmark;
+use halfheard_shared::benchmark::Benchmark;
 use std::collections::{BTreeMap, HashMap};
 
 /// A two-class accuracy and the F1 of the same answers.

@@ -11,7 +11,7 @@ use super::{
     cell::show,
     classes::{Split, Splits, beside},
 };
-use missbench_shared::benchmark::Benchmark;
+use halfheard_shared::benchmark::Benchmark;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, LazyLock, Mutex, PoisonError},
@@ -207,7 +207,7 @@ pub fn check(cells: &[Cell], splits: &Splits) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::{super::cell::tests::cell, *};
-    use missbench_shared::metrics::evaluate;
+    use halfheard_shared::metrics::evaluate;
 
     const SIMS: Split = [317, 140];
 

@@ -1,7 +1,7 @@
 //! Values that their metric cannot have, and accuracies below the finer ones they contain.
 
 use super::{Cell, Finding, Place, Rule, Severity, cell::by};
-use missbench_shared::benchmark::Benchmark;
+use halfheard_shared::benchmark::Benchmark;
 use std::collections::BTreeMap;
 
 /// Finds fractions outside 0 to 1, correlations outside -1 to 1, and errors below 0 or above the

@@ -200,7 +200,7 @@ fn misfit(cells: &[&Cell], all: &[Cell]) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::{super::cell::tests::cell, *};
-    use missbench_shared::benchmark::Benchmark;
+    use halfheard_shared::benchmark::Benchmark;
 
     fn tables() -> Vec<Cell> {
         let mut cells = Vec::new();

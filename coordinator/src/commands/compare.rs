@@ -14,7 +14,7 @@ use crate::{
     tables::{ColumnMetric, layout},
 };
 use anyhow::{Context as _, bail, ensure};
-use missbench_shared::benchmark::Benchmark;
+use halfheard_shared::benchmark::Benchmark;
 use std::{collections::BTreeMap, fmt::Write as _, process::ExitCode};
 
 /// Arguments of `coord compare`.

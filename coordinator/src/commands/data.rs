@@ -14,7 +14,7 @@ use crate::{
 use anyhow::{Context as _, bail};
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
-use missbench_shared::dataset::{
+use halfheard_shared::dataset::{
     DataFolder, Dataset, DatasetError, Kind, Manifest, Shapes, Source, Split, layout::MANIFEST_FILE,
 };
 use serde_json::json;
@@ -330,7 +330,7 @@ fn described(path: &Path, manifest: &Manifest) -> String {
     table.load_style(presets::NOTHING);
     table.set_header(["", "train", "valid", "test"]);
     let mut row =
-        |name: &str, value: &dyn Fn(&missbench_shared::dataset::SplitManifest) -> String| {
+        |name: &str, value: &dyn Fn(&halfheard_shared::dataset::SplitManifest) -> String| {
             let values =
                 Split::ALL.map(|split| manifest.splits.get(&split).map_or_else(String::new, value));
             table.add_row(std::iter::once(format!("  {name}")).chain(values));
@@ -365,11 +365,11 @@ fn described(path: &Path, manifest: &Manifest) -> String {
     out
 }
 
-fn lengths(stats: missbench_shared::dataset::LengthStats) -> String {
+fn lengths(stats: halfheard_shared::dataset::LengthStats) -> String {
     format!("{} to {}, mean {:.1}", stats.min, stats.max, stats.mean)
 }
 
-fn features(stats: missbench_shared::dataset::FeatureStats) -> String {
+fn features(stats: halfheard_shared::dataset::FeatureStats) -> String {
     format!(
         "{:.2} ± {:.2}, {:.0}% zeros",
         stats.mean,

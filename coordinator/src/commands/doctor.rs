@@ -1,4 +1,4 @@
-//! `coord doctor`: what this machine has of all that missbench needs, and what to do about the rest.
+//! `coord doctor`: what this machine has of all that halfheard needs, and what to do about the rest.
 
 use crate::{
     config::{Origin, Settings},
@@ -12,7 +12,7 @@ use crate::{
     store::Store,
     worker_check::{self, WorkerCheck},
 };
-use missbench_shared::{dataset::DataFolder, device::count};
+use halfheard_shared::{dataset::DataFolder, device::count};
 use nix::sys::statvfs::statvfs;
 use serde::Serialize;
 use std::{path::Path, process::ExitCode, time::Duration};
@@ -252,7 +252,7 @@ async fn broker(settings: &Settings) -> Finding {
                 Ok(Err(reason)) => reason,
                 _ => format!("{address} does not answer"),
             };
-            let remedy = "start `nats-server -c deploy/nats.conf`, or set MISSBENCH_NATS_URL (docs/cluster.md)";
+            let remedy = "start `nats-server -c deploy/nats.conf`, or set HALFHEARD_NATS_URL (docs/cluster.md)";
             unreachable(WHAT, &settings.broker_origin, reason, remedy)
         }
     }
@@ -327,7 +327,7 @@ async fn database(settings: &Settings) -> Finding {
                 Ok(Err(error)) => error.to_string(),
                 _ => format!("{address} does not answer"),
             };
-            let remedy = "start PostgreSQL 15 or newer, `createdb missbench && coord migrate`, or set MISSBENCH_DATABASE_URL";
+            let remedy = "start PostgreSQL 15 or newer, `createdb halfheard && coord migrate`, or set HALFHEARD_DATABASE_URL";
             unreachable(WHAT, &settings.database_origin, reason, remedy)
         }
     }
@@ -510,7 +510,7 @@ fn writable(data_dir: &Path) -> Finding {
             Verdict::Bad,
             format!("nothing can be written to {}: {error}", there.display()),
             "give yourself the right to write there, or name another folder with --data-dir or \
-             MISSBENCH_DATA_DIR",
+             HALFHEARD_DATA_DIR",
         ),
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     whole_file,
 };
 use anyhow::{Context as _, bail};
-use missbench_shared::case::Rate;
+use halfheard_shared::case::Rate;
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,

@@ -10,7 +10,7 @@ use crate::{
 };
 use comfy_table::{CellAlignment, Table, presets};
 use futures::TryStreamExt as _;
-use missbench_shared::{
+use halfheard_shared::{
     ids::{JobId, SweepId},
     matrix::{self, PlannedWork},
 };

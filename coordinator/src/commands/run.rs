@@ -25,7 +25,7 @@ use crate::{
     terminal::{quoted, quoted_path},
 };
 use anyhow::Context as _;
-use missbench_shared::{
+use halfheard_shared::{
     artifacts::ArtifactStore,
     broker::{Broker, BrokerSettings, JOBS, Queue},
     device::Devices,
@@ -342,11 +342,11 @@ impl Run {
         command
             .args(&self.slots.flags)
             // The address has a password: it goes where other users cannot read it.
-            .env("MISSBENCH_NATS_URL", self.embedded.nats_url())
-            .env("MISSBENCH_ARTIFACTS", artifacts(settings))
-            .env("MISSBENCH_DATA_DIR", &settings.data_dir)
+            .env("HALFHEARD_NATS_URL", self.embedded.nats_url())
+            .env("HALFHEARD_ARTIFACTS", artifacts(settings))
+            .env("HALFHEARD_DATA_DIR", &settings.data_dir)
             // Settings of another installation do not concern these workers.
-            .env("MISSBENCH_CONFIG", "/dev/null")
+            .env("HALFHEARD_CONFIG", "/dev/null")
             .env("NO_COLOR", "1");
         for variable in [
             crate::config::vars::NATS_CREDS,

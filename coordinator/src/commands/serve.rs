@@ -8,7 +8,7 @@ use crate::{
     serve::{ServeOptions, serve},
     store::Store,
 };
-use missbench_shared::broker::Broker;
+use halfheard_shared::broker::Broker;
 use std::{process::ExitCode, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;

@@ -11,7 +11,7 @@ use crate::{
     store::{Store, StoreError, SweepState, sweeps::SweepRow},
 };
 use comfy_table::{CellAlignment, Table, presets};
-use missbench_shared::{
+use halfheard_shared::{
     broker::Broker,
     wire::{Heartbeat, nobody_can},
 };

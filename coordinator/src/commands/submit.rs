@@ -15,7 +15,7 @@ use crate::{
     },
 };
 use anyhow::Context as _;
-use missbench_shared::{
+use halfheard_shared::{
     artifacts::{ArtifactStore, Hash, Key},
     encoder,
     ids::SweepId,

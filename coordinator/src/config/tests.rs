@@ -24,7 +24,7 @@ fn homes() -> (tempfile::TempDir, Fake) {
 }
 
 fn write_config(home: &Path, text: &str, mode: u32) {
-    let folder = home.join(".config/missbench");
+    let folder = home.join(".config/halfheard");
     std::fs::create_dir_all(&folder).unwrap();
     let path = folder.join("config.toml");
     std::fs::write(&path, text).unwrap();
@@ -47,7 +47,7 @@ fn flags_win_over_the_environment_and_it_over_the_file() {
     assert_eq!(settings.artifacts, "file:///from/file");
     assert_eq!(
         settings.data_dir,
-        home.path().join(".config/missbench/below")
+        home.path().join(".config/halfheard/below")
     );
 
     let around = around
@@ -79,14 +79,14 @@ fn flags_win_over_the_environment_and_it_over_the_file() {
 fn with_nothing_said_everything_lies_in_the_users_data_folder() {
     let (home, around) = homes();
     let settings = Settings::resolve(&ConnectionFlags::default(), &around).unwrap();
-    let data = home.path().join(".local/share/missbench");
+    let data = home.path().join(".local/share/halfheard");
     assert_eq!(settings.data_dir, data);
     assert_eq!(
         settings.artifacts,
         format!("file://{}/artifacts", data.display())
     );
     assert_eq!(settings.database_origin, Origin::Default);
-    assert_eq!(settings.database.get_database(), Some("missbench"));
+    assert_eq!(settings.database.get_database(), Some("halfheard"));
     assert_eq!(settings.broker.url, "nats://127.0.0.1:4222");
 }
 

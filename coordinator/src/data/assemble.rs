@@ -1,6 +1,6 @@
 //! Writes a dataset file from any source of samples, one sample at a time.
 
-use missbench_shared::dataset::{
+use halfheard_shared::dataset::{
     Kind, Shapes, Split, TensorFile, WriteError,
     layout::{self, SplitSizes},
 };

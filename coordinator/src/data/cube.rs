@@ -1,7 +1,7 @@
 //! A field of `[N, A, B]` numbers, in any of the forms in which files keep one: an array, an array
 //! of objects, a list of arrays, lists inside lists, all of one size or each of its own.
 
-use missbench_shared::pickle::{ArrayView, NotANumber, Pickle, Value};
+use halfheard_shared::pickle::{ArrayView, NotANumber, Pickle, Value};
 
 /// The most elements of one sample; keeps a hostile list of sizes from asking for much memory.
 const MAX_ELEMENTS: usize = 1 << 24;

@@ -1,7 +1,7 @@
 //! Takes the small fields of one split out of a feature pickle: labels, lengths, texts.
 
 use super::{cube::Cube, import::ImportError, root};
-use missbench_shared::{
+use halfheard_shared::{
     dataset::{Kind, Split},
     pickle::{ArrayView, Pickle, Value},
 };

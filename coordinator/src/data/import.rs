@@ -21,7 +21,7 @@ use super::{
     samples::{Policy, SplitSamples},
     suspicion,
 };
-use missbench_shared::{
+use halfheard_shared::{
     dataset::{
         DataFolder, Dataset, DatasetError, Kind, Manifest, Shapes, Source, Split, WriteError,
     },
@@ -396,7 +396,7 @@ pub fn import(request: &Request<'_>, progress: Progress<'_>) -> Result<Imported,
 
 /// Reads back what was written, describes it and moves it to its place.
 pub(super) fn finish(
-    prepared: missbench_shared::dataset::Prepared,
+    prepared: halfheard_shared::dataset::Prepared,
     name: &str,
     hash: blake3::Hash,
     source: Source,

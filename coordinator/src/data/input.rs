@@ -1,7 +1,7 @@
 //! The bytes of a feature file: mapped, or expanded when the file is compressed.
 
 use memmap2::Mmap;
-use missbench_shared::mapping;
+use halfheard_shared::mapping;
 use sha2::{Digest as _, Sha256};
 use std::{
     fs::File,

@@ -1,6 +1,6 @@
 //! What becomes of feature values that are not finite.
 
-use missbench_shared::dataset::{Kind, NotFinite, Split};
+use halfheard_shared::dataset::{Kind, NotFinite, Split};
 use std::fmt;
 
 /// What is done with audio and vision values that are not finite.

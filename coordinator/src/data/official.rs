@@ -1,6 +1,6 @@
 //! The feature files that the field has published, known by their SHA-256.
 
-use missbench_shared::dataset::Kind;
+use halfheard_shared::dataset::Kind;
 
 /// A published feature file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Needed fields whose class is not read, and how to write the file anew without it.
 
 use super::import::ImportError;
-use missbench_shared::{
+use halfheard_shared::{
     dataset::Split,
     pickle::{Pickle, Value},
 };

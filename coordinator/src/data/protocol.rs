@@ -2,7 +2,7 @@
 
 use super::nonfinite::Reference;
 use anyhow::{Context as _, bail};
-use missbench_shared::benchmark::{
+use halfheard_shared::benchmark::{
     Kind,
     definition::{ClassesSpec, DefinitionSpec, Rule},
 };

@@ -1,7 +1,7 @@
 //! Finds the dict of splits in a feature file, and the splits in it.
 
 use super::{import::ImportError, recognise};
-use missbench_shared::{
+use halfheard_shared::{
     dataset::Split,
     pickle::{Limits, Pickle, Value},
 };

@@ -7,7 +7,7 @@ use super::{
     import::ImportError,
     nonfinite::{self, NonFinite, Place, Reference, Refused},
 };
-use missbench_shared::dataset::{Kind, LengthSource, NotFinite, Split, Treatment, mask_problem};
+use halfheard_shared::dataset::{Kind, LengthSource, NotFinite, Split, Treatment, mask_problem};
 use std::collections::BTreeMap;
 
 /// What is done with values that are not finite, and by whose example.

@@ -1,7 +1,7 @@
 //! Signs that a file is another dataset's than the one whose protocol was asked for.
 
 use super::{official, root, samples::SplitSamples};
-use missbench_shared::{
+use halfheard_shared::{
     dataset::{Kind, Split},
     pickle::{Pickle, Value},
 };

@@ -79,7 +79,7 @@ pub enum EmbeddedError {
     },
     /// No user to run Postgres as.
     #[error(
-        "PostgreSQL refuses to run as root, and there is no user `{user}` to run it as: name one in MISSBENCH_POSTGRES_USER, or do not run as root"
+        "PostgreSQL refuses to run as root, and there is no user `{user}` to run it as: name one in HALFHEARD_POSTGRES_USER, or do not run as root"
     )]
     NoUser {
         /// Who was looked for.
@@ -87,7 +87,7 @@ pub enum EmbeddedError {
     },
     /// The user that Postgres runs as gets at no place.
     #[error(
-        "PostgreSQL runs as `{user}`, who cannot use {path}: {reason}; let that user in, name another in MISSBENCH_POSTGRES_USER, or do not run as root"
+        "PostgreSQL runs as `{user}`, who cannot use {path}: {reason}; let that user in, name another in HALFHEARD_POSTGRES_USER, or do not run as root"
     )]
     Unreachable {
         /// The user.
@@ -99,7 +99,7 @@ pub enum EmbeddedError {
     },
     /// Files of another major version.
     #[error(
-        "the database in {folder} was made by PostgreSQL {made}, and this is {here}: name the programs of {made} in MISSBENCH_POSTGRES_BIN, or another folder with --data-dir"
+        "the database in {folder} was made by PostgreSQL {made}, and this is {here}: name the programs of {made} in HALFHEARD_POSTGRES_BIN, or another folder with --data-dir"
     )]
     OtherVersion {
         /// The database's folder.

@@ -6,7 +6,7 @@ use super::{
     files, free_port, stale,
 };
 use crate::programs::Found;
-use missbench_shared::broker::BrokerSettings;
+use halfheard_shared::broker::BrokerSettings;
 use nix::sys::signal::Signal;
 use std::{
     path::{Path, PathBuf},
@@ -63,7 +63,7 @@ impl NatsServer {
 
     /// Its address with user and password.
     pub fn url(&self) -> String {
-        format!("nats://missbench:{}@127.0.0.1:{}", self.password, self.port)
+        format!("nats://halfheard:{}@127.0.0.1:{}", self.password, self.port)
     }
 
     /// Its address without.
@@ -154,12 +154,12 @@ impl NatsServer {
         let quoted =
             |path: PathBuf| serde_json::Value::from(path.display().to_string()).to_string();
         format!(
-            "server_name: missbench\n\
+            "server_name: halfheard\n\
              listen: \"127.0.0.1:{port}\"\n\
              pid_file: {pid}\n\
              max_payload: 4MB\n\
              jetstream {{\n  store_dir: {store}\n}}\n\
-             authorization {{\n  user: missbench\n  password: \"{password}\"\n}}\n",
+             authorization {{\n  user: halfheard\n  password: \"{password}\"\n}}\n",
             port = self.port,
             pid = quoted(self.folder.join("nats.pid")),
             store = quoted(self.folder.join("streams")),

@@ -2,7 +2,7 @@
 //!
 //! Postgres refuses to run as root. Started by root it runs as an unprivileged user, who must get
 //! at its programs and its files: where either lies out of that user's reach (below `/root`, say),
-//! the files go to `/var/lib/missbench` and the programs are copied there, once.
+//! the files go to `/var/lib/halfheard` and the programs are copied there, once.
 
 use super::{
     EmbeddedError, START_PATIENCE,
@@ -29,15 +29,15 @@ use std::{
 /// What it is called in errors and logs.
 const NAME: &str = "PostgreSQL";
 /// User and database.
-const LOGIN: &str = "missbench";
+const LOGIN: &str = "halfheard";
 /// How long it may take to stop in good order: it writes out what it has in memory.
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
 /// How many times a start is tried.
 const TRIES: usize = 6;
 /// For root: where things lie that the unprivileged user must reach.
-const STATE: &str = "/var/lib/missbench";
+const STATE: &str = "/var/lib/halfheard";
 /// The variable that names the unprivileged user.
-const USER: &str = "MISSBENCH_POSTGRES_USER";
+const USER: &str = "HALFHEARD_POSTGRES_USER";
 
 /// How to reach the database on `port`.
 pub(super) fn options(port: u16, password: &str) -> PgConnectOptions {
@@ -306,7 +306,7 @@ impl PostgresServer {
                 .fetch_one(&mut connection)
                 .await?;
         if !there {
-            sqlx::query("CREATE DATABASE missbench")
+            sqlx::query("CREATE DATABASE halfheard")
                 .execute(&mut connection)
                 .await?;
         }

@@ -19,8 +19,8 @@ fn with_mode(mode: u32) -> tempfile::TempDir {
     folder
 }
 
-async fn broker(embedded: &Embedded) -> missbench_shared::broker::Broker {
-    let settings = missbench_shared::broker::BrokerSettings::at(embedded.nats_url());
+async fn broker(embedded: &Embedded) -> halfheard_shared::broker::Broker {
+    let settings = halfheard_shared::broker::BrokerSettings::at(embedded.nats_url());
     settings.connect().await.unwrap()
 }
 
@@ -140,7 +140,7 @@ async fn servers_that_fall_are_started_again_where_they_were() {
     // The client comes back by itself.
     let since = Instant::now();
     while broker
-        .jobs(missbench_shared::broker::Queue::Eval)
+        .jobs(halfheard_shared::broker::Queue::Eval)
         .await
         .is_err()
     {
@@ -271,7 +271,7 @@ async fn as_root_a_closed_folder_does() {
 /// Not a test of its own: the process that [`children_die_with_their_parent`] kills.
 #[tokio::test]
 async fn parent_to_be_killed() {
-    let Some(folder) = std::env::var_os("MISSBENCH_TEST_PARENT") else {
+    let Some(folder) = std::env::var_os("HALFHEARD_TEST_PARENT") else {
         return;
     };
     let _embedded = Embedded::start(Path::new(&folder), &programs())
@@ -286,7 +286,7 @@ async fn children_die_with_their_parent() {
     let folder = data_dir();
     let mut parent = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "embedded::tests::parent_to_be_killed"])
-        .env("MISSBENCH_TEST_PARENT", folder.path())
+        .env("HALFHEARD_TEST_PARENT", folder.path())
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();

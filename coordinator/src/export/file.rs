@@ -82,7 +82,7 @@ impl Writer {
             Format::Parquet => {
                 let properties = WriterProperties::builder()
                     .set_compression(Compression::SNAPPY)
-                    .set_created_by(concat!("missbench ", env!("CARGO_PKG_VERSION")).to_owned());
+                    .set_created_by(concat!("halfheard ", env!("CARGO_PKG_VERSION")).to_owned());
                 let writer = SerializedFileWriter::new(
                     temporary,
                     Arc::new(schema(fields)?),
@@ -168,7 +168,7 @@ fn schema(fields: &[Field]) -> Result<Type, ParquetError> {
             .with_repetition(repetition);
         Ok(Arc::new(builder.build()?))
     };
-    Type::group_type_builder("missbench")
+    Type::group_type_builder("halfheard")
         .with_fields(
             fields
                 .iter()

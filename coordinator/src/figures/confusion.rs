@@ -12,7 +12,7 @@ use crate::{
     store::Store,
     tables::layout,
 };
-use missbench_shared::{
+use halfheard_shared::{
     benchmark::Benchmark,
     case::{Case, Rate},
     ids::SweepId,
@@ -320,7 +320,7 @@ fn draw_scale(canvas: &Canvas<'_>, (middle, top): Place) -> Result<(), DrawError
 mod tests {
     use super::*;
     use crate::predictions::Evaluation;
-    use missbench_shared::ids::JobId;
+    use halfheard_shared::ids::JobId;
     use std::{collections::BTreeMap, sync::Arc};
 
     #[test]

@@ -12,7 +12,7 @@ use crate::{
     store::{Store, StoreError},
     tables::layout,
 };
-use missbench_shared::{
+use halfheard_shared::{
     benchmark::{Benchmark, Metric},
     case::{Case, Rate},
     ids::SweepId,

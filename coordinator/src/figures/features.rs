@@ -13,7 +13,7 @@ use super::{
     tsne,
 };
 use crate::{config::Settings, store::Store, tables::layout};
-use missbench_shared::{
+use halfheard_shared::{
     address::redacted,
     artifacts::{ArtifactStore, Hash, Key},
     benchmark::Benchmark,

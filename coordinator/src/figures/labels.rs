@@ -12,7 +12,7 @@ use super::{
     style::{COLOURS, GREY},
 };
 use crate::{config::Settings, store::Store};
-use missbench_shared::{
+use halfheard_shared::{
     benchmark::Benchmark,
     dataset::{DataFolder, DatasetError, Split},
     ids::SweepId,

@@ -32,7 +32,7 @@ use crate::{
     predictions::PredictionsError,
     store::{Store, StoreError},
 };
-use missbench_shared::{
+use halfheard_shared::{
     artifacts::ArtifactError, benchmark::Benchmark, broker::BrokerError, case::Rate,
     dataset::DatasetError, features::FeaturesError, ids::SweepId,
 };

@@ -13,7 +13,7 @@ use crate::{
     store::Store,
     tables::{extra, layout},
 };
-use missbench_shared::ids::SweepId;
+use halfheard_shared::ids::SweepId;
 
 /// Draws the figure.
 ///

@@ -6,7 +6,7 @@ use crate::{
     store::{Store, StoreError},
     tables::layout,
 };
-use missbench_shared::{
+use halfheard_shared::{
     benchmark::Benchmark,
     case::{Case, Rate},
     ids::SweepId,

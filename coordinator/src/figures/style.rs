@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn models_of_a_figure_look_different() {
-        let mut models: Vec<(String, String)> = missbench_shared::methods::all()
+        let mut models: Vec<(String, String)> = halfheard_shared::methods::all()
             .iter()
             .map(|method| (method.id.to_owned(), String::new()))
             .collect();
@@ -173,7 +173,7 @@ mod tests {
         assert_eq!(all[7], alone[0], "LNLN looks the same everywhere");
         let looks: BTreeSet<String> = all.iter().map(|style| format!("{style:?}")).collect();
         assert_eq!(looks.len(), models.len());
-        let methods = missbench_shared::methods::all().len().min(COLOURS.len());
+        let methods = halfheard_shared::methods::all().len().min(COLOURS.len());
         let colours: BTreeSet<[u8; 3]> = all[..methods]
             .iter()
             .map(|style| [style.colour.0, style.colour.1, style.colour.2])

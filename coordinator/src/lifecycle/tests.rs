@@ -1,5 +1,5 @@
 use super::*;
-use missbench_shared::{
+use halfheard_shared::{
     ids::SweepId,
     wire::{CheckpointRef, Failure, Fault, WorkerInfo},
 };

@@ -4,7 +4,7 @@
 
 mod load;
 
-use missbench_shared::benchmark::Benchmark;
+use halfheard_shared::benchmark::Benchmark;
 use std::sync::LazyLock;
 
 /// The files, by their names under `schemas/`.
@@ -206,7 +206,7 @@ fn erratum(fields: &[&'static str]) -> Option<Erratum> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use missbench_shared::methods;
+    use halfheard_shared::methods;
 
     #[test]
     fn every_line_is_read() {
@@ -254,7 +254,7 @@ mod tests {
     /// Against the file it was made from, where that is at hand.
     #[test]
     fn the_numbers_are_those_of_the_paper() {
-        let shared = std::env::var("MISSBENCH_SHARED").unwrap_or_else(|_| "../shared".into());
+        let shared = std::env::var("HALFHEARD_SHARED").unwrap_or_else(|_| "../shared".into());
         let shared = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
             .join(shared)
             .join("paper/published.csv");

@@ -15,7 +15,7 @@ use crate::{
         load,
     },
 };
-use missbench_shared::benchmark::Benchmark;
+use halfheard_shared::benchmark::Benchmark;
 use sqlx::Row as _;
 
 /// Why a report could not be made.

@@ -20,8 +20,8 @@ pub fn render(report: &Report) -> String {
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; \
          style-src 'unsafe-inline'; img-src data:\">\n\
-         <title>missbench: {title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
-         <header><h1>missbench: {title}</h1>\n"
+         <title>halfheard: {title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
+         <header><h1>halfheard: {title}</h1>\n"
     );
     for sentence in &report.summary {
         let _ = writeln!(out, "<p>{}</p>", encode_text(sentence));

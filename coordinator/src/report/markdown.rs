@@ -12,7 +12,7 @@ pub const FIGURES: &str = "figures";
 
 /// Makes the text.
 pub fn render(report: &Report) -> String {
-    let mut out = format!("# missbench: {}\n", one_line(&report.sweep));
+    let mut out = format!("# halfheard: {}\n", one_line(&report.sweep));
     for sentence in &report.summary {
         let _ = write!(out, "\n{}\n", one_line(sentence));
     }

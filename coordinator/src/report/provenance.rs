@@ -1,7 +1,7 @@
 //! What a sweep's numbers rest on.
 
 use crate::store::{Store, StoreError};
-use missbench_shared::{
+use halfheard_shared::{
     benchmark::{Benchmark, Kind},
     ids::SweepId,
 };

@@ -1,5 +1,5 @@
 use super::*;
-use missbench_shared::dataset::Split;
+use halfheard_shared::dataset::Split;
 
 fn write(folder: &Path, text: &str) -> PathBuf {
     let path = folder.join("spec.toml");
@@ -22,7 +22,7 @@ fn encoder(folder: &Path, vocab_size: usize, positions: usize) {
         "num_attention_heads": 2, "intermediate_size": 6, "max_position_embeddings": positions,
     });
     std::fs::write(encoder.join("config.json"), config.to_string()).unwrap();
-    let config = missbench_shared::encoder::Config::read(&encoder).unwrap();
+    let config = halfheard_shared::encoder::Config::read(&encoder).unwrap();
     let zeros = vec![0; 4 * 4 * vocab_size.max(positions)];
     let tensors = config.tensors().map(|(name, shape)| {
         let shape: Vec<usize> = shape.iter().map(|&d| d as usize).collect();

@@ -7,7 +7,7 @@
 
 use super::{interval, sums};
 use crate::predictions::{Evaluation, Predictions};
-use missbench_shared::benchmark::Benchmark;
+use halfheard_shared::benchmark::Benchmark;
 use ndarray::ArrayView2;
 use rand_mt::Mt64;
 use std::collections::BTreeMap;
@@ -346,7 +346,7 @@ impl Drawn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use missbench_shared::{ids::JobId, metrics};
+    use halfheard_shared::{ids::JobId, metrics};
     use std::sync::Arc;
 
     /// `good` is nearer to the truth than `bad` at every sample, and both lose at the higher rate.

@@ -5,7 +5,7 @@ use super::{
     bootstrap::{Drawn, Model},
     interval, sums,
 };
-use missbench_shared::benchmark::Benchmark;
+use halfheard_shared::benchmark::Benchmark;
 
 /// One comparison.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]

@@ -1,6 +1,6 @@
 //! Mean ranks of methods over cells, and the difference that counts (Demšar 2006).
 
-use missbench_shared::benchmark::Benchmark;
+use halfheard_shared::benchmark::Benchmark;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The mean ranks of methods.

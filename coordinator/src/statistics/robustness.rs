@@ -5,7 +5,7 @@ use super::{
     bootstrap::{Drawn, Model},
     interval,
 };
-use missbench_shared::benchmark::Benchmark;
+use halfheard_shared::benchmark::Benchmark;
 
 /// How robust a model is by one metric.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]

@@ -5,7 +5,7 @@
 //! thousands of draws are one matrix product: weights `[draws, samples]` times statistics
 //! `[samples, statistics]`.
 
-use missbench_shared::benchmark::{Benchmark, Rules};
+use halfheard_shared::benchmark::{Benchmark, Rules};
 
 /// The metrics that are drawn, in the order of [`metrics`]' values: those of the paper, and the
 /// swapped F1.
@@ -157,7 +157,7 @@ fn binary(counts: &[f32]) -> (f32, f32, f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use missbench_shared::{
+    use halfheard_shared::{
         benchmark::{Kind, definition::DefinitionSpec},
         metrics::evaluate,
     };

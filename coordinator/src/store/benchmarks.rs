@@ -2,7 +2,7 @@
 //! tables, figures and audits need neither spec nor dataset file.
 
 use super::{Store, StoreError};
-use missbench_shared::{
+use halfheard_shared::{
     benchmark::{Benchmark, Kind},
     ids::SweepId,
 };

@@ -27,10 +27,10 @@ impl Store {
     ///
     /// No connection comes about; the error says why and what to do.
     pub async fn connect_with(options: PgConnectOptions) -> Result<Self, StoreError> {
-        missbench_shared::cryptography::choose();
+        halfheard_shared::cryptography::choose();
         // A query that waits for a busy disk is no warning to a person.
         let options = options
-            .application_name("missbench")
+            .application_name("halfheard")
             .log_slow_statements(log::LevelFilter::Debug, Duration::from_secs(1));
         let options = first(options).await?;
         let pool = PgPoolOptions::new()
@@ -155,7 +155,7 @@ pub(crate) fn refused(options: &PgConnectOptions, source: sqlx::Error) -> StoreE
 
 fn warn_of_listeners(options: &PgConnectOptions) {
     tracing::warn!(
-        "the connection to Postgres at {} is not encrypted: whoever sits on the way can read and change what goes over it; ask for TLS with sslmode=verify-full in MISSBENCH_DATABASE_URL (docs/cluster.md)",
+        "the connection to Postgres at {} is not encrypted: whoever sits on the way can read and change what goes over it; ask for TLS with sslmode=verify-full in HALFHEARD_DATABASE_URL (docs/cluster.md)",
         options.get_host()
     );
 }

@@ -5,7 +5,7 @@
 //! same, the one that has to give way is repeated.
 
 use super::{JobKind, JobState, Store, StoreError, SweepState, fault::again};
-use missbench_shared::ids::{JobId, SweepId};
+use halfheard_shared::ids::{JobId, SweepId};
 use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
 

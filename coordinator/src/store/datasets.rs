@@ -1,7 +1,7 @@
 //! The datasets that sweeps use, with the labels that predictions are compared with.
 
 use super::{Store, StoreError};
-use missbench_shared::dataset::{Dataset, Split};
+use halfheard_shared::dataset::{Dataset, Split};
 
 impl Store {
     /// Notes a dataset whose file has the hash `blake3` (64 hexadecimal digits): its sizes and the

@@ -3,7 +3,7 @@
 
 use super::StoreError;
 use crate::backoff::Backoff;
-use missbench_shared::cryptography::refusal;
+use halfheard_shared::cryptography::refusal;
 use std::{error::Error as _, fmt::Write as _, io};
 
 /// How often a transaction gives way to others before that is an error.
@@ -167,30 +167,30 @@ pub fn connect_remedy(error: &sqlx::Error) -> &'static str {
             {
                 "check that the files which sslrootcert, sslcert and sslkey name, or the socket's folder, are there and can be read"
             }
-            None => "start it, or say where it is (MISSBENCH_DATABASE_URL)",
+            None => "start it, or say where it is (HALFHEARD_DATABASE_URL)",
         },
         error if lacks_tls(error) => {
             "switch TLS on there (`ssl = on`), or write sslmode=disable where the way to it is trusted"
         }
         sqlx::Error::Tls(_) => "check sslmode, sslrootcert, sslcert and sslkey in the address",
         sqlx::Error::Configuration(_) | sqlx::Error::Protocol(_) => {
-            "check the address (MISSBENCH_DATABASE_URL)"
+            "check the address (HALFHEARD_DATABASE_URL)"
         }
         sqlx::Error::Database(database) => match database.code().as_deref() {
             Some("28P01") => {
-                "give the right password: in MISSBENCH_DATABASE_URL, PGPASSWORD or ~/.pgpass"
+                "give the right password: in HALFHEARD_DATABASE_URL, PGPASSWORD or ~/.pgpass"
             }
             Some("28000") => {
-                "check the user in MISSBENCH_DATABASE_URL, and pg_hba.conf, which says who may come from where and how"
+                "check the user in HALFHEARD_DATABASE_URL, and pg_hba.conf, which says who may come from where and how"
             }
             Some("3D000") => {
-                "make it with `createdb`, or give the right name (MISSBENCH_DATABASE_URL)"
+                "make it with `createdb`, or give the right name (HALFHEARD_DATABASE_URL)"
             }
             Some("42501") => "grant this role CONNECT on the database, or use another role",
             Some("53300") => "end some connections, or raise max_connections there",
             _ => remedy(error).unwrap_or("see the server's log"),
         },
-        _ => "start it, or say where it is (MISSBENCH_DATABASE_URL)",
+        _ => "start it, or say where it is (HALFHEARD_DATABASE_URL)",
     }
 }
 
@@ -201,7 +201,7 @@ pub fn remedy(error: &sqlx::Error) -> Option<&'static str> {
     };
     Some(match error.code()?.as_ref() {
         "25006" => {
-            "this database takes no writes: it is a standby, or was made read-only; name the primary in MISSBENCH_DATABASE_URL, or have it take writes again"
+            "this database takes no writes: it is a standby, or was made read-only; name the primary in HALFHEARD_DATABASE_URL, or have it take writes again"
         }
         "42501" => {
             "grant this role the right, or use the role that `coord migrate` ran as, which owns the tables"

@@ -1,7 +1,7 @@
 //! Giving up a job: the one place that fails it together with what waits for it.
 
 use super::{Store, StoreError, fault::again};
-use missbench_shared::ids::JobId;
+use halfheard_shared::ids::JobId;
 use sqlx::PgConnection;
 use uuid::Uuid;
 

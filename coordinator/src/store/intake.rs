@@ -8,7 +8,7 @@ mod write;
 use super::{JobKind, JobState, Store, StoreError, types::AttemptOutcome};
 use crate::lifecycle::{Attempt, Digest, Effect, Job, Nonsense, RetryPolicy, began};
 use chrono::{DateTime, Utc};
-use missbench_shared::{
+use halfheard_shared::{
     ids::{AttemptId, JobId},
     wire::{FailureKind, FaultKind, ResultBody, ResultMessage},
 };

@@ -20,7 +20,7 @@ pub mod types;
 pub use fault::Fault;
 pub use types::{JobKind, JobState, SweepState};
 
-use missbench_shared::ids::SweepId;
+use halfheard_shared::ids::SweepId;
 use sqlx::{PgPool, migrate::Migrator, postgres::PgConnectOptions};
 
 /// The migrations in `schemas/migrations`, embedded in the program.

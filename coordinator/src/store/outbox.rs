@@ -1,7 +1,7 @@
 //! The outbox: which jobs are to be published next, and noting that they were.
 
 use super::{JobKind, Store, StoreError};
-use missbench_shared::{
+use halfheard_shared::{
     broker::Queue,
     ids::{JobId, SweepId},
     wire::{CheckpointRef, TrainSpec},

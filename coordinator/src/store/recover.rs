@@ -2,7 +2,7 @@
 
 use super::{Store, StoreError};
 use chrono::{DateTime, Utc};
-use missbench_shared::ids::{JobId, SweepId};
+use halfheard_shared::ids::{JobId, SweepId};
 use std::time::Duration;
 use uuid::Uuid;
 

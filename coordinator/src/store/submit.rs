@@ -1,7 +1,7 @@
 //! Submission: a sweep and all its jobs, in one transaction.
 
 use super::{JobKind, JobState, Store, StoreError, benchmarks};
-use missbench_shared::{
+use halfheard_shared::{
     benchmark::Benchmark,
     case::Case,
     ids::{JobId, SweepId},

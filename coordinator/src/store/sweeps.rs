@@ -2,7 +2,7 @@
 
 use super::{Store, StoreError, SweepState, label, submit::JobCounts};
 use chrono::{DateTime, Utc};
-use missbench_shared::ids::SweepId;
+use halfheard_shared::ids::SweepId;
 
 /// A sweep.
 #[derive(Clone, Debug)]

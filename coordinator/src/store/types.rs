@@ -1,6 +1,6 @@
 //! The database's own types in Rust.
 
-use missbench_shared::broker::{Queue, SweepControl};
+use halfheard_shared::broker::{Queue, SweepControl};
 use std::fmt;
 
 macro_rules! display_as_in_sql {

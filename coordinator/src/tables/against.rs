@@ -9,7 +9,7 @@ use crate::{
     published::{self, ErratumKind, Number},
     statistics::bootstrap::{Drawn, Options},
 };
-use missbench_shared::benchmark::Benchmark;
+use halfheard_shared::benchmark::Benchmark;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// The most lines about errata.

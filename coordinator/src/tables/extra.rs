@@ -11,7 +11,7 @@ use crate::{
     },
     store::{Store, StoreError},
 };
-use missbench_shared::{benchmark::Benchmark, case::MissingSet, ids::SweepId};
+use halfheard_shared::{benchmark::Benchmark, case::MissingSet, ids::SweepId};
 use sqlx::Row as _;
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,7 @@
 //! What each of the paper's tables holds.
 
 use crate::published;
-use missbench_shared::{benchmark::Benchmark, methods};
+use halfheard_shared::{benchmark::Benchmark, methods};
 
 /// What a table's rows are over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -354,7 +354,7 @@ fn weights(benchmark: Benchmark, method: &str, variant: &str) -> Option<String> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use missbench_shared::benchmark::{Kind, definition::DefinitionSpec};
+    use halfheard_shared::benchmark::{Kind, definition::DefinitionSpec};
 
     #[test]
     fn every_column_is_a_metric_of_its_dataset() {

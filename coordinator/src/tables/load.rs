@@ -6,7 +6,7 @@ use super::{
     notes::notes,
 };
 use crate::store::{Store, StoreError};
-use missbench_shared::{benchmark::Benchmark, case::MissingSet, ids::SweepId};
+use halfheard_shared::{benchmark::Benchmark, case::MissingSet, ids::SweepId};
 use sqlx::Row as _;
 use std::collections::{BTreeMap, BTreeSet};
 

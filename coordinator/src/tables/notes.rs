@@ -2,7 +2,7 @@
 
 use super::layout::{self, CaseKind, Layout};
 use crate::store::Store;
-use missbench_shared::{benchmark::Benchmark, ids::SweepId, numerics::Numerics};
+use halfheard_shared::{benchmark::Benchmark, ids::SweepId, numerics::Numerics};
 use sqlx::Row as _;
 use std::collections::BTreeMap;
 

@@ -6,7 +6,7 @@ use coordinator::data::{
     import::{ImportError, Imported, Request, import},
     nonfinite::{NonFinite, Reference},
 };
-use missbench_shared::dataset::{DataFolder, Dataset, Kind, Manifest, Source, Split, Treatment};
+use halfheard_shared::dataset::{DataFolder, Dataset, Kind, Manifest, Source, Split, Treatment};
 use std::{collections::BTreeMap, path::Path};
 
 /// Imports a file as the dataset `x` of the data folder at `root`.
@@ -329,5 +329,5 @@ pub fn same(a: &Dataset, b: &Dataset) {
 
 /// An object that would leave a mark if it were made.
 pub fn foreign() -> Py {
-    Py::object("os", "mkdir", &[text("/tmp/missbench-was-here")])
+    Py::object("os", "mkdir", &[text("/tmp/halfheard-was-here")])
 }

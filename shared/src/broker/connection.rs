@@ -43,7 +43,7 @@ impl Default for BrokerSettings {
             url: DEFAULT_URL.to_owned(),
             credentials: None,
             tls: Tls::default(),
-            name: "missbench".to_owned(),
+            name: "halfheard".to_owned(),
             replicas: 1,
         }
     }
@@ -196,12 +196,12 @@ fn report(event: &Event) {
 fn remedy(kind: ConnectErrorKind) -> &'static str {
     match kind {
         ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
-            "give the right credentials file (MISSBENCH_NATS_CREDS)"
+            "give the right credentials file (HALFHEARD_NATS_CREDS)"
         }
         ConnectErrorKind::Tls => {
-            "check the certificates (MISSBENCH_NATS_CA names the authority), or whether the server speaks TLS at all"
+            "check the certificates (HALFHEARD_NATS_CA names the authority), or whether the server speaks TLS at all"
         }
-        _ => "start nats-server with JetStream (-js), or say where it is (MISSBENCH_NATS_URL)",
+        _ => "start nats-server with JetStream (-js), or say where it is (HALFHEARD_NATS_URL)",
     }
 }
 
@@ -237,7 +237,7 @@ mod tests {
             .unwrap_err();
         let text = error.to_string();
         assert!(text.contains("nats://127.0.0.1:1"), "{text}");
-        assert!(text.contains("MISSBENCH_NATS_URL"), "{text}");
+        assert!(text.contains("HALFHEARD_NATS_URL"), "{text}");
         assert!(!text.contains("hush"), "{text}");
         assert!(error.is_transient());
     }

@@ -39,7 +39,7 @@ pub enum DatasetError {
         existing: String,
     },
     /// The file is no safetensors file, or one of something else.
-    #[error("{} is no missbench dataset: {what}; `coord data import` makes one from a feature pickle", path.display())]
+    #[error("{} is no halfheard dataset: {what}; `coord data import` makes one from a feature pickle", path.display())]
     NotADataset {
         /// Which file.
         path: PathBuf,

@@ -20,7 +20,7 @@
 use super::{Kind, Shapes, Split};
 
 /// The `format` entry of the header's metadata.
-pub const FORMAT: &str = "missbench-dataset";
+pub const FORMAT: &str = "halfheard-dataset";
 
 /// The version of this layout; a reader refuses any other.
 pub const VERSION: u32 = 1;

@@ -4,7 +4,7 @@
 //! data folder is [`DataFolder`]'s; what is in the file is [`layout`]'s.
 //!
 //! ```no_run
-//! use missbench_shared::dataset::{Dataset, Split};
+//! use halfheard_shared::dataset::{Dataset, Split};
 //!
 //! let data = Dataset::open("datasets/mosi/data.safetensors".as_ref())?;
 //! let test = data.split(Split::Test);
@@ -13,7 +13,7 @@
 //! let size = shapes.audio_len * shapes.audio_dim;
 //! let audio = &test.audio()[3 * size..4 * size];
 //! println!("{}: {} samples, {}", test.id(3), test.len(), audio[0]);
-//! # Ok::<(), missbench_shared::dataset::DatasetError>(())
+//! # Ok::<(), halfheard_shared::dataset::DatasetError>(())
 //! ```
 
 mod error;

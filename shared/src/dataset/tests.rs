@@ -148,7 +148,7 @@ fn a_file_of_something_else_is_refused_and_says_why() {
     let bytes = std::fs::read(&path).unwrap();
     let bad = dir.path().join("bad");
     for (from, to, says) in [
-        ("missbench-dataset", "missbench-dataxxx", "does not say so"),
+        ("halfheard-dataset", "halfheard-dataxxx", "does not say so"),
         ("\"version\":\"1\"", "\"version\":\"9\"", "layout version"),
         (
             "\"kind\":\"mosi\"",

@@ -12,7 +12,7 @@
 //! itself.
 //!
 //! ```
-//! use missbench_shared::pickle::{Limits, Pickle, Value};
+//! use halfheard_shared::pickle::{Limits, Pickle, Value};
 //!
 //! // Two pickles one after the other: {"a": os.system("x")} and 7.
 //! let bytes = b"}X\x01\0\0\0acos\nsystem\nX\x01\0\0\0x\x85Rs.K\x07.";
@@ -23,7 +23,7 @@
 //! assert_eq!(first.text(first.items(args).expect("a tuple")[0]), Some("x"));
 //! let second = Pickle::read_at(bytes, first.end(), Limits::default())?;
 //! assert_eq!(second.root(), Value::Int(7));
-//! # Ok::<(), missbench_shared::pickle::PickleError>(())
+//! # Ok::<(), halfheard_shared::pickle::PickleError>(())
 //! ```
 
 mod cursor;

@@ -2,7 +2,7 @@
 //! with the shapes of MOSEI, against Python's `pickle.load` of the same file where there is a
 //! `python3` with NumPy.
 //!
-//! `MISSBENCH_BENCH_IMPORT_MB` is the size of the file, 512 unless told otherwise; 8510 is MOSEI's
+//! `HALFHEARD_BENCH_IMPORT_MB` is the size of the file, 512 unless told otherwise; 8510 is MOSEI's
 //! own, which needs as much disk again for the result. Fails where the import needs more memory of
 //! its own than a small part of the file.
 
@@ -24,8 +24,8 @@ const VISION: (usize, usize) = (500, 35);
 const OWN_MIB: u64 = 64;
 
 fn main() -> Result<()> {
-    let megabytes: usize = match std::env::var("MISSBENCH_BENCH_IMPORT_MB") {
-        Ok(text) => text.parse().context("MISSBENCH_BENCH_IMPORT_MB")?,
+    let megabytes: usize = match std::env::var("HALFHEARD_BENCH_IMPORT_MB") {
+        Ok(text) => text.parse().context("HALFHEARD_BENCH_IMPORT_MB")?,
         Err(_) => 512,
     };
     let dir = tempfile::tempdir()?;

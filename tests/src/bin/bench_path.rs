@@ -11,7 +11,7 @@ use e2e::{
     sweeps::{noops, sweep},
     worker::ScriptedWorker,
 };
-use missbench_shared::{
+use halfheard_shared::{
     broker::{BrokerSettings, Queue},
     ids::JobId,
     wire::{JobMessage, Work},

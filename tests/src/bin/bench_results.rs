@@ -20,7 +20,7 @@ use e2e::{
     finished::{self, Matrix},
     servers::Postgres,
 };
-use missbench_shared::{artifacts::ArtifactStore, ids::SweepId};
+use halfheard_shared::{artifacts::ArtifactStore, ids::SweepId};
 use sqlx::Row as _;
 use std::{collections::BTreeMap, time::Instant};
 

@@ -10,7 +10,7 @@ use coordinator::{
     store::{Store, submit::NewSweep},
 };
 use e2e::servers::Postgres;
-use missbench_shared::{
+use halfheard_shared::{
     benchmark::Benchmark,
     matrix, methods,
     spec::{ResolvedDataset, ResolvedMethod, ResolvedSpec},
@@ -65,7 +65,7 @@ fn resolved(name: &str, ids: &[&str], on: &[Benchmark], seeds: u64) -> Result<Re
         datasets: on
             .iter()
             .map(|&benchmark| ResolvedDataset {
-                tokens: missbench_shared::encoder::TokenIds::BERT,
+                tokens: halfheard_shared::encoder::TokenIds::BERT,
                 benchmark,
                 data: blob(),
                 encoder: blob(),
@@ -80,7 +80,7 @@ fn resolved(name: &str, ids: &[&str], on: &[Benchmark], seeds: u64) -> Result<Re
             selection_rate: 500,
             fidelity: Fidelity::Reference,
         },
-        numerics: missbench_shared::numerics::Numerics::Machine,
+        numerics: halfheard_shared::numerics::Numerics::Machine,
     })
 }
 

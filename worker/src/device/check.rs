@@ -2,7 +2,7 @@
 //! the supervisor.
 
 use super::{Chosen, at, cuda, cuda::Trouble, look, refusal, set_threads};
-use missbench_shared::device::{Assignment, Devices, Place};
+use halfheard_shared::device::{Assignment, Devices, Place};
 use serde::Serialize;
 use std::path::PathBuf;
 

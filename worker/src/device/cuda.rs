@@ -2,7 +2,7 @@
 //! of it.
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW, Symbol};
-use missbench_shared::device::count;
+use halfheard_shared::device::count;
 use serde::{Deserialize, Serialize};
 use std::{
     ffi::{CStr, c_char, c_int},

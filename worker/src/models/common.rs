@@ -2,7 +2,7 @@
 
 use super::{Batch, Build, Inputs, MethodError, MethodState, Position};
 use crate::{nn::bert::BertConfig, optim::Adam};
-use missbench_shared::{
+use halfheard_shared::{
     dataset::Shapes,
     encoder::EncoderError,
     methods::{self, About, DataFacts, EncoderShape, HyperError, Misfit, Setup},

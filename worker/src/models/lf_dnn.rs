@@ -16,7 +16,7 @@ use crate::{
     },
     optim::{Adam, AdamConfig, Group},
 };
-use missbench_shared::wire::Fidelity;
+use halfheard_shared::wire::Fidelity;
 use serde::Deserialize;
 use tch::{
     Kind, Tensor,

@@ -24,7 +24,7 @@ use crate::{
     },
     optim::{Adam, AdamConfig, Group, WarmupCosine},
 };
-use missbench_shared::wire::Fidelity;
+use halfheard_shared::wire::Fidelity;
 use serde::Deserialize;
 use tch::{Device, Kind, Reduction, Tensor, nn, nn::Module};
 

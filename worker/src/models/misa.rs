@@ -19,7 +19,7 @@ use crate::{
     },
     optim::{Adam, AdamConfig, Group, clip_grad_value},
 };
-use missbench_shared::wire::Fidelity;
+use halfheard_shared::wire::Fidelity;
 use serde::Deserialize;
 use tch::{Kind, Reduction, Tensor, nn, nn::Module};
 

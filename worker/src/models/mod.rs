@@ -17,7 +17,7 @@ pub mod self_mm;
 pub mod tetfn;
 pub mod tfr_net;
 
-use missbench_shared::{encoder::EncoderError, wire::Fidelity};
+use halfheard_shared::{encoder::EncoderError, wire::Fidelity};
 use serde_json::Value;
 use std::{collections::BTreeMap, path::Path};
 use tch::{Device, Tensor, nn};

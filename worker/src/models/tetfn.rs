@@ -15,7 +15,7 @@ use crate::nn::{
     rnn::{Cell, Rnn, RnnConfig},
     unimodal_labels::UnimodalLabels,
 };
-use missbench_shared::wire::Fidelity;
+use halfheard_shared::wire::Fidelity;
 use serde::Deserialize;
 use tch::{Kind, Tensor, nn, nn::Module};
 

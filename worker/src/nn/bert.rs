@@ -1,15 +1,15 @@
 //! BERT and RoBERTa, under the weight names of Hugging Face.
 //!
 //! Which folders can be loaded, and what their configuration says, is the matter of
-//! [`missbench_shared::encoder`].
+//! [`halfheard_shared::encoder`].
 
 mod layout;
 
 use self::layout::Layout;
 use super::{remembered::remembered, savings::Savings};
 use crate::models::MethodError;
-pub use missbench_shared::encoder::Config as BertConfig;
-use missbench_shared::encoder::{Architecture, Encoder};
+pub use halfheard_shared::encoder::Config as BertConfig;
+use halfheard_shared::encoder::{Architecture, Encoder};
 use std::path::Path;
 use tch::{Kind, Tensor, nn, nn::Module};
 

@@ -4,7 +4,7 @@
 //! reference code.
 
 use super::{layer_norm, linear, linear_no_bias};
-use missbench_shared::wire::Fidelity;
+use halfheard_shared::wire::Fidelity;
 use tch::{Tensor, nn, nn::Module};
 
 /// Width of one head, whatever the model's width: the reference's default.

@@ -3,7 +3,7 @@
 //!
 //! A large file is hashed once: that it was, is remembered by its path, size and time of change.
 
-use missbench_shared::{
+use halfheard_shared::{
     artifacts::{ArtifactError, ArtifactStore, Hash, Key, hash_file},
     dataset::DataFolder,
     encoder::{self, WeightFiles},
@@ -117,7 +117,7 @@ impl Blobs {
     pub async fn encoder(&self, blob: &BlobRef) -> Result<PathBuf, BlobError> {
         let hash: Hash = blob.blake3.parse()?;
         let own = self.folder.root().join("encoders").join(hash.as_str());
-        let installed = ["MISSBENCH_ENCODER_EN", "MISSBENCH_ENCODER_ZH"];
+        let installed = ["HALFHEARD_ENCODER_EN", "HALFHEARD_ENCODER_ZH"];
         let installed = installed
             .iter()
             .filter_map(std::env::var_os)

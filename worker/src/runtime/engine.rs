@@ -13,7 +13,7 @@ use crate::{
     },
 };
 use bytes::Bytes;
-use missbench_shared::{
+use halfheard_shared::{
     dataset::Dataset,
     wire::{CheckpointRef, TrainSpec},
 };

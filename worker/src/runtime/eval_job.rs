@@ -16,7 +16,7 @@ use futures::{
     future::{LocalBoxFuture, join_all},
     stream::FuturesUnordered,
 };
-use missbench_shared::{
+use halfheard_shared::{
     artifacts::{ArtifactError, Hash, Key, MAX_BYTES},
     ids::AttemptId,
     wire::{FailureKind, Fault, FaultKind, ResultBody, TrainSpec, Work},

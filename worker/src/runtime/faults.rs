@@ -8,7 +8,7 @@ use crate::{
     models::MethodError,
     train::{TrainError, chain},
 };
-use missbench_shared::{
+use halfheard_shared::{
     artifacts::{ArtifactError, ArtifactStore, Hash, Key},
     broker::Broker,
     dataset::DatasetError,
@@ -446,7 +446,7 @@ impl Slot {
 mod tests {
     use super::*;
     use crate::train::failure;
-    use missbench_shared::wire::{BlobRef, FailureKind, Fidelity, Protocol, Selection};
+    use halfheard_shared::wire::{BlobRef, FailureKind, Fidelity, Protocol, Selection};
 
     fn spec(hyper: serde_json::Value) -> TrainSpec {
         let blob = BlobRef {
@@ -456,10 +456,10 @@ mod tests {
         TrainSpec {
             method: "lnln".into(),
             variant: String::new(),
-            dataset: missbench_shared::benchmark::Benchmark::Mosi,
+            dataset: halfheard_shared::benchmark::Benchmark::Mosi,
             data: blob.clone(),
             encoder: blob,
-            tokens: missbench_shared::encoder::TokenIds::BERT,
+            tokens: halfheard_shared::encoder::TokenIds::BERT,
             seed: 1,
             max_epochs: 1,
             hyper: hyper.to_string(),
@@ -470,7 +470,7 @@ mod tests {
                 selection_rate: 500,
                 fidelity: Fidelity::Reference,
             },
-            numerics: missbench_shared::numerics::Numerics::Machine,
+            numerics: halfheard_shared::numerics::Numerics::Machine,
         }
     }
 
@@ -512,7 +512,7 @@ mod tests {
     #[test]
     fn an_encoder_that_cannot_be_read_is_the_workers_fault_and_one_that_is_wrong_is_not() {
         let folder = tempfile::tempdir().unwrap();
-        let missing = missbench_shared::encoder::Encoder::open(folder.path()).unwrap_err();
+        let missing = halfheard_shared::encoder::Encoder::open(folder.path()).unwrap_err();
         let refused = TrainError::Method(missing.into());
         let spec = spec(own_hyper().into());
         std::fs::write(folder.path().join("config.json"), "{}").unwrap();

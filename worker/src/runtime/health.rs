@@ -1,7 +1,7 @@
 //! Whether this worker can work: what is wrong with it, how often in a row, and until when it sits
 //! out.
 
-use missbench_shared::wire::{Fault, Trouble};
+use halfheard_shared::wire::{Fault, Trouble};
 use std::time::{Duration, Instant};
 
 /// How long a worker sits out after it met a fault so often in a row.
@@ -105,7 +105,7 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use missbench_shared::wire::FaultKind;
+    use halfheard_shared::wire::FaultKind;
 
     fn fault(what: &str) -> Fault {
         Fault::new(FaultKind::Dataset, what, vec!["why".into()])

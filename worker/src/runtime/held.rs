@@ -1,7 +1,7 @@
 //! Messages that this worker holds: kept from being delivered again while it works on them.
 
 use async_nats::jetstream::{AckKind, Message};
-use missbench_shared::{
+use halfheard_shared::{
     broker::ACK_WAIT,
     wire::{JobMessage, WireError, decode},
 };

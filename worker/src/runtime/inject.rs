@@ -2,8 +2,8 @@
 //!
 //! | variable | while the file that it names is there |
 //! |---|---|
-//! | `MISSBENCH_INJECT_DEVICE` | the device is broken |
-//! | `MISSBENCH_INJECT_HOLD` | evaluations stand still once one of their cases is done |
+//! | `HALFHEARD_INJECT_DEVICE` | the device is broken |
+//! | `HALFHEARD_INJECT_HOLD` | evaluations stand still once one of their cases is done |
 
 use crate::train::{TrainError, guarded};
 
@@ -20,7 +20,7 @@ fn wanted(_variable: &str) -> bool {
 /// Breaks the device where that is wanted, in libtorch's words.
 pub fn device() -> Result<(), TrainError> {
     guarded(None, || {
-        if wanted("MISSBENCH_INJECT_DEVICE") {
+        if wanted("HALFHEARD_INJECT_DEVICE") {
             #[expect(
                 clippy::panic,
                 reason = "libtorch's refusals come as panics; it is caught here"
@@ -35,5 +35,5 @@ pub fn device() -> Result<(), TrainError> {
 
 /// Whether evaluations are to stand still after so many cases.
 pub fn holds(done: usize) -> bool {
-    done > 0 && wanted("MISSBENCH_INJECT_HOLD")
+    done > 0 && wanted("HALFHEARD_INJECT_HOLD")
 }

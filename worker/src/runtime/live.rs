@@ -4,7 +4,7 @@
 use super::{leaving, leaving::Leaving, presence::Status, report::Reporter};
 use crate::train::{Best, Control, Order, Snapshot, View, driver::Pace};
 use bytes::Bytes;
-use missbench_shared::{
+use halfheard_shared::{
     artifacts::{ArtifactError, ArtifactStore, Hash, Key},
     ids::JobId,
     wire::{EpochLog, ResultBody, ResultMessage},
@@ -153,7 +153,7 @@ impl Live {
         let runtime = Handle::current();
         Box::new(move |best| -> Option<Bytes> {
             let key = Key::ResumeCheckpoint(job, best.blake3.parse().ok()?);
-            let got = store.get(&key, missbench_shared::artifacts::MAX_BYTES);
+            let got = store.get(&key, halfheard_shared::artifacts::MAX_BYTES);
             match runtime.block_on(got) {
                 Ok(content) => content,
                 Err(error) => {

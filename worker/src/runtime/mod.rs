@@ -36,7 +36,7 @@ use crate::{
 use async_nats::jetstream::consumer::PullConsumer;
 use bytes::Bytes;
 use futures::StreamExt as _;
-use missbench_shared::{
+use halfheard_shared::{
     address::redacted,
     artifacts::{ArtifactError, ArtifactStore, Key},
     broker::{Broker, BrokerError, BrokerSettings, MAX_DELIVERIES, Queue, SweepControl},
@@ -527,7 +527,7 @@ impl Slot {
 }
 
 /// A training in words: `lnln/no-dmc on mosi, seed 1111`.
-fn words(spec: &missbench_shared::wire::TrainSpec) -> String {
+fn words(spec: &halfheard_shared::wire::TrainSpec) -> String {
     let variant = if spec.variant.is_empty() {
         String::new()
     } else {

@@ -3,7 +3,7 @@
 use super::health::Health;
 use crate::memory;
 use futures::StreamExt as _;
-use missbench_shared::{
+use halfheard_shared::{
     broker::{Broker, HEARTBEAT_EVERY, SweepControl},
     ids::SweepId,
     wire::{Doing, Fault, Heartbeat, Trouble, WorkerInfo},

@@ -1,7 +1,7 @@
 //! The way to the coordinator: reports go out in their order, and wait here for as long as the
 //! broker is away.
 
-use missbench_shared::{broker::Broker, wire::ResultMessage};
+use halfheard_shared::{broker::Broker, wire::ResultMessage};
 use std::time::Duration;
 use tokio::{
     sync::{mpsc, oneshot},

@@ -2,7 +2,7 @@
 
 use super::{Slot, Taken, faults};
 use bytes::Bytes;
-use missbench_shared::{
+use halfheard_shared::{
     artifacts::{ArtifactError, Key},
     wire::ResultBody,
 };
@@ -49,7 +49,7 @@ impl Slot {
         taken: &Taken,
     ) -> Result<Option<ResultBody>, ArtifactError> {
         let key = Key::Outcome(taken.job.job);
-        let limit = missbench_shared::wire::MAX_BYTES as u64;
+        let limit = halfheard_shared::wire::MAX_BYTES as u64;
         let read = self
             .patiently(BEFORE, async || self.store.get(&key, limit).await)
             .await;
@@ -62,7 +62,7 @@ impl Slot {
             }
             Err(error) => return Err(error),
         };
-        match missbench_shared::wire::decode(&marker) {
+        match halfheard_shared::wire::decode(&marker) {
             Ok(body) => Ok(Some(body)),
             Err(error) => {
                 tracing::warn!(%error, "an earlier outcome cannot be read");
@@ -74,7 +74,7 @@ impl Slot {
     /// Leaves an outcome for later deliveries of the same job. What is returned is what counts: of
     /// two attempts at the same time the first one's.
     pub(super) async fn keep_outcome(&self, taken: &Taken, body: ResultBody) -> ResultBody {
-        let Ok(encoded) = missbench_shared::wire::encode(&body) else {
+        let Ok(encoded) = halfheard_shared::wire::encode(&body) else {
             return body;
         };
         let key = Key::Outcome(taken.job.job);
@@ -85,7 +85,7 @@ impl Slot {
             })
             .await;
         match put {
-            Ok(first) => missbench_shared::wire::decode(&first).unwrap_or(body),
+            Ok(first) => halfheard_shared::wire::decode(&first).unwrap_or(body),
             Err(error) => {
                 tracing::warn!(%error, "the outcome is not kept: a second delivery would do it again");
                 body

@@ -10,7 +10,7 @@ use super::{
     words,
 };
 use crate::train::{Best, Finish, failure};
-use missbench_shared::{
+use halfheard_shared::{
     artifacts::{ArtifactError, Hash, Key, MAX_BYTES},
     ids::AttemptId,
     wire::{Failure, FailureKind, FaultKind, ResultBody, TrainSpec},

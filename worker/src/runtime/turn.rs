@@ -3,7 +3,7 @@
 
 use super::{Slot, Taken};
 use crate::numerics;
-use missbench_shared::{numerics::Numerics, wire::Work};
+use halfheard_shared::{numerics::Numerics, wire::Work};
 use std::{sync::atomic::Ordering, time::Duration};
 
 /// How long a job stays away that this machine cannot do: meanwhile another may take it.

@@ -6,7 +6,7 @@
 
 use super::{TrainError, order, predict::to_host};
 use crate::models::{Batch, DataShape, Inputs, PerModality};
-use missbench_shared::{
+use halfheard_shared::{
     case::{Case, Modality},
     dataset::{Dataset, Kind as Protocol, Split},
     encoder::{TextFacts, TokenIds},
@@ -382,7 +382,7 @@ impl SplitData {
 mod tests {
     use super::*;
     use crate::train::testing::{dataset, dataset_of};
-    use missbench_shared::benchmark::definition::DefinitionSpec;
+    use halfheard_shared::benchmark::definition::DefinitionSpec;
 
     fn values(tensor: &Tensor) -> Vec<f32> {
         Vec::try_from(tensor.flatten(0, -1)).unwrap()

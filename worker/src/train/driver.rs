@@ -11,7 +11,7 @@ use super::{
 };
 use crate::models::{Batch, Method, MethodError, Position};
 use bytes::Bytes;
-use missbench_shared::{
+use halfheard_shared::{
     artifacts::Hash,
     benchmark::{Benchmark, Criterion},
     case::{Case, Rate},

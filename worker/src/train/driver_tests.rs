@@ -5,7 +5,7 @@ use crate::train::{
     failure,
     testing::{Toy, alone, data, dataset, spec},
 };
-use missbench_shared::{dataset::Dataset, features::Features, wire::FailureKind};
+use halfheard_shared::{dataset::Dataset, features::Features, wire::FailureKind};
 use std::sync::Arc;
 
 /// Leaves after `leave_after` questions, and remembers what it was told.

@@ -4,7 +4,7 @@ use super::{
     Control, Data, Finish, Order, Snapshot, Trainer, View, build,
     testing::{alone, data, dataset, dataset_with, spec},
 };
-use missbench_shared::{
+use halfheard_shared::{
     case::Case,
     dataset::{Kind, Split},
     encoder::{Encoder, TokenIds},
@@ -81,7 +81,7 @@ fn every_published_form_trains_to_the_same_bits() {
 #[test]
 fn the_small_encoder_trains_to_the_same_bits_under_the_hubs_names() {
     let set_up = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.deps/encoder");
-    let original = std::env::var_os("MISSBENCH_ENCODER_EN").map_or(set_up, PathBuf::from);
+    let original = std::env::var_os("HALFHEARD_ENCODER_EN").map_or(set_up, PathBuf::from);
     let Ok(content) = fs::read(original.join("model.safetensors")) else {
         println!(
             "skipped: no encoder in {}; `make setup` lays one down",

@@ -1,7 +1,7 @@
 //! What can go wrong while training or evaluating, and what it means for the attempt.
 
 use crate::models::MethodError;
-use missbench_shared::{
+use halfheard_shared::{
     dataset::DatasetError,
     features::FeaturesError,
     metrics::MetricsError,

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::models::Method;
 use bytes::Bytes;
-use missbench_shared::{
+use halfheard_shared::{
     benchmark::Benchmark,
     case::Case,
     dataset::Split,

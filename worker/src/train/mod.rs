@@ -21,7 +21,7 @@ pub use error::{TrainError, chain, failure, guarded};
 pub use evaluate::{At, EvalCase, Evaluated, KeptFeatures, Loaded, Watch};
 
 use crate::models::{Build, Method, MethodError, builder};
-use missbench_shared::{
+use halfheard_shared::{
     dataset::Split,
     encoder::{Encoder, EncoderFacts},
     methods,

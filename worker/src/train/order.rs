@@ -1,13 +1,13 @@
 //! Seeds and orders as pure functions of the run's seed and the place in it: nothing has to be
 //! remembered to go on from any step.
 
-use missbench_shared::numpy_rng::RandomState;
+use halfheard_shared::numpy_rng::RandomState;
 
 /// The seed of libtorch's generator before one training step. Epochs count from 1; epoch 0 is the
 /// reading before the first.
 pub fn step_seed(seed: u64, epoch: u32, pass: usize, step: usize) -> i64 {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(b"missbench step");
+    hasher.update(b"halfheard step");
     hasher.update(&seed.to_le_bytes());
     for part in [u64::from(epoch), pass as u64, step as u64] {
         hasher.update(&part.to_le_bytes());

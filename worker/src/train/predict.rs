@@ -8,7 +8,7 @@ use crate::{
     models::{self, Batch, Method},
     nn::remembered::Remembering,
 };
-use missbench_shared::features::{Features, MAX_SAMPLES, MAX_WIDTH};
+use halfheard_shared::features::{Features, MAX_SAMPLES, MAX_WIDTH};
 use tch::{Kind, Tensor};
 
 /// Predictions `[N]` for a split after erasure, on the device.

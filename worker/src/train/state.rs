@@ -6,7 +6,7 @@
 
 use super::{TrainError, weights};
 use crate::models::MethodState;
-use missbench_shared::artifacts::Hash;
+use halfheard_shared::artifacts::Hash;
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -80,7 +80,7 @@ pub fn encode(progress: &Progress, method: &MethodState) -> Result<Vec<u8>, Trai
     let json = serde_json::json!({ "progress": progress, "scalars": method.scalars }).to_string();
     let write = |hash: &str| {
         let metadata = HashMap::from([
-            ("missbench_state".to_owned(), VERSION.to_string()),
+            ("halfheard_state".to_owned(), VERSION.to_string()),
             ("json".to_owned(), json.clone()),
             ("blake3".to_owned(), hash.to_owned()),
         ]);
@@ -133,9 +133,9 @@ pub fn decode(file: &[u8], spec: &str) -> Result<(Progress, MethodState), StateE
     let tensors = SafeTensors::deserialize(file).map_err(|e| damaged(&e))?;
     let metadata = header.metadata().clone().unwrap_or_default();
     let entry = |name: &str| metadata.get(name).map_or("", String::as_str);
-    if entry("missbench_state") != VERSION.to_string() {
+    if entry("halfheard_state") != VERSION.to_string() {
         return Err(StateError::Version {
-            found: entry("missbench_state").chars().take(20).collect(),
+            found: entry("halfheard_state").chars().take(20).collect(),
         });
     }
     let json = entry("json");

@@ -4,7 +4,7 @@ use super::Data;
 use crate::models::{
     Batch, Features, Method, MethodError, MethodState, Needs, Position, StepOutcome,
 };
-use missbench_shared::{
+use halfheard_shared::{
     benchmark::Benchmark,
     dataset::{
         Dataset, Kind as Protocol, Shapes, Split, TensorFile,
@@ -51,7 +51,7 @@ pub(crate) fn dataset_with(
     });
     let specs = layout::tensors(kind, SHAPES, sizes);
     let mut file = TensorFile::create(&path, kind, specs.clone()).unwrap();
-    let mut rng = missbench_shared::numpy_rng::RandomState::new(5);
+    let mut rng = halfheard_shared::numpy_rng::RandomState::new(5);
     let mut labels: BTreeMap<String, Vec<f32>> = BTreeMap::new();
     for spec in &specs {
         let n = spec.shape[0];
@@ -113,7 +113,7 @@ pub(crate) fn spec(max_epochs: u32) -> TrainSpec {
             selection_rate: 500,
             fidelity: Fidelity::Reference,
         },
-        numerics: missbench_shared::numerics::Numerics::Machine,
+        numerics: halfheard_shared::numerics::Numerics::Machine,
     }
 }
 

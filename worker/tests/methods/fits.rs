@@ -5,7 +5,7 @@ use crate::{
     methods, small,
     support::{SHAPE, alone, batches, encoder, samples_of, step, try_build},
 };
-use missbench_shared::{
+use halfheard_shared::{
     dataset::Shapes,
     methods::{DataFacts, EncoderShape, MethodInfo, Setup, find},
     numpy_rng::RandomState,

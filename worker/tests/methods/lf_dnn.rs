@@ -1,7 +1,7 @@
 //! What LF-DNN does and does not do with padding, with its encoder and with odd batches.
 
 use crate::support::{alone, batches, build, encoder, hyper, samples, slice, step};
-use missbench_shared::wire::Fidelity;
+use halfheard_shared::wire::Fidelity;
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 use worker::models::{Batch, builder};

@@ -1,7 +1,7 @@
 //! The ablations of LNLN: each changes what it says and nothing else.
 
 use crate::support::{alone, build, encoder, hyper, method_file, samples, step};
-use missbench_shared::wire::Fidelity;
+use halfheard_shared::wire::Fidelity;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use tch::Tensor;

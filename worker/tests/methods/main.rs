@@ -9,7 +9,7 @@ mod lnln;
 mod numerics;
 mod support;
 
-use missbench_shared::wire::Fidelity;
+use halfheard_shared::wire::Fidelity;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use support::{alone, batches, build, encoder, hyper, overlay, samples, step, validation_loss};
@@ -164,7 +164,7 @@ fn methods() -> impl Iterator<Item = &'static str> {
 
 #[test]
 fn every_method_has_its_hyper_parameters_and_the_other_way_round() {
-    let files = missbench_shared::methods::all().iter().map(|info| info.id);
+    let files = halfheard_shared::methods::all().iter().map(|info| info.id);
     assert!(methods().eq(files), "the same methods in the same order");
 }
 

@@ -3,7 +3,7 @@
 
 use super::{equal, methods, small};
 use crate::support::{Shifted as _, alone, batches, build, encoder, samples, step};
-use missbench_shared::wire::Fidelity;
+use halfheard_shared::wire::Fidelity;
 use std::{
     collections::BTreeMap,
     process::{Command, Output},
@@ -15,7 +15,7 @@ use worker::{
 };
 
 /// The variable by which a child of this test program is told how to compute.
-pub const NUMERICS: &str = "MISSBENCH_TEST_NUMERICS";
+pub const NUMERICS: &str = "HALFHEARD_TEST_NUMERICS";
 
 /// A small linear congruential generator: the cases are the same in every run.
 struct Dice(u64);

@@ -1,6 +1,6 @@
 //! Small encoders, synthetic batches and small sizes for methods of any kind.
 
-use missbench_shared::wire::Fidelity;
+use halfheard_shared::wire::Fidelity;
 use serde_json::{Map, Value, json};
 use std::{
     fs,

@@ -2,7 +2,7 @@
 
 use super::{Finding, Place, Rule, Severity, load::Results};
 use crate::predictions::{Evaluation, Predictions};
-use missbench_shared::{benchmark::Benchmark, metrics};
+use halfheard_shared::{benchmark::Benchmark, metrics};
 use std::{
     collections::{BTreeMap, HashMap},
     hash::{DefaultHasher, Hash as _, Hasher as _},

@@ -2,7 +2,7 @@
 
 use super::Place;
 use crate::{predictions::PredictionsError, store::Store};
-use missbench_shared::{benchmark::Benchmark, ids::SweepId};
+use halfheard_shared::{benchmark::Benchmark, ids::SweepId};
 use sqlx::Row as _;
 use std::collections::{BTreeMap, HashMap};
 use uuid::Uuid;

@@ -14,7 +14,7 @@ use crate::{
     store::Store,
 };
 use load::Loaded;
-use missbench_shared::{benchmark::Benchmark, ids::SweepId};
+use halfheard_shared::{benchmark::Benchmark, ids::SweepId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is wrong or suspect in a sweep.

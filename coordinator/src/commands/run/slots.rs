@@ -3,7 +3,7 @@
 use super::RunArgs;
 use crate::{programs::Programs, worker_check};
 use anyhow::Context as _;
-use missbench_shared::{device::Devices, spec::ResourcesSpec};
+use halfheard_shared::{device::Devices, spec::ResourcesSpec};
 use std::path::Path;
 
 /// Workers on the CPU, where neither a flag nor the spec says how many.

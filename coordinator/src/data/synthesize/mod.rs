@@ -19,8 +19,8 @@ use super::{
 };
 use lexicon::Lexicon;
 pub use lexicon::{Vocabulary, VocabularyError};
-use missbench_shared::benchmark::definition::Rule;
-use missbench_shared::dataset::{DataFolder, Kind, Shapes, Source, Split};
+use halfheard_shared::benchmark::definition::Rule;
+use halfheard_shared::dataset::{DataFolder, Kind, Shapes, Source, Split};
 use random::Random;
 use signal::Signal;
 

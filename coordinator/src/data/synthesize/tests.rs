@@ -1,5 +1,5 @@
 use super::*;
-use missbench_shared::dataset::Dataset;
+use halfheard_shared::dataset::Dataset;
 use std::path::{Path, PathBuf};
 
 /// A vocabulary of BERT's form: special tokens in place, then the words, `extra` behind them.
@@ -64,7 +64,7 @@ fn it_is_a_dataset_with_all_classes_and_varied_lengths() {
         let data = Dataset::open(&imported.path).unwrap();
         let view = data.split(Split::Test);
         assert_eq!(
-            view.labels_of(missbench_shared::case::Modality::Audio)
+            view.labels_of(halfheard_shared::case::Modality::Audio)
                 .is_some(),
             kind == Kind::Sims
         );

@@ -6,7 +6,7 @@ use crate::{
     store::{JobKind, JobState, StoreError, give_up::fail_evaluations, types::AttemptOutcome},
 };
 use chrono::{DateTime, Utc};
-use missbench_shared::wire::{ResultBody, ResultMessage};
+use halfheard_shared::wire::{ResultBody, ResultMessage};
 use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
 

@@ -127,11 +127,11 @@ for fields in table.values():
     fields["audio"] = np.ma.masked_invalid(fields["audio"])
 dump("masked", table)
 mapped = splits()
-memory = np.memmap("/tmp/missbench-memmap.bin", dtype=np.float32, mode="w+", shape=(SAMPLES["train"], LENGTH, 3))
+memory = np.memmap("/tmp/halfheard-memmap.bin", dtype=np.float32, mode="w+", shape=(SAMPLES["train"], LENGTH, 3))
 memory[:] = mapped["train"]["vision"]
 mapped["train"]["vision"] = memory
 dump("memmap", mapped)
-os.remove("/tmp/missbench-memmap.bin")
+os.remove("/tmp/halfheard-memmap.bin")
 frames = splits()
 frames["valid"] = pd.DataFrame({k: list(v) for k, v in frames["valid"].items()})
 dump("frame", frames)
