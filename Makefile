@@ -44,7 +44,7 @@ build: setup ## build everything for development
 
 .PHONY: release
 release: setup ## build the optimised coord and worker
-	$(CARGO) build --release -p coordinator -p worker
+	$(CARGO) build --release -p halfheard-coordinator -p halfheard-worker
 
 .PHONY: demo
 demo: release ## run a small sweep on this machine and print its tables
@@ -89,7 +89,7 @@ bench: setup ## measure expansion, submission, no-op jobs, tables and the report
 soak: build ## the long test: kills and restarts again and again, for SOAK_MINUTES (default 30)
 	@until=$$(( $$(date +%s) + 60 * $(or $(SOAK_MINUTES),30) )); rounds=0; \
 	while (( $$(date +%s) < until )); do \
-		$(WITH_LIBTORCH) $(CARGO) test -q -p e2e --test chaos --test pipeline_kills -- --nocapture; \
+		$(WITH_LIBTORCH) $(CARGO) test -q -p halfheard-e2e --test chaos --test pipeline_kills -- --nocapture; \
 		rounds=$$(( rounds + 1 )); echo "soak: $$rounds rounds held"; \
 	done
 

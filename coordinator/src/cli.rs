@@ -184,9 +184,8 @@ impl Cli {
             1 => "info",
             _ => "debug",
         };
-        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
-            EnvFilter::new(format!("warn,coordinator={level},halfheard_shared={level}"))
-        });
+        let filter = EnvFilter::try_from_default_env()
+            .unwrap_or_else(|_| EnvFilter::new(format!("warn,halfheard={level}")));
         let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         let logs = fmt()
             .with_env_filter(filter)

@@ -5,15 +5,16 @@
 //! A password is taken from the environment or from a file that only its owner can read, never
 //! from a flag: every user of a machine can read the flags of every process.
 
-use crate::store::{
-    StoreError,
-    connect::{options, with_authority},
-};
+use halfheard_results::figures::Sources;
 use halfheard_shared::{
     address::{holds_secret, redacted},
     artifacts::ArtifactStore,
     broker::BrokerSettings,
     config_file::{ConfigFile, ConfigFileError, user_folder},
+};
+use halfheard_store::{
+    StoreError,
+    connect::{options, with_authority},
 };
 use sqlx::postgres::PgConnectOptions;
 use std::{
@@ -231,6 +232,15 @@ impl Surroundings for Process {
 }
 
 impl Settings {
+    /// Where figures find artifacts and data.
+    pub fn sources(&self) -> Sources<'_> {
+        Sources {
+            artifacts: &self.artifacts,
+            data_dir: &self.data_dir,
+            broker: &self.broker,
+        }
+    }
+
     /// Puts the settings together.
     ///
     /// # Errors

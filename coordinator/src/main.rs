@@ -1,7 +1,7 @@
 //! `coord`: the coordinator's program. All of it is in the library.
 
 use clap::Parser as _;
-use coordinator::{
+use halfheard_coordinator::{
     cli::{Cli, exit},
     show_error,
 };

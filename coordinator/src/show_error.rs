@@ -1,6 +1,6 @@
 //! How an error is shown to a person.
 
-use crate::store::fault::{explained, migrate_words, words};
+use halfheard_store::fault::{explained, migrate_words, words};
 use std::io::IsTerminal as _;
 
 /// Prints `error` with its causes on standard error.

@@ -4,7 +4,7 @@
 
 mod pickler;
 
-use coordinator::data::{import::ImportError, input::InputError};
+use halfheard_import::{import::ImportError, input::InputError};
 use halfheard_shared::dataset::Kind;
 use pickler::{dataset, import_as, import_bytes};
 use std::{io::Write as _, process::Command};

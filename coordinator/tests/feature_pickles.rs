@@ -4,7 +4,7 @@
 
 mod pickler;
 
-use coordinator::data::{
+use halfheard_import::{
     import::{ImportError, Request, import},
     input::InputError,
     nonfinite::{NonFinite, Reference},

@@ -4,7 +4,7 @@
 
 mod pickler;
 
-use coordinator::data::nonfinite::{NonFinite, Reference};
+use halfheard_import::nonfinite::{NonFinite, Reference};
 use halfheard_shared::{
     dataset::{Dataset, Kind, LengthSource, Source, Split},
     encoder::TokenIds,

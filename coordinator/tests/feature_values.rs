@@ -5,7 +5,7 @@
 
 mod pickler;
 
-use coordinator::data::{
+use halfheard_import::{
     import::{ImportError, Request, import},
     nonfinite::{NonFinite, Reference},
 };

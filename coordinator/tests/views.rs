@@ -2,20 +2,17 @@
 //! docs/sql.md.
 #![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
-use coordinator::{
-    embedded::Embedded,
-    programs::Programs,
-    store::{
-        Store,
-        submit::{NewJob, NewSweep, NewWork},
-    },
-    tables::{layout, load, render},
-};
+use halfheard_coordinator::{local::programs::Programs, local::servers::Embedded};
+use halfheard_results::tables::{layout, load, render};
 use halfheard_shared::{
     benchmark::Benchmark,
     encoder::TokenIds,
     ids::{AttemptId, JobId, SweepId},
     wire::{BlobRef, Fidelity, Protocol, Selection, TrainSpec},
+};
+use halfheard_store::{
+    Store,
+    submit::{NewJob, NewSweep, NewWork},
 };
 use sqlx::Row as _;
 use std::{os::unix::fs::PermissionsExt as _, sync::Arc};

@@ -3,6 +3,7 @@
 
 pub mod address;
 pub mod artifacts;
+pub mod atomic_file;
 pub mod benchmark;
 pub mod broker;
 pub mod case;
@@ -13,6 +14,7 @@ pub mod device;
 pub mod encoder;
 pub mod erasure;
 pub mod features;
+pub mod hash_cache;
 pub mod ids;
 pub mod mapping;
 pub mod matrix;
@@ -21,5 +23,9 @@ pub mod metrics;
 pub mod numerics;
 pub mod numpy_rng;
 pub mod pickle;
+pub mod published;
+pub mod retry;
+pub mod shutdown;
 pub mod spec;
+pub mod terminal;
 pub mod wire;

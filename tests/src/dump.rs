@@ -2,7 +2,7 @@
 //! of one sweep must agree in it to the last byte.
 
 use anyhow::Result;
-use coordinator::store::Store;
+use halfheard_store::Store;
 use std::{
     collections::{BTreeMap, HashSet},
     path::Path,

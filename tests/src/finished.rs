@@ -3,12 +3,8 @@
 //! predictions of simulated models ([`simulated`]).
 
 use anyhow::{Context as _, Result, ensure};
-use coordinator::{
-    lifecycle::RetryPolicy,
-    published,
-    specs::new_job,
-    store::{Store, submit::NewSweep},
-};
+use halfheard_coordinator::submission::specs::new_job;
+use halfheard_shared::published;
 use halfheard_shared::{
     artifacts::{ArtifactStore, Key},
     benchmark::Benchmark,
@@ -23,6 +19,7 @@ use halfheard_shared::{
         Selection, WorkerInfo,
     },
 };
+use halfheard_store::{Store, lifecycle::RetryPolicy, submit::NewSweep};
 use sqlx::Row as _;
 use std::{
     collections::{BTreeMap, HashMap},

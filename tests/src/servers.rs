@@ -2,7 +2,7 @@
 //! folder, that can be killed and started again.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use coordinator::store::Store;
+use halfheard_store::Store;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::{Pid, User, chown, geteuid},

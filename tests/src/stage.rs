@@ -2,16 +2,15 @@
 
 use crate::servers::{Nats, Postgres};
 use anyhow::{Result, bail, ensure};
-use coordinator::{
-    gather::drained,
-    lifecycle::RetryPolicy,
-    serve::{ServeOptions, serve},
-    store::{Store, sweeps::Progress},
+use halfheard_coordinator::{
+    orchestrator::collect::drained,
+    orchestrator::serve::{ServeOptions, serve},
 };
 use halfheard_shared::{
     broker::{Broker, BrokerSettings},
     ids::SweepId,
 };
+use halfheard_store::{Store, lifecycle::RetryPolicy, sweeps::Progress};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;

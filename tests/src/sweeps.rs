@@ -1,6 +1,5 @@
 //! Small sweeps.
 
-use coordinator::store::submit::{NewJob, NewSweep, NewWork};
 use halfheard_shared::{
     benchmark::Benchmark,
     case::Case,
@@ -8,6 +7,7 @@ use halfheard_shared::{
     ids::{JobId, SweepId},
     wire::{BlobRef, Fidelity, Protocol, Selection, TrainSpec},
 };
+use halfheard_store::submit::{NewJob, NewSweep, NewWork};
 use std::sync::Arc;
 
 /// A sweep with no jobs yet.

@@ -1,7 +1,6 @@
 //! A dataset and a text encoder so small that real workers train on them in seconds.
 
 use anyhow::{Context as _, Result};
-use coordinator::store::submit::{NewJob, NewSweep, NewWork};
 use halfheard_shared::{
     artifacts::hash_file,
     benchmark::Benchmark,
@@ -15,6 +14,7 @@ use halfheard_shared::{
     numpy_rng::RandomState,
     wire::{BlobRef, Fidelity, Protocol, Selection, TrainSpec},
 };
+use halfheard_store::submit::{NewJob, NewSweep, NewWork};
 use safetensors::{Dtype, tensor::TensorView};
 use std::{
     collections::BTreeMap,

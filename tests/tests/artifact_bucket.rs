@@ -1,7 +1,7 @@
 //! Artifacts in the broker's own object bucket.
 
 use anyhow::Result;
-use e2e::{
+use halfheard_e2e::{
     PATIENCE,
     programs::{Process, worker},
     stage::Stage,

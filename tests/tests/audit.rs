@@ -2,20 +2,18 @@
 //! fault found.
 
 use anyhow::{Context as _, Result, ensure};
-use coordinator::{
-    audit::{self, Finding, Place, Rule, Severity, classes::Splits, render},
-    data::import::{Request, import},
-    store::Store,
-};
-use e2e::{
+use halfheard_e2e::{
     finished::{self, Matrix, SEEDS, measured, simulated_predictions},
     servers::Postgres,
 };
+use halfheard_import::import::{Request, import};
+use halfheard_results::audit::{self, Finding, Place, Rule, Severity, classes::Splits, render};
 use halfheard_shared::{
     benchmark::Benchmark,
     dataset::{DataFolder, Dataset, Kind, Split},
     ids::SweepId,
 };
+use halfheard_store::Store;
 
 async fn store(postgres: &Postgres) -> Result<Store> {
     let store = Store::connect_patiently(&postgres.url().parse()?).await?;
@@ -261,8 +259,8 @@ fn the_classes_of_mosi_are_those_of_its_labels() -> Result<()> {
     }
     let root = tempfile::tempdir()?;
     let request = Request {
-        nonfinite: coordinator::data::nonfinite::NonFinite::Reference,
-        reference: coordinator::data::nonfinite::Reference::Mmsa,
+        nonfinite: halfheard_import::nonfinite::NonFinite::Reference,
+        reference: halfheard_import::nonfinite::Reference::Mmsa,
         file: &file,
         kind: Kind::Mosi,
         name: "mosi",

@@ -1,7 +1,7 @@
 //! A nats-server that speaks TLS with a certificate of an authority of one's own.
 
 use anyhow::{Context as _, Result};
-use e2e::{PATIENCE, servers::nats_server, tls::Authority};
+use halfheard_e2e::{PATIENCE, servers::nats_server, tls::Authority};
 use halfheard_shared::broker::{BrokerSettings, Tls};
 use std::process::Stdio;
 use tokio::{net::TcpListener, process::Command, time::timeout};

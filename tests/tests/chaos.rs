@@ -4,7 +4,8 @@
 
 use anyhow::{Context as _, Result, ensure};
 use async_nats::jetstream::consumer::{AckPolicy, pull};
-use e2e::{
+use futures::TryStreamExt as _;
+use halfheard_e2e::{
     PATIENCE,
     dump::{assert_same, dump, features},
     programs::{Process, coord, output, worker},
@@ -13,7 +14,6 @@ use e2e::{
     sweeps::sweep,
     tiny::{Tiny, jobs},
 };
-use futures::TryStreamExt as _;
 use halfheard_shared::{
     artifacts::{ArtifactStore, Key},
     broker::{JOBS, Queue},

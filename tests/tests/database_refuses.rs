@@ -2,8 +2,7 @@
 //! away, statements cut short. Results wait with the broker; nothing is lost and nothing fails.
 
 use anyhow::{Result, ensure};
-use coordinator::store::{JobState, Store, submit::NewSweep};
-use e2e::{
+use halfheard_e2e::{
     dump::{assert_same, dump},
     stage::Stage,
     sweeps::{matrix, noops, sweep, train_job},
@@ -13,6 +12,7 @@ use halfheard_shared::{
     broker::{JOBS, Queue, RESULTS},
     wire::{JobMessage, Work},
 };
+use halfheard_store::{JobState, Store, submit::NewSweep};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -220,7 +220,7 @@ async fn a_batch_that_takes_too_long_goes_in_by_halves() -> Result<()> {
     let stage = Stage::set().await?;
     let sweep = submitted(&stage).await?;
     for job in stage.store.ready(Queue::Train, 100, &[]).await? {
-        let spec = e2e::sweeps::train_spec(u64::try_from(job.seed)?);
+        let spec = halfheard_e2e::sweeps::train_spec(u64::try_from(job.seed)?);
         stage
             .broker
             .publish_job(&JobMessage {
@@ -283,7 +283,8 @@ async fn only_what_is_itself_at_fault_is_condemned() -> Result<()> {
     );
     let aside = stage.store.set_aside().await?;
     assert_eq!((aside.dead_letters, aside.conflicts), (1, 0));
-    let status = e2e::programs::output(e2e::programs::coord(&stage)?.arg("status"))?;
+    let status =
+        halfheard_e2e::programs::output(halfheard_e2e::programs::coord(&stage)?.arg("status"))?;
     assert!(status.contains("1 message (table dead_letter)"), "{status}");
     coordinator.stop().await
 }
@@ -319,11 +320,14 @@ async fn an_unreadable_config_stops_only_its_own_jobs() -> Result<()> {
     assert!(reason.contains("max_epochs"), "{reason}");
 
     let lost = sweep("lost", 0);
-    let mut other = e2e::sweeps::train_spec(1);
+    let mut other = halfheard_e2e::sweeps::train_spec(1);
     other.max_epochs = 3;
     stage
         .store
-        .submit(&lost, e2e::sweeps::matrix_of(&lost, other, &CASES))
+        .submit(
+            &lost,
+            halfheard_e2e::sweeps::matrix_of(&lost, other, &CASES),
+        )
         .await?;
     sqlx::query("DELETE FROM config WHERE id IN (SELECT config FROM job WHERE sweep = $1)")
         .bind(lost.id.0)
@@ -332,7 +336,7 @@ async fn an_unreadable_config_stops_only_its_own_jobs() -> Result<()> {
     let progress = stage.finished(lost.id, PATIENCE).await?;
     assert_eq!(progress.failed, 1 + CASES.len() as i64, "{progress:?}");
     let state: JobState = sqlx::query_scalar("SELECT state FROM job WHERE id = $1")
-        .bind(e2e::sweeps::eval_job(&lost, 1, CASES[0]).0)
+        .bind(halfheard_e2e::sweeps::eval_job(&lost, 1, CASES[0]).0)
         .fetch_one(stage.store.pool())
         .await?;
     assert_eq!(state, JobState::Failed);

@@ -1,7 +1,7 @@
 //! The database over TLS, and what cannot pass: every command ends at once and says what to do.
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::{
+use halfheard_e2e::{
     PATIENCE,
     programs::program,
     servers::Postgres,

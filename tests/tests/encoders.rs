@@ -3,7 +3,7 @@
 //! from the artifact store.
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::{
+use halfheard_e2e::{
     programs::{Process, coord, output, worker},
     stage::Stage,
     tiny::Tiny,

@@ -1,7 +1,7 @@
 //! The erasure of the real MOSI test split, imported as a user would, against digests of what the
 //! reference's own code erases.
 
-use coordinator::data::import::{Request, import};
+use halfheard_import::import::{Request, import};
 use halfheard_shared::{
     case::{Case, Rate},
     dataset::{DataFolder, Dataset, Kind, Split},
@@ -39,8 +39,8 @@ fn every_digest_of_the_reference_matches() {
 
     let root = tempfile::tempdir().unwrap();
     let request = Request {
-        nonfinite: coordinator::data::nonfinite::NonFinite::Reference,
-        reference: coordinator::data::nonfinite::Reference::Mmsa,
+        nonfinite: halfheard_import::nonfinite::NonFinite::Reference,
+        reference: halfheard_import::nonfinite::Reference::Mmsa,
         file: &file,
         kind: Kind::Mosi,
         name: "mosi",

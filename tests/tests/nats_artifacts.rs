@@ -2,7 +2,7 @@
 //! its own commands with its own variables, on real servers.
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::{
+use halfheard_e2e::{
     programs::{Process, output, program},
     servers::Postgres,
     shipped::{COORD_PASSWORD, Compose, Service, ShippedNats, WORKER_PASSWORD, interpolate},
@@ -190,7 +190,7 @@ async fn the_compose_files_quick_start_works_as_written() -> Result<()> {
         std::fs::create_dir_all(at(name))?;
     }
     // The demo, but small.
-    let demo = std::fs::read_to_string(e2e::shipped::deploy().join("demo.toml"))?;
+    let demo = std::fs::read_to_string(halfheard_e2e::shipped::deploy().join("demo.toml"))?;
     let mut small = demo;
     for (old, new) in [
         ("methods = [\"almt\", \"lnln\"]", "methods = [\"almt\"]"),
@@ -210,7 +210,10 @@ async fn the_compose_files_quick_start_works_as_written() -> Result<()> {
         ("POSTGRES_PASSWORD", "unused".to_owned()),
     ]);
     let deps = std::env::var_os("HALFHEARD_DEPS");
-    let deps = deps.map_or_else(|| e2e::shipped::deploy().join("../.deps"), PathBuf::from);
+    let deps = deps.map_or_else(
+        || halfheard_e2e::shipped::deploy().join("../.deps"),
+        PathBuf::from,
+    );
     let folders = BTreeMap::from([
         (".", at("specs")),
         ("./data", at("features")),

@@ -2,8 +2,8 @@
 
 use anyhow::{Context as _, Result, ensure};
 use async_nats::jetstream::{self, AckKind};
-use e2e::shipped::ShippedNats;
 use futures::StreamExt as _;
+use halfheard_e2e::shipped::ShippedNats;
 use halfheard_shared::{
     artifacts::ArtifactStore,
     broker::{Broker, Queue},

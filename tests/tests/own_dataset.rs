@@ -2,7 +2,7 @@
 //! modalities, and stars from 0 to 5 beside it, imported, planned, run through two methods.
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::{
+use halfheard_e2e::{
     programs::{output, program},
     tiny::Tiny,
 };

@@ -2,23 +2,22 @@
 //! know them by name, without spec or dataset file. The sweeps are simulated.
 #![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
-use coordinator::{
+use halfheard_e2e::{
+    finished::{self, Matrix},
+    servers::Postgres,
+};
+use halfheard_results::{
     audit::{self, Rule},
     drawing,
     export::{What, rows},
-    predictions::Filter,
     statistics::bootstrap::Options,
-    store::{Store, StoreError},
     tables::{
         Table, against, extra, layout, load,
         render::{Format, render},
     },
 };
-use e2e::{
-    finished::{self, Matrix},
-    servers::Postgres,
-};
 use halfheard_shared::benchmark::{Benchmark, Kind, definition::DefinitionSpec};
+use halfheard_store::{Store, StoreError, predictions::Filter};
 
 fn own(name: &str, text: &str) -> Benchmark {
     let spec: DefinitionSpec = serde_json::from_str(text).unwrap();

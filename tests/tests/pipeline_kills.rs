@@ -1,7 +1,7 @@
 //! `coord serve` as a process, killed again and again.
 
 use anyhow::Result;
-use e2e::{
+use halfheard_e2e::{
     PATIENCE,
     dump::{assert_same, dump},
     programs::{Process, coord, output},

@@ -1,8 +1,7 @@
 //! What workers say, in every order and number: it counts once.
 
 use anyhow::Result;
-use coordinator::store::{JobState, control::Again};
-use e2e::{
+use halfheard_e2e::{
     PATIENCE,
     dump::{assert_same, dump},
     stage::Stage,
@@ -13,6 +12,7 @@ use halfheard_shared::{
     broker::{Queue, SweepControl},
     wire::{FailureKind, Fault, FaultKind, Work},
 };
+use halfheard_store::{JobState, control::Again};
 use std::{
     sync::{
         Arc,
@@ -355,7 +355,8 @@ async fn cancelled_sweeps_stop_and_can_go_on() -> Result<()> {
         .until(sweep.id, PATIENCE, |progress| progress.running == 1)
         .await?;
     assert_eq!(stage.store.cancel(sweep.id).await?, 16);
-    coordinator::control::tell(&stage.store, &stage.broker, sweep.id).await?;
+    halfheard_coordinator::orchestrator::control::tell(&stage.store, &stage.broker, sweep.id)
+        .await?;
 
     // The one that ran ends all the same.
     let_go.cancel();

@@ -1,7 +1,7 @@
 //! Things that die: nothing is lost and nothing counts twice.
 
 use anyhow::Result;
-use e2e::{
+use halfheard_e2e::{
     PATIENCE,
     dump::{assert_same, dump},
     stage::Stage,
@@ -172,7 +172,7 @@ async fn results_come_before_the_row_is_marked() -> Result<()> {
         .await?;
     assert_eq!(ready.len(), SEEDS as usize);
     for job in &ready {
-        let spec = e2e::sweeps::train_spec(u64::try_from(job.seed)?);
+        let spec = halfheard_e2e::sweeps::train_spec(u64::try_from(job.seed)?);
         stage
             .broker
             .publish_job(&JobMessage {

@@ -1,7 +1,7 @@
 //! Submission and order.
 
 use anyhow::Result;
-use e2e::{
+use halfheard_e2e::{
     PATIENCE,
     stage::Stage,
     sweeps::{matrix, noops, sweep},

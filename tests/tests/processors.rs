@@ -2,7 +2,7 @@
 //! wrong; where the same bits are asked for everywhere, they come.
 
 use anyhow::{Result, ensure};
-use e2e::{
+use halfheard_e2e::{
     PATIENCE,
     dump::{assert_same, dump, features},
     programs::{Process, worker},
@@ -60,7 +60,7 @@ async fn results_are_compared_on_one_kind_of_processor() -> Result<()> {
         .submit(&sweep, matrix(&sweep, 0..1, &["r=0"]))
         .await?;
     let _coordinator = stage.serve();
-    let act = |act: Act| -> e2e::worker::Script { Arc::new(move |_, _| act.clone()) };
+    let act = |act: Act| -> halfheard_e2e::worker::Script { Arc::new(move |_, _| act.clone()) };
     let first = ScriptedWorker::on(&stage.broker, "w1", "avx512", act(Act::Finish));
     stage.finished(sweep.id, PATIENCE).await?;
     first.kill().await;

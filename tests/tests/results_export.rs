@@ -1,19 +1,17 @@
 //! Exported files hold what the database holds, and the example of docs/export.md reads them.
 #![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
-use coordinator::{
-    export::{
-        What,
-        file::{Format, Writer},
-        rows,
-    },
-    store::Store,
-};
-use e2e::{
+use halfheard_e2e::{
     finished::{self, Matrix},
     servers::Postgres,
 };
+use halfheard_results::export::{
+    What,
+    file::{Format, Writer},
+    rows,
+};
 use halfheard_shared::benchmark::Benchmark;
+use halfheard_store::Store;
 use std::{
     path::{Path, PathBuf},
     process::Command,

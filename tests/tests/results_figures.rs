@@ -5,17 +5,14 @@
 //! that folder, to be looked at.
 #![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
-use coordinator::{
-    config::{ConnectionFlags, Process, Settings},
-    figures::{self, Figure, FigureError, Kind, Request, png},
-    store::Store,
-};
-use e2e::{
+use halfheard_coordinator::config::{ConnectionFlags, Process, Settings};
+use halfheard_e2e::{
     finished::{self, Matrix},
     programs::program,
     servers::Postgres,
     tiny::Tiny,
 };
+use halfheard_results::figures::{self, Figure, FigureError, Kind, Request, png};
 use halfheard_shared::{
     artifacts::ArtifactStore,
     benchmark::Benchmark,
@@ -23,6 +20,7 @@ use halfheard_shared::{
     dataset::{DataFolder, Dataset, Manifest, Source, Split},
     ids::SweepId,
 };
+use halfheard_store::Store;
 use sqlx::Row as _;
 use std::{
     path::{Path, PathBuf},

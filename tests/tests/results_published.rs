@@ -1,11 +1,9 @@
 //! The paper's details, as if a sweep had measured them: what this system makes of them must be
 //! what the paper prints, except where its errata say so.
 
-use coordinator::{
-    published::{self, Number},
-    store::Store,
-};
-use e2e::{finished, servers::Postgres};
+use halfheard_e2e::{finished, servers::Postgres};
+use halfheard_shared::published::{self, Number};
+use halfheard_store::Store;
 use sqlx::Row as _;
 
 /// By how much our mean may differ from the printed one: half a unit of its last digit, and half a

@@ -3,17 +3,17 @@
 //! With `HALFHEARD_FIGURES=FOLDER` the page is left in that folder, to be looked at.
 #![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
-use coordinator::{
-    config::{ConnectionFlags, Process, Settings},
-    report::{Item, Report, gather::gather, html, markdown},
-    statistics::bootstrap::Options,
-    store::Store,
-};
-use e2e::{
+use halfheard_coordinator::config::{ConnectionFlags, Process, Settings};
+use halfheard_e2e::{
     finished::{self, Matrix},
     servers::Postgres,
 };
+use halfheard_results::{
+    report::{Item, Report, gather::gather, html, markdown},
+    statistics::bootstrap::Options,
+};
 use halfheard_shared::benchmark::Benchmark;
+use halfheard_store::Store;
 use std::{path::Path, process::Command};
 
 async fn report() -> Report {
@@ -43,7 +43,7 @@ async fn report() -> Report {
         draws: 100,
         ..Options::default()
     };
-    gather(&store, &settings, &sweep, options, |_| {})
+    gather(&store, &settings.sources(), &sweep, options, |_| {})
         .await
         .unwrap()
 }

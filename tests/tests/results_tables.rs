@@ -2,24 +2,23 @@
 //! The sweep is simulated: models are known to be better or worse than each other.
 #![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
-use coordinator::{
+use halfheard_e2e::{
+    finished::{self, Matrix},
+    servers::Postgres,
+};
+use halfheard_results::{
     drawing,
-    predictions::Filter,
     statistics::{
         bootstrap::Options,
         compare::{Side, compare},
     },
-    store::Store,
     tables::{
         Beside, Table, against, extra, layout, load,
         render::{Format, render},
     },
 };
-use e2e::{
-    finished::{self, Matrix},
-    servers::Postgres,
-};
 use halfheard_shared::{benchmark::Benchmark, ids::SweepId, metrics};
+use halfheard_store::{Store, predictions::Filter};
 use std::{collections::BTreeMap, process::Command};
 
 struct Scene {

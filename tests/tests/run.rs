@@ -2,7 +2,7 @@
 //! and gone on with.
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::{
+use halfheard_e2e::{
     PATIENCE,
     programs::{Process, output, program},
     tiny::Tiny,

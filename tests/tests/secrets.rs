@@ -1,7 +1,7 @@
 //! No program shows a secret that is in an address, wherever the address came from.
 
 use anyhow::{Result, ensure};
-use e2e::{
+use halfheard_e2e::{
     programs::{coord, worker},
     stage::Stage,
     tiny::Tiny,

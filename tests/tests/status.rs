@@ -2,16 +2,20 @@
 //! failures by cause. The rows are written here, as workers' reports would have left them.
 #![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
-use coordinator::{audit, failures, forecast::Forecast, progress::Snapshot, store::Store};
-use e2e::{
+use halfheard_coordinator::{
+    commands::failures, commands::forecast::Forecast, commands::progress::Snapshot,
+};
+use halfheard_e2e::{
     finished::{self, Cell, Matrix},
     servers::Postgres,
 };
+use halfheard_results::audit;
 use halfheard_shared::{
     benchmark::Benchmark,
     ids::SweepId,
     wire::{Heartbeat, WorkerInfo},
 };
+use halfheard_store::Store;
 use std::time::Duration;
 
 struct Scene {

@@ -1,11 +1,8 @@
 //! Cancelling, pausing, resuming and retrying, by the commands: rows and broker together.
 
 use anyhow::{Context as _, Result, ensure};
-use coordinator::{
-    serve::ServeOptions,
-    store::{JobState, SweepState, control::Again, submit::NewSweep},
-};
-use e2e::{
+use halfheard_coordinator::orchestrator::serve::ServeOptions;
+use halfheard_e2e::{
     programs::{Process, coord, output, worker},
     stage::Stage,
     sweeps::{eval_job, matrix, sweep, train_job},
@@ -17,6 +14,7 @@ use halfheard_shared::{
     broker::SweepControl,
     wire::{FailureKind, Work},
 };
+use halfheard_store::{JobState, SweepState, control::Again, submit::NewSweep};
 use std::{
     process::Output,
     sync::{
@@ -232,7 +230,7 @@ async fn what_failed_is_tried_again_by_the_command() -> Result<()> {
     assert!(nothing.contains("nothing to retry"), "{nothing}");
 
     // A cancelled sweep goes on as a whole or not at all.
-    let other = e2e::sweeps::sweep("stopped", 0);
+    let other = halfheard_e2e::sweeps::sweep("stopped", 0);
     stage
         .store
         .submit(&other, matrix(&other, 3..4, &CASES))
@@ -270,10 +268,10 @@ async fn what_goes_again_is_not_published_all_at_once() -> Result<()> {
         .until(sweep.id, PATIENCE, |progress| progress.queued >= window)
         .await?;
     // Published in a later round, which would have published more of the others first.
-    let later = e2e::sweeps::sweep("later", 0);
+    let later = halfheard_e2e::sweeps::sweep("later", 0);
     stage
         .store
-        .submit(&later, e2e::sweeps::noops(&later, 1))
+        .submit(&later, halfheard_e2e::sweeps::noops(&later, 1))
         .await?;
     stage
         .until(later.id, PATIENCE, |progress| progress.queued == 1)

@@ -2,7 +2,7 @@
 //! keeps slots off a GPU is told by its kind, with libraries that are really loaded, or not.
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::{
+use halfheard_e2e::{
     programs::{Process, coord, output, program, worker},
     stage::Stage,
     tiny::Tiny,

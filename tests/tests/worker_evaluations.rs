@@ -2,8 +2,8 @@
 //! only the rest goes back.
 
 use anyhow::{Context as _, Result, ensure};
-use coordinator::progress::living;
-use e2e::{
+use halfheard_coordinator::commands::progress::living;
+use halfheard_e2e::{
     dump::{assert_same, dump, features},
     programs::{Process, coord, output, worker},
     stage::Stage,

@@ -2,8 +2,8 @@
 //! fails, it is named with the reason, and it goes on by itself once that is mended.
 
 use anyhow::{Context as _, Result, ensure};
-use coordinator::{progress::living, store::submit::NewSweep};
-use e2e::{
+use halfheard_coordinator::commands::progress::living;
+use halfheard_e2e::{
     programs::{Process, coord, output, worker},
     stage::Stage,
     sweeps::sweep,
@@ -16,6 +16,7 @@ use halfheard_shared::{
     dataset::DataFolder,
     wire::{FaultKind, Heartbeat, TrainSpec, Trouble, VERSION},
 };
+use halfheard_store::submit::NewSweep;
 use std::{
     path::{Path, PathBuf},
     process::Command,
@@ -205,7 +206,7 @@ async fn what_nobody_can_do_keeps_nothing_else_waiting() -> Result<()> {
     let _coordinator = stage.serve();
     let _worker = Process::spawn(&mut node(&stage, "good", stage.data_dir())?)?;
     sits_out(&stage, "good-0", FaultKind::Dataset).await?;
-    let possible = e2e::sweeps::sweep("possible", 0);
+    let possible = halfheard_e2e::sweeps::sweep("possible", 0);
     submit(&stage, &possible, &[tiny.spec("almt", 1, 1)?]).await?;
     let progress = stage.finished(possible.id, PATIENCE).await?;
     assert_eq!((progress.done, progress.failed), (3, 0));
@@ -277,7 +278,7 @@ async fn a_worker_whose_store_breaks_fails_nothing() -> Result<()> {
     until_worker(&stage, "bad-0", "get well", |beat| beat.trouble.is_none()).await?;
     // Well again, it does what there is.
     good.terminate(PATIENCE)?;
-    let again = e2e::sweeps::sweep("again", 0);
+    let again = halfheard_e2e::sweeps::sweep("again", 0);
     submit(&stage, &again, &[tiny.spec("almt", 3, 1)?]).await?;
     let progress = stage.finished(again.id, PATIENCE).await?;
     assert_eq!((progress.done, progress.failed), (3, 0));
@@ -397,7 +398,7 @@ async fn a_broken_device_fails_nothing() -> Result<()> {
     good.terminate(PATIENCE)?;
     // Mended, it works again after its pause.
     std::fs::remove_file(&broken)?;
-    let again = e2e::sweeps::sweep("again", 0);
+    let again = halfheard_e2e::sweeps::sweep("again", 0);
     submit(&stage, &again, &[tiny.spec("almt", 9, 1)?]).await?;
     let progress = stage.finished(again.id, PATIENCE).await?;
     assert_eq!((progress.done, progress.failed), (3, 0));

@@ -2,8 +2,7 @@
 //! killed, fails, is cancelled.
 
 use anyhow::{Context as _, Result, ensure};
-use coordinator::store::submit::NewSweep;
-use e2e::{
+use halfheard_e2e::{
     PATIENCE,
     dump::{assert_same, dump, features},
     programs::{Process, output, worker},
@@ -17,6 +16,7 @@ use halfheard_shared::{
     features::{Features, MAX_BYTES},
     wire::{Heartbeat, TrainSpec},
 };
+use halfheard_store::submit::NewSweep;
 use std::time::{Duration, Instant};
 
 const CASES: [&str; 3] = ["r=0", "r=0.5", "missing=la"];
@@ -249,7 +249,7 @@ async fn a_cancelled_training_stops() -> Result<()> {
         ensure!(since.elapsed() < PATIENCE, "no heartbeat says what is done");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    output(e2e::programs::coord(&stage)?.args(["cancel", "cancelled"]))?;
+    output(halfheard_e2e::programs::coord(&stage)?.args(["cancel", "cancelled"]))?;
     let control = stage
         .broker
         .sweeps()

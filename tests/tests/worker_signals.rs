@@ -2,7 +2,7 @@
 //! Slurm script.
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::{
+use halfheard_e2e::{
     programs::{Process, program, worker},
     stage::Stage,
     sweeps::sweep,

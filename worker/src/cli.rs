@@ -103,7 +103,7 @@ pub struct Cli {
 
     /// How this process computes: set by the supervisor for its children
     #[arg(long, hide = true, default_value_t)]
-    pub numerics: crate::numerics::Numerics,
+    pub numerics: halfheard_models::numerics::Numerics,
 
     /// Which slot this process is: set by the supervisor for its children
     #[arg(long, hide = true)]

@@ -3,22 +3,16 @@
 pub mod cli;
 pub mod device;
 pub mod exit;
-pub mod memory;
-pub mod models;
-pub mod nn;
-pub mod numerics;
-pub mod optim;
 pub mod runtime;
 pub mod settings;
 pub mod supervisor;
-pub mod train;
 
 /// The program's version, with the revision where it was built from a repository.
 pub const VERSION: &str = env!("HALFHEARD_VERSION");
 
 /// An error and its causes in one line.
 pub fn chain(error: &dyn std::error::Error) -> String {
-    train::chain(error).join(": ")
+    halfheard_models::train::chain(error).join(": ")
 }
 
 /// This machine's name.

@@ -1,18 +1,12 @@
 //! `worker`: takes jobs from the broker, trains and evaluates the models with libtorch.
 
 use clap::{CommandFactory as _, FromArgMatches as _};
+use halfheard_models::numerics::{self, Numerics};
 use halfheard_shared::device::{Devices, ShareError};
-use std::{
-    ffi::OsString,
-    io::{IsTerminal as _, Write as _},
-    process::ExitCode,
-};
-use tracing_subscriber::EnvFilter;
-use worker::{
+use halfheard_worker::{
     cli::{Cli, LogFormat},
     device::{self, DeviceError, check::Question},
     exit,
-    numerics::{self, Numerics},
     runtime::{
         self, SlotError, SlotSettings,
         leaving::{self, Leaving, Speaker},
@@ -20,6 +14,12 @@ use worker::{
     settings::Settings,
     supervisor::Slots,
 };
+use std::{
+    ffi::OsString,
+    io::{IsTerminal as _, Write as _},
+    process::ExitCode,
+};
+use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let flags: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -45,7 +45,10 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return refuse(&error, exit::INTERNAL),
     };
-    let name = cli.name.clone().unwrap_or_else(worker::default_name);
+    let name = cli
+        .name
+        .clone()
+        .unwrap_or_else(halfheard_worker::default_name);
     let code = runtime.block_on(async {
         let leaving = Leaving::default();
         let speaker = cli.slot.map_or(Speaker::Supervisor, Speaker::Slot);
@@ -69,7 +72,7 @@ fn main() -> ExitCode {
             Err(error) => return refuse(&error, exit::DEVICE),
         };
         let mut broker = settings.broker;
-        let name = worker::slot_name(&name, slot);
+        let name = halfheard_worker::slot_name(&name, slot);
         broker.name.clone_from(&name);
         let slot = SlotSettings {
             broker,
@@ -140,7 +143,7 @@ async fn supervise(cli: &Cli, flags: Vec<OsString>, name: String, leaving: Leavi
 }
 
 fn refuse(error: &dyn std::error::Error, code: u8) -> ExitCode {
-    tracing::error!("{}", worker::chain(error));
+    tracing::error!("{}", halfheard_worker::chain(error));
     code.into()
 }
 

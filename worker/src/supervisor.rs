@@ -7,9 +7,12 @@ use crate::{
         self, DeviceError,
         cuda::{self, Found, Trouble},
     },
-    exit, memory,
-    numerics::{Numerics, environment},
+    exit,
     runtime::leaving::{LEAVE, Leaving},
+};
+use halfheard_models::{
+    memory,
+    numerics::{Numerics, environment},
 };
 use halfheard_shared::device::{Assignment, Devices, Place, count};
 use nix::sys::signal::Signal;

@@ -1,15 +1,11 @@
 //! `coord audit`: finds what is wrong or suspect, in the published tables or in a sweep.
 
-use crate::{
-    audit::{
-        self, Finding,
-        render::{Format, render},
-    },
-    cli::exit,
-    config::Settings,
-    connect::Database,
-    store::Store,
+use crate::{cli::exit, config::Settings, local::connect::Database};
+use halfheard_results::audit::{
+    self, Finding,
+    render::{Format, render},
 };
+use halfheard_store::Store;
 use std::process::ExitCode;
 
 /// Arguments of `coord audit`.

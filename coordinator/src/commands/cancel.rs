@@ -1,6 +1,6 @@
 //! `coord cancel`: stops a sweep.
 
-use crate::{config::Settings, connect::Database};
+use crate::{config::Settings, local::connect::Database};
 use std::process::ExitCode;
 
 /// Arguments of `coord cancel`.

@@ -1,20 +1,23 @@
 //! `coord compare`: where one of two models is really better.
 
 use super::table::newest;
-use crate::{
-    config::Settings,
-    connect::Database,
+use crate::{config::Settings, local::connect::Database};
+use anyhow::{Context as _, bail, ensure};
+use halfheard_results::{
     drawing::draw,
-    predictions::{Filter, Predictions},
     statistics::{
         bootstrap::{Model, Options},
         compare::{Difference, Side, compare, draws_needed},
     },
-    store::{Store, benchmarks::Benchmarks, sweeps::SweepRow},
     tables::{ColumnMetric, layout},
 };
-use anyhow::{Context as _, bail, ensure};
 use halfheard_shared::benchmark::Benchmark;
+use halfheard_store::{
+    Store,
+    benchmarks::Benchmarks,
+    predictions::{Filter, Predictions},
+    sweeps::SweepRow,
+};
 use std::{collections::BTreeMap, fmt::Write as _, process::ExitCode};
 
 /// Arguments of `coord compare`.

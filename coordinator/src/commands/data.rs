@@ -1,22 +1,22 @@
 //! `coord data`: imports datasets, makes synthetic ones, lists and checks them.
 
 use crate::{
+    commands::protocol::{As, ProtocolArgs, in_spec},
     config::Settings,
-    data::{
-        import::{self, Imported, Request, Stage},
-        nonfinite::NonFinite,
-        official,
-        protocol::{As, ProtocolArgs, in_spec},
-        synthesize::{self, Vocabulary},
-    },
-    programs::{Part, Programs},
+    local::programs::{Part, Programs},
 };
 use anyhow::{Context as _, bail};
 use comfy_table::{CellAlignment, Table, presets};
-use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+use halfheard_import::{
+    import::{self, Imported, Request, Stage},
+    nonfinite::NonFinite,
+    official,
+    synthesize::{self, Vocabulary},
+};
 use halfheard_shared::dataset::{
     DataFolder, Dataset, DatasetError, Kind, Manifest, Shapes, Source, Split, layout::MANIFEST_FILE,
 };
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use serde_json::json;
 use std::{
     path::{Path, PathBuf},

@@ -2,17 +2,17 @@
 
 use crate::{
     config::{Origin, Settings},
-    connect::Database,
-    demand,
-    embedded::Embedded,
-    encoders::{self, ExamineError},
-    file_hashes::FileHashes,
-    programs::{Part, ProgramError, Programs},
-    specs,
-    store::Store,
-    worker_check::{self, WorkerCheck},
+    local::connect::Database,
+    local::programs::{Part, ProgramError, Programs},
+    local::servers::Embedded,
+    local::worker_check::{self, WorkerCheck},
+    submission::demand,
+    submission::encoders::{self, ExamineError},
+    submission::specs,
 };
+use halfheard_shared::hash_cache::FileHashes;
 use halfheard_shared::{dataset::DataFolder, device::count};
+use halfheard_store::Store;
 use nix::sys::statvfs::statvfs;
 use serde::Serialize;
 use std::{path::Path, process::ExitCode, time::Duration};
@@ -300,7 +300,7 @@ async fn database(settings: &Settings) -> Finding {
     }
     let asked = async {
         let store = Store::connect_with(settings.database.clone()).await?;
-        Ok::<_, crate::store::StoreError>((
+        Ok::<_, halfheard_store::StoreError>((
             server_version(&store).await,
             store.missing_migrations().await,
         ))

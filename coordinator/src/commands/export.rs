@@ -1,16 +1,13 @@
 //! `coord export`: results as files for notebooks.
 
-use crate::{
-    config::Settings,
-    connect::Database,
-    export::{
-        What,
-        file::{Format, Writer},
-        rows,
-    },
-    store::Store,
-};
+use crate::{config::Settings, local::connect::Database};
 use anyhow::{Context as _, ensure};
+use halfheard_results::export::{
+    What,
+    file::{Format, Writer},
+    rows,
+};
+use halfheard_store::Store;
 use std::{path::PathBuf, process::ExitCode};
 
 /// Arguments of `coord export`.

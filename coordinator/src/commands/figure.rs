@@ -1,15 +1,12 @@
 //! `coord figure`: draws a figure of the paper from a sweep's results.
 
 use super::table::newest;
-use crate::{
-    config::Settings,
-    connect::Database,
-    figures::{self, Figure, Kind, Request, png},
-    store::Store,
-    whole_file,
-};
+use crate::{config::Settings, local::connect::Database};
 use anyhow::{Context as _, bail};
+use halfheard_results::figures::{self, Figure, Kind, Request, png};
+use halfheard_shared::atomic_file;
 use halfheard_shared::case::Rate;
+use halfheard_store::Store;
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
@@ -104,7 +101,7 @@ pub async fn run(args: FigureArgs, settings: &Settings) -> anyhow::Result<ExitCo
             tokio::task::spawn_blocking(move || png::render(&svg, png::SCALE)).await??
         }
     };
-    whole_file::write(&args.out, whole_file::USUAL, &bytes)
+    atomic_file::write(&args.out, atomic_file::USUAL, &bytes)
         .with_context(|| format!("cannot write {}", args.out.display()))?;
     if settings.json {
         println!(
@@ -144,7 +141,7 @@ async fn drawn(
         rates: args.rates.clone(),
         published: args.published,
     };
-    let figure = figures::draw(store, settings, sweep.id, args.which, &request)
+    let figure = figures::draw(store, &settings.sources(), sweep.id, args.which, &request)
         .await
         .with_context(|| format!("figure {} of sweep {}", args.which.id(), sweep.name))?;
     Ok((sweep.id.to_string(), figure))

@@ -1,6 +1,7 @@
 //! `coord migrate`: brings the database up to date.
 
-use crate::{config::Settings, store::Store};
+use crate::config::Settings;
+use halfheard_store::Store;
 use std::process::ExitCode;
 
 /// Arguments of `coord migrate`.

@@ -1,6 +1,7 @@
 //! `coord pause` and `coord resume`: a sweep makes room for others, and goes on.
 
-use crate::{config::Settings, connect::Database, store::SweepState};
+use crate::{config::Settings, local::connect::Database};
+use halfheard_store::SweepState;
 use std::process::ExitCode;
 
 /// Arguments of `coord pause` and `coord resume`.

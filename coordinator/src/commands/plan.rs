@@ -2,11 +2,10 @@
 
 use crate::{
     config::{Origin, Settings},
-    connect::Database,
-    demand,
-    embedded::Embedded,
-    specs::{self, Loaded, Making},
-    store::{JobState, Store},
+    local::connect::Database,
+    local::servers::Embedded,
+    submission::demand,
+    submission::specs::{self, Loaded, Making},
 };
 use comfy_table::{CellAlignment, Table, presets};
 use futures::TryStreamExt as _;
@@ -14,6 +13,7 @@ use halfheard_shared::{
     ids::{JobId, SweepId},
     matrix::{self, PlannedWork},
 };
+use halfheard_store::{JobState, Store};
 use serde_json::json;
 use std::{
     collections::{BTreeMap, HashMap},

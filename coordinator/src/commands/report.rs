@@ -1,8 +1,8 @@
 //! `coord report`: a sweep written up.
 
-use crate::{
-    config::Settings,
-    connect::Database,
+use crate::{config::Settings, local::connect::Database};
+use anyhow::{Context as _, ensure};
+use halfheard_results::{
     report::{
         Report,
         gather::gather,
@@ -10,10 +10,9 @@ use crate::{
         markdown::{self, FIGURES},
     },
     statistics::bootstrap::Options,
-    store::Store,
-    whole_file,
 };
-use anyhow::{Context as _, ensure};
+use halfheard_shared::atomic_file;
+use halfheard_store::Store;
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
@@ -93,7 +92,7 @@ async fn make(args: &ReportArgs, settings: &Settings, store: &Store) -> anyhow::
         ..Options::default()
     };
     let say = |what: &str| tracing::info!("{what}");
-    Ok(gather(store, settings, &sweep, options, say).await?)
+    Ok(gather(store, &settings.sources(), &sweep, options, say).await?)
 }
 
 /// Writes every file whole or not at all; returns their names, the page first.
@@ -101,7 +100,7 @@ fn write(report: &Report, folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut put = |name: PathBuf, bytes: &[u8]| -> anyhow::Result<()> {
         let path = folder.join(name);
-        whole_file::write(&path, whole_file::USUAL, bytes)
+        atomic_file::write(&path, atomic_file::USUAL, bytes)
             .with_context(|| format!("cannot write {}", path.display()))?;
         files.push(path);
         Ok(())

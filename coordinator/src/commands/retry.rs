@@ -2,10 +2,10 @@
 
 use crate::{
     config::Settings,
-    connect::Database,
-    control::{self, What, tell_soon},
-    store::{SweepState, control::Reopened, sweeps::SweepRow},
+    local::connect::Database,
+    orchestrator::control::{self, What, tell_soon},
 };
+use halfheard_store::{SweepState, control::Reopened, sweeps::SweepRow};
 use std::process::ExitCode;
 
 /// Arguments of `coord retry`.

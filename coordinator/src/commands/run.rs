@@ -5,30 +5,34 @@ pub(crate) mod slots;
 use self::slots::Slots;
 use super::table::print as print_table;
 use crate::{
-    audit,
     cli::exit,
+    commands::failures,
+    commands::forecast::Forecast,
+    commands::progress::{Display, Snapshot, in_words},
     config::{Origin, Settings},
-    embedded::{Embedded, ServerProcess},
-    failures,
-    forecast::Forecast,
-    interrupt::{Interrupt, Interrupted},
-    programs::{Part, Programs},
-    progress::{Display, Snapshot, in_words},
-    serve::{ServeOptions, serve},
-    specs::{self, Loaded, Making},
-    store::{
-        Store, SweepState,
-        control::Again,
-        sweeps::{Progress, SweepRow},
-    },
-    tables::{layout, render::Format},
-    terminal::{quoted, quoted_path},
+    local::programs::{Part, Programs},
+    local::servers::{Embedded, ServerProcess},
+    orchestrator::serve::{ServeOptions, serve},
+    submission::specs::{self, Loaded, Making},
 };
 use anyhow::Context as _;
+use halfheard_results::{
+    audit,
+    tables::{layout, render::Format},
+};
 use halfheard_shared::{
     artifacts::ArtifactStore,
     broker::{Broker, BrokerSettings, JOBS, Queue},
     device::Devices,
+};
+use halfheard_shared::{
+    shutdown::{Interrupt, Interrupted},
+    terminal::{quoted, quoted_path},
+};
+use halfheard_store::{
+    Store, SweepState,
+    control::Again,
+    sweeps::{Progress, SweepRow},
 };
 use nix::sys::signal::Signal;
 use std::{

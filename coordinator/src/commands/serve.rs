@@ -3,12 +3,11 @@
 use crate::{
     cli::exit,
     config::Settings,
-    gather::drained,
-    lifecycle::RetryPolicy,
-    serve::{ServeOptions, serve},
-    store::Store,
+    orchestrator::collect::drained,
+    orchestrator::serve::{ServeOptions, serve},
 };
 use halfheard_shared::broker::Broker;
+use halfheard_store::{Store, lifecycle::RetryPolicy};
 use std::{process::ExitCode, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;

@@ -2,19 +2,19 @@
 
 use crate::{
     cli::exit,
+    commands::failures::{self, FailureGroup},
+    commands::forecast::Forecast,
+    commands::progress::{Display, Pace, Snapshot, describe_worker, in_words, living},
     config::{Origin, Settings},
-    connect::Database,
-    failures::{self, FailureGroup},
-    forecast::Forecast,
-    interrupt::Interrupt,
-    progress::{Display, Pace, Snapshot, describe_worker, in_words, living},
-    store::{Store, StoreError, SweepState, sweeps::SweepRow},
+    local::connect::Database,
 };
 use comfy_table::{CellAlignment, Table, presets};
+use halfheard_shared::shutdown::Interrupt;
 use halfheard_shared::{
     broker::Broker,
     wire::{Heartbeat, nobody_can},
 };
+use halfheard_store::{Store, StoreError, SweepState, sweeps::SweepRow};
 use serde_json::{Value, json};
 use sqlx::Row as _;
 use std::{process::ExitCode, time::Duration};
@@ -59,7 +59,7 @@ async fn show(args: &StatusArgs, settings: &Settings, store: &Store) -> anyhow::
     // Nothing says where a broker is, and none of ours runs: then there is none to ask.
     let stopped = settings.broker_origin == Origin::Default
         && settings.database_origin == Origin::Default
-        && crate::embedded::Embedded::exists(&settings.data_dir);
+        && crate::local::servers::Embedded::exists(&settings.data_dir);
     let (broker, trouble) = if stopped {
         (None, Some(STOPPED.to_owned()))
     } else {

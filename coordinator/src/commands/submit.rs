@@ -3,22 +3,22 @@
 use super::retry;
 use crate::{
     cli::exit,
+    commands::failures::{self, FailureGroup},
     config::Settings,
-    control::tell_soon,
-    encoders,
-    failures::{self, FailureGroup},
-    file_hashes::FileHashes,
-    specs::{self, Loaded, Making},
-    store::{
-        Store,
-        control::{Again, Reopened},
-    },
+    orchestrator::control::tell_soon,
+    submission::encoders,
+    submission::specs::{self, Loaded, Making},
 };
 use anyhow::Context as _;
+use halfheard_shared::hash_cache::FileHashes;
 use halfheard_shared::{
     artifacts::{ArtifactStore, Hash, Key},
     encoder,
     ids::SweepId,
+};
+use halfheard_store::{
+    Store,
+    control::{Again, Reopened},
 };
 use serde_json::json;
 use std::{

@@ -1,12 +1,10 @@
 //! `coord table`: prints a table of the paper from a sweep's results, or one that the paper lacks.
 
-use crate::{
-    config::Settings,
-    connect::Database,
+use crate::{config::Settings, local::connect::Database};
+use anyhow::Context as _;
+use halfheard_results::{
     drawing::draw,
-    predictions::Filter,
     statistics::bootstrap::Options,
-    store::{Store, sweeps::SweepRow},
     tables::{
         Table, against, extra,
         layout::{self, Layout},
@@ -14,7 +12,7 @@ use crate::{
         render::{Format, render},
     },
 };
-use anyhow::Context as _;
+use halfheard_store::{Store, predictions::Filter, sweeps::SweepRow};
 use std::{process::ExitCode, str::FromStr};
 
 /// Arguments of `coord table`.

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "not every test uses all of it")]
 
-use coordinator::data::{
+use halfheard_import::{
     import::{ImportError, Imported, Request, import},
     nonfinite::{NonFinite, Reference},
 };

@@ -5,8 +5,8 @@
 //! `bench_path [JOBS]`; 20000 jobs unless told otherwise.
 
 use anyhow::{Context as _, Result, ensure};
-use coordinator::serve::ServeOptions;
-use e2e::{
+use halfheard_coordinator::orchestrator::serve::ServeOptions;
+use halfheard_e2e::{
     stage::Stage,
     sweeps::{noops, sweep},
     worker::ScriptedWorker,

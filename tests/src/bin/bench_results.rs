@@ -5,22 +5,22 @@
 //! `bench_results [OTHER_ROWS]`; a million unless told otherwise.
 
 use anyhow::{Context as _, Result, ensure};
-use coordinator::{
-    config::{ConnectionFlags, Process, Settings},
+use halfheard_coordinator::config::{ConnectionFlags, Process, Settings};
+use halfheard_e2e::{
+    finished::{self, Matrix},
+    servers::Postgres,
+};
+use halfheard_results::{
     report::{gather::gather, html},
     statistics::bootstrap::Options,
-    store::Store,
     tables::{
         layout::{LAYOUTS, Layout},
         load,
         render::{Format, render},
     },
 };
-use e2e::{
-    finished::{self, Matrix},
-    servers::Postgres,
-};
 use halfheard_shared::{artifacts::ArtifactStore, ids::SweepId};
+use halfheard_store::Store;
 use sqlx::Row as _;
 use std::{collections::BTreeMap, time::Instant};
 
@@ -82,7 +82,14 @@ async fn main() -> Result<()> {
     finished::keep_features(&store, &artifacts, sweep, 1000).await?;
     let row = store.find_sweep("full").await?;
     let since = Instant::now();
-    let report = gather(&store, &settings, &row, Options::default(), |_| {}).await?;
+    let report = gather(
+        &store,
+        &settings.sources(),
+        &row,
+        Options::default(),
+        |_| {},
+    )
+    .await?;
     let page = html::render(&report);
     println!(
         "the report, {} figures, {:.1} MB: {:.1} s (aim: 30 s)",

@@ -5,17 +5,15 @@
 //! `bench_submit [EVALUATIONS]`; a million unless told otherwise.
 
 use anyhow::{Context as _, Result};
-use coordinator::{
-    specs::new_job,
-    store::{Store, submit::NewSweep},
-};
-use e2e::servers::Postgres;
+use halfheard_coordinator::submission::specs::new_job;
+use halfheard_e2e::servers::Postgres;
 use halfheard_shared::{
     benchmark::Benchmark,
     matrix, methods,
     spec::{ResolvedDataset, ResolvedMethod, ResolvedSpec},
     wire::{BlobRef, Fidelity, Protocol, Selection},
 };
+use halfheard_store::{Store, submit::NewSweep};
 use std::{sync::Arc, time::Instant};
 
 #[tokio::main]

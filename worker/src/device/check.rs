@@ -84,7 +84,7 @@ pub fn check(question: &Question) -> Check {
     };
     if question.compute {
         // Nothing that is asked for here cannot be had.
-        let _ = crate::numerics::settle(crate::numerics::Numerics::Machine);
+        let _ = halfheard_models::numerics::settle(halfheard_models::numerics::Numerics::Machine);
         set_threads(question.threads);
     }
     let mut tried: Vec<(Place, Option<String>)> = Vec::new();
@@ -132,7 +132,7 @@ pub fn check(question: &Question) -> Check {
 
 /// Whether a small product comes out right.
 fn product(device: tch::Device) -> Result<(), String> {
-    let value = crate::train::guarded(None, || {
+    let value = halfheard_models::train::guarded(None, || {
         let two = tch::Tensor::f_full([3, 3], 2.0, (tch::Kind::Float, device))?;
         Ok(two.f_matmul(&two)?.f_double_value(&[1, 1])?)
     });

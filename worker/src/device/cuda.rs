@@ -1,8 +1,8 @@
 //! The GPU's library: where it is looked for, bringing it in, and what is wrong where no GPU comes
 //! of it.
 
-use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW, Symbol};
 use halfheard_shared::device::count;
+use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW, Symbol};
 use serde::{Deserialize, Serialize};
 use std::{
     ffi::{CStr, c_char, c_int},

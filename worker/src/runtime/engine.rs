@@ -3,16 +3,14 @@
 //! Datasets and the model for evaluations stay loaded from task to task.
 
 use super::{inject, live::Live};
-use crate::{
-    device,
-    train::{
-        Best, Data, EvalCase, Finish, Loaded, TrainError, Trainer, Watch, build,
-        error::Said,
-        evaluate, guarded,
-        state::{BestRef, StateError},
-    },
-};
+use crate::device;
 use bytes::Bytes;
+use halfheard_models::train::{
+    Best, Data, EvalCase, Finish, Loaded, TrainError, Trainer, Watch, build,
+    error::Said,
+    evaluate, guarded,
+    state::{BestRef, StateError},
+};
 use halfheard_shared::{
     dataset::Dataset,
     wire::{CheckpointRef, TrainSpec},

@@ -10,12 +10,12 @@ use super::{
     report::deliver,
     words,
 };
-use crate::train::{EvalCase, Evaluated, KeptFeatures, TrainError, failure};
 use futures::{
     FutureExt as _, StreamExt as _,
     future::{LocalBoxFuture, join_all},
     stream::FuturesUnordered,
 };
+use halfheard_models::train::{EvalCase, Evaluated, KeptFeatures, TrainError, failure};
 use halfheard_shared::{
     artifacts::{ArtifactError, Hash, Key, MAX_BYTES},
     ids::AttemptId,

@@ -2,7 +2,7 @@
 //! stop.
 
 use super::{inject, leaving::Leaving, presence::Status};
-use crate::train::{At, Evaluated, TrainError, Watch};
+use halfheard_models::train::{At, Evaluated, TrainError, Watch};
 use std::{
     sync::{
         Arc,

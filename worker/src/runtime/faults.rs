@@ -4,8 +4,8 @@
 use super::{
     Slot, SlotError, SlotSettings, Taken, blobs::BlobError, leaving::Leaving, presence::Status,
 };
-use crate::{
-    models::MethodError,
+use halfheard_models::{
+    methods::MethodError,
     train::{TrainError, chain},
 };
 use halfheard_shared::{
@@ -445,7 +445,7 @@ impl Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::failure;
+    use halfheard_models::train::failure;
     use halfheard_shared::wire::{BlobRef, FailureKind, Fidelity, Protocol, Selection};
 
     fn spec(hyper: serde_json::Value) -> TrainSpec {

@@ -5,7 +5,7 @@
 //! | `HALFHEARD_INJECT_DEVICE` | the device is broken |
 //! | `HALFHEARD_INJECT_HOLD` | evaluations stand still once one of their cases is done |
 
-use crate::train::{TrainError, guarded};
+use halfheard_models::train::{TrainError, guarded};
 
 #[cfg(debug_assertions)]
 fn wanted(variable: &str) -> bool {

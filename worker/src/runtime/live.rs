@@ -2,8 +2,8 @@
 //! leave.
 
 use super::{leaving, leaving::Leaving, presence::Status, report::Reporter};
-use crate::train::{Best, Control, Order, Snapshot, View, driver::Pace};
 use bytes::Bytes;
+use halfheard_models::train::{Best, Control, Order, Snapshot, View, driver::Pace};
 use halfheard_shared::{
     artifacts::{ArtifactError, ArtifactStore, Hash, Key},
     ids::JobId,

@@ -29,13 +29,11 @@ use self::{
     report::Reporter,
     stored::{BEFORE, BESIDE, Patience, after},
 };
-use crate::{
-    exit,
-    numerics::{self, Numerics},
-};
+use crate::exit;
 use async_nats::jetstream::consumer::PullConsumer;
 use bytes::Bytes;
 use futures::StreamExt as _;
+use halfheard_models::numerics::{self, Numerics};
 use halfheard_shared::{
     address::redacted,
     artifacts::{ArtifactError, ArtifactStore, Key},
@@ -521,7 +519,7 @@ impl Slot {
     /// A failure with `what` was being done in front of the error and its causes.
     fn failure(what: &str, error: &dyn std::error::Error, kind: FailureKind) -> ResultBody {
         let mut chain = vec![what.to_owned()];
-        chain.extend(crate::train::chain(error));
+        chain.extend(halfheard_models::train::chain(error));
         ResultBody::Failed(Failure { chain, kind })
     }
 }

@@ -1,8 +1,8 @@
 //! What others see of this worker, and what it is told: heartbeats, and the sweeps' control.
 
 use super::health::Health;
-use crate::memory;
 use futures::StreamExt as _;
+use halfheard_models::memory;
 use halfheard_shared::{
     broker::{Broker, HEARTBEAT_EVERY, SweepControl},
     ids::SweepId,

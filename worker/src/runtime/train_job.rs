@@ -9,7 +9,7 @@ use super::{
     live::{Live, LiveSettings},
     words,
 };
-use crate::train::{Best, Finish, failure};
+use halfheard_models::train::{Best, Finish, failure};
 use halfheard_shared::{
     artifacts::{ArtifactError, Hash, Key, MAX_BYTES},
     ids::AttemptId,

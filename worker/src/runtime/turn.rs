@@ -2,7 +2,7 @@
 //! compute for as long as it lives, so the slot's next process computes the other way.
 
 use super::{Slot, Taken};
-use crate::numerics;
+use halfheard_models::numerics;
 use halfheard_shared::{numerics::Numerics, wire::Work};
 use std::{sync::atomic::Ordering, time::Duration};
 

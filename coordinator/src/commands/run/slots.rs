@@ -1,7 +1,7 @@
 //! Where the workers of a run compute.
 
 use super::RunArgs;
-use crate::{programs::Programs, worker_check};
+use crate::{local::programs::Programs, local::worker_check};
 use anyhow::Context as _;
 use halfheard_shared::{device::Devices, spec::ResourcesSpec};
 use std::path::Path;

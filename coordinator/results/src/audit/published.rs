@@ -1,0 +1,215 @@
+//! The audit of the paper's tables.
+
+use super::{
+    Cell, Finding, Place, carry, cell, classes, classes::Splits, f1, known, means, range, repeated,
+    same, sort, spread, trend,
+};
+use halfheard_shared::published::{Number, numbers};
+
+/// Which table has the details of which table's means: the paper's own layout.
+pub const DETAILS: &[means::Details] = &[(2, 9), (3, 10), (11, 13), (12, 14)];
+
+/// What is wrong or suspect in the paper's Tables 2 to 14, labelled by the known errata.
+pub fn published() -> Vec<Finding> {
+    let cells: Vec<Cell> = numbers().iter().map(from_number).collect();
+    let mut findings = check(&cells);
+    known::label(&mut findings);
+    findings
+}
+
+/// Applies all rules for tables to any numbers.
+pub fn check(cells: &[Cell]) -> Vec<Finding> {
+    let splits = Splits::published();
+    let mut findings = [
+        range::check(cells),
+        f1::check(cells, &splits),
+        means::check(cells, DETAILS),
+        same::check(cells),
+        repeated::columns(cells),
+        repeated::rows(cells),
+        trend::check(cells),
+        range::nesting(cells),
+        spread::check(cells),
+        classes::one_class(cells, &splits),
+        classes::majority(cells, &splits),
+    ]
+    .concat();
+    carry::carry(&mut findings, cells, DETAILS);
+    sort(&mut findings);
+    findings
+}
+
+fn from_number(number: &Number) -> Cell {
+    let place = Place {
+        table: Some(number.table),
+        dataset: number.dataset,
+        method: number.method.to_owned(),
+        variant: number.variant.to_owned(),
+        seed: None,
+        metric: number.metric.to_owned(),
+        case: number.case.to_owned(),
+    };
+    // The paper prints two decimals of percents and three of others; the file has no zeros at the
+    // end.
+    let half = if cell::is_percent(&place) {
+        0.5e-4
+    } else {
+        0.5e-3
+    };
+    Cell {
+        place,
+        value: number.value,
+        half,
+        std: number.std,
+        samples: number.dataset.split_sizes().map_or(1, |sizes| sizes[2]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Rule, *};
+    use crate::audit::known::errata_of;
+    use halfheard_shared::published::{Erratum, ErratumKind, errata};
+
+    #[test]
+    fn every_erratum_is_found_without_being_told() {
+        let findings = published();
+        let found: Vec<_> = findings
+            .iter()
+            .filter(|finding| finding.counts())
+            .flat_map(errata_of)
+            .collect();
+        for erratum in errata() {
+            // Where we concluded from most values of a column that all are swapped, those that
+            // are possible both ways are not suspect by themselves.
+            let concluded = erratum.kind == ErratumKind::Swapped && erratum.source == "computed";
+            let of_the_same = |other: &&Erratum| {
+                (other.dataset, other.method, other.kind)
+                    == (erratum.dataset, erratum.method, erratum.kind)
+            };
+            let is_found = found.contains(&erratum)
+                || concluded && found.iter().copied().any(|other| of_the_same(&other));
+            assert!(is_found, "not found: {erratum:?}");
+        }
+        let counts = crate::audit::render::Counts::of(&findings);
+        println!("{}", counts.text());
+    }
+
+    /// docs/audit.md lists every finding with a verdict, in the order of the command.
+    #[test]
+    fn the_page_has_every_finding() {
+        let page = include_str!("../../../../docs/audit.md");
+        let findings = published();
+        let counts = crate::audit::render::Counts::of(&findings).text();
+        assert!(page.contains(&counts), "{counts}");
+        let rows: Vec<&str> = page
+            .lines()
+            .filter(|line| {
+                let levels = ["| error |", "| warning |", "| note |"];
+                levels.iter().any(|level| line.starts_with(level))
+            })
+            .collect();
+        assert_eq!(rows.len(), findings.len());
+        for (row, f) in rows.iter().zip(&findings) {
+            let wanted = format!(
+                "| {} | `{}` | {} |",
+                f.severity.id(),
+                f.rule.id(),
+                f.place()
+            );
+            assert!(row.starts_with(&wanted), "{row}\n{wanted}");
+            let known = f.known.as_ref().is_some_and(|errata| !errata.is_empty());
+            assert_eq!(row.contains("known erratum"), known, "{row} {:?}", f.known);
+        }
+    }
+
+    /// The whole is not found by declaring everything wrong: what is not suspect stays unnamed.
+    #[test]
+    fn most_numbers_are_not_suspect() {
+        let findings = published();
+        let suspect = |n: &&Number| {
+            let place = from_number(n).place;
+            findings
+                .iter()
+                .any(|f| f.counts() && f.places.contains(&place))
+        };
+        let others = |n: &&Number| !["almt", "lnln"].contains(&n.method);
+        let all = numbers().iter().filter(others).count();
+        let named = numbers().iter().filter(others).filter(suspect).count();
+        assert!(named * 15 < all, "{named} of {all}");
+    }
+
+    /// What the authors printed for methods that no rule has anything against, with faults planted.
+    #[test]
+    fn faults_planted_in_clean_tables_are_found() {
+        let clean = |n: &&Number| {
+            ["misa", "mmim"].contains(&n.method) || (n.method == "self-mm" && n.table != 14)
+        };
+        let cells: Vec<Cell> = numbers().iter().filter(clean).map(from_number).collect();
+        let counted = |cells: &[Cell]| -> Vec<Finding> {
+            check(cells).into_iter().filter(Finding::counts).collect()
+        };
+        assert_eq!(counted(&cells), []);
+
+        let plant = |rule: Rule, edit: &dyn Fn(&mut Vec<Cell>)| {
+            let mut cells = cells.clone();
+            edit(&mut cells);
+            let found = counted(&cells);
+            assert!(found.iter().any(|f| f.rule == rule), "{rule:?}: {found:?}");
+        };
+        let at = |cells: &[Cell], place: [&str; 3], table| {
+            let is = |c: &Cell| {
+                let p = &c.place;
+                p.table == Some(table)
+                    && [p.method.as_str(), &p.metric, &p.case] == place
+                    && p.dataset.id() != "mosei"
+            };
+            cells.iter().position(is).unwrap()
+        };
+        plant(Rule::OutOfRange, &|cells| {
+            let i = at(cells, ["misa", "corr", "r=0.3"], 9);
+            cells[i].value = 6.18;
+        });
+        plant(Rule::Mean, &|cells| {
+            let i = at(cells, ["misa", "acc7", "r=mean"], 2);
+            cells[i].value += 0.0003;
+        });
+        plant(Rule::SameNumber, &|cells| {
+            let i = at(cells, ["misa", "acc7", "r=mean"], 8);
+            cells[i].value += 0.01;
+        });
+        plant(Rule::Trend, &|cells| {
+            let i = at(cells, ["mmim", "acc5", "r=0.4"], 9);
+            cells[i].value += 0.3;
+        });
+        plant(Rule::ImpossibleF1, &|cells| {
+            let i = at(cells, ["mmim", "f1", "missing=la"], 14);
+            cells[i].value = 0.8191;
+        });
+        plant(Rule::Repeated, &|cells| {
+            let from = at(cells, ["misa", "mae", "r=0"], 9);
+            let to = at(cells, ["mmim", "mae", "r=0"], 9);
+            let metrics = |cells: &[Cell], start: usize| -> Vec<usize> {
+                let p = cells[start].place.clone();
+                (0..cells.len())
+                    .filter(|&i| {
+                        let q = &cells[i].place;
+                        (q.table, q.dataset, &q.method, &q.metric)
+                            == (p.table, p.dataset, &p.method, &p.metric)
+                    })
+                    .collect()
+            };
+            for (a, b) in metrics(cells, from).into_iter().zip(metrics(cells, to)) {
+                cells[b].value = cells[a].value;
+            }
+        });
+        plant(Rule::Majority, &|cells| {
+            let i = at(cells, ["mmim", "acc2", "r=0"], 10);
+            cells[i].value = 0.69;
+        });
+        plant(Rule::Nested, &|cells| {
+            let i = at(cells, ["mmim", "acc5", "r=0"], 9);
+            cells[i].value = 0.3;
+        });
+    }
+}

@@ -1,0 +1,312 @@
+//! The stored predictions: whether they have the stored metrics, differ between seeds, and vary.
+
+use super::{Finding, Place, Rule, Severity, load::Results};
+use halfheard_shared::{benchmark::Benchmark, metrics};
+use halfheard_store::predictions::{Evaluation, Predictions};
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
+};
+use uuid::Uuid;
+
+/// Stored and recomputed metrics may differ by this: sums in another order.
+const SAME: f64 = 1e-9;
+/// From this share of one class on, answers are called lazy ...
+const LAZY: f64 = 0.95;
+/// ... unless so many of the true ones are of one class.
+const LOPSIDED: f64 = 0.85;
+/// Predictions that vary by less than this part of the label range are constant.
+const CONSTANT: f64 = 1e-3;
+
+pub(super) fn check(predictions: &Predictions, results: &HashMap<Uuid, Results>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for evaluations in models(predictions) {
+        let dataset = evaluations[0].dataset;
+        let Some(labels) = predictions.labels.get(&dataset) else {
+            continue;
+        };
+        findings.extend(wrong(&evaluations, labels, results));
+        findings.extend(same_seeds(&evaluations));
+        findings.extend(collapsed(&evaluations, labels));
+    }
+    findings
+}
+
+fn models(predictions: &Predictions) -> Vec<Vec<&Evaluation>> {
+    let mut models: BTreeMap<_, Vec<&Evaluation>> = BTreeMap::new();
+    for evaluation in &predictions.evaluations {
+        let key = (evaluation.dataset, &evaluation.method, &evaluation.variant);
+        models.entry(key).or_default().push(evaluation);
+    }
+    models.into_values().collect()
+}
+
+fn place(evaluation: &Evaluation, metric: &str) -> Place {
+    Place {
+        seed: Some(evaluation.seed),
+        case: evaluation.case.clone(),
+        metric: metric.to_owned(),
+        ..super::load::place(evaluation.dataset, &evaluation.method, &evaluation.variant)
+    }
+}
+
+/// Stored metrics that the stored predictions do not have.
+fn wrong(
+    evaluations: &[&Evaluation],
+    labels: &[f32],
+    results: &HashMap<Uuid, Results>,
+) -> Option<Finding> {
+    let (mut places, mut numbers) = (Vec::new(), Vec::new());
+    for evaluation in evaluations {
+        let Some(results) = results.get(&evaluation.job.0) else {
+            continue;
+        };
+        for (criterion, values) in &evaluation.by_criterion {
+            // The loader let only finite numbers of the right count through.
+            let Ok(measured) = metrics::evaluate(evaluation.dataset, values, labels) else {
+                continue;
+            };
+            for (metric, measured) in measured {
+                let key = (criterion.clone(), metric.clone());
+                let Some(stored) = results.get(&key) else {
+                    continue;
+                };
+                let agree = match (stored, measured) {
+                    (Some(stored), Some(measured)) => (stored - measured).abs() <= SAME,
+                    (None, None) => true,
+                    _ => false,
+                };
+                if !agree {
+                    let text =
+                        |value: Option<f64>| value.map_or("none".to_owned(), |v| v.to_string());
+                    places.push(place(evaluation, &metric));
+                    numbers.push(format!(
+                        "seed {} {}: {metric} by {criterion} is stored as {}; the predictions have {}",
+                        evaluation.seed,
+                        evaluation.case,
+                        text(*stored),
+                        text(measured)
+                    ));
+                }
+            }
+        }
+    }
+    (!places.is_empty()).then(|| {
+        Finding::new(
+            Rule::WrongResult,
+            Severity::Error,
+            "stored metrics are not those of the stored predictions",
+            places,
+            numbers,
+        )
+    })
+}
+
+fn bits(values: &[f32]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for value in values {
+        value.to_bits().hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+/// Seeds that predict the same on the same case, by the same criterion.
+fn same_seeds(evaluations: &[&Evaluation]) -> Option<Finding> {
+    let mut stands: BTreeMap<(&str, &str, u64), Vec<&Evaluation>> = BTreeMap::new();
+    for evaluation in evaluations {
+        for (criterion, values) in &evaluation.by_criterion {
+            let key = (evaluation.case.as_str(), criterion.as_str(), bits(values));
+            stands.entry(key).or_default().push(evaluation);
+        }
+    }
+    let mut cases: BTreeMap<(&str, Vec<u64>), Vec<&str>> = BTreeMap::new();
+    let mut places = Vec::new();
+    for ((case, criterion, _), same) in stands {
+        if same.len() < 2 {
+            continue;
+        }
+        places.extend(same.iter().map(|evaluation| place(evaluation, "")));
+        let seeds = same.iter().map(|evaluation| evaluation.seed).collect();
+        cases.entry((case, seeds)).or_default().push(criterion);
+    }
+    places.sort();
+    places.dedup();
+    let numbers = cases.into_iter().map(|((case, seeds), criteria)| {
+        let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
+        format!(
+            "{case}: seeds {} (checkpoints by {})",
+            seeds.join(" and "),
+            criteria.join(", ")
+        )
+    });
+    (!places.is_empty()).then(|| {
+        Finding::new(
+            Rule::SameSeeds,
+            Severity::Error,
+            "seeds predict the same in every bit",
+            places.clone(),
+            numbers.collect(),
+        )
+    })
+}
+
+/// Predictions that are constant or nearly all of one class: a warning where nothing is missing, a
+/// note elsewhere.
+fn collapsed(evaluations: &[&Evaluation], labels: &[f32]) -> Vec<Finding> {
+    let mut found: BTreeMap<Severity, (Vec<Place>, Vec<String>)> = BTreeMap::new();
+    for evaluation in evaluations {
+        let mut kinds: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        let mut seen: Vec<(&Arc<[f32]>, Option<String>)> = Vec::new();
+        for (criterion, values) in &evaluation.by_criterion {
+            let known = seen.iter().find(|(other, _)| Arc::ptr_eq(other, values));
+            let lazy = match known {
+                Some((_, lazy)) => lazy.clone(),
+                None => {
+                    let lazy = laziness(evaluation.dataset, values, labels);
+                    seen.push((values, lazy.clone()));
+                    lazy
+                }
+            };
+            if let Some(lazy) = lazy {
+                kinds.entry(lazy).or_default().push(criterion);
+            }
+        }
+        if kinds.is_empty() {
+            continue;
+        }
+        let severity = if evaluation.case == "r=0" {
+            Severity::Warning
+        } else {
+            Severity::Note
+        };
+        let entry = found.entry(severity).or_default();
+        entry.0.push(place(evaluation, ""));
+        entry.1.extend(kinds.into_iter().map(|(lazy, criteria)| {
+            format!(
+                "seed {} {}: {lazy} (checkpoints by {})",
+                evaluation.seed,
+                evaluation.case,
+                criteria.join(", ")
+            )
+        }));
+    }
+    found
+        .into_iter()
+        .map(|(severity, (places, numbers))| {
+            Finding::new(
+                Rule::Collapsed,
+                severity,
+                "predictions are constant or nearly all of one class",
+                places,
+                numbers,
+            )
+        })
+        .collect()
+}
+
+/// The models whose every evaluation is lazy by every criterion, by name, with the seeds where not
+/// all of them are.
+pub(super) fn collapsed_models(predictions: &Predictions) -> Vec<String> {
+    let mut names = Vec::new();
+    for evaluations in models(predictions) {
+        let first = evaluations[0];
+        let Some(labels) = predictions.labels.get(&first.dataset) else {
+            continue;
+        };
+        let mut seeds: BTreeMap<u64, bool> = BTreeMap::new();
+        for evaluation in &evaluations {
+            let lazy = evaluation
+                .by_criterion
+                .iter()
+                .all(|(_, values)| laziness(evaluation.dataset, values, labels).is_some());
+            *seeds.entry(evaluation.seed).or_insert(true) &= lazy;
+        }
+        let lazy: Vec<String> = seeds
+            .iter()
+            .filter(|(_, lazy)| **lazy)
+            .map(|(seed, _)| seed.to_string())
+            .collect();
+        if lazy.is_empty() {
+            continue;
+        }
+        let slash = if first.variant.is_empty() { "" } else { "/" };
+        let mut name = format!(
+            "{}{slash}{} on {}",
+            first.method, first.variant, first.dataset
+        );
+        if lazy.len() < seeds.len() {
+            let plural = if lazy.len() == 1 { "" } else { "s" };
+            name.push_str(&format!(" (seed{plural} {})", lazy.join(", ")));
+        }
+        names.push(name);
+    }
+    names
+}
+
+/// In what way predictions hardly vary, if so.
+fn laziness(dataset: Benchmark, values: &[f32], labels: &[f32]) -> Option<String> {
+    let count = values.len() as f64;
+    let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / count;
+    let variance = values
+        .iter()
+        .map(|&v| (f64::from(v) - mean).powi(2))
+        .sum::<f64>()
+        / count;
+    let range = dataset.label_span();
+    if variance.sqrt() < CONSTANT * range {
+        return Some(format!(
+            "all near {mean:.3}, standard deviation {:.1e}",
+            variance.sqrt()
+        ));
+    }
+    let kind = dataset.kind();
+    let neutral = kind.neutral();
+    let fine = |value: f32| kind.class_of(value);
+    let two = |value: f32| usize::from(value > neutral);
+    let share = |class: &dyn Fn(f32) -> usize, name: &str| {
+        let (class_of, answered) = most_frequent(values, class)?;
+        let (_, truly) = most_frequent(labels, class)?;
+        (answered > LAZY && truly < LOPSIDED).then(|| {
+            let what = match (name, class_of) {
+                ("two", 0) => format!("not above {neutral}"),
+                ("two", _) => format!("above {neutral}"),
+                (_, class) => format!("of class {}", kind.classes()[class]),
+            };
+            format!("{:.1} % {what}", answered * 100.0)
+        })
+    };
+    share(&fine, "fine").or_else(|| share(&two, "two"))
+}
+
+/// The most frequent class and its share.
+fn most_frequent(values: &[f32], class: &dyn Fn(f32) -> usize) -> Option<(usize, f64)> {
+    let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
+    for &value in values {
+        *counts.entry(class(value)).or_default() += 1;
+    }
+    let (class, count) = counts.into_iter().max_by_key(|(_, count)| *count)?;
+    Some((class, count as f64 / values.len() as f64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn constants_and_single_classes_are_lazy_and_others_are_not() {
+        let labels: Vec<f32> = (0..100).map(|i| (i as f32 - 50.0) / 20.0).collect();
+        let lazy = |values: Vec<f32>| laziness(Benchmark::Mosi, &values, &labels);
+        assert_eq!(lazy(labels.clone()), None);
+        let text = lazy(vec![0.7; 100]).unwrap();
+        assert!(text.starts_with("all near 0.700"), "{text}");
+        let text = lazy((0..100).map(|i| 0.6 + i as f32 / 200.0).collect());
+        assert_eq!(text.as_deref(), Some("100.0 % of class 1"));
+        let text = lazy((0..100).map(|i| 0.1 + i as f32 / 40.0).collect());
+        assert_eq!(text.as_deref(), Some("100.0 % above 0"));
+        // Where the truth is as lopsided, so may the answers be.
+        let positive = vec![1.0; 100];
+        let values: Vec<f32> = (0..100).map(|i| 0.6 + i as f32 / 200.0).collect();
+        assert_eq!(laziness(Benchmark::Mosi, &values, &positive), None);
+    }
+}

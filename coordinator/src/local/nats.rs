@@ -1,0 +1,189 @@
+//! A private nats-server with JetStream.
+
+use super::{
+    child::{ServerProcess, log_tail},
+    files,
+    servers::{EmbeddedError, START_PATIENCE, free_port},
+    stale,
+};
+use crate::local::programs::Found;
+use halfheard_shared::broker::BrokerSettings;
+use nix::sys::signal::Signal;
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+/// What it is called in errors and logs.
+const NAME: &str = "nats-server";
+/// How long it may take to stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// How many ports are tried.
+const PORTS: usize = 5;
+
+/// A private nats-server: loopback, a login of its own, its streams below one folder.
+#[derive(Debug)]
+pub struct NatsServer {
+    program: PathBuf,
+    folder: PathBuf,
+    password: String,
+    port: u16,
+    process: Option<ServerProcess>,
+}
+
+impl NatsServer {
+    /// Starts one with its files in `folder`, going on from what is there.
+    ///
+    /// # Errors
+    ///
+    /// Its files cannot be written, or it does not start.
+    pub async fn start(program: &Found, folder: &Path) -> Result<Self, EmbeddedError> {
+        files::make_folder(folder, 0o700)?;
+        stop_stale(folder).await?;
+        let mut server = Self {
+            program: program.path.clone(),
+            folder: folder.to_owned(),
+            password: files::random_password()?,
+            port: 0,
+            process: None,
+        };
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            // Another process may take the port between the asking and the listening.
+            server.port = free_port()?;
+            match server.restart().await {
+                Err(EmbeddedError::Start { reason, .. })
+                    if tries < PORTS && reason.contains("address already in use") => {}
+                Err(error) => return Err(error),
+                Ok(()) => return Ok(server),
+            }
+        }
+    }
+
+    /// Its address with user and password.
+    pub fn url(&self) -> String {
+        format!("nats://halfheard:{}@127.0.0.1:{}", self.password, self.port)
+    }
+
+    /// Its address without.
+    pub fn address(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Where it writes its log.
+    pub fn log(&self) -> PathBuf {
+        self.folder.join("nats.log")
+    }
+
+    /// Whether it has ended without having been asked.
+    pub fn has_fallen(&mut self) -> bool {
+        self.process
+            .as_mut()
+            .is_some_and(|process| process.exited().is_some())
+    }
+
+    /// Starts it again on the same port and files, after [`NatsServer::kill`] or a fall.
+    ///
+    /// # Errors
+    ///
+    /// It does not start.
+    pub async fn restart(&mut self) -> Result<(), EmbeddedError> {
+        self.process = None;
+        let config = self.folder.join("nats.conf");
+        files::write_private(&config, &self.config(), None)?;
+        let mut command = Command::new(&self.program);
+        command.arg("-c").arg(&config).current_dir("/");
+        let process =
+            ServerProcess::start(command, NAME, &self.log(), Signal::SIGTERM).map_err(|error| {
+                EmbeddedError::Start {
+                    name: NAME,
+                    reason: error.to_string(),
+                    log: self.log(),
+                }
+            })?;
+        self.process = Some(process);
+        self.ready().await
+    }
+
+    /// Ends it with SIGKILL.
+    pub async fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().await;
+        }
+    }
+
+    /// Stops it.
+    pub async fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.stop(STOP_PATIENCE).await;
+        }
+    }
+
+    /// Waits until JetStream answers.
+    async fn ready(&mut self) -> Result<(), EmbeddedError> {
+        let since = Instant::now();
+        let settings = BrokerSettings::at(self.url());
+        loop {
+            let fallen = self.has_fallen();
+            if fallen || since.elapsed() > START_PATIENCE {
+                self.kill().await;
+                let what = if fallen {
+                    "it ended at once"
+                } else {
+                    "it does not answer"
+                };
+                return Err(EmbeddedError::Start {
+                    name: NAME,
+                    reason: format!("{what}; the end of its log:\n{}", log_tail(&self.log())),
+                    log: self.log(),
+                });
+            }
+            if let Ok(broker) = settings.connect().await
+                && broker.jetstream().query_account().await.is_ok()
+            {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    }
+
+    /// The configuration. The password is in this file and not on the command line, which every
+    /// user of the machine can read.
+    fn config(&self) -> String {
+        let quoted =
+            |path: PathBuf| serde_json::Value::from(path.display().to_string()).to_string();
+        format!(
+            "server_name: halfheard\n\
+             listen: \"127.0.0.1:{port}\"\n\
+             pid_file: {pid}\n\
+             max_payload: 4MB\n\
+             jetstream {{\n  store_dir: {store}\n}}\n\
+             authorization {{\n  user: halfheard\n  password: \"{password}\"\n}}\n",
+            port = self.port,
+            pid = quoted(self.folder.join("nats.pid")),
+            store = quoted(self.folder.join("streams")),
+            password = self.password,
+        )
+    }
+}
+
+/// Ends a server that an earlier run left behind: two on the same files would destroy them.
+async fn stop_stale(folder: &Path) -> Result<(), EmbeddedError> {
+    let Ok(text) = std::fs::read_to_string(folder.join("nats.pid")) else {
+        return Ok(());
+    };
+    let config = folder.join("nats.conf");
+    let ours = |pid| {
+        stale::command_line(pid).is_some_and(|arguments| {
+            arguments
+                .iter()
+                .any(|argument| Path::new(argument) == config)
+        })
+    };
+    if let Some(pid) = text.trim().parse().ok().filter(|&pid| ours(pid)) {
+        stale::end(pid, NAME, &[Signal::SIGTERM, Signal::SIGKILL], ours).await?;
+    }
+    Ok(())
+}

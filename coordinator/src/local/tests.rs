@@ -1,0 +1,312 @@
+use super::*;
+use halfheard_store::Store;
+use sqlx::{ConnectOptions as _, Row as _};
+use std::process::Command;
+
+fn programs() -> Programs {
+    Programs::with_deps(concat!(env!("CARGO_MANIFEST_DIR"), "/../.deps"))
+}
+
+/// A folder that others may enter, as a home usually is.
+fn data_dir() -> tempfile::TempDir {
+    with_mode(0o755)
+}
+
+fn with_mode(mode: u32) -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+    folder
+}
+
+async fn broker(embedded: &Embedded) -> halfheard_shared::broker::Broker {
+    let settings = halfheard_shared::broker::BrokerSettings::at(embedded.nats_url());
+    settings.connect().await.unwrap()
+}
+
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+fn process_is_gone(pid: u32) -> bool {
+    stale::command_line(pid.cast_signed()).is_none()
+}
+
+/// How long a state is waited for: only a hang takes so long.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+async fn soon(what: &str, mut happens: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !happens() {
+        assert!(since.elapsed() < PATIENCE, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_second_run_goes_on_from_what_is_there() {
+    let folder = data_dir();
+    let dir = folder.path().join("data");
+    assert!(!Embedded::exists(&dir));
+    let error = Embedded::start_database(&dir, &programs())
+        .await
+        .unwrap_err();
+    assert!(matches!(error, EmbeddedError::Empty { .. }), "{error}");
+
+    let embedded = Embedded::start(&dir, &programs()).await.unwrap();
+    let store = Store::connect_with(embedded.database()).await.unwrap();
+    store.migrate().await.unwrap();
+    let fsync: String = sqlx::query("SHOW fsync")
+        .fetch_one(store.pool())
+        .await
+        .unwrap()
+        .get(0);
+    assert_eq!(fsync, "on");
+    sqlx::query("CREATE TABLE memory AS SELECT 42 AS answer")
+        .execute(store.pool())
+        .await
+        .unwrap();
+    store.pool().close().await;
+    let first = broker(&embedded).await;
+    first.ensure().await.unwrap();
+    first
+        .jetstream()
+        .publish("job.eval.x", "payload".into())
+        .await
+        .unwrap()
+        .await
+        .unwrap();
+    drop(first);
+
+    // Nobody else gets in, and secrets are their owner's.
+    let stranger = embedded.database().password("wrong").connect().await;
+    assert!(stranger.is_err());
+    let stranger = async_nats::connect(embedded.nats().unwrap().address()).await;
+    assert!(stranger.is_err());
+    for file in [
+        "connection.json",
+        "pgpass",
+        "postgres-password",
+        "nats/nats.conf",
+    ] {
+        assert_eq!(mode(&embedded.folder().join(file)), 0o600, "{file}");
+    }
+
+    // Another process may connect to it but not start its own.
+    let connection = Connection::of_running(&dir).unwrap();
+    assert_eq!(
+        Some(connection.nats_url.unwrap()),
+        Some(embedded.nats_url())
+    );
+    let error = Embedded::start(&dir, &programs()).await.unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains(&format!("process {}", std::process::id())),
+        "{error}"
+    );
+    embedded.stop().await;
+    assert!(Connection::of_running(&dir).is_none());
+
+    let embedded = Embedded::start_database(&dir, &programs()).await.unwrap();
+    assert!(embedded.nats().is_none());
+    let mut connection = embedded.database().connect().await.unwrap();
+    let answer: i32 = sqlx::query_scalar("SELECT answer FROM memory")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(answer, 42);
+    drop(connection);
+    drop(embedded);
+
+    let embedded = Embedded::start(&dir, &programs()).await.unwrap();
+    let again = broker(&embedded).await;
+    let jobs = again.jetstream().get_stream("JOBS").await.unwrap();
+    assert_eq!(jobs.cached_info().state.messages, 1);
+    embedded.stop().await;
+}
+
+#[tokio::test]
+async fn servers_that_fall_are_started_again_where_they_were() {
+    let folder = data_dir();
+    let mut embedded = Embedded::start(folder.path(), &programs()).await.unwrap();
+    let url = embedded.nats_url();
+    let broker = broker(&embedded).await;
+    broker.ensure().await.unwrap();
+    embedded.kill_nats().await;
+    embedded.restart_nats().await.unwrap();
+    assert_eq!(embedded.nats_url(), url);
+    // The client comes back by itself.
+    let since = Instant::now();
+    while broker
+        .jobs(halfheard_shared::broker::Queue::Eval)
+        .await
+        .is_err()
+    {
+        assert!(since.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+
+    assert!(embedded.revive().await.unwrap().is_empty());
+    let postgres = embedded.postgres.data().join("postmaster.pid");
+    let pid = std::fs::read_to_string(&postgres).unwrap();
+    let pid: i32 = pid.lines().next().unwrap().parse().unwrap();
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(pid),
+        nix::sys::signal::Signal::SIGKILL,
+    )
+    .unwrap();
+    soon("Postgres falls", || embedded.postgres.has_fallen()).await;
+    assert_eq!(embedded.revive().await.unwrap(), ["Postgres"]);
+    embedded.database().connect().await.unwrap();
+    embedded.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_left_behind_is_stopped_before_a_new_one_starts() {
+    let folder = data_dir();
+    let found = programs().find(Part::Nats).unwrap();
+    NatsServer::start(&found, folder.path())
+        .await
+        .unwrap()
+        .stop()
+        .await;
+    let mut left = Command::new(&found.path)
+        .arg("-c")
+        .arg(folder.path().join("nats.conf"))
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let pid_file = folder.path().join("nats.pid");
+    soon("its number is written", || {
+        std::fs::read_to_string(&pid_file).is_ok_and(|text| text == left.id().to_string())
+    })
+    .await;
+    let left = std::thread::spawn(move || left.wait().unwrap());
+    let mut fresh = NatsServer::start(&found, folder.path()).await.unwrap();
+    assert!(left.is_finished());
+    fresh.stop().await;
+}
+
+#[tokio::test]
+async fn a_foreign_process_with_an_old_number_is_left_alone() {
+    let folder = data_dir();
+    let mut embedded = Embedded::start(folder.path(), &programs()).await.unwrap();
+    embedded.kill_postgres().await;
+    // The number in the file now means this test's own process.
+    let file = embedded.postgres.data().join("postmaster.pid");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let (_, rest) = text.split_once('\n').unwrap();
+    std::fs::write(&file, format!("{}\n{rest}", std::process::id())).unwrap();
+    drop(embedded);
+    let embedded = Embedded::start(folder.path(), &programs()).await.unwrap();
+    embedded.stop().await;
+}
+
+#[tokio::test]
+async fn files_of_another_version_are_refused() {
+    let folder = data_dir();
+    let embedded = Embedded::start(folder.path(), &programs()).await.unwrap();
+    let version = embedded.postgres.data().join("PG_VERSION");
+    embedded.stop().await;
+    std::fs::write(version, "9\n").unwrap();
+    let error = Embedded::start(folder.path(), &programs())
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("made by PostgreSQL 9"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_start_says_why() {
+    let folder = data_dir();
+    let config = folder.path().join("embedded/nats");
+    std::fs::create_dir_all(&config).unwrap();
+    // A file where the streams should be.
+    std::fs::write(config.join("streams"), "").unwrap();
+    let error = Embedded::start(folder.path(), &programs())
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("nats-server does not start") && error.contains("  | "),
+        "{error}"
+    );
+}
+
+/// A folder that only root can enter, as `/root` is: Postgres' files go elsewhere.
+#[tokio::test]
+async fn as_root_a_closed_folder_does() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: only root has the trouble");
+        return;
+    }
+    let closed = with_mode(0o700);
+    let found = programs().find(Part::Postgres).unwrap();
+    // The programs are out of reach, too.
+    let whole = closed.path().join("postgres");
+    files::copy_tree(found.path.parent().unwrap(), &whole).unwrap();
+    let programs = programs().with(Part::Postgres, whole.join("bin"));
+    let dir = closed.path().join("data");
+    let embedded = Embedded::start(&dir, &programs).await.unwrap();
+    let data = embedded.postgres.data().to_owned();
+    let copy = embedded
+        .postgres
+        .programs_for_tests()
+        .parent()
+        .unwrap()
+        .to_owned();
+    assert!(!data.starts_with(closed.path()), "{}", data.display());
+    embedded.stop().await;
+    let embedded = Embedded::start(&dir, &programs).await.unwrap();
+    assert_eq!(embedded.postgres.data(), data);
+    embedded.stop().await;
+    std::fs::remove_dir_all(data.parent().unwrap()).unwrap();
+    std::fs::remove_dir_all(copy).unwrap();
+}
+
+/// Not a test of its own: the process that [`children_die_with_their_parent`] kills.
+#[tokio::test]
+async fn parent_to_be_killed() {
+    let Some(folder) = std::env::var_os("HALFHEARD_TEST_PARENT") else {
+        return;
+    };
+    let _embedded = Embedded::start(Path::new(&folder), &programs())
+        .await
+        .unwrap();
+    std::fs::write(Path::new(&folder).join("up"), "").unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+}
+
+#[tokio::test]
+async fn children_die_with_their_parent() {
+    let folder = data_dir();
+    let mut parent = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "servers::tests::parent_to_be_killed"])
+        .env("HALFHEARD_TEST_PARENT", folder.path())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    soon("the servers are up", || folder.path().join("up").exists()).await;
+    let root = folder.path().join("embedded");
+    let number = |path: &Path| -> u32 {
+        let text = std::fs::read_to_string(path).unwrap();
+        text.lines().next().unwrap().trim().parse().unwrap()
+    };
+    let nats = number(&root.join("nats/nats.pid"));
+    let postgres = number(&root.join("postgres/data/postmaster.pid"));
+    assert!(!process_is_gone(nats) && !process_is_gone(postgres));
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    soon("nats-server ends", || process_is_gone(nats)).await;
+    soon("Postgres ends", || process_is_gone(postgres)).await;
+    // And the folder can be used at once.
+    Embedded::start(folder.path(), &programs())
+        .await
+        .unwrap()
+        .stop()
+        .await;
+}

@@ -1,0 +1,309 @@
+//! Seconds of a training step and of an evaluation, for each method: MOSI's shapes (text 50, audio
+//! 375 x 5, vision 500 x 20), batches of 64, the small English encoder, random data.
+//!
+//! Each is measured twice, on the same weights, each time in a process of its own: before, with all
+//! work that could be left out (every text as long as texts can be, erased and complete inputs
+//! apart, evaluation in batches of the training's size and each case by itself, memory given back
+//! after every use), and after, as the worker does it.
+//!
+//! `cargo bench -p halfheard-models --bench steps -- lnln almt` measures the methods named, all without names.
+//! `HALFHEARD_BENCH_ROUNDS` says how many rounds of four steps are timed (3),
+//! `HALFHEARD_BENCH_THREADS` on how many cores (2), `HALFHEARD_ENCODER_EN` where the encoder is,
+//! `HALFHEARD_BENCH_DEVICE` where it runs (`cpu`, `cuda:0`).
+
+use halfheard_models::{
+    memory,
+    methods::{Batch, Build, DataShape, Inputs, Method, PerModality, Position, REGISTRY},
+    nn::{remembered::Remembering, savings::Savings},
+    numerics::{Numerics, settle},
+    train::data::PREDICTION_BATCH,
+};
+use halfheard_shared::wire::Fidelity;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::{
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Instant,
+};
+use tch::{Cuda, Device, Kind, Tensor};
+
+const SHAPE: DataShape = DataShape {
+    text_length: 50,
+    audio_length: 375,
+    audio_dim: 5,
+    vision_length: 500,
+    vision_dim: 20,
+    train_samples: 1284,
+    unimodal_labels: false,
+};
+
+/// In a child process: which of the two ways it measures.
+const WAY: &str = "HALFHEARD_BENCH_WAY";
+
+/// Samples in a training batch.
+const BATCH: i64 = 64;
+
+/// Steps that are timed together: gradients of up to four batches are added up before an update.
+const ROUND: usize = 4;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// A method's hyper-parameters for MOSI, with batches of 64.
+fn hyper(id: &str) -> Result<Value, Box<dyn Error>> {
+    let file = root().join("shared/methods").join(format!("{id}.toml"));
+    let file: Value = toml::from_str(&fs::read_to_string(file)?)?;
+    let empty = Map::new();
+    let table = |pointer: &str| file.pointer(pointer).and_then(Value::as_object);
+    let mut hyper = table("/hyper").unwrap_or(&empty).clone();
+    let own = table("/hyper_by_dataset/mosi").unwrap_or(&empty);
+    hyper.extend(own.iter().map(|(k, v)| (k.clone(), v.clone())));
+    hyper.insert("batch_size".to_owned(), BATCH.into());
+    Ok(hyper.into())
+}
+
+/// Random samples of random lengths, three tenths erased.
+fn samples(count: i64, device: Device) -> Batch {
+    let random = |dims: &[i64]| Tensor::rand(dims, (Kind::Float, device));
+    let lengths = |least: i64, most: i64| {
+        Tensor::randint_low(least, most + 1, [count], (Kind::Int64, device))
+    };
+    let present = |lengths: &Tensor, steps: i64| {
+        let steps = Tensor::arange(steps, (Kind::Int64, device)).unsqueeze(0);
+        steps.lt_tensor(&lengths.unsqueeze(1)).to_kind(Kind::Float)
+    };
+    let (text, audio, vision) = (lengths(6, 40), lengths(40, 375), lengths(40, 500));
+    let present = PerModality {
+        text: present(&text, SHAPE.text_length),
+        audio: present(&audio, SHAPE.audio_length),
+        vision: present(&vision, SHAPE.vision_length),
+    };
+    let keep = |present: &Tensor| random(&present.size()).gt(0.3).to_kind(Kind::Float) * present;
+    let kept = PerModality {
+        text: keep(&present.text),
+        audio: keep(&present.audio),
+        vision: keep(&present.vision),
+    };
+    let mask = present.text.to_kind(Kind::Int64);
+    let ids = Tensor::randint_low(1000, 20000, mask.size(), (Kind::Int64, device)) * &mask;
+    let text = Tensor::stack(&[&ids, &mask, &mask.zeros_like()], 1);
+    let complete = Inputs {
+        text: text.shallow_clone(),
+        audio: random(&[count, SHAPE.audio_length, SHAPE.audio_dim]) * present.audio.unsqueeze(2),
+        vision: random(&[count, SHAPE.vision_length, SHAPE.vision_dim])
+            * present.vision.unsqueeze(2),
+        audio_lengths: audio.shallow_clone(),
+        vision_lengths: vision.shallow_clone(),
+    };
+    let rate = || Tensor::full([count], 0.3, (Kind::Float, device));
+    Batch {
+        index: Tensor::arange(count, (Kind::Int64, device)),
+        input: Inputs {
+            text,
+            audio: &complete.audio * kept.audio.unsqueeze(2),
+            vision: &complete.vision * kept.vision.unsqueeze(2),
+            audio_lengths: audio,
+            vision_lengths: vision,
+        },
+        complete: Some(complete),
+        kept,
+        present,
+        missing_rate: PerModality {
+            text: rate(),
+            audio: rate(),
+            vision: rate(),
+        },
+        labels: random(&[count]) * 6.0 - 3.0,
+        unimodal_labels: None,
+    }
+}
+
+fn wait(device: Device) {
+    if let Device::Cuda(index) = device {
+        Cuda::synchronize(index as i64);
+    }
+}
+
+/// What is measured of a method in one of the two ways.
+#[derive(Serialize, Deserialize)]
+struct Measured {
+    /// Seconds of a training step.
+    step: f64,
+    /// Samples that are evaluated in a second.
+    evaluated: f64,
+    /// The largest resident size, in bytes.
+    peak: u64,
+}
+
+/// The two ways.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Before,
+    After,
+}
+
+impl Way {
+    fn named(name: &str) -> Result<Self, Box<dyn Error>> {
+        match name {
+            "before" => Ok(Self::Before),
+            "after" => Ok(Self::After),
+            _ => Err(format!("{WAY} is `{name}`: before or after").into()),
+        }
+    }
+
+    /// Measures a method in a child process: how memory is kept is decided at its start.
+    fn measure(self, id: &str) -> Result<Measured, Box<dyn Error>> {
+        let mut child = Command::new(std::env::current_exe()?);
+        child.arg("--bench").arg(id).env_remove(memory::VARIABLE);
+        match self {
+            Self::Before => child.env(WAY, "before"),
+            Self::After => child.env(WAY, "after").env(memory::VARIABLE, memory::KEEP),
+        };
+        let out = child.stderr(Stdio::inherit()).output()?;
+        if !out.status.success() {
+            return Err(format!("measuring {id} failed: {}", out.status).into());
+        }
+        Ok(serde_json::from_slice(&out.stdout)?)
+    }
+}
+
+fn measure(id: &str, way: Way, device: Device, rounds: usize) -> Result<Measured, Box<dyn Error>> {
+    let (savings, size) = match way {
+        Way::Before => (Savings::NONE, BATCH),
+        Way::After => (Savings::ALL, PREDICTION_BATCH),
+    };
+    savings.apply();
+    let build = halfheard_models::methods::builder(id).ok_or(format!("no method `{id}`"))?;
+    tch::manual_seed(1);
+    let mut method: Box<dyn Method> = build(&Build {
+        hyper: &hyper(id)?,
+        dataset: "mosi",
+        data: SHAPE,
+        encoder: &encoder(),
+        device,
+        fidelity: Fidelity::Reference,
+        max_epochs: 200,
+    })?;
+    let batch = samples(BATCH, device);
+    method.prepare(&batch)?;
+    let mut seconds = Vec::new();
+    for pass in 0..method.passes() {
+        let at = |step| Position {
+            // A training under way: TFR-Net's generators take part from the second epoch on.
+            epoch: 2,
+            pass,
+            step,
+            steps: ROUND * (rounds + 1),
+        };
+        method.begin_pass(at(0))?;
+        for round in 0..=rounds {
+            let start = Instant::now();
+            for step in 0..ROUND {
+                method.train_step(at(round * ROUND + step), &batch)?;
+            }
+            wait(device);
+            // The first round, not counted, allocates.
+            if round > 0 {
+                seconds.push(start.elapsed().as_secs_f64() / ROUND as f64);
+            }
+        }
+    }
+    Ok(Measured {
+        step: median(seconds),
+        evaluated: evaluated_a_second(method.as_ref(), size, device)?,
+        peak: memory::peak().ok_or("the kernel does not say how much memory was used")?,
+    })
+}
+
+/// Samples a second when sixteen cases are evaluated, which have eleven texts: ten missing rates, no
+/// language, and five times one of these.
+fn evaluated_a_second(
+    method: &dyn Method,
+    size: i64,
+    device: Device,
+) -> Result<f64, Box<dyn Error>> {
+    let mut batch = samples(size, device);
+    let text = batch.input.text.shallow_clone();
+    let texts = (0..16).map(|case| {
+        // Other tokens, of the same lengths.
+        let other = if case < 11 { case } else { 0 };
+        &text + text.ge(1000).to_kind(Kind::Int64) * other
+    });
+    drop(method.predict(&batch)?);
+    wait(device);
+    let start = Instant::now();
+    let remembering = Remembering::begin();
+    for text in texts {
+        batch.input.text = text;
+        drop(method.predict(&batch)?);
+    }
+    drop(remembering);
+    wait(device);
+    Ok((16 * size) as f64 / start.elapsed().as_secs_f64())
+}
+
+/// The middle of at least one.
+fn median(mut seconds: Vec<f64>) -> f64 {
+    seconds.sort_by(f64::total_cmp);
+    seconds[seconds.len() / 2]
+}
+
+fn encoder() -> PathBuf {
+    std::env::var_os("HALFHEARD_ENCODER_EN")
+        .map_or_else(|| root().join(".deps/encoder"), PathBuf::from)
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    if !encoder().join("config.json").exists() {
+        println!(
+            "skipped: no encoder at {}; `make setup` lays it",
+            encoder().display()
+        );
+        return Ok(());
+    }
+    let rounds: usize = std::env::var("HALFHEARD_BENCH_ROUNDS").map_or(Ok(3), |s| s.parse())?;
+    let rounds = rounds.max(1);
+    let threads = std::env::var("HALFHEARD_BENCH_THREADS").map_or(Ok(2), |s| s.parse())?;
+    settle(Numerics::Machine)?;
+    tch::set_num_threads(threads);
+    let device = match std::env::var("HALFHEARD_BENCH_DEVICE").as_deref() {
+        Ok("cpu") | Err(_) => Device::Cpu,
+        Ok(name) => match name.strip_prefix("cuda:").map(str::parse) {
+            Some(Ok(index)) => Device::Cuda(index),
+            _ => return Err(format!("HALFHEARD_BENCH_DEVICE is `{name}`: cpu or cuda:0").into()),
+        },
+    };
+    let named: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|arg| !arg.starts_with('-'))
+        .collect();
+    if let (Ok(way), [id]) = (std::env::var(WAY), &named[..]) {
+        let measured = measure(id, Way::named(&way)?, device, rounds)?;
+        println!("{}", serde_json::to_string(&measured)?);
+        return Ok(());
+    }
+    println!("batches of {BATCH}, {threads} threads, medians of {rounds} rounds of {ROUND} steps");
+    for (id, _) in REGISTRY {
+        if !named.is_empty() && !named.iter().any(|name| name == id) {
+            continue;
+        }
+        let (before, after) = (Way::Before.measure(id)?, Way::After.measure(id)?);
+        println!(
+            "{id:>8}: a training step {:.3} s before, {:.3} s after ({:.2}x); predictions a second \
+             {:.0} before, {:.0} after ({:.2}x); peak memory {:.1} GB before, {:.1} GB after",
+            before.step,
+            after.step,
+            before.step / after.step,
+            before.evaluated,
+            after.evaluated,
+            after.evaluated / before.evaluated,
+            before.peak as f64 / 1e9,
+            after.peak as f64 / 1e9,
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,8 @@
+//! The models and their training, on libtorch.
+
+pub mod memory;
+pub mod methods;
+pub mod nn;
+pub mod numerics;
+pub mod optim;
+pub mod train;

@@ -1,0 +1,193 @@
+//! Predictions for a whole split, and the features that some methods show beside them.
+
+use super::{
+    TrainError,
+    data::{Erased, PREDICTION_BATCH, SplitData},
+};
+use crate::{
+    methods::{self, Batch, Method},
+    nn::remembered::Remembering,
+};
+use halfheard_shared::features::{Features, MAX_SAMPLES, MAX_WIDTH};
+use tch::{Kind, Tensor};
+
+/// Predictions `[N]` for a split after erasure, on the device.
+pub(super) fn predict_split(
+    method: &dyn Method,
+    id: &str,
+    split: &SplitData,
+    erased: &Erased,
+) -> Result<Tensor, TrainError> {
+    let _guard = tch::no_grad_guard();
+    let mut predicted = Predicted::default();
+    for batch in batches(method, split, erased) {
+        predicted.add(method, id, &batch?, false)?;
+    }
+    predicted.values()
+}
+
+/// A way of erasing a split that is predicted beside others.
+pub(super) struct Asked<'a> {
+    /// What is erased.
+    pub(super) erased: &'a Erased,
+    /// Whether the features of the first samples are wanted, from the same forward calls, where the
+    /// method shows some.
+    pub(super) features: bool,
+}
+
+/// What came out for one erasure: predictions `[N]`, and features where they were asked for.
+pub(super) type Answer = (Tensor, Result<Option<Features>, TrainError>);
+
+/// Batches of a split.
+pub(super) fn batches_of(split: &SplitData) -> usize {
+    split.samples().div_ceil(PREDICTION_BATCH as usize)
+}
+
+/// As [`predict_split`] for several erasures, batch by batch, so that a text which several have is
+/// encoded once. What comes out for one does not depend on the others. Before each batch `goes_on`
+/// is asked; `None` where it said no.
+pub(super) fn predict_together(
+    method: &dyn Method,
+    id: &str,
+    split: &SplitData,
+    asked: &[Asked<'_>],
+    goes_on: &mut dyn FnMut() -> bool,
+) -> Result<Option<Vec<Answer>>, TrainError> {
+    let _guard = tch::no_grad_guard();
+    let remembering = Remembering::begin();
+    let mut each: Vec<_> = asked
+        .iter()
+        .map(|asked| {
+            let batches = batches(method, split, asked.erased);
+            (asked.features, batches, Predicted::default())
+        })
+        .collect();
+    for _ in 0..batches_of(split) {
+        remembering.forget();
+        for (features, batches, predicted) in &mut each {
+            if !goes_on() {
+                return Ok(None);
+            }
+            if let Some(batch) = batches.next() {
+                predicted.add(method, id, &batch?, *features)?;
+            }
+        }
+    }
+    let answers = each
+        .into_iter()
+        .map(|(_, _, predicted)| Ok((predicted.values()?, first(&predicted.features))));
+    answers.collect::<Result<_, TrainError>>().map(Some)
+}
+
+fn batches<'a>(
+    method: &dyn Method,
+    split: &'a SplitData,
+    erased: &'a Erased,
+) -> impl Iterator<Item = Result<Batch, TrainError>> + use<'a> {
+    split.in_order(
+        PREDICTION_BATCH,
+        erased,
+        method.needs().complete_in_evaluation,
+    )
+}
+
+/// What is predicted so far, batch by batch.
+#[derive(Default)]
+struct Predicted {
+    values: Vec<Tensor>,
+    features: Vec<methods::Features>,
+    /// Samples whose features were asked for.
+    shown: i64,
+}
+
+impl Predicted {
+    fn add(
+        &mut self,
+        method: &dyn Method,
+        id: &str,
+        batch: &Batch,
+        features: bool,
+    ) -> Result<(), TrainError> {
+        let predictions = if features && self.shown < MAX_SAMPLES as i64 {
+            let (predictions, features) = method.predict_with_features(batch)?;
+            self.shown += batch.len();
+            self.features.extend(features);
+            predictions
+        } else {
+            method.predict(batch)?
+        };
+        if predictions.size() != [batch.len()] {
+            return Err(TrainError::Shape {
+                method: id.to_owned(),
+                found: predictions.size(),
+                samples: batch.len(),
+            });
+        }
+        self.values.push(predictions.f_to_kind(Kind::Float)?);
+        Ok(())
+    }
+
+    fn values(&self) -> Result<Tensor, TrainError> {
+        Ok(Tensor::f_cat(&self.values, 0)?)
+    }
+}
+
+/// The features of the first samples of all batches in order, on the host.
+fn first(batches: &[methods::Features]) -> Result<Option<Features>, TrainError> {
+    let Some(width) = batches
+        .first()
+        .map(|batch| batch.language.size()[1] as usize)
+    else {
+        return Ok(None);
+    };
+    if width > MAX_WIDTH {
+        tracing::warn!(width, "features wider than {MAX_WIDTH} are not kept");
+        return Ok(None);
+    }
+    let rows = |part: fn(&methods::Features) -> &Tensor| {
+        let parts: Vec<&Tensor> = batches.iter().map(part).collect();
+        let all = Tensor::f_cat(&parts, 0)?.f_to_kind(Kind::Float)?;
+        let samples = all.size()[0].min(MAX_SAMPLES as i64);
+        to_host(&all.f_narrow(0, 0, samples)?.f_flatten(0, -1)?)
+    };
+    let language = rows(|batch| &batch.language)?;
+    Ok(Some(Features {
+        width,
+        index: (0..(language.len() / width.max(1)) as i64).collect(),
+        language,
+        dominant: rows(|batch| &batch.dominant)?,
+    }))
+}
+
+/// A tensor's numbers on the host, `[N]`.
+pub(super) fn to_host(tensor: &Tensor) -> Result<Vec<f32>, TrainError> {
+    Ok(Vec::try_from(tensor)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    fn batch(from: i64, samples: i64, width: i64) -> methods::Features {
+        let rows = Tensor::arange_start(from, from + samples, (Kind::Float, Device::Cpu));
+        let language = rows.unsqueeze(1).repeat([1, width]);
+        methods::Features {
+            dominant: -&language,
+            language,
+        }
+    }
+
+    #[test]
+    fn the_first_samples_are_kept_in_order() {
+        let kept = first(&[batch(0, 600, 2), batch(600, 600, 2)]);
+        let kept = kept.unwrap().unwrap();
+        assert_eq!((kept.samples(), kept.width), (MAX_SAMPLES, 2));
+        let row: (&[f32], &[f32]) = (&[999.0, 999.0], &[-999.0, -999.0]);
+        assert_eq!(kept.row(999), Some(row));
+        assert!(kept.to_bytes().is_ok());
+        assert!(first(&[]).unwrap().is_none());
+        let wide = batch(0, 1, MAX_WIDTH as i64 + 1);
+        assert!(first(&[wide]).unwrap().is_none());
+    }
+}

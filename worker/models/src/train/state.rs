@@ -1,0 +1,224 @@
+//! The saved state of a training: a safetensors file with the method's tensors, and everything else
+//! as JSON in its metadata.
+//!
+//! Its own hash stands in the metadata, so that a damaged file is known. Who reads one that does
+//! not fit starts afresh: a state only saves time.
+
+use super::{TrainError, weights};
+use crate::methods::MethodState;
+use halfheard_shared::artifacts::Hash;
+use safetensors::SafeTensors;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use tch::Device;
+
+/// The version of this format.
+pub const VERSION: u32 = 2;
+
+/// Where a training stands: everything but the method's own state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// BLAKE3 of what is trained: a state of something else is not used.
+    pub spec: String,
+    /// The epoch in progress, from 1.
+    pub epoch: u32,
+    /// The pass of the step to come; the number of passes when only the end of the epoch is to come.
+    pub pass: usize,
+    /// The step to come.
+    pub step: usize,
+    /// Sum and number of each loss in this epoch.
+    pub losses: BTreeMap<String, (f64, u64)>,
+    /// Seconds of training in this epoch.
+    pub epoch_seconds: f64,
+    /// Seconds in all, over all attempts.
+    pub seconds: f64,
+    /// The best validation loss and its epoch.
+    pub best_loss: Option<(f64, u32)>,
+    /// The best epoch for each selection criterion.
+    pub best: BTreeMap<String, BestRef>,
+    /// The method wants no further epoch.
+    pub stopped: bool,
+    /// The kinds of processors that it has been trained on, in order.
+    pub processors: Vec<String>,
+}
+
+/// A best epoch so far.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BestRef {
+    /// The epoch.
+    pub epoch: u32,
+    /// The criterion's value; `None` where it is undefined, which is worse than any value.
+    pub value: Option<f64>,
+    /// BLAKE3 of the checkpoint.
+    pub blake3: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// Why a saved state is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// No safetensors file, or parts of one.
+    #[error("it is damaged: {0}")]
+    Damaged(String),
+    /// Written by another release.
+    #[error("it has version {found}, this program writes {VERSION}")]
+    Version {
+        /// The version found.
+        found: String,
+    },
+    /// Of another training.
+    #[error("it belongs to another training")]
+    Other,
+    /// The method does not take it.
+    #[error("the method does not take it: {0}")]
+    Method(String),
+}
+
+/// Writes a state.
+pub fn encode(progress: &Progress, method: &MethodState) -> Result<Vec<u8>, TrainError> {
+    let json = serde_json::json!({ "progress": progress, "scalars": method.scalars }).to_string();
+    let write = |hash: &str| {
+        let metadata = HashMap::from([
+            ("halfheard_state".to_owned(), VERSION.to_string()),
+            ("json".to_owned(), json.clone()),
+            ("blake3".to_owned(), hash.to_owned()),
+        ]);
+        let tensors = method.tensors.iter().map(|(n, t)| (n.as_str(), t));
+        weights::serialize(tensors, Some(metadata))
+    };
+    // The hash has the same length whatever it is, so it can be put into its place afterwards.
+    let blank = "0".repeat(64);
+    let mut file = write(&blank)?;
+    let data = data_start(&file).ok_or(TrainError::State(
+        safetensors::SafeTensorError::InvalidHeaderLength,
+    ))?;
+    let hash = digest(&json, &file[data..]);
+    let at = find(&file[..data], blank.as_bytes()).ok_or(TrainError::State(
+        safetensors::SafeTensorError::InvalidHeaderLength,
+    ))?;
+    file[at..at + 64].copy_from_slice(hash.as_str().as_bytes());
+    Ok(file)
+}
+
+fn digest(json: &str, data: &[u8]) -> Hash {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&(json.len() as u64).to_le_bytes());
+    hasher.update(json.as_bytes());
+    hasher.update(data);
+    hasher.finalize().into()
+}
+
+/// Where the tensors' bytes begin.
+fn data_start(file: &[u8]) -> Option<usize> {
+    let header = u64::from_le_bytes(*file.first_chunk::<8>()?);
+    usize::try_from(header).ok()?.checked_add(8)
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    haystack
+        .windows(needle.len())
+        .position(|window| window == needle)
+}
+
+/// Reads a state of the training whose spec has the hash `spec`.
+pub fn decode(file: &[u8], spec: &str) -> Result<(Progress, MethodState), StateError> {
+    #[derive(Deserialize)]
+    struct Json {
+        progress: Progress,
+        scalars: serde_json::Map<String, serde_json::Value>,
+    }
+    let damaged = |what: &dyn std::fmt::Display| StateError::Damaged(what.to_string());
+    let (_, header) = SafeTensors::read_metadata(file).map_err(|e| damaged(&e))?;
+    let tensors = SafeTensors::deserialize(file).map_err(|e| damaged(&e))?;
+    let metadata = header.metadata().clone().unwrap_or_default();
+    let entry = |name: &str| metadata.get(name).map_or("", String::as_str);
+    if entry("halfheard_state") != VERSION.to_string() {
+        return Err(StateError::Version {
+            found: entry("halfheard_state").chars().take(20).collect(),
+        });
+    }
+    let json = entry("json");
+    let data = data_start(file).and_then(|start| file.get(start..));
+    if data.is_none_or(|data| digest(json, data).as_str() != entry("blake3")) {
+        return Err(damaged(&"its content does not have its hash"));
+    }
+    let Json { progress, scalars } = serde_json::from_str(json).map_err(|e| damaged(&e))?;
+    if progress.spec != spec {
+        return Err(StateError::Other);
+    }
+    let mut method = MethodState {
+        scalars,
+        ..MethodState::default()
+    };
+    for (name, view) in tensors.iter() {
+        let tensor = weights::tensor(&view, Device::Cpu)
+            .map_err(|e| damaged(&e))?
+            .ok_or_else(|| damaged(&format!("`{name}` has an unknown type")))?;
+        method.tensors.insert(name.to_owned(), tensor);
+    }
+    Ok((progress, method))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Tensor;
+
+    fn progress() -> Progress {
+        Progress {
+            spec: "s".to_owned(),
+            epoch: 3,
+            pass: 1,
+            step: 7,
+            losses: BTreeMap::from([("loss".to_owned(), (0.1 + 0.2, 7))]),
+            epoch_seconds: 1.0 / 3.0,
+            seconds: 10.1,
+            best_loss: Some((std::f64::consts::PI, 2)),
+            best: BTreeMap::new(),
+            stopped: false,
+            processors: vec!["x86-64-avx2-amd-2t".to_owned()],
+        }
+    }
+
+    fn state() -> MethodState {
+        let mut state = MethodState::default();
+        let tensor = Tensor::from_slice(&[1.0_f32, f32::MIN_POSITIVE / 2.0, -0.0]);
+        state.tensors.insert("w".to_owned(), tensor);
+        // A number whose shortest decimal form is long.
+        state
+            .scalars
+            .insert("lr".to_owned(), serde_json::json!(1e-4 * 0.3));
+        state
+    }
+
+    #[test]
+    fn a_state_comes_back_to_the_bit() {
+        let file = encode(&progress(), &state()).unwrap();
+        let (back, method) = decode(&file, "s").unwrap();
+        assert_eq!(back, progress());
+        assert_eq!(method.scalars, state().scalars);
+        let bits = |t: &Tensor| {
+            let values = Vec::<f32>::try_from(t).unwrap();
+            values.iter().map(|v| v.to_bits()).collect::<Vec<_>>()
+        };
+        assert_eq!(bits(&method.tensors["w"]), bits(&state().tensors["w"]));
+    }
+
+    #[test]
+    fn a_state_that_does_not_fit_is_refused_without_a_panic() {
+        let file = encode(&progress(), &state()).unwrap();
+        assert!(matches!(decode(&file, "t"), Err(StateError::Other)));
+        for end in 0..file.len() {
+            assert!(decode(&file[..end], "s").is_err(), "cut at {end}");
+        }
+        for at in 0..file.len() {
+            let mut changed = file.clone();
+            changed[at] ^= 1;
+            // A flipped blank in the header's padding changes nothing; everything else is seen.
+            if let Ok((back, _)) = decode(&changed, "s") {
+                assert_eq!(back, progress(), "changed at {at}");
+            }
+        }
+    }
+}

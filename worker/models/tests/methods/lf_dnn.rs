@@ -1,0 +1,100 @@
+//! What LF-DNN does and does not do with padding, with its encoder and with odd batches.
+
+use crate::support::{alone, batches, build, encoder, hyper, samples, slice, step};
+use halfheard_models::methods::{Batch, builder};
+use halfheard_shared::wire::Fidelity;
+use serde_json::{Value, json};
+use tch::{Kind, Tensor};
+
+pub fn small() -> Value {
+    json!({
+        "batch_size": 8, "text_hidden": 16, "text_out": 16, "audio_hidden": 8,
+        "vision_hidden": 16, "post_fusion_dim": 16
+    })
+}
+
+/// The first sample, and the same with one step of padding less in each modality.
+fn with_and_without_padding() -> (Batch, Batch) {
+    let all = samples(1);
+    let tokens = |i: i64| all.present.text.get(i).sum(Kind::Int64).int64_value(&[]);
+    let audio = |i: i64| all.input.audio_lengths.int64_value(&[i]);
+    let vision = |i: i64| all.input.vision_lengths.int64_value(&[i]);
+    let padded = (0..32)
+        .find(|&i| tokens(i) < 8 && audio(i) < 6 && vision(i) < 7)
+        .unwrap();
+    let (long, mut short) = (slice(&all, padded, 1), slice(&all, padded, 1));
+    let cut = |t: &Tensor, dim: i64| t.narrow(dim, 0, t.size()[dim as usize] - 1);
+    short.input.text = cut(&short.input.text, 2);
+    short.input.audio = cut(&short.input.audio, 1);
+    short.input.vision = cut(&short.input.vision, 1);
+    (long, short)
+}
+
+#[test]
+fn padding_counts_only_where_the_reference_is_followed() {
+    let _alone = alone();
+    let (folder, hyper) = (encoder(0.0), hyper("lf-dnn", "mosi", None, &small()));
+    let (long, short) = with_and_without_padding();
+    for (fidelity, counts) in [(Fidelity::Reference, true), (Fidelity::Corrected, false)] {
+        let method = build("lf-dnn", &hyper, folder.path(), 1, fidelity, 1);
+        let prediction = |batch| method.predict(batch).unwrap();
+        let same = prediction(&long).allclose(&prediction(&short), 0.0, 1e-6, false);
+        assert_eq!(same, !counts, "{fidelity:?}");
+    }
+}
+
+#[test]
+fn the_encoder_is_not_trained() {
+    let _alone = alone();
+    let (folder, all) = (encoder(0.1), samples(1));
+    let hyper = hyper("lf-dnn", "mosi", None, &small());
+    let mut method = build("lf-dnn", &hyper, folder.path(), 9, Fidelity::Reference, 1);
+    let copies = |method: &dyn halfheard_models::methods::Method| method.state().unwrap().tensors;
+    let before = copies(method.as_ref());
+    let batches = batches(&all, method.batch_size());
+    for n in 0..2 * batches.len() {
+        step(method.as_mut(), &batches, n);
+    }
+    let after = copies(method.as_ref());
+    for (name, tensor) in &before {
+        let still = tensor.equal(&after[name]);
+        assert_eq!(still, name.starts_with("weights.bertmodel."), "{name}");
+    }
+    let moments = |name: &String| name.starts_with("adam.") && name.contains("bertmodel");
+    assert!(!after.keys().any(moments));
+}
+
+#[test]
+fn a_batch_of_one_sample_can_be_trained_on() {
+    let _alone = alone();
+    let (folder, all) = (encoder(0.0), samples(1));
+    let hyper = hyper("lf-dnn", "mosi", None, &small());
+    let mut method = build("lf-dnn", &hyper, folder.path(), 9, Fidelity::Reference, 1);
+    let one = [slice(&all, 0, 1)];
+    for n in 0..3 {
+        step(method.as_mut(), &one, n);
+    }
+    let prediction = method.predict(&all).unwrap();
+    assert!(prediction.isfinite().all().int64_value(&[]) == 1);
+}
+
+#[test]
+fn a_layer_without_width_is_refused() {
+    let _alone = alone();
+    let folder = encoder(0.0);
+    let hyper = hyper("lf-dnn", "mosi", None, &json!({"vision_hidden": 0}));
+    let refused = builder("lf-dnn").unwrap()(&halfheard_models::methods::Build {
+        hyper: &hyper,
+        dataset: "mosi",
+        data: crate::support::SHAPE,
+        encoder: folder.path(),
+        device: tch::Device::Cpu,
+        fidelity: Fidelity::Reference,
+        max_epochs: 1,
+    });
+    let error = refused.err().map(|e| e.to_string()).unwrap_or_default();
+    assert!(
+        error.contains("`vision_hidden` of lf-dnn cannot be 0"),
+        "{error}"
+    );
+}
