@@ -1,4 +1,4 @@
-use super::*;
+use super::{super::stale, *};
 use halfheard_store::Store;
 use sqlx::{ConnectOptions as _, Row as _};
 use std::process::Command;
