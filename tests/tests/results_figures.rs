@@ -79,7 +79,14 @@ impl Stand {
     }
 
     async fn draw(&self, kind: Kind, request: &Request) -> Result<Figure, FigureError> {
-        figures::draw(&self.store, &self.settings, self.sweep, kind, request).await
+        figures::draw(
+            &self.store,
+            &self.settings.sources(),
+            self.sweep,
+            kind,
+            request,
+        )
+        .await
     }
 
     /// Draws a figure twice, and leaves it where it can be looked at.
