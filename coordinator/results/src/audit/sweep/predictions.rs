@@ -1,32 +1,39 @@
-//! The stored predictions: whether they have the stored metrics, differ between seeds, and vary.
+//! Stored predictions: whether they have the stored metrics, differ between seeds, and vary.
 
-use super::{Finding, Place, Rule, Severity, load::Results};
-use halfheard_shared::{benchmark::Benchmark, metrics};
-use halfheard_store::predictions::{Evaluation, Predictions};
+use super::super::{Finding, Place, Rule, Severity};
+use halfheard_shared::{
+    benchmark::Benchmark,
+    case::{Case, Rate},
+    ids::JobId,
+    metrics,
+    results::{Evaluation, Predictions, StoredValues},
+};
 use std::{
     collections::{BTreeMap, HashMap},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::Arc,
 };
-use uuid::Uuid;
 
-/// Stored and recomputed metrics may differ by this: sums in another order.
+/// The most that stored and recomputed metrics may differ: sums in another order.
 const SAME: f64 = 1e-9;
-/// From this share of one class on, answers are called lazy ...
+/// The share of one class from which predictions are collapsed ...
 const LAZY: f64 = 0.95;
-/// ... unless so many of the true ones are of one class.
+/// ... unless that share of the labels is of one class.
 const LOPSIDED: f64 = 0.85;
-/// Predictions that vary by less than this part of the label range are constant.
+/// The standard deviation, relative to the label range, below which predictions are constant.
 const CONSTANT: f64 = 1e-3;
 
-pub(super) fn check(predictions: &Predictions, results: &HashMap<Uuid, Results>) -> Vec<Finding> {
+pub(super) fn check(
+    predictions: &Predictions,
+    stored: &HashMap<JobId, StoredValues>,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     for evaluations in models(predictions) {
         let dataset = evaluations[0].dataset;
         let Some(labels) = predictions.labels.get(&dataset) else {
             continue;
         };
-        findings.extend(wrong(&evaluations, labels, results));
+        findings.extend(wrong(&evaluations, labels, stored));
         findings.extend(same_seeds(&evaluations));
         findings.extend(collapsed(&evaluations, labels));
     }
@@ -36,7 +43,7 @@ pub(super) fn check(predictions: &Predictions, results: &HashMap<Uuid, Results>)
 fn models(predictions: &Predictions) -> Vec<Vec<&Evaluation>> {
     let mut models: BTreeMap<_, Vec<&Evaluation>> = BTreeMap::new();
     for evaluation in &predictions.evaluations {
-        let key = (evaluation.dataset, &evaluation.method, &evaluation.variant);
+        let key = (evaluation.dataset, &evaluation.model);
         models.entry(key).or_default().push(evaluation);
     }
     models.into_values().collect()
@@ -45,31 +52,31 @@ fn models(predictions: &Predictions) -> Vec<Vec<&Evaluation>> {
 fn place(evaluation: &Evaluation, metric: &str) -> Place {
     Place {
         seed: Some(evaluation.seed),
-        case: evaluation.case.clone(),
+        case: Some(evaluation.case.into()),
         metric: metric.to_owned(),
-        ..super::load::place(evaluation.dataset, &evaluation.method, &evaluation.variant)
+        ..Place::of_model(evaluation.dataset, &evaluation.model)
     }
 }
 
-/// Stored metrics that the stored predictions do not have.
+/// Finds stored metrics that do not match the stored predictions.
 fn wrong(
     evaluations: &[&Evaluation],
     labels: &[f32],
-    results: &HashMap<Uuid, Results>,
+    stored: &HashMap<JobId, StoredValues>,
 ) -> Option<Finding> {
     let (mut places, mut numbers) = (Vec::new(), Vec::new());
     for evaluation in evaluations {
-        let Some(results) = results.get(&evaluation.job.0) else {
+        let Some(stored) = stored.get(&evaluation.job) else {
             continue;
         };
         for (criterion, values) in &evaluation.by_criterion {
-            // The loader let only finite numbers of the right count through.
+            // The store returns finite numbers of the right count only.
             let Ok(measured) = metrics::evaluate(evaluation.dataset, values, labels) else {
                 continue;
             };
             for (metric, measured) in measured {
                 let key = (criterion.clone(), metric.clone());
-                let Some(stored) = results.get(&key) else {
+                let Some(stored) = stored.get(&key) else {
                     continue;
                 };
                 let agree = match (stored, measured) {
@@ -111,18 +118,18 @@ fn bits(values: &[f32]) -> u64 {
     hasher.finish()
 }
 
-/// Seeds that predict the same on the same case, by the same criterion.
+/// Finds seeds with equal predictions on the same case by the same criterion.
 fn same_seeds(evaluations: &[&Evaluation]) -> Option<Finding> {
-    let mut stands: BTreeMap<(&str, &str, u64), Vec<&Evaluation>> = BTreeMap::new();
+    let mut equal: BTreeMap<(Case, &str, u64), Vec<&Evaluation>> = BTreeMap::new();
     for evaluation in evaluations {
         for (criterion, values) in &evaluation.by_criterion {
-            let key = (evaluation.case.as_str(), criterion.as_str(), bits(values));
-            stands.entry(key).or_default().push(evaluation);
+            let key = (evaluation.case, criterion.as_str(), bits(values));
+            equal.entry(key).or_default().push(evaluation);
         }
     }
-    let mut cases: BTreeMap<(&str, Vec<u64>), Vec<&str>> = BTreeMap::new();
+    let mut cases: BTreeMap<(Case, Vec<u64>), Vec<&str>> = BTreeMap::new();
     let mut places = Vec::new();
-    for ((case, criterion, _), same) in stands {
+    for ((case, criterion, _), same) in equal {
         if same.len() < 2 {
             continue;
         }
@@ -144,15 +151,15 @@ fn same_seeds(evaluations: &[&Evaluation]) -> Option<Finding> {
         Finding::new(
             Rule::SameSeeds,
             Severity::Error,
-            "seeds predict the same in every bit",
+            "seeds have bitwise equal predictions",
             places.clone(),
             numbers.collect(),
         )
     })
 }
 
-/// Predictions that are constant or nearly all of one class: a warning where nothing is missing, a
-/// note elsewhere.
+/// Finds predictions that are constant or nearly all of one class: a warning if nothing is missing, else
+/// a note.
 fn collapsed(evaluations: &[&Evaluation], labels: &[f32]) -> Vec<Finding> {
     let mut found: BTreeMap<Severity, (Vec<Place>, Vec<String>)> = BTreeMap::new();
     for evaluation in evaluations {
@@ -175,7 +182,8 @@ fn collapsed(evaluations: &[&Evaluation], labels: &[f32]) -> Vec<Finding> {
         if kinds.is_empty() {
             continue;
         }
-        let severity = if evaluation.case == "r=0" {
+        let complete = Case::Rate(Rate::from_thousandths(0));
+        let severity = if evaluation.case == complete {
             Severity::Warning
         } else {
             Severity::Note
@@ -205,8 +213,8 @@ fn collapsed(evaluations: &[&Evaluation], labels: &[f32]) -> Vec<Finding> {
         .collect()
 }
 
-/// The models whose every evaluation is lazy by every criterion, by name, with the seeds where not
-/// all of them are.
+/// The models whose every evaluation is collapsed by every criterion, with the seeds unless all of them
+/// are.
 pub(super) fn collapsed_models(predictions: &Predictions) -> Vec<String> {
     let mut names = Vec::new();
     for evaluations in models(predictions) {
@@ -230,11 +238,7 @@ pub(super) fn collapsed_models(predictions: &Predictions) -> Vec<String> {
         if lazy.is_empty() {
             continue;
         }
-        let slash = if first.variant.is_empty() { "" } else { "/" };
-        let mut name = format!(
-            "{}{slash}{} on {}",
-            first.method, first.variant, first.dataset
-        );
+        let mut name = format!("{} on {}", first.model, first.dataset);
         if lazy.len() < seeds.len() {
             let plural = if lazy.len() == 1 { "" } else { "s" };
             name.push_str(&format!(" (seed{plural} {})", lazy.join(", ")));
@@ -244,7 +248,7 @@ pub(super) fn collapsed_models(predictions: &Predictions) -> Vec<String> {
     names
 }
 
-/// In what way predictions hardly vary, if so.
+/// How predictions hardly vary, if they do.
 fn laziness(dataset: Benchmark, values: &[f32], labels: &[f32]) -> Option<String> {
     let count = values.len() as f64;
     let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / count;
@@ -265,21 +269,21 @@ fn laziness(dataset: Benchmark, values: &[f32], labels: &[f32]) -> Option<String
     let fine = |value: f32| kind.class_of(value);
     let two = |value: f32| usize::from(value > neutral);
     let share = |class: &dyn Fn(f32) -> usize, name: &str| {
-        let (class_of, answered) = most_frequent(values, class)?;
-        let (_, truly) = most_frequent(labels, class)?;
-        (answered > LAZY && truly < LOPSIDED).then(|| {
+        let (class_of, predicted) = most_frequent(values, class)?;
+        let (_, labeled) = most_frequent(labels, class)?;
+        (predicted > LAZY && labeled < LOPSIDED).then(|| {
             let what = match (name, class_of) {
                 ("two", 0) => format!("not above {neutral}"),
                 ("two", _) => format!("above {neutral}"),
                 (_, class) => format!("of class {}", kind.classes()[class]),
             };
-            format!("{:.1} % {what}", answered * 100.0)
+            format!("{:.1} % {what}", predicted * 100.0)
         })
     };
     share(&fine, "fine").or_else(|| share(&two, "two"))
 }
 
-/// The most frequent class and its share.
+/// The most frequent class with its share.
 fn most_frequent(values: &[f32], class: &dyn Fn(f32) -> usize) -> Option<(usize, f64)> {
     let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
     for &value in values {
@@ -294,7 +298,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn constants_and_single_classes_are_lazy_and_others_are_not() {
+    fn constant_and_one_class_predictions_are_lazy() {
         let labels: Vec<f32> = (0..100).map(|i| (i as f32 - 50.0) / 20.0).collect();
         let lazy = |values: Vec<f32>| laziness(Benchmark::Mosi, &values, &labels);
         assert_eq!(lazy(labels.clone()), None);
@@ -304,7 +308,7 @@ mod tests {
         assert_eq!(text.as_deref(), Some("100.0 % of class 1"));
         let text = lazy((0..100).map(|i| 0.1 + i as f32 / 40.0).collect());
         assert_eq!(text.as_deref(), Some("100.0 % above 0"));
-        // Where the truth is as lopsided, so may the answers be.
+        // Predictions may be as imbalanced as the labels.
         let positive = vec![1.0; 100];
         let values: Vec<f32> = (0..100).map(|i| 0.6 + i as f32 / 200.0).collect();
         assert_eq!(laziness(Benchmark::Mosi, &values, &positive), None);

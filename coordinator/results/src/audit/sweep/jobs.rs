@@ -1,25 +1,40 @@
-//! What the jobs themselves say: what is not there, what came out twice and differently, what the
-//! results rest on.
+//! The jobs of a sweep: what is missing, what has two different results, what results rest on.
 
-use super::{
-    Finding, Place, Rule, Severity,
-    load::{Job, Loaded},
+use super::super::{Finding, Place, Rule, Severity};
+use halfheard_shared::{
+    benchmark::Benchmark,
+    case::Case,
+    results::{AuditRecords, Job, JobOutcome, Model, Results},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The paper's number of seeds.
 const SEEDS: usize = 3;
 
-pub(super) fn check(loaded: &Loaded) -> Vec<Finding> {
-    let mut findings = failed(loaded);
-    findings.extend(open(loaded));
-    findings.extend(absent(loaded));
-    findings.extend(without_results(loaded));
-    findings.extend(few_seeds(loaded));
-    findings.extend(conflicts(loaded));
-    findings.extend(sizes(loaded));
-    findings.extend(test_selection(loaded));
+pub(super) fn check(results: &Results, records: &AuditRecords) -> Vec<Finding> {
+    let mut findings = failed(results);
+    findings.extend(open(results));
+    findings.extend(absent(results));
+    findings.extend(without_results(results, records));
+    findings.extend(few_seeds(results));
+    findings.extend(conflicts(records));
+    findings.extend(files(results));
+    findings.extend(sizes(results));
+    findings.extend(test_selection(records));
     findings
+}
+
+fn place(job: &Job) -> Place {
+    Place {
+        seed: Some(job.seed),
+        case: job.case.map(Into::into),
+        ..Place::of_model(job.dataset, &job.model)
+    }
+}
+
+/// A whole dataset.
+fn of_dataset(dataset: Benchmark) -> Place {
+    Place::of_model(dataset, &Model::default())
 }
 
 fn kind(job: &Job) -> &'static str {
@@ -30,26 +45,25 @@ fn kind(job: &Job) -> &'static str {
     }
 }
 
-/// Jobs that were given up or cancelled: one finding for each model.
-fn failed(loaded: &Loaded) -> Vec<Finding> {
+/// Jobs that failed or were cancelled: one finding per model.
+fn failed(results: &Results) -> Vec<Finding> {
     let mut models: BTreeMap<_, Vec<&Job>> = BTreeMap::new();
-    let ended = |job: &&Job| job.state == "failed" || job.state == "cancelled";
-    for job in loaded.jobs.iter().filter(ended) {
-        let key = (job.dataset, &job.method, &job.variant);
+    let ended = |job: &&Job| matches!(job.outcome, JobOutcome::Failed | JobOutcome::Cancelled);
+    for job in results.jobs.iter().filter(ended) {
+        let key = (job.dataset, &job.model);
         models.entry(key).or_default().push(job);
     }
     models
         .into_values()
         .map(|jobs| {
             let line = |job: &&Job| {
-                let case = job.case.as_deref().unwrap_or_default();
+                let case = job.case.map(|case| case.to_string()).unwrap_or_default();
                 let error = job.error.as_deref().unwrap_or_default();
-                format!(
-                    "{} of seed {} {case} {}: {error}",
-                    kind(job),
-                    job.seed,
-                    job.state
-                )
+                let outcome = match job.outcome {
+                    JobOutcome::Cancelled => "cancelled",
+                    _ => "failed",
+                };
+                format!("{} of seed {} {case} {outcome}: {error}", kind(job), job.seed)
                 .trim_end_matches([' ', ':'])
                 .to_owned()
             };
@@ -57,53 +71,50 @@ fn failed(loaded: &Loaded) -> Vec<Finding> {
                 Rule::Incomplete,
                 Severity::Warning,
                 format!("{} of its jobs failed or were cancelled", jobs.len()),
-                jobs.iter().map(|job| job.place()).collect(),
+                jobs.iter().map(|job| place(job)).collect(),
                 jobs.iter().map(line).collect(),
             )
         })
         .collect()
 }
 
-/// What is still being worked on: one note.
-fn open(loaded: &Loaded) -> Option<Finding> {
-    let open: Vec<&Job> = loaded
-        .jobs
-        .iter()
-        .filter(|job| !["done", "failed", "cancelled"].contains(&job.state.as_str()))
-        .collect();
+/// Unfinished jobs: one note.
+fn open(results: &Results) -> Option<Finding> {
+    let jobs = results.jobs.iter();
+    let open: Vec<&Job> = jobs.filter(|job| job.outcome == JobOutcome::Open).collect();
     (!open.is_empty()).then(|| {
         Finding::new(
             Rule::Incomplete,
             Severity::Note,
             "the sweep is not finished",
-            open.iter().map(|job| job.place()).collect(),
+            open.iter().map(|job| place(job)).collect(),
             vec![format!(
                 "{} of {} jobs are not done",
                 open.len(),
-                loaded.jobs.len()
+                results.jobs.len()
             )],
         )
     })
 }
 
 /// Every model should have every seed and every case that any model has.
-fn absent(loaded: &Loaded) -> Vec<Finding> {
-    let seeds: BTreeSet<u64> = loaded.jobs.iter().map(|job| job.seed).collect();
-    let cases: BTreeSet<&Option<String>> = loaded.jobs.iter().map(|job| &job.case).collect();
-    let mut models: BTreeMap<_, BTreeSet<(u64, &Option<String>)>> = BTreeMap::new();
-    for job in &loaded.jobs {
-        let key = (job.dataset, &job.method, &job.variant);
-        models.entry(key).or_default().insert((job.seed, &job.case));
+fn absent(results: &Results) -> Vec<Finding> {
+    let seeds: BTreeSet<u64> = results.jobs.iter().map(|job| job.seed).collect();
+    let cases: BTreeSet<Option<Case>> = results.jobs.iter().map(|job| job.case).collect();
+    let mut models: BTreeMap<_, BTreeSet<(u64, Option<Case>)>> = BTreeMap::new();
+    for job in &results.jobs {
+        let key = (job.dataset, &job.model);
+        models.entry(key).or_default().insert((job.seed, job.case));
     }
     models
         .into_iter()
-        .filter_map(|((dataset, method, variant), there)| {
-            let absent: Vec<(u64, &Option<String>)> = seeds
+        .filter_map(|((dataset, model), present)| {
+            let absent: Vec<(u64, Option<Case>)> = seeds
                 .iter()
                 .flat_map(|&seed| cases.iter().map(move |&case| (seed, case)))
-                .filter(|one| !there.contains(one))
+                .filter(|one| !present.contains(one))
                 .collect();
-            let line = |(seed, case): &(u64, &Option<String>)| match case {
+            let line = |(seed, case): &(u64, Option<Case>)| match case {
                 Some(case) => format!("evaluation of seed {seed} on {case}"),
                 None => format!("training of seed {seed}"),
             };
@@ -111,13 +122,13 @@ fn absent(loaded: &Loaded) -> Vec<Finding> {
                 Finding::new(
                     Rule::Incomplete,
                     Severity::Error,
-                    "jobs that other models of the sweep have are not in the database",
+                    "jobs are missing that other models of the sweep have",
                     absent
                         .iter()
                         .map(|(seed, case)| Place {
                             seed: Some(*seed),
-                            case: (*case).clone().unwrap_or_default(),
-                            ..super::load::place(dataset, method, variant)
+                            case: case.map(Into::into),
+                            ..Place::of_model(dataset, model)
                         })
                         .collect(),
                     absent.iter().map(line).collect(),
@@ -127,25 +138,26 @@ fn absent(loaded: &Loaded) -> Vec<Finding> {
         .collect()
 }
 
-/// Evaluations that are done and lack a criterion or a metric: one finding for each model.
-fn without_results(loaded: &Loaded) -> Vec<Finding> {
+/// Finished evaluations without a criterion or a metric: one finding per model.
+fn without_results(results: &Results, records: &AuditRecords) -> Vec<Finding> {
     let mut models: BTreeMap<_, (Vec<Place>, Vec<String>)> = BTreeMap::new();
-    for job in loaded.jobs.iter().filter(|job| job.is_done()) {
-        let Some(case) = &job.case else { continue };
-        let results = loaded.results.get(&job.id);
+    let done = |job: &&Job| job.outcome == JobOutcome::Done;
+    for job in results.jobs.iter().filter(done) {
+        let Some(case) = job.case else { continue };
+        let values = records.values.get(&job.id);
         let mut lacking = Vec::new();
         for criterion in job.dataset.criteria() {
             for metric in job.dataset.metrics() {
                 let key = (criterion.id.to_owned(), metric.id.to_owned());
-                if results.is_none_or(|results| !results.contains_key(&key)) {
+                if values.is_none_or(|values| !values.contains_key(&key)) {
                     lacking.push(format!("{} by {}", metric.id, criterion.id));
                 }
             }
         }
         if !lacking.is_empty() {
-            let key = (job.dataset, &job.method, &job.variant);
+            let key = (job.dataset, &job.model);
             let entry = models.entry(key).or_default();
-            entry.0.push(job.place());
+            entry.0.push(place(job));
             entry.1.push(format!(
                 "seed {} {case}: {} of {} values, first {}",
                 job.seed,
@@ -161,7 +173,7 @@ fn without_results(loaded: &Loaded) -> Vec<Finding> {
             Finding::new(
                 Rule::Incomplete,
                 Severity::Error,
-                "evaluations are done and their results are not all there",
+                "evaluations are done, but some of their results are missing",
                 places,
                 numbers,
             )
@@ -169,24 +181,11 @@ fn without_results(loaded: &Loaded) -> Vec<Finding> {
         .collect()
 }
 
-fn few_seeds(loaded: &Loaded) -> Option<Finding> {
-    let seeds: BTreeSet<u64> = loaded.jobs.iter().map(|job| job.seed).collect();
-    let first = loaded.jobs.first()?;
-    (seeds.len() < SEEDS).then(|| {
-        let place = Place {
-            seed: None,
-            ..super::load::place(first.dataset, "", "")
-        };
-        let mut places: Vec<Place> = loaded
-            .jobs
-            .iter()
-            .map(|job| Place {
-                dataset: job.dataset,
-                ..place.clone()
-            })
-            .collect();
-        places.sort();
-        places.dedup();
+fn few_seeds(results: &Results) -> Option<Finding> {
+    let seeds: BTreeSet<u64> = results.jobs.iter().map(|job| job.seed).collect();
+    (!seeds.is_empty() && seeds.len() < SEEDS).then(|| {
+        let datasets: BTreeSet<Benchmark> = results.jobs.iter().map(|job| job.dataset).collect();
+        let places = datasets.into_iter().map(of_dataset).collect();
         let all: Vec<String> = seeds.iter().map(u64::to_string).collect();
         Finding::new(
             Rule::Incomplete,
@@ -198,26 +197,26 @@ fn few_seeds(loaded: &Loaded) -> Option<Finding> {
     })
 }
 
-/// Results that came twice and differ: one finding for each model.
-fn conflicts(loaded: &Loaded) -> Vec<Finding> {
+/// Results that arrived twice and differ: one finding per model.
+fn conflicts(records: &AuditRecords) -> Vec<Finding> {
     let mut models: BTreeMap<_, (Vec<Place>, Vec<String>)> = BTreeMap::new();
-    for conflict in &loaded.conflicts {
-        let place = &conflict.place;
-        let key = (place.dataset, &place.method, &place.variant);
-        let entry = models.entry(key).or_default();
-        entry.0.push(place.clone());
+    for conflict in &records.conflicts {
+        let entry = models.entry((conflict.dataset, &conflict.model)).or_default();
+        entry.0.push(Place {
+            seed: Some(conflict.seed),
+            case: conflict.case.map(Into::into),
+            ..Place::of_model(conflict.dataset, &conflict.model)
+        });
         let kept = match &conflict.first_worker {
-            Some(worker) => format!("; kept is that of {worker}"),
+            Some(worker) => format!("; the result of {worker} is kept"),
             None => String::new(),
         };
         entry.1.push(format!(
             "seed {} {}: {} by {} on {} differs{kept}",
-            place.seed.unwrap_or_default(),
-            if place.case.is_empty() {
-                "training"
-            } else {
-                &place.case
-            },
+            conflict.seed,
+            conflict
+                .case
+                .map_or_else(|| "training".to_owned(), |case| case.to_string()),
             conflict.what,
             conflict.worker,
             conflict.device,
@@ -229,7 +228,7 @@ fn conflicts(loaded: &Loaded) -> Vec<Finding> {
             Finding::new(
                 Rule::Conflict,
                 Severity::Error,
-                "two attempts at the same job came out differently",
+                "two attempts at the same job have different results",
                 places,
                 numbers,
             )
@@ -237,51 +236,57 @@ fn conflicts(loaded: &Loaded) -> Vec<Finding> {
         .collect()
 }
 
-fn sizes(loaded: &Loaded) -> Vec<Finding> {
+/// Models of one dataset that were trained on different files.
+fn files(results: &Results) -> Vec<Finding> {
     let mut datasets: BTreeMap<_, usize> = BTreeMap::new();
-    for file in &loaded.files {
+    for file in &results.files {
         *datasets.entry(file.dataset).or_default() += 1;
     }
     let several = datasets.into_iter().filter(|(_, count)| *count > 1);
-    let mut findings: Vec<Finding> = several
+    several
         .map(|(dataset, count)| {
             Finding::new(
                 Rule::SplitSize,
                 Severity::Error,
                 "models of one dataset were trained on different files",
-                vec![super::load::place(dataset, "", "")],
+                vec![of_dataset(dataset)],
                 vec![format!("{count} files")],
             )
         })
-        .collect();
-    let unpublished = loaded.files.iter();
+        .collect()
+}
+
+/// Splits with other sizes than published, or of a dataset without published sizes.
+fn sizes(results: &Results) -> Vec<Finding> {
+    let text = |sizes: [usize; 3]| sizes.map(|size| size.to_string()).join("/");
+    let mut findings = Vec::new();
+    let unpublished = results.files.iter();
     let unpublished = unpublished.filter(|file| file.dataset.split_sizes().is_none());
     findings.extend(unpublished.map(|file| {
         Finding::new(
             Rule::SplitSize,
             Severity::Note,
-            "nothing is published of a dataset with a protocol of its own: neither the sizes of its \
-             splits nor its results are held against published ones",
-            vec![super::load::place(file.dataset, "", "")],
+            "nothing is published for a dataset with a protocol of its own: neither its split sizes \
+             nor its results are compared with published ones",
+            vec![of_dataset(file.dataset)],
             vec![format!(
                 "file {}: {} samples",
                 file.blake3.get(..12).unwrap_or(&file.blake3),
-                file.sizes.map(|size| size.to_string()).join("/")
+                text(file.sizes)
             )],
         )
     }));
-    let others = loaded
+    let others = results
         .files
         .iter()
         .filter_map(|file| Some((file, file.dataset.split_sizes()?)))
         .filter(|(file, published)| file.sizes != *published);
     findings.extend(others.map(|(file, published)| {
-        let text = |sizes: [usize; 3]| sizes.map(|size| size.to_string()).join("/");
         Finding::new(
             Rule::SplitSize,
             Severity::Warning,
             "the splits do not have the published sizes",
-            vec![super::load::place(file.dataset, "", "")],
+            vec![of_dataset(file.dataset)],
             vec![format!(
                 "file {}: {} samples; published {}",
                 file.blake3.get(..12).unwrap_or(&file.blake3),
@@ -293,14 +298,15 @@ fn sizes(loaded: &Loaded) -> Vec<Finding> {
     findings
 }
 
-fn test_selection(loaded: &Loaded) -> Option<Finding> {
-    let places = loaded.chosen_on_test.clone();
+fn test_selection(records: &AuditRecords) -> Option<Finding> {
+    let models = records.selected_on_test.iter();
+    let places: Vec<Place> = models.map(|(d, model)| Place::of_model(*d, model)).collect();
     (!places.is_empty()).then(|| {
         let count = places.len();
         Finding::new(
             Rule::TestSelection,
             Severity::Warning,
-            "checkpoints were chosen on the split that results are reported on",
+            "checkpoints were selected on the split that results are reported on",
             places,
             vec![format!("{count} models")],
         )

@@ -1,0 +1,94 @@
+//! Why a figure cannot be drawn.
+
+use super::DrawError;
+
+/// Why a figure cannot be drawn.
+#[derive(Debug, thiserror::Error)]
+pub enum FigureError {
+    /// The drawing library.
+    #[error(transparent)]
+    Draw(#[from] DrawError),
+    /// A model that the sweep does not have.
+    #[error("the sweep has no method `{given}`{}: it has {have}", near(.nearest))]
+    Method {
+        /// As given.
+        given: String,
+        /// The most similar one.
+        nearest: Option<String>,
+        /// All of the sweep.
+        have: String,
+    },
+    /// An unknown metric.
+    #[error("unknown metric `{given}`{}: known are {have}", near(.nearest))]
+    Metric {
+        /// As given.
+        given: String,
+        /// The most similar one.
+        nearest: Option<String>,
+        /// All known ones.
+        have: String,
+    },
+    /// A dataset or a rate that the sweep does not have.
+    #[error("{what} is not in the sweep: it has {have}")]
+    NotInSweep {
+        /// What was requested.
+        what: String,
+        /// What the sweep has of the kind.
+        have: String,
+    },
+    /// A figure of one dataset, of a sweep with several.
+    #[error("the figure is of one dataset: name it with --dataset; the sweep has {have}")]
+    Several {
+        /// All of the sweep.
+        have: String,
+    },
+    /// Results are missing.
+    #[error("the sweep has {what}: `coord status` shows its progress")]
+    Nothing {
+        /// What is missing.
+        what: String,
+    },
+    /// No features were kept.
+    #[error(
+        "the artifact store {store} has no features of {what}: workers leave them there when they \
+         evaluate LNLN at a missing rate; name the store that they write to with --artifacts, or \
+         run these evaluations once more in a new sweep (`coord submit --new`)"
+    )]
+    NoFeatures {
+        /// The address of the store.
+        store: String,
+        /// Of what.
+        what: String,
+    },
+    /// A method without the features of Figure 8.
+    #[error("{0} has no corrected dominant feature: Figure 8 is of LNLN and its variants")]
+    NotLnln(String),
+    /// An option without effect.
+    #[error("figure {figure} {why}: leave {option} out")]
+    Useless {
+        /// The figure.
+        figure: &'static str,
+        /// Why the option has no effect.
+        why: &'static str,
+        /// The option.
+        option: &'static str,
+    },
+}
+
+impl FigureError {
+    /// Whether the sweep or its stores lack what the figure shows: a report goes without it.
+    pub fn is_missing(&self) -> bool {
+        matches!(
+            self,
+            FigureError::Nothing { .. }
+                | FigureError::NotInSweep { .. }
+                | FigureError::NoFeatures { .. }
+                | FigureError::NotLnln(_)
+        )
+    }
+}
+
+fn near(nearest: &Option<String>) -> String {
+    let nearest = nearest.as_ref();
+    nearest.map_or(String::new(), |name| format!(" (did you mean `{name}`?)"))
+}

@@ -1,0 +1,65 @@
+//! What can go wrong when results are read.
+
+use crate::{StoreError, benchmarks::Benchmarks};
+use halfheard_shared::{benchmark::Benchmark, case::CaseError};
+
+/// Why results cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ResultsError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A dataset that this program does not know.
+    #[error("unknown dataset `{0}` in the sweep: use a newer program")]
+    Dataset(String),
+    /// A case that this program does not know.
+    #[error("unknown case in the sweep")]
+    Case(#[from] CaseError),
+    /// The labels are not stored.
+    #[error(
+        "the labels of {dataset}'s test split are not in the database (file {blake3}): \
+         submit the sweep once more from where its data is; nothing is computed again"
+    )]
+    NoLabels {
+        /// The dataset.
+        dataset: Benchmark,
+        /// The BLAKE3 hash of its file.
+        blake3: String,
+    },
+    /// Stored bytes are not a list of finite numbers of the split's size.
+    #[error("{what} does not hold {samples} finite numbers: it was changed after it was stored")]
+    Damaged {
+        /// What the bytes are of.
+        what: String,
+        /// How many numbers there should be.
+        samples: usize,
+    },
+}
+
+impl ResultsError {
+    /// Whether stored predictions are at fault: everything else of the sweep can still be used.
+    pub fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            ResultsError::NoLabels { .. } | ResultsError::Damaged { .. }
+        )
+    }
+}
+
+impl From<sqlx::Error> for ResultsError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl Benchmarks {
+    /// The dataset called `name`.
+    ///
+    /// # Errors
+    ///
+    /// An unknown name.
+    pub fn named(&self, name: &str) -> Result<Benchmark, ResultsError> {
+        self.get(name)
+            .ok_or_else(|| ResultsError::Dataset(name.to_owned()))
+    }
+}

@@ -1,0 +1,11 @@
+//! A sweep's results, read for tables, figures, audits, reports and export.
+
+mod audit;
+mod error;
+mod export;
+mod load;
+mod predictions;
+
+pub use error::ResultsError;
+pub use export::export;
+pub use load::{Snapshot, load};
