@@ -1,5 +1,5 @@
 //! The views on rows written by hand, in a real Postgres: exact means, and every query of
-//! docs/sql.md.
+//! docs/reference/sql.md.
 #![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
 use halfheard_coordinator::{local::programs::Programs, local::servers::Embedded};
@@ -443,8 +443,11 @@ async fn tables_print(scene: &Scene) {
 }
 
 async fn every_documented_query_answers(scene: &Scene) {
-    let text =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/sql.md")).unwrap();
+    let text = std::fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../docs/reference/sql.md"
+    ))
+    .unwrap();
     let queries: Vec<String> = text
         .split("```sql\n")
         .skip(1)

@@ -1,4 +1,4 @@
--- The views that tables, `coord status` and analysts read. Their names and columns stay; docs/sql.md
+-- The views that tables, `coord status` and analysts read. Their names and columns stay; docs/reference/sql.md
 -- shows how they are used. Values are fractions from 0 to 1 except mae and corr; nothing is rounded.
 
 CREATE VIEW measurement AS

@@ -164,7 +164,7 @@ COMMENT ON COLUMN comparison.seeds_done IS 'How many of our seeds are done.';
 COMMENT ON COLUMN comparison.seeds_asked IS 'How many of our seeds the spec asks for.';
 
 -- A role that may read everything and change nothing. A database whose owner may not make roles
--- goes without it; docs/sql.md says how an administrator adds it.
+-- goes without it; docs/reference/sql.md says how an administrator adds it.
 DO $$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'halfheard_reader') THEN

@@ -95,10 +95,10 @@ mod tests {
         println!("{}", counts.text());
     }
 
-    /// docs/audit.md lists every finding with a verdict, in the order of the command.
+    /// docs/reference/audit.md lists every finding with a verdict, in the order of the command.
     #[test]
     fn the_page_has_every_finding() {
-        let page = include_str!("../../../../docs/audit.md");
+        let page = include_str!("../../../../docs/reference/audit.md");
         let findings = published();
         let counts = crate::audit::render::Counts::of(&findings).text();
         assert!(page.contains(&counts), "{counts}");
