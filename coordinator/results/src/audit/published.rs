@@ -82,7 +82,8 @@ mod tests {
         for erratum in errata() {
             // Where we concluded from most values of a column that all are swapped, those that
             // are possible both ways are not suspect by themselves.
-            let concluded = erratum.kind == ErratumKind::Swapped && erratum.source == "computed";
+            let concluded =
+                erratum.kind == ErratumKind::LabelsSwapped && erratum.source == "computed";
             let of_the_same = |other: &&Erratum| {
                 (other.dataset, other.method, other.kind)
                     == (erratum.dataset, erratum.method, erratum.kind)
