@@ -146,7 +146,7 @@ impl Trouble {
     /// What to do.
     pub fn remedy(&self) -> String {
         match self {
-            Trouble::NoCudaBuild { .. } => "for a GPU, set LIBTORCH and LD_LIBRARY_PATH to a CUDA build of the same libtorch release (docs/cluster.md); for the CPU, say `--device cpu`".to_owned(),
+            Trouble::NoCudaBuild { .. } => "for a GPU, set LIBTORCH and LD_LIBRARY_PATH to a CUDA build of the same libtorch release (docs/guide/cluster.md); for the CPU, say `--device cpu`".to_owned(),
             Trouble::DoesNotLoad { missing, lies_in, reason, .. } => match (missing, lies_in) {
                 (Some(_), Some(folder)) => format!("it lies in {0}: add that folder to LD_LIBRARY_PATH", folder.display()),
                 (Some(missing), None) if missing == DRIVER_LIBRARY => "install the NVIDIA driver; in a container, start it with the GPUs (`docker run --gpus all`)".to_owned(),

@@ -1,3 +1,24 @@
+-- Datasets of one's own: results are kept under a dataset's name, and the name says nothing of its
+-- protocol. Here it does. `coord` adds a row, and rows of table metric, with the first sweep that
+-- has a dataset of a new name.
+
+CREATE TABLE benchmark (
+    name       text PRIMARY KEY,
+    follows    text NOT NULL CHECK (follows IN ('mosi', 'mosei', 'sims', 'own')),
+    definition jsonb NOT NULL,
+    added      timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE benchmark IS 'The datasets that results are kept of, by name, with the protocol that each follows.';
+COMMENT ON COLUMN benchmark.name IS 'The dataset''s name in specs and results.';
+COMMENT ON COLUMN benchmark.follows IS 'Whose protocol it follows: mosi, mosei or sims; own: one of its own.';
+COMMENT ON COLUMN benchmark.definition IS 'The protocol: label_range, language, rule (rounded or intervals), classes (count and edges of each accuracy), unimodal.';
+COMMENT ON COLUMN benchmark.added IS 'When a sweep first had it.';
+
+INSERT INTO benchmark (name, follows, definition) VALUES
+    ('mosi', 'mosi', '{"label_range":[-3.0,3.0],"language":"en","rule":"rounded","classes":[{"count":2,"edges":[]},{"count":5,"edges":[]},{"count":7,"edges":[]}],"unimodal":false}'),
+    ('mosei', 'mosei', '{"label_range":[-3.0,3.0],"language":"en","rule":"rounded","classes":[{"count":2,"edges":[]},{"count":5,"edges":[]},{"count":7,"edges":[]}],"unimodal":false}'),
+    ('sims', 'sims', '{"label_range":[-1.0,1.0],"language":"zh","rule":"intervals","classes":[{"count":2,"edges":[0.0]},{"count":3,"edges":[-0.1,0.1]},{"count":5,"edges":[-0.7,-0.1,0.1,0.7]}],"unimodal":true}');
+
 -- Which metric of which dataset is read from which checkpoint, and how tables print it.
 --
 -- A trained model leaves one checkpoint for each selection criterion, and every metric is measured
@@ -16,7 +37,7 @@ CREATE TABLE metric (
     PRIMARY KEY (dataset, metric)
 );
 COMMENT ON TABLE metric IS 'The metrics of each dataset: from which checkpoint they are read, and how they are printed.';
-COMMENT ON COLUMN metric.dataset IS 'mosi, mosei or sims.';
+COMMENT ON COLUMN metric.dataset IS 'mosi, mosei, sims, or the name of another dataset (table benchmark).';
 COMMENT ON COLUMN metric.metric IS 'The metric''s id, as in result.metric.';
 COMMENT ON COLUMN metric.position IS 'Its place in the paper''s tables, from 1; those the paper does not print follow.';
 COMMENT ON COLUMN metric.name IS 'Its name in tables.';

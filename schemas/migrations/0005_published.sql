@@ -43,7 +43,7 @@ CREATE TABLE erratum (
     variant      text,
     case_id      text,
     metric       text,
-    kind         text NOT NULL CHECK (kind IN ('corrected', 'void', 'swapped')),
+    kind         text NOT NULL CHECK (kind IN ('corrected', 'retracted', 'labels_swapped')),
     corrected    double precision,
     source       text NOT NULL CHECK (source IN ('corrigendum', 'repeated', 'computed')),
     why          text NOT NULL,
@@ -57,7 +57,7 @@ COMMENT ON COLUMN erratum.method IS 'The method''s id.';
 COMMENT ON COLUMN erratum.variant IS 'The variant''s id; NULL for the method and all its variants.';
 COMMENT ON COLUMN erratum.case_id IS 'The case; NULL for all of them.';
 COMMENT ON COLUMN erratum.metric IS 'The metric''s id; NULL for all of them.';
-COMMENT ON COLUMN erratum.kind IS 'corrected: another value is known; void: to be left out of comparisons; swapped: an F1 computed with truth and prediction swapped, to be compared with the swapped one.';
+COMMENT ON COLUMN erratum.kind IS 'corrected: another value is known; retracted: left out of comparisons; labels_swapped: an F1 computed with truth and prediction swapped, to be compared with the swapped one.';
 COMMENT ON COLUMN erratum.corrected IS 'The right value, in the unit of result.value.';
 COMMENT ON COLUMN erratum.source IS 'corrigendum: the authors say so; repeated: the same number as one of those; computed: it follows from the published numbers.';
 COMMENT ON COLUMN erratum.why IS 'What is wrong.';
@@ -75,8 +75,8 @@ SELECT p.table_number,
        e.kind AS erratum,
        e.source AS erratum_source,
        e.why AS erratum_why,
-       CASE e.kind WHEN 'corrected' THEN e.corrected WHEN 'void' THEN NULL ELSE p.value END AS valid,
-       CASE WHEN e.kind = 'swapped' THEN p.metric || '_swapped' ELSE p.metric END AS compares_with
+       CASE e.kind WHEN 'corrected' THEN e.corrected WHEN 'retracted' THEN NULL ELSE p.value END AS valid,
+       CASE WHEN e.kind = 'labels_swapped' THEN p.metric || '_swapped' ELSE p.metric END AS compares_with
 FROM published p
 LEFT JOIN erratum e
        ON e.table_number = p.table_number AND e.dataset = p.dataset AND e.method = p.method
@@ -93,37 +93,39 @@ COMMENT ON COLUMN published_number.metric IS 'The metric''s id.';
 COMMENT ON COLUMN published_number.printed IS 'The digits that the paper prints.';
 COMMENT ON COLUMN published_number.value IS 'The same in the unit of result.value.';
 COMMENT ON COLUMN published_number.std IS 'The standard deviation beside it in Table 8.';
-COMMENT ON COLUMN published_number.erratum IS 'corrected, void or swapped; NULL where nothing is known to be wrong.';
+COMMENT ON COLUMN published_number.erratum IS 'corrected, retracted or labels_swapped; NULL where nothing is known to be wrong.';
 COMMENT ON COLUMN published_number.erratum_source IS 'Who says so; see table erratum.';
 COMMENT ON COLUMN published_number.erratum_why IS 'What is wrong.';
-COMMENT ON COLUMN published_number.valid IS 'The value to compare with: the corrected one where there is one, NULL where it is void.';
+COMMENT ON COLUMN published_number.valid IS 'The value to compare with: the corrected one where there is one, NULL where it was retracted.';
 COMMENT ON COLUMN published_number.compares_with IS 'The metric of ours that measures the same: the swapped F1 where the published one is swapped.';
 
 CREATE VIEW reproduced AS
-SELECT sweep, method, variant, dataset, case_id, metric, mean, std, seeds_done, seeds_asked
+SELECT sweep, method, variant, dataset, case_id, metric, mean, std, seeds_completed, seeds_expected
 FROM cell
 UNION ALL
-SELECT sweep, method, variant, dataset, 'r=mean', metric, mean, std, seeds_done, seeds_asked
+SELECT sweep, method, variant, dataset, 'r=mean', metric, mean, std, seeds_completed, seeds_expected
 FROM table_overall
 UNION ALL
-SELECT sweep, method, variant, dataset, 'missing=mean', metric, mean, std, seeds_done, seeds_asked
+SELECT sweep, method, variant, dataset, 'missing=mean', metric, mean, std, seeds_completed, seeds_expected
 FROM table_missing_overall;
 COMMENT ON VIEW reproduced IS 'Our numbers in the paper''s words: every cell, and the means over rates and over sets.';
 COMMENT ON COLUMN reproduced.sweep IS 'The sweep.';
 COMMENT ON COLUMN reproduced.method IS 'The method''s id.';
 COMMENT ON COLUMN reproduced.variant IS 'The variant''s id; empty for the method itself.';
-COMMENT ON COLUMN reproduced.dataset IS 'mosi, mosei or sims.';
+COMMENT ON COLUMN reproduced.dataset IS 'The dataset''s name: mosi, mosei, sims, or another (table benchmark).';
 COMMENT ON COLUMN reproduced.case_id IS 'r=0.3, missing=la, r=mean or missing=mean.';
 COMMENT ON COLUMN reproduced.metric IS 'The metric''s id.';
 COMMENT ON COLUMN reproduced.mean IS 'Mean over seeds, and over cases where it is a mean over cases.';
 COMMENT ON COLUMN reproduced.std IS 'Standard deviation over seeds (n - 1), averaged over cases where it is a mean over cases.';
-COMMENT ON COLUMN reproduced.seeds_done IS 'How many seeds are done, at the case that has the fewest.';
-COMMENT ON COLUMN reproduced.seeds_asked IS 'How many seeds the spec asks for.';
+COMMENT ON COLUMN reproduced.seeds_completed IS 'How many seeds are done, at the case that has the fewest.';
+COMMENT ON COLUMN reproduced.seeds_expected IS 'How many seeds the spec asks for.';
 
+-- The published numbers of a protocol are compared with every dataset that follows it, under the
+-- dataset's own name.
 CREATE VIEW comparison AS
 SELECT r.sweep,
        p.table_number,
-       p.dataset,
+       r.dataset,
        p.method,
        p.variant,
        p.case_id,
@@ -137,16 +139,17 @@ SELECT r.sweep,
        p.compares_with,
        p.erratum,
        p.erratum_why,
-       r.seeds_done,
-       r.seeds_asked
+       r.seeds_completed,
+       r.seeds_expected
 FROM published_number p
+JOIN benchmark b ON b.follows = p.dataset
 JOIN reproduced r
-  ON r.dataset = p.dataset AND r.method = p.method AND r.variant = p.variant
+  ON r.dataset = b.name AND r.method = p.method AND r.variant = p.variant
  AND r.case_id = p.case_id AND r.metric = p.compares_with;
 COMMENT ON VIEW comparison IS 'Published and reproduced numbers side by side, one row for each number of the paper that a sweep covers.';
 COMMENT ON COLUMN comparison.sweep IS 'The sweep.';
 COMMENT ON COLUMN comparison.table_number IS 'The paper''s table.';
-COMMENT ON COLUMN comparison.dataset IS 'mosi, mosei or sims.';
+COMMENT ON COLUMN comparison.dataset IS 'The dataset of ours; the published numbers are those of the protocol that it follows.';
 COMMENT ON COLUMN comparison.method IS 'The method''s id.';
 COMMENT ON COLUMN comparison.variant IS 'The variant''s id; empty for the method itself.';
 COMMENT ON COLUMN comparison.case_id IS 'r=0.3, missing=la, r=mean or missing=mean.';
@@ -155,16 +158,16 @@ COMMENT ON COLUMN comparison.reproduced IS 'Our value of compares_with; NULL whi
 COMMENT ON COLUMN comparison.reproduced_std IS 'Its standard deviation over seeds.';
 COMMENT ON COLUMN comparison.published IS 'The paper''s value, as printed.';
 COMMENT ON COLUMN comparison.published_std IS 'The standard deviation that Table 8 prints.';
-COMMENT ON COLUMN comparison.valid IS 'The value to compare with; NULL where the published one is void.';
+COMMENT ON COLUMN comparison.valid IS 'The value to compare with; NULL where the published one was retracted.';
 COMMENT ON COLUMN comparison.difference IS 'Ours minus the valid one.';
 COMMENT ON COLUMN comparison.compares_with IS 'The metric of ours that measures what the paper printed.';
-COMMENT ON COLUMN comparison.erratum IS 'corrected, void or swapped; NULL where nothing is known to be wrong.';
+COMMENT ON COLUMN comparison.erratum IS 'corrected, retracted or labels_swapped; NULL where nothing is known to be wrong.';
 COMMENT ON COLUMN comparison.erratum_why IS 'What is wrong with the published number.';
-COMMENT ON COLUMN comparison.seeds_done IS 'How many of our seeds are done.';
-COMMENT ON COLUMN comparison.seeds_asked IS 'How many of our seeds the spec asks for.';
+COMMENT ON COLUMN comparison.seeds_completed IS 'How many of our seeds are done.';
+COMMENT ON COLUMN comparison.seeds_expected IS 'How many of our seeds the spec asks for.';
 
 -- A role that may read everything and change nothing. A database whose owner may not make roles
--- goes without it; docs/sql.md says how an administrator adds it.
+-- goes without it; docs/reference/sql.md says how an administrator adds it.
 DO $$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'halfheard_reader') THEN

@@ -1,5 +1,9 @@
--- The views that tables, `coord status` and analysts read. Their names and columns stay; docs/sql.md
+-- The views that tables, `coord status` and analysts read. Their names and columns stay; docs/reference/sql.md
 -- shows how they are used. Values are fractions from 0 to 1 except mae and corr; nothing is rounded.
+--
+-- Means and deviations of floating-point numbers depend on the order of the additions, and rows are
+-- stored in the order in which results arrived. Every mean is therefore taken in the order of seeds,
+-- rates or sets: the same results give the same bits, whatever was killed on the way.
 
 CREATE VIEW measurement AS
 SELECT e.sweep,
@@ -22,7 +26,7 @@ COMMENT ON VIEW measurement IS 'One metric of one seed on one case, from the che
 COMMENT ON COLUMN measurement.sweep IS 'The sweep.';
 COMMENT ON COLUMN measurement.method IS 'The method''s id.';
 COMMENT ON COLUMN measurement.variant IS 'The variant''s id; empty for the method itself.';
-COMMENT ON COLUMN measurement.dataset IS 'mosi, mosei or sims.';
+COMMENT ON COLUMN measurement.dataset IS 'The dataset''s name: mosi, mosei, sims, or another (table benchmark).';
 COMMENT ON COLUMN measurement.seed IS 'The training seed.';
 COMMENT ON COLUMN measurement.case_id IS 'r=0.3 or missing=la.';
 COMMENT ON COLUMN measurement.metric IS 'The metric''s id.';
@@ -42,12 +46,12 @@ SELECT sweep,
        CASE WHEN case_id LIKE 'r=%' THEN substr(case_id, 3)::numeric END AS rate,
        CASE WHEN case_id LIKE 'missing=%' THEN substr(case_id, 9) END AS missing,
        metric,
-       avg(value) AS mean,
-       stddev_samp(value) AS std,
-       min(value) AS least,
-       max(value) AS most,
-       count(*) FILTER (WHERE state = 'done') AS seeds_done,
-       count(*) AS seeds_asked,
+       avg(value ORDER BY seed) AS mean,
+       stddev_samp(value ORDER BY seed) AS std,
+       min(value) AS min,
+       max(value) AS max,
+       count(*) FILTER (WHERE state = 'done') AS seeds_completed,
+       count(*) AS seeds_expected,
        count(*) FILTER (WHERE state = 'done' AND value IS NULL) AS seeds_undefined
 FROM measurement
 GROUP BY sweep, method, variant, dataset, case_id, metric;
@@ -55,7 +59,7 @@ COMMENT ON VIEW cell IS 'One metric of one method on one case: the mean over see
 COMMENT ON COLUMN cell.sweep IS 'The sweep.';
 COMMENT ON COLUMN cell.method IS 'The method''s id.';
 COMMENT ON COLUMN cell.variant IS 'The variant''s id; empty for the method itself.';
-COMMENT ON COLUMN cell.dataset IS 'mosi, mosei or sims.';
+COMMENT ON COLUMN cell.dataset IS 'The dataset''s name: mosi, mosei, sims, or another (table benchmark).';
 COMMENT ON COLUMN cell.case_id IS 'r=0.3 or missing=la.';
 COMMENT ON COLUMN cell.kind IS 'r or missing.';
 COMMENT ON COLUMN cell.rate IS 'The missing rate; NULL for a set of missing modalities.';
@@ -63,44 +67,44 @@ COMMENT ON COLUMN cell.missing IS 'The missing modalities, la; NULL for a missin
 COMMENT ON COLUMN cell.metric IS 'The metric''s id.';
 COMMENT ON COLUMN cell.mean IS 'Mean over the seeds that are done and where it is defined; NULL without any.';
 COMMENT ON COLUMN cell.std IS 'Standard deviation over the same seeds, of a sample (n - 1); NULL with fewer than two.';
-COMMENT ON COLUMN cell.least IS 'The smallest of them.';
-COMMENT ON COLUMN cell.most IS 'The largest of them.';
-COMMENT ON COLUMN cell.seeds_done IS 'How many seeds are done.';
-COMMENT ON COLUMN cell.seeds_asked IS 'How many seeds the spec asks for.';
+COMMENT ON COLUMN cell.min IS 'The smallest of them.';
+COMMENT ON COLUMN cell.max IS 'The largest of them.';
+COMMENT ON COLUMN cell.seeds_completed IS 'How many seeds are done.';
+COMMENT ON COLUMN cell.seeds_expected IS 'How many seeds the spec asks for.';
 COMMENT ON COLUMN cell.seeds_undefined IS 'Of how many seeds that are done the metric is undefined.';
 
 CREATE VIEW table_rate AS
-SELECT sweep, method, variant, dataset, rate, metric, mean, std, seeds_done, seeds_asked, seeds_undefined
+SELECT sweep, method, variant, dataset, rate, metric, mean, std, seeds_completed, seeds_expected, seeds_undefined
 FROM cell
 WHERE kind = 'r';
 COMMENT ON VIEW table_rate IS 'Tables 9 (MOSI, MOSEI) and 10 (SIMS): each metric at each missing rate.';
 COMMENT ON COLUMN table_rate.sweep IS 'The sweep.';
 COMMENT ON COLUMN table_rate.method IS 'The method''s id.';
 COMMENT ON COLUMN table_rate.variant IS 'The variant''s id; empty for the method itself.';
-COMMENT ON COLUMN table_rate.dataset IS 'mosi, mosei or sims.';
+COMMENT ON COLUMN table_rate.dataset IS 'The dataset''s name: mosi, mosei, sims, or another (table benchmark).';
 COMMENT ON COLUMN table_rate.rate IS 'The missing rate.';
 COMMENT ON COLUMN table_rate.metric IS 'The metric''s id.';
 COMMENT ON COLUMN table_rate.mean IS 'Mean over seeds.';
 COMMENT ON COLUMN table_rate.std IS 'Standard deviation over seeds (n - 1).';
-COMMENT ON COLUMN table_rate.seeds_done IS 'How many seeds are done.';
-COMMENT ON COLUMN table_rate.seeds_asked IS 'How many seeds the spec asks for.';
+COMMENT ON COLUMN table_rate.seeds_completed IS 'How many seeds are done.';
+COMMENT ON COLUMN table_rate.seeds_expected IS 'How many seeds the spec asks for.';
 COMMENT ON COLUMN table_rate.seeds_undefined IS 'Of how many seeds that are done the metric is undefined.';
 
 CREATE VIEW table_missing AS
-SELECT sweep, method, variant, dataset, missing, metric, mean, std, seeds_done, seeds_asked, seeds_undefined
+SELECT sweep, method, variant, dataset, missing, metric, mean, std, seeds_completed, seeds_expected, seeds_undefined
 FROM cell
 WHERE kind = 'missing';
 COMMENT ON VIEW table_missing IS 'Tables 13 (MOSI, MOSEI) and 14 (SIMS): each metric with each set of missing modalities.';
 COMMENT ON COLUMN table_missing.sweep IS 'The sweep.';
 COMMENT ON COLUMN table_missing.method IS 'The method''s id.';
 COMMENT ON COLUMN table_missing.variant IS 'The variant''s id; empty for the method itself.';
-COMMENT ON COLUMN table_missing.dataset IS 'mosi, mosei or sims.';
+COMMENT ON COLUMN table_missing.dataset IS 'The dataset''s name: mosi, mosei, sims, or another (table benchmark).';
 COMMENT ON COLUMN table_missing.missing IS 'The missing modalities: l, a, v, la, lv or av.';
 COMMENT ON COLUMN table_missing.metric IS 'The metric''s id.';
 COMMENT ON COLUMN table_missing.mean IS 'Mean over seeds.';
 COMMENT ON COLUMN table_missing.std IS 'Standard deviation over seeds (n - 1).';
-COMMENT ON COLUMN table_missing.seeds_done IS 'How many seeds are done.';
-COMMENT ON COLUMN table_missing.seeds_asked IS 'How many seeds the spec asks for.';
+COMMENT ON COLUMN table_missing.seeds_completed IS 'How many seeds are done.';
+COMMENT ON COLUMN table_missing.seeds_expected IS 'How many seeds the spec asks for.';
 COMMENT ON COLUMN table_missing.seeds_undefined IS 'Of how many seeds that are done the metric is undefined.';
 
 CREATE VIEW table_overall AS
@@ -109,28 +113,28 @@ SELECT sweep,
        variant,
        dataset,
        metric,
-       CASE WHEN bool_and(seeds_done > 0) THEN avg(mean) END AS mean,
-       CASE WHEN bool_and(seeds_done > 0) THEN avg(std) END AS std,
-       count(*) FILTER (WHERE seeds_done > 0) AS cells_done,
-       count(*) AS cells_asked,
-       count(*) FILTER (WHERE seeds_done > 0 AND mean IS NULL) AS cells_undefined,
-       min(seeds_done) AS seeds_done,
-       max(seeds_asked) AS seeds_asked
+       CASE WHEN bool_and(seeds_completed > 0) THEN avg(mean ORDER BY rate) END AS mean,
+       CASE WHEN bool_and(seeds_completed > 0) THEN avg(std ORDER BY rate) END AS std,
+       count(*) FILTER (WHERE seeds_completed > 0) AS cells_completed,
+       count(*) AS cells_expected,
+       count(*) FILTER (WHERE seeds_completed > 0 AND mean IS NULL) AS cells_undefined,
+       min(seeds_completed) AS seeds_completed,
+       max(seeds_expected) AS seeds_expected
 FROM table_rate
 GROUP BY sweep, method, variant, dataset, metric;
 COMMENT ON VIEW table_overall IS 'Tables 2 (MOSI, MOSEI) and 3 (SIMS): the mean over the missing rates of the means over seeds.';
 COMMENT ON COLUMN table_overall.sweep IS 'The sweep.';
 COMMENT ON COLUMN table_overall.method IS 'The method''s id.';
 COMMENT ON COLUMN table_overall.variant IS 'The variant''s id; empty for the method itself.';
-COMMENT ON COLUMN table_overall.dataset IS 'mosi, mosei or sims.';
+COMMENT ON COLUMN table_overall.dataset IS 'The dataset''s name: mosi, mosei, sims, or another (table benchmark).';
 COMMENT ON COLUMN table_overall.metric IS 'The metric''s id.';
 COMMENT ON COLUMN table_overall.mean IS 'Mean over the rates where it is defined; NULL until every rate that the spec asks for has a seed.';
 COMMENT ON COLUMN table_overall.std IS 'Mean over the rates of the standard deviation over seeds.';
-COMMENT ON COLUMN table_overall.cells_done IS 'How many rates have a seed.';
-COMMENT ON COLUMN table_overall.cells_asked IS 'How many rates the spec asks for; the paper has ten.';
+COMMENT ON COLUMN table_overall.cells_completed IS 'How many rates have a seed.';
+COMMENT ON COLUMN table_overall.cells_expected IS 'How many rates the spec asks for; the paper has ten.';
 COMMENT ON COLUMN table_overall.cells_undefined IS 'At how many rates it is undefined for every seed.';
-COMMENT ON COLUMN table_overall.seeds_done IS 'How many seeds are done at the rate that has the fewest.';
-COMMENT ON COLUMN table_overall.seeds_asked IS 'How many seeds the spec asks for.';
+COMMENT ON COLUMN table_overall.seeds_completed IS 'How many seeds are done at the rate that has the fewest.';
+COMMENT ON COLUMN table_overall.seeds_expected IS 'How many seeds the spec asks for.';
 
 CREATE VIEW table_missing_overall AS
 SELECT sweep,
@@ -138,28 +142,28 @@ SELECT sweep,
        variant,
        dataset,
        metric,
-       CASE WHEN bool_and(seeds_done > 0) THEN avg(mean) END AS mean,
-       CASE WHEN bool_and(seeds_done > 0) THEN avg(std) END AS std,
-       count(*) FILTER (WHERE seeds_done > 0) AS cells_done,
-       count(*) AS cells_asked,
-       count(*) FILTER (WHERE seeds_done > 0 AND mean IS NULL) AS cells_undefined,
-       min(seeds_done) AS seeds_done,
-       max(seeds_asked) AS seeds_asked
+       CASE WHEN bool_and(seeds_completed > 0) THEN avg(mean ORDER BY missing) END AS mean,
+       CASE WHEN bool_and(seeds_completed > 0) THEN avg(std ORDER BY missing) END AS std,
+       count(*) FILTER (WHERE seeds_completed > 0) AS cells_completed,
+       count(*) AS cells_expected,
+       count(*) FILTER (WHERE seeds_completed > 0 AND mean IS NULL) AS cells_undefined,
+       min(seeds_completed) AS seeds_completed,
+       max(seeds_expected) AS seeds_expected
 FROM table_missing
 GROUP BY sweep, method, variant, dataset, metric;
 COMMENT ON VIEW table_missing_overall IS 'Tables 11 (MOSI, MOSEI) and 12 (SIMS): the mean over the sets of missing modalities of the means over seeds.';
 COMMENT ON COLUMN table_missing_overall.sweep IS 'The sweep.';
 COMMENT ON COLUMN table_missing_overall.method IS 'The method''s id.';
 COMMENT ON COLUMN table_missing_overall.variant IS 'The variant''s id; empty for the method itself.';
-COMMENT ON COLUMN table_missing_overall.dataset IS 'mosi, mosei or sims.';
+COMMENT ON COLUMN table_missing_overall.dataset IS 'The dataset''s name: mosi, mosei, sims, or another (table benchmark).';
 COMMENT ON COLUMN table_missing_overall.metric IS 'The metric''s id.';
 COMMENT ON COLUMN table_missing_overall.mean IS 'Mean over the sets where it is defined; NULL until every set that the spec asks for has a seed.';
 COMMENT ON COLUMN table_missing_overall.std IS 'Mean over the sets of the standard deviation over seeds.';
-COMMENT ON COLUMN table_missing_overall.cells_done IS 'How many sets have a seed.';
-COMMENT ON COLUMN table_missing_overall.cells_asked IS 'How many sets the spec asks for; the paper has six.';
+COMMENT ON COLUMN table_missing_overall.cells_completed IS 'How many sets have a seed.';
+COMMENT ON COLUMN table_missing_overall.cells_expected IS 'How many sets the spec asks for; the paper has six.';
 COMMENT ON COLUMN table_missing_overall.cells_undefined IS 'With how many sets it is undefined for every seed.';
-COMMENT ON COLUMN table_missing_overall.seeds_done IS 'How many seeds are done with the set that has the fewest.';
-COMMENT ON COLUMN table_missing_overall.seeds_asked IS 'How many seeds the spec asks for.';
+COMMENT ON COLUMN table_missing_overall.seeds_completed IS 'How many seeds are done with the set that has the fewest.';
+COMMENT ON COLUMN table_missing_overall.seeds_expected IS 'How many seeds the spec asks for.';
 
 CREATE VIEW sweep_progress AS
 SELECT s.id AS sweep,
@@ -259,13 +263,13 @@ COMMENT ON COLUMN job_status.sweep IS 'Its sweep.';
 COMMENT ON COLUMN job_status.kind IS 'train, eval or noop.';
 COMMENT ON COLUMN job_status.method IS 'The method''s id.';
 COMMENT ON COLUMN job_status.variant IS 'The variant''s id; empty for the method itself.';
-COMMENT ON COLUMN job_status.dataset IS 'mosi, mosei or sims.';
+COMMENT ON COLUMN job_status.dataset IS 'The dataset''s name: mosi, mosei, sims, or another (table benchmark).';
 COMMENT ON COLUMN job_status.seed IS 'The training seed.';
 COMMENT ON COLUMN job_status.case_id IS 'The case of an evaluation.';
 COMMENT ON COLUMN job_status.state IS 'Where it stands.';
 COMMENT ON COLUMN job_status.failures IS 'How many attempts failed with an error.';
 COMMENT ON COLUMN job_status.last_error IS 'The last of those errors.';
-COMMENT ON COLUMN job_status.started IS 'When its first attempt began.';
+COMMENT ON COLUMN job_status.started IS 'When its first attempt began; of an evaluation that is done, when the work on this very case began.';
 COMMENT ON COLUMN job_status.finished IS 'When it was done, failed or cancelled.';
 COMMENT ON COLUMN job_status.worker IS 'The worker of the attempt that began last.';
 COMMENT ON COLUMN job_status.host IS 'That worker''s machine.';
@@ -301,7 +305,7 @@ COMMENT ON COLUMN failures.job IS 'The job.';
 COMMENT ON COLUMN failures.kind IS 'train, eval or noop.';
 COMMENT ON COLUMN failures.method IS 'The method''s id.';
 COMMENT ON COLUMN failures.variant IS 'The variant''s id; empty for the method itself.';
-COMMENT ON COLUMN failures.dataset IS 'mosi, mosei or sims.';
+COMMENT ON COLUMN failures.dataset IS 'The dataset''s name: mosi, mosei, sims, or another (table benchmark).';
 COMMENT ON COLUMN failures.seed IS 'The training seed.';
 COMMENT ON COLUMN failures.case_id IS 'The case of an evaluation.';
 COMMENT ON COLUMN failures.given_up IS 'Whether the job was given up in the end.';
@@ -312,6 +316,42 @@ COMMENT ON COLUMN failures.device IS 'Its device.';
 COMMENT ON COLUMN failures.ended IS 'When it ended, by the worker''s clock.';
 COMMENT ON COLUMN failures.failure_kind IS 'permanent, retryable, non_finite or crashed.';
 COMMENT ON COLUMN failures.errors IS 'The error and its causes, outermost first.';
+
+CREATE VIEW declined AS
+SELECT j.sweep,
+       j.id AS job,
+       j.kind,
+       j.method,
+       j.variant,
+       j.dataset,
+       j.seed,
+       j.case_id,
+       a.id AS attempt,
+       a.worker,
+       a.host,
+       a.device,
+       a.ended,
+       a.failure_kind AS fault,
+       a.errors
+FROM attempt a
+JOIN job j ON j.id = a.job
+WHERE a.outcome = 'handed_back' AND a.failure_kind IS NOT NULL;
+COMMENT ON VIEW declined IS 'Every attempt that a worker gave back for a fault of its own: the job was not to blame and it does not count as a failure. Of one job at most the last fifty.';
+COMMENT ON COLUMN declined.sweep IS 'The sweep.';
+COMMENT ON COLUMN declined.job IS 'The job.';
+COMMENT ON COLUMN declined.kind IS 'train, eval or noop.';
+COMMENT ON COLUMN declined.method IS 'The method''s id.';
+COMMENT ON COLUMN declined.variant IS 'The variant''s id; empty for the method itself.';
+COMMENT ON COLUMN declined.dataset IS 'The dataset''s name: mosi, mosei, sims, or another (table benchmark).';
+COMMENT ON COLUMN declined.seed IS 'The training seed.';
+COMMENT ON COLUMN declined.case_id IS 'The case of an evaluation.';
+COMMENT ON COLUMN declined.attempt IS 'The attempt.';
+COMMENT ON COLUMN declined.worker IS 'Its worker.';
+COMMENT ON COLUMN declined.host IS 'Its machine.';
+COMMENT ON COLUMN declined.device IS 'Its device.';
+COMMENT ON COLUMN declined.ended IS 'When it was given back, by the worker''s clock.';
+COMMENT ON COLUMN declined.fault IS 'What the worker lacked: store, data_folder, dataset, encoder, checkpoint, method or device.';
+COMMENT ON COLUMN declined.errors IS 'The error and its causes, outermost first.';
 
 CREATE VIEW epoch AS
 SELECT j.sweep,
@@ -333,7 +373,7 @@ COMMENT ON VIEW epoch IS 'The learning curves: one row for each epoch of each tr
 COMMENT ON COLUMN epoch.sweep IS 'The sweep.';
 COMMENT ON COLUMN epoch.method IS 'The method''s id.';
 COMMENT ON COLUMN epoch.variant IS 'The variant''s id; empty for the method itself.';
-COMMENT ON COLUMN epoch.dataset IS 'mosi, mosei or sims.';
+COMMENT ON COLUMN epoch.dataset IS 'The dataset''s name: mosi, mosei, sims, or another (table benchmark).';
 COMMENT ON COLUMN epoch.seed IS 'The training seed.';
 COMMENT ON COLUMN epoch.epoch IS 'The epoch, from 1.';
 COMMENT ON COLUMN epoch.loss IS 'The mean training loss.';
@@ -364,7 +404,10 @@ SELECT e.sweep,
        t.version AS trained_with,
        a.worker AS evaluated_by,
        a.device AS evaluated_on,
-       a.version AS evaluated_with
+       a.version AS evaluated_with,
+       coalesce(c.spec ->> 'numerics', 'machine') AS numerics,
+       t.processor AS trained_processor,
+       a.processor AS evaluated_processor
 FROM job e
 JOIN evaluation v ON v.job = e.id
 JOIN attempt a ON a.id = v.attempt
@@ -376,7 +419,7 @@ COMMENT ON COLUMN provenance.sweep IS 'The sweep.';
 COMMENT ON COLUMN provenance.job IS 'The evaluation job.';
 COMMENT ON COLUMN provenance.method IS 'The method''s id.';
 COMMENT ON COLUMN provenance.variant IS 'The variant''s id; empty for the method itself.';
-COMMENT ON COLUMN provenance.dataset IS 'mosi, mosei or sims.';
+COMMENT ON COLUMN provenance.dataset IS 'The dataset''s name: mosi, mosei, sims, or another (table benchmark).';
 COMMENT ON COLUMN provenance.seed IS 'The training seed.';
 COMMENT ON COLUMN provenance.case_id IS 'r=0.3 or missing=la.';
 COMMENT ON COLUMN provenance.criterion IS 'The selection criterion of the checkpoint.';
@@ -392,3 +435,6 @@ COMMENT ON COLUMN provenance.trained_with IS 'That worker''s version.';
 COMMENT ON COLUMN provenance.evaluated_by IS 'The worker that evaluated it.';
 COMMENT ON COLUMN provenance.evaluated_on IS 'That worker''s device.';
 COMMENT ON COLUMN provenance.evaluated_with IS 'That worker''s version.';
+COMMENT ON COLUMN provenance.numerics IS 'machine: the same bits on the same kind of processor; portable: on every x86-64 with AVX2.';
+COMMENT ON COLUMN provenance.trained_processor IS 'The kind of processor that it was trained on; see attempt.processor.';
+COMMENT ON COLUMN provenance.evaluated_processor IS 'The kind of processor that it was evaluated on.';
