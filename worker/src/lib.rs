@@ -1,7 +1,7 @@
 //! The worker: takes jobs from the broker, trains and evaluates the models with libtorch.
 
+pub mod check;
 pub mod cli;
-pub mod device;
 pub mod exit;
 pub mod runtime;
 pub mod settings;

@@ -1,11 +1,14 @@
 //! `worker`: takes jobs from the broker, trains and evaluates the models with libtorch.
 
 use clap::{CommandFactory as _, FromArgMatches as _};
-use halfheard_models::numerics::{self, Numerics};
+use halfheard_models::{
+    device::{self, DeviceError},
+    numerics::{self, Numerics},
+};
 use halfheard_shared::device::{Devices, ShareError};
 use halfheard_worker::{
+    check::Question,
     cli::{Cli, LogFormat},
-    device::{self, DeviceError, check::Question},
     exit,
     runtime::{
         self, SlotError, SlotSettings,
@@ -102,7 +105,7 @@ fn main() -> ExitCode {
 /// Says what this machine has for the slots.
 fn check(cli: &Cli) -> ExitCode {
     let slots = cli.asked_slots();
-    let check = device::check::check(&Question {
+    let check = halfheard_worker::check::check(&Question {
         devices: cli.device.clone(),
         slots,
         share: cli.share_gpus,

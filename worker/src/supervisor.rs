@@ -3,14 +3,14 @@
 //! started again, after a while that grows; that it is time to leave is passed on.
 
 use crate::{
-    device::{
-        self, DeviceError,
-        cuda::{self, Found, Trouble},
-    },
     exit,
     runtime::leaving::{LEAVE, Leaving},
 };
 use halfheard_models::{
+    device::{
+        self, DeviceError,
+        cuda::{self, Found, Trouble},
+    },
     memory,
     numerics::{Numerics, environment},
 };

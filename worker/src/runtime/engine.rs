@@ -3,12 +3,10 @@
 //! Datasets and the model for evaluations stay loaded from task to task.
 
 use super::{inject, live::Live};
-use crate::device;
 use bytes::Bytes;
+use halfheard_models::device::{self, Device};
 use halfheard_models::train::{
-    Best, Data, EvalCase, Finish, Loaded, TrainError, Trainer, Watch, build,
-    error::Said,
-    evaluate, guarded,
+    Best, Data, EvalCase, Finish, Loaded, TrainError, Trainer, Watch, build, evaluate, guarded,
     state::{BestRef, StateError},
 };
 use halfheard_shared::{
@@ -20,7 +18,6 @@ use std::{
     rc::Rc,
     sync::{Arc, mpsc},
 };
-use tch::{Device, Kind, Tensor};
 use tokio::sync::oneshot;
 
 /// Datasets that stay loaded.
@@ -219,16 +216,7 @@ impl Bench {
 
     fn probe(&self) -> Result<(), TrainError> {
         inject::device()?;
-        guarded(None, || {
-            let ones = Tensor::f_ones([8, 8], (Kind::Float, self.device))?;
-            let sum = ones.f_matmul(&ones)?.f_sum(Kind::Float)?;
-            match f64::try_from(&sum)? {
-                512.0 => Ok(()),
-                wrong => Err(TrainError::Device(Said(format!(
-                    "eight times eight times eight came out as {wrong}"
-                )))),
-            }
-        })
+        device::probe(self.device)
     }
 
     fn evaluate(&mut self, task: EvalTask) -> Result<bool, TrainError> {

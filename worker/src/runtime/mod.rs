@@ -33,7 +33,10 @@ use crate::exit;
 use async_nats::jetstream::consumer::PullConsumer;
 use bytes::Bytes;
 use futures::StreamExt as _;
-use halfheard_models::numerics::{self, Numerics};
+use halfheard_models::{
+    device::Device,
+    numerics::{self, Numerics},
+};
 use halfheard_shared::{
     address::redacted,
     artifacts::{ArtifactError, ArtifactStore, Key},
@@ -52,7 +55,6 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tch::Device;
 use tokio::{sync::Semaphore, time::timeout};
 
 /// Evaluations that are taken at once: the cases of one model.

@@ -240,7 +240,7 @@ pub fn load() -> Found {
     // at loading; no tensor exists yet.
     let library = match unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) } {
         Ok(library) => library,
-        Err(error) => return does_not_load(path, &crate::chain(&error)),
+        Err(error) => return does_not_load(path, &crate::train::chain(&error).join(": ")),
     };
     let gpus = usize::try_from(Cuda::device_count()).unwrap_or(0);
     let trouble = (gpus == 0).then(|| without_gpu(&library, &path));

@@ -1,13 +1,6 @@
-//! The device: bringing the GPU's libraries in at start, choosing where tensors live, threads.
-//!
-//! The program is linked against libtorch's CPU libraries only. Where a CUDA build of the same
-//! release is there, its `libtorch_cuda.so` is loaded before the first tensor is made; it makes
-//! itself known to the rest of libtorch. Without it the same program runs on the CPU.
+//! Choosing where tensors live.
 
-pub mod check;
-pub mod cuda;
-
-use self::cuda::{Found, Trouble};
+use super::cuda::{self, Found, Trouble};
 use halfheard_shared::device::{Devices, Place, ShareError};
 use tch::Device;
 

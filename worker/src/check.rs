@@ -1,7 +1,7 @@
 //! `worker --check`: what this machine has for slots to compute on, as JSON for people, `coord` and
 //! the supervisor.
 
-use super::{Chosen, at, cuda, cuda::Trouble, look, refusal, set_threads};
+use halfheard_models::device::{self, Chosen, at, cuda, cuda::Trouble, look, refusal, set_threads};
 use halfheard_shared::device::{Assignment, Devices, Place};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -94,7 +94,11 @@ pub fn check(question: &Question) -> Check {
         let error = match tried.iter().find(|(other, _)| *other == place) {
             Some((_, error)) => error.clone(),
             None => {
-                let error = question.compute.then(|| product(device).err()).flatten();
+                let error = question
+                    .compute
+                    .then(|| device::probe(device).err())
+                    .flatten()
+                    .map(|error| crate::chain(&error));
                 tried.push((place, error.clone()));
                 error
             }
@@ -127,19 +131,6 @@ pub fn check(question: &Question) -> Check {
         left_out: assigned.left_out,
         device_error,
         threads: question.threads,
-    }
-}
-
-/// Whether a small product comes out right.
-fn product(device: tch::Device) -> Result<(), String> {
-    let value = halfheard_models::train::guarded(None, || {
-        let two = tch::Tensor::f_full([3, 3], 2.0, (tch::Kind::Float, device))?;
-        Ok(two.f_matmul(&two)?.f_double_value(&[1, 1])?)
-    });
-    match value {
-        Ok(12.0) => Ok(()),
-        Ok(other) => Err(format!("a product that should be 12 came out as {other}")),
-        Err(error) => Err(crate::chain(&error)),
     }
 }
 
