@@ -61,7 +61,7 @@ fn main() -> ExitCode {
         let Some(slot) = cli.slot else {
             return supervise(&cli, flags, name, leaving).await;
         };
-        if let Err(error) = numerics::settle(cli.numerics) {
+        if let Err(error) = numerics::initialize(cli.numerics) {
             return refuse(&error, exit::DEVICE);
         }
         // A GPU computes to other bits.
@@ -69,7 +69,7 @@ fn main() -> ExitCode {
             Numerics::Machine => (cli.device.clone(), cli.threads_of(cli.asked_slots())),
             Numerics::Portable => (Devices::Cpu, numerics::PORTABLE_THREADS),
         };
-        let found = device::look(&devices);
+        let found = device::detect(&devices);
         let chosen = match device::choose(&devices, &found) {
             Ok(chosen) => chosen,
             Err(error) => return refuse(&error, exit::DEVICE),

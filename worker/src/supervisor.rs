@@ -9,7 +9,7 @@ use crate::{
 use halfheard_models::{
     device::{
         self, DeviceError,
-        cuda::{self, Found, Trouble},
+        cuda::{self, GpuDetection, GpuProblem},
     },
     memory,
     numerics::{Numerics, environment},
@@ -58,7 +58,7 @@ impl Slots {
     /// There are not the GPUs that were asked for.
     pub async fn assign(&self, leaving: &Leaving) -> Result<Option<Assignment>, DeviceError> {
         self.devices.check(self.number, self.share)?;
-        let found = match device::glance(&self.devices) {
+        let found = match device::detect_without_loading(&self.devices) {
             Some(found) => found,
             None => tokio::select! {
                 found = self.look() => found,
@@ -68,7 +68,7 @@ impl Slots {
         let assigned = self
             .devices
             .assign(self.number, found.gpus, self.share)
-            .map_err(|error| device::refusal(&self.devices, &found, error))?;
+            .map_err(|error| device::device_error(&self.devices, &found, error))?;
         if let (Devices::Auto, Some(trouble)) = (&self.devices, &found.trouble) {
             tracing::warn!(
                 "{} on the CPU, because no GPU can be used: {trouble}; {}",
@@ -87,22 +87,22 @@ impl Slots {
         }
         let places = assigned.places.iter().enumerate();
         let places: Vec<String> = places
-            .map(|(slot, &place)| format!("slot {slot} on {}", device::at(place).name))
+            .map(|(slot, &place)| format!("slot {slot} on {}", device::of_place(place).name))
             .collect();
         tracing::info!("{}", places.join(", "));
         Ok(Some(assigned))
     }
 
     /// What a child finds that loads the GPU's library.
-    async fn look(&self) -> Found {
+    async fn look(&self) -> GpuDetection {
         /// The part of `worker --look` that counts here.
         #[derive(serde::Deserialize)]
         struct Look {
             cuda_library: Option<PathBuf>,
             gpus: usize,
-            trouble: Option<Trouble>,
+            trouble: Option<GpuProblem>,
         }
-        let library = || cuda::find().unwrap_or_else(|_| cuda::CUDA_LIBRARY.into());
+        let library = || cuda::find_library().unwrap_or_else(|_| cuda::CUDA_LIBRARY.into());
         let output = this_program(&self.flags)
             .arg("--look")
             .stdin(Stdio::null())
@@ -112,19 +112,19 @@ impl Slots {
             .await;
         match output {
             Ok(output) => match serde_json::from_slice::<Look>(&output.stdout) {
-                Ok(look) => Found {
+                Ok(look) => GpuDetection {
                     library: look.cuda_library,
                     gpus: look.gpus,
                     trouble: look.trouble,
                 },
                 Err(_) => {
                     let reason = format!("the process that loaded it ended with {}", output.status);
-                    cuda::does_not_load(library(), &reason)
+                    cuda::failed_load(library(), &reason)
                 }
             },
             Err(error) => {
                 let reason = format!("no process can be started to load it: {error}");
-                cuda::does_not_load(library(), &reason)
+                cuda::failed_load(library(), &reason)
             }
         }
     }
@@ -242,7 +242,7 @@ impl Supervised {
             .arg(&self.name)
             .arg("--numerics")
             .arg(numerics.as_str())
-            .envs(memory::for_child())
+            .envs(memory::child_environment())
             .envs(environment(numerics).iter().copied())
             // Held open for as long as this process lives: its end tells the child.
             .stdin(Stdio::piped())

@@ -6,7 +6,8 @@ use super::{inject, live::Live};
 use bytes::Bytes;
 use halfheard_models::device::{self, Device};
 use halfheard_models::train::{
-    Best, Data, EvalCase, Finish, Loaded, TrainError, Trainer, Watch, build, evaluate, guarded,
+    BestCheckpoint, Data, EvalCase, EvalObserver, LoadedModel, TrainError, TrainOutcome, Trainer,
+    build, catch_panics, evaluate,
     state::{BestRef, StateError},
 };
 use halfheard_shared::{
@@ -49,9 +50,9 @@ pub struct TrainTask {
 /// What became of a training.
 pub struct TrainEnd {
     /// How it ended.
-    pub outcome: Result<Finish, TrainError>,
+    pub outcome: Result<TrainOutcome, TrainError>,
     /// The best checkpoints so far, where it failed.
-    pub kept: Vec<(String, Best)>,
+    pub kept: Vec<(String, BestCheckpoint)>,
     /// Who watched.
     pub live: Live,
 }
@@ -69,7 +70,7 @@ pub struct EvalTask {
     /// Brings the checkpoints.
     pub fetch: FetchCheckpoint,
     /// Who watches.
-    pub watch: Box<dyn Watch + Send>,
+    pub watch: Box<dyn EvalObserver + Send>,
 }
 
 enum Task {
@@ -146,7 +147,7 @@ struct Bench {
     device: Device,
     /// The latest last.
     data: Vec<(String, Rc<Data>)>,
-    model: Option<Loaded>,
+    model: Option<LoadedModel>,
 }
 
 impl Bench {
@@ -179,7 +180,7 @@ impl Bench {
         // Its memory is needed.
         self.model = None;
         let mut kept = Vec::new();
-        let outcome = guarded(None, || {
+        let outcome = catch_panics(None, || {
             inject::device()?;
             let data = self.data(&spec, &data)?;
             let begin = || {
@@ -199,11 +200,11 @@ impl Bench {
                     }
                 }
             }
-            let processors = trainer.computes_on(&processor);
+            let processors = trainer.record_processor(&processor);
             live.begins(trainer.after_epoch(), processors);
             let outcome = trainer.run(&mut live);
             if outcome.is_err() {
-                kept = trainer.kept();
+                kept = trainer.best_checkpoints();
             }
             outcome
         });
@@ -229,12 +230,12 @@ impl Bench {
             mut watch,
         } = task;
         inject::device()?;
-        let data = guarded(None, || self.data(&spec, &data))?;
+        let data = catch_panics(None, || self.data(&spec, &data))?;
         let mut model = match self.model.take() {
             Some(model) if model.fits(&spec) => model,
             other => {
                 drop(other);
-                Loaded::new(&spec, &data, &encoder, self.device)?
+                LoadedModel::new(&spec, &data, &encoder, self.device)?
             }
         };
         let all = evaluate::evaluate(&mut model, &spec, &data, &cases, &mut fetch, watch.as_mut())?;

@@ -15,7 +15,7 @@ use futures::{
     future::{LocalBoxFuture, join_all},
     stream::FuturesUnordered,
 };
-use halfheard_models::train::{EvalCase, Evaluated, KeptFeatures, TrainError, failure};
+use halfheard_models::train::{CaseResult, EvalCase, StoredFeatures, TrainError, failure};
 use halfheard_shared::{
     artifacts::{ArtifactError, Hash, Key, MAX_BYTES},
     ids::AttemptId,
@@ -223,7 +223,7 @@ impl Slot {
             // All are done, or the worker leaves.
             Some(Ok(Ok(_))) => self.give_back_all(rest).await,
             Some(Ok(Err(error))) => {
-                if error.breaks_the_process() {
+                if error.is_fatal_to_process() {
                     self.broken.store(true, Ordering::Relaxed);
                 }
                 self.end_all(rest, &what, &error, &spec, &encoder).await;
@@ -281,7 +281,7 @@ impl Slot {
         taken: Taken,
         attempt: AttemptId,
         seconds: f64,
-        outcome: Result<Evaluated, TrainError>,
+        outcome: Result<CaseResult, TrainError>,
     ) {
         let body = match outcome {
             Ok(evaluated) => match self.keep_evaluated(&taken, seconds, evaluated).await {
@@ -315,7 +315,7 @@ impl Slot {
         &self,
         taken: &Taken,
         seconds: f64,
-        evaluated: Evaluated,
+        evaluated: CaseResult,
     ) -> Result<ResultBody, ArtifactError> {
         self.keep_features(taken, seconds, evaluated.features)
             .await?;
@@ -331,7 +331,7 @@ impl Slot {
         &self,
         taken: &Taken,
         seconds: f64,
-        features: Option<KeptFeatures>,
+        features: Option<StoredFeatures>,
     ) -> Result<(), ArtifactError> {
         let (Work::Eval { case, .. }, Some(features)) = (&taken.job.work, features) else {
             return Ok(());

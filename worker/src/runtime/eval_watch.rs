@@ -2,7 +2,7 @@
 //! stop.
 
 use super::{inject, leaving::Leaving, presence::Status};
-use halfheard_models::train::{At, Evaluated, TrainError, Watch};
+use halfheard_models::train::{CaseResult, EvalObserver, EvalProgress, TrainError};
 use std::{
     sync::{
         Arc,
@@ -21,7 +21,7 @@ pub enum Event {
     /// The work on these begins.
     Begins(Vec<usize>),
     /// It is done, or failed by itself, after so many seconds of its own.
-    Ended(usize, f64, Result<Evaluated, TrainError>),
+    Ended(usize, f64, Result<CaseResult, TrainError>),
 }
 
 /// Watches the evaluations of one trained model.
@@ -42,13 +42,13 @@ impl EvalWatch {
     }
 }
 
-impl Watch for EvalWatch {
-    fn begins(&mut self, cases: &[usize]) {
+impl EvalObserver for EvalWatch {
+    fn cases_started(&mut self, cases: &[usize]) {
         // Nobody hears it where the worker has left already.
         let _ = self.events.send(Event::Begins(cases.to_vec()));
     }
 
-    fn goes_on(&mut self, at: At) -> bool {
+    fn should_continue(&mut self, at: EvalProgress) -> bool {
         self.status.update(|doing| {
             doing.case = at.done as u32 + 1;
             doing.step = at.batch as u32;
@@ -60,7 +60,12 @@ impl Watch for EvalWatch {
         !self.stops()
     }
 
-    fn ended(&mut self, case: usize, seconds: f64, outcome: Result<Evaluated, TrainError>) {
+    fn case_finished(
+        &mut self,
+        case: usize,
+        seconds: f64,
+        outcome: Result<CaseResult, TrainError>,
+    ) {
         let _ = self.events.send(Event::Ended(case, seconds, outcome));
     }
 }

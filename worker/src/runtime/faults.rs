@@ -148,7 +148,7 @@ pub fn of_training(error: &TrainError, spec: &TrainSpec, encoder: &Path) -> Opti
             Some(of_encoder(vec![unreadable], spec))
         }
         TrainError::Dataset(DatasetError::Io { .. }) => Some(of_dataset(error, spec)),
-        error if error.is_broken_device() => {
+        error if error.is_device_failure() => {
             Some(Fault::new(FaultKind::Device, "its device", chain(error)))
         }
         _ => None,

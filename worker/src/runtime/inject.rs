@@ -5,7 +5,7 @@
 //! | `HALFHEARD_INJECT_DEVICE` | the device is broken |
 //! | `HALFHEARD_INJECT_HOLD` | evaluations stand still once one of their cases is done |
 
-use halfheard_models::train::{TrainError, guarded};
+use halfheard_models::train::{TrainError, catch_panics};
 
 #[cfg(debug_assertions)]
 fn wanted(variable: &str) -> bool {
@@ -19,7 +19,7 @@ fn wanted(_variable: &str) -> bool {
 
 /// Breaks the device where that is wanted, in libtorch's words.
 pub fn device() -> Result<(), TrainError> {
-    guarded(None, || {
+    catch_panics(None, || {
         if wanted("HALFHEARD_INJECT_DEVICE") {
             #[expect(
                 clippy::panic,

@@ -3,7 +3,9 @@
 
 use super::{leaving, leaving::Leaving, presence::Status, report::Reporter};
 use bytes::Bytes;
-use halfheard_models::train::{Best, Control, Order, Snapshot, View, driver::Pace};
+use halfheard_models::train::{
+    BestCheckpoint, Directive, SaveSchedule, Snapshot, StepReport, TrainObserver,
+};
 use halfheard_shared::{
     artifacts::{ArtifactError, ArtifactStore, Hash, Key},
     ids::JobId,
@@ -29,7 +31,7 @@ pub struct Live {
     /// What a report of this attempt looks like, but for its body.
     report: ResultMessage,
     delivery: u64,
-    pace: Pace,
+    pace: SaveSchedule,
     /// When the training was told to save.
     asked: Instant,
     /// What is in the store.
@@ -76,7 +78,7 @@ struct Saver {
 impl Saver {
     async fn save(&mut self, snapshot: Snapshot) -> Result<(), ArtifactError> {
         let now: HashSet<Hash> = snapshot.best.iter().map(|b| b.blake3.clone()).collect();
-        for Best { blake3, content } in snapshot.best {
+        for BestCheckpoint { blake3, content } in snapshot.best {
             if !self.there.contains(&blake3) {
                 let key = Key::ResumeCheckpoint(self.job, blake3.clone());
                 self.store.put(&key, content).await?;
@@ -117,7 +119,7 @@ impl Live {
             status: settings.status,
             reporter: settings.reporter,
             delivery: settings.delivery,
-            pace: Pace::new(settings.save_every),
+            pace: SaveSchedule::new(settings.save_every),
             asked: Instant::now(),
             saver: Saver {
                 store: settings.store,
@@ -180,7 +182,7 @@ impl Live {
         match ended {
             Ok(upload) => {
                 self.saver = upload.saver;
-                self.pace.saved(upload.took);
+                self.pace.record_save(upload.took);
                 match upload.outcome {
                     Ok(()) if self.unsaved => {
                         self.unsaved = false;
@@ -230,8 +232,8 @@ impl Live {
     }
 }
 
-impl Control for Live {
-    fn order(&mut self, view: View) -> Order {
+impl TrainObserver for Live {
+    fn directive(&mut self, view: StepReport) -> Directive {
         self.status.update(|doing| {
             doing.epoch = view.epoch.min(view.max_epochs);
             doing.max_epochs = view.max_epochs;
@@ -243,27 +245,27 @@ impl Control for Live {
         });
         // It may be set going again.
         if self.cancelled.load(Ordering::Relaxed) && !self.leaving.is_asked() {
-            return Order::SaveAndLeave;
+            return Directive::SaveAndStop;
         }
         if self.leaving.is_asked() {
             return if self.leaving.is_past(leaving::STEP) {
-                Order::Leave
+                Directive::Stop
             } else {
-                Order::SaveAndLeave
+                Directive::SaveAndStop
             };
         }
         if self.is_uploading() {
-            return Order::GoOn;
+            return Directive::Continue;
         }
         self.harvest();
         if self.pace.is_due(view.epoch_ended) {
             self.asked = Instant::now();
-            return Order::Save;
+            return Directive::Save;
         }
-        Order::GoOn
+        Directive::Continue
     }
 
-    fn epoch(&mut self, log: EpochLog) {
+    fn epoch_ended(&mut self, log: EpochLog) {
         tracing::info!(
             epoch = log.epoch,
             loss = log.losses.get("loss").copied().unwrap_or(f64::NAN),
@@ -284,7 +286,7 @@ impl Control for Live {
         };
         let mut saver = std::mem::replace(&mut self.saver, placeholder);
         let asked = self.asked;
-        self.pace.saved(Duration::ZERO);
+        self.pace.record_save(Duration::ZERO);
         self.upload = Some(self.runtime.spawn(async move {
             let outcome = saver.save(snapshot).await;
             Upload {

@@ -122,7 +122,7 @@ pub async fn run(settings: SlotSettings, leaving: Leaving) -> Result<u8, SlotErr
         host: crate::host(),
         device: settings.device_name.clone(),
         version: crate::VERSION.to_owned(),
-        processor: numerics::processor(
+        processor: numerics::processor_id(
             settings.numerics,
             settings.device,
             &settings.device_name,

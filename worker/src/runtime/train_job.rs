@@ -9,7 +9,7 @@ use super::{
     live::{Live, LiveSettings},
     words,
 };
-use halfheard_models::train::{Best, Finish, failure};
+use halfheard_models::train::{BestCheckpoint, TrainOutcome, failure};
 use halfheard_shared::{
     artifacts::{ArtifactError, Hash, Key, MAX_BYTES},
     ids::AttemptId,
@@ -140,7 +140,7 @@ impl Slot {
             }
         };
         match outcome {
-            Ok(Finish::Left { .. }) if cancelled.load(Ordering::Relaxed) => {
+            Ok(TrainOutcome::Stopped { .. }) if cancelled.load(Ordering::Relaxed) => {
                 tracing::info!(job = %taken.job.job, "the sweep is cancelled");
                 // What it has reached stays: the sweep may be submitted again.
                 live.settle().await;
@@ -149,12 +149,12 @@ impl Slot {
                 let report = self.report(&taken, attempt, body);
                 self.conclude(&taken, report).await;
             }
-            Ok(Finish::Left { .. }) => {
+            Ok(TrainOutcome::Stopped { .. }) => {
                 live.settle().await;
                 let after_epoch = live.saved_after_epoch();
                 self.hand_back(taken, attempt, Some(after_epoch)).await;
             }
-            Ok(Finish::Done {
+            Ok(TrainOutcome::Completed {
                 checkpoints,
                 contents,
                 epochs,
@@ -197,7 +197,7 @@ impl Slot {
             }
             Err(error) => {
                 live.settle().await;
-                if error.breaks_the_process() {
+                if error.is_fatal_to_process() {
                     self.broken.store(true, Ordering::Relaxed);
                 }
                 if let Some(fault) = faults::of_training(&error, &spec, &encoder) {
@@ -230,8 +230,12 @@ impl Slot {
     }
 
     /// Puts checkpoints into the store.
-    async fn keep(&self, patience: Patience, contents: Vec<Best>) -> Result<(), ArtifactError> {
-        for Best { blake3, content } in contents {
+    async fn keep(
+        &self,
+        patience: Patience,
+        contents: Vec<BestCheckpoint>,
+    ) -> Result<(), ArtifactError> {
+        for BestCheckpoint { blake3, content } in contents {
             let key = Key::Checkpoint(blake3);
             self.patiently(patience, async || {
                 self.store.put(&key, content.clone()).await
@@ -266,7 +270,7 @@ impl Slot {
     }
 
     /// Keeps what a failed training had reached, and says so.
-    async fn keep_last_good(&self, kept: Vec<(String, Best)>) -> Option<String> {
+    async fn keep_last_good(&self, kept: Vec<(String, BestCheckpoint)>) -> Option<String> {
         let words: Vec<String> = kept
             .iter()
             .map(|(what, best)| format!("{what}: {}", best.blake3))

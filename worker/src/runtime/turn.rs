@@ -26,7 +26,7 @@ impl Slot {
             return Some(taken);
         };
         self.excuse(&taken).await;
-        match numerics::possible(wanted) {
+        match numerics::check_supported(wanted) {
             Ok(()) => {
                 tracing::info!(job = %taken.job.job, "the job asks for numerics = \"{wanted}\": the slot begins anew for it");
                 self.turning.store(true, Ordering::Relaxed);
