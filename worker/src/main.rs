@@ -9,7 +9,7 @@ use halfheard_worker::{
     exit,
     runtime::{
         self, SlotError, SlotSettings,
-        leaving::{self, Leaving, Speaker},
+        shutdown::{self, Shutdown, Role},
     },
     settings::Settings,
     supervisor::Slots,
@@ -50,13 +50,13 @@ fn main() -> ExitCode {
         .clone()
         .unwrap_or_else(halfheard_worker::default_name);
     let code = runtime.block_on(async {
-        let leaving = Leaving::default();
-        let speaker = cli.slot.map_or(Speaker::Supervisor, Speaker::Slot);
-        if let Err(error) = leaving::on_signals(leaving.clone(), speaker) {
+        let shutdown = Shutdown::default();
+        let role = cli.slot.map_or(Role::Supervisor, Role::Slot);
+        if let Err(error) = shutdown::on_signals(shutdown.clone(), role) {
             return refuse(&error, exit::INTERNAL);
         }
         let Some(slot) = cli.slot else {
-            return supervise(&cli, flags, name, leaving).await;
+            return supervise(&cli, flags, name, shutdown).await;
         };
         if let Err(error) = numerics::settle(cli.numerics) {
             return refuse(&error, exit::DEVICE);
@@ -86,7 +86,7 @@ fn main() -> ExitCode {
             save_every: cli.save_every,
             once: cli.once,
         };
-        match runtime::run(slot, leaving).await {
+        match runtime::run(slot, shutdown).await {
             Ok(code) => code.into(),
             Err(error @ SlotError::Broker(_)) => refuse(&error, exit::BROKER),
             Err(error @ SlotError::Artifacts(_)) => refuse(&error, exit::ARTIFACTS),
@@ -120,7 +120,7 @@ fn check(cli: &Cli) -> ExitCode {
 }
 
 /// Gives the slots their devices and runs them.
-async fn supervise(cli: &Cli, flags: Vec<OsString>, name: String, leaving: Leaving) -> ExitCode {
+async fn supervise(cli: &Cli, flags: Vec<OsString>, name: String, shutdown: Shutdown) -> ExitCode {
     let slots = Slots {
         number: cli.asked_slots(),
         devices: cli.device.clone(),
@@ -128,7 +128,7 @@ async fn supervise(cli: &Cli, flags: Vec<OsString>, name: String, leaving: Leavi
         flags,
         name,
     };
-    let assigned = match slots.assign(&leaving).await {
+    let assigned = match slots.assign(&shutdown).await {
         Ok(Some(assigned)) => assigned,
         Ok(None) => return exit::OK.into(),
         Err(error @ DeviceError::Share(ShareError::TooMany { .. })) => {
@@ -136,7 +136,7 @@ async fn supervise(cli: &Cli, flags: Vec<OsString>, name: String, leaving: Leavi
         }
         Err(error) => return refuse(&error, exit::DEVICE),
     };
-    match slots.run(assigned.places, leaving).await {
+    match slots.run(assigned.places, shutdown).await {
         Ok(code) => code.into(),
         Err(error) => refuse(&error, exit::INTERNAL),
     }

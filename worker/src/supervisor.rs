@@ -8,7 +8,7 @@ use crate::{
         cuda::{self, Found, Trouble},
     },
     exit,
-    runtime::leaving::{LEAVE, Leaving},
+    runtime::shutdown::{LEAVE, Shutdown},
 };
 use halfheard_models::{
     memory,
@@ -56,13 +56,13 @@ impl Slots {
     /// # Errors
     ///
     /// There are not the GPUs that were asked for.
-    pub async fn assign(&self, leaving: &Leaving) -> Result<Option<Assignment>, DeviceError> {
+    pub async fn assign(&self, shutdown: &Shutdown) -> Result<Option<Assignment>, DeviceError> {
         self.devices.check(self.number, self.share)?;
         let found = match device::glance(&self.devices) {
             Some(found) => found,
             None => tokio::select! {
                 found = self.look() => found,
-                () = leaving.asked() => return Ok(None),
+                () = shutdown.requested() => return Ok(None),
             },
         };
         let assigned = self
@@ -134,7 +134,7 @@ impl Slots {
     /// # Errors
     ///
     /// None so far; a slot that cannot be started is an exit code.
-    pub async fn run(self, places: Vec<Place>, leaving: Leaving) -> std::io::Result<u8> {
+    pub async fn run(self, places: Vec<Place>, shutdown: Shutdown) -> std::io::Result<u8> {
         let mut tasks = tokio::task::JoinSet::new();
         let slots = places.len();
         for (slot, place) in places.into_iter().enumerate() {
@@ -144,7 +144,7 @@ impl Slots {
                 place,
                 flags: self.flags.clone(),
                 name: self.name.clone(),
-                leaving: leaving.clone(),
+                shutdown: shutdown.clone(),
             };
             tasks.spawn(supervised.run());
         }
@@ -160,7 +160,7 @@ impl Slots {
                 continue;
             }
             // What one slot cannot do, the others cannot either.
-            leaving.leave();
+            shutdown.request();
         }
         Ok(code)
     }
@@ -179,14 +179,14 @@ struct Supervised {
     place: Place,
     flags: Vec<OsString>,
     name: String,
-    leaving: Leaving,
+    shutdown: Shutdown,
 }
 
 impl Supervised {
     async fn run(self) -> u8 {
         let mut crashes = 0_u32;
         let mut numerics = Numerics::default();
-        while !self.leaving.is_asked() {
+        while !self.shutdown.is_requested() {
             let began = Instant::now();
             let mut child = match self.start(numerics) {
                 Ok(child) => child,
@@ -199,7 +199,7 @@ impl Supervised {
             let pipe = child.stdin.take();
             let status = tokio::select! {
                 status = child.wait() => status,
-                () = self.leaving.asked() => self.stop(&mut child, pipe).await,
+                () = self.shutdown.requested() => self.stop(&mut child, pipe).await,
             };
             let code = match status {
                 Ok(status) => match code(status) {
@@ -215,7 +215,7 @@ impl Supervised {
                     return exit::INTERNAL;
                 }
             };
-            if self.leaving.is_asked() {
+            if self.shutdown.is_requested() {
                 return exit::AT_ONCE;
             }
             crashes = if began.elapsed() > SETTLED {
@@ -225,7 +225,7 @@ impl Supervised {
             };
             let pause = Duration::from_secs(1 << (crashes - 1).min(6)).min(LONGEST_PAUSE);
             tracing::error!(slot = self.slot, ended = %code, "the slot crashed; it starts again in {pause:?}");
-            self.leaving.sleep(pause).await;
+            self.shutdown.sleep(pause).await;
         }
         exit::OK
     }
@@ -244,7 +244,7 @@ impl Supervised {
             .arg(numerics.as_str())
             .envs(memory::for_child())
             .envs(environment(numerics).iter().copied())
-            // Held open for as long as this process lives: its end tells the child.
+            // Leases open for as long as this process lives: its end tells the child.
             .stdin(Stdio::piped())
             // Ctrl-C in a terminal goes to the whole group; the children hear of it from here, once.
             .process_group(0)
@@ -265,8 +265,8 @@ impl Supervised {
         }
         tokio::select! {
             status = child.wait() => return status,
-            () = self.leaving.at_once() => {}
-            () = self.leaving.past(Duration::from_secs(12)) => {
+            () = self.shutdown.at_once() => {}
+            () = self.shutdown.deadline(Duration::from_secs(12)) => {
                 tracing::warn!(slot = self.slot, "the slot does not leave: ending it");
             }
         }

@@ -211,7 +211,7 @@ impl Blobs {
     async fn hash_of(&self, path: &Path) -> std::io::Result<Hash> {
         let path = std::path::absolute(path)?;
         let stamp = stamp(&path)?;
-        // Held while hashing: two jobs that want the same file hash it once.
+        // Leases while hashing: two jobs that want the same file hash it once.
         let mut verified = self.verified.lock().await;
         if let Some((known, hash)) = verified.get(&path)
             && *known == stamp

@@ -2,7 +2,7 @@
 //!
 //! Datasets and the model for evaluations stay loaded from task to task.
 
-use super::{inject, live::Live};
+use super::{inject, train_monitor::TrainMonitor};
 use crate::device;
 use bytes::Bytes;
 use halfheard_models::train::{
@@ -46,7 +46,7 @@ pub struct TrainTask {
     /// What this process's results depend on to the last bit.
     pub processor: String,
     /// Who watches.
-    pub live: Live,
+    pub live: TrainMonitor,
 }
 
 /// What became of a training.
@@ -56,7 +56,7 @@ pub struct TrainEnd {
     /// The best checkpoints so far, where it failed.
     pub kept: Vec<(String, Best)>,
     /// Who watched.
-    pub live: Live,
+    pub live: TrainMonitor,
 }
 
 /// Evaluations of one trained model to do.
@@ -84,7 +84,7 @@ enum Task {
 /// The engine's thread is gone, which only a crash of this process can bring about.
 #[derive(Debug, thiserror::Error)]
 #[error("the thread that computes is gone")]
-pub struct Gone;
+pub struct EngineExited;
 
 /// The way to the thread. Cheap to clone.
 #[derive(Clone)]
@@ -100,7 +100,7 @@ impl Engine {
             .name("libtorch".to_owned())
             .spawn(move || {
                 device::set_threads(threads);
-                let mut bench = Bench {
+                let mut state = EngineState {
                     device,
                     data: Vec::new(),
                     model: None,
@@ -109,9 +109,9 @@ impl Engine {
                 while let Ok(task) = inbox.recv() {
                     // A receiver that has gone away needs no answer.
                     match task {
-                        Task::Train(task, end) => drop(end.send(bench.train(*task))),
-                        Task::Eval(task, end) => drop(end.send(bench.evaluate(*task))),
-                        Task::Probe(end) => drop(end.send(bench.probe())),
+                        Task::Train(task, end) => drop(end.send(state.train(*task))),
+                        Task::Eval(task, end) => drop(end.send(state.evaluate(*task))),
+                        Task::Probe(end) => drop(end.send(state.probe())),
                     }
                 }
             })?;
@@ -119,40 +119,40 @@ impl Engine {
     }
 
     /// Trains.
-    pub async fn train(&self, task: TrainTask) -> Result<TrainEnd, Gone> {
+    pub async fn train(&self, task: TrainTask) -> Result<TrainEnd, EngineExited> {
         let (end, ended) = oneshot::channel();
         self.tasks
             .send(Task::Train(Box::new(task), end))
-            .map_err(|_| Gone)?;
-        ended.await.map_err(|_| Gone)
+            .map_err(|_| EngineExited)?;
+        ended.await.map_err(|_| EngineExited)
     }
 
     /// Looks whether the device computes.
-    pub async fn probe(&self) -> Result<Result<(), TrainError>, Gone> {
+    pub async fn probe(&self) -> Result<Result<(), TrainError>, EngineExited> {
         let (end, ended) = oneshot::channel();
-        self.tasks.send(Task::Probe(end)).map_err(|_| Gone)?;
-        ended.await.map_err(|_| Gone)
+        self.tasks.send(Task::Probe(end)).map_err(|_| EngineExited)?;
+        ended.await.map_err(|_| EngineExited)
     }
 
     /// Evaluates; tells whether all cases were done.
-    pub async fn evaluate(&self, task: EvalTask) -> Result<Result<bool, TrainError>, Gone> {
+    pub async fn evaluate(&self, task: EvalTask) -> Result<Result<bool, TrainError>, EngineExited> {
         let (end, ended) = oneshot::channel();
         self.tasks
             .send(Task::Eval(Box::new(task), end))
-            .map_err(|_| Gone)?;
-        ended.await.map_err(|_| Gone)
+            .map_err(|_| EngineExited)?;
+        ended.await.map_err(|_| EngineExited)
     }
 }
 
 /// What the thread has at hand.
-struct Bench {
+struct EngineState {
     device: Device,
     /// The latest last.
     data: Vec<(String, Rc<Data>)>,
     model: Option<Loaded>,
 }
 
-impl Bench {
+impl EngineState {
     fn data(&mut self, spec: &TrainSpec, path: &Path) -> Result<Rc<Data>, TrainError> {
         let hash = &spec.data.blake3;
         if let Some(at) = self.data.iter().position(|(known, _)| known == hash) {
@@ -196,7 +196,7 @@ impl Bench {
                     Err(error) => {
                         let reason: &StateError = &error;
                         tracing::warn!(%reason, "the saved state is not used, training starts afresh");
-                        // It may have been taken half.
+                        // It may have been lease half.
                         drop(trainer);
                         trainer = begin()?;
                     }

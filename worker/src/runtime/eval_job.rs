@@ -1,12 +1,12 @@
 //! The way of evaluations, a model's cases together, and of no-op jobs.
 
 use super::{
-    BEFORE, Slot, Taken, after,
+    BEFORE, Slot, JobLease, after,
     engine::{EvalTask, FetchCheckpoint},
-    eval_watch::{EvalWatch, Event},
+    eval_monitor::{EvalMonitor, Event},
     faults::{self, Need},
     health::Health,
-    leaving,
+    shutdown,
     report::deliver,
     words,
 };
@@ -30,12 +30,12 @@ use std::{
 };
 use tokio::{runtime::Handle, sync::mpsc, task::AbortHandle};
 
-/// Evaluations of one model that were taken together. Each leaves when it is over.
+/// Evaluations of one model that were lease together. Each leaves when it is over.
 struct Bundle {
     slot: Arc<Slot>,
     /// `evaluate lnln on mosi, seed 1111`.
     what: String,
-    todo: Vec<Option<(Taken, AttemptId)>>,
+    todo: Vec<Option<(JobLease, AttemptId)>>,
     /// Those that are being reported.
     reports: FuturesUnordered<LocalBoxFuture<'static, ()>>,
 }
@@ -44,24 +44,24 @@ impl Bundle {
     fn hear(&mut self, event: Event) {
         match event {
             Event::Begins(cases) => {
-                for (taken, attempt) in cases.iter().filter_map(|&i| self.todo[i].as_ref()) {
+                for (lease, attempt) in cases.iter().filter_map(|&i| self.todo[i].as_ref()) {
                     let body = ResultBody::Started {
-                        delivery: taken.delivery,
+                        delivery: lease.delivery,
                         resumed_after_epoch: 0,
                     };
                     self.slot
                         .reporter
-                        .send(self.slot.report(taken, *attempt, body));
+                        .send(self.slot.report(lease, *attempt, body));
                 }
             }
             Event::Ended(case, seconds, outcome) => {
-                let Some((taken, attempt)) = self.todo[case].take() else {
+                let Some((lease, attempt)) = self.todo[case].take() else {
                     return;
                 };
                 let (slot, what) = (self.slot.clone(), self.what.clone());
                 self.reports.push(
                     async move {
-                        slot.conclude_evaluation(&what, taken, attempt, seconds, outcome)
+                        slot.conclude_evaluation(&what, lease, attempt, seconds, outcome)
                             .await;
                     }
                     .boxed_local(),
@@ -71,7 +71,7 @@ impl Bundle {
     }
 
     /// Those that nobody has heard of yet.
-    fn rest(&mut self) -> Vec<(Taken, AttemptId)> {
+    fn rest(&mut self) -> Vec<(JobLease, AttemptId)> {
         self.todo.iter_mut().filter_map(Option::take).collect()
     }
 
@@ -92,37 +92,37 @@ impl Drop for Ends {
 
 impl Slot {
     /// Evaluates jobs of one trained model. Each is reported when it is done.
-    pub(super) async fn evaluate(self: &Arc<Self>, group: Vec<Taken>) {
-        let mut todo: Vec<(Taken, AttemptId)> = Vec::new();
-        for taken in group {
-            let attempt = self.attempt(&taken);
+    pub(super) async fn evaluate(self: &Arc<Self>, group: Vec<JobLease>) {
+        let mut todo: Vec<(JobLease, AttemptId)> = Vec::new();
+        for lease in group {
+            let attempt = self.attempt(&lease);
             if let Some(fault) = self.stands_still() {
-                self.decline(taken, attempt, 0, &fault).await;
+                self.decline(lease, attempt, 0, &fault).await;
                 continue;
             }
             // A first delivery has no earlier outcome.
-            let again = taken.delivery > 1 || taken.job.publication > 1;
+            let again = lease.delivery > 1 || lease.job.publication > 1;
             let earlier = match again {
-                true => self.earlier_outcome(&taken).await,
+                true => self.earlier_outcome(&lease).await,
                 false => Ok(None),
             };
             match earlier {
                 Ok(Some(body @ ResultBody::Evaluated { .. })) => {
-                    let report = self.report(&taken, attempt, body);
-                    self.conclude(&taken, report).await;
+                    let report = self.report(&lease, attempt, body);
+                    self.report_and_ack(&lease, report).await;
                 }
-                Ok(_) if self.is_crashing(&taken).await => {
+                Ok(_) if self.is_crashing(&lease).await => {
                     let error = TrainError::Spec(format!(
                         "delivered {} times, and no worker lived to say how it ended",
-                        taken.delivery
+                        lease.delivery
                     ));
                     let body = Self::failure("evaluate", &error, FailureKind::Crashed);
-                    let report = self.report(&taken, attempt, body);
-                    self.conclude(&taken, report).await;
+                    let report = self.report(&lease, attempt, body);
+                    self.report_and_ack(&lease, report).await;
                 }
-                Ok(_) => todo.push((taken, attempt)),
+                Ok(_) => todo.push((lease, attempt)),
                 Err(error) => {
-                    self.no_store(taken, attempt, "evaluate", &error).await;
+                    self.no_store(lease, attempt, "evaluate", &error).await;
                 }
             }
         }
@@ -143,7 +143,7 @@ impl Slot {
             Err(error) => {
                 let Some(fault) = faults::of_blob(&error, &spec) else {
                     let body = Self::failure(&what, &error, FailureKind::Permanent);
-                    return self.conclude_all(todo, &body).await;
+                    return self.report_and_ack_all(todo, &body).await;
                 };
                 self.met(first.job.job, &fault, Need::Inputs(Box::new(spec)));
                 return self.decline_all(todo, &fault).await;
@@ -161,7 +161,7 @@ impl Slot {
         let _watching = Ends(watching.abort_handle());
         let cases = todo
             .iter()
-            .filter_map(|(taken, _)| match &taken.job.work {
+            .filter_map(|(lease, _)| match &lease.job.work {
                 Work::Eval {
                     case, checkpoints, ..
                 } => Some(EvalCase {
@@ -178,8 +178,8 @@ impl Slot {
             encoder: encoder.clone(),
             cases,
             fetch: self.fetch_checkpoint(&spec),
-            watch: Box::new(EvalWatch {
-                leaving: self.leaving.clone(),
+            watch: Box::new(EvalMonitor {
+                shutdown: self.shutdown.clone(),
                 cancelled: cancelled.clone(),
                 status: self.status.clone(),
                 events,
@@ -199,7 +199,7 @@ impl Slot {
                     Some(event) = heard.recv() => bundle.hear(event),
                     Some(()) = bundle.reports.next() => {}
                     ended = &mut engine => break Some(ended),
-                    () = self.leaving.past(leaving::STEP) => break None,
+                    () = self.shutdown.deadline(shutdown::STEP_DEADLINE) => break None,
                 }
             }
         };
@@ -214,10 +214,10 @@ impl Slot {
                 self.give_back_all(rest).await;
             }
             Some(Ok(Ok(_))) if cancelled.load(Ordering::Relaxed) => {
-                for (taken, attempt) in rest {
+                for (lease, attempt) in rest {
                     let body = ResultBody::HandedBack { after_epoch: 0 };
-                    let report = self.report(&taken, attempt, body);
-                    self.conclude(&taken, report).await;
+                    let report = self.report(&lease, attempt, body);
+                    self.report_and_ack(&lease, report).await;
                 }
             }
             // All are done, or the worker leaves.
@@ -231,14 +231,14 @@ impl Slot {
             Some(Err(gone)) => {
                 self.broken.store(true, Ordering::Relaxed);
                 let body = Self::failure(&what, &gone, FailureKind::Retryable);
-                self.conclude_all(rest, &body).await;
+                self.report_and_ack_all(rest, &body).await;
             }
         }
         bundle.reported().await;
     }
 
     /// What the worker is doing, for the heartbeat.
-    fn evaluating(&self, first: &Taken, what: String, cases: usize) {
+    fn evaluating(&self, first: &JobLease, what: String, cases: usize) {
         self.doing(first, what, 0);
         self.status.update(|doing| {
             doing.case = 1;
@@ -249,7 +249,7 @@ impl Slot {
     /// Ends what was not done because of an error that concerns all of it.
     async fn end_all(
         &self,
-        rest: Vec<(Taken, AttemptId)>,
+        rest: Vec<(JobLease, AttemptId)>,
         what: &str,
         error: &TrainError,
         spec: &TrainSpec,
@@ -258,7 +258,7 @@ impl Slot {
         let Some(fault) = faults::of_training(error, spec, encoder) else {
             let failure = failure(what, error);
             tracing::error!("{}", failure.chain.join(": "));
-            return self.conclude_all(rest, &ResultBody::Failed(failure)).await;
+            return self.report_and_ack_all(rest, &ResultBody::Failed(failure)).await;
         };
         let need = match (fault.kind, &fault.what) {
             (FaultKind::Dataset | FaultKind::Encoder, _) => Need::Inputs(Box::new(spec.clone())),
@@ -278,32 +278,32 @@ impl Slot {
     async fn conclude_evaluation(
         &self,
         what: &str,
-        taken: Taken,
+        lease: JobLease,
         attempt: AttemptId,
         seconds: f64,
         outcome: Result<Evaluated, TrainError>,
     ) {
         let body = match outcome {
-            Ok(evaluated) => match self.keep_evaluated(&taken, seconds, evaluated).await {
+            Ok(evaluated) => match self.keep_evaluated(&lease, seconds, evaluated).await {
                 Ok(body) => body,
-                Err(_) if self.leaving.is_asked() => return self.give_back(taken, attempt).await,
+                Err(_) if self.shutdown.is_requested() => return self.give_back(lease, attempt).await,
                 Err(error) => match faults::of_store(&error) {
                     Some(fault) => {
-                        self.met(taken.job.job, &fault, Need::Kind);
-                        return self.decline(taken, attempt, 0, &fault).await;
+                        self.met(lease.job.job, &fault, Need::Kind);
+                        return self.decline(lease, attempt, 0, &fault).await;
                     }
                     None => Self::failure(what, &error, FailureKind::Permanent),
                 },
             },
             Err(error) => {
                 let failure = failure(what, &error);
-                tracing::error!(job = %taken.job.job, "{}", failure.chain.join(": "));
+                tracing::error!(job = %lease.job.job, "{}", failure.chain.join(": "));
                 ResultBody::Failed(failure)
             }
         };
         let done = matches!(body, ResultBody::Evaluated { .. });
-        let report = self.report(&taken, attempt, body);
-        self.conclude(&taken, report).await;
+        let report = self.report(&lease, attempt, body);
+        self.report_and_ack(&lease, report).await;
         if done && self.status.sitting_out().is_none() {
             self.status.health(Health::worked);
         }
@@ -313,63 +313,63 @@ impl Slot {
     /// is there has its features. What is returned is to be reported.
     async fn keep_evaluated(
         &self,
-        taken: &Taken,
+        lease: &JobLease,
         seconds: f64,
         evaluated: Evaluated,
     ) -> Result<ResultBody, ArtifactError> {
-        self.keep_features(taken, seconds, evaluated.features)
+        self.keep_features(lease, seconds, evaluated.features)
             .await?;
         let body = ResultBody::Evaluated {
             results: evaluated.results,
             predictions: evaluated.predictions,
             seconds,
         };
-        Ok(self.keep_outcome(taken, body).await)
+        Ok(self.keep_outcome(lease, body).await)
     }
 
     async fn keep_features(
         &self,
-        taken: &Taken,
+        lease: &JobLease,
         seconds: f64,
         features: Option<KeptFeatures>,
     ) -> Result<(), ArtifactError> {
-        let (Work::Eval { case, .. }, Some(features)) = (&taken.job.work, features) else {
+        let (Work::Eval { case, .. }, Some(features)) = (&lease.job.work, features) else {
             return Ok(());
         };
         let key = Key::Features(features.checkpoint.parse()?, *case);
-        self.patiently(after(seconds), async || {
+        self.retry_transient(after(seconds), async || {
             self.store.put(&key, features.content.clone()).await
         })
         .await
     }
 
     /// Gives a job back that nothing is left of.
-    async fn give_back(&self, taken: Taken, attempt: AttemptId) {
+    async fn give_back(&self, lease: JobLease, attempt: AttemptId) {
         let body = ResultBody::HandedBack { after_epoch: 0 };
-        self.reporter.send(self.report(&taken, attempt, body));
-        self.hand_back_unstarted(taken).await;
+        self.reporter.send(self.report(&lease, attempt, body));
+        self.hand_back_unstarted(lease).await;
     }
 
-    async fn give_back_all(&self, rest: Vec<(Taken, AttemptId)>) {
+    async fn give_back_all(&self, rest: Vec<(JobLease, AttemptId)>) {
         join_all(
             rest.into_iter()
-                .map(async |(taken, attempt)| self.give_back(taken, attempt).await),
+                .map(async |(lease, attempt)| self.give_back(lease, attempt).await),
         )
         .await;
     }
 
-    async fn decline_all(&self, rest: Vec<(Taken, AttemptId)>, fault: &Fault) {
+    async fn decline_all(&self, rest: Vec<(JobLease, AttemptId)>, fault: &Fault) {
         join_all(
             rest.into_iter()
-                .map(async |(taken, attempt)| self.decline(taken, attempt, 0, fault).await),
+                .map(async |(lease, attempt)| self.decline(lease, attempt, 0, fault).await),
         )
         .await;
     }
 
-    async fn conclude_all(&self, rest: Vec<(Taken, AttemptId)>, body: &ResultBody) {
-        join_all(rest.iter().map(async |(taken, attempt)| {
-            let report = self.report(taken, *attempt, body.clone());
-            self.conclude(taken, report).await;
+    async fn report_and_ack_all(&self, rest: Vec<(JobLease, AttemptId)>, body: &ResultBody) {
+        join_all(rest.iter().map(async |(lease, attempt)| {
+            let report = self.report(lease, *attempt, body.clone());
+            self.report_and_ack(lease, report).await;
         }))
         .await;
     }
@@ -392,7 +392,7 @@ impl Slot {
             };
             let key = Key::Checkpoint(hash.clone());
             let content = runtime
-                .block_on(slot.patiently(BEFORE, async || slot.store.get(&key, MAX_BYTES).await));
+                .block_on(slot.retry_transient(BEFORE, async || slot.store.get(&key, MAX_BYTES).await));
             match content {
                 Ok(Some(content)) => Ok(content),
                 Ok(None) => Err(lacks(format!(
@@ -412,7 +412,7 @@ impl Slot {
     }
 
     /// No-op jobs: reported and acknowledged, many under way at once.
-    pub(super) async fn noop(self: &Arc<Self>, all: Vec<Taken>) {
+    pub(super) async fn noop(self: &Arc<Self>, all: Vec<JobLease>) {
         let Ok(permits) = self
             .noops
             .clone()
@@ -425,19 +425,19 @@ impl Slot {
         tokio::spawn(async move {
             // All reports are on their way before the first is waited for.
             let mut sent = Vec::with_capacity(all.len());
-            for taken in all {
-                let attempt = slot.attempt(&taken);
-                let report = slot.report(&taken, attempt, ResultBody::Noop);
+            for lease in all {
+                let attempt = slot.attempt(&lease);
+                let report = slot.report(&lease, attempt, ResultBody::Noop);
                 let on_its_way = slot.broker.send_result(&report).await;
-                sent.push((taken, report, on_its_way));
+                sent.push((lease, report, on_its_way));
             }
-            for (taken, report, on_its_way) in sent {
+            for (lease, report, on_its_way) in sent {
                 let confirmed = match on_its_way {
                     Ok(on_its_way) => on_its_way.confirmed().await.is_ok(),
                     Err(_) => false,
                 };
                 if confirmed || deliver(&slot.broker, &report).await {
-                    taken.done_unconfirmed().await;
+                    lease.done_unconfirmed().await;
                 }
             }
             drop(permits);

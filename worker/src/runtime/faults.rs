@@ -2,7 +2,7 @@
 //! them, and sitting out until they are mended.
 
 use super::{
-    Slot, SlotError, SlotSettings, Taken, blobs::BlobError, leaving::Leaving, presence::Status,
+    Slot, SlotError, SlotSettings, JobLease, blobs::BlobError, shutdown::Shutdown, presence::Status,
 };
 use halfheard_models::{
     methods::MethodError,
@@ -226,7 +226,7 @@ pub async fn ready(
     settings: &SlotSettings,
     broker: &Broker,
     status: &Status,
-    leaving: &Leaving,
+    shutdown: &Shutdown,
 ) -> Result<Option<ArtifactStore>, SlotError> {
     let began = Instant::now();
     let mut pause = Duration::from_secs(2);
@@ -251,8 +251,8 @@ pub async fn ready(
             said = Some(fault.clone());
         }
         status.sit_out(fault, pause);
-        leaving.sleep(pause).await;
-        if leaving.is_asked() {
+        shutdown.sleep(pause).await;
+        if shutdown.is_requested() {
             return Ok(None);
         }
         pause = (pause * 2).min(LOOKS.1);
@@ -317,18 +317,18 @@ impl Slot {
     /// for another one.
     pub(super) async fn decline(
         &self,
-        taken: Taken,
+        lease: JobLease,
         attempt: AttemptId,
         after_epoch: u32,
         fault: &Fault,
     ) {
-        tracing::warn!(job = %taken.job.job, fault = %fault.kind, "the job goes back: another worker may do it");
+        tracing::warn!(job = %lease.job.job, fault = %fault.kind, "the job goes back: another worker may do it");
         let body = ResultBody::Declined {
             after_epoch,
             fault: fault.clone(),
         };
-        let report = self.report(&taken, attempt, body);
-        self.conclude(&taken, report).await;
+        let report = self.report(&lease, attempt, body);
+        self.report_and_ack(&lease, report).await;
     }
 
     /// Takes no jobs until the pause is over or what was wrong is seen to be mended. Returns whether
@@ -342,8 +342,8 @@ impl Slot {
         let mut seen_broken = false;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            self.leaving.sleep(look.min(left)).await;
-            if self.leaving.is_asked() {
+            self.shutdown.sleep(look.min(left)).await;
+            if self.shutdown.is_requested() {
                 return true;
             }
             let over = until <= Instant::now();
@@ -354,7 +354,7 @@ impl Slot {
             match self.probe(&fault, &need).await {
                 // One that looks sound at once was not seen: the pause is for that.
                 None if over || seen_broken => {
-                    tracing::info!("jobs are taken again: it can {}", fault.deed());
+                    tracing::info!("jobs are lease again: it can {}", fault.deed());
                     match fault.kind {
                         FaultKind::Device | FaultKind::Method => {
                             self.status.health(|health| health.takes_again());
@@ -367,7 +367,7 @@ impl Slot {
                 Some(still) => {
                     seen_broken = true;
                     if over && still.kind.concerns_every_job() {
-                        tracing::warn!("still no jobs are taken: it {still}");
+                        tracing::warn!("still no jobs are lease: it {still}");
                         if still.kind == FaultKind::Device {
                             self.broken
                                 .store(true, std::sync::atomic::Ordering::Relaxed);
@@ -384,7 +384,7 @@ impl Slot {
             }
             let once = self.settings.once;
             if once.is_some_and(|once| idle_since.elapsed() >= once) {
-                tracing::error!("nothing could be done: leaving");
+                tracing::error!("nothing could be done: shutdown");
                 return false;
             }
             look = (look * 2).min(LOOKS.1);

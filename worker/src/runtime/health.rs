@@ -64,7 +64,7 @@ impl Health {
         self.until = None;
     }
 
-    /// The pause is over and what was wrong may still be: jobs are taken again.
+    /// The pause is over and what was wrong may still be: jobs are lease again.
     pub fn takes_again(&mut self) {
         self.until = None;
         if let Some(trouble) = &mut self.trouble {

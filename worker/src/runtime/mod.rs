@@ -6,28 +6,28 @@
 mod blobs;
 mod engine;
 mod eval_job;
-mod eval_watch;
+mod eval_monitor;
 mod faults;
 mod health;
-mod held;
+mod leases;
 mod inject;
-pub mod leaving;
-mod live;
+pub mod shutdown;
+mod train_monitor;
 mod presence;
 mod report;
-mod stored;
+mod outcomes;
 mod train_job;
-mod turn;
+mod numerics_switch;
 
 use self::{
     blobs::Blobs,
     engine::Engine,
     faults::Needed,
-    held::{Held, Taken},
-    leaving::Leaving,
+    leases::{JobLease, Leases},
+    shutdown::Shutdown,
     presence::{Status, Sweeps, now_ms},
     report::Reporter,
-    stored::{BEFORE, BESIDE, Patience, after},
+    outcomes::{BEFORE, BESIDE, Patience, after},
 };
 use crate::exit;
 use async_nats::jetstream::consumer::PullConsumer;
@@ -55,9 +55,9 @@ use std::{
 use tch::Device;
 use tokio::{sync::Semaphore, time::timeout};
 
-/// Evaluations that are taken at once: the cases of one model.
+/// Evaluations that are lease at once: the cases of one model.
 const EVALUATIONS: usize = 16;
-/// No-op jobs that are taken at once, when there is nothing else.
+/// No-op jobs that are lease at once, when there is nothing else.
 const NOOPS: usize = 512;
 /// No-op jobs under way.
 const NOOPS_AT_ONCE: usize = 4096;
@@ -109,11 +109,11 @@ pub enum SlotError {
 }
 
 /// Runs one slot until it is told to leave. Returns the process's exit code.
-pub async fn run(settings: SlotSettings, leaving: Leaving) -> Result<u8, SlotError> {
+pub async fn run(settings: SlotSettings, shutdown: Shutdown) -> Result<u8, SlotError> {
     tracing::info!(broker = %settings.broker.address(), artifacts = redacted(&settings.artifacts), "connecting");
     let broker = tokio::select! {
         connected = settings.broker.connect_patiently() => connected?,
-        () = leaving.asked() => return Ok(exit::OK),
+        () = shutdown.requested() => return Ok(exit::OK),
     };
     let worker = WorkerInfo {
         name: settings.name.clone(),
@@ -129,7 +129,7 @@ pub async fn run(settings: SlotSettings, leaving: Leaving) -> Result<u8, SlotErr
     };
     let status = Status::default();
     let before = presence::inherited(&broker, &worker.name).await;
-    let held = Held::default();
+    let held = Leases::default();
     let (sweeps, watching) = Sweeps::watch(broker.clone());
     // Heartbeats before anything else: a worker that waits for the store is seen to.
     let beside = [
@@ -141,7 +141,7 @@ pub async fn run(settings: SlotSettings, leaving: Leaving) -> Result<u8, SlotErr
             status.clone(),
         )),
     ];
-    let Some(store) = faults::ready(&settings, &broker, &status, &leaving).await? else {
+    let Some(store) = faults::ready(&settings, &broker, &status, &shutdown).await? else {
         presence::leave(&broker, &worker.name).await;
         return Ok(exit::OK);
     };
@@ -168,7 +168,7 @@ pub async fn run(settings: SlotSettings, leaving: Leaving) -> Result<u8, SlotErr
         status,
         held,
         sweeps,
-        leaving,
+        shutdown,
         settings,
     });
     tracing::info!(worker = %slot.worker.name, device = %slot.worker.device, processor = %slot.worker.processor, threads = slot.settings.threads, "ready for jobs");
@@ -186,13 +186,13 @@ pub async fn run(settings: SlotSettings, leaving: Leaving) -> Result<u8, SlotErr
     };
     tokio::select! {
         () = whole => {}
-        () = slot.leaving.past(leaving::GONE) => {
+        () = slot.shutdown.deadline(shutdown::EXIT_DEADLINE) => {
             tracing::warn!("no time for more: what is left comes again to others");
         }
     }
     Ok(if slot.broken.load(Ordering::Relaxed) {
         exit::BROKEN
-    } else if slot.turning.load(Ordering::Relaxed) && !slot.leaving.is_asked() {
+    } else if slot.turning.load(Ordering::Relaxed) && !slot.shutdown.is_requested() {
         exit::TURN
     } else if slot.unfit.load(Ordering::Relaxed) {
         exit::UNFIT
@@ -211,9 +211,9 @@ struct Slot {
     reporter: Reporter,
     worker: WorkerInfo,
     status: Status,
-    held: Held,
+    held: Leases,
     sweeps: Sweeps,
-    leaving: Leaving,
+    shutdown: Shutdown,
     noops: Arc<Semaphore>,
     /// Set when this process must not take another job.
     broken: AtomicBool,
@@ -235,7 +235,7 @@ struct HandedBack {
 impl Slot {
     fn is_over(&self) -> bool {
         let flag = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
-        self.leaving.is_asked() || flag(&self.broken) || flag(&self.turning)
+        self.shutdown.is_requested() || flag(&self.broken) || flag(&self.turning)
     }
 
     /// The slot's life.
@@ -261,48 +261,48 @@ impl Slot {
                     )),
                 };
                 // Evaluations first: they are short, and a finished model's row fills sooner.
-                let taken = self.fetch(eval, size, None).await?;
-                if !taken.is_empty() || self.is_over() {
-                    return Ok(taken);
+                let lease = self.fetch(eval, size, None).await?;
+                if !lease.is_empty() || self.is_over() {
+                    return Ok(lease);
                 }
                 self.fetch(train, 1, Some(WAIT)).await
             };
-            let taken = match fetched.await {
-                Ok(taken) => taken,
+            let lease = match fetched.await {
+                Ok(lease) => lease,
                 Err(error) => {
                     let error: BrokerError = error;
                     if trouble == 0 {
-                        tracing::warn!(%error, "no jobs can be taken, trying again");
+                        tracing::warn!(%error, "no jobs can be lease, trying again");
                     }
                     trouble += 1;
                     consumers = None;
                     let pause = Duration::from_millis(200 << trouble.min(5));
-                    self.leaving.sleep(pause).await;
+                    self.shutdown.sleep(pause).await;
                     continue;
                 }
             };
             if trouble > 0 {
-                tracing::info!("jobs can be taken again");
+                tracing::info!("jobs can be lease again");
                 trouble = 0;
             }
-            if taken.is_empty() {
+            if lease.is_empty() {
                 size = EVALUATIONS;
                 let under_way = self.noops.available_permits() < NOOPS_AT_ONCE;
                 let once = self.settings.once;
                 if !under_way && once.is_some_and(|once| idle_since.elapsed() >= once) {
-                    tracing::info!("nothing to do: leaving");
+                    tracing::info!("nothing to do: shutdown");
                     return;
                 }
                 continue;
             }
-            let full = taken.len() == size;
-            let noops_only = taken.iter().all(|t| matches!(t.job.work, Work::Noop));
+            let full = lease.len() == size;
+            let noops_only = lease.iter().all(|t| matches!(t.job.work, Work::Noop));
             size = if full && noops_only {
                 (size * 4).min(NOOPS)
             } else {
                 EVALUATIONS
             };
-            self.dispatch(taken).await;
+            self.dispatch(lease).await;
             idle_since = Instant::now();
         }
         // What is under way is short.
@@ -316,7 +316,7 @@ impl Slot {
         consumer: &PullConsumer,
         most: usize,
         wait: Option<Duration>,
-    ) -> Result<Vec<Taken>, BrokerError> {
+    ) -> Result<Vec<JobLease>, BrokerError> {
         let failed = |reason: String| BrokerError::Layout {
             what: "jobs".to_owned(),
             action: "fetched",
@@ -331,16 +331,16 @@ impl Slot {
             .await
             .map_err(|_| failed("no answer".to_owned()))?
             .map_err(|e| failed(e.to_string()))?;
-        let mut taken = Vec::new();
+        let mut lease = Vec::new();
         loop {
             match timeout(patience, messages.next()).await {
                 Ok(Some(Ok(message))) => match self.held.take(message).await {
-                    Ok(job) => taken.push(job),
+                    Ok(job) => lease.push(job),
                     Err(error) => self.cannot_read(&error),
                 },
-                Ok(None) => return Ok(taken),
+                Ok(None) => return Ok(lease),
                 // What has come is worked on; the rest comes again.
-                Ok(Some(Err(_))) | Err(_) if !taken.is_empty() => return Ok(taken),
+                Ok(Some(Err(_))) | Err(_) if !lease.is_empty() => return Ok(lease),
                 Ok(Some(Err(error))) => return Err(failed(error.to_string())),
                 Err(_) => return Err(failed("no answer".to_owned())),
             }
@@ -348,37 +348,37 @@ impl Slot {
     }
 
     /// Sends jobs their ways.
-    async fn dispatch(self: &Arc<Self>, all: Vec<Taken>) {
+    async fn dispatch(self: &Arc<Self>, all: Vec<JobLease>) {
         let mut noops = Vec::new();
-        let mut groups: Vec<Vec<Taken>> = Vec::new();
-        for taken in all {
-            match self.sweeps.of(taken.job.sweep) {
+        let mut groups: Vec<Vec<JobLease>> = Vec::new();
+        for lease in all {
+            match self.sweeps.of(lease.job.sweep) {
                 SweepControl::Running => {}
-                // Not taken off the queue: the coordinator does that. The sweep may have been
+                // Not lease off the queue: the coordinator does that. The sweep may have been
                 // submitted again meanwhile, and this be a message of its new life.
                 SweepControl::Cancelled | SweepControl::Paused => {
-                    self.excuse(&taken).await;
-                    taken.give_back(Some(STANDS_STILL)).await;
+                    self.record_clean_handback(&lease).await;
+                    lease.give_back(Some(STANDS_STILL)).await;
                     continue;
                 }
             }
             if self.is_over() {
-                self.hand_back_unstarted(taken).await;
+                self.hand_back_unstarted(lease).await;
                 continue;
             }
             if let Some(fault) = self.stands_still() {
-                let attempt = self.attempt(&taken);
-                self.decline(taken, attempt, 0, &fault).await;
+                let attempt = self.attempt(&lease);
+                self.decline(lease, attempt, 0, &fault).await;
                 continue;
             }
-            let Some(taken) = self.turn(taken).await else {
+            let Some(lease) = self.turn(lease).await else {
                 continue;
             };
-            match &taken.job.work {
-                Work::Noop => noops.push(taken),
+            match &lease.job.work {
+                Work::Noop => noops.push(lease),
                 Work::Train(spec) => {
                     let spec = spec.clone();
-                    self.clone().train(taken, spec).await;
+                    self.clone().train(lease, spec).await;
                     self.status.set(None);
                 }
                 Work::Eval { train, .. } => {
@@ -386,8 +386,8 @@ impl Slot {
                         matches!(&group[0].job.work, Work::Eval { train: other, .. } if other == train)
                     });
                     match group {
-                        Some(group) => group.push(taken),
-                        None => groups.push(vec![taken]),
+                        Some(group) => group.push(lease),
+                        None => groups.push(vec![lease]),
                     }
                 }
             }
@@ -397,13 +397,13 @@ impl Slot {
         }
         for group in groups {
             if self.is_over() {
-                for taken in group {
-                    self.hand_back_unstarted(taken).await;
+                for lease in group {
+                    self.hand_back_unstarted(lease).await;
                 }
             } else if let Some(fault) = self.stands_still() {
-                for taken in group {
-                    let attempt = self.attempt(&taken);
-                    self.decline(taken, attempt, 0, &fault).await;
+                for lease in group {
+                    let attempt = self.attempt(&lease);
+                    self.decline(lease, attempt, 0, &fault).await;
                 }
             } else {
                 self.evaluate(group).await;
@@ -413,27 +413,27 @@ impl Slot {
     }
 
     /// A report about a job, body to be filled in.
-    fn report(&self, taken: &Taken, attempt: AttemptId, body: ResultBody) -> ResultMessage {
+    fn report(&self, lease: &JobLease, attempt: AttemptId, body: ResultBody) -> ResultMessage {
         ResultMessage {
-            sweep: taken.job.sweep,
-            job: taken.job.job,
+            sweep: lease.job.sweep,
+            job: lease.job.job,
             attempt,
-            publication: taken.job.publication,
+            publication: lease.job.publication,
             worker: self.worker.clone(),
             at_ms: now_ms(),
             body,
         }
     }
 
-    fn attempt(&self, taken: &Taken) -> AttemptId {
-        AttemptId::fresh(taken.job.job, &self.worker.name, taken.delivery)
+    fn attempt(&self, lease: &JobLease) -> AttemptId {
+        AttemptId::fresh(lease.job.job, &self.worker.name, lease.delivery)
     }
 
     /// What the worker is doing, for the heartbeat.
-    fn doing(&self, taken: &Taken, what: String, max_epochs: u32) {
+    fn doing(&self, lease: &JobLease, what: String, max_epochs: u32) {
         self.status.set(Some(Doing {
-            sweep: taken.job.sweep,
-            job: taken.job.job,
+            sweep: lease.job.sweep,
+            job: lease.job.job,
             what,
             epoch: 0,
             max_epochs,
@@ -447,9 +447,9 @@ impl Slot {
 
     /// Reports an attempt's end and, once the broker has it, removes the job from the queue. While
     /// the broker is away it waits, unless the worker has to leave: then the job comes again.
-    async fn conclude(&self, taken: &Taken, report: ResultMessage) {
+    async fn report_and_ack(&self, lease: &JobLease, report: ResultMessage) {
         let attempt = report.attempt;
-        let conclude = async {
+        let report_and_ack = async {
             if !self.reporter.deliver(report).await {
                 // It can never be sent: too large. That much can be.
                 let failure = Failure {
@@ -458,51 +458,51 @@ impl Slot {
                 };
                 let body = ResultBody::Failed(failure);
                 self.reporter
-                    .deliver(self.report(taken, attempt, body))
+                    .deliver(self.report(lease, attempt, body))
                     .await;
             }
-            taken.done().await;
+            lease.done().await;
         };
         tokio::select! {
-            () = conclude => {}
-            () = self.leaving.past(leaving::GONE) => {
-                tracing::warn!(job = %taken.job.job, "the broker is away: the job will come again");
+            () = report_and_ack => {}
+            () = self.shutdown.deadline(shutdown::EXIT_DEADLINE) => {
+                tracing::warn!(job = %lease.job.job, "the broker is away: the job will come again");
             }
         }
     }
 
     /// Whether the job was delivered so often, without a worker living to hand it back, that it
     /// must be what kills them.
-    async fn is_crashing(&self, taken: &Taken) -> bool {
-        if taken.delivery <= MAX_DELIVERIES {
+    async fn is_crashing(&self, lease: &JobLease) -> bool {
+        if lease.delivery <= MAX_DELIVERIES {
             return false;
         }
-        let excused = match self.handed_back(taken).await {
-            Some(known) if known.publication == taken.job.publication => known.times,
+        let excused = match self.handed_back(lease).await {
+            Some(known) if known.publication == lease.job.publication => known.times,
             _ => 0,
         };
-        taken.delivery.saturating_sub(excused) > MAX_DELIVERIES
+        lease.delivery.saturating_sub(excused) > MAX_DELIVERIES
     }
 
-    async fn handed_back(&self, taken: &Taken) -> Option<HandedBack> {
-        let key = Key::HandedBack(taken.job.job);
+    async fn handed_back(&self, lease: &JobLease) -> Option<HandedBack> {
+        let key = Key::HandedBack(lease.job.job);
         let json = self.store.get(&key, 1024).await.ok()??;
         serde_json::from_slice(&json).ok()
     }
 
     /// Notes that this delivery ends in good order, so that it does not count as a crash.
-    async fn excuse(&self, taken: &Taken) {
-        let before = match self.handed_back(taken).await {
-            Some(known) if known.publication == taken.job.publication => known.times,
+    async fn record_clean_handback(&self, lease: &JobLease) {
+        let before = match self.handed_back(lease).await {
+            Some(known) if known.publication == lease.job.publication => known.times,
             _ => 0,
         };
         let now = HandedBack {
-            publication: taken.job.publication,
+            publication: lease.job.publication,
             times: before + 1,
         };
         let note = async {
             let json = serde_json::to_vec(&now).ok()?;
-            let key = Key::HandedBack(taken.job.job);
+            let key = Key::HandedBack(lease.job.job);
             self.store.put(&key, Bytes::from(json)).await.ok()
         };
         if !matches!(timeout(Duration::from_secs(2), note).await, Ok(Some(()))) {
@@ -511,9 +511,9 @@ impl Slot {
     }
 
     /// Gives back a job that was not begun.
-    async fn hand_back_unstarted(&self, taken: Taken) {
-        self.excuse(&taken).await;
-        taken.give_back(None).await;
+    async fn hand_back_unstarted(&self, lease: JobLease) {
+        self.record_clean_handback(&lease).await;
+        lease.give_back(None).await;
     }
 
     /// A failure with `what` was being done in front of the error and its causes.

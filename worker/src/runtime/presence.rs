@@ -84,7 +84,7 @@ impl Status {
         health.sitting_out()
     }
 
-    /// Whether jobs are taken although this fault was met and is not known to be mended.
+    /// Whether jobs are lease although this fault was met and is not known to be mended.
     pub fn takes_in_spite_of(&self, fault: &Fault) -> bool {
         let known = |trouble: Trouble| !trouble.sits_out && trouble.fault.is_like(fault);
         !fault.kind.concerns_every_job() && self.trouble().is_some_and(known)
@@ -199,7 +199,7 @@ impl Sweeps {
             known.get(&key) == Some(&SweepControl::Cancelled)
         };
         if self.0.wait_for(cancelled).await.is_err() {
-            // Nobody watches any more: the worker is leaving.
+            // Nobody watches any more: the worker is shutdown.
             std::future::pending::<()>().await;
         }
     }

@@ -1,12 +1,12 @@
 //! A training job's way through the worker.
 
 use super::{
-    BEFORE, BESIDE, Patience, Slot, Taken, after,
+    BEFORE, BESIDE, Patience, Slot, JobLease, after,
     engine::{TrainEnd, TrainTask},
     faults::{self, Need},
     health::Health,
-    leaving,
-    live::{Live, LiveSettings},
+    shutdown,
+    train_monitor::{TrainMonitor, MonitorSettings},
     words,
 };
 use halfheard_models::train::{Best, Finish, failure};
@@ -25,16 +25,16 @@ use std::{
 
 impl Slot {
     /// From the first look at the job to its acknowledgement.
-    pub(super) async fn train(self: Arc<Self>, taken: Taken, spec: TrainSpec) {
+    pub(super) async fn train(self: Arc<Self>, lease: JobLease, spec: TrainSpec) {
         let what = format!("train {}", words(&spec));
-        let attempt = self.attempt(&taken);
-        self.doing(&taken, what.clone(), spec.max_epochs);
-        tracing::info!(job = %taken.job.job, delivery = taken.delivery, "{what}");
+        let attempt = self.attempt(&lease);
+        self.doing(&lease, what.clone(), spec.max_epochs);
+        tracing::info!(job = %lease.job.job, delivery = lease.delivery, "{what}");
 
         // Evaluations find the checkpoints by the outcome: without them it is worth nothing.
-        let earlier = match self.earlier_outcome(&taken).await {
+        let earlier = match self.earlier_outcome(&lease).await {
             Ok(earlier) => earlier,
-            Err(error) => return self.no_store(taken, attempt, &what, &error).await,
+            Err(error) => return self.no_store(lease, attempt, &what, &error).await,
         };
         if let Some(body) = earlier
             && let ResultBody::Trained { checkpoints, .. } = &body
@@ -42,39 +42,39 @@ impl Slot {
                 .are_there(checkpoints.iter().map(|c| c.blake3.as_str()))
                 .await
         {
-            tracing::info!(job = %taken.job.job, "done already: only the result goes out again");
-            let report = self.report(&taken, attempt, body);
-            return self.conclude(&taken, report).await;
+            tracing::info!(job = %lease.job.job, "done already: only the result goes out again");
+            let report = self.report(&lease, attempt, body);
+            return self.report_and_ack(&lease, report).await;
         }
-        if self.is_crashing(&taken).await {
+        if self.is_crashing(&lease).await {
             let body = ResultBody::Failed(Failure {
                 chain: vec![
                     what,
                     format!(
                         "delivered {} times, and no worker lived to say how it ended: it may need more memory than there is",
-                        taken.delivery
+                        lease.delivery
                     ),
                 ],
                 kind: FailureKind::Crashed,
             });
-            let report = self.report(&taken, attempt, body);
-            return self.conclude(&taken, report).await;
+            let report = self.report(&lease, attempt, body);
+            return self.report_and_ack(&lease, report).await;
         }
         let (data, encoder) = match self.inputs(&spec).await {
             Ok(both) => both,
             Err(error) => {
                 let Some(fault) = faults::of_blob(&error, &spec) else {
                     let body = Self::failure(&what, &error, FailureKind::Permanent);
-                    let report = self.report(&taken, attempt, body);
-                    return self.conclude(&taken, report).await;
+                    let report = self.report(&lease, attempt, body);
+                    return self.report_and_ack(&lease, report).await;
                 };
-                self.met(taken.job.job, &fault, Need::Inputs(Box::new(spec)));
-                return self.decline(taken, attempt, 0, &fault).await;
+                self.met(lease.job.job, &fault, Need::Inputs(Box::new(spec)));
+                return self.decline(lease, attempt, 0, &fault).await;
             }
         };
-        let key = Key::Resume(taken.job.job);
+        let key = Key::Resume(lease.job.job);
         let state = match self
-            .patiently(BEFORE, async || self.store.get(&key, MAX_BYTES).await)
+            .retry_transient(BEFORE, async || self.store.get(&key, MAX_BYTES).await)
             .await
         {
             Ok(state) => state,
@@ -86,13 +86,13 @@ impl Slot {
                 );
                 None
             }
-            Err(error) => return self.no_store(taken, attempt, &what, &error).await,
+            Err(error) => return self.no_store(lease, attempt, &what, &error).await,
         };
 
         let cancelled = Arc::new(AtomicBool::new(false));
         let watch = tokio::spawn({
             let (sweeps, cancelled) = (self.sweeps.clone(), cancelled.clone());
-            let sweep = taken.job.sweep;
+            let sweep = lease.job.sweep;
             async move {
                 sweeps.cancelled(sweep).await;
                 cancelled.store(true, Ordering::Relaxed);
@@ -103,14 +103,14 @@ impl Slot {
             encoder: encoder.clone(),
             state,
             processor: self.worker.processor.clone(),
-            fetch: Live::fetch_best(self.store.clone(), taken.job.job),
-            live: Live::new(LiveSettings {
-                leaving: self.leaving.clone(),
+            fetch: TrainMonitor::fetch_best(self.store.clone(), lease.job.job),
+            live: TrainMonitor::new(MonitorSettings {
+                shutdown: self.shutdown.clone(),
                 cancelled: cancelled.clone(),
                 status: self.status.clone(),
                 reporter: self.reporter.clone(),
-                report: self.report(&taken, attempt, ResultBody::Noop),
-                delivery: taken.delivery,
+                report: self.report(&lease, attempt, ResultBody::Noop),
+                delivery: lease.delivery,
                 save_every: self.settings.save_every,
                 store: self.store.clone(),
             }),
@@ -118,10 +118,10 @@ impl Slot {
         };
         let end = tokio::select! {
             end = self.engine.train(task) => end,
-            () = self.leaving.past(leaving::SAVE) => {
+            () = self.shutdown.deadline(shutdown::SAVE_DEADLINE) => {
                 tracing::warn!("the step takes too long: the job goes back as it was last saved");
                 watch.abort();
-                self.hand_back(taken, attempt, None).await;
+                self.hand_back(lease, attempt, None).await;
                 return;
             }
         };
@@ -135,24 +135,24 @@ impl Slot {
             Err(gone) => {
                 self.broken.store(true, Ordering::Relaxed);
                 let body = Self::failure(&what, &gone, FailureKind::Retryable);
-                let report = self.report(&taken, attempt, body);
-                return self.conclude(&taken, report).await;
+                let report = self.report(&lease, attempt, body);
+                return self.report_and_ack(&lease, report).await;
             }
         };
         match outcome {
             Ok(Finish::Left { .. }) if cancelled.load(Ordering::Relaxed) => {
-                tracing::info!(job = %taken.job.job, "the sweep is cancelled");
+                tracing::info!(job = %lease.job.job, "the sweep is cancelled");
                 // What it has reached stays: the sweep may be submitted again.
                 live.settle().await;
                 let after_epoch = live.saved_after_epoch();
                 let body = ResultBody::HandedBack { after_epoch };
-                let report = self.report(&taken, attempt, body);
-                self.conclude(&taken, report).await;
+                let report = self.report(&lease, attempt, body);
+                self.report_and_ack(&lease, report).await;
             }
             Ok(Finish::Left { .. }) => {
                 live.settle().await;
                 let after_epoch = live.saved_after_epoch();
-                self.hand_back(taken, attempt, Some(after_epoch)).await;
+                self.hand_back(lease, attempt, Some(after_epoch)).await;
             }
             Ok(Finish::Done {
                 checkpoints,
@@ -167,33 +167,33 @@ impl Slot {
                             epochs,
                             seconds,
                         };
-                        self.keep_outcome(&taken, body).await
+                        self.keep_outcome(&lease, body).await
                     }
-                    Err(_) if self.leaving.is_asked() => {
+                    Err(_) if self.shutdown.is_requested() => {
                         // The saved state leads the next attempt here again.
                         live.settle().await;
                         let after_epoch = live.saved_after_epoch();
-                        return self.hand_back(taken, attempt, Some(after_epoch)).await;
+                        return self.hand_back(lease, attempt, Some(after_epoch)).await;
                     }
                     Err(error) => {
                         // The saved state is for the worker that can keep what comes of it.
                         live.settle().await;
                         let after_epoch = live.saved_after_epoch();
                         if let Some(fault) = faults::of_store(&error) {
-                            self.met(taken.job.job, &fault, Need::Kind);
-                            return self.decline(taken, attempt, after_epoch, &fault).await;
+                            self.met(lease.job.job, &fault, Need::Kind);
+                            return self.decline(lease, attempt, after_epoch, &fault).await;
                         }
                         Self::failure(&what, &error, FailureKind::Permanent)
                     }
                 };
                 let trained = matches!(body, ResultBody::Trained { .. });
                 let report = live.report(body);
-                self.conclude(&taken, report).await;
+                self.report_and_ack(&lease, report).await;
                 if trained {
                     self.status.health(Health::worked);
                     live.clear().await;
                 }
-                tracing::info!(job = %taken.job.job, epochs, seconds, "{what}: done");
+                tracing::info!(job = %lease.job.job, epochs, seconds, "{what}: done");
             }
             Err(error) => {
                 live.settle().await;
@@ -205,15 +205,15 @@ impl Slot {
                         FaultKind::Dataset | FaultKind::Encoder => Need::Inputs(Box::new(spec)),
                         _ => Need::Kind,
                     };
-                    self.met(taken.job.job, &fault, need);
+                    self.met(lease.job.job, &fault, need);
                     let after_epoch = live.saved_after_epoch();
-                    return self.decline(taken, attempt, after_epoch, &fault).await;
+                    return self.decline(lease, attempt, after_epoch, &fault).await;
                 }
                 let mut failure = failure(&what, &error);
                 failure.chain.extend(self.keep_last_good(kept).await);
-                tracing::error!(job = %taken.job.job, "{}", failure.chain.join(": "));
-                let report = self.report(&taken, attempt, ResultBody::Failed(failure));
-                self.conclude(&taken, report).await;
+                tracing::error!(job = %lease.job.job, "{}", failure.chain.join(": "));
+                let report = self.report(&lease, attempt, ResultBody::Failed(failure));
+                self.report_and_ack(&lease, report).await;
             }
         }
     }
@@ -233,7 +233,7 @@ impl Slot {
     async fn keep(&self, patience: Patience, contents: Vec<Best>) -> Result<(), ArtifactError> {
         for Best { blake3, content } in contents {
             let key = Key::Checkpoint(blake3);
-            self.patiently(patience, async || {
+            self.retry_transient(patience, async || {
                 self.store.put(&key, content.clone()).await
             })
             .await?;
@@ -244,23 +244,23 @@ impl Slot {
     /// The store does not work: another worker's may.
     pub(super) async fn no_store(
         &self,
-        taken: Taken,
+        lease: JobLease,
         attempt: AttemptId,
         what: &str,
         error: &ArtifactError,
     ) {
-        if self.leaving.is_asked() {
-            return self.hand_back_unstarted(taken).await;
+        if self.shutdown.is_requested() {
+            return self.hand_back_unstarted(lease).await;
         }
         match faults::of_store(error) {
             Some(fault) => {
-                self.met(taken.job.job, &fault, Need::Kind);
-                self.decline(taken, attempt, 0, &fault).await;
+                self.met(lease.job.job, &fault, Need::Kind);
+                self.decline(lease, attempt, 0, &fault).await;
             }
             None => {
                 let body = Self::failure(what, error, FailureKind::Permanent);
-                let report = self.report(&taken, attempt, body);
-                self.conclude(&taken, report).await;
+                let report = self.report(&lease, attempt, body);
+                self.report_and_ack(&lease, report).await;
             }
         }
     }
@@ -289,7 +289,7 @@ impl Slot {
             };
             let key = Key::Checkpoint(hash);
             let size = self
-                .patiently(BEFORE, async || self.store.size(&key).await)
+                .retry_transient(BEFORE, async || self.store.size(&key).await)
                 .await;
             match size {
                 Ok(Some(_)) => {}
@@ -300,18 +300,18 @@ impl Slot {
     }
 
     /// Gives a training back; `None` where it is not known what the saved state holds.
-    async fn hand_back(&self, taken: Taken, attempt: AttemptId, after_epoch: Option<u32>) {
+    async fn hand_back(&self, lease: JobLease, attempt: AttemptId, after_epoch: Option<u32>) {
         let body = ResultBody::HandedBack {
             after_epoch: after_epoch.unwrap_or(0),
         };
-        let report = self.report(&taken, attempt, body);
+        let report = self.report(&lease, attempt, body);
         tokio::select! {
             _ = self.reporter.deliver(report) => {}
-            () = self.leaving.past(leaving::SAVE + std::time::Duration::from_millis(500)) => {
+            () = self.shutdown.deadline(shutdown::SAVE_DEADLINE + std::time::Duration::from_millis(500)) => {
                 tracing::warn!("the hand-back could not be reported in time");
             }
         }
-        self.hand_back_unstarted(taken).await;
+        self.hand_back_unstarted(lease).await;
         tracing::info!("the job is handed back");
     }
 }

@@ -1,7 +1,7 @@
 //! Who watches evaluations on libtorch's thread: passes on which case is done, and says when to
 //! stop.
 
-use super::{inject, leaving::Leaving, presence::Status};
+use super::{inject, shutdown::Shutdown, presence::Status};
 use halfheard_models::train::{At, Evaluated, TrainError, Watch};
 use std::{
     sync::{
@@ -25,9 +25,9 @@ pub enum Event {
 }
 
 /// Watches the evaluations of one trained model.
-pub struct EvalWatch {
+pub struct EvalMonitor {
     /// When to leave.
-    pub leaving: Leaving,
+    pub shutdown: Shutdown,
     /// Set when the sweep is cancelled.
     pub cancelled: Arc<AtomicBool>,
     /// What the worker is doing.
@@ -36,13 +36,13 @@ pub struct EvalWatch {
     pub events: mpsc::UnboundedSender<Event>,
 }
 
-impl EvalWatch {
+impl EvalMonitor {
     fn stops(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed) || self.leaving.is_past(LAST)
+        self.cancelled.load(Ordering::Relaxed) || self.shutdown.is_past(LAST)
     }
 }
 
-impl Watch for EvalWatch {
+impl Watch for EvalMonitor {
     fn begins(&mut self, cases: &[usize]) {
         // Nobody hears it where the worker has left already.
         let _ = self.events.send(Event::Begins(cases.to_vec()));

@@ -1,6 +1,6 @@
 //! Speaking to the artifact store with patience, and the outcomes of jobs that lie there.
 
-use super::{Slot, Taken, faults};
+use super::{Slot, JobLease, faults};
 use bytes::Bytes;
 use halfheard_shared::{
     artifacts::{ArtifactError, Key},
@@ -46,12 +46,12 @@ impl Slot {
     /// The store cannot be read: then nothing else can be, either.
     pub(super) async fn earlier_outcome(
         &self,
-        taken: &Taken,
+        lease: &JobLease,
     ) -> Result<Option<ResultBody>, ArtifactError> {
-        let key = Key::Outcome(taken.job.job);
+        let key = Key::Outcome(lease.job.job);
         let limit = halfheard_shared::wire::MAX_BYTES as u64;
         let read = self
-            .patiently(BEFORE, async || self.store.get(&key, limit).await)
+            .retry_transient(BEFORE, async || self.store.get(&key, limit).await)
             .await;
         let marker = match read {
             Ok(None) => return Ok(None),
@@ -73,14 +73,14 @@ impl Slot {
 
     /// Leaves an outcome for later deliveries of the same job. What is returned is what counts: of
     /// two attempts at the same time the first one's.
-    pub(super) async fn keep_outcome(&self, taken: &Taken, body: ResultBody) -> ResultBody {
+    pub(super) async fn keep_outcome(&self, lease: &JobLease, body: ResultBody) -> ResultBody {
         let Ok(encoded) = halfheard_shared::wire::encode(&body) else {
             return body;
         };
-        let key = Key::Outcome(taken.job.job);
+        let key = Key::Outcome(lease.job.job);
         let encoded = Bytes::from(encoded);
         let put = self
-            .patiently(BESIDE, async || {
+            .retry_transient(BESIDE, async || {
                 self.store.put_first(&key, encoded.clone()).await
             })
             .await;
@@ -95,7 +95,7 @@ impl Slot {
 
     /// Tries again what the artifact store did not do, until patience ends or the worker leaves.
     /// Meanwhile others see what it waits for.
-    pub(super) async fn patiently<T>(
+    pub(super) async fn retry_transient<T>(
         &self,
         patience: Patience,
         mut call: impl AsyncFnMut() -> Result<T, ArtifactError>,
@@ -109,7 +109,7 @@ impl Slot {
                 Err(error)
                     if matches!(&error, ArtifactError::Store { .. })
                         && (patience.stubborn || error.is_retryable())
-                        && !self.leaving.is_asked()
+                        && !self.shutdown.is_requested()
                         && began.elapsed() < patience.longest =>
                 {
                     tracing::warn!(error = crate::chain(&error), "trying again");
@@ -117,7 +117,7 @@ impl Slot {
                         self.status.hindered(fault, Some(pause));
                         waited = true;
                     }
-                    self.leaving.sleep(pause).await;
+                    self.shutdown.sleep(pause).await;
                     pause = (pause * 2).min(Duration::from_secs(30));
                 }
                 outcome => {

@@ -20,7 +20,7 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// All messages that are held. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Held {
+pub struct Leases {
     messages: Arc<Mutex<Table>>,
 }
 
@@ -30,7 +30,7 @@ struct Table {
     held: HashMap<u64, Arc<Message>>,
 }
 
-impl Held {
+impl Leases {
     /// Tells the broker again and again, for as long as it runs.
     pub async fn keep(self) {
         let mut tick = tokio::time::interval(EVERY);
@@ -56,7 +56,7 @@ impl Held {
     /// # Errors
     ///
     /// It cannot be read: it is given back.
-    pub async fn take(&self, message: Message) -> Result<Taken, WireError> {
+    pub async fn take(&self, message: Message) -> Result<JobLease, WireError> {
         let delivery = message
             .info()
             .map_or(1, |info| info.delivered.max(1) as u64);
@@ -82,7 +82,7 @@ impl Held {
         let place = table.next;
         table.held.insert(place, message.clone());
         drop(table);
-        Ok(Taken {
+        Ok(JobLease {
             job,
             delivery,
             message,
@@ -93,17 +93,17 @@ impl Held {
 }
 
 /// A job in hand.
-pub struct Taken {
+pub struct JobLease {
     /// The job.
     pub job: JobMessage,
     /// How often the broker has delivered this publication, from 1.
     pub delivery: u64,
     message: Arc<Message>,
     place: u64,
-    held: Held,
+    held: Leases,
 }
 
-impl Taken {
+impl JobLease {
     /// Removes the job from the queue for good. Tries a few times: one that stays is delivered
     /// again and then only reports its outcome again.
     pub async fn done(&self) {
@@ -135,7 +135,7 @@ impl Taken {
     }
 }
 
-impl Drop for Taken {
+impl Drop for JobLease {
     fn drop(&mut self) {
         self.held.lock().held.remove(&self.place);
     }

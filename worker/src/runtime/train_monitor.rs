@@ -1,7 +1,7 @@
 //! Who watches a training on libtorch's thread: passes on its progress, saves, and tells it to
 //! leave.
 
-use super::{leaving, leaving::Leaving, presence::Status, report::Reporter};
+use super::{shutdown, shutdown::Shutdown, presence::Status, report::Reporter};
 use bytes::Bytes;
 use halfheard_models::train::{Best, Control, Order, Snapshot, View, driver::Pace};
 use halfheard_shared::{
@@ -20,9 +20,9 @@ use std::{
 use tokio::{runtime::Handle, task::JoinHandle};
 
 /// Watches one training.
-pub struct Live {
+pub struct TrainMonitor {
     runtime: Handle,
-    leaving: Leaving,
+    shutdown: Shutdown,
     cancelled: Arc<AtomicBool>,
     status: Status,
     reporter: Reporter,
@@ -41,9 +41,9 @@ pub struct Live {
 }
 
 /// What a training is watched with.
-pub struct LiveSettings {
+pub struct MonitorSettings {
     /// When to leave.
-    pub leaving: Leaving,
+    pub shutdown: Shutdown,
     /// Set when the sweep is cancelled.
     pub cancelled: Arc<AtomicBool>,
     /// What the worker is doing.
@@ -107,12 +107,12 @@ impl Saver {
     }
 }
 
-impl Live {
+impl TrainMonitor {
     /// Watches the training that `settings.report` names.
-    pub fn new(settings: LiveSettings) -> Self {
+    pub fn new(settings: MonitorSettings) -> Self {
         Self {
             runtime: Handle::current(),
-            leaving: settings.leaving,
+            shutdown: settings.shutdown,
             cancelled: settings.cancelled,
             status: settings.status,
             reporter: settings.reporter,
@@ -164,15 +164,15 @@ impl Live {
         })
     }
 
-    /// Waits until what was to be saved is, or for as long as there is time when leaving.
+    /// Waits until what was to be saved is, or for as long as there is time when shutdown.
     pub async fn settle(&mut self) {
         let Some(upload) = self.upload.take() else {
             return;
         };
-        let leaving = self.leaving.clone();
+        let shutdown = self.shutdown.clone();
         tokio::select! {
             ended = upload => self.uploaded(ended),
-            () = leaving.past(leaving::SAVE) => tracing::warn!("no time to save"),
+            () = shutdown.deadline(shutdown::SAVE_DEADLINE) => tracing::warn!("no time to save"),
         }
     }
 
@@ -230,7 +230,7 @@ impl Live {
     }
 }
 
-impl Control for Live {
+impl Control for TrainMonitor {
     fn order(&mut self, view: View) -> Order {
         self.status.update(|doing| {
             doing.epoch = view.epoch.min(view.max_epochs);
@@ -242,11 +242,11 @@ impl Control for Live {
             }
         });
         // It may be set going again.
-        if self.cancelled.load(Ordering::Relaxed) && !self.leaving.is_asked() {
+        if self.cancelled.load(Ordering::Relaxed) && !self.shutdown.is_requested() {
             return Order::SaveAndLeave;
         }
-        if self.leaving.is_asked() {
-            return if self.leaving.is_past(leaving::STEP) {
+        if self.shutdown.is_requested() {
+            return if self.shutdown.is_past(shutdown::STEP_DEADLINE) {
                 Order::Leave
             } else {
                 Order::SaveAndLeave

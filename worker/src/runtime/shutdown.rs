@@ -30,13 +30,13 @@ const AT_ONCE: Duration = Duration::from_secs(2);
 
 /// Whether and since when the worker is to leave. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Leaving {
+pub struct Shutdown {
     token: CancellationToken,
     now: CancellationToken,
     since: Arc<OnceLock<Instant>>,
 }
 
-impl Leaving {
+impl Shutdown {
     /// Leave: the clock starts with the first call. Returns whether this was the first.
     pub fn leave(&self) -> bool {
         let mut first = false;
@@ -72,7 +72,7 @@ impl Leaving {
 
     /// Waits until `after` has passed since it was told to leave.
     pub async fn past(&self, after: Duration) {
-        self.asked().await;
+        self.requested().await;
         if let Some(since) = self.since.get() {
             tokio::time::sleep_until((*since + after).into()).await;
         }
@@ -82,25 +82,25 @@ impl Leaving {
     pub async fn sleep(&self, duration: Duration) {
         tokio::select! {
             () = tokio::time::sleep(duration) => {}
-            () = self.asked() => {}
+            () = self.requested() => {}
         }
     }
 }
 
 /// Who is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Speaker {
+pub enum Role {
     /// The process that keeps the slots.
     Supervisor,
     /// One slot.
     Slot(usize),
 }
 
-impl fmt::Display for Speaker {
+impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Speaker::Supervisor => f.write_str("the supervisor"),
-            Speaker::Slot(number) => write!(f, "slot {number}"),
+            Role::Supervisor => f.write_str("the supervisor"),
+            Role::Slot(number) => write!(f, "slot {number}"),
         }
     }
 }
@@ -144,13 +144,13 @@ impl Signals {
     }
 }
 
-/// Turns signals, and what the supervisor says, into leaving. A second signal, some time after the
+/// Turns signals, and what the supervisor says, into shutdown. A second signal, some time after the
 /// first, ends a slot; a supervisor ends its slots first.
-pub fn on_signals(leaving: Leaving, speaker: Speaker) -> std::io::Result<()> {
+pub fn on_signals(shutdown: Shutdown, role: Role) -> std::io::Result<()> {
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
     let mut user = signal(SignalKind::user_defined1())?;
-    let told = leaving.clone();
+    let told = shutdown.clone();
     tokio::spawn(async move {
         let mut signals = Signals::default();
         loop {
@@ -160,17 +160,17 @@ pub fn on_signals(leaving: Leaving, speaker: Speaker) -> std::io::Result<()> {
                 _ = user.recv() => ("SIGUSR1", signals.politely(Instant::now())),
             };
             if meaning == Meaning::Now {
-                tracing::warn!("{speaker} is told again ({name}): leaving at once");
-                if speaker == Speaker::Supervisor {
+                tracing::warn!("{role} is told again ({name}): shutdown at once");
+                if role == Role::Supervisor {
                     told.now.cancel();
                     tokio::time::sleep(AT_ONCE).await;
                 }
                 std::process::exit(crate::exit::AT_ONCE.into());
             }
-            leave(&told, speaker, name);
+            leave(&told, role, name);
         }
     });
-    if let Speaker::Slot(_) = speaker {
+    if let Role::Slot(_) = role {
         // The supervisor holds the other end of standard input: what it writes there says to leave,
         // and so does its end, however the supervisor went.
         std::thread::Builder::new()
@@ -181,24 +181,24 @@ pub fn on_signals(leaving: Leaving, speaker: Speaker) -> std::io::Result<()> {
                     Ok(1..) => "by the supervisor",
                     _ => "since the supervisor is gone",
                 };
-                leave(&leaving, speaker, by);
+                leave(&shutdown, role, by);
             })?;
     }
     Ok(())
 }
 
-fn leave(leaving: &Leaving, speaker: Speaker, by: &str) {
-    if !leaving.leave() {
-        tracing::debug!("{speaker} is told to leave ({by}), as before");
+fn leave(shutdown: &Shutdown, role: Role, by: &str) {
+    if !shutdown.request() {
+        tracing::debug!("{role} is told to leave ({by}), as before");
         return;
     }
-    match speaker {
-        Speaker::Supervisor => tracing::info!(
+    match role {
+        Role::Supervisor => tracing::info!(
             "the supervisor is told to leave ({by}): its slots save and hand back; tell it again after {} s to leave at once",
             TOGETHER.as_secs()
         ),
-        Speaker::Slot(_) => {
-            tracing::info!("{speaker} is told to leave ({by}): no more jobs, saving, handing back")
+        Role::Slot(_) => {
+            tracing::info!("{role} is told to leave ({by}): no more jobs, saving, handing back")
         }
     }
 }
@@ -227,10 +227,10 @@ mod tests {
 
     #[test]
     fn the_clock_starts_with_the_first_word() {
-        let leaving = Leaving::default();
-        assert!(!leaving.is_asked() && !leaving.is_past(Duration::ZERO));
-        assert!(leaving.leave());
-        assert!(!leaving.leave());
-        assert!(leaving.is_asked() && leaving.is_past(Duration::ZERO));
+        let shutdown = Shutdown::default();
+        assert!(!shutdown.is_requested() && !shutdown.is_past(Duration::ZERO));
+        assert!(shutdown.request());
+        assert!(!shutdown.request());
+        assert!(shutdown.is_requested() && shutdown.is_past(Duration::ZERO));
     }
 }

@@ -1,7 +1,7 @@
 //! Jobs that ask for other numerics than this process computes with: a process has one way to
 //! compute for as long as it lives, so the slot's next process computes the other way.
 
-use super::{Slot, Taken};
+use super::{Slot, JobLease};
 use halfheard_models::numerics;
 use halfheard_shared::{numerics::Numerics, wire::Work};
 use std::{sync::atomic::Ordering, time::Duration};
@@ -20,21 +20,21 @@ fn wanted(work: &Work) -> Option<Numerics> {
 impl Slot {
     /// Gives a job back that this process must not compute, uncounted, and lets the process end
     /// where the slot's next one can. What is to be done here is returned.
-    pub(super) async fn turn(&self, taken: Taken) -> Option<Taken> {
+    pub(super) async fn turn(&self, lease: JobLease) -> Option<JobLease> {
         let own = self.settings.numerics;
-        let Some(wanted) = wanted(&taken.job.work).filter(|wanted| *wanted != own) else {
-            return Some(taken);
+        let Some(wanted) = wanted(&lease.job.work).filter(|wanted| *wanted != own) else {
+            return Some(lease);
         };
-        self.excuse(&taken).await;
+        self.record_clean_handback(&lease).await;
         match numerics::possible(wanted) {
             Ok(()) => {
-                tracing::info!(job = %taken.job.job, "the job asks for numerics = \"{wanted}\": the slot begins anew for it");
+                tracing::info!(job = %lease.job.job, "the job asks for numerics = \"{wanted}\": the slot begins anew for it");
                 self.turning.store(true, Ordering::Relaxed);
-                taken.give_back(None).await;
+                lease.give_back(None).await;
             }
             Err(error) => {
-                tracing::warn!(job = %taken.job.job, %error, "the job goes back, for another worker");
-                taken.give_back(Some(ELSEWHERE)).await;
+                tracing::warn!(job = %lease.job.job, %error, "the job goes back, for another worker");
+                lease.give_back(Some(ELSEWHERE)).await;
             }
         }
         None
