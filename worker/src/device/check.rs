@@ -113,7 +113,7 @@ pub fn check(question: &Question) -> Check {
         None => (None, None),
     };
     Check {
-        version: crate::VERSION.to_owned(),
+        version: crate::identity::VERSION.to_owned(),
         libtorch: cuda::loaded_from(),
         libtorch_release: "2.11",
         cuda_library: found.library,

@@ -1,7 +1,8 @@
-//! Who watches evaluations on libtorch's thread: passes on which case is done, and says when to
+//! Monitors evaluation jobs on the compute thread: forwards which case is done and decides when to
 //! stop.
 
-use super::{inject, shutdown::Shutdown, presence::Status};
+use super::{inject, presence::Status};
+use crate::shutdown::Shutdown;
 use halfheard_models::train::{At, Evaluated, TrainError, Watch};
 use std::{
     sync::{
@@ -12,40 +13,36 @@ use std::{
 };
 use tokio::sync::mpsc;
 
-/// How long evaluations go on after the worker was told to leave: a case that is nearly done is
-/// done, and there is time to report it.
-const LAST: Duration = Duration::from_secs(4);
+/// How long evaluation continues during a shutdown: a case that is nearly done is finished, with
+/// time left to report it.
+const STOP_DEADLINE: Duration = Duration::from_secs(4);
 
-/// What happened to a case, by its place.
-pub enum Event {
-    /// The work on these begins.
-    Begins(Vec<usize>),
-    /// It is done, or failed by itself, after so many seconds of its own.
+/// What happened to a case, by its index.
+pub(super) enum Event {
+    Started(Vec<usize>),
+    /// Completed or failed on its own, after this many seconds of its own.
     Ended(usize, f64, Result<Evaluated, TrainError>),
 }
 
-/// Watches the evaluations of one trained model.
-pub struct EvalMonitor {
-    /// When to leave.
-    pub shutdown: Shutdown,
+/// Monitors the evaluation of one trained model.
+pub(super) struct EvalMonitor {
+    pub(super) shutdown: Shutdown,
     /// Set when the sweep is cancelled.
-    pub cancelled: Arc<AtomicBool>,
-    /// What the worker is doing.
-    pub status: Status,
-    /// Where events go.
-    pub events: mpsc::UnboundedSender<Event>,
+    pub(super) cancelled: Arc<AtomicBool>,
+    pub(super) status: Status,
+    pub(super) events: mpsc::UnboundedSender<Event>,
 }
 
 impl EvalMonitor {
-    fn stops(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed) || self.shutdown.is_past(LAST)
+    fn should_stop(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed) || self.shutdown.is_past(STOP_DEADLINE)
     }
 }
 
 impl Watch for EvalMonitor {
     fn begins(&mut self, cases: &[usize]) {
-        // Nobody hears it where the worker has left already.
-        let _ = self.events.send(Event::Begins(cases.to_vec()));
+        // The receiver is gone if the worker no longer waits for these cases.
+        let _ = self.events.send(Event::Started(cases.to_vec()));
     }
 
     fn goes_on(&mut self, at: At) -> bool {
@@ -54,10 +51,10 @@ impl Watch for EvalMonitor {
             doing.step = at.batch as u32;
             doing.steps = at.batches as u32;
         });
-        while inject::holds(at.done) && !self.stops() {
+        while inject::holds(at.done) && !self.should_stop() {
             std::thread::sleep(Duration::from_millis(20));
         }
-        !self.stops()
+        !self.should_stop()
     }
 
     fn ended(&mut self, case: usize, seconds: f64, outcome: Result<Evaluated, TrainError>) {

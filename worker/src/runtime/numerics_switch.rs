@@ -1,16 +1,19 @@
-//! Jobs that ask for other numerics than this process computes with: a process has one way to
-//! compute for as long as it lives, so the slot's next process computes the other way.
+//! Jobs that require other numerics than this process uses: a process computes in one mode for its
+//! lifetime, so the slot's next process uses the other.
 
-use super::{Slot, JobLease};
+use super::{
+    leases::JobLease,
+    slot::{ExitReason, Slot},
+};
 use halfheard_models::numerics;
 use halfheard_shared::{numerics::Numerics, wire::Work};
-use std::{sync::atomic::Ordering, time::Duration};
+use std::time::Duration;
 
-/// How long a job stays away that this machine cannot do: meanwhile another may take it.
-const ELSEWHERE: Duration = Duration::from_secs(15);
+/// How long a job that this machine cannot do is withheld, so that another worker takes it.
+const DELAY_ELSEWHERE: Duration = Duration::from_secs(15);
 
-/// What a job asks for; a no-op job asks for nothing.
-fn wanted(work: &Work) -> Option<Numerics> {
+/// The numerics that a job requires; a no-op job requires none.
+fn required(work: &Work) -> Option<Numerics> {
     match work {
         Work::Train(spec) | Work::Eval { spec, .. } => Some(spec.numerics),
         Work::Noop => None,
@@ -18,23 +21,24 @@ fn wanted(work: &Work) -> Option<Numerics> {
 }
 
 impl Slot {
-    /// Gives a job back that this process must not compute, uncounted, and lets the process end
-    /// where the slot's next one can. What is to be done here is returned.
-    pub(super) async fn turn(&self, lease: JobLease) -> Option<JobLease> {
-        let own = self.settings.numerics;
-        let Some(wanted) = wanted(&lease.job.work).filter(|wanted| *wanted != own) else {
+    /// Returns the job if this process can compute it. Otherwise hands it back, uncounted, and ends
+    /// the process if the slot's next one can.
+    pub(super) async fn switch_numerics_for(&self, lease: JobLease) -> Option<JobLease> {
+        let current = self.settings.numerics;
+        let Some(required) = required(&lease.job.work).filter(|required| *required != current)
+        else {
             return Some(lease);
         };
         self.record_clean_handback(&lease).await;
-        match numerics::possible(wanted) {
+        match numerics::possible(required) {
             Ok(()) => {
-                tracing::info!(job = %lease.job.job, "the job asks for numerics = \"{wanted}\": the slot begins anew for it");
-                self.turning.store(true, Ordering::Relaxed);
-                lease.give_back(None).await;
+                tracing::info!(job = %lease.job.job, "job requires numerics = \"{required}\"; restarting the slot for it");
+                self.request_exit(ExitReason::SwitchNumerics);
+                lease.release(None).await;
             }
             Err(error) => {
-                tracing::warn!(job = %lease.job.job, %error, "the job goes back, for another worker");
-                lease.give_back(Some(ELSEWHERE)).await;
+                tracing::warn!(job = %lease.job.job, %error, "job handed back for another worker");
+                lease.release(Some(DELAY_ELSEWHERE)).await;
             }
         }
         None
