@@ -26,7 +26,7 @@ A first look, on this machine alone (starts private servers, needs no settings):
   coord run deploy/demo.toml          run a small sweep and print its tables
   coord table 2                       print a table of it again
 
-On a cluster (settings: docs/cluster.md):
+On a cluster (settings: docs/guide/cluster.md):
   coord migrate                       prepare the database
   coord plan benchmark.toml           see what a spec expands to
   coord submit benchmark.toml         submit it; `coord serve` and workers do the rest

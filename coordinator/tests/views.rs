@@ -1,5 +1,5 @@
 //! The views on rows written by hand, in a real Postgres: exact means, and every query of
-//! docs/sql.md.
+//! docs/reference/sql.md.
 #![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
 use halfheard_coordinator::{local::programs::Programs, local::servers::Embedded};
@@ -229,7 +229,7 @@ type Found = (Option<f64>, i64, i64, i64);
 
 async fn cell(scene: &Scene, method: &str, dataset: &str, case: &str, metric: &str) -> Found {
     let row = sqlx::query(
-        "SELECT mean, seeds_done, seeds_asked, seeds_undefined FROM cell
+        "SELECT mean, seeds_completed, seeds_expected, seeds_undefined FROM cell
          WHERE sweep = $1 AND method = $2 AND dataset = $3 AND case_id = $4 AND metric = $5",
     )
     .bind(scene.sweep.0)
@@ -246,11 +246,11 @@ async fn cell(scene: &Scene, method: &str, dataset: &str, case: &str, metric: &s
 async fn overall(scene: &Scene, view: &str, method: &str, dataset: &str, metric: &str) -> Found {
     let query = match view {
         "table_overall" => {
-            "SELECT mean, cells_done, cells_asked, cells_undefined FROM table_overall
+            "SELECT mean, cells_completed, cells_expected, cells_undefined FROM table_overall
              WHERE sweep = $1 AND method = $2 AND dataset = $3 AND metric = $4"
         }
         _ => {
-            "SELECT mean, cells_done, cells_asked, cells_undefined FROM table_missing_overall
+            "SELECT mean, cells_completed, cells_expected, cells_undefined FROM table_missing_overall
              WHERE sweep = $1 AND method = $2 AND dataset = $3 AND metric = $4"
         }
     };
@@ -387,7 +387,7 @@ async fn means_are_exact(scene: &Scene) {
         query.execute(&mut *tx).await.unwrap();
     }
     let row = sqlx::query(
-        "SELECT mean, cells_done, cells_asked FROM table_overall
+        "SELECT mean, cells_completed, cells_expected FROM table_overall
          WHERE sweep = $1 AND method = 'lnln' AND dataset = 'mosi' AND metric = 'mae'",
     )
     .bind(scene.sweep.0)
@@ -443,8 +443,11 @@ async fn tables_print(scene: &Scene) {
 }
 
 async fn every_documented_query_answers(scene: &Scene) {
-    let text =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/sql.md")).unwrap();
+    let text = std::fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../docs/reference/sql.md"
+    ))
+    .unwrap();
     let queries: Vec<String> = text
         .split("```sql\n")
         .skip(1)

@@ -1,7 +1,8 @@
 //! The command line of `worker`.
 
-use crate::{device, exit::Exit, identity, settings::ConnectionFlags};
+use crate::{exit::Exit, identity, settings::ConnectionFlags};
 use clap::{Parser, ValueEnum};
+use halfheard_models::device;
 use halfheard_shared::device::Devices;
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! `worker`: takes jobs from the broker, trains and evaluates the models with libtorch.
 
+mod check;
 mod cli;
-mod device;
 mod exit;
 mod identity;
 mod runtime;
@@ -10,8 +10,8 @@ mod shutdown;
 mod supervisor;
 
 use self::{
+    check::Question,
     cli::{Cli, LogFormat},
-    device::{DeviceError, check::Question},
     exit::Exit,
     runtime::{SlotError, SlotSettings},
     settings::Settings,
@@ -19,7 +19,10 @@ use self::{
     supervisor::Supervisor,
 };
 use clap::{CommandFactory as _, FromArgMatches as _};
-use halfheard_models::numerics::{self, Numerics};
+use halfheard_models::{
+    device::{self, DeviceError},
+    numerics::{self, Numerics},
+};
 use halfheard_shared::device::{Devices, ShareError};
 use std::{
     error::Error,
@@ -39,7 +42,7 @@ fn main() -> ExitCode {
     };
     init_logging(cli.log_format);
     let exit = match cli.check || cli.look {
-        true => check(&cli),
+        true => print_check(&cli),
         false => run(&cli, flags),
     };
     exit.into()
@@ -121,9 +124,9 @@ async fn run_slot(cli: &Cli, settings: Settings, slot: usize, shutdown: Shutdown
 }
 
 /// Prints what this machine has for the slots.
-fn check(cli: &Cli) -> Exit {
+fn print_check(cli: &Cli) -> Exit {
     let slots = cli.requested_slots();
-    let check = device::check::check(&Question {
+    let check = check::check(&Question {
         devices: cli.device.clone(),
         slots,
         share: cli.share_gpus,

@@ -3,14 +3,14 @@
 //! pauses, and forwards the shutdown request.
 
 use crate::{
-    device::{
-        self, DeviceError,
-        cuda::{self, Found, Trouble},
-    },
     exit::Exit,
     shutdown::{self, Shutdown},
 };
 use halfheard_models::{
+    device::{
+        self, DeviceError,
+        cuda::{self, Found, Trouble},
+    },
     memory,
     numerics::{Numerics, environment},
 };

@@ -252,7 +252,7 @@ async fn broker(settings: &Settings) -> Finding {
                 Ok(Err(reason)) => reason,
                 _ => format!("{address} does not answer"),
             };
-            let remedy = "start `nats-server -c deploy/nats.conf`, or set HALFHEARD_NATS_URL (docs/cluster.md)";
+            let remedy = "start `nats-server -c deploy/nats.conf`, or set HALFHEARD_NATS_URL (docs/guide/cluster.md)";
             unreachable(WHAT, &settings.broker_origin, reason, remedy)
         }
     }

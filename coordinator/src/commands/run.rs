@@ -537,7 +537,7 @@ impl Run {
         say(
             settings,
             &format!(
-                "\nThe servers stay up until Ctrl-C. SQL (docs/sql.md has the views):\n  {}",
+                "\nThe servers stay up until Ctrl-C. SQL (docs/reference/sql.md has the views):\n  {}",
                 self.embedded.postgres().psql(&pgpass)
             ),
         );

@@ -1,5 +1,6 @@
 //! The models and their training, on libtorch.
 
+pub mod device;
 pub mod memory;
 pub mod methods;
 pub mod nn;

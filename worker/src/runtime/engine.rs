@@ -3,13 +3,13 @@
 //! Datasets and the model under evaluation stay loaded between tasks.
 
 use super::{inject, train_monitor::TrainMonitor};
-use crate::device;
 use bytes::Bytes;
-use halfheard_models::train::{
-    Best, Data, EvalCase, Finish, Loaded, TrainError, Trainer, Watch, build,
-    error::Said,
-    evaluate, guarded,
-    state::{BestRef, StateError},
+use halfheard_models::{
+    device::{self, Device},
+    train::{
+        Best, Data, EvalCase, Finish, Loaded, TrainError, Trainer, Watch, build, evaluate, guarded,
+        state::{BestRef, StateError},
+    },
 };
 use halfheard_shared::{
     dataset::Dataset,
@@ -20,7 +20,6 @@ use std::{
     rc::Rc,
     sync::{Arc, mpsc},
 };
-use tch::{Device, Kind, Tensor};
 use tokio::sync::oneshot;
 
 /// Datasets kept loaded.
@@ -215,16 +214,7 @@ impl EngineState {
 
     fn probe(&self) -> Result<(), TrainError> {
         inject::device()?;
-        guarded(None, || {
-            let ones = Tensor::f_ones([8, 8], (Kind::Float, self.device))?;
-            let sum = ones.f_matmul(&ones)?.f_sum(Kind::Float)?;
-            match f64::try_from(&sum)? {
-                512.0 => Ok(()),
-                wrong => Err(TrainError::Device(Said(format!(
-                    "a matrix product of ones summed to {wrong} instead of 512"
-                )))),
-            }
-        })
+        device::probe(self.device)
     }
 
     fn evaluate(&mut self, task: EvalTask) -> Result<bool, TrainError> {

@@ -11,7 +11,7 @@ use super::{
     sweep_control::SweepControls,
 };
 use crate::{exit::Exit, shutdown::Shutdown};
-use halfheard_models::numerics::Numerics;
+use halfheard_models::{device::Device, numerics::Numerics};
 use halfheard_shared::{
     artifacts::ArtifactStore,
     broker::{Broker, BrokerSettings},
@@ -22,7 +22,6 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
-use tch::Device;
 use tokio::{sync::Semaphore, time::timeout};
 
 /// No-op jobs processed at once.

@@ -20,8 +20,8 @@ fn covers(erratum: &Erratum, place: &Place) -> bool {
 /// F1 says nothing of how it came into another row.
 fn fits(erratum: &Erratum, rule: Rule) -> bool {
     match erratum.kind {
-        ErratumKind::Swapped => matches!(rule, Rule::ImpossibleF1 | Rule::OneClass),
-        ErratumKind::Corrected(_) | ErratumKind::Void => true,
+        ErratumKind::LabelsSwapped => matches!(rule, Rule::ImpossibleF1 | Rule::OneClass),
+        ErratumKind::Corrected(_) | ErratumKind::Retracted => true,
     }
 }
 

@@ -82,7 +82,8 @@ mod tests {
         for erratum in errata() {
             // Where we concluded from most values of a column that all are swapped, those that
             // are possible both ways are not suspect by themselves.
-            let concluded = erratum.kind == ErratumKind::Swapped && erratum.source == "computed";
+            let concluded =
+                erratum.kind == ErratumKind::LabelsSwapped && erratum.source == "computed";
             let of_the_same = |other: &&Erratum| {
                 (other.dataset, other.method, other.kind)
                     == (erratum.dataset, erratum.method, erratum.kind)
@@ -95,10 +96,10 @@ mod tests {
         println!("{}", counts.text());
     }
 
-    /// docs/audit.md lists every finding with a verdict, in the order of the command.
+    /// docs/reference/audit.md lists every finding with a verdict, in the order of the command.
     #[test]
     fn the_page_has_every_finding() {
-        let page = include_str!("../../../../docs/audit.md");
+        let page = include_str!("../../../../docs/reference/audit.md");
         let findings = published();
         let counts = crate::audit::render::Counts::of(&findings).text();
         assert!(page.contains(&counts), "{counts}");

@@ -68,8 +68,8 @@ impl What {
                 ("valid", Real),
                 ("difference", Real),
                 ("erratum", Text),
-                ("seeds_done", Whole),
-                ("seeds_asked", Whole),
+                ("seeds_completed", Whole),
+                ("seeds_expected", Whole),
             ],
             What::Epochs => &[
                 ("sweep", Text),

@@ -63,7 +63,7 @@ pub async fn read(
         What::Comparison => {
             "SELECT $2 AS sweep, table_number::bigint AS table, method, variant, dataset,
                     case_id AS case, metric, reproduced, reproduced_std, published, valid,
-                    difference, coalesce(erratum, '') AS erratum, seeds_done, seeds_asked
+                    difference, coalesce(erratum, '') AS erratum, seeds_completed, seeds_expected
              FROM comparison WHERE sweep = $1
              ORDER BY table_number, dataset, method, variant, case_id, metric"
         }

@@ -227,7 +227,7 @@ async fn load(
     rates: &[Rate],
 ) -> Result<(Curves, i64, i64), StoreError> {
     let rows = sqlx::query(
-        "SELECT dataset, method, variant, case_id, metric, mean, least, most, seeds_done, seeds_asked
+        "SELECT dataset, method, variant, case_id, metric, mean, min, max, seeds_completed, seeds_expected
          FROM cell WHERE sweep = $1 AND case_id LIKE 'r=%'",
     )
     .bind(sweep.0)
@@ -247,11 +247,11 @@ async fn load(
         };
         // Every cell has this metric.
         if metric.id == "mae" {
-            done += row.try_get::<i64, _>("seeds_done")?;
-            asked += row.try_get::<i64, _>("seeds_asked")?;
+            done += row.try_get::<i64, _>("seeds_completed")?;
+            asked += row.try_get::<i64, _>("seeds_expected")?;
         }
         let number = |column| row.try_get::<Option<f64>, _>(column);
-        let (mean, least, most) = (number("mean")?, number("least")?, number("most")?);
+        let (mean, least, most) = (number("mean")?, number("min")?, number("max")?);
         if let (Some(mean), Some(least), Some(most)) = (mean, least, most) {
             let scale = if metric.percent { 100.0 } else { 1.0 };
             let model = (row.try_get("method")?, row.try_get("variant")?);
@@ -293,7 +293,7 @@ fn paper(
             continue;
         }
         let erratum = number.erratum().map(|erratum| erratum.kind);
-        let swapped = matches!(erratum, Some(ErratumKind::Swapped));
+        let swapped = matches!(erratum, Some(ErratumKind::LabelsSwapped));
         let (id, is_swapped) = match metric.id.strip_suffix("_swapped") {
             Some(id) => (id, true),
             None => (metric.id, false),
@@ -302,10 +302,10 @@ fn paper(
             continue;
         }
         match erratum {
-            Some(ErratumKind::Void) => left_out.void += 1,
-            Some(ErratumKind::Swapped) if !is_swapped => left_out.swapped += 1,
+            Some(ErratumKind::Retracted) => left_out.void += 1,
+            Some(ErratumKind::LabelsSwapped) if !is_swapped => left_out.swapped += 1,
             Some(ErratumKind::Corrected(value)) => line.push((rate, value * scale)),
-            Some(ErratumKind::Swapped) | None => line.push((rate, number.value * scale)),
+            Some(ErratumKind::LabelsSwapped) | None => line.push((rate, number.value * scale)),
         }
     }
     line.sort_by_key(|(rate, _)| *rate);

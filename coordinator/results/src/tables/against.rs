@@ -71,8 +71,8 @@ pub fn published(table: &mut Table, values: &Values, layout: Layout) {
                 ));
                 Beside::Erratum(match erratum.kind {
                     ErratumKind::Corrected(value) => Some(value),
-                    ErratumKind::Swapped => Some(number.value),
-                    ErratumKind::Void => None,
+                    ErratumKind::LabelsSwapped => Some(number.value),
+                    ErratumKind::Retracted => None,
                 })
             });
             if !any {
@@ -86,8 +86,8 @@ pub fn published(table: &mut Table, values: &Values, layout: Layout) {
                 let (ours, theirs) = match number.erratum().map(|e| e.kind) {
                     None => (row.cells[c][m].mean, Some(number.value)),
                     Some(ErratumKind::Corrected(value)) => (row.cells[c][m].mean, Some(value)),
-                    Some(ErratumKind::Void) => (None, None),
-                    Some(ErratumKind::Swapped) => {
+                    Some(ErratumKind::Retracted) => (None, None),
+                    Some(ErratumKind::LabelsSwapped) => {
                         let metric = format!("{}_swapped", metric.id);
                         let ours = values.get(dataset, case.as_deref(), name, &metric);
                         (ours.and_then(|value| value.mean), Some(number.value))

@@ -23,7 +23,7 @@ const LEVEL: f64 = 0.95;
 /// The database's.
 pub async fn laziness(store: &Store, sweep: SweepId) -> Result<Table, StoreError> {
     let rows = sqlx::query(
-        "SELECT dataset, method, variant, case_id, mean, std, seeds_done, seeds_asked
+        "SELECT dataset, method, variant, case_id, mean, std, seeds_completed, seeds_expected
          FROM cell WHERE sweep = $1 AND metric = 'laziness'",
     )
     .bind(sweep.0)
@@ -35,8 +35,8 @@ pub async fn laziness(store: &Store, sweep: SweepId) -> Result<Table, StoreError
         let value = Value {
             mean: row.try_get("mean")?,
             std: row.try_get("std")?,
-            done: row.try_get("seeds_done")?,
-            asked: row.try_get("seeds_asked")?,
+            done: row.try_get("seeds_completed")?,
+            asked: row.try_get("seeds_expected")?,
             rank: Rank::Other,
         };
         values.insert(
@@ -252,7 +252,7 @@ pub async fn measured(store: &Store, sweep: SweepId) -> Result<Vec<Measured>, St
     let known = store.benchmarks().await?;
     let rows = sqlx::query(
         "SELECT method, variant, dataset, case_id, metric, mean
-         FROM cell WHERE sweep = $1 AND mean IS NOT NULL AND seeds_done = seeds_asked",
+         FROM cell WHERE sweep = $1 AND mean IS NOT NULL AND seeds_completed = seeds_expected",
     )
     .bind(sweep.0)
     .fetch_all(store.pool())

@@ -133,22 +133,22 @@ pub fn query(layout: Layout) -> &'static str {
     match (layout.scope, layout.kind) {
         (Scope::Overall, CaseKind::Rate) => {
             "SELECT dataset, NULL::text AS case_id, method, variant, metric, mean, std,
-                    cells_done AS done, cells_asked AS asked
+                    cells_completed AS done, cells_expected AS asked
              FROM table_overall WHERE sweep = $1"
         }
         (Scope::Overall, CaseKind::Missing) => {
             "SELECT dataset, NULL::text AS case_id, method, variant, metric, mean, std,
-                    cells_done AS done, cells_asked AS asked
+                    cells_completed AS done, cells_expected AS asked
              FROM table_missing_overall WHERE sweep = $1"
         }
         (Scope::Details, CaseKind::Rate) => {
             "SELECT dataset, case_id, method, variant, metric, mean, std,
-                    seeds_done AS done, seeds_asked AS asked
+                    seeds_completed AS done, seeds_expected AS asked
              FROM cell WHERE sweep = $1 AND kind = 'r'"
         }
         (Scope::Details, CaseKind::Missing) => {
             "SELECT dataset, case_id, method, variant, metric, mean, std,
-                    seeds_done AS done, seeds_asked AS asked
+                    seeds_completed AS done, seeds_expected AS asked
              FROM cell WHERE sweep = $1 AND kind = 'missing'"
         }
     }

@@ -285,7 +285,7 @@ async fn parent_to_be_killed() {
 async fn children_die_with_their_parent() {
     let folder = data_dir();
     let mut parent = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "servers::tests::parent_to_be_killed"])
+        .args(["--exact", "local::servers::tests::parent_to_be_killed"])
         .env("HALFHEARD_TEST_PARENT", folder.path())
         .stdout(std::process::Stdio::null())
         .spawn()
