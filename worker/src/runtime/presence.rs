@@ -43,7 +43,7 @@ impl Status {
 
     /// Changes the health and publishes it.
     pub(super) fn health<T>(&self, change: impl FnOnce(&mut Health) -> T) -> T {
-        let answer = change(&mut *self.lock_health());
+        let answer = change(&mut self.lock_health());
         self.changed.notify_one();
         answer
     }
