@@ -1,7 +1,9 @@
 //! `worker --check`: what this machine has for the slots, as JSON for people, `coord` and the
 //! supervisor.
 
-use halfheard_models::device::{self, Chosen, at, cuda, cuda::Trouble, look, refusal, set_threads};
+use halfheard_models::device::{
+    self, ComputeDevice, cuda, cuda::GpuProblem, detect, device_error, of_place, set_threads,
+};
 use halfheard_shared::device::{Assignment, Devices, Place};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -21,7 +23,7 @@ pub(crate) struct Check {
     /// GPUs that libtorch sees.
     pub(crate) gpus: usize,
     /// Why there are none.
-    pub(crate) trouble: Option<Trouble>,
+    pub(crate) trouble: Option<GpuProblem>,
     /// The same as text.
     pub(crate) trouble_says: Option<String>,
     /// What to do about it.
@@ -62,14 +64,14 @@ pub(crate) struct Question {
 
 /// Inspects this machine, and tests the devices if requested.
 pub(crate) fn check(question: &Question) -> Check {
-    let found = look(&question.devices);
+    let found = detect(&question.devices);
     let assigned = question
         .devices
         .assign(question.slots, found.gpus, question.share);
     let (assigned, mut device_error) = match assigned {
         Ok(assigned) => (assigned, None),
         Err(error) => {
-            let error = refusal(&question.devices, &found, error);
+            let error = device_error(&question.devices, &found, error);
             let none = Assignment {
                 places: Vec::new(),
                 left_out: question.slots,
@@ -79,13 +81,14 @@ pub(crate) fn check(question: &Question) -> Check {
     };
     if question.compute {
         // Machine numerics are always possible.
-        let _ = halfheard_models::numerics::settle(halfheard_models::numerics::Numerics::Machine);
+        let _ =
+            halfheard_models::numerics::initialize(halfheard_models::numerics::Numerics::Machine);
         set_threads(question.threads);
     }
     let mut tried: Vec<(Place, Option<String>)> = Vec::new();
     let mut slots = Vec::new();
     for (slot, &place) in assigned.places.iter().enumerate() {
-        let Chosen { device, name } = at(place);
+        let ComputeDevice { device, name } = of_place(place);
         let error = match tried.iter().find(|(other, _)| *other == place) {
             Some((_, error)) => error.clone(),
             None => {
@@ -113,7 +116,7 @@ pub(crate) fn check(question: &Question) -> Check {
     };
     Check {
         version: crate::identity::VERSION.to_owned(),
-        libtorch: cuda::loaded_from(),
+        libtorch: cuda::libtorch_folder(),
         libtorch_release: "2.11",
         cuda_library: found.library,
         driver: cuda::driver_version(),

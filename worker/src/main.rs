@@ -79,7 +79,7 @@ fn run(cli: &Cli, flags: Vec<OsString>) -> Exit {
 }
 
 async fn run_slot(cli: &Cli, settings: Settings, slot: usize, shutdown: Shutdown) -> Exit {
-    if let Err(error) = numerics::settle(cli.numerics) {
+    if let Err(error) = numerics::initialize(cli.numerics) {
         return fail(&error, Exit::Device);
     }
     // A GPU computes to other bits.
@@ -90,7 +90,7 @@ async fn run_slot(cli: &Cli, settings: Settings, slot: usize, shutdown: Shutdown
         ),
         Numerics::Portable => (Devices::Cpu, numerics::PORTABLE_THREADS),
     };
-    let chosen = match device::choose(&devices, &device::look(&devices)) {
+    let chosen = match device::choose(&devices, &device::detect(&devices)) {
         Ok(chosen) => chosen,
         Err(error) => return fail(&error, Exit::Device),
     };

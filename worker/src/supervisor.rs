@@ -9,7 +9,7 @@ use crate::{
 use halfheard_models::{
     device::{
         self, DeviceError,
-        cuda::{self, Found, Trouble},
+        cuda::{self, GpuDetection, GpuProblem},
     },
     memory,
     numerics::{Numerics, environment},
@@ -59,7 +59,7 @@ impl Supervisor {
         shutdown: &Shutdown,
     ) -> Result<Option<Assignment>, DeviceError> {
         self.devices.check(self.slots, self.share)?;
-        let found = match device::glance(&self.devices) {
+        let found = match device::detect_without_loading(&self.devices) {
             Some(found) => found,
             None => tokio::select! {
                 found = self.look() => found,
@@ -69,7 +69,7 @@ impl Supervisor {
         let assigned = self
             .devices
             .assign(self.slots, found.gpus, self.share)
-            .map_err(|error| device::refusal(&self.devices, &found, error))?;
+            .map_err(|error| device::device_error(&self.devices, &found, error))?;
         if let (Devices::Auto, Some(trouble)) = (&self.devices, &found.trouble) {
             tracing::warn!(
                 "{} on the CPU because no GPU can be used: {trouble}; {}",
@@ -88,24 +88,24 @@ impl Supervisor {
         }
         let places = assigned.places.iter().enumerate();
         let places: Vec<String> = places
-            .map(|(slot, &place)| format!("slot {slot} on {}", device::at(place).name))
+            .map(|(slot, &place)| format!("slot {slot} on {}", device::of_place(place).name))
             .collect();
         tracing::info!("{}", places.join(", "));
         Ok(Some(assigned))
     }
 
     /// What a child that loads the GPU library finds.
-    async fn look(&self) -> Found {
+    async fn look(&self) -> GpuDetection {
         /// The part of `worker --look` that matters here.
         #[derive(serde::Deserialize)]
         struct Look {
             cuda_library: Option<PathBuf>,
             gpus: usize,
-            trouble: Option<Trouble>,
+            trouble: Option<GpuProblem>,
         }
         let failed = |reason: String| {
-            let library = cuda::find().unwrap_or_else(|_| cuda::CUDA_LIBRARY.into());
-            cuda::does_not_load(library, &reason)
+            let library = cuda::find_library().unwrap_or_else(|_| cuda::CUDA_LIBRARY.into());
+            cuda::failed_load(library, &reason)
         };
         let output = this_program(&self.flags)
             .arg("--look")
@@ -119,7 +119,7 @@ impl Supervisor {
             Err(error) => return failed(format!("cannot start a process to load it: {error}")),
         };
         match serde_json::from_slice::<Look>(&output.stdout) {
-            Ok(look) => Found {
+            Ok(look) => GpuDetection {
                 library: look.cuda_library,
                 gpus: look.gpus,
                 trouble: look.trouble,
@@ -243,7 +243,7 @@ impl SlotProcess {
             .arg(&self.name)
             .arg("--numerics")
             .arg(numerics.as_str())
-            .envs(memory::for_child())
+            .envs(memory::child_environment())
             .envs(environment(numerics).iter().copied())
             // Held open for as long as this process lives: its end tells the child.
             .stdin(Stdio::piped())

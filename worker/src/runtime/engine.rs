@@ -7,7 +7,8 @@ use bytes::Bytes;
 use halfheard_models::{
     device::{self, Device},
     train::{
-        Best, Data, EvalCase, Finish, Loaded, TrainError, Trainer, Watch, build, evaluate, guarded,
+        BestCheckpoint, Data, EvalCase, EvalObserver, LoadedModel, TrainError, TrainOutcome,
+        Trainer, build, catch_panics, evaluate,
         state::{BestRef, StateError},
     },
 };
@@ -48,9 +49,9 @@ pub(super) struct TrainTask {
 
 /// How a training job ended.
 pub(super) struct TrainEnd {
-    pub(super) outcome: Result<Finish, TrainError>,
+    pub(super) outcome: Result<TrainOutcome, TrainError>,
     /// The best checkpoints so far, if it failed.
-    pub(super) kept: Vec<(String, Best)>,
+    pub(super) kept: Vec<(String, BestCheckpoint)>,
     pub(super) monitor: TrainMonitor,
 }
 
@@ -63,7 +64,7 @@ pub(super) struct EvalTask {
     pub(super) encoder: PathBuf,
     pub(super) cases: Vec<EvalCase>,
     pub(super) fetch: FetchCheckpoint,
-    pub(super) monitor: Box<dyn Watch + Send>,
+    pub(super) monitor: Box<dyn EvalObserver + Send>,
 }
 
 enum Task {
@@ -144,7 +145,7 @@ struct EngineState {
     device: Device,
     /// By hash, the most recently used last.
     data: Vec<(String, Rc<Data>)>,
-    model: Option<Loaded>,
+    model: Option<LoadedModel>,
 }
 
 impl EngineState {
@@ -177,7 +178,7 @@ impl EngineState {
         // Frees its memory.
         self.model = None;
         let mut kept = Vec::new();
-        let outcome = guarded(None, || {
+        let outcome = catch_panics(None, || {
             inject::device()?;
             let data = self.data(&spec, &data)?;
             let begin = || {
@@ -197,11 +198,11 @@ impl EngineState {
                     }
                 }
             }
-            let processors = trainer.computes_on(&processor);
+            let processors = trainer.record_processor(&processor);
             monitor.started(trainer.after_epoch(), processors);
             let outcome = trainer.run(&mut monitor);
             if outcome.is_err() {
-                kept = trainer.kept();
+                kept = trainer.best_checkpoints();
             }
             outcome
         });
@@ -227,12 +228,12 @@ impl EngineState {
             mut monitor,
         } = task;
         inject::device()?;
-        let data = guarded(None, || self.data(&spec, &data))?;
+        let data = catch_panics(None, || self.data(&spec, &data))?;
         let mut model = match self.model.take() {
             Some(model) if model.fits(&spec) => model,
             other => {
                 drop(other);
-                Loaded::new(&spec, &data, &encoder, self.device)?
+                LoadedModel::new(&spec, &data, &encoder, self.device)?
             }
         };
         let all = evaluate::evaluate(

@@ -16,7 +16,7 @@ use futures::{
     future::{LocalBoxFuture, join_all},
     stream::FuturesUnordered,
 };
-use halfheard_models::train::{EvalCase, Evaluated, KeptFeatures, TrainError, failure};
+use halfheard_models::train::{CaseResult, EvalCase, StoredFeatures, TrainError, failure};
 use halfheard_shared::{
     address::redacted,
     artifacts::{ArtifactError, Hash, Key, MAX_BYTES},
@@ -203,7 +203,7 @@ impl Slot {
         spec: &TrainSpec,
         encoder: &Path,
     ) -> Ending {
-        if error.breaks_the_process() {
+        if error.is_fatal_to_process() {
             self.request_exit(ExitReason::Broken);
         }
         let Some(fault) = faults::training_fault(error, spec, encoder) else {
@@ -236,7 +236,7 @@ impl Slot {
         what: &str,
         lease: JobLease,
         seconds: f64,
-        outcome: Result<Evaluated, TrainError>,
+        outcome: Result<CaseResult, TrainError>,
     ) {
         let ending = match outcome {
             Ok(evaluated) => match self.store_evaluation(&lease, seconds, evaluated).await {
@@ -263,7 +263,7 @@ impl Slot {
         &self,
         lease: &JobLease,
         seconds: f64,
-        evaluated: Evaluated,
+        evaluated: CaseResult,
     ) -> Result<ResultBody, ArtifactError> {
         self.store_features(lease, seconds, evaluated.features)
             .await?;
@@ -279,7 +279,7 @@ impl Slot {
         &self,
         lease: &JobLease,
         seconds: f64,
-        features: Option<KeptFeatures>,
+        features: Option<StoredFeatures>,
     ) -> Result<(), ArtifactError> {
         let (Work::Eval { case, .. }, Some(features)) = (&lease.job.work, features) else {
             return Ok(());

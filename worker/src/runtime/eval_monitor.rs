@@ -3,7 +3,7 @@
 
 use super::{inject, presence::Status};
 use crate::shutdown::Shutdown;
-use halfheard_models::train::{At, Evaluated, TrainError, Watch};
+use halfheard_models::train::{CaseResult, EvalObserver, EvalProgress, TrainError};
 use std::{
     sync::{
         Arc,
@@ -21,7 +21,7 @@ const STOP_DEADLINE: Duration = Duration::from_secs(4);
 pub(super) enum Event {
     Started(Vec<usize>),
     /// Completed or failed on its own, after this many seconds of its own.
-    Ended(usize, f64, Result<Evaluated, TrainError>),
+    Ended(usize, f64, Result<CaseResult, TrainError>),
 }
 
 /// Monitors the evaluation of one trained model.
@@ -39,13 +39,13 @@ impl EvalMonitor {
     }
 }
 
-impl Watch for EvalMonitor {
-    fn begins(&mut self, cases: &[usize]) {
+impl EvalObserver for EvalMonitor {
+    fn cases_started(&mut self, cases: &[usize]) {
         // The receiver is gone if the worker no longer waits for these cases.
         let _ = self.events.send(Event::Started(cases.to_vec()));
     }
 
-    fn goes_on(&mut self, at: At) -> bool {
+    fn should_continue(&mut self, at: EvalProgress) -> bool {
         self.status.update(|doing| {
             doing.case = at.done as u32 + 1;
             doing.step = at.batch as u32;
@@ -57,7 +57,12 @@ impl Watch for EvalMonitor {
         !self.should_stop()
     }
 
-    fn ended(&mut self, case: usize, seconds: f64, outcome: Result<Evaluated, TrainError>) {
+    fn case_finished(
+        &mut self,
+        case: usize,
+        seconds: f64,
+        outcome: Result<CaseResult, TrainError>,
+    ) {
         let _ = self.events.send(Event::Ended(case, seconds, outcome));
     }
 }

@@ -5,7 +5,7 @@
 //! | `HALFHEARD_INJECT_DEVICE` | the device fails |
 //! | `HALFHEARD_INJECT_HOLD` | evaluation pauses once one of its cases is done |
 
-use halfheard_models::train::{TrainError, guarded};
+use halfheard_models::train::{TrainError, catch_panics};
 
 #[cfg(debug_assertions)]
 fn is_active(variable: &str) -> bool {
@@ -19,7 +19,7 @@ fn is_active(_variable: &str) -> bool {
 
 /// Fails as libtorch does on a broken device, if requested.
 pub(super) fn device() -> Result<(), TrainError> {
-    guarded(None, || {
+    catch_panics(None, || {
         if is_active("HALFHEARD_INJECT_DEVICE") {
             #[expect(
                 clippy::panic,

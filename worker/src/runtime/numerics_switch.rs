@@ -30,7 +30,7 @@ impl Slot {
             return Some(lease);
         };
         self.record_clean_handback(&lease).await;
-        match numerics::possible(required) {
+        match numerics::check_supported(required) {
             Ok(()) => {
                 tracing::info!(job = %lease.job.job, "job requires numerics = \"{required}\"; restarting the slot for it");
                 self.request_exit(ExitReason::SwitchNumerics);

@@ -102,7 +102,7 @@ fn heartbeat(worker: &WorkerInfo, status: &Status) -> Vec<u8> {
         worker: worker.clone(),
         pid: std::process::id(),
         at_ms: now_ms(),
-        memory_bytes: memory::resident().unwrap_or(0),
+        memory_bytes: memory::resident_bytes().unwrap_or(0),
         doing: status.activity().clone(),
         trouble: status.trouble(),
     };

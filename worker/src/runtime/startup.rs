@@ -112,7 +112,7 @@ fn worker_info(settings: &SlotSettings) -> WorkerInfo {
         host: identity::host(),
         device: settings.device_name.clone(),
         version: identity::VERSION.to_owned(),
-        processor: numerics::processor(
+        processor: numerics::processor_id(
             settings.numerics,
             settings.device,
             &settings.device_name,

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::shutdown;
 use bytes::Bytes;
-use halfheard_models::train::{Best, Finish, TrainError, failure};
+use halfheard_models::train::{BestCheckpoint, TrainError, TrainOutcome, failure};
 use halfheard_shared::{
     artifacts::{ArtifactError, Hash, Key, MAX_BYTES},
     ids::JobId,
@@ -40,7 +40,7 @@ struct Inputs {
 /// What a completed training job produced.
 struct Trained {
     checkpoints: Vec<CheckpointRef>,
-    contents: Vec<Best>,
+    contents: Vec<BestCheckpoint>,
     epochs: u32,
     seconds: f64,
 }
@@ -146,7 +146,7 @@ impl Slot {
             }
         };
         match outcome {
-            Ok(Finish::Left { .. }) => {
+            Ok(TrainOutcome::Stopped { .. }) => {
                 let after_epoch = monitor.settle().await;
                 if is_cancelled {
                     tracing::info!(job = %lease.job.job, "sweep cancelled");
@@ -157,7 +157,7 @@ impl Slot {
                     self.hand_back(lease, after_epoch).await;
                 }
             }
-            Ok(Finish::Done {
+            Ok(TrainOutcome::Completed {
                 checkpoints,
                 contents,
                 epochs,
@@ -231,10 +231,10 @@ impl Slot {
         error: TrainError,
         spec: &TrainSpec,
         encoder: &Path,
-        kept: Vec<(String, Best)>,
+        kept: Vec<(String, BestCheckpoint)>,
         after_epoch: u32,
     ) -> Ending {
-        if error.breaks_the_process() {
+        if error.is_fatal_to_process() {
             self.request_exit(ExitReason::Broken);
         }
         if let Some(fault) = faults::training_fault(&error, spec, encoder) {
@@ -283,9 +283,9 @@ impl Slot {
     async fn store_checkpoints(
         &self,
         policy: RetryPolicy,
-        contents: Vec<Best>,
+        contents: Vec<BestCheckpoint>,
     ) -> Result<(), ArtifactError> {
-        for Best { blake3, content } in contents {
+        for BestCheckpoint { blake3, content } in contents {
             let key = Key::Checkpoint(blake3);
             self.retry_transient(policy, async || self.store.put(&key, content.clone()).await)
                 .await?;
@@ -294,7 +294,7 @@ impl Slot {
     }
 
     /// Keeps the best checkpoints of a failed training job and says so.
-    async fn keep_last_good(&self, kept: Vec<(String, Best)>) -> Option<String> {
+    async fn keep_last_good(&self, kept: Vec<(String, BestCheckpoint)>) -> Option<String> {
         if kept.is_empty() {
             return None;
         }

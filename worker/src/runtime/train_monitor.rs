@@ -7,7 +7,9 @@ use super::{
     report::{ReportHeader, Reporter},
 };
 use crate::shutdown::{self, Shutdown};
-use halfheard_models::train::{Best, Control, Order, Snapshot, View, driver::Pace};
+use halfheard_models::train::{
+    BestCheckpoint, Directive, SaveSchedule, Snapshot, StepReport, TrainObserver,
+};
 use halfheard_shared::{
     artifacts::{ArtifactError, ArtifactStore, Hash, Key},
     ids::JobId,
@@ -35,7 +37,7 @@ pub(super) struct TrainMonitor {
     reporter: Reporter,
     header: ReportHeader,
     delivery: u64,
-    schedule: Pace,
+    schedule: SaveSchedule,
     /// When the last save was requested.
     save_requested: Instant,
     saver: StateSaver,
@@ -84,7 +86,7 @@ impl StateSaver {
 
     async fn save(&mut self, snapshot: Snapshot) -> Result<(), ArtifactError> {
         let current: HashSet<Hash> = snapshot.best.iter().map(|b| b.blake3.clone()).collect();
-        for Best { blake3, content } in snapshot.best {
+        for BestCheckpoint { blake3, content } in snapshot.best {
             if !self.stored.contains(&blake3) {
                 let key = Key::ResumeCheckpoint(self.job, blake3.clone());
                 self.store.put(&key, content).await?;
@@ -124,7 +126,7 @@ impl TrainMonitor {
             status: settings.status,
             reporter: settings.reporter,
             delivery: settings.delivery,
-            schedule: Pace::new(settings.save_every),
+            schedule: SaveSchedule::new(settings.save_every),
             save_requested: Instant::now(),
             saver: StateSaver::new(settings.store, settings.header.job),
             header: settings.header,
@@ -171,7 +173,7 @@ impl TrainMonitor {
             Err(error) => return tracing::error!(%error, "saving the state panicked"),
         };
         self.saver = upload.saver;
-        self.schedule.saved(upload.took);
+        self.schedule.record_save(upload.took);
         match upload.outcome {
             Ok(()) if self.save_failed => {
                 self.save_failed = false;
@@ -212,40 +214,40 @@ impl TrainMonitor {
     }
 }
 
-impl Control for TrainMonitor {
-    fn order(&mut self, view: View) -> Order {
+impl TrainObserver for TrainMonitor {
+    fn directive(&mut self, step: StepReport) -> Directive {
         self.status.update(|doing| {
-            doing.epoch = view.epoch.min(view.max_epochs);
-            doing.max_epochs = view.max_epochs;
-            doing.step = view.step as u32;
-            doing.steps = view.steps as u32;
-            if view.loss.is_some() {
-                doing.loss = view.loss;
+            doing.epoch = step.epoch.min(step.max_epochs);
+            doing.max_epochs = step.max_epochs;
+            doing.step = step.step as u32;
+            doing.steps = step.steps as u32;
+            if step.loss.is_some() {
+                doing.loss = step.loss;
             }
         });
         if self.shutdown.is_requested() {
             return if self.shutdown.is_past(shutdown::STEP_DEADLINE) {
-                Order::Leave
+                Directive::Stop
             } else {
-                Order::SaveAndLeave
+                Directive::SaveAndStop
             };
         }
         // A cancelled sweep may be submitted again: its state is saved.
         if self.cancelled.load(Ordering::Relaxed) {
-            return Order::SaveAndLeave;
+            return Directive::SaveAndStop;
         }
         if self.is_uploading() {
-            return Order::GoOn;
+            return Directive::Continue;
         }
         self.finish_upload();
-        if self.schedule.is_due(view.epoch_ended) {
+        if self.schedule.is_due(step.epoch_ended) {
             self.save_requested = Instant::now();
-            return Order::Save;
+            return Directive::Save;
         }
-        Order::GoOn
+        Directive::Continue
     }
 
-    fn epoch(&mut self, log: EpochLog) {
+    fn epoch_ended(&mut self, log: EpochLog) {
         tracing::info!(
             epoch = log.epoch,
             loss = log.losses.get("loss").copied().unwrap_or(f64::NAN),
@@ -262,7 +264,7 @@ impl Control for TrainMonitor {
         let placeholder = StateSaver::new(self.saver.store.clone(), self.saver.job);
         let mut saver = std::mem::replace(&mut self.saver, placeholder);
         let requested = self.save_requested;
-        self.schedule.saved(Duration::ZERO);
+        self.schedule.record_save(Duration::ZERO);
         self.upload = Some(self.runtime.spawn(async move {
             let outcome = saver.save(snapshot).await;
             Upload {

@@ -94,7 +94,7 @@ pub(in crate::runtime) fn training_fault(
             Some(encoder_fault(vec![unreadable_file(encoder)?], spec))
         }
         TrainError::Dataset(DatasetError::Io { .. }) => Some(dataset_fault(error, spec)),
-        error if error.is_broken_device() => {
+        error if error.is_device_failure() => {
             Some(Fault::new(FaultKind::Device, "its device", chain(error)))
         }
         _ => None,
