@@ -97,9 +97,23 @@ soak: build ## the long test: kills and restarts again and again, for SOAK_MINUT
 sqlx-prepare: setup ## renew .sqlx/, the offline data of the compile-time checked queries
 	$(PYTHON) deploy/scratch_postgres.py --migrations schemas/migrations -- deploy/sqlx-prepare.sh
 
+.PHONY: doc
+doc: setup ## build the API documentation, warnings being errors
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+
+.PHONY: book
+book: ## build the documentation into target/book (needs mdbook)
+	@command -v mdbook >/dev/null || { echo "mdbook not found; install it: \`cargo install mdbook --locked\`" >&2; exit 1; }
+	mdbook build docs
+
+.PHONY: lint-extra
+lint-extra: ## find unused dependencies and typos (runs what is installed of cargo-machete and typos)
+	@if $(CARGO) machete --version >/dev/null 2>&1; then $(CARGO) machete --with-metadata; else echo "skipped: cargo-machete not found"; fi
+	@if command -v typos >/dev/null; then typos; else echo "skipped: typos not found"; fi
+
 .PHONY: deny
-deny: ## check licences and advisories of all dependencies (needs cargo-deny)
-	@$(CARGO) deny --version >/dev/null 2>&1 || { echo "cargo-deny is not here; install it: \`cargo install cargo-deny --locked\`" >&2; exit 1; }
+deny: ## check licenses and advisories of all dependencies (needs cargo-deny)
+	@$(CARGO) deny --version >/dev/null 2>&1 || { echo "cargo-deny not found; install it: \`cargo install cargo-deny --locked\`" >&2; exit 1; }
 	$(CARGO) deny check
 
 .PHONY: clean

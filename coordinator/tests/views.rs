@@ -1,8 +1,8 @@
 //! The views on rows written by hand, in a real Postgres: exact means, and every query of
-//! docs/sql.md.
+//! docs/reference/sql.md.
 #![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
-use halfheard_coordinator::{local::programs::Programs, local::servers::Embedded};
+use halfheard_coordinator::{local::Servers, local::programs::Programs};
 use halfheard_results::tables::{layout, load, render};
 use halfheard_shared::{
     benchmark::Benchmark,
@@ -23,7 +23,7 @@ const CASES: [&str; 4] = ["r=0", "r=0.5", "missing=l", "missing=la"];
 struct Scene {
     store: Store,
     sweep: SweepId,
-    embedded: Embedded,
+    servers: Servers,
     _folder: tempfile::TempDir,
 }
 
@@ -86,8 +86,8 @@ async fn scene() -> Scene {
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let programs = Programs::with_deps(concat!(env!("CARGO_MANIFEST_DIR"), "/../.deps"));
-    let embedded = Embedded::start(folder.path(), &programs).await.unwrap();
-    let store = Store::connect_with(embedded.database()).await.unwrap();
+    let servers = Servers::start(folder.path(), &programs).await.unwrap();
+    let store = Store::connect_with(servers.database()).await.unwrap();
     store.migrate().await.unwrap();
     let sweep = SweepId::derive(&[b"demo"]);
     let models = [
@@ -136,7 +136,7 @@ async fn scene() -> Scene {
     Scene {
         store,
         sweep,
-        embedded,
+        servers,
         _folder: folder,
     }
 }
@@ -229,7 +229,7 @@ type Found = (Option<f64>, i64, i64, i64);
 
 async fn cell(scene: &Scene, method: &str, dataset: &str, case: &str, metric: &str) -> Found {
     let row = sqlx::query(
-        "SELECT mean, seeds_done, seeds_asked, seeds_undefined FROM cell
+        "SELECT mean, seeds_completed, seeds_expected, seeds_undefined FROM cell
          WHERE sweep = $1 AND method = $2 AND dataset = $3 AND case_id = $4 AND metric = $5",
     )
     .bind(scene.sweep.0)
@@ -246,11 +246,11 @@ async fn cell(scene: &Scene, method: &str, dataset: &str, case: &str, metric: &s
 async fn overall(scene: &Scene, view: &str, method: &str, dataset: &str, metric: &str) -> Found {
     let query = match view {
         "table_overall" => {
-            "SELECT mean, cells_done, cells_asked, cells_undefined FROM table_overall
+            "SELECT mean, cells_completed, cells_expected, cells_undefined FROM table_overall
              WHERE sweep = $1 AND method = $2 AND dataset = $3 AND metric = $4"
         }
         _ => {
-            "SELECT mean, cells_done, cells_asked, cells_undefined FROM table_missing_overall
+            "SELECT mean, cells_completed, cells_expected, cells_undefined FROM table_missing_overall
              WHERE sweep = $1 AND method = $2 AND dataset = $3 AND metric = $4"
         }
     };
@@ -275,7 +275,7 @@ async fn views_and_tables() {
     every_documented_query_answers(&scene).await;
     everything_is_commented(&scene).await;
     scene.store.pool().close().await;
-    scene.embedded.stop().await;
+    scene.servers.stop().await;
 }
 
 async fn metrics_agree_with_the_program(scene: &Scene) {
@@ -387,7 +387,7 @@ async fn means_are_exact(scene: &Scene) {
         query.execute(&mut *tx).await.unwrap();
     }
     let row = sqlx::query(
-        "SELECT mean, cells_done, cells_asked FROM table_overall
+        "SELECT mean, cells_completed, cells_expected FROM table_overall
          WHERE sweep = $1 AND method = 'lnln' AND dataset = 'mosi' AND metric = 'mae'",
     )
     .bind(scene.sweep.0)
@@ -443,8 +443,11 @@ async fn tables_print(scene: &Scene) {
 }
 
 async fn every_documented_query_answers(scene: &Scene) {
-    let text =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/sql.md")).unwrap();
+    let text = std::fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../docs/reference/sql.md"
+    ))
+    .unwrap();
     let queries: Vec<String> = text
         .split("```sql\n")
         .skip(1)

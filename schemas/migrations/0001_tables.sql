@@ -13,7 +13,7 @@ CREATE TYPE job_state AS ENUM ('blocked', 'ready', 'queued', 'running', 'done', 
 COMMENT ON TYPE job_state IS 'See table job_transition for what may follow what.';
 
 CREATE TYPE attempt_outcome AS ENUM ('done', 'failed', 'handed_back', 'lost');
-COMMENT ON TYPE attempt_outcome IS 'done: it delivered a result; failed: it ended with an error; handed_back: its worker was told to leave; lost: another attempt at the same job began before it said how it ended.';
+COMMENT ON TYPE attempt_outcome IS 'done: it delivered a result; failed: it ended with an error; handed_back: its worker was told to leave, or, where failure_kind says so, could not do it for a reason of its own; lost: another attempt at the same job began before it said how it ended.';
 
 CREATE TABLE sweep (
     id         uuid PRIMARY KEY,
@@ -64,7 +64,7 @@ CREATE TABLE dataset (
 );
 COMMENT ON TABLE dataset IS 'The dataset files that sweeps used, with the labels that predictions are compared with.';
 COMMENT ON COLUMN dataset.blake3 IS 'BLAKE3 of the imported file, 64 hexadecimal digits.';
-COMMENT ON COLUMN dataset.name IS 'Its protocol name: mosi, mosei or sims.';
+COMMENT ON COLUMN dataset.name IS 'The protocol that the file follows: mosi, mosei or sims; own: one of its own.';
 COMMENT ON COLUMN dataset.train_samples IS 'Samples of the training split.';
 COMMENT ON COLUMN dataset.valid_samples IS 'Samples of the validation split.';
 COMMENT ON COLUMN dataset.test_samples IS 'Samples of the test split.';
@@ -87,6 +87,7 @@ CREATE TABLE job (
     config      uuid,
     state       job_state NOT NULL,
     publication integer NOT NULL DEFAULT 0,
+    publications_before integer NOT NULL DEFAULT 0,
     failures    integer NOT NULL DEFAULT 0,
     not_before  timestamptz NOT NULL DEFAULT '-infinity',
     attempt     uuid,
@@ -112,19 +113,20 @@ COMMENT ON COLUMN job.position IS 'Its place in the order of the sweep.';
 COMMENT ON COLUMN job.kind IS 'What kind of work.';
 COMMENT ON COLUMN job.method IS 'The method''s id, lnln.';
 COMMENT ON COLUMN job.variant IS 'The variant''s id, no-dmc; empty for the method itself.';
-COMMENT ON COLUMN job.dataset IS 'The dataset''s protocol name: mosi, mosei or sims.';
+COMMENT ON COLUMN job.dataset IS 'The dataset''s name: mosi, mosei, sims, or another (table benchmark).';
 COMMENT ON COLUMN job.seed IS 'The training seed.';
 COMMENT ON COLUMN job.case_id IS 'The case of an evaluation: r=0.3 or missing=la. NULL for the other kinds.';
 COMMENT ON COLUMN job.train_job IS 'The training job whose model an evaluation uses.';
 COMMENT ON COLUMN job.config IS 'What is trained; see table config. For an evaluation: what was trained.';
 COMMENT ON COLUMN job.state IS 'Where it stands; see table job_transition.';
 COMMENT ON COLUMN job.publication IS 'How often it has been published; a retry is a new publication.';
+COMMENT ON COLUMN job.publications_before IS 'How many of its publications do not count as tries: those from before it was set going again, by an operator or because its message was lost. Of the others, each beyond failures + 1 was declined by a worker for a fault of its own.';
 COMMENT ON COLUMN job.failures IS 'How many attempts failed with an error.';
 COMMENT ON COLUMN job.not_before IS 'A ready job is not published before this time: the delay of a retry.';
 COMMENT ON COLUMN job.attempt IS 'The attempt that began last.';
 COMMENT ON COLUMN job.outcome IS 'First 16 bytes of BLAKE3 over the first result; a later result with another hash is a conflict.';
 COMMENT ON COLUMN job.last_error IS 'The last failure, outermost error first.';
-COMMENT ON COLUMN job.started IS 'When its first attempt began.';
+COMMENT ON COLUMN job.started IS 'When its first attempt began; of an evaluation that is done, when the work on this very case began.';
 COMMENT ON COLUMN job.finished IS 'When it was done, failed or cancelled.';
 COMMENT ON COLUMN job.changed IS 'When its state changed last.';
 
@@ -137,6 +139,7 @@ CREATE TABLE attempt (
     host         text NOT NULL,
     device       text NOT NULL,
     version      text NOT NULL,
+    processor    text NOT NULL DEFAULT '',
     started      timestamptz,
     resumed_after_epoch integer,
     ended        timestamptz,
@@ -156,14 +159,15 @@ COMMENT ON COLUMN attempt.worker IS 'The worker''s unique name.';
 COMMENT ON COLUMN attempt.host IS 'Its machine.';
 COMMENT ON COLUMN attempt.device IS 'cpu, or the GPU''s name.';
 COMMENT ON COLUMN attempt.version IS 'The worker''s version and revision.';
-COMMENT ON COLUMN attempt.started IS 'When it began, by the worker''s clock.';
+COMMENT ON COLUMN attempt.processor IS 'What the last bits of its results depend on: instruction set, maker and threads of the processor, or the GPU; portable where they do not; several with + between them, in order, where a training went on on another. Empty: not known.';
+COMMENT ON COLUMN attempt.started IS 'When it began, by the worker''s clock. Cases are evaluated together: of an evaluation that is done, the end less its own seconds.';
 COMMENT ON COLUMN attempt.resumed_after_epoch IS 'The last epoch that an earlier attempt had completed; 0 for a fresh start.';
 COMMENT ON COLUMN attempt.ended IS 'When it ended, by the worker''s clock; of a lost attempt, when it was found to be lost.';
 COMMENT ON COLUMN attempt.outcome IS 'How it ended; NULL while it runs.';
-COMMENT ON COLUMN attempt.failure_kind IS 'Of a failed one: permanent, retryable, non_finite or crashed.';
-COMMENT ON COLUMN attempt.errors IS 'Of a failed one: the error and its causes, outermost first.';
+COMMENT ON COLUMN attempt.failure_kind IS 'Of a failed one: permanent, retryable, non_finite or crashed. Of one handed back for a fault of its worker: store, data_folder, dataset, encoder, checkpoint, method or device.';
+COMMENT ON COLUMN attempt.errors IS 'Of a failed one, or of one handed back for a fault of its worker: the error and its causes, outermost first.';
 COMMENT ON COLUMN attempt.epochs IS 'Of a training that is done: epochs trained over all attempts. Of one handed back: the epoch its saved state holds.';
-COMMENT ON COLUMN attempt.seconds IS 'Of a training that is done: seconds spent over all attempts.';
+COMMENT ON COLUMN attempt.seconds IS 'Of a training that is done: seconds spent over all attempts. Of an evaluation that is done: seconds spent on this case.';
 
 CREATE TABLE epoch_log (
     job           uuid NOT NULL REFERENCES job ON DELETE CASCADE,
@@ -267,6 +271,25 @@ COMMENT ON COLUMN conflict.kept IS 'Hash of what stays.';
 COMMENT ON COLUMN conflict.refused IS 'Hash of what was refused.';
 COMMENT ON COLUMN conflict.content IS 'What was refused, without predictions.';
 COMMENT ON COLUMN conflict.noticed IS 'When it came.';
+
+CREATE TABLE other_processor (
+    job       uuid NOT NULL REFERENCES job ON DELETE CASCADE,
+    what      text NOT NULL,
+    processor text NOT NULL,
+    attempt   uuid NOT NULL REFERENCES attempt ON DELETE CASCADE,
+    digest    bytea NOT NULL,
+    content   jsonb NOT NULL,
+    noticed   timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (job, what, processor)
+);
+COMMENT ON TABLE other_processor IS 'A result that differs from the one that stands and was computed on another kind of processor: the first of each kind. That is no conflict; two that differ on the same kind are one.';
+COMMENT ON COLUMN other_processor.job IS 'The job.';
+COMMENT ON COLUMN other_processor.what IS 'trained, evaluated, or epoch and its number.';
+COMMENT ON COLUMN other_processor.processor IS 'The kind of processor; see attempt.processor.';
+COMMENT ON COLUMN other_processor.attempt IS 'The attempt that delivered it.';
+COMMENT ON COLUMN other_processor.digest IS 'Its hash; a later result of the same kind with another hash is a conflict.';
+COMMENT ON COLUMN other_processor.content IS 'The result, without predictions.';
+COMMENT ON COLUMN other_processor.noticed IS 'When it came.';
 
 CREATE TABLE dead_letter (
     id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

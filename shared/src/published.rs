@@ -61,10 +61,10 @@ pub struct Erratum {
 pub enum ErratumKind {
     /// The right value is known, in the unit of results.
     Corrected(f64),
-    /// It is to be left out of comparisons.
-    Void,
+    /// The authors withdrew it, or it cannot be right: left out of comparisons.
+    Retracted,
     /// An F1 with truth and prediction swapped.
-    Swapped,
+    LabelsSwapped,
 }
 
 impl ErratumKind {
@@ -72,8 +72,8 @@ impl ErratumKind {
     pub fn id(self) -> &'static str {
         match self {
             ErratumKind::Corrected(_) => "corrected",
-            ErratumKind::Void => "void",
-            ErratumKind::Swapped => "swapped",
+            ErratumKind::Retracted => "retracted",
+            ErratumKind::LabelsSwapped => "labels_swapped",
         }
     }
 }
@@ -190,8 +190,8 @@ fn erratum(fields: &[&'static str]) -> Option<Erratum> {
         metric: given(metric),
         kind: match *kind {
             "corrected" => ErratumKind::Corrected(unit(dataset, metric, corrected)?),
-            "void" => ErratumKind::Void,
-            "swapped" => ErratumKind::Swapped,
+            "retracted" => ErratumKind::Retracted,
+            "labels_swapped" => ErratumKind::LabelsSwapped,
             _ => return None,
         },
         source,

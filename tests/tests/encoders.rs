@@ -210,13 +210,13 @@ const UNUSABLE: &[(&str, &str, &str, Breaking)] = &[
     (
         "no weights",
         "no model.safetensors and no pytorch_model.bin",
-        "docs/encoders.md",
+        "docs/reference/encoders.md",
         |at| Ok(fs::remove_file(at.join("model.safetensors"))?),
     ),
     (
         "no configuration",
         "it has no config.json",
-        "docs/encoders.md",
+        "docs/reference/encoders.md",
         |at| Ok(fs::remove_file(at.join("config.json"))?),
     ),
     (

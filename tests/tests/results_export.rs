@@ -1,4 +1,4 @@
-//! Exported files hold what the database holds, and the example of docs/export.md reads them.
+//! Exported files hold what the database holds, and the example of docs/guide/export.md reads them.
 #![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
 use halfheard_e2e::{
@@ -118,7 +118,7 @@ async fn the_example_reads_it(store: &Store, folder: &Path) {
         eprintln!("skipped: no Polars; `make test` lays it down");
         return;
     };
-    let doc = std::fs::read_to_string(format!("{ROOT}/docs/export.md")).unwrap();
+    let doc = std::fs::read_to_string(format!("{ROOT}/docs/guide/export.md")).unwrap();
     let (_, rest) = doc.split_once("```python\n").unwrap();
     let (example, _) = rest.split_once("```").unwrap();
     let output = Command::new("python3")

@@ -17,7 +17,7 @@ use std::{
 #[command(after_help = "\
 2 has metrics over the missing rate, 4 the labels of each split, 5 to 7 confusion matrices on MOSI,
 MOSEI and SIMS, 8 LNLN's language feature before and after its correction; confusion has matrices on
-any dataset, ranks mean ranks with the difference that counts. Nothing is trained or evaluated for any of them. docs/figures.md shows
+any dataset, ranks mean ranks with the difference that counts. Nothing is trained or evaluated for any of them. docs/guide/figures.md shows
 how to read them.
 
 Examples:

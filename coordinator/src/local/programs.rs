@@ -69,10 +69,10 @@ impl Part {
                 "`make setup` lays one down; or name the folder of a libtorch {TORCH} in {variable}"
             ),
             Part::EncoderEn => format!(
-                "name the folder of your BERT or RoBERTa, as the hub has it, in {variable} (docs/encoders.md); `make setup` lays a small one down"
+                "name the folder of your BERT or RoBERTa, as the hub has it, in {variable} (docs/reference/encoders.md); `make setup` lays a small one down"
             ),
             Part::EncoderZh => format!(
-                "name the folder of a Chinese BERT, as the hub has it, in {variable} (docs/encoders.md); only SIMS needs it"
+                "name the folder of a Chinese BERT, as the hub has it, in {variable} (docs/reference/encoders.md); only SIMS needs it"
             ),
             Part::Worker => {
                 format!(
@@ -589,7 +589,11 @@ mod tests {
         write("config.json", r#"{"model_type": "gpt2"}"#);
         let error = find().unwrap_err().to_string();
         assert!(error.contains("it is a `gpt2`"), "{error}");
-        assert_eq!(error.matches("docs/encoders.md").count(), 1, "{error}");
+        assert_eq!(
+            error.matches("docs/reference/encoders.md").count(),
+            1,
+            "{error}"
+        );
         write(
             "config.json",
             r#"{"model_type": "bert", "hidden_size": 4, "num_hidden_layers": 1,

@@ -155,7 +155,7 @@ pub fn refused(options: &PgConnectOptions, source: sqlx::Error) -> StoreError {
 
 fn warn_of_listeners(options: &PgConnectOptions) {
     tracing::warn!(
-        "the connection to Postgres at {} is not encrypted: whoever sits on the way can read and change what goes over it; ask for TLS with sslmode=verify-full in HALFHEARD_DATABASE_URL (docs/cluster.md)",
+        "the connection to Postgres at {} is not encrypted: whoever sits on the way can read and change what goes over it; ask for TLS with sslmode=verify-full in HALFHEARD_DATABASE_URL (docs/guide/cluster.md)",
         options.get_host()
     );
 }

@@ -54,7 +54,7 @@ impl Store {
         for e in errata() {
             let corrected = match e.kind {
                 ErratumKind::Corrected(value) => Some(value),
-                ErratumKind::Void | ErratumKind::Swapped => None,
+                ErratumKind::Retracted | ErratumKind::LabelsSwapped => None,
             };
             sqlx::query(
                 "INSERT INTO erratum (table_number, dataset, method, variant, case_id, metric,

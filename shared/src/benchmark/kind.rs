@@ -67,7 +67,7 @@ impl fmt::Debug for OwnKind {
 /// A name that is no protocol's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no dataset protocol: give mosi, mosei or sims, or define one (docs/own-dataset.md)"
+    "`{0}` is no dataset protocol: give mosi, mosei or sims, or define one (docs/guide/own-dataset.md)"
 )]
 pub struct UnknownKind(pub String);
 

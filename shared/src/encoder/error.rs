@@ -33,7 +33,7 @@ pub(super) type Result<T> = std::result::Result<T, Box<EncoderError>>;
 
 /// How to lay down another encoder.
 pub(super) const ANOTHER: &str =
-    "name the folder of a BERT or RoBERTa in the Hugging Face layout (docs/encoders.md)";
+    "name the folder of a BERT or RoBERTa in the Hugging Face layout (docs/reference/encoders.md)";
 
 /// How to come by a whole file.
 pub(super) const AGAIN: &str = "download the file again (`hf download MODEL --local-dir FOLDER`)";

@@ -320,7 +320,7 @@ fn other_protocol(name: &str, wanted: Kind, found: Kind) -> (String, String) {
     };
     let help = match wanted {
         Kind::Own(_) => "import it with the definition that `benchmark` has (`coord data import \
-                         --label-range …`, docs/own-dataset.md)"
+                         --label-range …`, docs/guide/own-dataset.md)"
             .to_owned(),
         built_in => format!("import it with `--as {built_in}`"),
     };
@@ -360,7 +360,7 @@ fn resolve_methods(
                     "cannot train on it",
                     Some(format!(
                         "leave the method out, or put `{name}` into a spec of its own without it; \
-                         if its file has them, import it again with them (docs/own-dataset.md)"
+                         if its file has them, import it again with them (docs/guide/own-dataset.md)"
                     )),
                 );
                 continue;

@@ -2,7 +2,7 @@
 //!
 //! A method is a model with its own training procedure. It knows tensors and nothing else: no
 //! messages, no database, no files but its encoder's. Adding one takes its file here, its line in
-//! [`REGISTRY`], and its hyper-parameters in `shared/methods/<id>.toml`: docs/adding-a-method.md
+//! [`REGISTRY`], and its hyper-parameters in `shared/methods/<id>.toml`: docs/guide/adding-a-method.md
 //! goes through it.
 
 pub mod almt;

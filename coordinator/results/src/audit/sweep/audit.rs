@@ -1,11 +1,9 @@
 //! Audits a sweep step by step: predictions are large, and come a method at a time.
 
-use super::{
-    super::{
-        Cell, Finding, Place, Rule, Severity, cell, classes, classes::Splits, f1, finding, range,
-        repeated, trend,
-    },
-    jobs, predictions,
+use super::{jobs, predictions};
+use crate::audit::{
+    Cell, Finding, Place, Rule, Severity, cell, classes, classes::Splits, f1, finding, range,
+    repeated, trend,
 };
 use halfheard_shared::{
     benchmark::Benchmark,

@@ -1,6 +1,6 @@
 //! The jobs of a sweep: what is missing, what has two different results, what results rest on.
 
-use super::super::{Finding, Place, Rule, Severity};
+use crate::audit::{Finding, Place, Rule, Severity};
 use halfheard_shared::{
     benchmark::Benchmark,
     case::Case,

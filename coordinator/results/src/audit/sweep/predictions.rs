@@ -1,6 +1,6 @@
 //! Stored predictions: whether they have the stored metrics, differ between seeds, and vary.
 
-use super::super::{Finding, Place, Rule, Severity};
+use crate::audit::{Finding, Place, Rule, Severity};
 use halfheard_shared::{
     benchmark::Benchmark,
     case::{Case, Rate},
