@@ -5,7 +5,7 @@
 //! A password is taken from the environment or from a file that only its owner can read, never
 //! from a flag: every user of a machine can read the flags of every process.
 
-use halfheard_results::figures::Sources;
+use crate::analysis::Sources;
 use halfheard_shared::{
     address::{holds_secret, redacted},
     artifacts::ArtifactStore,

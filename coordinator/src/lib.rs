@@ -1,5 +1,6 @@
 //! `coord`: the command line, the orchestrator behind `coord serve`, and the private servers of one machine.
 
+pub mod analysis;
 pub mod cli;
 pub mod commands;
 pub mod config;

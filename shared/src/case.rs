@@ -338,8 +338,19 @@ mod tests {
     #[test]
     fn order_is_that_of_the_text_form() {
         let texts = [
-            "missing=a", "missing=av", "missing=l", "missing=la", "missing=lv", "missing=mean",
-            "missing=v", "r=0", "r=0.05", "r=0.3", "r=0.95", "r=1", "r=mean",
+            "missing=a",
+            "missing=av",
+            "missing=l",
+            "missing=la",
+            "missing=lv",
+            "missing=mean",
+            "missing=v",
+            "r=0",
+            "r=0.05",
+            "r=0.3",
+            "r=0.95",
+            "r=1",
+            "r=mean",
         ];
         let mut cases: Vec<CaseOrMean> = texts.iter().rev().map(|t| t.parse().unwrap()).collect();
         cases.sort();

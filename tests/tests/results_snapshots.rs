@@ -138,7 +138,13 @@ fn tables(stand: &Stand, outputs: &mut Outputs) {
             let plain = stand.coord(&["table", &number, "--format", format]);
             outputs.add(&format!("table-{number}.{format}"), plain.as_bytes());
             let compared = [
-                "table", &number, "--compare", "published", "--laziness", "--format", format,
+                "table",
+                &number,
+                "--compare",
+                "published",
+                "--laziness",
+                "--format",
+                format,
             ];
             let text = stand.coord(&compared);
             let name = format!("table-{number}-published.{format}");
@@ -151,8 +157,19 @@ fn tables(stand: &Stand, outputs: &mut Outputs) {
         }
     }
     for (number, format) in [("3", "text"), ("14", "csv")] {
-        let args = ["table", number, "--intervals", "--draws", "100", "--format", format];
-        outputs.full(&format!("table-{number}-intervals.{format}"), &stand.coord(&args));
+        let args = [
+            "table",
+            number,
+            "--intervals",
+            "--draws",
+            "100",
+            "--format",
+            format,
+        ];
+        outputs.full(
+            &format!("table-{number}-intervals.{format}"),
+            &stand.coord(&args),
+        );
     }
     let other = stand.coord(&["table", "2", "--compare", "snapshot"]);
     outputs.full("table-2-other-sweep.text", &other);
@@ -216,5 +233,8 @@ fn report(stand: &Stand, outputs: &mut Outputs) {
             .replace(&path, "FOLDER")
     };
     outputs.full("report.md", &redacted(read("report.md").unwrap()));
-    outputs.add("report.html", redacted(read("report.html").unwrap()).as_bytes());
+    outputs.add(
+        "report.html",
+        redacted(read("report.html").unwrap()).as_bytes(),
+    );
 }

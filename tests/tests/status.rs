@@ -9,7 +9,6 @@ use halfheard_e2e::{
     finished::{self, Cell, Matrix},
     servers::Postgres,
 };
-use halfheard_results::audit;
 use halfheard_shared::{
     benchmark::Benchmark,
     ids::SweepId,
@@ -125,7 +124,9 @@ async fn failures_are_told_by_cause_and_collapsed_models_by_name() {
         failures::grouped(&scene.store, scene.sweep).await.unwrap(),
         []
     );
-    let collapsed = audit::collapsed(&scene.store, scene.sweep).await.unwrap();
+    let collapsed = halfheard_coordinator::analysis::collapsed(&scene.store, scene.sweep)
+        .await
+        .unwrap();
     assert_eq!(collapsed, ["lf-dnn on mosi (seed 2)"]);
 
     scene

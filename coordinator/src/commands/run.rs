@@ -5,6 +5,7 @@ pub(crate) mod slots;
 use self::slots::Slots;
 use super::table::print as print_table;
 use crate::{
+    analysis,
     commands::failures,
     commands::forecast::Forecast,
     commands::progress::{Display, Snapshot, in_words},
@@ -16,10 +17,7 @@ use crate::{
     submission::specs::{self, Loaded, Making},
 };
 use anyhow::Context as _;
-use halfheard_results::{
-    audit,
-    tables::{layout, render::Format},
-};
+use halfheard_results::tables::layout;
 use halfheard_shared::{
     artifacts::ArtifactStore,
     broker::{Broker, BrokerSettings, JOBS, Queue},
@@ -385,7 +383,7 @@ impl Run {
         began: Instant,
     ) -> anyhow::Result<()> {
         let failed = failures::grouped(store, sweep.id).await?;
-        let collapsed = audit::collapsed(store, sweep.id).await?;
+        let collapsed = analysis::collapsed(store, sweep.id).await?;
         if settings.json {
             let report = serde_json::json!({
                 "sweep": sweep.id,
@@ -416,12 +414,8 @@ impl Run {
         }
         let evaluated = Snapshot::take(store, None, sweep.id).await?.eval_done;
         if evaluated > 0 {
-            for number in numbers {
-                if let Some(layout) = layout::find(number) {
-                    print_table(store, sweep, layout, Format::Text, settings.color).await?;
-                    println!();
-                }
-            }
+            let layouts: Vec<_> = numbers.into_iter().filter_map(layout::find).collect();
+            print_table(store, sweep, &layouts, settings.color).await?;
         } else {
             println!("No evaluation is done: there is nothing for a table.\n");
         }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 /// Adds to findings about details the means that depend on them. A mean that does not follow from its
 /// details was not computed from them.
-pub fn carry(findings: &mut [Finding], cells: &[Cell], layout: &[Details]) {
+pub(super) fn carry(findings: &mut [Finding], cells: &[Cell], layout: &[Details]) {
     for finding in findings {
         if !matches!(
             finding.rule,

@@ -96,18 +96,18 @@ pub struct Cell {
 
 impl Cell {
     /// The value as printed.
-    pub fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         show(&self.place, self.value)
     }
 
     /// Whether both may be the same number, rounded.
-    pub fn agrees(&self, other: &Cell) -> bool {
+    pub(super) fn agrees(&self, other: &Cell) -> bool {
         (self.value - other.value).abs() < (self.half + other.half) * 0.5 + 1e-9
     }
 }
 
 /// A value as tables print the metric of `place`.
-pub fn show(place: &Place, value: f64) -> String {
+pub(super) fn show(place: &Place, value: f64) -> String {
     if is_percent(place) {
         format!("{:.2}", value * 100.0)
     } else {
@@ -116,20 +116,20 @@ pub fn show(place: &Place, value: f64) -> String {
 }
 
 /// Whether tables print its metric in percent.
-pub fn is_percent(place: &Place) -> bool {
+pub(super) fn is_percent(place: &Place) -> bool {
     let metric = place.dataset.metric(&place.metric);
     metric.is_none_or(|metric| metric.percent)
 }
 
 /// A lower bound of the random difference of two similar measurements: a quarter of the standard error
 /// from the size of the test split, in the unit of results.
-pub fn noise(cell: &Cell) -> f64 {
+pub(super) fn noise(cell: &Cell) -> f64 {
     let error = if is_percent(&cell.place) { 0.5 } else { 1.0 };
     0.25 * error / (cell.samples as f64).sqrt()
 }
 
 /// The median.
-pub fn median(values: &[f64]) -> Option<f64> {
+pub(super) fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
@@ -141,7 +141,7 @@ pub fn median(values: &[f64]) -> Option<f64> {
 }
 
 /// Groups cells by a key of their places.
-pub fn by<'a, K: Ord>(
+pub(super) fn by<'a, K: Ord>(
     cells: impl IntoIterator<Item = &'a Cell>,
     key: impl Fn(&Place) -> K,
 ) -> BTreeMap<K, Vec<&'a Cell>> {
@@ -179,7 +179,7 @@ pub(super) fn column(place: &Place) -> ColumnKey {
 const NAMES: usize = 4;
 
 /// A short description of places.
-pub fn summary(places: &[Place]) -> String {
+pub(super) fn summary(places: &[Place]) -> String {
     let mut parts = Vec::new();
     let tables: BTreeSet<u8> = places.iter().filter_map(|p| p.table).collect();
     match tables.len() {

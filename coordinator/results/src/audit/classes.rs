@@ -10,15 +10,15 @@ use std::collections::{BTreeMap, HashMap};
 
 /// A two-class accuracy and the F1 of the same predictions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pair {
+pub(super) struct Pair {
     /// The accuracy's id.
-    pub accuracy: &'static str,
+    pub(super) accuracy: &'static str,
     /// The F1's id.
-    pub f1: &'static str,
+    pub(super) f1: &'static str,
 }
 
 /// The pairs of a dataset.
-pub fn pairs(dataset: Benchmark) -> impl DoubleEndedIterator<Item = Pair> {
+pub(super) fn pairs(dataset: Benchmark) -> impl DoubleEndedIterator<Item = Pair> {
     let binaries = dataset.rules().binaries.iter();
     binaries.map(|binary| Pair {
         accuracy: binary.accuracy,
@@ -104,7 +104,7 @@ pub(super) fn paired(cells: &[Cell]) -> Vec<(Pair, &Cell, &Cell)> {
 
 /// Finds pairs of accuracy and F1 of predictions that are all of one class. One note per table and
 /// dataset: without language, many models collapse to this.
-pub fn one_class(cells: &[Cell], splits: &Splits) -> Vec<Finding> {
+pub(super) fn one_class(cells: &[Cell], splits: &Splits) -> Vec<Finding> {
     type Found<'a> = Vec<(&'a Cell, &'a Cell)>;
     let mut found: BTreeMap<(Option<u8>, Benchmark), Found<'_>> = BTreeMap::new();
     for (pair, accuracy, f1) in paired(cells) {
@@ -169,17 +169,12 @@ pub fn one_class(cells: &[Cell], splits: &Splits) -> Vec<Finding> {
 /// Finds two-class accuracies that are not better than the share of the most frequent class. With
 /// complete inputs that is a warning; with damaged ones, a note if worse by more than chance (three
 /// standard errors).
-pub fn majority(cells: &[Cell], splits: &Splits) -> Vec<Finding> {
+pub(super) fn majority(cells: &[Cell], splits: &Splits) -> Vec<Finding> {
     let of_complete = |cell: &&Cell| cell.place.rate() == Some(0.0);
     let share = |cell: &Cell| splits.majority(cell.place.dataset, &cell.place.metric);
     let accuracies = || cells.iter().filter(|cell| share(cell).is_some());
     let complete = by(accuracies().filter(of_complete), |p| {
-        (
-            p.table,
-            p.dataset,
-            p.model.clone(),
-            p.seed,
-        )
+        (p.table, p.dataset, p.model.clone(), p.seed)
     });
     let mut findings: Vec<Finding> = complete
         .into_values()

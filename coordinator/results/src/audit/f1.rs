@@ -18,23 +18,23 @@ use std::{
 
 /// The possible weighted F1 of predictions on a split.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Attainable {
+pub(super) struct Attainable {
     /// The F1 itself.
-    pub right: Hull,
+    pub(super) right: Hull,
     /// The F1 with labels and predictions swapped.
-    pub swapped: Hull,
+    pub(super) swapped: Hull,
 }
 
 /// The convex hull of all pairs of accuracy and F1, as corners by rising accuracy.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Hull {
+pub(super) struct Hull {
     min: Vec<(f64, f64)>,
     max: Vec<(f64, f64)>,
 }
 
 impl Attainable {
     /// Tries all predictions of `split`; cached per split.
-    pub fn of(split: Split) -> Arc<Self> {
+    pub(super) fn of(split: Split) -> Arc<Self> {
         static KNOWN: LazyLock<Mutex<HashMap<Split, Arc<Attainable>>>> =
             LazyLock::new(Mutex::default);
         // The cache is valid even if a thread panicked.
@@ -89,7 +89,7 @@ impl Hull {
     }
 
     /// The smallest and the largest F1 at accuracies from `low` to `high`.
-    pub fn between(&self, low: f64, high: f64) -> (f64, f64) {
+    pub(super) fn between(&self, low: f64, high: f64) -> (f64, f64) {
         // Bends in between do not matter: the range of a printed accuracy is far smaller.
         let (low, high) = (low.clamp(0.0, 1.0), high.clamp(0.0, 1.0));
         (
@@ -99,7 +99,7 @@ impl Hull {
     }
 
     /// Whether `accuracy` and `f1` may be rounded means of attainable pairs.
-    pub fn holds(&self, accuracy: &Cell, f1: &Cell) -> bool {
+    pub(super) fn holds(&self, accuracy: &Cell, f1: &Cell) -> bool {
         let (min, max) = self.at_cell(accuracy);
         f1.value + f1.half >= min - 1e-9 && f1.value - f1.half <= max + 1e-9
     }
@@ -152,7 +152,7 @@ struct Impossible {
 
 /// Finds impossible F1: one finding per dataset and method, over all tables, with the farthest from the
 /// hull first.
-pub fn check(cells: &[Cell], splits: &Splits) -> Vec<Finding> {
+pub(super) fn check(cells: &[Cell], splits: &Splits) -> Vec<Finding> {
     let mut found: BTreeMap<(Benchmark, String), Vec<Impossible>> = BTreeMap::new();
     for (pair, accuracy, f1) in paired(cells) {
         let place = &f1.place;

@@ -108,7 +108,9 @@ impl Rule {
                  metric, or a misplaced column"
             }
             Rule::Spread => "the standard deviation is probably not over seeds",
-            Rule::OneClass => "the accuracy is the share of a class: it says nothing about the model",
+            Rule::OneClass => {
+                "the accuracy is the share of a class: it says nothing about the model"
+            }
             Rule::Majority => "a constant prediction would be as good",
             Rule::WrongResult => {
                 "it was changed after the measurement, or measured by a program that computes it \

@@ -42,7 +42,9 @@ pub(super) fn label(findings: &mut [Finding]) {
         let mut merged: Vec<(&str, &str, Vec<u8>)> = Vec::new();
         for erratum in errata_of(finding) {
             let (why, source) = (erratum.why, erratum.source);
-            let known = merged.iter_mut().find(|(w, s, _)| (*w, *s) == (why, source));
+            let known = merged
+                .iter_mut()
+                .find(|(w, s, _)| (*w, *s) == (why, source));
             match known {
                 Some((_, _, tables)) => tables.push(erratum.table),
                 None => merged.push((why, source, vec![erratum.table])),

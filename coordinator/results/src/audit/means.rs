@@ -5,10 +5,10 @@ use halfheard_shared::case::CaseOrMean;
 use std::collections::{BTreeMap, HashMap};
 
 /// A table of means and the table of their details.
-pub type Details = (u8, u8);
+pub(super) type Details = (u8, u8);
 
 /// The details of a mean.
-pub fn details_of<'a>(mean: &Cell, cells: &'a [Cell], layout: &[Details]) -> Vec<&'a Cell> {
+pub(super) fn details_of<'a>(mean: &Cell, cells: &'a [Cell], layout: &[Details]) -> Vec<&'a Cell> {
     let Some(table) = details_table(&mean.place, layout) else {
         return Vec::new();
     };
@@ -36,7 +36,7 @@ fn details_table(place: &Place, layout: &[Details]) -> Option<u8> {
 
 /// The mean of details, and the largest difference of a printed one: half a unit of the last digit of
 /// the details and of its own.
-pub fn expected(mean: &Cell, details: &[&Cell]) -> Option<(f64, f64)> {
+pub(super) fn expected(mean: &Cell, details: &[&Cell]) -> Option<(f64, f64)> {
     if details.is_empty() {
         return None;
     }
@@ -47,7 +47,7 @@ pub fn expected(mean: &Cell, details: &[&Cell]) -> Option<(f64, f64)> {
 }
 
 /// Finds means off by more than rounding: one finding per row of a table.
-pub fn check(cells: &[Cell], layout: &[Details]) -> Vec<Finding> {
+pub(super) fn check(cells: &[Cell], layout: &[Details]) -> Vec<Finding> {
     // Grouped once: searching the details of each mean would be quadratic.
     let of_kind = |place: &Place| place.kind().map(CaseOrMean::Mean);
     let mut columns: HashMap<Place, Vec<&Cell>> = HashMap::new();

@@ -83,7 +83,8 @@ mod tests {
         for erratum in errata() {
             // If we concluded from most values of a column that all are swapped, those possible both
             // ways are not suspect on their own.
-            let concluded = erratum.kind == ErratumKind::LabelsSwapped && erratum.source == "computed";
+            let concluded =
+                erratum.kind == ErratumKind::LabelsSwapped && erratum.source == "computed";
             let of_the_same = |other: &&Erratum| {
                 (other.dataset, other.method, other.kind)
                     == (erratum.dataset, erratum.method, erratum.kind)

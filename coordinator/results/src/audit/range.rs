@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 /// Finds fractions outside 0 to 1, correlations outside -1 to 1, and errors below 0 or above the label
 /// range.
-pub fn check(cells: &[Cell]) -> Vec<Finding> {
+pub(super) fn check(cells: &[Cell]) -> Vec<Finding> {
     cells
         .iter()
         .filter_map(|cell| {
@@ -49,7 +49,7 @@ const FAR: f64 = 0.05;
 
 /// Finds coarse accuracies below the finer ones: one finding per table and dataset. Small gaps are a
 /// note: metrics may be of different checkpoints.
-pub fn nesting(cells: &[Cell]) -> Vec<Finding> {
+pub(super) fn nesting(cells: &[Cell]) -> Vec<Finding> {
     let mut found: BTreeMap<_, (Vec<Place>, Vec<String>)> = BTreeMap::new();
     let models = by(cells, |p| Place {
         metric: String::new(),

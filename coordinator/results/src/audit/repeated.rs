@@ -22,7 +22,7 @@ type Column<'a> = (ColumnKey, Vec<&'a Cell>);
 type Copies<'a> = Vec<(&'a Cell, &'a Cell)>;
 
 /// Finds repeated columns: one finding per pair of models, with all repeated metrics.
-pub fn columns(cells: &[Cell]) -> Vec<Finding> {
+pub(super) fn columns(cells: &[Cell]) -> Vec<Finding> {
     let columns: Vec<Column<'_>> = by(cells.iter().filter(|c| !c.place.is_mean()), column)
         .into_iter()
         .collect();
@@ -90,15 +90,13 @@ fn expected_alike(a: &ColumnKey, b: &ColumnKey) -> bool {
 
 /// Finds repeated rows among means: two models or datasets of one table that agree in at least three
 /// different values and half of their metrics.
-pub fn rows(cells: &[Cell]) -> Vec<Finding> {
+pub(super) fn rows(cells: &[Cell]) -> Vec<Finding> {
     let means = cells.iter().filter(|cell| cell.place.is_mean());
     let mut findings = Vec::new();
     for cells_of in by(means, |p| (p.table, p.case)).into_values() {
-        let rows: Vec<Vec<&Cell>> = by(cells_of, |p| {
-            (p.dataset, p.model.clone(), p.seed)
-        })
-        .into_values()
-        .collect();
+        let rows: Vec<Vec<&Cell>> = by(cells_of, |p| (p.dataset, p.model.clone(), p.seed))
+            .into_values()
+            .collect();
         for (i, first) in rows.iter().enumerate() {
             for second in &rows[i + 1..] {
                 let mut shared = 0;

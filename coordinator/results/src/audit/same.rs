@@ -8,7 +8,7 @@ type Two<'a> = (&'a Cell, &'a Cell);
 
 /// Finds numbers that two tables print differently: one finding for two exchanged variants, one for
 /// each other row.
-pub fn check(cells: &[Cell]) -> Vec<Finding> {
+pub(super) fn check(cells: &[Cell]) -> Vec<Finding> {
     let numbers = by(cells, |p| Place {
         table: None,
         ..p.clone()
@@ -19,12 +19,7 @@ pub fn check(cells: &[Cell]) -> Vec<Finding> {
             for second in &cells[i + 1..] {
                 if !first.agrees(second) {
                     let p = &first.place;
-                    let key = (
-                        p.table,
-                        second.place.table,
-                        p.dataset,
-                        p.model.clone(),
-                    );
+                    let key = (p.table, second.place.table, p.dataset, p.model.clone());
                     rows.entry(key).or_default().push((first, second));
                 }
             }

@@ -13,7 +13,7 @@ const FAR: f64 = 4.0;
 
 /// Finds spreads whose ratio to the sampling error is far above that of their row: one finding per table
 /// and dataset.
-pub fn check(cells: &[Cell]) -> Vec<Finding> {
+pub(super) fn check(cells: &[Cell]) -> Vec<Finding> {
     let with_std = cells.iter().filter(|cell| cell.std.is_some());
     by(with_std, |p| (p.table, p.dataset))
         .into_values()

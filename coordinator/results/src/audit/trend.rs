@@ -46,7 +46,7 @@ struct Off {
 type Scales = BTreeMap<(String, bool), f64>;
 
 /// Finds values far off their line: one finding each.
-pub fn check(cells: &[Cell]) -> Vec<Finding> {
+pub(super) fn check(cells: &[Cell]) -> Vec<Finding> {
     let mut findings = Vec::new();
     let of_rates = cells.iter().filter(|cell| cell.place.rate().is_some());
     for cells in by(of_rates, |p| (p.table, p.dataset)).into_values() {
@@ -248,9 +248,7 @@ fn twins(cell: &Cell, lines: &[Line<'_>]) -> Vec<String> {
         .flat_map(|line| &line.cells)
         .filter(|other| {
             let p = &other.place;
-            other.value == cell.value
-                && p.model != place.model
-                && p.case == place.case
+            other.value == cell.value && p.model != place.model && p.case == place.case
         })
         .map(|other| other.place.label())
         .collect()
@@ -271,8 +269,7 @@ fn finding(line: &Line<'_>, off: &Off, lines: &[Line<'_>], scales: &Scales) -> F
         .iter()
         .filter(|other| {
             let p = &other.cells[0].place;
-            (&p.model, p.seed) == (&place.model, place.seed)
-                && p.metric != place.metric
+            (&p.model, p.seed) == (&place.model, place.seed) && p.metric != place.metric
         })
         .filter_map(|other| {
             let at = other.rates.iter().position(|r| Some(*r) == place.rate())?;
@@ -288,10 +285,7 @@ fn finding(line: &Line<'_>, off: &Off, lines: &[Line<'_>], scales: &Scales) -> F
     }
     let twins = twins(cell, lines);
     if !twins.is_empty() {
-        numbers.push(format!(
-            "the same digits there: {}",
-            twins.join(", ")
-        ));
+        numbers.push(format!("the same digits there: {}", twins.join(", ")));
     }
     Finding::new(
         Rule::Trend,

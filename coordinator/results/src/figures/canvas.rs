@@ -152,7 +152,12 @@ impl Canvas<'_> {
     /// # Errors
     ///
     /// As [`page`].
-    pub(super) fn line(&self, points: &[Place], color: RGBColor, width: f64) -> Result<(), DrawError> {
+    pub(super) fn line(
+        &self,
+        points: &[Place],
+        color: RGBColor,
+        width: f64,
+    ) -> Result<(), DrawError> {
         let points: Vec<_> = points.iter().map(|&point| at(point)).collect();
         let path = PathElement::new(points, stroke(color, width));
         self.area.draw(&path).map_err(failed)
@@ -192,7 +197,12 @@ impl Canvas<'_> {
     /// # Errors
     ///
     /// As [`page`].
-    pub(super) fn rectangle(&self, from: Place, to: Place, color: RGBColor) -> Result<(), DrawError> {
+    pub(super) fn rectangle(
+        &self,
+        from: Place,
+        to: Place,
+        color: RGBColor,
+    ) -> Result<(), DrawError> {
         let rectangle = Rectangle::new([at(from), at(to)], color.filled());
         self.area.draw(&rectangle).map_err(failed)
     }
@@ -258,7 +268,12 @@ impl Canvas<'_> {
     /// # Errors
     ///
     /// As [`page`].
-    pub(super) fn centered(&self, text: &str, (x, y): Place, as_: Lettering) -> Result<(), DrawError> {
+    pub(super) fn centered(
+        &self,
+        text: &str,
+        (x, y): Place,
+        as_: Lettering,
+    ) -> Result<(), DrawError> {
         self.text(text, (x, y + CAPITALS * as_.size / 2.0), as_)
     }
 
@@ -267,7 +282,12 @@ impl Canvas<'_> {
     /// # Errors
     ///
     /// As [`page`].
-    pub(super) fn upwards(&self, text: &str, (x, y): Place, as_: Lettering) -> Result<(), DrawError> {
+    pub(super) fn upwards(
+        &self,
+        text: &str,
+        (x, y): Place,
+        as_: Lettering,
+    ) -> Result<(), DrawError> {
         let place = at((x - DROP * as_.size, y));
         self.area
             .draw_text(text, &style(as_, FontTransform::Rotate270), place)

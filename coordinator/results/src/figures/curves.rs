@@ -183,11 +183,7 @@ fn one_of_each(dataset: Benchmark) -> Vec<&'static str> {
 }
 
 /// The metrics of a dataset's column.
-fn shown(
-    dataset: Benchmark,
-    wanted: Option<&[String]>,
-    several: bool,
-) -> Vec<&'static Metric> {
+fn shown(dataset: Benchmark, wanted: Option<&[String]>, several: bool) -> Vec<&'static Metric> {
     let ids: Vec<&str> = match wanted {
         Some(ids) => ids.iter().map(String::as_str).collect(),
         None if several => one_of_each(dataset),

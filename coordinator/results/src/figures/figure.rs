@@ -61,9 +61,7 @@ impl FromStr for Kind {
         all.into_iter()
             .find(|kind| kind.id() == text)
             .ok_or_else(|| {
-                format!(
-                    "unknown figure `{text}`: known are 2, 4, 5, 6, 7, 8, confusion and ranks"
-                )
+                format!("unknown figure `{text}`: known are 2, 4, 5, 6, 7, 8, confusion and ranks")
             })
     }
 }

@@ -22,11 +22,7 @@ pub(super) fn figure(
     request: &Request,
 ) -> Result<Figure, FigureError> {
     let datasets = content.datasets(request)?;
-    let labels: Vec<String> = content
-        .models(request)?
-        .iter()
-        .map(layout::label)
-        .collect();
+    let labels: Vec<String> = content.models(request)?.iter().map(layout::label).collect();
     let mut measurements = derived::measurements(&results.cells);
     measurements.retain(|m| labels.contains(&m.method) && datasets.contains(&m.dataset));
     of_measurements(&measurements)?.ok_or_else(|| FigureError::Nothing {

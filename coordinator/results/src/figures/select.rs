@@ -234,10 +234,16 @@ mod tests {
             .models(&requesting(&["lnln/no-dmc", "almt", "almt"]))
             .unwrap();
         assert_eq!(
-            requested.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            requested
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>(),
             ["lnln/no-dmc", "almt"]
         );
-        let error = content.models(&requesting(&["lnl"])).unwrap_err().to_string();
+        let error = content
+            .models(&requesting(&["lnl"]))
+            .unwrap_err()
+            .to_string();
         assert_eq!(
             error,
             "the sweep has no method `lnl` (did you mean `lnln`?): it has almt, lnln, lnln/no-dmc"

@@ -116,11 +116,7 @@ mod tests {
             .iter()
             .map(|style| [style.color.0, style.color.1, style.color.2])
             .collect();
-        assert_eq!(
-            colors.len(),
-            methods,
-            "each method has its own color"
-        );
+        assert_eq!(colors.len(), methods, "each method has its own color");
     }
 
     #[test]

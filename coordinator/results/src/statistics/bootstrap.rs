@@ -338,9 +338,7 @@ impl BootstrapSamples {
         level: f64,
     ) -> Option<(f64, f64)> {
         match case {
-            CaseOrMean::Case(case) => {
-                interval(self.metric(dataset, model, case, metric)?.1, level)
-            }
+            CaseOrMean::Case(case) => interval(self.metric(dataset, model, case, metric)?.1, level),
             CaseOrMean::Mean(kind) => interval(&self.mean(dataset, model, kind, metric)?.1, level),
         }
     }
@@ -450,7 +448,10 @@ mod tests {
             resampled.cells.into_values().next().unwrap().samples
         };
         assert_eq!(first(OPTIONS), first(OPTIONS));
-        assert_ne!(first(OPTIONS), first(BootstrapOptions { seed: 2, ..OPTIONS }));
+        assert_ne!(
+            first(OPTIONS),
+            first(BootstrapOptions { seed: 2, ..OPTIONS })
+        );
     }
 
     #[test]

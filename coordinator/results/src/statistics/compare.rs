@@ -192,7 +192,14 @@ mod tests {
     #[test]
     fn clear_difference_is_found_in_the_direction_of_the_metric() {
         let samples = samples(&[("a", "r=0", 0.8, 0.01), ("b", "r=0", 0.7, 0.005)]);
-        let found = compare(&samples, &model("a"), &model("b"), Compared::Cases, 0.05, |_| true);
+        let found = compare(
+            &samples,
+            &model("a"),
+            &model("b"),
+            Compared::Cases,
+            0.05,
+            |_| true,
+        );
         assert_eq!(found.len(), 6);
         for difference in &found {
             let better = if difference.metric == "mae" {
@@ -208,7 +215,14 @@ mod tests {
     #[test]
     fn difference_within_chance_is_not_significant() {
         let samples = samples(&[("a", "r=0", 0.705, 0.1), ("b", "r=0", 0.7, 0.0)]);
-        let found = compare(&samples, &model("a"), &model("b"), Compared::Cases, 0.05, |_| true);
+        let found = compare(
+            &samples,
+            &model("a"),
+            &model("b"),
+            Compared::Cases,
+            0.05,
+            |_| true,
+        );
         assert!(found.iter().all(|d| d.better.is_none() && d.p > 0.5));
     }
 
@@ -247,12 +261,27 @@ mod tests {
             ("b", "r=0", 0.5, 0.0),
         ];
         let one = samples(&cells);
-        assert!(compare(&one, &model("a"), &model("b"), Compared::Means, 0.05, |_| true).is_empty());
+        assert!(
+            compare(
+                &one,
+                &model("a"),
+                &model("b"),
+                Compared::Means,
+                0.05,
+                |_| true
+            )
+            .is_empty()
+        );
         let mut more = cells.to_vec();
         more.push(("b", "r=0.5", 0.3, 0.0));
-        let found = compare(&samples(&more), &model("a"), &model("b"), Compared::Means, 0.05, |m| {
-            m == "acc2"
-        });
+        let found = compare(
+            &samples(&more),
+            &model("a"),
+            &model("b"),
+            Compared::Means,
+            0.05,
+            |m| m == "acc2",
+        );
         assert_eq!(found.len(), 1);
         assert!((found[0].difference - 0.3).abs() < 1e-6);
         assert_eq!(found[0].case.to_string(), "r=mean");

@@ -49,7 +49,10 @@ pub fn ranks(measured: &[Measurement]) -> Option<Ranks> {
     type Columns<'a> = BTreeMap<&'a str, Vec<(&'a str, f64)>>;
     let mut columns: BTreeMap<(Benchmark, Case), Columns<'_>> = BTreeMap::new();
     for m in measured {
-        let in_paper = m.dataset.metric(m.metric).is_none_or(|metric| metric.in_paper());
+        let in_paper = m
+            .dataset
+            .metric(m.metric)
+            .is_none_or(|metric| metric.in_paper());
         if in_paper && !m.value.is_nan() {
             let cell = columns.entry((m.dataset, m.case)).or_default();
             let values = cell.entry(m.metric).or_default();
@@ -146,7 +149,9 @@ mod tests {
     fn critical_difference_is_that_of_demsar() {
         // Demšar's own example: four classifiers on fourteen datasets, 1.25.
         let mut rows = Vec::new();
-        let cases: Vec<String> = (0..14).map(|i| format!("r={}", f64::from(i) / 20.0)).collect();
+        let cases: Vec<String> = (0..14)
+            .map(|i| format!("r={}", f64::from(i) / 20.0))
+            .collect();
         for case in &cases {
             for (method, value) in [("a", 0.1), ("b", 0.2), ("c", 0.3), ("d", 0.4)] {
                 rows.push((method, case.as_str(), "acc7", value));

@@ -41,7 +41,10 @@ pub fn robustness(
     let count = curve.iter().map(|point| point.2.len()).min().unwrap_or(0);
     let shares: Vec<f32> = (0..count)
         .map(|resample| {
-            let values: Vec<f64> = curve.iter().map(|point| f64::from(point.2[resample])).collect();
+            let values: Vec<f64> = curve
+                .iter()
+                .map(|point| f64::from(point.2[resample]))
+                .collect();
             self::share(&rates, &values).map_or(f32::NAN, |share| share as f32)
         })
         .collect();

@@ -99,19 +99,40 @@ fn number(
     metric: &ColumnMetric,
 ) -> Option<&'static Number> {
     /// By table, dataset, method, variant, case and metric.
-    type Key = (u8, &'static str, &'static str, &'static str, &'static str, &'static str);
+    type Key = (
+        u8,
+        &'static str,
+        &'static str,
+        &'static str,
+        &'static str,
+        &'static str,
+    );
     static NUMBERS: LazyLock<HashMap<Key, &Number>> = LazyLock::new(|| {
         let numbers = published::numbers().iter();
         numbers
             .map(|n| {
-                let key = (n.table, n.dataset.id(), n.method, n.variant, n.case, n.metric);
+                let key = (
+                    n.table,
+                    n.dataset.id(),
+                    n.method,
+                    n.variant,
+                    n.case,
+                    n.metric,
+                );
                 (key, n)
             })
             .collect()
     });
     let case = case.to_string();
     let Model { method, variant } = &row.model;
-    let key = (table, dataset.id(), &**method, &**variant, &*case, &*metric.id);
+    let key = (
+        table,
+        dataset.id(),
+        &**method,
+        &**variant,
+        &*case,
+        &*metric.id,
+    );
     NUMBERS.get(&key).copied()
 }
 
@@ -133,7 +154,10 @@ impl Errata {
         let row = format!("{label} on {}", dataset.title());
         let name = Benchmark::metric(number.dataset, number.metric).map(|m| m.name);
         let printed = format!("{} {}", name.unwrap_or(number.metric), number.printed);
-        self.0.entry((row, erratum.why)).or_default().insert(printed);
+        self.0
+            .entry((row, erratum.why))
+            .or_default()
+            .insert(printed);
     }
 
     fn lines(self) -> Vec<String> {
@@ -240,7 +264,11 @@ fn each(
 
 /// Adds a line, unless it is empty.
 fn push(row: &mut Row, label: &str, cells: Vec<Vec<CompanionValue>>) {
-    if cells.iter().flatten().any(|cell| *cell != CompanionValue::Nothing) {
+    if cells
+        .iter()
+        .flatten()
+        .any(|cell| *cell != CompanionValue::Nothing)
+    {
         row.companions.push(Companion {
             label: label.to_owned(),
             cells,

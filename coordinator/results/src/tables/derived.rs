@@ -29,7 +29,11 @@ fn table(title: &str, blocks: Vec<Block>, notes: Vec<String>) -> Table {
 
 /// How far predicted classes are from the true ones, by missing rate and by set of missing modalities.
 pub fn laziness(cells: &Cells) -> Table {
-    let keys = || cells.keys().filter(|key| key.metric == "laziness" && key.case.case().is_some());
+    let keys = || {
+        cells
+            .keys()
+            .filter(|key| key.metric == "laziness" && key.case.case().is_some())
+    };
     let datasets: BTreeSet<Benchmark> = keys().map(|key| key.dataset).collect();
     let blocks = datasets.into_iter().map(|dataset| {
         let own = || keys().filter(|key| key.dataset == dataset);
@@ -50,7 +54,12 @@ pub fn laziness(cells: &Cells) -> Table {
             }
         };
         let names = columns.iter().map(|(name, _)| name.as_str());
-        block(dataset.id(), names, true, sorted(models).into_iter().map(row))
+        block(
+            dataset.id(),
+            names,
+            true,
+            sorted(models).into_iter().map(row),
+        )
     });
     table(
         "Laziness: how far predicted classes are from the true ones",
@@ -226,9 +235,9 @@ fn robustness_block(samples: &BootstrapSamples, dataset: Benchmark) -> Option<Bl
 /// The means to rank methods by: those over all seeds of a case. Ablations of one method would crowd
 /// the ranks of methods and are left out.
 pub fn measurements(cells: &Cells) -> Vec<Measurement> {
-    let complete = cells.iter().filter(|(key, cell)| {
-        cell.completed == cell.expected && !layout::is_ablation(&key.model)
-    });
+    let complete = cells
+        .iter()
+        .filter(|(key, cell)| cell.completed == cell.expected && !layout::is_ablation(&key.model));
     complete
         .filter_map(|(key, cell)| {
             Some(Measurement {
@@ -289,7 +298,8 @@ pub fn ranks_table(measurements: &[Measurement]) -> Table {
         }
     }
     notes.push(
-        "cells of one dataset share its samples: the critical difference is a lower bound".to_owned(),
+        "cells of one dataset share its samples: the critical difference is a lower bound"
+            .to_owned(),
     );
     table("Mean ranks", vec![block], notes)
 }

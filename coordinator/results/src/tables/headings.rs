@@ -26,7 +26,9 @@ pub(super) fn case_heading(case: Case) -> String {
         (Modality::Audio, "audio"),
         (Modality::Vision, "vision"),
     ];
-    let missing = names.into_iter().filter(|(modality, _)| set.contains(*modality));
+    let missing = names
+        .into_iter()
+        .filter(|(modality, _)| set.contains(*modality));
     let missing: Vec<&str> = missing.map(|(_, name)| name).collect();
     format!("missing {}", missing.join(" and "))
 }

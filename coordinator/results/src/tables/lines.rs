@@ -65,7 +65,6 @@ impl Block {
     }
 }
 
-
 /// The texts of a cell, each marked by its rank.
 pub(super) fn joined(cell: &[(String, Rank)], mark: impl Fn(&str, Rank) -> String) -> String {
     let texts: Vec<String> = cell.iter().map(|(text, rank)| mark(text, *rank)).collect();

@@ -38,8 +38,20 @@ fn terminal_width() -> Option<usize> {
 }
 
 const CSV_HEADER: [&str; 14] = [
-    "table", "dataset", "case", "method", "variant", "metric", "of", "value", "std", "low", "high",
-    "completed", "expected", "rank",
+    "table",
+    "dataset",
+    "case",
+    "method",
+    "variant",
+    "metric",
+    "of",
+    "value",
+    "std",
+    "low",
+    "high",
+    "completed",
+    "expected",
+    "rank",
 ];
 
 /// One row per value. The column `of` is empty for our values and names the source of others.

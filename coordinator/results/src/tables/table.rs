@@ -116,7 +116,6 @@ impl Block {
     }
 }
 
-
 fn as_text<S: Serializer>(case: &Option<Case>, serializer: S) -> Result<S::Ok, S::Error> {
     match case {
         Some(case) => serializer.collect_str(case),
@@ -227,15 +226,27 @@ pub(crate) mod tests {
         let cases = [
             (CompanionValue::Nothing, percent, ""),
             (CompanionValue::Other(0.7212, None), percent, "72.12"),
-            (CompanionValue::Other(1.085, Some(0.08)), plain, "1.085±0.080"),
+            (
+                CompanionValue::Other(1.085, Some(0.08)),
+                plain,
+                "1.085±0.080",
+            ),
             (CompanionValue::Erratum(Some(0.3362)), percent, "33.62†"),
             (CompanionValue::Erratum(None), percent, "†"),
             (CompanionValue::Difference(-0.0123), percent, "-1.23"),
             (CompanionValue::Difference(0.0123), plain, "+0.012"),
             (CompanionValue::Difference(-0.0001), plain, "0.000"),
             (CompanionValue::Interval(0.7, 0.75), percent, "70.00–75.00"),
-            (CompanionValue::Interval(-0.1, 0.006), plain, "-0.100 to 0.006"),
-            (CompanionValue::Interval(-0.1, -0.02), plain, "-0.100 to -0.020"),
+            (
+                CompanionValue::Interval(-0.1, 0.006),
+                plain,
+                "-0.100 to 0.006",
+            ),
+            (
+                CompanionValue::Interval(-0.1, -0.02),
+                plain,
+                "-0.100 to -0.020",
+            ),
         ];
         for (value, metric, text) in cases {
             assert_eq!(value.text(metric), text);

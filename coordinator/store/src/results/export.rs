@@ -5,9 +5,7 @@ use crate::Store;
 use futures::{Stream, TryStreamExt as _, pin_mut};
 use halfheard_shared::{
     ids::SweepId,
-    results::{
-        ComparisonRow, EpochRow, Export, Filter, MeasurementRow, PredictionRows, Rows,
-    },
+    results::{ComparisonRow, EpochRow, Export, Filter, MeasurementRow, PredictionRows, Rows},
 };
 use std::sync::Arc;
 
@@ -58,7 +56,7 @@ pub async fn export<E: From<ResultsError>>(
                           variant AS "variant!", dataset AS "dataset!", case_id AS "case!",
                           metric AS "metric!", reproduced, reproduced_std, published, valid,
                           difference, coalesce(erratum, '') AS "erratum!",
-                          seeds_done AS "seeds_completed!", seeds_asked AS "seeds_expected!"
+                          seeds_completed AS "seeds_completed!", seeds_expected AS "seeds_expected!"
                    FROM comparison WHERE sweep = $1
                    ORDER BY table_number, dataset, method, variant, case_id, metric"#,
                 sweep.0

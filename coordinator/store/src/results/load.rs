@@ -99,16 +99,16 @@ impl Snapshot {
     async fn cells(&mut self) -> Result<Cells, ResultsError> {
         let rows = sqlx::query!(
             r#"SELECT dataset AS "dataset!", method AS "method!", variant AS "variant!",
-                      case_id AS "case_id!", metric AS "metric!", mean, std, least AS min,
-                      most AS max, seeds_done AS "completed!", seeds_asked AS "expected!"
+                      case_id AS "case_id!", metric AS "metric!", mean, std, min,
+                      max, seeds_completed AS "completed!", seeds_expected AS "expected!"
                FROM cell WHERE sweep = $1
                UNION ALL
                SELECT dataset, method, variant, 'r=mean', metric, mean, std, NULL, NULL,
-                      cells_done, cells_asked
+                      cells_completed, cells_expected
                FROM table_overall WHERE sweep = $1
                UNION ALL
                SELECT dataset, method, variant, 'missing=mean', metric, mean, std, NULL, NULL,
-                      cells_done, cells_asked
+                      cells_completed, cells_expected
                FROM table_missing_overall WHERE sweep = $1"#,
             self.sweep.0
         )
@@ -321,6 +321,24 @@ impl Snapshot {
         let rows = rows.into_iter();
         rows.map(|row| Ok((self.known.named(&row.dataset)?, row.method)))
             .collect()
+    }
+}
+
+impl Snapshot {
+    /// The models of which an evaluation is done.
+    ///
+    /// # Errors
+    ///
+    /// The database's.
+    pub async fn evaluated_models(&mut self) -> Result<Vec<Model>, ResultsError> {
+        Ok(sqlx::query_as!(
+            Model,
+            "SELECT DISTINCT method, variant FROM job
+             WHERE sweep = $1 AND kind = 'eval' AND state = 'done' ORDER BY 1, 2",
+            self.sweep.0
+        )
+        .fetch_all(&mut *self.tx)
+        .await?)
     }
 }
 

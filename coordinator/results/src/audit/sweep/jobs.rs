@@ -63,7 +63,11 @@ fn failed(results: &Results) -> Vec<Finding> {
                     JobOutcome::Cancelled => "cancelled",
                     _ => "failed",
                 };
-                format!("{} of seed {} {case} {outcome}: {error}", kind(job), job.seed)
+                format!(
+                    "{} of seed {} {case} {outcome}: {error}",
+                    kind(job),
+                    job.seed
+                )
                 .trim_end_matches([' ', ':'])
                 .to_owned()
             };
@@ -201,7 +205,9 @@ fn few_seeds(results: &Results) -> Option<Finding> {
 fn conflicts(records: &AuditRecords) -> Vec<Finding> {
     let mut models: BTreeMap<_, (Vec<Place>, Vec<String>)> = BTreeMap::new();
     for conflict in &records.conflicts {
-        let entry = models.entry((conflict.dataset, &conflict.model)).or_default();
+        let entry = models
+            .entry((conflict.dataset, &conflict.model))
+            .or_default();
         entry.0.push(Place {
             seed: Some(conflict.seed),
             case: conflict.case.map(Into::into),
@@ -300,7 +306,9 @@ fn sizes(results: &Results) -> Vec<Finding> {
 
 fn test_selection(records: &AuditRecords) -> Option<Finding> {
     let models = records.selected_on_test.iter();
-    let places: Vec<Place> = models.map(|(d, model)| Place::of_model(*d, model)).collect();
+    let places: Vec<Place> = models
+        .map(|(d, model)| Place::of_model(*d, model))
+        .collect();
     (!places.is_empty()).then(|| {
         let count = places.len();
         Finding::new(
