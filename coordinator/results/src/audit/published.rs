@@ -1,8 +1,8 @@
 //! The audit of the paper's tables.
 
 use super::{
-    Cell, Finding, Place, carry, cell, classes, classes::Splits, f1, known, means, range, repeated,
-    same, sort, spread, trend,
+    Cell, Finding, Place, carry, cell, classes, classes::Splits, f1, finding, known, means, range,
+    repeated, same, spread, trend,
 };
 use halfheard_shared::{
     published::{Number, numbers},
@@ -38,7 +38,7 @@ fn check(cells: &[Cell]) -> Vec<Finding> {
     ]
     .concat();
     carry::carry(&mut findings, cells, DETAILS);
-    sort(&mut findings);
+    finding::sort(&mut findings);
     findings
 }
 
