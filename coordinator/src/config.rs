@@ -14,7 +14,7 @@ use halfheard_shared::{
 };
 use halfheard_store::{
     StoreError,
-    connect::{options, with_authority},
+    connect::{options, verify_authority},
 };
 use sqlx::postgres::PgConnectOptions;
 use std::{
@@ -335,7 +335,7 @@ impl Settings {
             None if around.var("PGDATABASE").is_some() => PgConnectOptions::new(),
             None => PgConnectOptions::new().database("halfheard"),
         };
-        let database = with_authority(database, around.var("PGSSLROOTCERT").is_some());
+        let database = verify_authority(database, around.var("PGSSLROOTCERT").is_some());
 
         let (data_dir, data_dir_origin) = pick.path(
             flags.data_dir.clone(),

@@ -157,7 +157,7 @@ async fn take_in(store: &Store, messages: &[ResultMessage]) -> Result<()> {
         attempts: 3,
         delay: Duration::from_secs(1),
     };
-    let taken = store.take_in(messages, &retry).await?;
+    let taken = store.ingest(messages, &retry).await?;
     ensure!(taken.refused.is_empty(), "refused: {:?}", taken.refused);
     Ok(())
 }

@@ -14,7 +14,7 @@ use halfheard_shared::{
     broker::SweepControl,
     wire::{FailureKind, Work},
 };
-use halfheard_store::{JobState, SweepState, control::Again, submit::NewSweep};
+use halfheard_store::{JobState, SweepState, control::Reopen, submit::NewSweep};
 use std::{
     process::Output,
     sync::{
@@ -114,7 +114,7 @@ async fn a_cancelled_training_goes_on_where_it_was() -> Result<()> {
     assert_eq!(stage.store.cancel(sweep.id).await?, 4);
     told(&stage, &sweep, Some(SweepControl::Cancelled)).await?;
     until(&stage, ended, 2).await?;
-    let reopened = stage.store.reopen(sweep.id, Again::Cancelled).await?;
+    let reopened = stage.store.reopen(sweep.id, Reopen::Cancelled).await?;
     assert_eq!((reopened.trainings, reopened.evaluations), (1, 3));
     told(&stage, &sweep, None).await?;
     until(&stage, resumed, 2).await?;

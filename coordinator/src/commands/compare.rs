@@ -118,7 +118,7 @@ async fn compared(args: &CompareArgs, store: &Store) -> anyhow::Result<Compariso
             metric_ids(&known)
         );
     }
-    let datasets = known.asked(&args.dataset)?;
+    let datasets = known.named(&args.dataset)?;
     let default = match &args.sweep {
         Some(text) => store.find_sweep(text).await?,
         None => newest(store).await?,

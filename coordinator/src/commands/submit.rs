@@ -18,7 +18,7 @@ use halfheard_shared::{
 };
 use halfheard_store::{
     Store,
-    control::{Again, Reopened},
+    control::Reopen,
 };
 use serde_json::json;
 use std::{
@@ -76,11 +76,11 @@ pub async fn run(args: SubmitArgs, settings: &Settings) -> anyhow::Result<ExitCo
     let mut told = Ok(());
     if !submitted.new {
         let which = match args.retry {
-            true => Again::Both,
-            false => Again::Cancelled,
+            true => Reopen::Both,
+            false => Reopen::Cancelled,
         };
         reopened = store.reopen(sweep, which).await?;
-        priority_before = store.prioritise(sweep, loaded.spec.priority).await?;
+        priority_before = store.set_priority(sweep, loaded.spec.priority).await?;
         if reopened.total() > 0 {
             told = tell_soon(&store, &settings.broker, sweep).await;
         }

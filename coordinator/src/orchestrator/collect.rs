@@ -14,7 +14,7 @@ use halfheard_shared::{
     broker::{Broker, BrokerError, RESULTS},
     wire::{ResultMessage, decode},
 };
-use halfheard_store::{Fault, Store, StoreError, intake::DeadLetter};
+use halfheard_store::{Fault, Store, StoreError, ingest::DeadLetter};
 use std::{ops::Range, time::Duration};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -222,7 +222,7 @@ impl Intake<'_> {
             let (store, retry) = (self.store, &self.options.retry);
             let messages = &decoded[part.clone()];
             let error = match self
-                .waiting(part.len(), || store.take_in(messages, retry))
+                .waiting(part.len(), || store.ingest(messages, retry))
                 .await
             {
                 Ok(taken) => {
@@ -263,7 +263,7 @@ impl Intake<'_> {
             reason,
             payload: &message.payload,
         };
-        let kept = self.waiting(1, || store.bury(&letter)).await;
+        let kept = self.waiting(1, || store.store_dead_letter(&letter)).await;
         self.settled[place] = kept.is_ok();
         match kept {
             Ok(()) => {
@@ -302,9 +302,9 @@ impl Intake<'_> {
                 Err(error) => error,
             };
             match error.fault() {
-                Fault::Passing | Fault::Refusal => {}
-                Fault::TooLong if messages == 1 => {}
-                Fault::TooLong | Fault::Content | Fault::Other => return Err(error),
+                Fault::Transient | Fault::Refusal => {}
+                Fault::Timeout if messages == 1 => {}
+                Fault::Timeout | Fault::Content | Fault::Other => return Err(error),
             }
             self.trouble.met(&error, messages);
             tokio::time::sleep(backoff.pause()).await;

@@ -18,7 +18,7 @@ use halfheard_shared::{
 };
 use halfheard_store::{
     JobKind, JobState, Store, StoreError, SweepState,
-    control::{Again, JobRow, Reopened, id_digits},
+    control::{JobRow, Reopen, id_digits},
     sweeps::SweepRow,
 };
 use std::{collections::HashMap, time::Duration};
@@ -97,11 +97,11 @@ pub enum What {
 /// What was asked for cannot be retried, and why; the database's.
 pub async fn retry(store: &Store, sweep: &SweepRow, what: &What) -> Result<Reopened, RetryError> {
     let which = match what {
-        What::All => Again::Both,
-        What::Failed => Again::Failed,
-        What::Job(id) => Again::One(retriable(store, sweep, id).await?.id),
+        What::All => Reopen::Both,
+        What::Failed => Reopen::Failed,
+        What::Job(id) => Reopen::One(retriable(store, sweep, id).await?.id),
     };
-    if which != Again::Both && sweep.state == SweepState::Cancelled {
+    if which != Reopen::Both && sweep.state == SweepState::Cancelled {
         return Err(RetryError::Cancelled(sweep.name.clone()));
     }
     Ok(store.reopen(sweep.id, which).await?)
@@ -109,7 +109,7 @@ pub async fn retry(store: &Store, sweep: &SweepRow, what: &What) -> Result<Reope
 
 async fn retriable(store: &Store, sweep: &SweepRow, id: &str) -> Result<JobRow, RetryError> {
     let digits = id_digits(id).ok_or_else(|| RetryError::NoId(id.to_owned()))?;
-    let mut found = store.jobs_like(sweep.id, &digits).await?;
+    let mut found = store.jobs_by_prefix(sweep.id, &digits).await?;
     if found.len() > 1 {
         return Err(RetryError::Ambiguous(id.to_owned()));
     }
@@ -141,7 +141,7 @@ async fn retriable(store: &Store, sweep: &SweepRow, id: &str) -> Result<JobRow, 
 pub async fn tell(store: &Store, broker: &Broker, sweep: SweepId) -> Result<(), ReconcileError> {
     let bucket = broker.sweeps().await?;
     let key = sweep.to_string();
-    let held = store.hold_sweep(sweep).await?;
+    let held = store.lock_sweep(sweep).await?;
     let state = held.as_ref().map_or(SweepState::Running, |held| held.state);
     if state == SweepState::Running {
         // No entry means running.
@@ -221,7 +221,7 @@ async fn catch_up(
     broker: &Broker,
     known: &mut Option<HashMap<SweepId, SweepState>>,
 ) -> Result<(), ReconcileError> {
-    let wanted: HashMap<SweepId, SweepState> = store.controlled().await?.into_iter().collect();
+    let wanted: HashMap<SweepId, SweepState> = store.paused_or_cancelled().await?.into_iter().collect();
     match known {
         None => reconcile::control(store, broker).await?,
         Some(known) => {

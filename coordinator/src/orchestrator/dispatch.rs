@@ -107,8 +107,8 @@ impl Dispatcher<'_> {
             if room <= 0 || (queue == Queue::Eval && room < (window / 16).min(64)) {
                 continue;
             }
-            let but_of = self.store.going_round(queue, window).await?;
-            let jobs = self.store.ready(queue, room, &but_of).await?;
+            let but_of = self.store.circulating(queue, window).await?;
+            let jobs = self.store.ready_jobs(queue, room, &but_of).await?;
             if !jobs.is_empty() {
                 published += self.publish(jobs).await?;
             }

@@ -21,7 +21,7 @@ use halfheard_shared::{
     ids::{JobId, SweepId},
     wire::Heartbeat,
 };
-use halfheard_store::{Store, StoreError, SweepState, recover::Published};
+use halfheard_store::{Store, StoreError, SweepState, recover::StalledJob};
 use std::{
     collections::{HashMap, HashSet},
     time::{Duration, Instant},
@@ -101,7 +101,7 @@ pub async fn once(
     broker.ensure().await?;
     control(store, broker).await?;
 
-    let candidates = store.published(options.grace).await?;
+    let candidates = store.stalled_jobs(options.grace).await?;
     if candidates.is_empty() {
         return Ok(0);
     }
@@ -127,7 +127,7 @@ pub async fn once(
 /// Tells the broker what operators want, and takes cancelled jobs off the queues.
 pub(crate) async fn control(store: &Store, broker: &Broker) -> Result<(), ReconcileError> {
     let bucket = broker.sweeps().await?;
-    let wanted: HashMap<SweepId, SweepState> = store.controlled().await?.into_iter().collect();
+    let wanted: HashMap<SweepId, SweepState> = store.paused_or_cancelled().await?.into_iter().collect();
     for (&sweep, &state) in &wanted {
         let value = SweepControl::from(state).to_string();
         let told = bucket.get(sweep.to_string()).await.map_err(ask)?;

@@ -23,7 +23,7 @@ async fn main() -> Result<()> {
         None => 1_000_000,
     };
     let postgres = Postgres::start()?;
-    let store = Store::connect_patiently(&postgres.url().parse()?).await?;
+    let store = Store::connect_with_retry(&postgres.url().parse()?).await?;
     store.migrate().await?;
 
     let ids: Vec<&str> = methods::all().iter().map(|method| method.id).collect();
