@@ -3,23 +3,10 @@
 use crate::{
     commands,
     config::{ConnectionFlags, Process, Settings},
+    exit::Exit,
 };
 use clap::{CommandFactory as _, Parser, Subcommand};
 use std::{io::IsTerminal as _, process::ExitCode};
-
-/// The numbers a command ends with.
-pub mod exit {
-    /// Something went wrong; the error says what.
-    pub const ERROR: u8 = 1;
-    /// The command line cannot be understood (clap's own number).
-    pub const USAGE: u8 = 2;
-    /// The sweep came to its end and some of its jobs failed.
-    pub const FAILED_JOBS: u8 = 3;
-    /// An audit found errors or warnings.
-    pub const FINDINGS: u8 = 4;
-    /// Ctrl-C or SIGTERM.
-    pub const INTERRUPTED: u8 = 130;
-}
 
 const TOUR: &str = "\
 A first look, on this machine alone (starts private servers, needs no settings):
@@ -39,10 +26,7 @@ On a cluster (settings: docs/guide/cluster.md):
 
 Settings come from flags, then from variables (HALFHEARD_NATS_URL, HALFHEARD_NATS_CREDS,
 HALFHEARD_DATABASE_URL, HALFHEARD_ARTIFACTS, HALFHEARD_DATA_DIR), then from
-~/.config/halfheard/config.toml. A password is never taken from a flag.
-
-Exit codes: 0 fine; 1 an error; 2 wrong usage; 3 the sweep is over and some of its jobs failed;
-4 an audit found errors or warnings; 130 interrupted.";
+~/.config/halfheard/config.toml. A password is never taken from a flag.";
 
 /// Runs the benchmark of multimodal sentiment models on incomplete data.
 ///
@@ -53,8 +37,7 @@ Exit codes: 0 fine; 1 an error; 2 wrong usage; 3 the sweep is over and some of i
 #[command(
     name = "coord",
     version,
-    after_help = TOUR,
-    after_long_help = TOUR,
+    after_help = format!("{TOUR}\n\n{}", Exit::help()),
     subcommand_required = true,
     arg_required_else_help = true,
     max_term_width = 100

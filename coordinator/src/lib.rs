@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod exit;
 pub mod local;
 pub mod orchestrator;
 pub mod show_error;

@@ -1,10 +1,7 @@
-//! `coord`: the coordinator's program. All of it is in the library.
+//! `coord`, the coordinator's program; see the library.
 
 use clap::Parser as _;
-use halfheard_coordinator::{
-    cli::{Cli, exit},
-    show_error,
-};
+use halfheard_coordinator::{cli::Cli, exit::Exit, show_error};
 use std::process::ExitCode;
 
 #[tokio::main]
@@ -13,7 +10,7 @@ async fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             show_error::show(&error);
-            ExitCode::from(exit::ERROR)
+            Exit::Error.into()
         }
     }
 }

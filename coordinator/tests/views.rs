@@ -2,7 +2,7 @@
 //! docs/reference/sql.md.
 #![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
-use halfheard_coordinator::{local::programs::Programs, local::servers::Embedded};
+use halfheard_coordinator::{local::Servers, local::programs::Programs};
 use halfheard_results::tables::{layout, load, render};
 use halfheard_shared::{
     benchmark::Benchmark,
@@ -23,7 +23,7 @@ const CASES: [&str; 4] = ["r=0", "r=0.5", "missing=l", "missing=la"];
 struct Scene {
     store: Store,
     sweep: SweepId,
-    embedded: Embedded,
+    servers: Servers,
     _folder: tempfile::TempDir,
 }
 
@@ -86,8 +86,8 @@ async fn scene() -> Scene {
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let programs = Programs::with_deps(concat!(env!("CARGO_MANIFEST_DIR"), "/../.deps"));
-    let embedded = Embedded::start(folder.path(), &programs).await.unwrap();
-    let store = Store::connect_with(embedded.database()).await.unwrap();
+    let servers = Servers::start(folder.path(), &programs).await.unwrap();
+    let store = Store::connect_with(servers.database()).await.unwrap();
     store.migrate().await.unwrap();
     let sweep = SweepId::derive(&[b"demo"]);
     let models = [
@@ -136,7 +136,7 @@ async fn scene() -> Scene {
     Scene {
         store,
         sweep,
-        embedded,
+        servers,
         _folder: folder,
     }
 }
@@ -275,7 +275,7 @@ async fn views_and_tables() {
     every_documented_query_answers(&scene).await;
     everything_is_commented(&scene).await;
     scene.store.pool().close().await;
-    scene.embedded.stop().await;
+    scene.servers.stop().await;
 }
 
 async fn metrics_agree_with_the_program(scene: &Scene) {

@@ -22,6 +22,7 @@ pub use connection::{BrokerSettings, Tls};
 
 use crate::{
     cryptography::refusal,
+    error::chain,
     ids::{JobId, SweepId},
     wire::{JobMessage, ResultBody, ResultMessage, WireError, Work, encode},
 };
@@ -386,21 +387,6 @@ fn opened(what: String, error: impl std::error::Error) -> BrokerError {
         action: "opened",
         reason: chain(&error),
     }
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        next = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use crate::servers::{Nats, Postgres};
 use anyhow::{Result, bail, ensure};
 use halfheard_coordinator::{
     orchestrator::collect::drained,
-    orchestrator::serve::{ServeOptions, serve},
+    orchestrator::{options::ServeOptions, serve::serve},
 };
 use halfheard_shared::{
     broker::{Broker, BrokerSettings},

@@ -355,8 +355,12 @@ async fn cancelled_sweeps_stop_and_can_go_on() -> Result<()> {
         .until(sweep.id, PATIENCE, |progress| progress.running == 1)
         .await?;
     assert_eq!(stage.store.cancel(sweep.id).await?, 16);
-    halfheard_coordinator::orchestrator::control::tell(&stage.store, &stage.broker, sweep.id)
-        .await?;
+    halfheard_coordinator::orchestrator::sweep_control::publish(
+        &stage.store,
+        &stage.broker,
+        sweep.id,
+    )
+    .await?;
 
     // The one that ran ends all the same.
     let_go.cancel();

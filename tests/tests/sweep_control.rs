@@ -1,7 +1,7 @@
 //! Cancelling, pausing, resuming and retrying, by the commands: rows and broker together.
 
 use anyhow::{Context as _, Result, ensure};
-use halfheard_coordinator::orchestrator::serve::ServeOptions;
+use halfheard_coordinator::orchestrator::options::ServeOptions;
 use halfheard_e2e::{
     programs::{Process, coord, output, worker},
     stage::Stage,

@@ -1,6 +1,6 @@
 //! `coord audit`: finds what is wrong or suspect, in the published tables or in a sweep.
 
-use crate::{cli::exit, config::Settings, local::connect::Database};
+use crate::{config::Settings, exit::Exit, local::connect::Database};
 use halfheard_results::audit::{
     self, Finding,
     render::{Format, render},
@@ -54,7 +54,7 @@ pub async fn run(args: AuditArgs, settings: &Settings) -> anyhow::Result<ExitCod
     });
     print!("{}", render(&subject, &findings, format, settings.color));
     Ok(if findings.iter().any(Finding::counts) {
-        ExitCode::from(exit::FINDINGS)
+        Exit::Findings.into()
     } else {
         ExitCode::SUCCESS
     })

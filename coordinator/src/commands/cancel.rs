@@ -31,7 +31,7 @@ async fn cancel(
     let sweep = store.find_sweep(&args.sweep).await?;
     let cancelled = store.cancel(sweep.id).await?;
     // Workers hear of it now; without a broker, as soon as `coord serve` has one.
-    let told = store.tell(settings, &sweep).await;
+    let told = store.publish_control(settings, &sweep).await;
     if settings.json {
         let report = serde_json::json!({
             "sweep": sweep.id,

@@ -2,9 +2,9 @@
 
 use crate::{
     config::{Origin, Settings},
+    local::Servers,
     local::connect::Database,
     local::programs::{Part, ProgramError, Programs},
-    local::servers::Embedded,
     local::worker_check::{self, WorkerCheck},
     submission::demand,
     submission::encoders::{self, ExamineError},
@@ -279,7 +279,7 @@ fn unreachable(what: &'static str, origin: &Origin, reason: String, remedy: &str
 async fn database(settings: &Settings) -> Finding {
     const WHAT: &str = "database";
     let private =
-        settings.database_origin == Origin::Default && Embedded::exists(&settings.data_dir);
+        settings.database_origin == Origin::Default && Servers::exists(&settings.data_dir);
     if private {
         return match Database::open(settings).await {
             Ok(database) => {

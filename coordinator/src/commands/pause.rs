@@ -50,7 +50,7 @@ async fn change(
         sweep.id.short()
     );
     let changed = store.set_paused(sweep.id, paused).await?;
-    let told = store.tell(settings, &sweep).await;
+    let told = store.publish_control(settings, &sweep).await;
     if settings.json {
         let report = serde_json::json!({
             "sweep": sweep.id,

@@ -2,8 +2,8 @@
 
 use crate::{
     config::{Origin, Settings},
+    local::Servers,
     local::connect::Database,
-    local::servers::Embedded,
     submission::demand,
     submission::specs::{self, Loaded, Making},
 };
@@ -77,7 +77,7 @@ type States = Result<HashMap<JobId, JobState>, String>;
 /// Whether nothing names a database and `coord run` has left none in the data folder: then there is
 /// none to ask, and nothing of the spec can be done.
 fn nothing_was_run(settings: &Settings) -> bool {
-    settings.database_origin == Origin::Default && !Embedded::exists(&settings.data_dir)
+    settings.database_origin == Origin::Default && !Servers::exists(&settings.data_dir)
 }
 
 /// The states of a sweep's jobs, where it has been submitted: in the database that the settings name,

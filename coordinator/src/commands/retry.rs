@@ -3,7 +3,10 @@
 use crate::{
     config::Settings,
     local::connect::Database,
-    orchestrator::control::{self, What, tell_soon},
+    orchestrator::{
+        retry::{self, Selection},
+        sweep_control::{PublishError, publish_soon},
+    },
 };
 use halfheard_store::{SweepState, control::Reopened, sweeps::SweepRow};
 use std::process::ExitCode;
@@ -47,13 +50,13 @@ async fn retry(
     store: &Database,
 ) -> anyhow::Result<ExitCode> {
     let sweep = store.find_sweep(&args.sweep).await?;
-    let what = match &args.job {
-        Some(id) => What::Job(id.clone()),
-        None if args.failed => What::Failed,
-        None => What::All,
+    let selection = match &args.job {
+        Some(id) => Selection::Job(id.clone()),
+        None if args.failed => Selection::Failed,
+        None => Selection::All,
     };
-    let reopened = control::retry(store, &sweep, &what).await?;
-    let told = store.tell(settings, &sweep).await;
+    let reopened = retry::retry(store, &sweep, &selection).await?;
+    let told = store.publish_control(settings, &sweep).await;
     let progress = store.progress(sweep.id).await?;
     if settings.json {
         let report = serde_json::json!({
@@ -109,13 +112,17 @@ pub(crate) fn words(reopened: Reopened) -> String {
 }
 
 impl Database {
-    /// Tells the broker what is wanted of a sweep now. Where the database is a private one that was
-    /// started for this command, there is no broker, and none is needed: `coord run` tells its own.
-    pub(crate) async fn tell(&self, settings: &Settings, sweep: &SweepRow) -> Result<(), String> {
+    /// Publishes the state of a sweep to the broker. A private database that was started for this
+    /// command has no broker and needs none: `coord run` publishes to its own.
+    pub(crate) async fn publish_control(
+        &self,
+        settings: &Settings,
+        sweep: &SweepRow,
+    ) -> Result<(), PublishError> {
         if self.is_private() {
             return Ok(());
         }
-        tell_soon(self, &settings.broker, sweep.id).await
+        publish_soon(self, &settings.broker, sweep.id).await
     }
 }
 

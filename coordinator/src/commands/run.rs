@@ -5,14 +5,14 @@ pub(crate) mod slots;
 use self::slots::Slots;
 use super::table::print as print_table;
 use crate::{
-    cli::exit,
     commands::failures,
     commands::forecast::Forecast,
     commands::progress::{Display, Snapshot, in_words},
     config::{Origin, Settings},
+    exit::Exit,
     local::programs::{Part, Programs},
-    local::servers::{Embedded, ServerProcess},
-    orchestrator::serve::{ServeOptions, serve},
+    local::servers::{ServerProcess, Servers},
+    orchestrator::{options::ServeOptions, serve::serve},
     submission::specs::{self, Loaded, Making},
 };
 use anyhow::Context as _;
@@ -96,11 +96,11 @@ pub struct RunArgs {
 /// A spec that cannot be used, a program that is missing, a server or worker that does not stay up.
 /// Whatever was started is stopped first.
 pub async fn run(args: RunArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
-    let interrupt = Interrupt::listen(exit::INTERRUPTED)?;
+    let interrupt = Interrupt::listen(Exit::Interrupted.code())?;
     match whole(&args, settings, &interrupt).await {
         Err(error) if error.is::<Interrupted>() => {
             eprintln!("interrupted; the same command goes on from here");
-            Ok(ExitCode::from(exit::INTERRUPTED))
+            Ok(Exit::Interrupted.into())
         }
         outcome => outcome,
     }
@@ -127,11 +127,11 @@ async fn whole(
         settings,
         &format!("private servers below {}", settings.data_dir.display()),
     );
-    let embedded = interrupt
-        .or(Embedded::start(&settings.data_dir, &programs))
+    let servers = interrupt
+        .or(Servers::start(&settings.data_dir, &programs))
         .await??;
     let mut run = Run {
-        embedded,
+        servers,
         slots,
         serving: None,
         worker: None,
@@ -156,7 +156,7 @@ fn say(settings: &Settings, text: &str) {
 
 /// What was started.
 struct Run {
-    embedded: Embedded,
+    servers: Servers,
     /// The workers' slots.
     slots: Slots,
     serving: Option<(CancellationToken, JoinHandle<()>)>,
@@ -175,7 +175,7 @@ impl Run {
         loaded: &Loaded,
         began: Instant,
     ) -> anyhow::Result<ExitCode> {
-        let store = Store::connect_with(self.embedded.database()).await?;
+        let store = Store::connect_with(self.servers.database()).await?;
         let outcome = async {
             let sweep = interrupt
                 .or(self.submit(&store, loaded, args.retry))
@@ -207,10 +207,7 @@ impl Run {
             if args.keep {
                 self.keep(settings, interrupt).await;
             }
-            anyhow::Ok(match progress.failed {
-                0 => ExitCode::SUCCESS,
-                _ => ExitCode::from(exit::FAILED_JOBS),
-            })
+            anyhow::Ok(Exit::of_sweep(progress.failed).into())
         }
         .await;
         // The coordinator has its own clone: it must not meet a closed pool.
@@ -263,7 +260,7 @@ impl Run {
     ) -> anyhow::Result<Progress> {
         let broker = BrokerSettings {
             name: "coord run".to_owned(),
-            ..BrokerSettings::at(self.embedded.nats_url())
+            ..BrokerSettings::at(self.servers.nats_url())
         }
         .connect()
         .await?;
@@ -305,7 +302,7 @@ impl Run {
         let mut revivals = 0;
         let mut forecast = Forecast::new(sweep.id);
         loop {
-            for name in self.embedded.revive().await? {
+            for name in self.servers.revive().await? {
                 revivals += 1;
                 display.say(&format!("{name} had ended and was started again"));
                 anyhow::ensure!(revivals <= REVIVALS, "{name} ends again and again");
@@ -346,7 +343,7 @@ impl Run {
         command
             .args(&self.slots.flags)
             // The address has a password: it goes where other users cannot read it.
-            .env("HALFHEARD_NATS_URL", self.embedded.nats_url())
+            .env("HALFHEARD_NATS_URL", self.servers.nats_url())
             .env("HALFHEARD_ARTIFACTS", artifacts(settings))
             .env("HALFHEARD_DATA_DIR", &settings.data_dir)
             // Settings of another installation do not concern these workers.
@@ -372,7 +369,7 @@ impl Run {
     }
 
     fn worker_log(&self) -> PathBuf {
-        self.embedded.folder().join("worker.log")
+        self.servers.folder().join("worker.log")
     }
 
     /// Prints tables, failures, and where to look further.
@@ -506,14 +503,14 @@ impl Run {
         );
         println!("Look further:\n{}", more.join("\n"));
         println!("Data and results: {}", settings.data_dir.display());
-        let database = self.embedded.postgres().data();
+        let database = self.servers.postgres().data();
         if !database.starts_with(&settings.data_dir) {
             // Where Postgres' own user cannot get at the data folder.
             println!("The database's files: {}", database.display());
         }
         println!(
             "Logs: {}/{{worker.log,postgres.log,nats/nats.log}}",
-            quoted_path(self.embedded.folder())
+            quoted_path(self.servers.folder())
         );
     }
 
@@ -533,12 +530,12 @@ impl Run {
 
     /// Keeps the servers up until someone asks to stop.
     async fn keep(&mut self, settings: &Settings, interrupt: &Interrupt) {
-        let pgpass = self.embedded.pgpass();
+        let pgpass = self.servers.pgpass();
         say(
             settings,
             &format!(
                 "\nThe servers stay up until Ctrl-C. SQL (docs/reference/sql.md has the views):\n  {}",
-                self.embedded.postgres().psql(&pgpass)
+                self.servers.postgres().psql(&pgpass)
             ),
         );
         interrupt.asked().await;
@@ -563,7 +560,7 @@ impl Run {
     /// Stops all that was started, in order.
     async fn stop(mut self) {
         self.stop_serving().await;
-        self.embedded.stop().await;
+        self.servers.stop().await;
     }
 }
 

@@ -1,10 +1,10 @@
 //! `coord serve`: the daemon.
 
 use crate::{
-    cli::exit,
     config::Settings,
+    exit::Exit,
     orchestrator::collect::drained,
-    orchestrator::serve::{ServeOptions, serve},
+    orchestrator::{options::ServeOptions, serve::serve},
 };
 use halfheard_shared::broker::Broker;
 use halfheard_store::{Store, lifecycle::RetryPolicy};
@@ -80,7 +80,7 @@ pub async fn run(args: ServeArgs, settings: &Settings) -> anyhow::Result<ExitCod
     }
     serve(store.clone(), broker, options, shutdown).await;
     if args.once && store.has_failed_jobs().await? {
-        return Ok(ExitCode::from(exit::FAILED_JOBS));
+        return Ok(Exit::FailedJobs.into());
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -100,7 +100,7 @@ fn on_signals(shutdown: CancellationToken) -> std::io::Result<()> {
                 tracing::info!("stopping");
                 shutdown.cancel();
             } else {
-                std::process::exit(i32::from(exit::INTERRUPTED));
+                std::process::exit(i32::from(Exit::Interrupted.code()));
             }
         }
     });

@@ -1,11 +1,11 @@
 //! `coord status`: how far the sweeps are.
 
 use crate::{
-    cli::exit,
     commands::failures::{self, FailureGroup},
     commands::forecast::Forecast,
     commands::progress::{Display, Pace, Snapshot, describe_worker, in_words, living},
     config::{Origin, Settings},
+    exit::Exit,
     local::connect::Database,
 };
 use comfy_table::{CellAlignment, Table, presets};
@@ -59,7 +59,7 @@ async fn show(args: &StatusArgs, settings: &Settings, store: &Store) -> anyhow::
     // Nothing says where a broker is, and none of ours runs: then there is none to ask.
     let stopped = settings.broker_origin == Origin::Default
         && settings.database_origin == Origin::Default
-        && crate::local::servers::Embedded::exists(&settings.data_dir);
+        && crate::local::Servers::exists(&settings.data_dir);
     let (broker, trouble) = if stopped {
         (None, Some(STOPPED.to_owned()))
     } else {
@@ -94,7 +94,7 @@ async fn watch(
     sweep: &SweepRow,
     settings: &Settings,
 ) -> anyhow::Result<ExitCode> {
-    let interrupt = Interrupt::listen(exit::INTERRUPTED)?;
+    let interrupt = Interrupt::listen(Exit::Interrupted.code())?;
     let mut display = if settings.json {
         Display::silent(sweep.id)
     } else {
@@ -114,14 +114,11 @@ async fn watch(
         if snapshot.progress.open() == 0 {
             display.clear();
             one(store, broker, None, sweep, settings).await?;
-            return Ok(match snapshot.progress.failed {
-                0 => ExitCode::SUCCESS,
-                _ => ExitCode::from(exit::FAILED_JOBS),
-            });
+            return Ok(Exit::of_sweep(snapshot.progress.failed).into());
         }
         if interrupt.or(tokio::time::sleep(LOOK_EVERY)).await.is_err() {
             display.clear();
-            return Ok(ExitCode::from(exit::INTERRUPTED));
+            return Ok(Exit::Interrupted.into());
         }
     }
 }

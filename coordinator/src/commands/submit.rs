@@ -2,10 +2,10 @@
 
 use super::retry;
 use crate::{
-    cli::exit,
     commands::failures::{self, FailureGroup},
     config::Settings,
-    orchestrator::control::tell_soon,
+    exit::Exit,
+    orchestrator::sweep_control::publish_soon,
     submission::encoders,
     submission::specs::{self, Loaded, Making},
 };
@@ -82,7 +82,7 @@ pub async fn run(args: SubmitArgs, settings: &Settings) -> anyhow::Result<ExitCo
         reopened = store.reopen(sweep, which).await?;
         priority_before = store.set_priority(sweep, loaded.spec.priority).await?;
         if reopened.total() > 0 {
-            told = tell_soon(&store, &settings.broker, sweep).await;
+            told = publish_soon(&store, &settings.broker, sweep).await;
         }
     }
     let progress = store.progress(sweep).await?;
@@ -136,7 +136,7 @@ pub async fn run(args: SubmitArgs, settings: &Settings) -> anyhow::Result<ExitCo
     }
     // What --watch would have ended with.
     Ok(match progress.open() == 0 && progress.failed > 0 {
-        true => ExitCode::from(exit::FAILED_JOBS),
+        true => Exit::FailedJobs.into(),
         false => ExitCode::SUCCESS,
     })
 }
@@ -256,8 +256,7 @@ async fn watch(store: &Store, sweep: SweepId, settings: &Settings) -> anyhow::Re
                     last = Some(progress);
                 }
                 if progress.open() == 0 {
-                    let failed = progress.failed > 0;
-                    return Ok(ExitCode::from(if failed { exit::FAILED_JOBS } else { 0 }));
+                    return Ok(Exit::of_sweep(progress.failed).into());
                 }
             }
             Err(error) if error.is_transient() => tracing::warn!(%error, "waiting"),

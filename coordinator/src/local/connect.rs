@@ -4,7 +4,7 @@
 use crate::{
     config::{Origin, Settings},
     local::programs::Programs,
-    local::servers::{Connection, Embedded},
+    local::{Connection, Servers},
 };
 use halfheard_store::Store;
 use std::ops::Deref;
@@ -14,7 +14,7 @@ use std::ops::Deref;
 pub struct Database {
     store: Store,
     /// Where it was started for this command.
-    private: Option<Embedded>,
+    private: Option<Servers>,
 }
 
 impl Deref for Database {
@@ -32,15 +32,15 @@ impl Database {
     ///
     /// Nobody there, not let in, not migrated; or the private server does not start.
     pub async fn open(settings: &Settings) -> anyhow::Result<Self> {
-        if settings.database_origin == Origin::Default && Embedded::exists(&settings.data_dir) {
-            let embedded =
-                Embedded::start_database(&settings.data_dir, &Programs::discover()).await?;
-            let store = Store::connect_with(embedded.database()).await?;
+        if settings.database_origin == Origin::Default && Servers::exists(&settings.data_dir) {
+            let servers =
+                Servers::start_database(&settings.data_dir, &Programs::discover()).await?;
+            let store = Store::connect_with(servers.database()).await?;
             // It is ours alone: an older one is brought up to date without asking.
             store.migrate().await?;
             return Ok(Self {
                 store,
-                private: Some(embedded),
+                private: Some(servers),
             });
         }
         let connected = Store::connect_with(settings.database.clone()).await;
@@ -68,8 +68,8 @@ impl Database {
     /// Closes the connection and stops what was started.
     pub async fn close(self) {
         self.store.pool().close().await;
-        if let Some(embedded) = self.private {
-            embedded.stop().await;
+        if let Some(servers) = self.private {
+            servers.stop().await;
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Folders and files of the private servers, with the rights they need.
 
-use super::servers::EmbeddedError;
+use super::LocalError;
 use nix::unistd::User;
 use std::{
     io::{Read as _, Write as _},
@@ -8,9 +8,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> EmbeddedError {
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> LocalError {
     let path = path.to_owned();
-    move |source| EmbeddedError::Files {
+    move |source| LocalError::Files {
         action,
         path,
         source,
@@ -18,7 +18,7 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> E
 }
 
 /// Makes `folder`, with `mode` if it was not there.
-pub(super) fn make_folder(folder: &Path, mode: u32) -> Result<(), EmbeddedError> {
+pub(super) fn make_folder(folder: &Path, mode: u32) -> Result<(), LocalError> {
     if !folder.is_dir() {
         std::fs::create_dir_all(folder).map_err(failed("made", folder))?;
         std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode))
@@ -28,7 +28,7 @@ pub(super) fn make_folder(folder: &Path, mode: u32) -> Result<(), EmbeddedError>
 }
 
 /// Gives `path` to `user`.
-pub(super) fn give(path: &Path, user: &User) -> Result<(), EmbeddedError> {
+pub(super) fn give(path: &Path, user: &User) -> Result<(), LocalError> {
     nix::unistd::chown(path, Some(user.uid), Some(user.gid))
         .map_err(|error| failed("given to its user", path)(error.into()))
 }
@@ -38,7 +38,7 @@ pub(super) fn write_private(
     path: &Path,
     content: &str,
     owner: Option<&User>,
-) -> Result<(), EmbeddedError> {
+) -> Result<(), LocalError> {
     let new = path.with_extension("new");
     let write = || -> std::io::Result<()> {
         // One left behind may have other rights.
@@ -62,12 +62,12 @@ pub(super) fn write_private(
 }
 
 /// Reads a file.
-pub(super) fn read(path: &Path) -> Result<String, EmbeddedError> {
+pub(super) fn read(path: &Path) -> Result<String, LocalError> {
     std::fs::read_to_string(path).map_err(failed("read", path))
 }
 
 /// Removes a folder and all in it, if it is there.
-pub(super) fn remove_folder(path: &Path) -> Result<(), EmbeddedError> {
+pub(super) fn remove_folder(path: &Path) -> Result<(), LocalError> {
     match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(failed("removed", path)(error))
@@ -77,12 +77,12 @@ pub(super) fn remove_folder(path: &Path) -> Result<(), EmbeddedError> {
 }
 
 /// Renames a folder or file.
-pub(super) fn rename(from: &Path, to: &Path) -> Result<(), EmbeddedError> {
+pub(super) fn rename(from: &Path, to: &Path) -> Result<(), LocalError> {
     std::fs::rename(from, to).map_err(failed("put into place", to))
 }
 
 /// A password that nobody can guess.
-pub(super) fn random_password() -> Result<String, EmbeddedError> {
+pub(super) fn random_password() -> Result<String, LocalError> {
     let source = Path::new("/dev/urandom");
     let mut bytes = [0_u8; 24];
     std::fs::File::open(source)
@@ -92,7 +92,7 @@ pub(super) fn random_password() -> Result<String, EmbeddedError> {
 }
 
 /// Copies a folder with all in it, readable by everybody; links stay links.
-pub(super) fn copy_tree(from: &Path, to: &Path) -> Result<(), EmbeddedError> {
+pub(super) fn copy_tree(from: &Path, to: &Path) -> Result<(), LocalError> {
     std::fs::create_dir(to).map_err(failed("made", to))?;
     std::fs::set_permissions(to, std::fs::Permissions::from_mode(0o755))
         .map_err(failed("given its rights", to))?;

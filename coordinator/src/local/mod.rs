@@ -2,6 +2,8 @@
 
 pub mod child;
 pub mod connect;
+mod connection;
+mod error;
 pub mod files;
 pub mod nats;
 pub mod postgres;
@@ -9,3 +11,7 @@ pub mod programs;
 pub mod servers;
 pub mod stale;
 pub mod worker_check;
+
+pub use connection::Connection;
+pub use error::LocalError;
+pub use servers::Servers;

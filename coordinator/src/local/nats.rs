@@ -1,9 +1,10 @@
 //! A private nats-server with JetStream.
 
 use super::{
+    LocalError,
     child::{ServerProcess, log_tail},
     files,
-    servers::{EmbeddedError, START_PATIENCE, free_port},
+    servers::{START_PATIENCE, free_port},
     stale,
 };
 use crate::local::programs::Found;
@@ -38,7 +39,7 @@ impl NatsServer {
     /// # Errors
     ///
     /// Its files cannot be written, or it does not start.
-    pub async fn start(program: &Found, folder: &Path) -> Result<Self, EmbeddedError> {
+    pub async fn start(program: &Found, folder: &Path) -> Result<Self, LocalError> {
         files::make_folder(folder, 0o700)?;
         stop_stale(folder).await?;
         let mut server = Self {
@@ -54,7 +55,7 @@ impl NatsServer {
             // Another process may take the port between the asking and the listening.
             server.port = free_port()?;
             match server.restart().await {
-                Err(EmbeddedError::Start { reason, .. })
+                Err(LocalError::Start { reason, .. })
                     if tries < PORTS && reason.contains("address already in use") => {}
                 Err(error) => return Err(error),
                 Ok(()) => return Ok(server),
@@ -89,7 +90,7 @@ impl NatsServer {
     /// # Errors
     ///
     /// It does not start.
-    pub async fn restart(&mut self) -> Result<(), EmbeddedError> {
+    pub async fn restart(&mut self) -> Result<(), LocalError> {
         self.process = None;
         let config = self.folder.join("nats.conf");
         files::write_private(&config, &self.config(), None)?;
@@ -97,7 +98,7 @@ impl NatsServer {
         command.arg("-c").arg(&config).current_dir("/");
         let process =
             ServerProcess::start(command, NAME, &self.log(), Signal::SIGTERM).map_err(|error| {
-                EmbeddedError::Start {
+                LocalError::Start {
                     name: NAME,
                     reason: error.to_string(),
                     log: self.log(),
@@ -122,7 +123,7 @@ impl NatsServer {
     }
 
     /// Waits until JetStream answers.
-    async fn ready(&mut self) -> Result<(), EmbeddedError> {
+    async fn ready(&mut self) -> Result<(), LocalError> {
         let since = Instant::now();
         let settings = BrokerSettings::at(self.url());
         loop {
@@ -134,7 +135,7 @@ impl NatsServer {
                 } else {
                     "it does not answer"
                 };
-                return Err(EmbeddedError::Start {
+                return Err(LocalError::Start {
                     name: NAME,
                     reason: format!("{what}; the end of its log:\n{}", log_tail(&self.log())),
                     log: self.log(),
@@ -170,7 +171,7 @@ impl NatsServer {
 }
 
 /// Ends a server that an earlier run left behind: two on the same files would destroy them.
-async fn stop_stale(folder: &Path) -> Result<(), EmbeddedError> {
+async fn stop_stale(folder: &Path) -> Result<(), LocalError> {
     let Ok(text) = std::fs::read_to_string(folder.join("nats.pid")) else {
         return Ok(());
     };

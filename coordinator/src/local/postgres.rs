@@ -5,9 +5,10 @@
 //! the files go to `/var/lib/halfheard` and the programs are copied there, once.
 
 use super::{
+    LocalError,
     child::{ServerProcess, log_tail},
     files,
-    servers::{EmbeddedError, START_PATIENCE, free_port},
+    servers::{START_PATIENCE, free_port},
     stale,
 };
 use crate::local::programs::Found;
@@ -71,7 +72,7 @@ impl PostgresServer {
     /// # Errors
     ///
     /// Its files cannot be written or were made by another version, or it does not start.
-    pub async fn start(programs: &Found, root: &Path) -> Result<Self, EmbeddedError> {
+    pub async fn start(programs: &Found, root: &Path) -> Result<Self, LocalError> {
         let user = unprivileged()?;
         let place = Place::prepare(programs, root, user.as_ref())?;
         let password_file = root.join("postgres-password");
@@ -98,7 +99,7 @@ impl PostgresServer {
             server.port = free_port()?;
             match server.restart().await {
                 // A predecessor's children take a moment to leave.
-                Err(EmbeddedError::Start { reason, .. })
+                Err(LocalError::Start { reason, .. })
                     if tries < TRIES
                         && ["could not bind", "shared memory block", "in use"]
                             .iter()
@@ -171,7 +172,7 @@ impl PostgresServer {
     /// # Errors
     ///
     /// It does not start.
-    pub async fn restart(&mut self) -> Result<(), EmbeddedError> {
+    pub async fn restart(&mut self) -> Result<(), LocalError> {
         if self.process.take().is_some() {
             self.stop_stale().await?;
         }
@@ -221,8 +222,8 @@ impl PostgresServer {
         }
     }
 
-    fn failed(&self, reason: String) -> EmbeddedError {
-        EmbeddedError::Start {
+    fn failed(&self, reason: String) -> LocalError {
+        LocalError::Start {
             name: NAME,
             reason,
             log: self.log.clone(),
@@ -234,7 +235,7 @@ impl PostgresServer {
     }
 
     /// Waits until it lets us in.
-    async fn ready(&mut self) -> Result<(), EmbeddedError> {
+    async fn ready(&mut self) -> Result<(), LocalError> {
         let since = Instant::now();
         let options = self.options().database("postgres");
         loop {
@@ -266,7 +267,7 @@ impl PostgresServer {
     }
 
     /// Makes a new server's files: in a folder beside, renamed when whole.
-    async fn make(&mut self, folder: &Path, password_file: &Path) -> Result<(), EmbeddedError> {
+    async fn make(&mut self, folder: &Path, password_file: &Path) -> Result<(), LocalError> {
         let new = folder.join("data.new");
         // Left by a run that was killed while it made them.
         files::remove_folder(&new)?;
@@ -299,7 +300,7 @@ impl PostgresServer {
     }
 
     /// Makes the database where it is missing.
-    async fn make_database(&self) -> Result<(), EmbeddedError> {
+    async fn make_database(&self) -> Result<(), LocalError> {
         let mut connection = self.options().database("postgres").connect().await?;
         let there: bool =
             sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
@@ -315,7 +316,7 @@ impl PostgresServer {
         Ok(())
     }
 
-    fn check_version(&self, said: &str) -> Result<(), EmbeddedError> {
+    fn check_version(&self, said: &str) -> Result<(), LocalError> {
         let made = files::read(&self.data.join("PG_VERSION"))?
             .trim()
             .to_owned();
@@ -332,7 +333,7 @@ impl PostgresServer {
         if digits(&made) == here {
             Ok(())
         } else {
-            Err(EmbeddedError::OtherVersion {
+            Err(LocalError::OtherVersion {
                 folder: self.data.clone(),
                 made,
                 here,
@@ -343,7 +344,7 @@ impl PostgresServer {
     /// Ends a server that an earlier run left behind. A process id that means another process by
     /// now is left alone, and the file that names it is removed: it would keep Postgres from
     /// starting.
-    async fn stop_stale(&self) -> Result<(), EmbeddedError> {
+    async fn stop_stale(&self) -> Result<(), LocalError> {
         let file = self.data.join("postmaster.pid");
         let Ok(text) = std::fs::read_to_string(&file) else {
             return Ok(());
@@ -388,7 +389,7 @@ fn command(program: &Path, user: Option<&User>) -> Command {
 }
 
 /// Whom Postgres runs as, when we are root.
-fn unprivileged() -> Result<Option<User>, EmbeddedError> {
+fn unprivileged() -> Result<Option<User>, LocalError> {
     if !geteuid().is_root() {
         return Ok(None);
     }
@@ -398,7 +399,7 @@ fn unprivileged() -> Result<Option<User>, EmbeddedError> {
         .unwrap_or_else(|| "nobody".to_owned());
     match User::from_name(&name) {
         Ok(Some(user)) if !user.uid.is_root() => Ok(Some(user)),
-        _ => Err(EmbeddedError::NoUser { user: name }),
+        _ => Err(LocalError::NoUser { user: name }),
     }
 }
 
@@ -409,7 +410,7 @@ struct Place {
 }
 
 impl Place {
-    fn prepare(programs: &Found, root: &Path, user: Option<&User>) -> Result<Self, EmbeddedError> {
+    fn prepare(programs: &Found, root: &Path, user: Option<&User>) -> Result<Self, LocalError> {
         let folder = root.join("postgres");
         let Some(user) = user else {
             files::make_folder(&folder, 0o700)?;
@@ -425,11 +426,11 @@ impl Place {
 }
 
 /// The folder of the programs, or of a copy that `user` can run.
-fn reachable_programs(programs: &Found, user: &User) -> Result<PathBuf, EmbeddedError> {
+fn reachable_programs(programs: &Found, user: &User) -> Result<PathBuf, LocalError> {
     let Err(reason) = try_as(&programs.path, Path::new("/"), user) else {
         return Ok(programs.path.clone());
     };
-    let unreachable = || EmbeddedError::Unreachable {
+    let unreachable = || LocalError::Unreachable {
         user: user.name.clone(),
         path: programs.path.clone(),
         reason: reason.clone(),
@@ -465,7 +466,7 @@ fn reachable_programs(programs: &Found, user: &User) -> Result<PathBuf, Embedded
     let copied = copy.join(bin);
     match try_as(&copied, Path::new("/"), user) {
         Ok(()) => Ok(copied),
-        Err(reason) => Err(EmbeddedError::Unreachable {
+        Err(reason) => Err(LocalError::Unreachable {
             user: user.name.clone(),
             path: copied,
             reason,
@@ -474,7 +475,7 @@ fn reachable_programs(programs: &Found, user: &User) -> Result<PathBuf, Embedded
 }
 
 /// `folder`, given to `user`, or one in its stead that the user can reach.
-fn reachable_folder(programs: &Path, folder: &Path, user: &User) -> Result<PathBuf, EmbeddedError> {
+fn reachable_folder(programs: &Path, folder: &Path, user: &User) -> Result<PathBuf, LocalError> {
     let stead = Path::new(STATE).join(short_hash(&folder.display().to_string()));
     let made = |folder: &Path| folder.join("data/PG_VERSION").exists();
     if !made(&stead) || made(folder) {
@@ -489,7 +490,7 @@ fn reachable_folder(programs: &Path, folder: &Path, user: &User) -> Result<PathB
     files::give(&stead, user)?;
     match try_as(programs, &stead, user) {
         Ok(()) => Ok(stead),
-        Err(reason) => Err(EmbeddedError::Unreachable {
+        Err(reason) => Err(LocalError::Unreachable {
             user: user.name.clone(),
             path: stead,
             reason,

@@ -1,6 +1,6 @@
 //! Processes that an earlier run left behind, because it was killed and they were slow to follow.
 
-use super::servers::EmbeddedError;
+use super::LocalError;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -44,7 +44,7 @@ pub(super) async fn end(
     name: &'static str,
     signals: &[Signal],
     still_ours: impl Fn(i32) -> bool,
-) -> Result<(), EmbeddedError> {
+) -> Result<(), LocalError> {
     if gone(pid, Duration::from_secs(1), &still_ours).await {
         return Ok(());
     }
@@ -56,7 +56,7 @@ pub(super) async fn end(
             return Ok(());
         }
     }
-    Err(EmbeddedError::Stale { name, pid })
+    Err(LocalError::Stale { name, pid })
 }
 
 async fn gone(pid: i32, patience: Duration, still_ours: &impl Fn(i32) -> bool) -> bool {

@@ -1,16 +1,15 @@
-//! Dispatch: what the outbox holds goes to the broker.
+//! Dispatcher: publishes jobs from the outbox.
 //!
-//! A bounded window of jobs is published at a time, so that a sweep of higher priority that comes
-//! later does not wait behind a million messages. A job is published, the broker's acknowledgement
-//! awaited, and only then its row marked. Dying in between publishes it again under the same
-//! message id.
+//! Only a bounded window of jobs is in flight: a later sweep of higher priority must not wait behind a
+//! million messages. A job is published, the broker's acknowledgement awaited, and only then its row
+//! marked. A crash in between publishes the job again under the same message id.
 
-use crate::{orchestrator::serve::ServeOptions, orchestrator::trouble::Trouble};
-use halfheard_shared::retry::Backoff;
+use super::{options::ServeOptions, outage_log::OutageLog};
 use halfheard_shared::{
     broker::{Broker, BrokerError, Queue, WORKERS},
     case::Case,
     ids::JobId,
+    retry::Backoff,
     wire::{CheckpointRef, JobMessage, TrainSpec, Work},
 };
 use halfheard_store::{JobKind, Store, StoreError, outbox::ReadyJob};
@@ -22,14 +21,14 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// Jobs published in one go.
+/// Maximum number of jobs published per round and queue.
 const ROUND: i64 = 1024;
-/// Cached configs and checkpoints; one entry is a few kilobytes.
+/// Maximum number of cached configs and of cached checkpoint lists, a few kilobytes each.
 const CACHE: usize = 1024;
-/// How long a count of workers is believed.
+/// How long a count of workers is valid.
 const COUNT_FOR: Duration = Duration::from_secs(2);
 
-/// Why a round of dispatch did not go through.
+/// Why a round of dispatch failed.
 #[derive(Debug, thiserror::Error)]
 enum DispatchError {
     #[error(transparent)]
@@ -38,8 +37,8 @@ enum DispatchError {
     Broker(#[from] BrokerError),
 }
 
-/// Publishes ready jobs until `stop`. `wake` cuts its waiting short.
-pub async fn dispatch(
+/// Publishes ready jobs until `stop`. `wake` starts the next round at once.
+pub(super) async fn dispatch(
     store: &Store,
     broker: &Broker,
     options: &ServeOptions,
@@ -55,21 +54,21 @@ pub async fn dispatch(
         slots: (0, None),
     };
     let mut backoff = Backoff::default();
-    let mut trouble = Trouble::new("dispatch waits");
+    let mut outage = OutageLog::new("dispatch failed; retrying");
     loop {
         let pause = tokio::select! {
             () = stop.cancelled() => return,
             published = dispatcher.round() => match published {
                 Ok(published) => {
                     backoff.reset();
-                    trouble.over();
+                    outage.recovered();
                     if published > 0 {
                         continue;
                     }
                     options.poll
                 }
                 Err(error) => {
-                    trouble.met(&error, 0);
+                    outage.failed(&error, 0);
                     backoff.pause()
                 }
             },
@@ -88,12 +87,12 @@ struct Dispatcher<'a> {
     options: &'a ServeOptions,
     configs: HashMap<Uuid, Result<TrainSpec, String>>,
     checkpoints: HashMap<JobId, Vec<CheckpointRef>>,
-    /// Live workers, and when they were counted.
+    /// The number of live workers, and when it was counted.
     slots: (i64, Option<Instant>),
 }
 
 impl Dispatcher<'_> {
-    /// Fills the windows; returns how many jobs were published.
+    /// Fills both windows and returns the number of published jobs.
     async fn round(&mut self) -> Result<usize, DispatchError> {
         let in_flight = self.store.in_flight().await?;
         let mut published = 0;
@@ -103,12 +102,12 @@ impl Dispatcher<'_> {
                 Queue::Eval => self.options.eval_window,
             };
             let room = (window - in_flight.of(queue)).min(ROUND);
-            // A full queue is refilled in portions, not job by job.
+            // Refill a full queue in chunks, not job by job.
             if room <= 0 || (queue == Queue::Eval && room < (window / 16).min(64)) {
                 continue;
             }
-            let but_of = self.store.circulating(queue, window).await?;
-            let jobs = self.store.ready_jobs(queue, room, &but_of).await?;
+            let excluded = self.store.circulating(queue, window).await?;
+            let jobs = self.store.ready_jobs(queue, room, &excluded).await?;
             if !jobs.is_empty() {
                 published += self.publish(jobs).await?;
             }
@@ -124,7 +123,7 @@ impl Dispatcher<'_> {
             let message = match self.message(job) {
                 Ok(message) => message,
                 Err(reason) => {
-                    tracing::error!(job = %job.id, reason, "a job cannot be published");
+                    tracing::error!(job = %job.id, reason, "cannot publish a job");
                     self.store.give_up(job.id, &reason).await?;
                     continue;
                 }
@@ -136,7 +135,7 @@ impl Dispatcher<'_> {
                     break;
                 }
                 Err(error) => {
-                    let reason = format!("it cannot be published: {error}");
+                    let reason = format!("the job cannot be published: {error}");
                     self.store.give_up(job.id, &reason).await?;
                 }
             }
@@ -158,7 +157,7 @@ impl Dispatcher<'_> {
         }
     }
 
-    /// Reads configs and checkpoints that `jobs` need and the caches lack.
+    /// Loads the configs and checkpoints of `jobs` that are not cached.
     async fn prepare(&mut self, jobs: &[ReadyJob]) -> Result<(), DispatchError> {
         if self.configs.len() > CACHE {
             self.configs.clear();
@@ -193,7 +192,7 @@ impl Dispatcher<'_> {
             let spec = job
                 .config
                 .and_then(|config| self.configs.get(&config))
-                .ok_or("its config is not in the database")?
+                .ok_or("the database lacks its config")?
                 .as_ref()?;
             Ok(TrainSpec {
                 seed: u64::try_from(job.seed).map_err(|_| "its seed is negative")?,
@@ -204,18 +203,18 @@ impl Dispatcher<'_> {
             JobKind::Noop => Work::Noop,
             JobKind::Train => Work::Train(spec()?),
             JobKind::Eval => {
-                let train = job.train.ok_or("it names no training")?;
+                let train = job.train.ok_or("it has no training job")?;
                 let case: Case = job
                     .case
                     .as_deref()
-                    .ok_or("it names no case")?
+                    .ok_or("it has no case")?
                     .parse()
                     .map_err(|error: halfheard_shared::case::CaseError| error.to_string())?;
                 let checkpoints = self
                     .checkpoints
                     .get(&train)
                     .filter(|checkpoints| !checkpoints.is_empty())
-                    .ok_or("its training left no checkpoint")?;
+                    .ok_or("its training job has no checkpoint")?;
                 Work::Eval {
                     train,
                     spec: spec()?,
@@ -233,8 +232,8 @@ impl Dispatcher<'_> {
         })
     }
 
-    /// How many workers live, by their heartbeats; the last known number when the broker does not
-    /// say.
+    /// Returns the number of live workers, by their heartbeats; the last known one if the broker
+    /// does not answer.
     async fn live_slots(&mut self) -> i64 {
         let (count, at) = self.slots;
         if at.is_some_and(|at| at.elapsed() < COUNT_FOR) {
@@ -246,12 +245,12 @@ impl Dispatcher<'_> {
             .get_stream(format!("KV_{WORKERS}"))
             .await
         {
-            // One message a key: the bucket keeps no history.
+            // One message per key: the bucket keeps no history.
             Ok(stream) => {
                 i64::try_from(stream.cached_info().state.messages).unwrap_or(i64::MAX / 4)
             }
             Err(error) => {
-                tracing::debug!(%error, "workers cannot be counted");
+                tracing::debug!(%error, "cannot count the workers");
                 count
             }
         };

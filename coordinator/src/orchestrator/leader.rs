@@ -8,7 +8,7 @@
 //! A database that takes no writes is not led from. A standby's locks are its own: a coordinator that
 //! was pointed at one would lead beside the real leader.
 
-use crate::orchestrator::trouble::Trouble;
+use super::outage_log::OutageLog;
 use halfheard_store::{Store, StoreError, connect::refused, fault::words};
 use sqlx::{Connection as _, PgConnection};
 use std::time::Duration;
@@ -23,7 +23,7 @@ const PING_WAIT: Duration = Duration::from_secs(3);
 
 /// The right to lead, for as long as [`Leadership::lost`] is not cancelled.
 #[derive(Debug)]
-pub struct Leadership {
+pub(super) struct Leadership {
     lost: CancellationToken,
     watch: tokio::task::JoinHandle<()>,
     _stop: DropGuard,
@@ -32,13 +32,13 @@ pub struct Leadership {
 impl Leadership {
     /// Waits until this process leads; `None` when `shutdown` came first. Asks again every `poll`,
     /// also while Postgres is away.
-    pub async fn acquire(
+    pub(super) async fn acquire(
         store: &Store,
         poll: Duration,
         shutdown: &CancellationToken,
     ) -> Option<Self> {
         let mut told = Told::Nothing;
-        let mut trouble = Trouble::new("cannot ask for leadership, trying again");
+        let mut outage = OutageLog::new("acquiring leadership failed; retrying");
         loop {
             let attempt = tokio::select! {
                 () = shutdown.cancelled() => return None,
@@ -46,7 +46,7 @@ impl Leadership {
             };
             match attempt {
                 Ok(Attempt::Leads(connection)) => {
-                    trouble.over();
+                    outage.recovered();
                     tracing::info!("leading");
                     let lost = shutdown.child_token();
                     let stop = CancellationToken::new();
@@ -58,14 +58,14 @@ impl Leadership {
                     });
                 }
                 Ok(Attempt::Another) => {
-                    trouble.over();
+                    outage.recovered();
                     if told != Told::Another {
                         tracing::info!("another coordinator leads, standing by");
                         told = Told::Another;
                     }
                 }
                 Ok(Attempt::TakesNoWrites) => {
-                    trouble.over();
+                    outage.recovered();
                     if told != Told::TakesNoWrites {
                         tracing::warn!(
                             "the database takes no writes (a standby, or made read-only): nobody leads, standing by until it does"
@@ -73,7 +73,7 @@ impl Leadership {
                         told = Told::TakesNoWrites;
                     }
                 }
-                Err(error) => trouble.met(&error, 0),
+                Err(error) => outage.failed(&error, 0),
             }
             tokio::select! {
                 () = shutdown.cancelled() => return None,
@@ -83,12 +83,12 @@ impl Leadership {
     }
 
     /// Cancelled when leadership is lost, and on shutdown.
-    pub fn lost(&self) -> &CancellationToken {
+    pub(super) fn lost(&self) -> &CancellationToken {
         &self.lost
     }
 
     /// Gives leadership up and waits until the lock is free.
-    pub async fn resign(self) {
+    pub(super) async fn resign(self) {
         let Self { watch, _stop, .. } = self;
         drop(_stop);
         if watch.await.is_err() {

@@ -1,9 +1,11 @@
-//! The orchestrator: one leader that dispatches jobs, collects results and reconciles the rows with the broker.
+//! The orchestrator: one leader dispatches jobs, collects results, and reconciles rows with the broker.
 
 pub mod collect;
-pub mod control;
-pub mod dispatch;
-pub mod leader;
-pub mod reconcile;
+mod dispatch;
+mod leader;
+pub mod options;
+mod outage_log;
+mod reconcile;
+pub(crate) mod retry;
 pub mod serve;
-pub mod trouble;
+pub mod sweep_control;

@@ -1,24 +1,22 @@
-//! Reconciliation: rows and messages are compared, and what is lost is made good.
+//! Reconciliation: compares rows with messages and republishes lost jobs.
 //!
-//! Two things are done at the start of leadership and every so often after:
+//! It runs when leadership begins and periodically after that:
 //!
-//! * Streams, consumers and buckets that are gone are made again, and what operators want of their
-//!   sweeps is told to the broker: the database says what is true, the bucket `SWEEPS` repeats it.
-//! * A job is *lost* when it is published and unfinished, its message is not in the stream, and no
-//!   result of it is on its way. A worker publishes its result before it acknowledges the job, so
-//!   once the messages have been listed, every result of a job that was not among them is in
-//!   `RESULTS` or beyond; when that has been gathered and the row is still unfinished, the message
-//!   is gone. Jobs that a living worker says it works on are left to it.
+//! * It creates missing streams, consumers and buckets, and publishes sweep control: the database is
+//!   authoritative, the bucket `SWEEPS` is a copy.
+//! * A job is *lost* if it is published and unfinished, its message is not in the stream, and no
+//!   result of it is in transit. A worker publishes its result before it acknowledges the job. So once
+//!   the messages are listed, every result of a job that is not among them is in `RESULTS` or
+//!   ingested; if all of `RESULTS` is ingested and the row is still unfinished, the message is lost.
+//!   Jobs that a live worker reports as its own are left alone.
 
-use crate::{
-    orchestrator::control::tell, orchestrator::serve::ServeOptions, orchestrator::trouble::Trouble,
-};
+use super::{options::ServeOptions, outage_log::OutageLog, sweep_control::publish};
 use async_nats::jetstream::stream::{DirectGetErrorKind, Stream};
 use futures::{StreamExt as _, TryStreamExt as _};
-use halfheard_shared::retry::Backoff;
 use halfheard_shared::{
     broker::{Broker, BrokerError, JOBS, Queue, RESULTS, SweepControl, job_message_id},
     ids::{JobId, SweepId},
+    retry::Backoff,
     wire::Heartbeat,
 };
 use halfheard_store::{Store, StoreError, SweepState, recover::StalledJob};
@@ -29,31 +27,32 @@ use std::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// Every so many rounds all messages are listed even if their number looks right.
+/// Every so many rounds, all messages are listed even if their number is right.
 const THOROUGH: u32 = 20;
-/// How long results under way may take to be gathered before the round is given up.
+/// How long to wait for results in transit before the round is abandoned.
 const CATCH_UP: Duration = Duration::from_secs(20);
 
-/// Why a round did not go through.
+/// Why a round failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
-    /// The database.
+    /// A database error.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The broker.
+    /// A broker error.
     #[error(transparent)]
     Broker(#[from] BrokerError),
-    /// JetStream said something else.
-    #[error("the broker cannot be asked: {0}")]
-    Ask(String),
+    /// A request to JetStream failed.
+    #[error("JetStream request failed")]
+    JetStream(#[source] async_nats::Error),
 }
 
-pub(crate) fn ask(error: impl std::fmt::Display) -> ReconcileError {
-    ReconcileError::Ask(error.to_string())
+/// Wraps an error of any JetStream request.
+pub(super) fn jetstream(error: impl Into<async_nats::Error>) -> ReconcileError {
+    ReconcileError::JetStream(error.into())
 }
 
 /// Compares rows and messages until `stop`.
-pub async fn reconcile(
+pub(super) async fn reconcile(
     store: &Store,
     broker: &Broker,
     options: &ServeOptions,
@@ -61,7 +60,7 @@ pub async fn reconcile(
     stop: &CancellationToken,
 ) {
     let mut backoff = Backoff::default();
-    let mut trouble = Trouble::new("reconciliation waits");
+    let mut outage = OutageLog::new("reconciliation failed; retrying");
     let mut round: u32 = 0;
     loop {
         let thorough = round.is_multiple_of(THOROUGH);
@@ -70,16 +69,16 @@ pub async fn reconcile(
             outcome = once(store, broker, options, thorough) => match outcome {
                 Ok(republished) => {
                     if republished > 0 {
-                        tracing::warn!(jobs = republished, "messages were lost, publishing again");
+                        tracing::warn!(jobs = republished, "job messages were lost; publishing them again");
                         wake.notify_one();
                     }
                     round = round.wrapping_add(1);
                     backoff.reset();
-                    trouble.over();
+                    outage.recovered();
                     options.reconcile_every
                 }
                 Err(error) => {
-                    trouble.met(&error, 0);
+                    outage.failed(&error, 0);
                     backoff.pause()
                 }
             },
@@ -91,26 +90,30 @@ pub async fn reconcile(
     }
 }
 
-/// One round; returns how many jobs were lost.
-pub async fn once(
+/// Runs one round and returns the number of lost jobs.
+async fn once(
     store: &Store,
     broker: &Broker,
     options: &ServeOptions,
     thorough: bool,
 ) -> Result<u64, ReconcileError> {
     broker.ensure().await?;
-    control(store, broker).await?;
+    publish_all(store, broker).await?;
 
     let candidates = store.stalled_jobs(options.grace).await?;
     if candidates.is_empty() {
         return Ok(0);
     }
-    let jobs = broker.jetstream().get_stream(JOBS).await.map_err(ask)?;
+    let jobs = broker
+        .jetstream()
+        .get_stream(JOBS)
+        .await
+        .map_err(jetstream)?;
     if !thorough && counts_suffice(&jobs, &candidates).await? {
         return Ok(0);
     }
     let present = messages(&jobs).await?;
-    let busy = working_on(broker).await?;
+    let busy = busy_jobs(broker).await?;
     let lost: Vec<Published> = candidates
         .into_iter()
         .filter(|row| {
@@ -118,89 +121,93 @@ pub async fn once(
             !busy.contains(&row.job) && !present.contains(&job_message_id(row.job, number))
         })
         .collect();
-    if lost.is_empty() || !gathered(broker).await? {
+    if lost.is_empty() || !wait_until_drained(broker).await? {
         return Ok(0);
     }
     Ok(store.republish(&lost).await?)
 }
 
-/// Tells the broker what operators want, and takes cancelled jobs off the queues.
-pub(crate) async fn control(store: &Store, broker: &Broker) -> Result<(), ReconcileError> {
+/// Publishes the control of all sweeps, and removes jobs of stopped sweeps from the queues.
+pub(super) async fn publish_all(store: &Store, broker: &Broker) -> Result<(), ReconcileError> {
     let bucket = broker.sweeps().await?;
     let wanted: HashMap<SweepId, SweepState> = store.paused_or_cancelled().await?.into_iter().collect();
     for (&sweep, &state) in &wanted {
         let value = SweepControl::from(state).to_string();
-        let told = bucket.get(sweep.to_string()).await.map_err(ask)?;
-        if told.is_none_or(|told| told != value) {
-            tell(store, broker, sweep).await?;
+        let published = bucket.get(sweep.to_string()).await.map_err(jetstream)?;
+        if published.is_none_or(|published| published != value) {
+            publish(store, broker, sweep).await?;
         }
     }
-    // A dispatcher may have published jobs of a sweep while it was being stopped.
+    // The dispatcher may have published jobs of a sweep while it was being stopped.
     if !wanted.is_empty() {
-        let jobs = broker.jetstream().get_stream(JOBS).await.map_err(ask)?;
-        for sweep in held(&jobs).await?.into_keys() {
+        let jobs = broker
+            .jetstream()
+            .get_stream(JOBS)
+            .await
+            .map_err(jetstream)?;
+        for sweep in queued_messages(&jobs).await?.into_keys() {
             if wanted.contains_key(&sweep) {
-                tell(store, broker, sweep).await?;
+                publish(store, broker, sweep).await?;
             }
         }
     }
     let keys: Vec<String> = bucket
         .keys()
         .await
-        .map_err(ask)?
+        .map_err(jetstream)?
         .try_collect()
         .await
-        .map_err(ask)?;
+        .map_err(jetstream)?;
     for key in keys {
         let Ok(sweep) = key.parse::<SweepId>() else {
             continue;
         };
-        // A sweep that runs again, or one of another database.
+        // A resumed sweep, or one of another database.
         if !wanted.contains_key(&sweep) {
-            tell(store, broker, sweep).await?;
+            publish(store, broker, sweep).await?;
         }
     }
     Ok(())
 }
 
-/// Whether the stream holds at least as many messages of each sweep as rows ask for. Then none
-/// is missing, short of doubles, which the thorough rounds see through.
+/// Returns whether the stream holds at least as many messages of each sweep as there are rows. Then
+/// none is missing, unless there are duplicates; the thorough rounds see those.
 async fn counts_suffice(jobs: &Stream, rows: &[Published]) -> Result<bool, ReconcileError> {
     let mut wanted: HashMap<SweepId, usize> = HashMap::new();
     for row in rows {
         *wanted.entry(row.sweep).or_default() += 1;
     }
-    let held = held(jobs).await?;
+    let queued = queued_messages(jobs).await?;
     Ok(wanted
         .iter()
-        .all(|(sweep, wanted)| held.get(sweep).is_some_and(|held| held >= wanted)))
+        .all(|(sweep, wanted)| queued.get(sweep).is_some_and(|queued| queued >= wanted)))
 }
 
-/// How many messages of each sweep the stream of jobs holds.
-async fn held(jobs: &Stream) -> Result<HashMap<SweepId, usize>, ReconcileError> {
-    let mut subjects = jobs.info_with_subjects("job.>").await.map_err(ask)?;
-    let mut held: HashMap<SweepId, usize> = HashMap::new();
-    while let Some((subject, count)) = subjects.try_next().await.map_err(ask)? {
+/// Counts the messages of each sweep in the stream of jobs.
+async fn queued_messages(jobs: &Stream) -> Result<HashMap<SweepId, usize>, ReconcileError> {
+    let mut subjects = jobs.info_with_subjects("job.>").await.map_err(jetstream)?;
+    let mut queued: HashMap<SweepId, usize> = HashMap::new();
+    while let Some((subject, count)) = subjects.try_next().await.map_err(jetstream)? {
         if let Some(sweep) = subject.rsplit('.').next().and_then(|id| id.parse().ok()) {
-            *held.entry(sweep).or_default() += count;
+            *queued.entry(sweep).or_default() += count;
         }
     }
-    Ok(held)
+    Ok(queued)
 }
 
-/// Takes all jobs of a sweep off the queues.
-pub(crate) async fn purge(jobs: &Stream, sweep: SweepId) -> Result<(), ReconcileError> {
+/// Removes all jobs of a sweep from the queues.
+pub(super) async fn purge(jobs: &Stream, sweep: SweepId) -> Result<(), ReconcileError> {
     for queue in Queue::ALL {
         jobs.purge()
             .filter(queue.subject(sweep))
             .await
-            .map_err(ask)?;
+            .map_err(jetstream)?;
     }
     Ok(())
 }
 
-/// The ids of all messages in the stream of jobs. It is a work queue: what is acknowledged is not
-/// in it, what is being worked on is.
+/// Lists the ids of all messages in the stream of jobs, a work queue: it holds jobs in progress, but
+/// no acknowledged ones.
 async fn messages(jobs: &Stream) -> Result<HashSet<String>, ReconcileError> {
     let mut ids = HashSet::new();
     let mut sequence = 1;
@@ -219,27 +226,27 @@ async fn messages(jobs: &Stream) -> Result<HashSet<String>, ReconcileError> {
                 }
             }
             Err(error) if error.kind() == DirectGetErrorKind::NotFound => return Ok(ids),
-            Err(error) => return Err(ask(error)),
+            Err(error) => return Err(jetstream(error)),
         }
     }
 }
 
-/// The jobs that living workers say they work on.
-async fn working_on(broker: &Broker) -> Result<HashSet<JobId>, ReconcileError> {
+/// Returns the jobs in progress, by the workers' heartbeats.
+async fn busy_jobs(broker: &Broker) -> Result<HashSet<JobId>, ReconcileError> {
     let bucket = broker.workers().await?;
     let keys: Vec<String> = bucket
         .keys()
         .await
-        .map_err(ask)?
+        .map_err(jetstream)?
         .try_collect()
         .await
-        .map_err(ask)?;
+        .map_err(jetstream)?;
     let beats: Vec<Option<bytes::Bytes>> = futures::stream::iter(keys)
         .map(|key| bucket.get(key))
         .buffer_unordered(16)
         .try_collect()
         .await
-        .map_err(ask)?;
+        .map_err(jetstream)?;
     Ok(beats
         .into_iter()
         .flatten()
@@ -248,15 +255,18 @@ async fn working_on(broker: &Broker) -> Result<HashSet<JobId>, ReconcileError> {
         .collect())
 }
 
-/// Waits until every result that is on the broker now has been gathered; false when that takes
-/// too long.
-async fn gathered(broker: &Broker) -> Result<bool, ReconcileError> {
-    let results = broker.jetstream().get_stream(RESULTS).await.map_err(ask)?;
+/// Waits until every result that is on the broker now is ingested. Returns false on timeout.
+async fn wait_until_drained(broker: &Broker) -> Result<bool, ReconcileError> {
+    let results = broker
+        .jetstream()
+        .get_stream(RESULTS)
+        .await
+        .map_err(jetstream)?;
     let last = results.cached_info().state.last_sequence;
     let mut consumer = broker.results().await?;
     let since = Instant::now();
     loop {
-        let info = consumer.info().await.map_err(ask)?;
+        let info = consumer.info().await.map_err(jetstream)?;
         let all = info.num_pending == 0 && info.num_ack_pending == 0;
         if all || info.ack_floor.stream_sequence >= last {
             return Ok(true);

@@ -5,7 +5,7 @@
 //! `bench_path [JOBS]`; 20000 jobs unless told otherwise.
 
 use anyhow::{Context as _, Result, ensure};
-use halfheard_coordinator::orchestrator::serve::ServeOptions;
+use halfheard_coordinator::orchestrator::options::ServeOptions;
 use halfheard_e2e::{
     stage::Stage,
     sweeps::{noops, sweep},

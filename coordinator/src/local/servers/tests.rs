@@ -1,7 +1,7 @@
 use super::{super::stale, *};
 use halfheard_store::Store;
 use sqlx::{ConnectOptions as _, Row as _};
-use std::process::Command;
+use std::{process::Command, time::Instant};
 
 fn programs() -> Programs {
     Programs::with_deps(concat!(env!("CARGO_MANIFEST_DIR"), "/../.deps"))
@@ -19,8 +19,8 @@ fn with_mode(mode: u32) -> tempfile::TempDir {
     folder
 }
 
-async fn broker(embedded: &Embedded) -> halfheard_shared::broker::Broker {
-    let settings = halfheard_shared::broker::BrokerSettings::at(embedded.nats_url());
+async fn broker(servers: &Servers) -> halfheard_shared::broker::Broker {
+    let settings = halfheard_shared::broker::BrokerSettings::at(servers.nats_url());
     settings.connect().await.unwrap()
 }
 
@@ -48,14 +48,14 @@ async fn soon(what: &str, mut happens: impl FnMut() -> bool) {
 async fn a_second_run_goes_on_from_what_is_there() {
     let folder = data_dir();
     let dir = folder.path().join("data");
-    assert!(!Embedded::exists(&dir));
-    let error = Embedded::start_database(&dir, &programs())
+    assert!(!Servers::exists(&dir));
+    let error = Servers::start_database(&dir, &programs())
         .await
         .unwrap_err();
-    assert!(matches!(error, EmbeddedError::Empty { .. }), "{error}");
+    assert!(matches!(error, LocalError::Empty { .. }), "{error}");
 
-    let embedded = Embedded::start(&dir, &programs()).await.unwrap();
-    let store = Store::connect_with(embedded.database()).await.unwrap();
+    let servers = Servers::start(&dir, &programs()).await.unwrap();
+    let store = Store::connect_with(servers.database()).await.unwrap();
     store.migrate().await.unwrap();
     let fsync: String = sqlx::query("SHOW fsync")
         .fetch_one(store.pool())
@@ -68,7 +68,7 @@ async fn a_second_run_goes_on_from_what_is_there() {
         .await
         .unwrap();
     store.pool().close().await;
-    let first = broker(&embedded).await;
+    let first = broker(&servers).await;
     first.ensure().await.unwrap();
     first
         .jetstream()
@@ -80,9 +80,9 @@ async fn a_second_run_goes_on_from_what_is_there() {
     drop(first);
 
     // Nobody else gets in, and secrets are their owner's.
-    let stranger = embedded.database().password("wrong").connect().await;
+    let stranger = servers.database().password("wrong").connect().await;
     assert!(stranger.is_err());
-    let stranger = async_nats::connect(embedded.nats().unwrap().address()).await;
+    let stranger = async_nats::connect(servers.nats().unwrap().address()).await;
     assert!(stranger.is_err());
     for file in [
         "connection.json",
@@ -90,53 +90,50 @@ async fn a_second_run_goes_on_from_what_is_there() {
         "postgres-password",
         "nats/nats.conf",
     ] {
-        assert_eq!(mode(&embedded.folder().join(file)), 0o600, "{file}");
+        assert_eq!(mode(&servers.folder().join(file)), 0o600, "{file}");
     }
 
     // Another process may connect to it but not start its own.
     let connection = Connection::of_running(&dir).unwrap();
-    assert_eq!(
-        Some(connection.nats_url.unwrap()),
-        Some(embedded.nats_url())
-    );
-    let error = Embedded::start(&dir, &programs()).await.unwrap_err();
+    assert_eq!(Some(connection.nats_url.unwrap()), Some(servers.nats_url()));
+    let error = Servers::start(&dir, &programs()).await.unwrap_err();
     assert!(
         error
             .to_string()
             .contains(&format!("process {}", std::process::id())),
         "{error}"
     );
-    embedded.stop().await;
+    servers.stop().await;
     assert!(Connection::of_running(&dir).is_none());
 
-    let embedded = Embedded::start_database(&dir, &programs()).await.unwrap();
-    assert!(embedded.nats().is_none());
-    let mut connection = embedded.database().connect().await.unwrap();
+    let servers = Servers::start_database(&dir, &programs()).await.unwrap();
+    assert!(servers.nats().is_none());
+    let mut connection = servers.database().connect().await.unwrap();
     let answer: i32 = sqlx::query_scalar("SELECT answer FROM memory")
         .fetch_one(&mut connection)
         .await
         .unwrap();
     assert_eq!(answer, 42);
     drop(connection);
-    drop(embedded);
+    drop(servers);
 
-    let embedded = Embedded::start(&dir, &programs()).await.unwrap();
-    let again = broker(&embedded).await;
+    let servers = Servers::start(&dir, &programs()).await.unwrap();
+    let again = broker(&servers).await;
     let jobs = again.jetstream().get_stream("JOBS").await.unwrap();
     assert_eq!(jobs.cached_info().state.messages, 1);
-    embedded.stop().await;
+    servers.stop().await;
 }
 
 #[tokio::test]
 async fn servers_that_fall_are_started_again_where_they_were() {
     let folder = data_dir();
-    let mut embedded = Embedded::start(folder.path(), &programs()).await.unwrap();
-    let url = embedded.nats_url();
-    let broker = broker(&embedded).await;
+    let mut servers = Servers::start(folder.path(), &programs()).await.unwrap();
+    let url = servers.nats_url();
+    let broker = broker(&servers).await;
     broker.ensure().await.unwrap();
-    embedded.kill_nats().await;
-    embedded.restart_nats().await.unwrap();
-    assert_eq!(embedded.nats_url(), url);
+    servers.kill_nats().await;
+    servers.restart_nats().await.unwrap();
+    assert_eq!(servers.nats_url(), url);
     // The client comes back by itself.
     let since = Instant::now();
     while broker
@@ -148,8 +145,8 @@ async fn servers_that_fall_are_started_again_where_they_were() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 
-    assert!(embedded.revive().await.unwrap().is_empty());
-    let postgres = embedded.postgres.data().join("postmaster.pid");
+    assert!(servers.revive().await.unwrap().is_empty());
+    let postgres = servers.postgres.data().join("postmaster.pid");
     let pid = std::fs::read_to_string(&postgres).unwrap();
     let pid: i32 = pid.lines().next().unwrap().parse().unwrap();
     nix::sys::signal::kill(
@@ -157,10 +154,10 @@ async fn servers_that_fall_are_started_again_where_they_were() {
         nix::sys::signal::Signal::SIGKILL,
     )
     .unwrap();
-    soon("Postgres falls", || embedded.postgres.has_fallen()).await;
-    assert_eq!(embedded.revive().await.unwrap(), ["Postgres"]);
-    embedded.database().connect().await.unwrap();
-    embedded.stop().await;
+    soon("Postgres falls", || servers.postgres.has_fallen()).await;
+    assert_eq!(servers.revive().await.unwrap(), ["Postgres"]);
+    servers.database().connect().await.unwrap();
+    servers.stop().await;
 }
 
 #[tokio::test]
@@ -192,26 +189,26 @@ async fn a_server_that_is_left_behind_is_stopped_before_a_new_one_starts() {
 #[tokio::test]
 async fn a_foreign_process_with_an_old_number_is_left_alone() {
     let folder = data_dir();
-    let mut embedded = Embedded::start(folder.path(), &programs()).await.unwrap();
-    embedded.kill_postgres().await;
+    let mut servers = Servers::start(folder.path(), &programs()).await.unwrap();
+    servers.kill_postgres().await;
     // The number in the file now means this test's own process.
-    let file = embedded.postgres.data().join("postmaster.pid");
+    let file = servers.postgres.data().join("postmaster.pid");
     let text = std::fs::read_to_string(&file).unwrap();
     let (_, rest) = text.split_once('\n').unwrap();
     std::fs::write(&file, format!("{}\n{rest}", std::process::id())).unwrap();
-    drop(embedded);
-    let embedded = Embedded::start(folder.path(), &programs()).await.unwrap();
-    embedded.stop().await;
+    drop(servers);
+    let servers = Servers::start(folder.path(), &programs()).await.unwrap();
+    servers.stop().await;
 }
 
 #[tokio::test]
 async fn files_of_another_version_are_refused() {
     let folder = data_dir();
-    let embedded = Embedded::start(folder.path(), &programs()).await.unwrap();
-    let version = embedded.postgres.data().join("PG_VERSION");
-    embedded.stop().await;
+    let servers = Servers::start(folder.path(), &programs()).await.unwrap();
+    let version = servers.postgres.data().join("PG_VERSION");
+    servers.stop().await;
     std::fs::write(version, "9\n").unwrap();
-    let error = Embedded::start(folder.path(), &programs())
+    let error = Servers::start(folder.path(), &programs())
         .await
         .unwrap_err();
     assert!(
@@ -227,7 +224,7 @@ async fn a_server_that_cannot_start_says_why() {
     std::fs::create_dir_all(&config).unwrap();
     // A file where the streams should be.
     std::fs::write(config.join("streams"), "").unwrap();
-    let error = Embedded::start(folder.path(), &programs())
+    let error = Servers::start(folder.path(), &programs())
         .await
         .unwrap_err()
         .to_string();
@@ -251,19 +248,19 @@ async fn as_root_a_closed_folder_does() {
     files::copy_tree(found.path.parent().unwrap(), &whole).unwrap();
     let programs = programs().with(Part::Postgres, whole.join("bin"));
     let dir = closed.path().join("data");
-    let embedded = Embedded::start(&dir, &programs).await.unwrap();
-    let data = embedded.postgres.data().to_owned();
-    let copy = embedded
+    let servers = Servers::start(&dir, &programs).await.unwrap();
+    let data = servers.postgres.data().to_owned();
+    let copy = servers
         .postgres
         .programs_for_tests()
         .parent()
         .unwrap()
         .to_owned();
     assert!(!data.starts_with(closed.path()), "{}", data.display());
-    embedded.stop().await;
-    let embedded = Embedded::start(&dir, &programs).await.unwrap();
-    assert_eq!(embedded.postgres.data(), data);
-    embedded.stop().await;
+    servers.stop().await;
+    let servers = Servers::start(&dir, &programs).await.unwrap();
+    assert_eq!(servers.postgres.data(), data);
+    servers.stop().await;
     std::fs::remove_dir_all(data.parent().unwrap()).unwrap();
     std::fs::remove_dir_all(copy).unwrap();
 }
@@ -274,7 +271,7 @@ async fn parent_to_be_killed() {
     let Some(folder) = std::env::var_os("HALFHEARD_TEST_PARENT") else {
         return;
     };
-    let _embedded = Embedded::start(Path::new(&folder), &programs())
+    let _embedded = Servers::start(Path::new(&folder), &programs())
         .await
         .unwrap();
     std::fs::write(Path::new(&folder).join("up"), "").unwrap();
@@ -285,7 +282,7 @@ async fn parent_to_be_killed() {
 async fn children_die_with_their_parent() {
     let folder = data_dir();
     let mut parent = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "servers::tests::parent_to_be_killed"])
+        .args(["--exact", "local::servers::tests::parent_to_be_killed"])
         .env("HALFHEARD_TEST_PARENT", folder.path())
         .stdout(std::process::Stdio::null())
         .spawn()
@@ -304,7 +301,7 @@ async fn children_die_with_their_parent() {
     soon("nats-server ends", || process_is_gone(nats)).await;
     soon("Postgres ends", || process_is_gone(postgres)).await;
     // And the folder can be used at once.
-    Embedded::start(folder.path(), &programs())
+    Servers::start(folder.path(), &programs())
         .await
         .unwrap()
         .stop()

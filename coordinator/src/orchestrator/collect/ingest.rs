@@ -1,0 +1,189 @@
+//! Ingests one batch of results.
+//!
+//! A message that is itself invalid becomes a dead letter and is acknowledged, so that it does not
+//! block the others. If the database is at fault (down, read-only, a permission or a column
+//! missing), everything waits.
+
+use super::super::{options::ServeOptions, outage_log::OutageLog};
+use async_nats::jetstream::{AckKind, Message};
+use halfheard_shared::{
+    retry::Backoff,
+    wire::{ResultMessage, decode},
+};
+use halfheard_store::{Fault, Store, StoreError, ingest::DeadLetter};
+use std::{ops::Range, time::Duration};
+
+/// How long the broker holds back a message that can be neither ingested nor rejected.
+const POSTPONE: Duration = Duration::from_secs(60);
+
+/// One batch on its way into the database.
+struct Batch<'a> {
+    store: &'a Store,
+    options: &'a ServeOptions,
+    messages: &'a [Message],
+    /// Which messages were ingested or stored as dead letters, and are to be acknowledged.
+    settled: Vec<bool>,
+    /// The number of dead letters, and the reason for the first.
+    dead_letters: (usize, Option<String>),
+    outage: OutageLog,
+}
+
+/// Ingests one batch, waiting out any outage of the database, and acknowledges it.
+///
+/// A message is rejected only for its own content. After any other database error it is kept: here,
+/// or on the broker if the other messages can be ingested without it.
+pub(super) async fn ingest(store: &Store, messages: &[Message], options: &ServeOptions) {
+    let mut batch = Batch {
+        store,
+        options,
+        messages,
+        settled: vec![false; messages.len()],
+        dead_letters: (0, None),
+        outage: OutageLog::new("ingesting results failed; retrying, none is acknowledged"),
+    };
+    let mut decoded = Vec::with_capacity(messages.len());
+    let mut positions = Vec::with_capacity(messages.len());
+    for (position, message) in messages.iter().enumerate() {
+        match decode::<ResultMessage>(&message.payload) {
+            Ok(result) => {
+                decoded.push(result);
+                positions.push(position);
+            }
+            Err(error) => batch.store_dead_letter(position, &error.to_string()).await,
+        }
+    }
+    batch.ingest_all(&decoded, &positions).await;
+    if let (count @ 1.., Some(reason)) = &batch.dead_letters {
+        tracing::warn!(messages = count, reason, "stored as dead letters");
+    }
+    batch.acknowledge().await;
+}
+
+impl Batch<'_> {
+    /// Ingests all messages. Halves the batch as long as the database rejects it as a whole.
+    async fn ingest_all(&mut self, decoded: &[ResultMessage], positions: &[usize]) {
+        let (store, retry) = (self.store, &self.options.retry);
+        let mut parts: Vec<Range<usize>> = std::iter::once(0..decoded.len()).collect();
+        while let Some(part) = parts.pop() {
+            if part.is_empty() {
+                continue;
+            }
+            let messages = &decoded[part.clone()];
+            let outcome = self
+                .retry_transient(part.len(), || store.ingest(messages, retry))
+                .await;
+            match outcome {
+                Ok(summary) => {
+                    let positions = &positions[part];
+                    for &position in positions {
+                        self.settled[position] = true;
+                    }
+                    for (index, reason) in &summary.refused {
+                        self.store_dead_letter(positions[*index], reason).await;
+                    }
+                }
+                Err(error) if part.len() > 1 => {
+                    tracing::debug!(%error, messages = part.len(), "batch rejected; halving it");
+                    let middle = part.start + part.len() / 2;
+                    parts.push(middle..part.end);
+                    parts.push(part.start..middle);
+                }
+                Err(error) => {
+                    let start = part.start;
+                    self.reject(&decoded[start], positions[start], &error).await;
+                }
+            }
+        }
+    }
+
+    /// Handles a result that the database does not accept even by itself.
+    async fn reject(&mut self, result: &ResultMessage, position: usize, error: &StoreError) {
+        if error.fault() != Fault::Content {
+            tracing::error!(%error, job = %result.job,
+                "a result can be neither stored nor rejected; it stays on the broker");
+            return;
+        }
+        let reason = error.to_string();
+        self.store_dead_letter(position, &reason).await;
+        // Running the job again would produce the same result.
+        let store = self.store;
+        let reason = format!("its result cannot be stored: {reason}");
+        let failed = self.retry_transient(1, || store.give_up(result.job, &reason));
+        if let Err(error) = failed.await {
+            tracing::error!(job = %result.job, %error, "cannot fail the job");
+        }
+    }
+
+    /// Stores a message as a dead letter. If that fails, the message is not acknowledged.
+    async fn store_dead_letter(&mut self, position: usize, reason: &str) {
+        let (store, messages) = (self.store, self.messages);
+        let message = &messages[position];
+        let sequence = message.info().map_or(0, |info| info.stream_sequence);
+        let letter = DeadLetter {
+            subject: message.subject.as_str(),
+            sequence,
+            reason,
+            payload: &message.payload,
+        };
+        let stored = self.retry_transient(1, || store.store_dead_letter(&letter)).await;
+        self.settled[position] = stored.is_ok();
+        match stored {
+            Ok(()) => {
+                tracing::debug!(subject = %message.subject, sequence, reason, "dead letter stored");
+                self.dead_letters.0 += 1;
+                self.dead_letters.1.get_or_insert_with(|| reason.to_owned());
+            }
+            Err(error) => {
+                tracing::error!(%error, sequence, reason,
+                    "cannot store a dead letter; the message stays on the broker");
+            }
+        }
+    }
+
+    /// Acknowledges settled messages and postpones the others.
+    async fn acknowledge(&self) {
+        let mut postponed = 0;
+        for (message, settled) in self.messages.iter().zip(&self.settled) {
+            // A lost acknowledgement leads to a redelivery, which changes nothing.
+            let sent = if *settled {
+                message.ack().await
+            } else {
+                postponed += 1;
+                message.ack_with(AckKind::Nak(Some(POSTPONE))).await
+            };
+            if let Err(error) = sent {
+                tracing::debug!(%error, "cannot send an acknowledgement");
+            }
+        }
+        tracing::debug!(messages = self.messages.len(), postponed, "batch ingested");
+    }
+
+    /// Retries until `action` succeeds or fails for what is written or for its size.
+    async fn retry_transient<T, F, Fut>(
+        &mut self,
+        messages: usize,
+        mut action: F,
+    ) -> Result<T, StoreError>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<T, StoreError>>,
+    {
+        let mut backoff = Backoff::default();
+        loop {
+            let error = match action().await {
+                Ok(value) => {
+                    self.outage.recovered();
+                    return Ok(value);
+                }
+                Err(error) => error,
+            };
+            match error.fault() {
+                Fault::Transient | Fault::Refusal => {}
+                Fault::Timeout if messages == 1 => {}
+                Fault::Timeout | Fault::Content | Fault::Other => return Err(error),
+            }
+            self.outage.failed(&error, messages);
+            tokio::time::sleep(backoff.pause()).await;
+        }
+    }
+}

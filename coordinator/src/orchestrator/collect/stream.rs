@@ -1,0 +1,161 @@
+//! Result collector: reads what workers report, ingests it into the database, then acknowledges it.
+//!
+//! Messages are ingested in batches, one transaction each. Nothing is acknowledged before its
+//! transaction is committed: after a crash the broker delivers the same messages again, and the
+//! database recognizes them.
+
+use super::{
+    super::{options::ServeOptions, outage_log::OutageLog},
+    ingest,
+};
+use async_nats::jetstream::{
+    Message,
+    consumer::{StreamError, pull},
+};
+use futures::{FutureExt as _, StreamExt as _};
+use halfheard_shared::{
+    broker::{Broker, BrokerError, RESULTS},
+    retry::Backoff,
+};
+use halfheard_store::Store;
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// Maximum number of messages per transaction.
+const BATCH: usize = 500;
+/// Maximum number of bytes per transaction, except that one message of any size is taken.
+const BATCH_BYTES: usize = 16 << 20;
+/// How long the current batch may take after `stop`. If it takes longer, it is redelivered.
+const LAST_BATCH: Duration = Duration::from_secs(3);
+
+/// Why collecting stopped.
+#[derive(Debug, thiserror::Error)]
+enum CollectError {
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    #[error("cannot read the stream of results: {0}")]
+    Open(#[from] StreamError),
+    #[error("cannot read the stream of results: {0}")]
+    Read(#[from] pull::MessagesError),
+    #[error("the stream of results ended")]
+    Ended,
+    #[error("shutting down")]
+    Stopped,
+}
+
+/// Collects results until `stop`. Wakes the dispatcher after each batch: jobs may have become ready.
+pub(in crate::orchestrator) async fn collect(
+    store: &Store,
+    broker: &Broker,
+    options: &ServeOptions,
+    wake: &Notify,
+    stop: &CancellationToken,
+) {
+    let mut backoff = Backoff::default();
+    let mut outage = OutageLog::new("collecting results failed; retrying");
+    loop {
+        let error = tokio::select! {
+            error = follow(store, broker, options, wake, &mut backoff, &mut outage, stop) => error,
+            () = async {
+                stop.cancelled().await;
+                tokio::time::sleep(LAST_BATCH).await;
+            } => return,
+        };
+        if stop.is_cancelled() {
+            return;
+        }
+        outage.failed(&error, 0);
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(backoff.pause()) => {}
+        }
+        // The stream or the consumer may have been deleted.
+        if let Err(error) = broker.ensure().await {
+            tracing::warn!(%error, "cannot create the streams");
+        }
+    }
+}
+
+/// Returns whether all results on the broker have been ingested. A sweep whose jobs are all done may
+/// still have epoch records in the stream.
+///
+/// # Errors
+///
+/// The broker cannot be queried.
+pub async fn drained(broker: &Broker) -> Result<bool, BrokerError> {
+    match broker.jetstream().get_stream(RESULTS).await {
+        // A work queue: acknowledged messages are removed from it.
+        Ok(stream) => Ok(stream.cached_info().state.messages == 0),
+        Err(error) => Err(BrokerError::Layout {
+            what: format!("stream {RESULTS}"),
+            action: "opened",
+            reason: error.to_string(),
+        }),
+    }
+}
+
+/// Ingests batches until the stream breaks or, between two batches, until `stop`; returns why.
+async fn follow(
+    store: &Store,
+    broker: &Broker,
+    options: &ServeOptions,
+    wake: &Notify,
+    backoff: &mut Backoff,
+    outage: &mut OutageLog,
+    stop: &CancellationToken,
+) -> CollectError {
+    let mut messages = match open(broker).await {
+        Ok(messages) => messages,
+        Err(error) => return error,
+    };
+    loop {
+        let first = tokio::select! {
+            biased;
+            () = stop.cancelled() => return CollectError::Stopped,
+            first = messages.next() => first,
+        };
+        let first = match first {
+            Some(Ok(message)) => message,
+            Some(Err(error)) => return error.into(),
+            None => return CollectError::Ended,
+        };
+        let (batch, broken) = fill(first, &mut messages);
+        ingest::ingest(store, &batch, options).await;
+        wake.notify_one();
+        backoff.reset();
+        outage.recovered();
+        if let Some(error) = broken {
+            return error;
+        }
+    }
+}
+
+/// Adds the messages that have already arrived to `first`; stops early if the stream breaks.
+fn fill(first: Message, messages: &mut pull::Stream) -> (Vec<Message>, Option<CollectError>) {
+    let mut bytes = first.payload.len();
+    let mut batch = vec![first];
+    while batch.len() < BATCH && bytes < BATCH_BYTES {
+        match messages.next().now_or_never() {
+            Some(Some(Ok(message))) => {
+                bytes += message.payload.len();
+                batch.push(message);
+            }
+            Some(Some(Err(error))) => return (batch, Some(error.into())),
+            Some(None) | None => break,
+        }
+    }
+    (batch, None)
+}
+
+async fn open(broker: &Broker) -> Result<pull::Stream, CollectError> {
+    let consumer = broker.results().await?;
+    let messages = consumer
+        .stream()
+        .max_messages_per_batch(BATCH)
+        .max_bytes_per_batch(BATCH_BYTES)
+        .expires(Duration::from_secs(10))
+        .heartbeat(Duration::from_secs(3))
+        .messages();
+    Ok(messages.await?)
+}

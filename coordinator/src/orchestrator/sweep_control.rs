@@ -1,0 +1,149 @@
+//! Sweep control: publishes to workers which sweeps are paused or cancelled.
+//!
+//! The database is authoritative; the bucket `SWEEPS` is its copy for workers. Whoever changes a
+//! sweep's row publishes at once, and the leader polls the rows every second and publishes what is
+//! missing ([`publish_changes`]): a command works without a broker. Publishing locks the sweep's row,
+//! so that of two concurrent publishers none leaves an outdated value.
+
+use super::{
+    options::ServeOptions,
+    outage_log::OutageLog,
+    reconcile::{self, ReconcileError, jetstream},
+};
+use halfheard_shared::{
+    broker::{Broker, BrokerSettings, JOBS, SweepControl},
+    ids::SweepId,
+    retry::Backoff,
+};
+use halfheard_store::{Store, SweepState};
+use std::{collections::HashMap, time::Duration};
+use tokio_util::sync::CancellationToken;
+
+/// How often the leader polls the state of the sweeps.
+const POLL: Duration = Duration::from_secs(1);
+/// How long a command tries to reach the broker.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Publishes the state in the sweep's row. Jobs of a stopped sweep are removed from the queues: they
+/// would fill the window and block other sweeps.
+///
+/// # Errors
+///
+/// The database or the broker fails; then the leader publishes it later.
+pub async fn publish(store: &Store, broker: &Broker, sweep: SweepId) -> Result<(), ReconcileError> {
+    let bucket = broker.sweeps().await?;
+    let key = sweep.to_string();
+    let held = store.lock_sweep(sweep).await?;
+    let state = held.as_ref().map_or(SweepState::Running, |held| held.state);
+    if state == SweepState::Running {
+        // No entry means running.
+        bucket.purge(&key).await.map_err(jetstream)?;
+    } else {
+        let jobs = broker
+            .jetstream()
+            .get_stream(JOBS)
+            .await
+            .map_err(jetstream)?;
+        reconcile::purge(&jobs, sweep).await?;
+        if state == SweepState::Paused {
+            // Jobs in progress continue; if their worker dies, reconciliation finds them lost.
+            store.unqueue(sweep).await?;
+        }
+        // Last: an entry means that everything above is done.
+        let value = SweepControl::from(state).to_string();
+        bucket.put(&key, value.into()).await.map_err(jetstream)?;
+    }
+    if let Some(held) = held {
+        held.release().await?;
+    }
+    tracing::info!(%sweep, %state, "sweep control published");
+    Ok(())
+}
+
+/// As [`publish`], for a command: within a few seconds or not at all.
+///
+/// # Errors
+///
+/// The database or the broker fails or does not answer; then the leader publishes it later.
+pub(crate) async fn publish_soon(
+    store: &Store,
+    broker: &BrokerSettings,
+    sweep: SweepId,
+) -> Result<(), PublishError> {
+    let publish = async {
+        let broker = broker.connect().await.map_err(ReconcileError::from)?;
+        publish(store, &broker, sweep).await
+    };
+    let outcome = tokio::time::timeout(TIMEOUT, publish).await;
+    Ok(outcome.map_err(|_| PublishError::Timeout)??)
+}
+
+/// Why a command could not publish sweep control.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PublishError {
+    #[error(transparent)]
+    Failed(#[from] ReconcileError),
+    #[error("the broker does not answer")]
+    Timeout,
+}
+
+/// Publishes changes of sweep control until `stop`.
+pub(super) async fn publish_changes(
+    store: &Store,
+    broker: &Broker,
+    options: &ServeOptions,
+    stop: &CancellationToken,
+) {
+    let mut published: Option<HashMap<SweepId, SweepState>> = None;
+    let mut backoff = Backoff::default();
+    let mut outage = OutageLog::new("publishing sweep control failed; retrying");
+    loop {
+        let pause = tokio::select! {
+            () = stop.cancelled() => return,
+            outcome = catch_up(store, broker, &mut published) => match outcome {
+                Ok(()) => {
+                    outage.recovered();
+                    backoff.reset();
+                    POLL.min(options.reconcile_every)
+                }
+                Err(error) => {
+                    outage.failed(&error, 0);
+                    backoff.pause()
+                }
+            },
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Publishes what differs from `published`, or everything the first time.
+async fn catch_up(
+    store: &Store,
+    broker: &Broker,
+    published: &mut Option<HashMap<SweepId, SweepState>>,
+) -> Result<(), ReconcileError> {
+    let wanted: HashMap<SweepId, SweepState> = store.paused_or_cancelled().await?.into_iter().collect();
+    match published {
+        None => reconcile::publish_all(store, broker).await?,
+        Some(published) => {
+            let changed = wanted
+                .iter()
+                .filter(|(sweep, state)| published.get(sweep) != Some(state))
+                .map(|(&sweep, _)| sweep)
+                .chain(
+                    published
+                        .keys()
+                        .copied()
+                        .filter(|sweep| !wanted.contains_key(sweep)),
+                );
+            for sweep in changed {
+                publish(store, broker, sweep).await?;
+            }
+        }
+    }
+    *published = Some(wanted);
+    Ok(())
+}
