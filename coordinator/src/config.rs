@@ -12,11 +12,11 @@ use halfheard_shared::{
     broker::BrokerSettings,
     config_file::{ConfigFile, ConfigFileError, user_folder},
 };
+use halfheard_store::connect::PgConnectOptions;
 use halfheard_store::{
     StoreError,
     connect::{options, verify_authority},
 };
-use sqlx::postgres::PgConnectOptions;
 use std::{
     fmt,
     path::{Path, PathBuf},

@@ -8,6 +8,7 @@ use super::{options::ServeOptions, outage_log::OutageLog};
 use halfheard_shared::{
     broker::{Broker, BrokerError, Queue, WORKERS},
     case::Case,
+    error::chain,
     ids::JobId,
     retry::Backoff,
     wire::{CheckpointRef, JobMessage, TrainSpec, Work},
@@ -68,7 +69,7 @@ pub(super) async fn dispatch(
                     options.poll
                 }
                 Err(error) => {
-                    outage.failed(&error, 0);
+                    outage.failed(&chain(&error), 0);
                     backoff.pause()
                 }
             },

@@ -3,6 +3,7 @@
 use halfheard_store::{
     JobKind, JobState, Store, StoreError, SweepState,
     control::{JobRow, Reopen, id_digits},
+    submit::JobCounts,
     sweeps::SweepRow,
 };
 
@@ -65,7 +66,7 @@ pub(crate) async fn retry(
     store: &Store,
     sweep: &SweepRow,
     selection: &Selection,
-) -> Result<Reopened, RetryError> {
+) -> Result<JobCounts, RetryError> {
     let which = match selection {
         Selection::All => Reopen::Both,
         Selection::Failed => Reopen::Failed,
@@ -88,7 +89,7 @@ async fn retriable(store: &Store, sweep: &SweepRow, id: &str) -> Result<JobRow, 
         sweep: sweep.name.clone(),
     })?;
     let name = job.id.to_string();
-    match (job.state, job.training) {
+    match (job.state, job.train_job) {
         (JobState::Done, _) => Err(RetryError::Done(name)),
         (JobState::Cancelled, _) => Err(RetryError::SweepCancelled(sweep.name.clone())),
         (JobState::Failed, Some((training, JobState::Failed))) if job.kind == JobKind::Eval => {

@@ -12,6 +12,7 @@ use super::{
 };
 use halfheard_shared::{
     broker::{Broker, BrokerSettings, JOBS, SweepControl},
+    error::chain,
     ids::SweepId,
     retry::Backoff,
 };
@@ -107,7 +108,7 @@ pub(super) async fn publish_changes(
                     POLL.min(options.reconcile_every)
                 }
                 Err(error) => {
-                    outage.failed(&error, 0);
+                    outage.failed(&chain(&error), 0);
                     backoff.pause()
                 }
             },
@@ -125,7 +126,8 @@ async fn catch_up(
     broker: &Broker,
     published: &mut Option<HashMap<SweepId, SweepState>>,
 ) -> Result<(), ReconcileError> {
-    let wanted: HashMap<SweepId, SweepState> = store.paused_or_cancelled().await?.into_iter().collect();
+    let wanted: HashMap<SweepId, SweepState> =
+        store.paused_or_cancelled().await?.into_iter().collect();
     match published {
         None => reconcile::publish_all(store, broker).await?,
         Some(published) => {

@@ -35,7 +35,7 @@ impl Benchmarks {
     /// # Errors
     ///
     /// An unknown name, with all that exist.
-    pub fn named(&self, names: &[String]) -> Result<Vec<Benchmark>, StoreError> {
+    pub fn select(&self, names: &[String]) -> Result<Vec<Benchmark>, StoreError> {
         names
             .iter()
             .map(|name| {

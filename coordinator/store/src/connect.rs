@@ -5,10 +5,9 @@ use crate::{
     fault::{Fault, lacks_tls},
 };
 use halfheard_shared::{error::chain, retry::Backoff};
-use sqlx::{
-    ConnectOptions as _, Connection as _, PgConnection,
-    postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
-};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, postgres::PgPoolOptions};
+
+pub use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use std::{io, net::IpAddr, str::FromStr as _, time::Duration};
 
 /// How long connecting may take.

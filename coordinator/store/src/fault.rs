@@ -95,8 +95,13 @@ impl PostgresError {
         Fault::of(&self.error)
     }
 
+    /// Whether the password was rejected.
+    pub fn is_wrong_password(&self) -> bool {
+        matches!(&self.error, sqlx::Error::Database(error) if error.code().as_deref() == Some("28P01"))
+    }
+
     /// The driver's error.
-    pub fn driver(&self) -> &sqlx::Error {
+    pub(crate) fn driver(&self) -> &sqlx::Error {
         &self.error
     }
 }

@@ -175,7 +175,10 @@ impl<'a> Batch<'a> {
             .unwrap_or_else(Utc::now);
         let outcome = match self.attempts.get(&message.attempt) {
             Some(row) if row.job != message.job.0 => {
-                return Err(format!("attempt {} belongs to another job", message.attempt));
+                return Err(format!(
+                    "attempt {} belongs to another job",
+                    message.attempt
+                ));
             }
             Some(row) => row.outcome,
             None => self.known_outcomes.get(&message.attempt).copied().flatten(),

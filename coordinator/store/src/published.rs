@@ -75,11 +75,12 @@ impl Store {
             .await?;
         }
         for (name, hash) in &wanted {
+            let hash = hash.to_hex();
             sqlx::query!(
                 "INSERT INTO reference_data (name, blake3) VALUES ($1, $2)
                  ON CONFLICT (name) DO UPDATE SET blake3 = excluded.blake3, loaded = now()",
                 *name,
-                hash.to_hex().as_str()
+                hash.as_str()
             )
             .execute(&mut *tx)
             .await?;

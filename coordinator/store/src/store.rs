@@ -42,11 +42,13 @@ impl Store {
     ///
     /// The database has a migration that is unknown to this program.
     pub async fn missing_migrations(&self) -> Result<usize, StoreError> {
-        // Not checked at compile time: sqlx makes the table itself, with the first migration.
-        let begun: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
-            .fetch_one(&self.pool)
-            .await?;
+        let begun = sqlx::query_scalar!(
+            r#"SELECT to_regclass('_sqlx_migrations') IS NOT NULL AS "begun!""#
+        )
+        .fetch_one(&self.pool)
+        .await?;
         let applied: Vec<i64> = if begun {
+            // Unchecked: sqlx creates the table itself, when it runs the first migration.
             sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success")
                 .fetch_all(&self.pool)
                 .await?
