@@ -10,6 +10,7 @@ use halfheard_shared::{
     broker::{BrokerError, BrokerSettings},
     case::Case,
     dataset::{DataFolder, DatasetError, Split},
+    error::Hint,
     features::{Features, FeaturesError, MAX_BYTES},
     results::{Predictions, Results},
 };
@@ -56,6 +57,16 @@ pub enum DrawError {
     /// The drawing thread panicked.
     #[error("drawing failed")]
     Thread(#[from] tokio::task::JoinError),
+}
+
+impl Hint for DrawError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            DrawError::Figure(error) => error.hint(),
+            DrawError::Results(error) => error.hint(),
+            _ => None,
+        }
+    }
 }
 
 impl DrawError {

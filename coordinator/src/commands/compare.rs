@@ -145,8 +145,7 @@ impl Operand {
         let evaluations = &mut predictions.evaluations;
         evaluations.retain(|evaluation| evaluation.model == self.model);
         if evaluations.is_empty() {
-            let models = snapshot.evaluated_models().await?;
-            let models: Vec<String> = models.iter().map(ToString::to_string).collect();
+            let models = store.evaluated_models(self.sweep.id).await?;
             bail!(
                 "sweep {} has no finished evaluations of {}{}",
                 self.sweep.name,
@@ -184,7 +183,7 @@ async fn compare_models(args: &CompareArgs, store: &Store) -> anyhow::Result<Com
         let exists = known.all().iter().any(|b| b.metric(metric).is_some());
         ensure!(exists, "unknown metric `{metric}`: {}", metric_ids(&known));
     }
-    let datasets = known.asked(&args.dataset)?;
+    let datasets = known.select(&args.dataset)?;
     let default = match &args.sweep {
         Some(text) => store.find_sweep(text).await?,
         None => newest(store).await?,

@@ -1,6 +1,7 @@
 //! Why a figure cannot be drawn.
 
 use super::DrawError;
+use halfheard_shared::error::Hint;
 
 /// Why a figure cannot be drawn.
 #[derive(Debug, thiserror::Error)]
@@ -37,22 +38,21 @@ pub enum FigureError {
         have: String,
     },
     /// A figure of one dataset, of a sweep with several.
-    #[error("the figure is of one dataset: name it with --dataset; the sweep has {have}")]
+    #[error("the figure is of one dataset; the sweep has {have}")]
     Several {
         /// All of the sweep.
         have: String,
     },
     /// Results are missing.
-    #[error("the sweep has {what}: `coord status` shows its progress")]
+    #[error("the sweep has {what}")]
     Nothing {
         /// What is missing.
         what: String,
     },
     /// No features were kept.
     #[error(
-        "the artifact store {store} has no features of {what}: workers leave them there when they \
-         evaluate LNLN at a missing rate; name the store that they write to with --artifacts, or \
-         run these evaluations once more in a new sweep (`coord submit --new`)"
+        "the artifact store {store} has no features of {what}, which workers leave there when they \
+         evaluate LNLN at a missing rate"
     )]
     NoFeatures {
         /// The address of the store.
@@ -85,6 +85,21 @@ impl FigureError {
                 | FigureError::NoFeatures { .. }
                 | FigureError::NotLnln(_)
         )
+    }
+}
+
+impl Hint for FigureError {
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            FigureError::Several { .. } => "name it with --dataset",
+            FigureError::Nothing { .. } => "`coord status` shows its progress",
+            FigureError::NoFeatures { .. } => {
+                "name the store that workers write to with --artifacts, or run these evaluations \
+                 again in a new sweep (`coord submit --new`)"
+            }
+            _ => return None,
+        };
+        Some(hint.to_owned())
     }
 }
 

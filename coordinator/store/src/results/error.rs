@@ -1,25 +1,22 @@
 //! What can go wrong when results are read.
 
 use crate::{StoreError, benchmarks::Benchmarks};
-use halfheard_shared::{benchmark::Benchmark, case::CaseError};
+use halfheard_shared::{benchmark::Benchmark, case::CaseError, error::Hint};
 
 /// Why results cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ResultsError {
     /// The database.
-    #[error(transparent)]
+    #[error("cannot read the results of the sweep")]
     Store(#[from] StoreError),
     /// A dataset that this program does not know.
-    #[error("unknown dataset `{0}` in the sweep: use a newer program")]
+    #[error("unknown dataset `{0}` in the sweep")]
     Dataset(String),
     /// A case that this program does not know.
     #[error("unknown case in the sweep")]
     Case(#[from] CaseError),
     /// The labels are not stored.
-    #[error(
-        "the labels of {dataset}'s test split are not in the database (file {blake3}): \
-         submit the sweep once more from where its data is; nothing is computed again"
-    )]
+    #[error("the database lacks the test labels of {dataset} (file {blake3})")]
     NoLabels {
         /// The dataset.
         dataset: Benchmark,
@@ -27,7 +24,7 @@ pub enum ResultsError {
         blake3: String,
     },
     /// Stored bytes are not a list of finite numbers of the split's size.
-    #[error("{what} does not hold {samples} finite numbers: it was changed after it was stored")]
+    #[error("{what} is not {samples} finite numbers: changed after it was stored")]
     Damaged {
         /// What the bytes are of.
         what: String,
@@ -43,6 +40,19 @@ impl ResultsError {
             self,
             ResultsError::NoLabels { .. } | ResultsError::Damaged { .. }
         )
+    }
+}
+
+impl Hint for ResultsError {
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            ResultsError::Dataset(_) | ResultsError::Case(_) => "use a newer coord",
+            ResultsError::NoLabels { .. } => {
+                "submit the sweep again where its data is; nothing is computed again"
+            }
+            ResultsError::Store(_) | ResultsError::Damaged { .. } => return None,
+        };
+        Some(hint.to_owned())
     }
 }
 

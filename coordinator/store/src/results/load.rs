@@ -324,24 +324,6 @@ impl Snapshot {
     }
 }
 
-impl Snapshot {
-    /// The models of which an evaluation is done.
-    ///
-    /// # Errors
-    ///
-    /// The database's.
-    pub async fn evaluated_models(&mut self) -> Result<Vec<Model>, ResultsError> {
-        Ok(sqlx::query_as!(
-            Model,
-            "SELECT DISTINCT method, variant FROM job
-             WHERE sweep = $1 AND kind = 'eval' AND state = 'done' ORDER BY 1, 2",
-            self.sweep.0
-        )
-        .fetch_all(&mut *self.tx)
-        .await?)
-    }
-}
-
 /// The case of an evaluation.
 pub(super) fn case(text: Option<String>) -> Result<Option<Case>, ResultsError> {
     Ok(text.map(|text| text.parse()).transpose()?)
