@@ -27,7 +27,7 @@ impl Stand {
     /// Methods, an ablation and a weight of LNLN on MOSI and SIMS, two seeds, with features.
     async fn new() -> Self {
         let postgres = Postgres::start().unwrap();
-        let store = Store::connect_patiently(&postgres.url().parse().unwrap())
+        let store = Store::connect_with_retry(&postgres.url().parse().unwrap())
             .await
             .unwrap();
         store.migrate().await.unwrap();
