@@ -5,7 +5,10 @@ use halfheard_models::{
     device::{self, DeviceError},
     numerics::{self, Numerics},
 };
-use halfheard_shared::device::{Devices, ShareError};
+use halfheard_shared::{
+    device::{Devices, ShareError},
+    env,
+};
 use halfheard_worker::{
     check::Question,
     cli::{Cli, LogFormat},
@@ -14,7 +17,6 @@ use halfheard_worker::{
         self, SlotError, SlotSettings,
         leaving::{self, Leaving, Speaker},
     },
-    settings::Settings,
     supervisor::Slots,
 };
 use std::{
@@ -36,7 +38,7 @@ fn main() -> ExitCode {
     if cli.check || cli.look {
         return check(&cli);
     }
-    let settings = match Settings::resolve(&cli.connection, &|name| std::env::var(name).ok()) {
+    let settings = match cli.connection.resolve(&env::process) {
         Ok(settings) => settings,
         Err(error) => return refuse(&error, exit::USAGE),
     };
