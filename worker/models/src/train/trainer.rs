@@ -2,9 +2,9 @@
 //! on after any step.
 
 use super::{
-    TrainError,
+    TrainError, catch_panics,
     data::{Data, Erased, SplitData},
-    guarded, order,
+    order,
     predict::predict_split,
     state::{self, BestRef, Progress, StateError},
     weights,
@@ -31,20 +31,20 @@ const BETTER: f64 = 1e-6;
 
 /// What to do after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// Go on.
-    GoOn,
-    /// Save as soon as the method is at rest, and go on.
+pub enum Directive {
+    /// Train on.
+    Continue,
+    /// Save as soon as the method is at rest, then train on.
     Save,
-    /// Save as soon as the method is at rest, and leave.
-    SaveAndLeave,
-    /// Leave at once.
-    Leave,
+    /// Save as soon as the method is at rest, then stop.
+    SaveAndStop,
+    /// Stop without saving.
+    Stop,
 }
 
 /// Where the training stands, for who watches.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct View {
+pub struct StepReport {
     /// The epoch in progress, from 1.
     pub epoch: u32,
     /// The most epochs there can be.
@@ -65,14 +65,14 @@ pub struct Snapshot {
     /// To be read by [`Trainer::resume`].
     pub state: Bytes,
     /// The best checkpoints so far. They must be there before the state is.
-    pub best: Vec<Best>,
+    pub best: Vec<BestCheckpoint>,
     /// The last completed epoch.
     pub after_epoch: u32,
 }
 
 /// A checkpoint's content.
 #[derive(Clone, Debug)]
-pub struct Best {
+pub struct BestCheckpoint {
     /// Its name.
     pub blake3: Hash,
     /// A safetensors file.
@@ -80,31 +80,31 @@ pub struct Best {
 }
 
 /// Who watches a training and says when it has to stop.
-pub trait Control {
+pub trait TrainObserver {
     /// What to do now; asked after every step and after every epoch.
-    fn order(&mut self, view: View) -> Order;
+    fn directive(&mut self, view: StepReport) -> Directive;
     /// An epoch ended.
-    fn epoch(&mut self, log: EpochLog);
+    fn epoch_ended(&mut self, log: EpochLog);
     /// A state to be kept.
     fn save(&mut self, snapshot: Snapshot);
 }
 
 /// How a training ended.
 #[derive(Debug)]
-pub enum Finish {
-    /// It is done.
-    Done {
+pub enum TrainOutcome {
+    /// Every epoch was trained, or early stopping applied.
+    Completed {
         /// One for each selection criterion.
         checkpoints: Vec<CheckpointRef>,
         /// Their contents, each once.
-        contents: Vec<Best>,
+        contents: Vec<BestCheckpoint>,
         /// Epochs trained.
         epochs: u32,
         /// Seconds spent, over all attempts.
         seconds: f64,
     },
-    /// It was told to leave.
-    Left {
+    /// The observer stopped it.
+    Stopped {
         /// The last completed epoch.
         after_epoch: u32,
         /// Whether the state was saved before.
@@ -213,7 +213,7 @@ impl Trainer {
                 held.insert(best.blake3.clone(), content);
             }
         }
-        guarded(None, || Ok(self.method.restore(&method)?))
+        catch_panics(None, || Ok(self.method.restore(&method)?))
             .map_err(|e| StateError::Method(e.to_string()))?;
         self.progress = progress;
         self.held = held;
@@ -228,7 +228,7 @@ impl Trainer {
 
     /// Says on what kind of processor the training goes on from here. Returns the kinds that it has
     /// been on, in order, with `+` between them: its result is theirs to the last bit.
-    pub fn computes_on(&mut self, processor: &str) -> String {
+    pub fn record_processor(&mut self, processor: &str) -> String {
         let processors = &mut self.progress.processors;
         if processors.last().is_none_or(|last| last != processor) {
             processors.push(processor.to_owned());
@@ -243,25 +243,25 @@ impl Trainer {
 
     /// The best checkpoints so far, by criterion and epoch: what is worth keeping when the training
     /// fails.
-    pub fn kept(&self) -> Vec<(String, Best)> {
+    pub fn best_checkpoints(&self) -> Vec<(String, BestCheckpoint)> {
         let best = self.progress.best.iter();
         best.filter_map(|(id, best)| {
             let content = self.held.get(&best.blake3)?.clone();
             let blake3 = best.blake3.parse().ok()?;
             Some((
                 format!("{id} after epoch {}", best.epoch),
-                Best { blake3, content },
+                BestCheckpoint { blake3, content },
             ))
         })
         .collect()
     }
 
     /// Trains until it is done or told to leave. A panic of the method comes back as an error.
-    pub fn run(&mut self, control: &mut dyn Control) -> Result<Finish, TrainError> {
-        guarded(Some(self.method.batch_size()), || self.go(control))
+    pub fn run(&mut self, observer: &mut dyn TrainObserver) -> Result<TrainOutcome, TrainError> {
+        catch_panics(Some(self.method.batch_size()), || self.run_steps(observer))
     }
 
-    fn go(&mut self, control: &mut dyn Control) -> Result<Finish, TrainError> {
+    fn run_steps(&mut self, observer: &mut dyn TrainObserver) -> Result<TrainOutcome, TrainError> {
         if self.fresh {
             self.prepare()?;
             self.fresh = false;
@@ -271,24 +271,24 @@ impl Trainer {
                 self.step()?;
                 false
             } else {
-                control.epoch(self.end_epoch()?);
+                observer.epoch_ended(self.end_epoch()?);
                 true
             };
-            let order = control.order(self.view(epoch_ended));
-            if order == Order::GoOn {
+            let directive = observer.directive(self.view(epoch_ended));
+            if directive == Directive::Continue {
                 continue;
             }
-            let saves = order != Order::Leave && self.method.at_rest();
+            let saves = directive != Directive::Stop && self.method.at_rest();
             if saves {
-                control.save(self.snapshot()?);
+                observer.save(self.snapshot()?);
             }
-            match order {
-                Order::Leave => return Ok(self.left(false)),
-                Order::SaveAndLeave if saves => return Ok(self.left(true)),
+            match directive {
+                Directive::Stop => return Ok(self.stopped(false)),
+                Directive::SaveAndStop if saves => return Ok(self.stopped(true)),
                 _ => {}
             }
         }
-        Ok(Finish::Done {
+        Ok(TrainOutcome::Completed {
             checkpoints: self
                 .progress
                 .best
@@ -306,17 +306,17 @@ impl Trainer {
         })
     }
 
-    fn left(&self, saved: bool) -> Finish {
-        Finish::Left {
+    fn stopped(&self, saved: bool) -> TrainOutcome {
+        TrainOutcome::Stopped {
             after_epoch: self.after_epoch(),
             saved,
         }
     }
 
-    fn contents(&self) -> Vec<Best> {
+    fn contents(&self) -> Vec<BestCheckpoint> {
         self.held
             .values()
-            .map(|content| Best {
+            .map(|content| BestCheckpoint {
                 blake3: Hash::of(content),
                 content: content.clone(),
             })
@@ -333,10 +333,10 @@ impl Trainer {
             .clamp(1, all.max(1))
     }
 
-    fn view(&self, epoch_ended: bool) -> View {
+    fn view(&self, epoch_ended: bool) -> StepReport {
         let steps = self.steps();
         let loss = self.progress.losses.get("loss");
-        View {
+        StepReport {
             epoch: self.progress.epoch,
             max_epochs: self.spec.max_epochs,
             step: self.progress.pass * steps + self.progress.step,
@@ -557,13 +557,13 @@ fn predict(method: &dyn Method, id: &str, watched: &Watched) -> Result<Tensor, T
 /// Saves when it is time: at an epoch's end, or when `every` has passed, but never so often that
 /// saving takes more than about a tenth of the time.
 #[derive(Debug)]
-pub struct Pace {
+pub struct SaveSchedule {
     every: Duration,
     last: Instant,
     cost: Duration,
 }
 
-impl Pace {
+impl SaveSchedule {
     /// Saves at least every `every`.
     pub fn new(every: Duration) -> Self {
         Self {
@@ -580,12 +580,12 @@ impl Pace {
     }
 
     /// A state was saved, which took `cost`.
-    pub fn saved(&mut self, cost: Duration) {
+    pub fn record_save(&mut self, cost: Duration) {
         self.last = Instant::now();
         self.cost = cost;
     }
 }
 
 #[cfg(test)]
-#[path = "driver_tests.rs"]
+#[path = "trainer_tests.rs"]
 mod tests;

@@ -1,6 +1,6 @@
 use super::*;
 use crate::train::{
-    At, EvalCase, Evaluated, Loaded,
+    CaseResult, EvalCase, EvalProgress, LoadedModel,
     evaluate::{self, evaluate},
     failure,
     testing::{Toy, alone, data, dataset, spec},
@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// Leaves after `leave_after` questions, and remembers what it was told.
 #[derive(Default)]
-struct Watch {
+struct Recorder {
     asked: usize,
     leave_after: Option<usize>,
     logs: Vec<EpochLog>,
@@ -18,17 +18,17 @@ struct Watch {
     save_always: bool,
 }
 
-impl Control for Watch {
-    fn order(&mut self, _view: View) -> Order {
+impl TrainObserver for Recorder {
+    fn directive(&mut self, _view: StepReport) -> Directive {
         self.asked += 1;
         match self.leave_after {
-            Some(after) if self.asked >= after => Order::SaveAndLeave,
-            _ if self.save_always => Order::Save,
-            _ => Order::GoOn,
+            Some(after) if self.asked >= after => Directive::SaveAndStop,
+            _ if self.save_always => Directive::Save,
+            _ => Directive::Continue,
         }
     }
 
-    fn epoch(&mut self, log: EpochLog) {
+    fn epoch_ended(&mut self, log: EpochLog) {
         self.logs.push(log);
     }
 
@@ -42,11 +42,14 @@ fn trainer(file: &Arc<Dataset>, spec: TrainSpec, toy: Toy) -> Trainer {
 }
 
 /// What must be equal: all but the clock.
-fn essence(mut logs: Vec<EpochLog>, finish: Finish) -> (Vec<EpochLog>, Vec<CheckpointRef>, u32) {
+fn essence(
+    mut logs: Vec<EpochLog>,
+    finish: TrainOutcome,
+) -> (Vec<EpochLog>, Vec<CheckpointRef>, u32) {
     for log in &mut logs {
         (log.train_seconds, log.eval_seconds) = (0.0, 0.0);
     }
-    let Finish::Done {
+    let TrainOutcome::Completed {
         checkpoints,
         contents,
         epochs,
@@ -65,9 +68,9 @@ fn essence(mut logs: Vec<EpochLog>, finish: Finish) -> (Vec<EpochLog>, Vec<Check
 }
 
 fn undisturbed(file: &Arc<Dataset>) -> (Vec<EpochLog>, Vec<CheckpointRef>, u32) {
-    let mut watch = Watch::default();
-    let finish = trainer(file, spec(3), Toy::new(1111)).run(&mut watch);
-    essence(watch.logs, finish.unwrap())
+    let mut recorder = Recorder::default();
+    let finish = trainer(file, spec(3), Toy::new(1111)).run(&mut recorder);
+    essence(recorder.logs, finish.unwrap())
 }
 
 #[test]
@@ -80,16 +83,16 @@ fn interrupted_at_every_possible_step_it_ends_in_the_same_bits() {
     assert_eq!(expected.1.len(), 5, "one checkpoint for each criterion");
     // 3 epochs of 2 passes of 4 batches and an end.
     for leave_after in 1..=27 {
-        let mut watch = Watch {
+        let mut recorder = Recorder {
             leave_after: Some(leave_after),
-            ..Watch::default()
+            ..Recorder::default()
         };
         let first = trainer(&file, spec(3), Toy::new(1111))
-            .run(&mut watch)
+            .run(&mut recorder)
             .unwrap();
-        let snapshot = watch.saved.last().unwrap();
-        let mut logs = watch.logs;
-        let Finish::Left {
+        let snapshot = recorder.saved.last().unwrap();
+        let mut logs = recorder.logs;
+        let TrainOutcome::Stopped {
             saved: true,
             after_epoch,
         } = first
@@ -106,9 +109,9 @@ fn interrupted_at_every_possible_step_it_ends_in_the_same_bits() {
         })
         .unwrap();
         assert_eq!(next.after_epoch(), after_epoch);
-        let mut watch = Watch::default();
-        let finish = next.run(&mut watch).unwrap();
-        logs.extend(watch.logs);
+        let mut recorder = Recorder::default();
+        let finish = next.run(&mut recorder).unwrap();
+        logs.extend(recorder.logs);
         assert_eq!(essence(logs, finish), expected, "left after {leave_after}");
     }
 }
@@ -117,25 +120,25 @@ fn interrupted_at_every_possible_step_it_ends_in_the_same_bits() {
 fn saving_changes_nothing_and_happens_only_at_rest() {
     let _alone = alone();
     let (_folder, file) = dataset(30);
-    let mut watch = Watch {
+    let mut recorder = Recorder {
         save_always: true,
-        ..Watch::default()
+        ..Recorder::default()
     };
-    let finish = trainer(&file, spec(3), Toy::new(1111)).run(&mut watch);
-    assert_eq!(essence(watch.logs, finish.unwrap()), undisturbed(&file));
+    let finish = trainer(&file, spec(3), Toy::new(1111)).run(&mut recorder);
+    assert_eq!(essence(recorder.logs, finish.unwrap()), undisturbed(&file));
     // Of four batches the second and the fourth are followed by an update; and each epoch's end.
-    assert_eq!(watch.saved.len(), 3 * (2 * 2 + 1));
+    assert_eq!(recorder.saved.len(), 3 * (2 * 2 + 1));
 }
 
 #[test]
 fn the_loss_falls() {
     let _alone = alone();
     let (_folder, file) = dataset(30);
-    let mut watch = Watch::default();
+    let mut recorder = Recorder::default();
     trainer(&file, spec(12), Toy::new(1111))
-        .run(&mut watch)
+        .run(&mut recorder)
         .unwrap();
-    let (first, last) = (&watch.logs[0], &watch.logs[11]);
+    let (first, last) = (&recorder.logs[0], &recorder.logs[11]);
     assert!(last.losses["task"] < 0.8 * first.losses["task"]);
     assert_eq!(
         first.best_for.len(),
@@ -149,14 +152,14 @@ fn the_loss_falls() {
 fn a_state_that_does_not_fit_is_refused() {
     let _alone = alone();
     let (_folder, file) = dataset(30);
-    let mut watch = Watch {
+    let mut recorder = Recorder {
         leave_after: Some(10),
-        ..Watch::default()
+        ..Recorder::default()
     };
     trainer(&file, spec(3), Toy::new(1))
-        .run(&mut watch)
+        .run(&mut recorder)
         .unwrap();
-    let snapshot = &watch.saved[0];
+    let snapshot = &recorder.saved[0];
     let mut other = spec(3);
     other.seed += 1;
     let mut fetch = |_: &BestRef| Some(Bytes::new());
@@ -180,14 +183,18 @@ fn a_loss_that_is_not_finite_stops_with_the_place_and_the_parts() {
     let mut toy = Toy::new(1);
     toy.nan_at = Some(2);
     let mut trainer = trainer(&file, spec(3), toy);
-    let mut watch = Watch::default();
-    let error = trainer.run(&mut watch).unwrap_err();
+    let mut recorder = Recorder::default();
+    let error = trainer.run(&mut recorder).unwrap_err();
     let failure = failure("train toy", &error);
     assert_eq!(failure.kind, FailureKind::NonFinite);
     let text = failure.chain.join(": ");
     assert!(text.contains("epoch 2, pass 1, step 1 of 4"), "{text}");
     assert!(text.contains("task = NaN"), "{text}");
-    assert_eq!(trainer.kept().len(), 5, "the good epoch is kept");
+    assert_eq!(
+        trainer.best_checkpoints().len(),
+        5,
+        "the good epoch is kept"
+    );
 }
 
 #[test]
@@ -197,7 +204,7 @@ fn a_panic_is_a_failure() {
     let mut toy = Toy::new(1);
     toy.panic_at = Some(1);
     let error = trainer(&file, spec(3), toy)
-        .run(&mut Watch::default())
+        .run(&mut Recorder::default())
         .unwrap_err();
     let failure = failure("train toy", &error);
     assert_eq!(failure.kind, FailureKind::Permanent, "it would panic again");
@@ -210,11 +217,11 @@ fn training_stops_early_when_patience_ends() {
     let (_folder, file) = dataset(30);
     let mut toy = Toy::new(1);
     toy.patience = Some(1);
-    let mut watch = Watch::default();
-    let finish = trainer(&file, spec(500), toy).run(&mut watch).unwrap();
-    let epochs = essence(watch.logs.clone(), finish).2;
+    let mut recorder = Recorder::default();
+    let finish = trainer(&file, spec(500), toy).run(&mut recorder).unwrap();
+    let epochs = essence(recorder.logs.clone(), finish).2;
     assert!(epochs < 500, "{epochs}");
-    let losses: Vec<f64> = watch
+    let losses: Vec<f64> = recorder
         .logs
         .iter()
         .map(|log| log.metrics["validation_loss"].unwrap())
@@ -231,11 +238,11 @@ fn selecting_on_the_test_split_leaves_the_schedule_to_validation() {
     let run = |selection| {
         let mut spec = spec(3);
         spec.protocol.selection = selection;
-        let mut watch = Watch::default();
+        let mut recorder = Recorder::default();
         trainer(&file, spec, Toy::new(1111))
-            .run(&mut watch)
+            .run(&mut recorder)
             .unwrap();
-        watch.logs
+        recorder.logs
     };
     let (valid, test) = (run(Selection::Validation), run(Selection::Test));
     for (valid, test) in valid.iter().zip(&test) {
@@ -250,39 +257,44 @@ fn selecting_on_the_test_split_leaves_the_schedule_to_validation() {
 
 /// Hears of evaluations, and lets them go on until so many cases are done.
 #[derive(Default)]
-struct Heard {
+struct EvalRecorder {
     begun: Vec<Vec<usize>>,
-    ended: BTreeMap<usize, Evaluated>,
-    at: Vec<At>,
+    ended: BTreeMap<usize, CaseResult>,
+    at: Vec<EvalProgress>,
     enough: Option<usize>,
 }
 
-impl evaluate::Watch for Heard {
-    fn begins(&mut self, cases: &[usize]) {
+impl evaluate::EvalObserver for EvalRecorder {
+    fn cases_started(&mut self, cases: &[usize]) {
         self.begun.push(cases.to_vec());
     }
 
-    fn goes_on(&mut self, at: At) -> bool {
+    fn should_continue(&mut self, at: EvalProgress) -> bool {
         assert!(at.batch < at.batches, "{at:?}");
         assert_eq!(at.done, self.ended.len());
         self.at.push(at);
         self.enough.is_none_or(|enough| at.done < enough)
     }
 
-    fn ended(&mut self, case: usize, seconds: f64, outcome: Result<Evaluated, TrainError>) {
+    fn case_finished(
+        &mut self,
+        case: usize,
+        seconds: f64,
+        outcome: Result<CaseResult, TrainError>,
+    ) {
         assert!(seconds >= 0.0 && seconds.is_finite());
         self.ended.insert(case, outcome.unwrap());
     }
 }
 
 /// Cases come out portion by portion: those that have their text in common together, and what was
-/// done before it was told to stop is heard of.
+/// done before it was told to stop is recorder of.
 #[test]
 fn cases_are_heard_of_when_they_are_done() {
     let _alone = alone();
     let (_folder, file) = dataset(30);
-    let finish = trainer(&file, spec(3), Toy::new(1111)).run(&mut Watch::default());
-    let Finish::Done {
+    let finish = trainer(&file, spec(3), Toy::new(1111)).run(&mut Recorder::default());
+    let TrainOutcome::Completed {
         checkpoints,
         contents,
         ..
@@ -298,36 +310,43 @@ fn cases_are_heard_of_when_they_are_done() {
         })
         .collect();
     let data = data(&file);
-    let mut model = Loaded::with(spec(3), Box::new(Toy::new(99)));
+    let mut model = LoadedModel::with(spec(3), Box::new(Toy::new(99)));
     let mut fetch = |wanted: &CheckpointRef| {
         let found = contents.iter().find(|c| c.blake3.as_str() == wanted.blake3);
         Ok(found.unwrap().content.clone())
     };
-    let mut heard = Heard {
+    let mut recorder = EvalRecorder {
         enough: Some(2),
-        ..Heard::default()
+        ..EvalRecorder::default()
     };
-    let all = evaluate(&mut model, &spec(3), &data, &cases, &mut fetch, &mut heard);
+    let all = evaluate(
+        &mut model,
+        &spec(3),
+        &data,
+        &cases,
+        &mut fetch,
+        &mut recorder,
+    );
     assert!(!all.unwrap(), "it was told to stop");
     // Without audio the text is whole, as at r=0.
-    assert_eq!(heard.begun[0], [0, 2]);
-    assert!(heard.ended.keys().eq(&[0, 2]));
-    let first: Vec<usize> = heard
+    assert_eq!(recorder.begun[0], [0, 2]);
+    assert!(recorder.ended.keys().eq(&[0, 2]));
+    let first: Vec<usize> = recorder
         .at
         .iter()
         .filter(|at| at.done == 0)
         .map(|at| at.batch)
         .collect();
-    assert_eq!(first, (0..heard.at[0].batches).collect::<Vec<_>>());
+    assert_eq!(first, (0..recorder.at[0].batches).collect::<Vec<_>>());
 }
 
 #[test]
 fn a_case_has_the_same_result_alone_and_among_others() {
     let _alone = alone();
     let (_folder, file) = dataset(30);
-    let mut watch = Watch::default();
-    let finish = trainer(&file, spec(3), Toy::new(1111)).run(&mut watch);
-    let Finish::Done {
+    let mut recorder = Recorder::default();
+    let finish = trainer(&file, spec(3), Toy::new(1111)).run(&mut recorder);
+    let TrainOutcome::Completed {
         checkpoints,
         contents,
         ..
@@ -344,19 +363,26 @@ fn a_case_has_the_same_result_alone_and_among_others() {
         .collect();
     let data = data(&file);
     let fetched = std::cell::Cell::new(0);
-    let run = |cases: &[EvalCase]| -> Vec<Evaluated> {
-        let mut model = Loaded::with(spec(3), Box::new(Toy::new(99)));
+    let run = |cases: &[EvalCase]| -> Vec<CaseResult> {
+        let mut model = LoadedModel::with(spec(3), Box::new(Toy::new(99)));
         assert!(model.fits(&spec(3)));
-        let mut heard = Heard::default();
+        let mut recorder = EvalRecorder::default();
         let mut fetch = |wanted: &CheckpointRef| {
             fetched.set(fetched.get() + 1);
             let found = contents.iter().find(|c| c.blake3.as_str() == wanted.blake3);
             Ok(found.unwrap().content.clone())
         };
-        let all = evaluate(&mut model, &spec(3), &data, cases, &mut fetch, &mut heard);
+        let all = evaluate(
+            &mut model,
+            &spec(3),
+            &data,
+            cases,
+            &mut fetch,
+            &mut recorder,
+        );
         assert!(all.unwrap());
-        assert_eq!(heard.begun.iter().flatten().count(), cases.len());
-        heard.ended.into_values().collect()
+        assert_eq!(recorder.begun.iter().flatten().count(), cases.len());
+        recorder.ended.into_values().collect()
     };
     let together = run(&cases);
     assert_eq!(fetched.get(), contents.len(), "each checkpoint once");
@@ -400,10 +426,10 @@ fn a_case_has_the_same_result_alone_and_among_others() {
 
 #[test]
 fn saving_takes_at_most_about_a_tenth_of_the_time() {
-    let mut pace = Pace::new(Duration::ZERO);
+    let mut pace = SaveSchedule::new(Duration::ZERO);
     assert!(pace.is_due(false));
-    pace.saved(Duration::from_secs(60));
+    pace.record_save(Duration::from_secs(60));
     assert!(!pace.is_due(true));
-    let pace = Pace::new(Duration::from_secs(60));
+    let pace = SaveSchedule::new(Duration::from_secs(60));
     assert!(pace.is_due(true) && !pace.is_due(false));
 }
