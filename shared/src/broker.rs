@@ -337,7 +337,7 @@ impl Broker {
     /// help: the message is too large or cannot be written.
     pub async fn deliver_result(&self, message: &ResultMessage) -> Result<bool, BrokerError> {
         while_transient(
-            async || self.publish_result(message).await,
+            || self.publish_result(message),
             BrokerError::is_transient,
             |error| {
                 let error = chain(error);

@@ -41,7 +41,7 @@ impl Backoff {
 ///
 /// let mut failures = 0;
 /// let outcome = while_transient(
-///     async || { failures += 1; if failures < 3 { Err("busy") } else { Ok(failures) } },
+///     || { failures += 1; std::future::ready(if failures < 3 { Err("busy") } else { Ok(failures) }) },
 ///     |error| *error == "busy",
 ///     |error| eprintln!("{error}; retrying"),
 /// );
@@ -53,8 +53,8 @@ impl Backoff {
 /// # Errors
 ///
 /// The first error that is not transient.
-pub async fn while_transient<T, E>(
-    mut action: impl AsyncFnMut() -> Result<T, E>,
+pub async fn while_transient<T, E, Attempt: Future<Output = Result<T, E>>>(
+    mut action: impl FnMut() -> Attempt,
     is_transient: impl Fn(&E) -> bool,
     notify: impl Fn(&E),
 ) -> Result<T, E> {
@@ -85,11 +85,11 @@ mod tests {
         assert_eq!(backoff.delay(), first);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn permanent_error_ends_retries() {
         let mut errors = [true, true, false].into_iter();
         let outcome = while_transient(
-            async || Err::<(), _>(errors.next().unwrap()),
+            || std::future::ready(Err::<(), _>(errors.next().unwrap())),
             |&transient| transient,
             |_| {},
         );

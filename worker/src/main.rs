@@ -77,7 +77,12 @@ fn run(cli: &Cli, flags: Vec<OsString>) -> Exit {
     exit
 }
 
-async fn run_slot(cli: &Cli, settings: Settings, slot: usize, shutdown: Shutdown) -> Exit {
+async fn run_slot(
+    cli: &Cli,
+    settings: halfheard_shared::settings::Settings,
+    slot: usize,
+    shutdown: Shutdown,
+) -> Exit {
     if let Err(error) = numerics::initialize(cli.numerics) {
         return fail(&error, Exit::Device);
     }

@@ -11,7 +11,7 @@ use crate::{
     submission::specs,
 };
 use halfheard_shared::hash_cache::HashCache;
-use halfheard_shared::{dataset::DataFolder, device::count};
+use halfheard_shared::{dataset::DataFolder, text::count};
 use halfheard_store::Store;
 use nix::sys::statvfs::statvfs;
 use serde::Serialize;

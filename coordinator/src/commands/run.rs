@@ -27,7 +27,7 @@ use halfheard_shared::{
 };
 use halfheard_shared::{
     shutdown::{Interrupted, Shutdown},
-    terminal::{quoted, quoted_path},
+    text::{quoted, quoted_path},
 };
 use halfheard_store::{
     Store, SweepState,
