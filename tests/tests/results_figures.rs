@@ -61,7 +61,7 @@ impl Stand {
             artifacts: Some(ArtifactStore::url_of(&folder.path().join("artifacts"))),
             ..ConnectionFlags::default()
         };
-        let settings = Settings::resolve(&flags, &Process).unwrap();
+        let settings = Settings::resolve(&flags, &env::process).unwrap();
         let models = [("misa", ""), ("almt", ""), ("lnln", ""), ("lnln", "no-dmc")];
         let matrix = match show() {
             Some(_) => Matrix::paper("drawn"),

@@ -16,6 +16,7 @@ use halfheard_results::{
     statistics::bootstrap::BootstrapOptions,
 };
 use halfheard_shared::benchmark::Benchmark;
+use halfheard_shared::env;
 use halfheard_store::Store;
 use std::{path::Path, process::Command};
 

@@ -82,7 +82,7 @@ async fn main() -> Result<()> {
         artifacts: Some(ArtifactStore::url_of(&folder.path().join("artifacts"))),
         ..ConnectionFlags::default()
     };
-    let settings = Settings::resolve(&flags, &Process)?;
+    let settings = Settings::resolve(&flags, &env::process)?;
     let artifacts = ArtifactStore::open(&settings.artifacts, None).await?;
     finished::keep_features(&store, &artifacts, sweep, 1000).await?;
     let row = store.find_sweep("full").await?;

@@ -17,7 +17,6 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
-use tempfile::NamedTempFile;
 
 /// The format of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -51,8 +50,8 @@ pub struct Writer {
 }
 
 enum Inner {
-    Parquet(Box<SerializedFileWriter<NamedTempFile>>),
-    Csv(Box<csv::Writer<NamedTempFile>>),
+    Parquet(Box<SerializedFileWriter<AtomicFile>>),
+    Csv(Box<csv::Writer<AtomicFile>>),
     /// To standard output.
     Pipe(Box<csv::Writer<std::io::Stdout>>),
 }
