@@ -1,7 +1,7 @@
 //! Writes pages as Parquet or CSV. A file appears under its name only when it is complete.
 
 use super::columns::{Column, Field, Kind, Page};
-use halfheard_shared::atomic_file;
+use halfheard_shared::atomic_file::{AtomicFile, DEFAULT_MODE};
 use parquet::{
     basic::{Compression, LogicalType, Repetition, Type as PhysicalType},
     data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type},
@@ -75,8 +75,8 @@ impl Writer {
             });
         };
         let path = path.to_owned();
-        let temporary = atomic_file::begin(&path, atomic_file::USUAL)
-            .map_err(|error| write_error(&path, error))?;
+        let temporary =
+            AtomicFile::create(&path, DEFAULT_MODE).map_err(|error| write_error(&path, error))?;
         let inner = match format {
             Format::Parquet => {
                 let properties = WriterProperties::builder()
@@ -140,7 +140,9 @@ impl Writer {
                 return writer.flush().map_err(|error| write_error(&path, error));
             }
         };
-        atomic_file::finish(temporary, &path).map_err(|error| write_error(&path, error))
+        temporary
+            .persist()
+            .map_err(|error| write_error(&path, error))
     }
 }
 
