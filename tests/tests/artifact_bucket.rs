@@ -14,7 +14,7 @@ use halfheard_shared::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_put_comes_back() -> Result<()> {
+async fn object_put_in_the_bucket_is_read_back() -> Result<()> {
     let stage = Stage::set().await?;
     let store = ArtifactStore::open("nats://", Some(&stage.broker)).await?;
     let job = JobId::derive(&[b"j"]);
@@ -53,7 +53,7 @@ async fn what_is_put_comes_back() -> Result<()> {
 
 /// No folder is shared: checkpoints, states and the dataset travel through the broker.
 #[tokio::test(flavor = "multi_thread")]
-async fn workers_need_no_shared_folder() -> Result<()> {
+async fn workers_share_artifacts_through_the_bucket() -> Result<()> {
     let stage = Stage::set().await?;
     let store = ArtifactStore::open("nats://", Some(&stage.broker)).await?;
     let origin = tempfile::tempdir()?;

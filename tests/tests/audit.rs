@@ -57,7 +57,7 @@ fn job(seed: u64, method: &str, case: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_clean_sweep_is_clean_and_planted_results_are_found() -> Result<()> {
+async fn audit_finds_planted_results_and_nothing_in_a_clean_sweep() -> Result<()> {
     let postgres = Postgres::start()?;
     let store = store(&postgres).await?;
     let sweep = finished::simulated(&store, &matrix("clean")).await?;
@@ -133,7 +133,7 @@ async fn a_clean_sweep_is_clean_and_planted_results_are_found() -> Result<()> {
 }
 
 #[tokio::test]
-async fn jobs_that_are_not_as_they_should_be_are_found() -> Result<()> {
+async fn audit_finds_incomplete_conflicting_and_test_selected_jobs() -> Result<()> {
     let postgres = Postgres::start()?;
     let store = store(&postgres).await?;
     let sweep = finished::simulated(&store, &matrix("jobs")).await?;
@@ -207,7 +207,7 @@ async fn jobs_that_are_not_as_they_should_be_are_found() -> Result<()> {
 
 /// Models that answer always the same, and seeds that had no effect.
 #[tokio::test]
-async fn lazy_models_and_seeds_without_effect_are_found() -> Result<()> {
+async fn audit_finds_collapsed_models_and_identical_seeds() -> Result<()> {
     let postgres = Postgres::start()?;
     let store = store(&postgres).await?;
     let sweep = finished::fill(&store, &matrix("lazy"), |cell| {
@@ -249,7 +249,7 @@ async fn lazy_models_and_seeds_without_effect_are_found() -> Result<()> {
 
 /// The classes that the audit of the published tables counts with, on the real labels.
 #[test]
-fn the_classes_of_mosi_are_those_of_its_labels() -> Result<()> {
+fn mosi_class_counts_match_its_labels() -> Result<()> {
     let shared = std::env::var("HALFHEARD_SHARED")
         .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared").to_owned());
     let file = std::path::Path::new(&shared).join("data/mosi_utterance_50.pkl.gz");

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use tokio::{net::TcpListener, process::Command, time::timeout};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_broker_is_reached_over_tls_and_a_stranger_is_not() -> Result<()> {
+async fn tls_broker_is_accepted_and_unknown_authority_is_rejected() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let authority = Authority::new("an authority of our own")?;
     let ours = authority.write(folder.path(), "ours.pem")?;

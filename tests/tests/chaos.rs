@@ -193,7 +193,7 @@ async fn run(disturbed: bool) -> Result<(String, String, BTreeMap<String, Vec<u8
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_tables_do_not_show_who_was_killed() -> Result<()> {
+async fn tables_are_equal_after_kills_of_worker_coordinator_and_broker() -> Result<()> {
     let (tables, content, shown) = run(false).await?;
     let (disturbed_tables, disturbed_content, disturbed_shown) = run(true).await?;
     assert_same(&content, &disturbed_content);

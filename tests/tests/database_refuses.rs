@@ -112,7 +112,7 @@ async fn is_whole(stage: &Stage, sweep: &NewSweep) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_is_read_only_for_a_while_loses_nothing() -> Result<()> {
+async fn results_survive_a_read_only_database() -> Result<()> {
     let stage = Stage::set().await?;
     let sweep = submitted(&stage).await?;
     let coordinator = stage.serve();
@@ -137,7 +137,7 @@ async fn a_database_that_is_read_only_for_a_while_loses_nothing() -> Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_standby_is_never_led_from() -> Result<()> {
+async fn coordinator_does_not_lead_on_a_standby() -> Result<()> {
     let mut stage = Stage::set().await?;
     let sweep = submitted(&stage).await?;
     let coordinator = stage.serve();
@@ -180,7 +180,7 @@ async fn as_role(stage: &Stage) -> Result<Store> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_right_that_is_taken_away_for_a_while_fails_nothing() -> Result<()> {
+async fn results_survive_a_revoked_privilege() -> Result<()> {
     for (take, give) in [
         (
             "REVOKE INSERT ON epoch_log FROM coordinating",
@@ -216,7 +216,7 @@ async fn a_right_that_is_taken_away_for_a_while_fails_nothing() -> Result<()> {
 
 /// Each row takes a while and the server allows few at a time: the whole batch never goes through.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_that_takes_too_long_goes_in_by_halves() -> Result<()> {
+async fn batch_that_times_out_is_split_in_half() -> Result<()> {
     let stage = Stage::set().await?;
     let sweep = submitted(&stage).await?;
     for job in stage.store.ready(Queue::Train, 100, &[]).await? {
@@ -261,7 +261,7 @@ async fn a_batch_that_takes_too_long_goes_in_by_halves() -> Result<()> {
 /// A message that is itself at fault is kept as a dead letter, its job is given up with the
 /// evaluations that wait for it, and `coord status` counts it; the rest of its batch goes in.
 #[tokio::test(flavor = "multi_thread")]
-async fn only_what_is_itself_at_fault_is_condemned() -> Result<()> {
+async fn only_invalid_messages_become_dead_letters() -> Result<()> {
     let stage = Stage::set().await?;
     let sweep = submitted(&stage).await?;
     let condemned = train_job(&sweep, 7);
@@ -292,7 +292,7 @@ async fn only_what_is_itself_at_fault_is_condemned() -> Result<()> {
 /// One config that cannot be read gives up its own jobs, and keeps no other sweep waiting; so does a
 /// training that cannot be published.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unreadable_config_stops_only_its_own_jobs() -> Result<()> {
+async fn unreadable_config_fails_only_its_own_jobs() -> Result<()> {
     let stage = Stage::set().await?;
     let broken = sweep("broken", 9);
     stage

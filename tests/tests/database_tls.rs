@@ -57,7 +57,7 @@ async fn is_refused(database: &str, what: &str, remedy: &str) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_are_encrypted_and_verified_as_asked() -> Result<()> {
+async fn sslmode_decides_encryption_and_verification() -> Result<()> {
     let postgres = Postgres::start()?;
     let folder = tempfile::tempdir()?;
     let authority = Authority::new("an authority of our own")?;
@@ -141,7 +141,7 @@ async fn connections_are_encrypted_and_verified_as_asked() -> Result<()> {
 /// Linux brings what is sent to 0.0.0.0 to this machine, and it is no loopback address: the
 /// nearest there is to another host.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_goes_unencrypted_to_another_host_is_warned() -> Result<()> {
+async fn unencrypted_connection_to_another_host_warns() -> Result<()> {
     let postgres = Postgres::start()?;
     let authority = Authority::new("an authority of our own")?;
     let encrypting = TlsProxy::encrypting(postgres.port(), &authority, &["localhost"]).await?;
@@ -172,7 +172,7 @@ async fn who_goes_unencrypted_to_another_host_is_warned() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_login_ends_every_command_with_its_own_remedy() -> Result<()> {
+async fn rejected_login_ends_every_command_with_its_hint() -> Result<()> {
     let postgres = Postgres::start()?;
     let admin = postgres.url();
     for statement in [

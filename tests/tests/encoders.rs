@@ -361,7 +361,7 @@ fn refused(command: &mut Command) -> Result<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_used_is_refused_before_anything_is_queued() -> Result<()> {
+async fn unusable_encoder_is_rejected_before_anything_is_queued() -> Result<()> {
     let stage = Stage::set().await?;
     let place = tempfile::tempdir()?;
     Tiny::make(place.path(), 16)?;
@@ -423,7 +423,7 @@ async fn what_cannot_be_used_is_refused_before_anything_is_queued() -> Result<()
 /// Pushed under names of their own, the forms of one encoder come to a worker that has none of its
 /// files, and train to the same bits.
 #[tokio::test(flavor = "multi_thread")]
-async fn encoders_of_other_forms_travel_through_the_artifact_store() -> Result<()> {
+async fn encoders_of_every_format_are_pushed_and_trained() -> Result<()> {
     let stage = Stage::set().await?;
     let place = tempfile::tempdir()?;
     let forms = ["bert", "bert-published", "bert-zip", "bert-bin-shards"];

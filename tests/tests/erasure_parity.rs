@@ -25,7 +25,7 @@ fn sha256(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn every_digest_of_the_reference_matches() {
+fn erasure_matches_every_digest_of_the_reference() {
     let file = shared().join("data/mosi_utterance_50.pkl.gz");
     let Ok(masks) = std::fs::read_to_string(shared().join("parity/masks.json")) else {
         println!("skipped: no parity/masks.json under HALFHEARD_SHARED");

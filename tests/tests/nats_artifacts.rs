@@ -50,7 +50,7 @@ async fn until(what: &str, mut state: impl AsyncFnMut() -> bool) -> Result<()> {
 /// A worker with the workers' login and `nats://`, and nobody who has pushed anything: it works as
 /// soon as a coordinator serves, and again after the broker has lost all it had.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_coordinator_makes_the_bucket_for_the_workers_login() -> Result<()> {
+async fn coordinator_creates_the_bucket_for_the_worker_login() -> Result<()> {
     let mut nats = ShippedNats::start()?;
     let postgres = Postgres::start()?;
     let folder = tempfile::tempdir()?;
@@ -180,7 +180,7 @@ fn here(word: &str, places: &[(String, PathBuf)]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_compose_files_quick_start_works_as_written() -> Result<()> {
+async fn compose_quick_start_works_as_written() -> Result<()> {
     let compose = Compose::read()?;
     let nats = ShippedNats::start()?;
     let postgres = Postgres::start()?;
@@ -288,7 +288,7 @@ async fn the_compose_files_quick_start_works_as_written() -> Result<()> {
 
 /// What the quick start says of one's own data: it is imported into a volume that stays, and pushed.
 #[test]
-fn the_compose_files_own_data_has_a_place() -> Result<()> {
+fn compose_data_folder_is_a_persistent_volume() -> Result<()> {
     let compose = Compose::read()?;
     let coord = &compose.services["coord"];
     let folder = &coord.environment["HALFHEARD_DATA_DIR"];

@@ -23,7 +23,7 @@ async fn taken(broker: &Broker, subject: &str) -> bool {
 }
 
 #[tokio::test]
-async fn the_worker_login_can_do_its_work() -> Result<()> {
+async fn worker_login_can_do_its_work() -> Result<()> {
     let server = ShippedNats::start()?;
     let coord = server.connect("coord:c-secret").await?;
     // A worker may not make the bucket, and is told who does.
@@ -91,7 +91,7 @@ async fn the_worker_login_can_do_its_work() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_worker_login_can_do_nothing_else() -> Result<()> {
+async fn worker_login_can_do_nothing_else() -> Result<()> {
     let server = ShippedNats::start()?;
     let coord = server.connect("coord:c-secret").await?;
     coord.ensure().await?;
@@ -124,7 +124,7 @@ async fn the_worker_login_can_do_nothing_else() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_refused_at_once() -> Result<()> {
+async fn wrong_password_is_rejected_immediately() -> Result<()> {
     let server = ShippedNats::start()?;
     server.connect("coord:c-secret").await?;
     assert!(server.connect("worker:c-secret").await.is_err());

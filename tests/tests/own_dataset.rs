@@ -174,7 +174,7 @@ fn holds(text: &str, parts: &[&str]) -> Result<()> {
 }
 
 #[test]
-fn a_dataset_of_ones_own_goes_from_its_pickle_to_every_output() -> Result<()> {
+fn own_dataset_works_from_pickle_to_every_output() -> Result<()> {
     let place = Place::new()?;
     const MINE: &str = "--label-range -1..1 --language zh --classes 2,3,5";
 

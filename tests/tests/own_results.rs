@@ -53,7 +53,7 @@ async fn datasets_of(table: &Table) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn datasets_of_ones_own_are_known_by_name() {
+async fn own_datasets_appear_by_name_in_every_output() {
     let postgres = Postgres::start().unwrap();
     let store = store(&postgres).await;
     let (stars, mine) = (own("stars", STARS), own("mine", MINE));
@@ -241,7 +241,7 @@ async fn datasets_of_ones_own_are_known_by_name() {
 }
 
 #[tokio::test]
-async fn a_name_keeps_one_protocol() {
+async fn second_protocol_for_a_dataset_name_is_rejected() {
     let postgres = Postgres::start().unwrap();
     let store = store(&postgres).await;
     let first = matrix("first", vec![own("mine", MINE)]);

@@ -16,7 +16,7 @@ const CASES: [&str; 4] = ["r=0", "r=0.3", "r=0.9", "missing=la"];
 /// Killed in the middle of dispatching and gathering, seven times; the tables come out as those of
 /// a run that nobody disturbed, and `--once` says when all is done.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_daemon_is_killed() -> Result<()> {
+async fn jobs_count_once_when_coord_serve_is_killed() -> Result<()> {
     let mut dumps = Vec::new();
     for kills in [0, 7] {
         let stage = Stage::set().await?;
@@ -52,7 +52,7 @@ async fn the_daemon_is_killed() -> Result<()> {
 
 /// `coord cancel` and `coord migrate` do what they say.
 #[tokio::test(flavor = "multi_thread")]
-async fn commands_say_what_they_did() -> Result<()> {
+async fn commands_report_what_they_did() -> Result<()> {
     let stage = Stage::set().await?;
     let sweep = sweep("command", 0);
     stage

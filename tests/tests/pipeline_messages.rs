@@ -27,7 +27,7 @@ const CASES: [&str; 3] = ["r=0", "r=0.5", "missing=la"];
 /// The same sweep, done by a worker that says everything once and by one that says everything
 /// three times in reverse order, comes out the same.
 #[tokio::test(flavor = "multi_thread")]
-async fn repeated_and_reordered_messages_count_once() -> Result<()> {
+async fn duplicate_and_reordered_messages_count_once() -> Result<()> {
     let mut dumps = Vec::new();
     for act in [Act::Finish, Act::Stutter] {
         let stage = Stage::set().await?;
@@ -65,7 +65,7 @@ async fn repeated_and_reordered_messages_count_once() -> Result<()> {
 /// Workers that lack something give a job back as often as it takes: it is published again at once
 /// for another, and nothing is counted. What they lack is on record.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_declined_job_goes_to_another_worker_uncounted() -> Result<()> {
+async fn declined_job_is_redispatched_uncounted() -> Result<()> {
     let stage = Stage::set().await?;
     let sweep = sweep("declined", 0);
     stage
@@ -115,7 +115,7 @@ async fn a_declined_job_goes_to_another_worker_uncounted() -> Result<()> {
 /// A job that fails is tried three times with a growing delay, then given up with its chain of
 /// errors; its evaluations fail with it and the rest of the sweep goes on.
 #[tokio::test(flavor = "multi_thread")]
-async fn failures_are_retried_then_given_up() -> Result<()> {
+async fn failed_job_is_retried_then_given_up() -> Result<()> {
     let stage = Stage::set().await?;
     let sweep = sweep("failing", 0);
     stage
@@ -198,7 +198,7 @@ async fn failures_are_retried_then_given_up() -> Result<()> {
 /// A job that is handed back is delivered at once to the next worker; one whose worker vanishes
 /// is not counted as failed.
 #[tokio::test(flavor = "multi_thread")]
-async fn handed_back_jobs_go_on() -> Result<()> {
+async fn handed_back_job_is_resumed() -> Result<()> {
     let stage = Stage::set().await?;
     let sweep = sweep("back", 0);
     stage
@@ -228,7 +228,7 @@ async fn handed_back_jobs_go_on() -> Result<()> {
 
 /// The first result stands; another one for the same job is kept beside it as a conflict.
 #[tokio::test(flavor = "multi_thread")]
-async fn another_result_is_a_conflict() -> Result<()> {
+async fn different_result_is_stored_as_conflict() -> Result<()> {
     let stage = Stage::set().await?;
     let sweep = sweep("conflict", 0);
     stage
@@ -280,7 +280,7 @@ async fn another_result_is_a_conflict() -> Result<()> {
 
 /// Bytes that are no message, and results of jobs nobody knows, block nothing and are kept.
 #[tokio::test(flavor = "multi_thread")]
-async fn nonsense_is_kept_apart() -> Result<()> {
+async fn rejected_messages_become_dead_letters() -> Result<()> {
     let stage = Stage::set().await?;
     let sweep = sweep("babble", 0);
     stage
@@ -330,7 +330,7 @@ async fn nonsense_is_kept_apart() -> Result<()> {
 /// Cancelling takes everything that is not done off the queues; a result that comes late is
 /// written down and the state stays. Submitted again, the sweep goes on.
 #[tokio::test(flavor = "multi_thread")]
-async fn cancelled_sweeps_stop_and_can_go_on() -> Result<()> {
+async fn cancelled_sweep_stops_and_can_be_reopened() -> Result<()> {
     let stage = Stage::set().await?;
     let sweep = sweep("cancelled", 0);
     stage
@@ -422,7 +422,7 @@ async fn cancelled_sweeps_stop_and_can_go_on() -> Result<()> {
 
 /// The database refuses every change of state that the table does not list, and no other.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_state_machine_is_enforced() -> Result<()> {
+async fn database_rejects_forbidden_transitions() -> Result<()> {
     let stage = Stage::set().await?;
     let sweep = sweep("states", 0);
     stage

@@ -40,7 +40,7 @@ fn steady(stage: &Stage) -> ScriptedWorker {
 
 /// nats-server is killed in the middle, twice, and comes back on the same files.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_broker_is_killed() -> Result<()> {
+async fn jobs_count_once_when_the_broker_is_killed() -> Result<()> {
     let mut stage = Stage::set().await?;
     let sweep = sweep("outage", 0);
     stage
@@ -66,7 +66,7 @@ async fn the_broker_is_killed() -> Result<()> {
 
 /// nats-server comes back with nothing: its disk is gone. What was queued is published again.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_broker_loses_everything() -> Result<()> {
+async fn jobs_are_republished_when_the_broker_loses_its_storage() -> Result<()> {
     let mut stage = Stage::set().await?;
     let sweep = sweep("outage", 0);
     stage
@@ -89,7 +89,7 @@ async fn the_broker_loses_everything() -> Result<()> {
 
 /// The stream of jobs is deleted under a running coordinator.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_stream_of_jobs_is_deleted() -> Result<()> {
+async fn jobs_are_republished_when_their_stream_is_deleted() -> Result<()> {
     let stage = Stage::set().await?;
     let sweep = sweep("outage", 0);
     stage
@@ -109,7 +109,7 @@ async fn the_stream_of_jobs_is_deleted() -> Result<()> {
 
 /// Postgres is killed in the middle, twice.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_database_is_killed() -> Result<()> {
+async fn jobs_count_once_when_the_database_is_killed() -> Result<()> {
     let mut stage = Stage::set().await?;
     let sweep = sweep("outage", 0);
     stage
@@ -135,7 +135,7 @@ async fn the_database_is_killed() -> Result<()> {
 
 /// The coordinator ends again and again wherever it happens to be.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_coordinator_is_killed() -> Result<()> {
+async fn jobs_count_once_when_the_coordinator_is_killed() -> Result<()> {
     let stage = Stage::set().await?;
     let sweep = sweep("outage", 0);
     stage
@@ -159,7 +159,7 @@ async fn the_coordinator_is_killed() -> Result<()> {
 /// The coordinator dies between publishing jobs and noting that it did; their results come while
 /// the rows still say `ready`. Each job is done once.
 #[tokio::test(flavor = "multi_thread")]
-async fn results_come_before_the_row_is_marked() -> Result<()> {
+async fn result_before_its_row_is_queued_counts_once() -> Result<()> {
     let stage = Stage::set().await?;
     let sweep = sweep("outage", 0);
     stage
@@ -210,7 +210,7 @@ async fn results_come_before_the_row_is_marked() -> Result<()> {
 
 /// Of two coordinators one leads; when it goes, gently or not, the other takes over.
 #[tokio::test(flavor = "multi_thread")]
-async fn another_coordinator_takes_over() -> Result<()> {
+async fn standby_coordinator_takes_over() -> Result<()> {
     let stage = Stage::set().await?;
     let sweep = sweep("outage", 0);
     stage

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 /// Submitting a sweep again, also at the same moment, changes nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn submitting_twice_is_submitting_once() -> Result<()> {
+async fn second_submission_of_a_spec_changes_nothing() -> Result<()> {
     let stage = Stage::set().await?;
     let sweep = sweep("again", 0);
     let cases = ["r=0", "missing=v"];
@@ -39,7 +39,7 @@ async fn submitting_twice_is_submitting_once() -> Result<()> {
 
 /// A submission that fails half way leaves nothing behind.
 #[tokio::test(flavor = "multi_thread")]
-async fn half_a_submission_is_none() -> Result<()> {
+async fn failed_submission_leaves_nothing() -> Result<()> {
     let stage = Stage::set().await?;
     let sweep = sweep("half", 0);
     let twice = matrix(&sweep, 0..5, &["r=0"]).chain(matrix(&sweep, 4..5, &["r=0"]));
@@ -52,7 +52,7 @@ async fn half_a_submission_is_none() -> Result<()> {
 
 /// A sweep of higher priority that comes later is served first, but for what is published.
 #[tokio::test(flavor = "multi_thread")]
-async fn priority_goes_first() -> Result<()> {
+async fn higher_priority_is_dispatched_first() -> Result<()> {
     let stage = Stage::set().await?;
     let (low, high) = (sweep("low", 0), sweep("high", 5));
     stage.store.submit(&low, matrix(&low, 0..20, &[])).await?;
@@ -80,7 +80,7 @@ async fn priority_goes_first() -> Result<()> {
 
 /// A paused sweep starts nothing until it goes on, and keeps no other sweep waiting.
 #[tokio::test(flavor = "multi_thread")]
-async fn paused_sweeps_wait() -> Result<()> {
+async fn paused_sweep_is_not_dispatched() -> Result<()> {
     let stage = Stage::set().await?;
     let (sweep, other) = (sweep("paused", 9), sweep("other", 0));
     stage
@@ -111,7 +111,7 @@ async fn paused_sweeps_wait() -> Result<()> {
 
 /// Ten thousand jobs through the whole path, by four workers: each is done exactly once.
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_jobs() -> Result<()> {
+async fn ten_thousand_jobs_are_each_done_once() -> Result<()> {
     let stage = Stage::set().await?;
     let sweep = sweep("many", 0);
     stage.store.submit(&sweep, noops(&sweep, 10_000)).await?;

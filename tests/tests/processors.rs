@@ -52,7 +52,7 @@ async fn again(stage: &Stage, sweep: SweepId, jobs: &[(JobId, Work)], number: u3
 
 /// A job that was done twice is compared with itself on the same kind of processor only.
 #[tokio::test(flavor = "multi_thread")]
-async fn results_are_compared_on_one_kind_of_processor() -> Result<()> {
+async fn results_are_compared_within_one_processor_kind() -> Result<()> {
     let stage = Stage::set().await?;
     let sweep = sweep("kinds", 0);
     stage
@@ -124,7 +124,7 @@ const CASES: [&str; 2] = ["r=0.5", "missing=la"];
 /// A slot does jobs that ask for the same bits everywhere and others, in whatever order they come;
 /// the former come out the same with other instructions.
 #[tokio::test(flavor = "multi_thread")]
-async fn one_worker_computes_both_ways() -> Result<()> {
+async fn one_worker_runs_machine_and_portable_jobs() -> Result<()> {
     if let Err(error) = possible() {
         eprintln!("not tested: {error}");
         return Ok(());
@@ -200,7 +200,7 @@ fn possible() -> Result<(), String> {
 
 /// A training that goes on on another kind of processor is told of both, and is no conflict.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_training_may_go_on_on_another_processor() -> Result<()> {
+async fn training_resumed_on_another_processor_names_both() -> Result<()> {
     let stage = Stage::set().await?;
     let tiny = Tiny::make(stage.data_dir(), 640)?;
     let sweep = sweep("moves", 0);

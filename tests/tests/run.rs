@@ -135,7 +135,7 @@ fn saved_since(folder: &Path, began: SystemTime) -> bool {
 }
 
 #[test]
-fn a_run_that_is_interrupted_and_killed_ends_in_the_same_tables() -> Result<()> {
+fn interrupted_and_killed_run_ends_in_the_same_tables() -> Result<()> {
     let calm = Place::new()?;
     let plan = output(&mut calm.coord(&["plan", "tiny.toml"])?)?;
     ensure!(plan.contains("nothing was run here yet"), "{plan}");
@@ -193,7 +193,7 @@ fn a_run_that_is_interrupted_and_killed_ends_in_the_same_tables() -> Result<()> 
 }
 
 #[test]
-fn jobs_that_fail_are_told_and_the_others_go_on() -> Result<()> {
+fn run_reports_failed_jobs_and_finishes_the_others() -> Result<()> {
     // Weights grow a hundredfold in every step, until their loss is no number any more. Nothing of
     // it depends on sizes, so that no plan can know.
     let place = Place::with("learning_rate = 1.0\nweight_decay = 100.0")?;
@@ -232,7 +232,7 @@ fn jobs_that_fail_are_told_and_the_others_go_on() -> Result<()> {
 }
 
 #[test]
-fn a_wrong_spec_starts_nothing() -> Result<()> {
+fn invalid_spec_starts_nothing() -> Result<()> {
     let place = Place::new()?;
     let spec = place.folder.path().join("tiny.toml");
     let text = std::fs::read_to_string(&spec)?.replace("lnln", "lnlm");

@@ -8,7 +8,7 @@ use halfheard_e2e::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_login_in_the_artifacts_address_is_refused_and_never_shown() -> Result<()> {
+async fn login_in_the_artifacts_address_is_rejected_and_never_shown() -> Result<()> {
     let stage = Stage::set().await?;
     Tiny::make(stage.data_dir(), 32)?;
     let spec = stage.data_dir().join("tiny.toml");

@@ -84,7 +84,7 @@ fn idle() -> Heartbeat {
 }
 
 #[tokio::test]
-async fn a_bundle_of_evaluations_took_its_time_once() {
+async fn remaining_time_counts_an_evaluation_bundle_once() {
     let scene = scene().await;
     scene
         .run("ALTER TABLE job DISABLE TRIGGER job_state_changes")
@@ -119,7 +119,7 @@ async fn a_bundle_of_evaluations_took_its_time_once() {
 }
 
 #[tokio::test]
-async fn failures_are_told_by_cause_and_collapsed_models_by_name() {
+async fn status_groups_failures_by_cause_and_names_collapsed_models() {
     let scene = scene().await;
     assert_eq!(
         failures::grouped(&scene.store, scene.sweep).await.unwrap(),

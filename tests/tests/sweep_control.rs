@@ -79,7 +79,7 @@ fn refused(stage: &Stage, args: &[&str]) -> Result<String> {
 /// A cancelled training keeps its state. Submitted again it goes on from there, at once: by the
 /// command, and where nobody but the rows says so. The same for a pause.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cancelled_training_goes_on_where_it_was() -> Result<()> {
+async fn cancelled_training_job_resumes_from_its_saved_state() -> Result<()> {
     let stage = Stage::set().await?;
     let tiny = Tiny::make(stage.data_dir(), 640)?;
     let sweep = sweep("cancelled", 0);
@@ -123,7 +123,7 @@ async fn a_cancelled_training_goes_on_where_it_was() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_paused_sweep_goes_on_when_it_is_resumed() -> Result<()> {
+async fn paused_sweep_continues_after_resume() -> Result<()> {
     let stage = Stage::set().await?;
     let sweep = sweep("paused", 0);
     stage
@@ -186,7 +186,7 @@ fn faulty(stage: &Stage, mended: &Arc<AtomicBool>) -> ScriptedWorker {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_failed_is_tried_again_by_the_command() -> Result<()> {
+async fn retry_command_reruns_failed_jobs() -> Result<()> {
     let stage = Stage::set().await?;
     let sweep = sweep("failing", 0);
     stage
@@ -247,7 +247,7 @@ async fn what_failed_is_tried_again_by_the_command() -> Result<()> {
 
 /// What is set going again goes through the dispatcher's window, as what is new does.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_goes_again_is_not_published_all_at_once() -> Result<()> {
+async fn reopened_jobs_are_published_within_the_window() -> Result<()> {
     let stage = Stage::set().await?;
     let sweep = sweep("many", 0);
     stage
@@ -290,7 +290,7 @@ async fn what_goes_again_is_not_published_all_at_once() -> Result<()> {
 /// `coord submit` of a spec whose jobs failed says how many, why, and how to go on, and ends as
 /// `--watch` would.
 #[tokio::test(flavor = "multi_thread")]
-async fn submitting_what_failed_says_so() -> Result<()> {
+async fn submit_reports_failed_jobs_of_the_spec() -> Result<()> {
     let stage = Stage::set().await?;
     Tiny::make(stage.data_dir(), 32)?;
     let spec = stage.data_dir().join("spec.toml");
@@ -367,7 +367,7 @@ async fn submitting_what_failed_says_so() -> Result<()> {
 
 /// Two transactions wait for each other's rows; the cancelling one has to give way, and is repeated.
 #[tokio::test(flavor = "multi_thread")]
-async fn cancelling_gives_way_and_is_repeated() -> Result<()> {
+async fn cancel_is_retried_after_a_deadlock() -> Result<()> {
     let stage = Stage::set().await?;
     let sweep = sweep("meets", 0);
     stage
