@@ -58,7 +58,6 @@ pub struct Nats {
 }
 
 impl Nats {
-    /// Starts one.
     pub fn start() -> Result<Self> {
         let mut nats = Self {
             folder: tempfile::tempdir()?,
@@ -69,12 +68,11 @@ impl Nats {
         Ok(nats)
     }
 
-    /// Its address.
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
-    /// Ends it with SIGKILL.
+    /// Kills it with SIGKILL.
     pub fn kill(&mut self) -> Result<()> {
         if let Some(mut child) = self.child.take() {
             child.kill()?;
@@ -83,7 +81,7 @@ impl Nats {
         Ok(())
     }
 
-    /// Starts it again on the same port and the same files.
+    /// Restarts it on the same port and files.
     pub fn resume(&mut self) -> Result<()> {
         let program = nats_server();
         let log = self.folder.path().join("log");
@@ -107,7 +105,7 @@ impl Nats {
         Ok(())
     }
 
-    /// Starts it again on the same port with nothing in its store, as after the loss of a disk.
+    /// Restarts it on the same port with an empty store, as after the loss of a disk.
     pub fn resume_empty(&mut self) -> Result<()> {
         std::fs::remove_dir_all(self.folder.path().join("data"))?;
         self.resume()
@@ -129,7 +127,6 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Makes and starts one.
     pub fn start() -> Result<Self> {
         let mut postgres = Self {
             folder: tempfile::tempdir()?,
@@ -160,7 +157,7 @@ impl Postgres {
         Ok(postgres)
     }
 
-    /// PostgreSQL refuses to run as root: as root its programs run as `nobody`.
+    /// PostgreSQL does not run as root; if root starts it, its programs run as `nobody`.
     fn program(name: &str) -> Result<Command> {
         let folder = std::env::var_os("HALFHEARD_POSTGRES_BIN")
             .map_or_else(|| deps().join("postgres/bin"), PathBuf::from);
@@ -172,19 +169,17 @@ impl Postgres {
         Ok(command)
     }
 
-    /// Its address.
     pub fn url(&self) -> String {
         format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
     }
 
-    /// Its port on the loopback.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Executes one statement as the superuser, on a connection of its own.
+    /// Executes one statement as the superuser, on a new connection.
     pub async fn execute(&self, statement: &str) -> Result<()> {
-        // One that has just been started may need a moment.
+        // A server that has just started may need a moment.
         let store = Store::connect_patiently(&self.url().parse()?).await?;
         sqlx::query(AssertSqlSafe(statement))
             .execute(store.pool())
@@ -193,7 +188,7 @@ impl Postgres {
         Ok(())
     }
 
-    /// Puts a line before all others that say who may connect, and has the server read it.
+    /// Puts a line first in `pg_hba.conf` and reloads it.
     pub async fn allow_first(&self, line: &str) -> Result<()> {
         let path = self.folder.path().join("data/pg_hba.conf");
         let rest = std::fs::read_to_string(&path)?;
@@ -201,23 +196,23 @@ impl Postgres {
         self.execute("SELECT pg_reload_conf()").await
     }
 
-    /// Its process and all it has started, with SIGKILL.
+    /// Kills its process and its children with SIGKILL.
     pub fn kill(&mut self) -> Result<()> {
         if let Some(mut child) = self.child.take() {
-            // The children notice that the postmaster is gone and end.
+            // The children exit when they notice that the postmaster is gone.
             child.kill()?;
             child.wait()?;
         }
         Ok(())
     }
 
-    /// Starts it again as a standby: it can be read and takes no writes until it is promoted.
+    /// Restarts it as a standby, read-only until it is promoted.
     pub fn resume_as_standby(&mut self) -> Result<()> {
         std::fs::write(self.folder.path().join("data/standby.signal"), "")?;
         self.resume()
     }
 
-    /// Starts it again on the same port and the same files.
+    /// Restarts it on the same port and files.
     pub fn resume(&mut self) -> Result<()> {
         let data = self.folder.path().join("data");
         let log = self.folder.path().join("log");
@@ -228,7 +223,7 @@ impl Postgres {
                 .arg("-D")
                 .arg(&data)
                 .args(["-p", &self.port.to_string(), "-h", "127.0.0.1", "-k", ""])
-                // SIGKILL of a process loses nothing that the kernel has.
+                // SIGKILL loses nothing that the kernel has.
                 .args(["-c", "fsync=off"])
                 .stdout(output.try_clone()?)
                 .stderr(output)
@@ -239,7 +234,7 @@ impl Postgres {
                     self.child = Some(child);
                     return Ok(());
                 }
-                // The children of a killed postmaster take a moment to leave.
+                // The children of a killed postmaster take a moment to exit.
                 Err(error) if since.elapsed() > crate::PATIENCE => return Err(error),
                 Err(_) => {
                     let _ = child.kill();
@@ -254,7 +249,7 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
-            // "Immediate shutdown": its children leave too.
+            // An immediate shutdown ends its children too.
             let _ = kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGQUIT);
             let _ = child.wait();
         }

@@ -1,5 +1,4 @@
-//! `coord audit` on a whole simulated sweep: nothing against it when it is clean, and each planted
-//! fault found.
+//! `coord audit` on a simulated sweep: no finding on a clean one, and each planted fault found.
 
 use anyhow::{Context as _, Result, ensure};
 use halfheard_e2e::{
@@ -36,7 +35,7 @@ fn of(findings: &[Finding], rule: Rule) -> &Finding {
     found.unwrap_or_else(|| panic!("no {rule:?} among {findings:#?}"))
 }
 
-/// Runs statements that tamper with `sweep`, `$1`; none of them may miss.
+/// Runs statements that tamper with `sweep` (`$1`); each must change rows.
 async fn tamper(store: &Store, sweep: SweepId, statements: &[String]) -> Result<()> {
     for statement in statements {
         let done = sqlx::query(sqlx::AssertSqlSafe(statement.clone()))
@@ -65,7 +64,7 @@ async fn audit_finds_planted_results_and_nothing_in_a_clean_sweep() -> Result<()
     let counted: Vec<&Finding> = clean.iter().filter(|finding| finding.counts()).collect();
     assert!(counted.is_empty(), "{counted:#?}");
 
-    // A metric that the predictions do not have.
+    // A metric that differs from the predictions.
     let statement = format!(
         "UPDATE result SET value = value + 0.01
          WHERE job = ({}) AND criterion = 'acc7' AND metric = 'acc7'",
@@ -78,7 +77,7 @@ async fn audit_finds_planted_results_and_nothing_in_a_clean_sweep() -> Result<()
     assert_eq!(wrong.places.len(), 1);
     assert_eq!(wrong.places[0].case, "r=0.3");
 
-    // An F1 that cannot be, a value that breaks its line, and one that does not exist.
+    // An impossible F1, a value off its line, and a value out of range.
     let set = |value: &str, job: &str, criterion: &str, metric: &str| {
         format!(
             "UPDATE result SET value = {value}
@@ -105,7 +104,7 @@ async fn audit_finds_planted_results_and_nothing_in_a_clean_sweep() -> Result<()
     assert_eq!(trend.places[0].case, "r=0.5");
     assert_eq!(of(&found, Rule::OutOfRange).places[0].seed, Some(1112));
 
-    // A column of one method in another, predictions and all: nothing but the repetition shows it.
+    // A column of one method copied to another with its predictions: only the repetition shows it.
     let copy = |table: &str, column: &str, same: &str| {
         format!(
             "UPDATE {table} t SET {column} = o.{column}
@@ -159,7 +158,7 @@ async fn audit_finds_incomplete_conflicting_and_test_selected_jobs() -> Result<(
             .to_owned(),
     ];
     tamper(&store, sweep, &statements).await?;
-    // The state machine has no way from done to failed.
+    // The state machine has no transition from done to failed.
     let mut tx = store.pool().begin().await?;
     sqlx::query("SET LOCAL session_replication_role = replica")
         .execute(&mut *tx)
@@ -205,7 +204,7 @@ async fn audit_finds_incomplete_conflicting_and_test_selected_jobs() -> Result<(
     Ok(())
 }
 
-/// Models that answer always the same, and seeds that had no effect.
+/// Constant models, and seeds without effect.
 #[tokio::test]
 async fn audit_finds_collapsed_models_and_identical_seeds() -> Result<()> {
     let postgres = Postgres::start()?;
@@ -226,7 +225,7 @@ async fn audit_finds_collapsed_models_and_identical_seeds() -> Result<()> {
     .await?;
     let found = audit::sweep(&store, sweep).await?;
     let collapsed: Vec<&Finding> = found.iter().filter(|f| f.rule == Rule::Collapsed).collect();
-    // On each of two datasets a warning where nothing is missing and a note elsewhere.
+    // On each of two datasets, a warning on complete data and a note elsewhere.
     assert_eq!(collapsed.len(), 4, "{collapsed:#?}");
     assert!(
         collapsed
@@ -242,12 +241,12 @@ async fn audit_finds_collapsed_models_and_identical_seeds() -> Result<()> {
             .all(|p| p.method == "mmim")
     );
     assert!(same[0].numbers[0].contains("seeds 1111 and 1112 and 1113"));
-    // All answers one class with nothing missing: no better than the most frequent class.
+    // Constant on complete data: no better than the most frequent class.
     assert_eq!(of(&found, Rule::Majority).places[0].method, "misa");
     Ok(())
 }
 
-/// The classes that the audit of the published tables counts with, on the real labels.
+/// The class counts in the audit of the published tables, on the real labels.
 #[test]
 fn mosi_class_counts_match_its_labels() -> Result<()> {
     let shared = std::env::var("HALFHEARD_SHARED")

@@ -1,4 +1,4 @@
-//! A nats-server that speaks TLS with a certificate of an authority of one's own.
+//! A nats-server with TLS and a certificate of a private authority.
 
 use anyhow::{Context as _, Result};
 use halfheard_e2e::{PATIENCE, servers::nats_server, tls::Authority};
@@ -45,7 +45,7 @@ async fn tls_broker_is_accepted_and_unknown_authority_is_rejected() -> Result<()
     broker.ensure().await?;
     assert!(broker.client().server_info().tls_required);
 
-    // Not waited for: time does not make the certificate another one.
+    // Not retried: a wrong certificate is permanent.
     let refused = timeout(PATIENCE, settings(&theirs).connect_patiently()).await?;
     let error = refused.err().context("a stranger's server was trusted")?;
     assert!(error.to_string().contains("certificate"), "{error}");

@@ -1,6 +1,5 @@
-//! Everything that can be killed is killed during one sweep: a worker in mid-training, the
-//! coordinator in mid-gathering, the broker. The tables are those of a run that nobody disturbed,
-//! byte for byte.
+//! Kills a worker during training, the coordinator during collection, and the broker during one sweep. The tables are
+//! those of an undisturbed run, byte for byte.
 
 use anyhow::{Context as _, Result, ensure};
 use async_nats::jetstream::consumer::{AckPolicy, pull};
@@ -31,8 +30,7 @@ use std::{
 const CASES: [&str; 4] = ["r=0", "r=0.3", "r=0.9", "missing=la"];
 const TABLES: [&str; 4] = ["2", "9", "11", "13"];
 
-/// The broker gives up on a dead worker sooner than usual, so that the test does not take a minute
-/// for each. Still longer than a worker's signs of life are apart.
+/// Shorter than the default, which would add a minute per killed worker; longer than the interval of heartbeats.
 async fn impatient(stage: &Stage) -> Result<()> {
     stage
         .broker
@@ -56,7 +54,7 @@ async fn impatient(stage: &Stage) -> Result<()> {
 
 async fn until(stage: &Stage, what: &'static str, enough: i64) -> Result<()> {
     let since = Instant::now();
-    // Postgres stays, but the connection may have been busy.
+    // Postgres is up, but the connection may have been busy.
     while stage.count(what).await? < enough {
         ensure!(since.elapsed() < PATIENCE, "`{what}` stays below {enough}");
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -64,8 +62,8 @@ async fn until(stage: &Stage, what: &'static str, enough: i64) -> Result<()> {
     Ok(())
 }
 
-/// Kills a slot's process in the middle of a training that will go on from a later epoch than its
-/// first: stopped first, so that it stays where it is found.
+/// Kills a slot's process during a training job that will resume from a later epoch than its first. SIGSTOP first keeps
+/// it there.
 async fn kill_a_training_slot(stage: &Stage) -> Result<()> {
     let url = ArtifactStore::url_of(&stage.data_dir().join("artifacts"));
     let store = ArtifactStore::open(&url, None).await?;
@@ -110,7 +108,7 @@ async fn a_training_slot(stage: &Stage) -> Result<Heartbeat> {
     }
 }
 
-/// The printed tables, as a person sees them.
+/// The printed tables.
 fn tables(stage: &Stage) -> Result<String> {
     let mut all = String::new();
     for number in TABLES {
@@ -124,10 +122,9 @@ fn tables(stage: &Stage) -> Result<String> {
     Ok(all)
 }
 
-/// One run of the sweep; the printed tables, what the database holds, and the features that lie in
-/// the artifact store.
+/// One run of the sweep: the printed tables, the database's content, and the stored features.
 async fn run(disturbed: bool) -> Result<(String, String, BTreeMap<String, Vec<u8>>)> {
-    let mut stage = Stage::set().await?;
+    let mut stage = Stage::start().await?;
     let tiny = Tiny::make(stage.data_dir(), 640)?;
     let sweep = sweep("chaos", 0);
     let mut all = Vec::new();
@@ -141,7 +138,7 @@ async fn run(disturbed: bool) -> Result<(String, String, BTreeMap<String, Vec<u8
     let workers =
         Process::spawn(worker(&stage)?.args(["--slots", "2", "--save-every", "1", "--name", "w"]))?;
     if disturbed {
-        // The worker, in mid-training; its supervisor starts it again at once.
+        // The worker, during training; its supervisor restarts it at once.
         until(&stage, "SELECT count(*) FROM epoch_log", 2).await?;
         impatient(&stage).await?;
         kill_a_training_slot(&stage).await?;
@@ -155,7 +152,7 @@ async fn run(disturbed: bool) -> Result<(String, String, BTreeMap<String, Vec<u8
         until(&stage, "SELECT count(*) FROM attempt WHERE delivery > 0", 2).await?;
         impatient(&stage).await?;
 
-        // The broker, with everything that is on its way.
+        // The broker, with all messages in flight.
         let seen = stage.count("SELECT count(*) FROM epoch_log").await?;
         println!("killing the broker after {seen} epochs");
         stage.nats.kill()?;

@@ -1,6 +1,5 @@
-//! Text encoders as users have them: what cannot be used is told by `coord plan`, `submit` and
-//! `doctor` before anything is queued, and what can be used trains, also on machines that get it
-//! from the artifact store.
+//! Text encoders as users have them: `coord plan`, `submit` and `doctor` reject unusable ones before anything is queued,
+//! and usable ones train, also on machines that get them from the artifact store.
 
 use anyhow::{Context as _, Result, ensure};
 use halfheard_e2e::{
@@ -17,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-/// A folder that the field's own programs wrote (`shared/tests/data/encoders/make.py`).
+/// A folder that the field's own libraries wrote (`shared/tests/data/encoders/make.py`).
 fn written(name: &str) -> PathBuf {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/tests/data/encoders");
     data.join(name)
@@ -39,7 +38,7 @@ fn config(folder: &Path, key: &str, value: Value) -> Result<()> {
     Ok(fs::write(path, config.to_string())?)
 }
 
-/// Writes the weights of `folder` anew, without the tensors that `keep` refuses.
+/// Rewrites the weights of `folder` with only the tensors that `keep` accepts.
 fn weights(folder: &Path, keep: impl Fn(&str) -> bool) -> Result<()> {
     let path = folder.join("model.safetensors");
     let content = fs::read(&path)?;
@@ -60,7 +59,7 @@ fn spec(folder: &Path, encoder: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// What a program says, without the frames and line breaks that are for a terminal's width.
+/// A program's output without frames and line breaks.
 fn said(bytes: &[u8]) -> String {
     squeezed(&String::from_utf8_lossy(bytes).replace(['│', '╰', '─', '▶', '×'], " "))
 }
@@ -72,7 +71,7 @@ fn squeezed(text: &str) -> String {
 
 type Breaking = fn(&Path) -> Result<()>;
 
-/// Folders that cannot be used: how each comes about, what it is called, and what to do.
+/// Unusable folders: how each is made, its error, and its hint.
 const UNUSABLE: &[(&str, &str, &str, Breaking)] = &[
     (
         "a git-LFS pointer",
@@ -261,7 +260,7 @@ const UNUSABLE: &[(&str, &str, &str, Breaking)] = &[
         "save_pretrained",
         |at| {
             fs::remove_file(at.join("model.safetensors"))?;
-            // The old kind of file: a magic number, a version, a machine, and then the weights.
+            // The old format: a magic number, a version, a machine, and then the weights.
             let magic = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
             let rest = b"\x80\x02M\xe9\x03.\x80\x02}.\x80\x02}X\x01\0\0\0acos\nsystem\nX\x04\0\0\0true\x85Rs.";
             Ok(fs::write(
@@ -307,7 +306,7 @@ const UNUSABLE: &[(&str, &str, &str, Breaking)] = &[
     ),
 ];
 
-/// Encoders that can be used, but not with texts that BERT's tokenizer wrote.
+/// Encoders that are usable, but not with texts of BERT's tokenizer.
 const MISFITS: &[(&str, &str, Breaking)] = &[
     (
         "RoBERTa",
@@ -352,7 +351,7 @@ const MISFITS: &[(&str, &str, Breaking)] = &[
     ),
 ];
 
-/// What `coord` with these arguments says; it must refuse.
+/// The output of `coord` with these arguments, which must fail.
 fn refused(command: &mut Command) -> Result<String> {
     let output = command.output()?;
     let all = [output.stdout, output.stderr].concat();
@@ -362,7 +361,7 @@ fn refused(command: &mut Command) -> Result<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unusable_encoder_is_rejected_before_anything_is_queued() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let place = tempfile::tempdir()?;
     Tiny::make(place.path(), 16)?;
     let encoder = place.path().join("encoder");
@@ -383,7 +382,7 @@ async fn unusable_encoder_is_rejected_before_anything_is_queued() -> Result<()> 
                 );
             }
         }
-        // The worker is no matter of this test, and slow to ask.
+        // The worker is irrelevant here and slow to query.
         let mut doctor = coord(&stage)?;
         doctor.arg("doctor").arg("--json");
         doctor.env("HALFHEARD_ENCODER_EN", &encoder);
@@ -412,7 +411,7 @@ async fn unusable_encoder_is_rejected_before_anything_is_queued() -> Result<()> 
         }
     }
     assert_eq!(stage.count("SELECT count(*) FROM sweep").await?, 0);
-    // The same folder as it was before it was broken.
+    // The same folder before it was damaged.
     fresh()?;
     output(coord(&stage)?.arg("plan").arg(&spec))?;
     output(coord(&stage)?.arg("submit").arg(&spec))?;
@@ -420,16 +419,15 @@ async fn unusable_encoder_is_rejected_before_anything_is_queued() -> Result<()> 
     Ok(())
 }
 
-/// Pushed under names of their own, the forms of one encoder come to a worker that has none of its
-/// files, and train to the same bits.
+/// All formats of one encoder are pushed to a worker that has none of its files, and train to the same bits.
 #[tokio::test(flavor = "multi_thread")]
 async fn encoders_of_every_format_are_pushed_and_trained() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let place = tempfile::tempdir()?;
     let forms = ["bert", "bert-published", "bert-zip", "bert-bin-shards"];
     let artifacts = ["--artifacts", "nats://"];
     for form in forms {
-        // Neither dataset nor encoder stays where it was submitted from.
+        // Neither dataset nor encoder stays on the submitting side.
         let origin = place.path().join(form);
         fs::create_dir_all(&origin)?;
         Tiny::make(&origin, 16)?;
@@ -444,7 +442,7 @@ async fn encoders_of_every_format_are_pushed_and_trained() -> Result<()> {
         )?;
         fs::remove_dir_all(&origin)?;
     }
-    // Hashes of the submitting side are remembered there; the worker has nothing.
+    // The submitting side caches its hashes; the worker has nothing.
     let _ = fs::remove_dir_all(stage.data_dir().join("blobs"));
     let _coordinator = stage.serve();
     let worker = Process::spawn(worker(&stage)?.args(artifacts))?;

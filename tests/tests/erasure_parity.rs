@@ -1,5 +1,4 @@
-//! The erasure of the real MOSI test split, imported as a user would, against digests of what the
-//! reference's own code erases.
+//! The erasure of the real MOSI test split, imported as by a user, against digests of the reference's own erasure.
 
 use halfheard_import::import::{Request, import};
 use halfheard_shared::{

@@ -1,5 +1,5 @@
-//! A dataset of one's own from its pickle to every output: Chinese texts without labels of single
-//! modalities, and stars from 0 to 5 beside it, imported, planned, run through two methods.
+//! Own datasets from pickle to every output: Chinese texts without unimodal labels, and stars from 0 to 5, imported,
+//! planned, run through two methods.
 
 use anyhow::{Context as _, Result, ensure};
 use halfheard_e2e::{
@@ -16,8 +16,7 @@ use pickler::Py;
 /// Text length, audio steps and features, vision steps and features.
 const SIZES: [i64; 5] = [12, 6, 4, 5, 3];
 
-/// A split whose audio and words say the label, a number between -1 and 1 that `label` places in
-/// the dataset's range.
+/// A split whose audio and text encode the label, a number between -1 and 1 that `label` maps to the dataset's range.
 fn split(samples: i64, label: fn(f32) -> f32) -> Py {
     let [length, audio_steps, audio_width, vision_steps, vision_width] = SIZES;
     let mood = |i: i64| ((i * 7) % 21 - 10) as f32 / 10.0;
@@ -120,7 +119,7 @@ fn spec(datasets: &str) -> String {
 impl Place {
     fn new() -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        // Postgres may run as another user, who has to get through.
+        // Postgres may run as another user, who needs access.
         std::fs::set_permissions(
             folder.path(),
             std::os::unix::fs::PermissionsExt::from_mode(0o755),
@@ -157,7 +156,7 @@ impl Place {
         output(&mut self.coord(line)?).with_context(|| format!("coord {line}"))
     }
 
-    /// What it says on its way to a failure, in one line.
+    /// The output of a failing command, in one line.
     fn refuses(&self, line: &str) -> Result<String> {
         let ended = self.coord(line)?.output()?;
         ensure!(!ended.status.success(), "coord {line} went through");
@@ -178,7 +177,7 @@ fn own_dataset_works_from_pickle_to_every_output() -> Result<()> {
     let place = Place::new()?;
     const MINE: &str = "--label-range -1..1 --language zh --classes 2,3,5";
 
-    // Labels outside of the range are named with it; nothing is made.
+    // Labels outside the range are an error that names it; nothing is written.
     let said = place.refuses(&format!("data import stars.pkl --name mine {MINE}"))?;
     holds(
         &said,
@@ -202,7 +201,7 @@ fn own_dataset_works_from_pickle_to_every_output() -> Result<()> {
     place.says("data import stars.pkl --name stars-file --protocol stars.toml")?;
     place.says("data check stars-file")?;
 
-    // Planned: what does not fit is refused before anything is queued.
+    // Plan rejects what does not fit before anything is queued.
     let spec_file = place.0.path().join("own.toml");
     let wrong = DATASETS
         .replace("[-1.0, 1.0]", "[-2.0, 2.0]")
@@ -271,7 +270,7 @@ fn own_dataset_works_from_pickle_to_every_output() -> Result<()> {
     }
     let said = place.refuses("figure confusion --out c.svg")?;
     holds(&said, &["--dataset", "mine, stars"])?;
-    // A model of two epochs may deserve warnings; results must be those of the predictions.
+    // A model of two epochs may get warnings, but results must equal their predictions.
     let ended = place.coord("audit own --json")?.output()?;
     let said = String::from_utf8(ended.stdout)?;
     ensure!(matches!(ended.status.code(), Some(0 | 4)), "{said}");

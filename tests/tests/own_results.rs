@@ -1,5 +1,5 @@
-//! What the database makes of sweeps on datasets of one's own: tables, comparisons, audits and SQL
-//! know them by name, without spec or dataset file. The sweeps are simulated.
+//! Own datasets in tables, comparisons, audits and SQL, by name and without spec or dataset file. The sweeps are
+//! simulated.
 #![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
 use halfheard_e2e::{
@@ -68,7 +68,7 @@ async fn own_datasets_appear_by_name_in_every_output() {
             .unwrap()
     };
 
-    // The database gives back what was put in, built-in protocols with it.
+    // The database returns what was stored, including built-in protocols.
     let known = store.benchmarks().await.unwrap();
     for dataset in &all {
         assert_eq!(known.get(dataset.id()), Some(*dataset));
@@ -128,7 +128,7 @@ async fn own_datasets_appear_by_name_in_every_output() {
         assert!(text.contains("stars") && !text.contains("STARS"), "{text}");
     }
 
-    // What is published for a protocol stands below whoever follows it; else that is said.
+    // Published numbers appear with every dataset that follows their protocol; otherwise a note.
     let layout_two = layout::find(2).unwrap();
     let mut compared = table(2).await;
     let values = load::values(&store, sweep, layout_two).await.unwrap();
@@ -192,7 +192,7 @@ async fn own_datasets_appear_by_name_in_every_output() {
         .collect();
     assert_eq!(names, ["MOSI", "mine", "mosi-aligned", "stars", "all"]);
 
-    // SQL: every evaluation has the metrics of its dataset, and the paper's numbers their followers.
+    // SQL: every evaluation has its dataset's metrics, and published numbers have their datasets.
     let counts: Vec<(String, i64)> = sqlx::query_as(
         "SELECT dataset, count(DISTINCT metric) FROM measurement WHERE value IS NOT NULL
          GROUP BY dataset ORDER BY dataset",
@@ -227,7 +227,7 @@ async fn own_datasets_appear_by_name_in_every_output() {
     let findings = audit::sweep(&store, sweep).await.unwrap();
     let wrong = |f: &&audit::Finding| matches!(f.rule, Rule::WrongResult | Rule::OutOfRange);
     assert_eq!(findings.iter().find(wrong), None);
-    // Nothing is published of the two with protocols of their own: that is said, and no fault.
+    // Nothing is published for the two with their own protocols: a note, not an error.
     let sizes: Vec<_> = findings
         .iter()
         .filter(|f| f.rule == Rule::SplitSize)
@@ -259,7 +259,7 @@ async fn second_protocol_for_a_dataset_name_is_rejected() {
     }
     let sweeps = store.sweeps().await.unwrap();
     assert_eq!(sweeps.len(), 2, "nothing of it was submitted");
-    // Where nothing is kept under it any more, a name is free.
+    // An unused name is free again.
     sqlx::query("DELETE FROM sweep")
         .execute(store.pool())
         .await

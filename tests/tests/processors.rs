@@ -1,5 +1,5 @@
-//! Results of unlike processors: the same work may come out with other last bits, and nothing is
-//! wrong; where the same bits are asked for everywhere, they come.
+//! Results of different kinds of processors: last bits may differ without a conflict, unless a sweep asks for portable
+//! numerics.
 
 use anyhow::{Result, ensure};
 use halfheard_e2e::{
@@ -36,7 +36,7 @@ async fn until(stage: &Stage, query: &'static str, wanted: i64) -> Result<()> {
     }
 }
 
-/// Publishes jobs once more, as after a failure that was none.
+/// Publishes jobs again, as after a false failure.
 async fn again(stage: &Stage, sweep: SweepId, jobs: &[(JobId, Work)], number: u32) -> Result<()> {
     for (job, work) in jobs {
         let message = JobMessage {
@@ -50,10 +50,10 @@ async fn again(stage: &Stage, sweep: SweepId, jobs: &[(JobId, Work)], number: u3
     Ok(())
 }
 
-/// A job that was done twice is compared with itself on the same kind of processor only.
+/// Two results of a job are compared on the same kind of processor only.
 #[tokio::test(flavor = "multi_thread")]
 async fn results_are_compared_within_one_processor_kind() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let sweep = sweep("kinds", 0);
     stage
         .store
@@ -61,7 +61,7 @@ async fn results_are_compared_within_one_processor_kind() -> Result<()> {
         .await?;
     let _coordinator = stage.serve();
     let act = |act: Act| -> halfheard_e2e::worker::Script { Arc::new(move |_, _| act.clone()) };
-    let first = ScriptedWorker::on(&stage.broker, "w1", "avx512", act(Act::Finish));
+    let first = ScriptedWorker::on(&stage.broker, "w1", "avx512", act(Act::Complete));
     stage.finished(sweep.id, PATIENCE).await?;
     first.kill().await;
     let before = dump(&stage.store).await?;
@@ -83,19 +83,19 @@ async fn results_are_compared_within_one_processor_kind() -> Result<()> {
     let others = "SELECT count(*) FROM other_processor";
     let attempts = "SELECT count(*) FROM attempt WHERE outcome = 'done'";
 
-    // Another kind comes to something else: two epochs, the training and the evaluation.
+    // Another kind has other results: two epochs, the training job and the evaluation.
     let second = ScriptedWorker::on(&stage.broker, "w2", "avx2", act(Act::Differ(1)));
     again(&stage, sweep.id, &work, 7).await?;
     until(&stage, attempts, 4).await?;
     until(&stage, others, 4).await?;
-    // And to the same once more: nothing new.
+    // The same results again add nothing.
     again(&stage, sweep.id, &work, 8).await?;
     until(&stage, attempts, 6).await?;
     second.kill().await;
     assert_eq!(stage.count(conflicts).await?, 0);
     assert_eq!(stage.count(others).await?, 4);
 
-    // The same kind comes to a third result: that is a conflict.
+    // A third result on the same kind is a conflict.
     let third = ScriptedWorker::on(&stage.broker, "w3", "avx2", act(Act::Differ(2)));
     again(&stage, sweep.id, &work, 9).await?;
     until(&stage, conflicts, 4).await?;
@@ -104,13 +104,13 @@ async fn results_are_compared_within_one_processor_kind() -> Result<()> {
                 WHERE c.kept = o.digest";
     assert_eq!(stage.count(kept).await?, 4, "compared with its own kind");
 
-    // As it is where the first kind comes to something else.
+    // So is another result on the first kind.
     let fourth = ScriptedWorker::on(&stage.broker, "w4", "avx512", act(Act::Differ(1)));
     again(&stage, sweep.id, &work, 10).await?;
     until(&stage, conflicts, 8).await?;
     fourth.kill().await;
     assert_eq!(stage.count(others).await?, 4);
-    // The first results stand.
+    // The first results win.
     assert_same(&dump(&stage.store).await?, &before);
     let kinds = "SELECT count(*) FROM provenance
                  WHERE trained_processor = 'avx512' AND evaluated_processor = 'avx512'
@@ -121,8 +121,7 @@ async fn results_are_compared_within_one_processor_kind() -> Result<()> {
 
 const CASES: [&str; 2] = ["r=0.5", "missing=la"];
 
-/// A slot does jobs that ask for the same bits everywhere and others, in whatever order they come;
-/// the former come out the same with other instructions.
+/// A slot runs portable and other jobs in any order; portable results are equal under other instruction sets.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_worker_runs_machine_and_portable_jobs() -> Result<()> {
     if let Err(error) = possible() {
@@ -131,7 +130,7 @@ async fn one_worker_runs_machine_and_portable_jobs() -> Result<()> {
     }
     let (mut dumps, mut shown) = (Vec::new(), Vec::new());
     for other in [false, true] {
-        let stage = Stage::set().await?;
+        let stage = Stage::start().await?;
         let tiny = Tiny::make(stage.data_dir(), 48)?;
         let sweep = sweep("both", 0);
         let mut portable = tiny.spec("lnln", 1, 2)?;
@@ -198,10 +197,10 @@ fn possible() -> Result<(), String> {
     Err("this processor has no AVX2".to_owned())
 }
 
-/// A training that goes on on another kind of processor is told of both, and is no conflict.
+/// A training job resumed on another kind of processor has both in its name, and is not a conflict.
 #[tokio::test(flavor = "multi_thread")]
 async fn training_resumed_on_another_processor_names_both() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let tiny = Tiny::make(stage.data_dir(), 640)?;
     let sweep = sweep("moves", 0);
     stage
@@ -222,7 +221,7 @@ async fn training_resumed_on_another_processor_names_both() -> Result<()> {
         1,
     )
     .await?;
-    // With no vector instructions but the oldest: what another processor would be.
+    // Only the oldest vector instructions, as on another processor.
     let mut other = worker(&stage)?;
     let other = Process::spawn(other.env("ATEN_CPU_CAPABILITY", "default"))?;
     assert_eq!(stage.finished(sweep.id, PATIENCE).await?.done, 3);

@@ -47,7 +47,7 @@ async fn devices_in_status(stage: &Stage, count: usize) -> Result<Vec<String>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_slot_has_a_gpu_of_its_own() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let log = stage.data_dir().join("worker.log");
     for (gpus, flags, devices) in [
         (
@@ -97,7 +97,7 @@ async fn each_slot_has_a_gpu_of_its_own() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slots_that_cannot_have_their_gpu_are_refused() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     for (gpus, flags, code, word) in [
         (
             "4",
@@ -360,7 +360,7 @@ fn what_keeps_slots_off_a_gpu_is_told_by_its_kind() -> Result<()> {
 /// Whoever starts slots that could not have a GPU reads so on the first line, and why.
 #[tokio::test(flavor = "multi_thread")]
 async fn computing_on_the_cpu_by_accident_is_the_first_line() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let folder = stage.data_dir().join("garbage");
     std::fs::create_dir_all(folder.join("lib"))?;
     std::fs::write(folder.join("lib/libtorch_cuda.so"), "no library")?;

@@ -51,7 +51,7 @@ async fn what_is_done_is_reported_and_only_the_rest_goes_back() -> Result<()> {
     let mut dumps = Vec::new();
     let mut shown = Vec::new();
     for disturbed in [false, true] {
-        let stage = Stage::set().await?;
+        let stage = Stage::start().await?;
         let tiny = Tiny::make(stage.data_dir(), 32)?;
         let sweep = sweep("by-case", 0);
         let all = jobs(&sweep, &tiny.spec("lnln", 1, 2)?, &CASES)?;
@@ -127,7 +127,7 @@ async fn own_time(stage: &Stage) -> Result<()> {
 /// A sweep that is cancelled stops in the middle of its evaluations.
 #[tokio::test(flavor = "multi_thread")]
 async fn cancelled_evaluations_stop() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let tiny = Tiny::make(stage.data_dir(), 32)?;
     let sweep = sweep("cancelled", 0);
     let all = jobs(&sweep, &tiny.spec("almt", 1, 1)?, &CASES)?;

@@ -124,7 +124,7 @@ async fn all_done(stage: &Stage, sweep: &NewSweep, jobs: i64) -> Result<()> {
 /// Eight trainings and sixteen evaluations, on a node without data and one with it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_without_data_fails_nothing() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let tiny = Tiny::make(stage.data_dir(), 32)?;
     let sweep = sweep("one-bad-node", 0);
     submit(&stage, &sweep, &elsewhere(&tiny, 1..=8)?).await?;
@@ -163,7 +163,7 @@ async fn a_node_without_data_fails_nothing() -> Result<()> {
 /// goes on by itself when the dataset is there.
 #[tokio::test(flavor = "multi_thread")]
 async fn where_nobody_can_it_is_said_and_the_sweep_waits() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let tiny = Tiny::make(stage.data_dir(), 32)?;
     let sweep = sweep("nowhere", 0);
     submit(&stage, &sweep, &elsewhere(&tiny, 1..=2)?).await?;
@@ -199,7 +199,7 @@ async fn where_nobody_can_it_is_said_and_the_sweep_waits() -> Result<()> {
 /// older sweep of higher priority.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_nobody_can_do_keeps_nothing_else_waiting() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let tiny = Tiny::make(stage.data_dir(), 32)?;
     let impossible = sweep("impossible", 5);
     submit(&stage, &impossible, &elsewhere(&tiny, 1..=20)?).await?;
@@ -218,7 +218,7 @@ async fn what_nobody_can_do_keeps_nothing_else_waiting() -> Result<()> {
 /// Two stores: what one worker trained, another cannot evaluate.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_with_another_store_fails_no_evaluation() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let tiny = Tiny::make(stage.data_dir(), 32)?;
     let sweep = sweep("two-stores", 0);
     // More than are taken together: some are left for the other worker.
@@ -252,7 +252,7 @@ async fn a_worker_with_another_store_fails_no_evaluation() -> Result<()> {
 /// A store that breaks under one worker, and is mended.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_whose_store_breaks_fails_nothing() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let tiny = Tiny::make(stage.data_dir(), 32)?;
     let store = stage.data_dir().join("artifacts");
     std::fs::create_dir_all(&store)?;
@@ -289,7 +289,7 @@ async fn a_worker_whose_store_breaks_fails_nothing() -> Result<()> {
 /// begins to work when it can.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_waits_for_its_store_is_seen() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let tiny = Tiny::make(stage.data_dir(), 32)?;
     let sweep = sweep("waits", 0);
     submit(&stage, &sweep, &[tiny.spec("almt", 1, 1)?]).await?;
@@ -316,7 +316,7 @@ async fn a_worker_that_waits_for_its_store_is_seen() -> Result<()> {
 /// A method of another release.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_does_not_know_the_method_fails_nothing() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let tiny = Tiny::make(stage.data_dir(), 32)?;
     let sweep = sweep("newer", 0);
     let mut newer = tiny.spec("almt", 1, 1)?;
@@ -334,7 +334,7 @@ async fn a_worker_that_does_not_know_the_method_fails_nothing() -> Result<()> {
         ensure!(since.elapsed() < PATIENCE, "one of both is never tried");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let _newer = ScriptedWorker::diligent(&stage.broker, "good");
+    let _newer = ScriptedWorker::completing(&stage.broker, "good");
     all_done(&stage, &sweep, 6).await?;
     old.terminate(PATIENCE)?;
     Ok(())
@@ -343,7 +343,7 @@ async fn a_worker_that_does_not_know_the_method_fails_nothing() -> Result<()> {
 /// Jobs in the wire format of another release: nobody can read them, and it is said.
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_of_another_release_are_named() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let subject = Queue::Train.subject(sweep("other", 0).id);
     let message = vec![VERSION + 1, 0, 0];
     stage
@@ -366,7 +366,7 @@ async fn jobs_of_another_release_are_named() -> Result<()> {
 /// A device that breaks takes its process with it; the next one remembers.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_device_fails_nothing() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let tiny = Tiny::make(stage.data_dir(), 32)?;
     let broken = stage.data_dir().join("broken");
     std::fs::write(&broken, "")?;
@@ -409,7 +409,7 @@ async fn a_broken_device_fails_nothing() -> Result<()> {
 /// The store cannot take what a training came to: it waits, says so, and nothing is done twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_is_away_while_a_training_ends_is_waited_for() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let tiny = Tiny::make(stage.data_dir(), 32)?;
     let store = stage.data_dir().join("artifacts");
     std::fs::create_dir_all(&store)?;
@@ -437,7 +437,7 @@ async fn a_store_that_is_away_while_a_training_ends_is_waited_for() -> Result<()
 /// With `--once`, a worker that can do nothing leaves and says so by its exit code.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_can_do_nothing_leaves_with_its_code() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     std::fs::write(stage.data_dir().join("artifacts"), "no folder")?;
     let bad = Process::spawn(node(&stage, "bad", stage.data_dir())?.args(["--once", "1"]))?;
     assert_eq!(bad.wait(PATIENCE)?.code(), Some(7));

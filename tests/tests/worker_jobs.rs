@@ -70,7 +70,7 @@ async fn artifacts(stage: &Stage) -> Result<ArtifactStore> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn models_are_trained_and_evaluated_and_learn() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let tiny = Tiny::make(stage.data_dir(), 96)?;
     let sweep = sweep("learns", 0);
     let specs = [tiny.spec("lnln", 1111, 6)?, tiny.spec("almt", 1111, 6)?];
@@ -122,7 +122,7 @@ async fn models_are_trained_and_evaluated_and_learn() -> Result<()> {
 async fn a_training_goes_on_where_it_was_left() -> Result<()> {
     let (mut dumps, mut shown) = (Vec::new(), Vec::new());
     for disturbed in [false, true] {
-        let stage = Stage::set().await?;
+        let stage = Stage::start().await?;
         let tiny = Tiny::make(stage.data_dir(), 640)?;
         let sweep = sweep("goes-on", 0);
         submit(&stage, &sweep, &[tiny.spec("lnln", 1111, 10)?]).await?;
@@ -169,7 +169,7 @@ async fn a_training_goes_on_where_it_was_left() -> Result<()> {
 /// An evaluation whose features cannot be stored has no result: it comes when they are there.
 #[tokio::test(flavor = "multi_thread")]
 async fn features_are_stored_before_the_result_is_told() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let tiny = Tiny::make(stage.data_dir(), 32)?;
     let sweep = sweep("features", 0);
     submit(&stage, &sweep, &[tiny.spec("lnln", 1, 1)?]).await?;
@@ -194,7 +194,7 @@ async fn features_are_stored_before_the_result_is_told() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failure_arrives_with_its_causes() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let tiny = Tiny::make(stage.data_dir(), 32)?;
     let sweep = sweep("fails", 0);
     let mut wrong = tiny.spec("lnln", 1, 2)?;
@@ -236,7 +236,7 @@ async fn a_failure_arrives_with_its_causes() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_training_stops() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let tiny = Tiny::make(stage.data_dir(), 640)?;
     let sweep = sweep("cancelled", 0);
     let spec = tiny.spec("lnln", 1, 5000)?;
@@ -276,7 +276,7 @@ async fn a_cancelled_training_stops() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_leaves_by_itself_when_there_is_nothing_to_do() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let sweep = sweep("nothing", 0);
     stage.store.submit(&sweep, noops(&sweep, 3000)).await?;
     let _coordinator = stage.serve();
@@ -290,7 +290,7 @@ async fn a_worker_leaves_by_itself_when_there_is_nothing_to_do() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_login_ends_the_worker_with_its_code() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let mut worker = worker(&stage)?;
     let refused = worker
         .args(["--nats-url", "nats://ann:hush@host"])

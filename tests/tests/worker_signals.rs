@@ -85,7 +85,7 @@ async fn in_training(stage: &Stage, attempts: i64) -> Result<()> {
 /// One signal to all processes is one word, whoever hears it first.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_to_all_processes_counts_once() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     endless(&stage).await?;
     let _coordinator = stage.serve();
     let log = stage.data_dir().join("worker.log");
@@ -129,7 +129,7 @@ async fn a_signal_to_all_processes_counts_once() -> Result<()> {
 /// Two signals with some time between them mean "now", also for a slot that does not answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_signals_apart_mean_at_once() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     endless(&stage).await?;
     let _coordinator = stage.serve();
     let log = stage.data_dir().join("worker.log");
@@ -159,7 +159,7 @@ async fn two_signals_apart_mean_at_once() -> Result<()> {
 /// SIGUSR1 is for programs that may repeat themselves.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_polite_signal_never_means_at_once() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     endless(&stage).await?;
     let _coordinator = stage.serve();
     let worker = Process::spawn(&mut worker(&stage)?)?;
@@ -216,7 +216,7 @@ fn slurm(stage: &Stage, bin: &Path) -> Result<Command> {
 /// on besides.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_slurm_scripts_word_counts_once_too() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     endless(&stage).await?;
     let _coordinator = stage.serve();
     let bin = tempfile::tempdir()?;
@@ -246,7 +246,7 @@ async fn the_slurm_scripts_word_counts_once_too() -> Result<()> {
 /// Out of time: the worker leaves in good order and the job puts itself back into the queue.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_slurm_script_queues_again_when_its_time_is_up() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     endless(&stage).await?;
     let _coordinator = stage.serve();
     let bin = tempfile::tempdir()?;
@@ -278,7 +278,7 @@ fn user() -> Result<String> {
 /// A folder that can be guessed may have been made by somebody else.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_slurm_script_uses_no_data_folder_of_others() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let bin = tempfile::tempdir()?;
     let data = bin.path().join(format!("halfheard-{}", user()?));
     let elsewhere = tempfile::tempdir()?;
