@@ -1,7 +1,10 @@
-//! A private nats-server and a private Postgres, each on a free loopback port under a temporary
-//! folder, that can be killed and started again.
+//! A private nats-server and a private Postgres, each on a free loopback port in a temporary folder.
+//!
+//! `coord`'s own private servers are not used: tests kill these at any point, restart them empty or as a standby, and edit
+//! who may connect, while `coord` must not lose what the tests break.
 
 use anyhow::{Context as _, Result, bail, ensure};
+use halfheard_coordinator::local::programs::{Part, Programs};
 use halfheard_store::Store;
 use nix::{
     sys::signal::{Signal, kill},
@@ -16,18 +19,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Where set-up has laid the programs.
-fn deps() -> PathBuf {
-    std::env::var_os("HALFHEARD_DEPS").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.deps")),
-        PathBuf::from,
-    )
+/// Where `part` is: as `coord` looks for it, or in this checkout.
+fn find(part: Part) -> Result<PathBuf> {
+    let programs = match std::env::var_os("HALFHEARD_DEPS") {
+        Some(_) => Programs::discover(),
+        None => Programs::with_deps(concat!(env!("CARGO_MANIFEST_DIR"), "/../.deps")),
+    };
+    Ok(programs.find(part)?.path)
 }
 
 /// The broker's program.
-pub fn nats_server() -> PathBuf {
-    std::env::var_os("HALFHEARD_NATS_SERVER")
-        .map_or_else(|| deps().join("nats/nats-server"), PathBuf::from)
+pub fn nats_server() -> Result<PathBuf> {
+    find(Part::Nats)
 }
 
 fn free_port() -> Result<u16> {
@@ -83,7 +86,7 @@ impl Nats {
 
     /// Restarts it on the same port and files.
     pub fn resume(&mut self) -> Result<()> {
-        let program = nats_server();
+        let program = nats_server()?;
         let log = self.folder.path().join("log");
         let mut child = Command::new(&program)
             .args([
@@ -99,7 +102,7 @@ impl Nats {
             .arg(&log)
             .stdin(Stdio::null())
             .spawn()
-            .with_context(|| format!("{} cannot be run: `make setup`", program.display()))?;
+            .with_context(|| format!("cannot run {}", program.display()))?;
         wait_for_port(self.port, &mut child, "nats-server", &log)?;
         self.child = Some(child);
         Ok(())
@@ -147,7 +150,7 @@ impl Postgres {
                 "--no-sync",
             ])
             .output()
-            .context("initdb cannot be run: `make setup`")?;
+            .context("cannot run initdb")?;
         ensure!(
             made.status.success(),
             "initdb: {}",
@@ -159,9 +162,7 @@ impl Postgres {
 
     /// PostgreSQL does not run as root; if root starts it, its programs run as `nobody`.
     fn program(name: &str) -> Result<Command> {
-        let folder = std::env::var_os("HALFHEARD_POSTGRES_BIN")
-            .map_or_else(|| deps().join("postgres/bin"), PathBuf::from);
-        let mut command = Command::new(folder.join(name));
+        let mut command = Command::new(find(Part::Postgres)?.join(name));
         command.current_dir("/").stdin(Stdio::null());
         if let Some(user) = unprivileged()? {
             command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
@@ -228,7 +229,7 @@ impl Postgres {
                 .stdout(output.try_clone()?)
                 .stderr(output)
                 .spawn()
-                .context("postgres cannot be run: `make setup`")?;
+                .context("cannot run postgres")?;
             match wait_for_port(self.port, &mut child, "postgres", &log) {
                 Ok(()) => {
                     self.child = Some(child);
@@ -260,6 +261,6 @@ fn unprivileged() -> Result<Option<User>> {
     if !geteuid().is_root() {
         return Ok(None);
     }
-    let user = User::from_name("nobody")?.context("there is no user `nobody`")?;
+    let user = User::from_name("nobody")?.context("missing user `nobody`")?;
     Ok(Some(user))
 }

@@ -20,7 +20,7 @@ async fn tls_broker_is_accepted_and_unknown_authority_is_rejected() -> Result<()
     std::fs::write(&certificate_file, certificate)?;
     std::fs::write(&key_file, key)?;
     let port = TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port();
-    let _server = Command::new(nats_server())
+    let _server = Command::new(nats_server()?)
         .args(["-a", "127.0.0.1", "-p", &port.to_string(), "-js", "-sd"])
         .arg(folder.path().join("data"))
         .args(["--tls", "--tlscert"])
