@@ -181,7 +181,7 @@ impl Postgres {
     /// Executes one statement as the superuser, on a new connection.
     pub async fn execute(&self, statement: &str) -> Result<()> {
         // A server that has just started may need a moment.
-        let store = Store::connect_patiently(&self.url().parse()?).await?;
+        let store = Store::connect_with_retry(&self.url().parse()?).await?;
         sqlx::query(AssertSqlSafe(statement))
             .execute(store.pool())
             .await?;

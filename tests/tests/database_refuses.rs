@@ -219,7 +219,7 @@ async fn results_survive_a_revoked_privilege() -> Result<()> {
 async fn batch_that_times_out_is_split_in_half() -> Result<()> {
     let stage = Stage::start().await?;
     let sweep = submitted(&stage).await?;
-    for job in stage.store.ready(Queue::Train, 100, &[]).await? {
+    for job in stage.store.ready_jobs(Queue::Train, 100, &[]).await? {
         let spec = halfheard_e2e::sweeps::train_spec(u64::try_from(job.seed)?);
         stage
             .broker

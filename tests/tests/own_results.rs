@@ -1,6 +1,6 @@
-//! Own datasets in tables, comparisons, audits and SQL, by name and without spec or dataset file. The sweeps are
-//! simulated.
-#![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
+//! Custom datasets in the database: tables, comparisons, audits and SQL find them by name, without
+//! spec or dataset file. The sweeps are simulated.
+#![expect(clippy::unwrap_used, reason = "a test helper")]
 
 use halfheard_e2e::{
     finished::{self, Matrix},
@@ -41,7 +41,7 @@ fn matrix(name: &str, datasets: Vec<Benchmark>) -> Matrix {
 
 async fn store(postgres: &Postgres) -> Store {
     let url = postgres.url().parse().unwrap();
-    let store = Store::connect_patiently(&url).await.unwrap();
+    let store = Store::connect_with_retry(&url).await.unwrap();
     store.migrate().await.unwrap();
     store
 }
@@ -53,7 +53,7 @@ async fn datasets_of(table: &Table) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn own_datasets_appear_by_name_in_every_output() {
+async fn custom_datasets_are_found_by_name() {
     let postgres = Postgres::start().unwrap();
     let store = store(&postgres).await;
     let (stars, mine) = (own("stars", STARS), own("mine", MINE));
@@ -68,7 +68,7 @@ async fn own_datasets_appear_by_name_in_every_output() {
             .unwrap()
     };
 
-    // The database returns what was stored, including built-in protocols.
+    // The database returns what was stored, and the built-in protocols.
     let known = store.benchmarks().await.unwrap();
     for dataset in &all {
         assert_eq!(known.get(dataset.id()), Some(*dataset));
@@ -85,7 +85,7 @@ async fn own_datasets_appear_by_name_in_every_output() {
         assert_eq!(definition, rust, "{name}");
     }
 
-    // Blocks with the columns of their classes, and ablations, too.
+    // Blocks with the columns of their classes, and ablations.
     let two = table(2).await;
     assert_eq!(datasets_of(&two).await, ["mosi", "mosi-aligned", "stars"]);
     let names: Vec<&str> = two.blocks[2]
@@ -128,7 +128,7 @@ async fn own_datasets_appear_by_name_in_every_output() {
         assert!(text.contains("stars") && !text.contains("STARS"), "{text}");
     }
 
-    // Published numbers appear with every dataset that follows their protocol; otherwise a note.
+    // Published numbers of a protocol are shown for datasets that follow it; others get a note.
     let layout_two = layout::find(2).unwrap();
     let mut compared = table(2).await;
     let values = load::values(&store, sweep, layout_two).await.unwrap();
@@ -192,7 +192,7 @@ async fn own_datasets_appear_by_name_in_every_output() {
         .collect();
     assert_eq!(names, ["MOSI", "mine", "mosi-aligned", "stars", "all"]);
 
-    // SQL: every evaluation has its dataset's metrics, and published numbers have their datasets.
+    // SQL: every evaluation has the metrics of its dataset, and published numbers where they apply.
     let counts: Vec<(String, i64)> = sqlx::query_as(
         "SELECT dataset, count(DISTINCT metric) FROM measurement WHERE value IS NOT NULL
          GROUP BY dataset ORDER BY dataset",
@@ -218,7 +218,7 @@ async fn own_datasets_appear_by_name_in_every_output() {
     );
     assert_eq!(compared[0].1, compared[1].1);
 
-    // Predictions are exported, and the stored metrics are those of the stored predictions.
+    // Predictions are exported, and the stored metrics match them.
     let row = store.find_sweep("various").await.unwrap();
     let exported = rows::read(&store, &row, What::Predictions, |_| Ok(()))
         .await
@@ -227,7 +227,7 @@ async fn own_datasets_appear_by_name_in_every_output() {
     let findings = audit::sweep(&store, sweep).await.unwrap();
     let wrong = |f: &&audit::Finding| matches!(f.rule, Rule::WrongResult | Rule::OutOfRange);
     assert_eq!(findings.iter().find(wrong), None);
-    // Nothing is published for the two with their own protocols: a note, not an error.
+    // Nothing is published for the two custom protocols: a note, and not a finding that counts.
     let sizes: Vec<_> = findings
         .iter()
         .filter(|f| f.rule == Rule::SplitSize)
@@ -241,7 +241,7 @@ async fn own_datasets_appear_by_name_in_every_output() {
 }
 
 #[tokio::test]
-async fn second_protocol_for_a_dataset_name_is_rejected() {
+async fn dataset_name_keeps_one_protocol() {
     let postgres = Postgres::start().unwrap();
     let store = store(&postgres).await;
     let first = matrix("first", vec![own("mine", MINE)]);
@@ -258,7 +258,7 @@ async fn second_protocol_for_a_dataset_name_is_rejected() {
         assert!(text.contains(part), "{text}");
     }
     let sweeps = store.sweeps().await.unwrap();
-    assert_eq!(sweeps.len(), 2, "nothing of it was submitted");
+    assert_eq!(sweeps.len(), 2, "nothing was submitted");
     // An unused name is free again.
     sqlx::query("DELETE FROM sweep")
         .execute(store.pool())

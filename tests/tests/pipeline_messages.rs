@@ -12,7 +12,7 @@ use halfheard_shared::{
     broker::{Queue, SweepControl},
     wire::{FailureKind, Fault, FaultKind, Work},
 };
-use halfheard_store::{JobState, control::Again};
+use halfheard_store::{JobState, control::Reopen};
 use std::{
     sync::{
         Arc,
@@ -174,7 +174,7 @@ async fn failed_job_is_retried_then_given_up() -> Result<()> {
     assert!(
         reasons
             .iter()
-            .all(|reason| reason.starts_with("its training failed: training failed")),
+            .all(|reason| reason.starts_with("training job failed: training failed")),
         "{reasons:?}"
     );
     assert_eq!(
@@ -188,7 +188,7 @@ async fn failed_job_is_retried_then_given_up() -> Result<()> {
     // An operator has fixed the cause: all failed jobs run again.
     drop(_worker);
     let _worker = ScriptedWorker::completing(&stage.broker, "w2");
-    assert_eq!(stage.store.reopen(sweep.id, Again::Both).await?.total(), 8);
+    assert_eq!(stage.store.reopen(sweep.id, Reopen::Both).await?.total(), 8);
     let progress = stage.finished(sweep.id, PATIENCE).await?;
     assert_eq!((progress.failed, progress.done), (0, 12));
     Ok(())
@@ -392,7 +392,7 @@ async fn cancelled_sweep_stops_and_can_be_reopened() -> Result<()> {
     assert_eq!(
         stage
             .store
-            .reopen(sweep.id, Again::Cancelled)
+            .reopen(sweep.id, Reopen::Cancelled)
             .await?
             .total(),
         16

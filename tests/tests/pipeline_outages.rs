@@ -147,7 +147,7 @@ async fn result_before_its_row_is_queued_counts_once() -> Result<()> {
     let stage = &outage.stage;
     let ready = stage
         .store
-        .ready(halfheard_shared::broker::Queue::Train, 100, &[])
+        .ready_jobs(halfheard_shared::broker::Queue::Train, 100, &[])
         .await?;
     assert_eq!(ready.len(), SEEDS as usize);
     for job in &ready {

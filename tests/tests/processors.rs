@@ -1,5 +1,5 @@
-//! Results of different kinds of processors: last bits may differ without a conflict, unless a sweep asks for portable
-//! numerics.
+//! Results of different processors: the last bits may differ without a conflict, and with portable
+//! numerics they are the same everywhere.
 
 use anyhow::{Result, ensure};
 use halfheard_e2e::{
@@ -21,23 +21,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-async fn until(stage: &Stage, query: &'static str, wanted: i64) -> Result<()> {
+async fn until(stage: &Stage, query: &'static str, expected: i64) -> Result<()> {
     let since = Instant::now();
     loop {
         let count = stage.count(query).await?;
-        if count == wanted {
+        if count == expected {
             return Ok(());
         }
         ensure!(
             since.elapsed() < PATIENCE,
-            "`{query}` is {count}, not {wanted}"
+            "`{query}` is {count}, not {expected}"
         );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// Publishes jobs again, as after a false failure.
-async fn again(stage: &Stage, sweep: SweepId, jobs: &[(JobId, Work)], number: u32) -> Result<()> {
+/// Publishes jobs once more, as after a false failure.
+async fn republish(
+    stage: &Stage,
+    sweep: SweepId,
+    jobs: &[(JobId, Work)],
+    number: u32,
+) -> Result<()> {
     for (job, work) in jobs {
         let message = JobMessage {
             sweep,
@@ -50,9 +55,9 @@ async fn again(stage: &Stage, sweep: SweepId, jobs: &[(JobId, Work)], number: u3
     Ok(())
 }
 
-/// Two results of a job are compared on the same kind of processor only.
+/// Two results of a job are compared only if they come from the same kind of processor.
 #[tokio::test(flavor = "multi_thread")]
-async fn results_are_compared_within_one_processor_kind() -> Result<()> {
+async fn results_of_different_processors_do_not_conflict() -> Result<()> {
     let stage = Stage::start().await?;
     let sweep = sweep("kinds", 0);
     stage
@@ -83,34 +88,34 @@ async fn results_are_compared_within_one_processor_kind() -> Result<()> {
     let others = "SELECT count(*) FROM other_processor";
     let attempts = "SELECT count(*) FROM attempt WHERE outcome = 'done'";
 
-    // Another kind has other results: two epochs, the training job and the evaluation.
+    // Another kind of processor gives another result: two epochs, training and evaluation.
     let second = ScriptedWorker::on(&stage.broker, "w2", "avx2", act(Act::Differ(1)));
-    again(&stage, sweep.id, &work, 7).await?;
+    republish(&stage, sweep.id, &work, 7).await?;
     until(&stage, attempts, 4).await?;
     until(&stage, others, 4).await?;
-    // The same results again add nothing.
-    again(&stage, sweep.id, &work, 8).await?;
+    // The same result once more: nothing new.
+    republish(&stage, sweep.id, &work, 8).await?;
     until(&stage, attempts, 6).await?;
     second.kill().await;
     assert_eq!(stage.count(conflicts).await?, 0);
     assert_eq!(stage.count(others).await?, 4);
 
-    // A third result on the same kind is a conflict.
+    // The same kind gives a third result: a conflict.
     let third = ScriptedWorker::on(&stage.broker, "w3", "avx2", act(Act::Differ(2)));
-    again(&stage, sweep.id, &work, 9).await?;
+    republish(&stage, sweep.id, &work, 9).await?;
     until(&stage, conflicts, 4).await?;
     third.kill().await;
     let kept = "SELECT count(*) FROM conflict c JOIN other_processor o USING (job, what)
                 WHERE c.kept = o.digest";
-    assert_eq!(stage.count(kept).await?, 4, "compared with its own kind");
+    assert_eq!(stage.count(kept).await?, 4, "compared within its kind");
 
-    // So is another result on the first kind.
+    // So is a second result of the first kind.
     let fourth = ScriptedWorker::on(&stage.broker, "w4", "avx512", act(Act::Differ(1)));
-    again(&stage, sweep.id, &work, 10).await?;
+    republish(&stage, sweep.id, &work, 10).await?;
     until(&stage, conflicts, 8).await?;
     fourth.kill().await;
     assert_eq!(stage.count(others).await?, 4);
-    // The first results win.
+    // The first results remain.
     assert_same(&dump(&stage.store).await?, &before);
     let kinds = "SELECT count(*) FROM provenance
                  WHERE trained_processor = 'avx512' AND evaluated_processor = 'avx512'
@@ -121,14 +126,15 @@ async fn results_are_compared_within_one_processor_kind() -> Result<()> {
 
 const CASES: [&str; 2] = ["r=0.5", "missing=la"];
 
-/// A slot runs portable and other jobs in any order; portable results are equal under other instruction sets.
+/// A slot processes portable and machine jobs in any order; portable results are the same with other
+/// vector instructions.
 #[tokio::test(flavor = "multi_thread")]
-async fn one_worker_runs_machine_and_portable_jobs() -> Result<()> {
-    if let Err(error) = possible() {
-        eprintln!("not tested: {error}");
+async fn worker_switches_numerics_and_portable_results_are_identical() -> Result<()> {
+    if let Err(error) = check_portable() {
+        eprintln!("skipped: {error}");
         return Ok(());
     }
-    let (mut dumps, mut shown) = (Vec::new(), Vec::new());
+    let (mut dumps, mut stored) = (Vec::new(), Vec::new());
     for other in [false, true] {
         let stage = Stage::start().await?;
         let tiny = Tiny::make(stage.data_dir(), 48)?;
@@ -166,9 +172,9 @@ async fn one_worker_runs_machine_and_portable_jobs() -> Result<()> {
         assert_eq!(stage.count(portable).await?, if other { 2 } else { 4 });
         if other {
             dumps.push(dump(&stage.store).await?);
-            shown.push(features(stage.data_dir())?);
+            stored.push(features(stage.data_dir())?);
         } else {
-            // What both stages have.
+            // The jobs that both stages have.
             sqlx::query("DELETE FROM job WHERE method <> 'lnln' OR seed <> 1")
                 .execute(stage.store.pool())
                 .await?;
@@ -179,17 +185,17 @@ async fn one_worker_runs_machine_and_portable_jobs() -> Result<()> {
                 .fetch_all(stage.store.pool())
                 .await?;
             features.retain(|name, _| kept.iter().any(|hash| name.starts_with(hash)));
-            shown.push(features);
+            stored.push(features);
         }
     }
     assert_same(&dumps[0], &dumps[1]);
-    assert_eq!(shown[0].len(), 1);
-    assert!(shown[0] == shown[1], "the features are the same");
+    assert_eq!(stored[0].len(), 1);
+    assert!(stored[0] == stored[1], "the features are the same");
     Ok(())
 }
 
 /// Whether this machine can compute portably.
-fn possible() -> Result<(), String> {
+fn check_portable() -> Result<(), String> {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
         return Ok(());
@@ -197,9 +203,9 @@ fn possible() -> Result<(), String> {
     Err("this processor has no AVX2".to_owned())
 }
 
-/// A training job resumed on another kind of processor has both in its name, and is not a conflict.
+/// A training job that resumes on another kind of processor records both and is no conflict.
 #[tokio::test(flavor = "multi_thread")]
-async fn training_resumed_on_another_processor_names_both() -> Result<()> {
+async fn training_job_resumes_on_another_processor() -> Result<()> {
     let stage = Stage::start().await?;
     let tiny = Tiny::make(stage.data_dir(), 640)?;
     let sweep = sweep("moves", 0);
@@ -211,7 +217,7 @@ async fn training_resumed_on_another_processor_names_both() -> Result<()> {
     let first = Process::spawn(&mut worker(&stage)?)?;
     let since = Instant::now();
     while stage.count("SELECT count(*) FROM epoch_log").await? < 2 {
-        ensure!(since.elapsed() < PATIENCE, "no epoch is trained");
+        ensure!(since.elapsed() < PATIENCE, "no epoch completes");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(first.terminate(PATIENCE)?.success());
@@ -221,7 +227,7 @@ async fn training_resumed_on_another_processor_names_both() -> Result<()> {
         1,
     )
     .await?;
-    // Only the oldest vector instructions, as on another processor.
+    // Without newer vector instructions, as on another processor.
     let mut other = worker(&stage)?;
     let other = Process::spawn(other.env("ATEN_CPU_CAPABILITY", "default"))?;
     assert_eq!(stage.finished(sweep.id, PATIENCE).await?.done, 3);
@@ -234,12 +240,12 @@ async fn training_resumed_on_another_processor_names_both() -> Result<()> {
     .fetch_all(stage.store.pool())
     .await?;
     let [began, ended] = &processors[..] else {
-        anyhow::bail!("two attempts, not {processors:?}");
+        anyhow::bail!("expected two attempts: {processors:?}");
     };
     let (before, after) = ended.split_once('+').unwrap_or_default();
     assert_eq!(before, began, "{ended}");
     assert_ne!(before, after);
-    let told = "SELECT count(*) FROM provenance WHERE trained_processor LIKE '%+%'";
-    assert!(stage.count(told).await? > 0);
+    let recorded = "SELECT count(*) FROM provenance WHERE trained_processor LIKE '%+%'";
+    assert!(stage.count(recorded).await? > 0);
     Ok(())
 }

@@ -223,8 +223,8 @@ fn run_reports_failed_jobs_and_finishes_the_others() -> Result<()> {
     ensure!(report.contains("coord run tiny.toml --retry"), "{report}");
     let retried = output(&mut place.coord(&["retry", "tiny", "--json"])?)?;
     let retried: serde_json::Value = serde_json::from_str(&retried)?;
-    ensure!(retried["retried"]["trainings"] == 2, "{retried}");
-    ensure!(retried["retried"]["evaluations"] == 6, "{retried}");
+    ensure!(retried["retried"]["train"] == 2, "{retried}");
+    ensure!(retried["retried"]["eval"] == 6, "{retried}");
     ensure!(retried["jobs"]["failed"] == 0, "{retried}");
     place.nothing_is_left()
 }

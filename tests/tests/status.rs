@@ -27,7 +27,7 @@ struct Scene {
 /// Two methods, two seeds. LF-DNN always predicts 1.5, ALMT the truth.
 async fn scene() -> Scene {
     let postgres = Postgres::start().unwrap();
-    let store = Store::connect_patiently(&postgres.url().parse().unwrap())
+    let store = Store::connect_with_retry(&postgres.url().parse().unwrap())
         .await
         .unwrap();
     store.migrate().await.unwrap();
@@ -141,7 +141,7 @@ async fn status_groups_failures_by_cause_and_names_collapsed_models() {
         .await;
     scene
         .run(
-            "UPDATE job SET state = 'failed', publication = 0, last_error = 'its training failed'
+            "UPDATE job SET state = 'failed', publication = 0, last_error = 'training job failed'
              WHERE method = 'almt' AND kind = 'eval'",
         )
         .await;
