@@ -1,9 +1,12 @@
 //! The models and their training, on libtorch.
 
+pub mod context;
 pub mod device;
+mod error;
 pub mod layers;
 pub mod memory;
 pub mod methods;
 pub mod numerics;
-pub mod optim;
+mod optim;
+mod state;
 pub mod train;
