@@ -30,8 +30,6 @@ const METHOD: &str = "almt";
 struct Config {
     /// Samples per batch.
     batch_size: usize,
-    /// Maximum number of epochs, which the schedule spans.
-    max_epochs: u32,
     /// Epochs without a better validation loss before training stops; 0 disables early stopping.
     early_stop: u32,
     /// Learning rate of AdamW.

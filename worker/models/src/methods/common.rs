@@ -25,7 +25,12 @@ pub(super) fn config<C: DeserializeOwned>(
         let out = |e: HyperError| invalid(e.to_string());
         info.check(key, value).map_err(out)?;
     }
-    let config = serde_json::from_value(build.hyper.clone()).map_err(|e| invalid(e.to_string()))?;
+    let mut fields = hyper.clone();
+    // Every method has it, and `Build` passes it on.
+    if fields.remove("max_epochs").is_none() {
+        return Err(invalid("missing field `max_epochs`".to_owned()));
+    }
+    let config = serde_json::from_value(fields.into()).map_err(|e| invalid(e.to_string()))?;
     check_fit(info, &hyper, build)?;
     Ok(config)
 }
@@ -49,7 +54,7 @@ fn check_fit(
         samples: [size(build.data.train_samples), 0, 0],
         tokens: None,
     };
-    let encoder = BertConfig::read(build.encoder, build.optimizations)?;
+    let encoder = BertConfig::read(build.encoder)?;
     let encoder = EncoderShape::of(&encoder);
     let fit = info.fit(Setup {
         hyper,

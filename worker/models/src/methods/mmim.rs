@@ -29,8 +29,6 @@ const METHOD: &str = "mmim";
 struct Config {
     /// Samples per batch.
     batch_size: usize,
-    /// Maximum number of epochs.
-    max_epochs: u32,
     /// Epochs without a better validation loss before training stops; 0 disables early stopping.
     early_stop: u32,
     /// Whether mutual information is used; if not, each epoch has one pass.

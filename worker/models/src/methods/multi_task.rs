@@ -14,7 +14,7 @@ use crate::{
     },
     optim::{Adam, AdamConfig, Group},
 };
-use tch::{Kind, Tensor, nn, nn::Module};
+use tch::{Tensor, nn, nn::Module};
 
 /// Learning rate and weight decay of one group of parameters.
 #[derive(Clone, Copy, Debug)]

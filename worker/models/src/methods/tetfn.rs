@@ -30,8 +30,6 @@ const METHOD: &str = "tetfn";
 struct Config {
     /// Samples per batch.
     batch_size: usize,
-    /// Maximum number of epochs.
-    max_epochs: u32,
     /// Epochs without a better validation loss before training stops; 0 disables early stopping.
     early_stop: u32,
     /// Batches per update, whose gradients accumulate.

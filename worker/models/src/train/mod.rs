@@ -26,9 +26,7 @@ pub use error::{TorchMessage, TrainError, catch_panics, chain, failure};
 pub use evaluate::{
     CaseResult, EvalCase, EvalObserver, EvalProgress, LoadedModel, StoredFeatures, evaluate,
 };
-pub use observer::{
-    BestCheckpoint, Directive, Snapshot, StepReport, TrainObserver, TrainOutcome,
-};
+pub use observer::{BestCheckpoint, Directive, Snapshot, StepReport, TrainObserver, TrainOutcome};
 pub use save_schedule::SaveSchedule;
 pub use saved_state::{BestRef, StateError};
 pub use trainer::Trainer;

@@ -77,9 +77,7 @@ impl Trainer {
     /// A new training run of `method`, which must have been built from `spec`.
     pub fn new(spec: TrainSpec, method: Box<dyn Method>, data: &Data) -> Result<Self, TrainError> {
         if spec.max_epochs == 0 {
-            return Err(TrainError::Spec(
-                "max_epochs is 0".to_owned(),
-            ));
+            return Err(TrainError::Spec("max_epochs is 0".to_owned()));
         }
         let selection = match spec.protocol.selection {
             Selection::Validation => Split::Valid,

@@ -7,5 +7,6 @@ mod layout;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use encoder::Injection;
+#[cfg(test)]
+use encoder::Injection;
 pub use encoder::{Bert, BertConfig};

@@ -9,8 +9,6 @@ use serde::Deserialize;
 pub(super) struct Config {
     /// Samples per batch.
     pub(super) batch_size: usize,
-    /// Maximum number of epochs, which the schedule spans.
-    pub(super) max_epochs: u32,
     /// Epochs without a better validation loss before training stops; 0 disables early stopping.
     pub(super) early_stop: u32,
     /// Learning rate of AdamW.
@@ -26,41 +24,41 @@ pub(super) struct Config {
     /// Weight of the sentiment loss (δ in the paper's Table 7).
     pub(super) sigma: f64,
     /// Features per token.
-    width: i64,
+    pub(super) width: i64,
     /// Tokens that each modality is condensed into.
-    tokens: i64,
+    pub(super) tokens: i64,
     /// Attention heads.
-    heads: i64,
+    pub(super) heads: i64,
     /// Layers of each modality's embedding.
-    embedding_depth: i64,
+    pub(super) embedding_depth: i64,
     /// Layers of the proxy generator.
-    proxy_depth: i64,
+    pub(super) proxy_depth: i64,
     /// Width of the effectiveness discriminator's hidden layer.
-    discriminator_hidden: i64,
+    pub(super) discriminator_hidden: i64,
     /// Layers of the completeness check.
-    completeness_depth: i64,
+    pub(super) completeness_depth: i64,
     /// Layers of each reconstructor.
-    reconstructor_depth: i64,
+    pub(super) reconstructor_depth: i64,
     /// Layers of the language encoder.
-    language_depth: i64,
+    pub(super) language_depth: i64,
     /// Layers of hyper-modality learning, at most one more than the language encoder has.
-    hyper_depth: i64,
+    pub(super) hyper_depth: i64,
     /// Layers of the fusion.
-    fusion_depth: i64,
+    pub(super) fusion_depth: i64,
     /// Dominant modality correction; without it, the dominant feature is the language's.
-    dmc: bool,
+    pub(super) dmc: bool,
     /// The reconstructor.
-    reconstructor: bool,
+    pub(super) reconstructor: bool,
     /// Dominant-modality based learning; without it, the features are concatenated.
-    dmml: bool,
+    pub(super) dmml: bool,
     /// Training on erased inputs; without it, on complete ones.
     pub(super) train_missing: bool,
     /// Language; without it, the dominant feature is the proxy alone.
-    language: bool,
+    pub(super) language: bool,
     /// Audio; without it, its features are zero.
-    audio: bool,
+    pub(super) audio: bool,
     /// Vision; without it, its features are zero.
-    vision: bool,
+    pub(super) vision: bool,
 }
 
 impl Config {
