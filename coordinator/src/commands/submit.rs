@@ -10,16 +10,13 @@ use crate::{
     submission::specs::{self, Loaded, Making},
 };
 use anyhow::Context as _;
-use halfheard_shared::hash_cache::FileHashes;
+use halfheard_shared::hash_cache::HashCache;
 use halfheard_shared::{
     artifacts::{ArtifactStore, Hash, Key},
     encoder,
     ids::SweepId,
 };
-use halfheard_store::{
-    Store,
-    control::{Again, Reopened},
-};
+use halfheard_store::{Store, control::Reopen, submit::JobCounts};
 use serde_json::json;
 use std::{
     path::{Path, PathBuf},
@@ -72,15 +69,15 @@ pub async fn run(args: SubmitArgs, settings: &Settings) -> anyhow::Result<ExitCo
     let nonce = args.new.then(fresh_nonce);
     let (sweep, submitted) = specs::submit(&store, &loaded, nonce.as_deref()).await?;
     // A sweep that was cancelled goes on when it is submitted again.
-    let (mut reopened, mut priority_before) = (Reopened::default(), None);
+    let (mut reopened, mut priority_before) = (JobCounts::default(), None);
     let mut told = Ok(());
     if !submitted.new {
         let which = match args.retry {
-            true => Again::Both,
-            false => Again::Cancelled,
+            true => Reopen::Both,
+            false => Reopen::Cancelled,
         };
         reopened = store.reopen(sweep, which).await?;
-        priority_before = store.prioritise(sweep, loaded.spec.priority).await?;
+        priority_before = store.set_priority(sweep, loaded.spec.priority).await?;
         if reopened.total() > 0 {
             told = publish_soon(&store, &settings.broker, sweep).await;
         }
@@ -177,7 +174,7 @@ async fn push(loaded: &Loaded, settings: &Settings) -> anyhow::Result<()> {
         None
     };
     let artifacts = ArtifactStore::open(&settings.artifacts, broker.as_ref()).await?;
-    let mut hashes = FileHashes::open(&settings.data_dir);
+    let mut hashes = HashCache::open(&settings.data_dir);
     for dataset in &loaded.resolved.datasets {
         let data = hash(&dataset.data.blake3)?;
         put(&artifacts, Key::Blob(data), Path::new(&dataset.data.path)).await?;
@@ -199,7 +196,7 @@ async fn push_encoder(
     artifacts: &ArtifactStore,
     identity: Hash,
     folder: &Path,
-    hashes: &mut FileHashes,
+    hashes: &mut HashCache,
 ) -> anyhow::Result<()> {
     let files = encoders::files(folder, hashes)?;
     let named = encoders::named(&files);

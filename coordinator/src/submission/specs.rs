@@ -6,12 +6,12 @@ use crate::{
     submission::encoders,
 };
 use halfheard_import::synthesize::{self, Vocabulary};
-use halfheard_shared::hash_cache::FileHashes;
+use halfheard_shared::hash_cache::HashCache;
 use halfheard_shared::{
     dataset::{DataFolder, Dataset, Kind, Manifest, Source, Split, layout::MANIFEST_FILE},
     encoder::{Config as EncoderConfig, TextFacts},
     ids::SweepId,
-    matrix::{self, PlannedJob, PlannedWork},
+    matrix,
     methods::{DataFacts, EncoderShape},
     spec::{
         self, DatasetSpec, Files, FoundDataset, FoundEncoder, Problem, ResolvedSpec, Spec,
@@ -21,7 +21,7 @@ use halfheard_shared::{
 };
 use halfheard_store::{
     Store, StoreError,
-    submit::{NewJob, NewSweep, NewWork, Submitted},
+    submit::{NewSweep, Submitted},
 };
 use miette::Diagnostic;
 use std::{
@@ -173,7 +173,7 @@ pub fn load(path: &Path, data_dir: &Path, making: Making) -> Result<Loaded, Load
         base: path.parent().unwrap_or(Path::new("")).to_owned(),
         folder: DataFolder::new(data_dir),
         programs: Programs::discover(),
-        hashes: FileHashes::open(data_dir),
+        hashes: HashCache::open(data_dir),
         encoders: spec
             .encoders
             .iter()
@@ -193,7 +193,7 @@ pub fn load(path: &Path, data_dir: &Path, making: Making) -> Result<Loaded, Load
         files.to_make.clear();
         resolved = spec::resolve(&shown, &text, &spec, &mut files).map_err(wrong)?;
     }
-    files.hashes.keep();
+    files.hashes.save();
     let sizes = files.sizes(&spec);
     Ok(Loaded {
         notes: note_lines(&text, notes),
@@ -264,7 +264,7 @@ struct LocalFiles {
     base: PathBuf,
     folder: DataFolder,
     programs: Programs,
-    hashes: FileHashes,
+    hashes: HashCache,
     /// The spec's encoder paths by language.
     encoders: BTreeMap<String, String>,
     making: Making,
@@ -365,7 +365,7 @@ impl LocalFiles {
         let blake3 = self.hashes.get(&path).map_err(unreadable)?;
         Ok(FoundDataset {
             blob: BlobRef {
-                blake3,
+                blake3: blake3.into(),
                 path: path.display().to_string(),
             },
             kind: dataset.kind(),
@@ -525,17 +525,6 @@ impl LocalFiles {
     }
 }
 
-/// A job of the matrix as the store takes it.
-pub fn new_job(job: PlannedJob) -> NewJob {
-    NewJob {
-        id: job.id,
-        work: match job.work {
-            PlannedWork::Train(spec) => NewWork::Train(spec),
-            PlannedWork::Eval { train, spec, case } => NewWork::Eval { train, spec, case },
-        },
-    }
-}
-
 /// Why a sweep could not be submitted.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
@@ -580,7 +569,7 @@ pub async fn submit(
         resolved: serde_json::to_value(&*loaded.resolved).unwrap_or_default(),
         priority: loaded.spec.priority,
     };
-    let jobs = matrix::expand(loaded.resolved.clone(), id).map(new_job);
+    let jobs = matrix::expand(loaded.resolved.clone(), id);
     let submitted = store.submit(&sweep, jobs).await?;
     Ok((id, submitted))
 }
