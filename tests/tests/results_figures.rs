@@ -7,7 +7,7 @@
 
 use halfheard_coordinator::{
     analysis::{self, DrawError},
-    config::{ConnectionFlags, Process, Settings},
+    config::{ConnectionFlags, Settings},
 };
 use halfheard_e2e::{
     finished::{self, Matrix},
@@ -21,6 +21,7 @@ use halfheard_shared::{
     benchmark::Benchmark,
     case::Rate,
     dataset::{DataFolder, Dataset, Manifest, Source, Split},
+    env,
     error::Hint as _,
     ids::SweepId,
     results::Wanted,

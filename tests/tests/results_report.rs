@@ -5,7 +5,7 @@
 
 use halfheard_coordinator::{
     analysis,
-    config::{ConnectionFlags, Process, Settings},
+    config::{ConnectionFlags, Settings},
 };
 use halfheard_e2e::{
     finished::{self, Matrix},
@@ -42,7 +42,7 @@ async fn report() -> Report {
         data_dir: Some(folder.path().to_owned()),
         ..ConnectionFlags::default()
     };
-    let settings = Settings::resolve(&flags, &Process).unwrap();
+    let settings = Settings::resolve(&flags, &env::process).unwrap();
     let options = BootstrapOptions {
         resamples: 100,
         ..BootstrapOptions::default()

@@ -1,5 +1,6 @@
 //! `coord audit`: finds what is wrong or suspect, in the published tables or in a sweep.
 
+use super::formats::AuditFormat;
 use crate::{analysis, config::Settings, exit::Exit, local::connect::Database};
 use halfheard_results::audit::{
     self, Finding,
@@ -29,7 +30,7 @@ pub struct AuditArgs {
     what: String,
     /// The format [default: text, or json with --json]
     #[arg(long, value_enum)]
-    format: Option<Format>,
+    format: Option<AuditFormat>,
 }
 
 /// Audits and prints the findings.
@@ -47,11 +48,12 @@ pub async fn run(args: AuditArgs, settings: &Settings) -> anyhow::Result<ExitCod
         database.close().await;
         outcome?
     };
-    let format = args.format.unwrap_or(if settings.json {
+    let default = if settings.json {
         Format::Json
     } else {
         Format::Text
-    });
+    };
+    let format = args.format.map_or(default, Format::from);
     print!("{}", render(&subject, &findings, format, settings.color));
     Ok(if findings.iter().any(Finding::counts) {
         Exit::Findings.into()

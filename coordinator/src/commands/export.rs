@@ -1,5 +1,6 @@
 //! `coord export`: results as files for notebooks.
 
+use super::formats::FileFormat;
 use crate::{config::Settings, local::connect::Database};
 use anyhow::{Context as _, ensure};
 use halfheard_results::export::{
@@ -36,7 +37,7 @@ pub struct ExportArgs {
     what: What,
     /// The format [default: by the file's extension; csv without a file]
     #[arg(long, value_enum)]
-    format: Option<Format>,
+    format: Option<FileFormat>,
     /// The file [default: standard output, csv only]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -49,7 +50,7 @@ pub struct ExportArgs {
 /// An unknown sweep; the database cannot be reached; the file cannot be written.
 pub async fn run(args: ExportArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
     let format = match (args.format, &args.out) {
-        (Some(format), _) => format,
+        (Some(format), _) => format.into(),
         (None, None) => Format::Csv,
         (None, Some(path)) => match path.extension().and_then(|extension| extension.to_str()) {
             Some("parquet") => Format::Parquet,

@@ -10,6 +10,7 @@ pub mod export;
 pub mod failures;
 pub mod figure;
 pub mod forecast;
+pub mod formats;
 pub mod migrate;
 pub mod pause;
 pub mod plan;

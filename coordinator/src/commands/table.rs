@@ -1,5 +1,6 @@
 //! `coord table`: prints a table of the paper, or one that the paper lacks, from a sweep's results.
 
+use super::formats::TableFormat;
 use crate::{analysis::resample, config::Settings, local::connect::Database};
 use halfheard_results::{
     statistics::bootstrap::BootstrapOptions,
@@ -45,7 +46,7 @@ pub struct TableArgs {
     sweep: Option<String>,
     /// The format [default: text, or json with --json]
     #[arg(long, value_enum)]
-    format: Option<Format>,
+    format: Option<TableFormat>,
     /// Add other numbers and the differences: `published`, or those of a sweep
     #[arg(long, value_name = "WHOSE")]
     compare: Option<String>,
@@ -104,11 +105,12 @@ async fn show(args: &TableArgs, settings: &Settings, store: &Store) -> anyhow::R
         Some(text) => store.find_sweep(text).await?,
         None => newest(store).await?,
     };
-    let format = args.format.unwrap_or(if settings.json {
+    let default = if settings.json {
         Format::Json
     } else {
         Format::Text
-    });
+    };
+    let format = args.format.map_or(default, Format::from);
     let options = BootstrapOptions {
         resamples: args.draws as usize,
         ..BootstrapOptions::default()

@@ -7,7 +7,7 @@
 use anyhow::{Context as _, Result, ensure};
 use halfheard_coordinator::{
     analysis,
-    config::{ConnectionFlags, Process, Settings},
+    config::{ConnectionFlags, Settings},
 };
 use halfheard_e2e::{
     finished::{self, Matrix},
@@ -22,7 +22,7 @@ use halfheard_results::{
         render::{Format, render},
     },
 };
-use halfheard_shared::{artifacts::ArtifactStore, ids::SweepId, results::Wanted};
+use halfheard_shared::{artifacts::ArtifactStore, env, ids::SweepId, results::Wanted};
 use halfheard_store::{Store, results};
 use sqlx::Row as _;
 use std::{collections::BTreeMap, time::Instant};

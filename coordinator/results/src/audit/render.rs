@@ -4,7 +4,7 @@ use super::{Finding, Rule, Severity};
 use std::fmt::Write as _;
 
 /// The format of printed findings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// For a terminal
     Text,

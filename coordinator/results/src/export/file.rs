@@ -19,7 +19,7 @@ use std::{
 };
 
 /// The format of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// Columns, compressed; for pandas, polars, DuckDB, R
     Parquet,

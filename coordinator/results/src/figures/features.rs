@@ -5,7 +5,7 @@
 //! each rate separately.
 
 use super::{
-    Figure, FigureError, Inputs, Kind, Request,
+    Figure, FigureError, Inputs, Kind, NeededFeatures, Request,
     canvas::{self, Canvas, DrawError, Lettering},
     mark::{Mark, Place},
     plot::{Legend, NAME, Sample},
@@ -15,9 +15,6 @@ use super::{
 };
 use crate::tables::layout;
 use halfheard_shared::{
-    artifacts::Hash,
-    benchmark::Benchmark,
-    case::Rate,
     features::Features,
     results::{Model, Results},
 };
@@ -45,35 +42,12 @@ struct Kept {
     features: Option<Features>,
 }
 
-/// The features of a model on a dataset that the figure is drawn from: those of the first seed whose
-/// checkpoint has any.
-#[derive(Clone, Debug)]
-pub struct Needed {
-    /// The model.
-    pub model: Model,
-    /// The dataset.
-    pub dataset: Benchmark,
-    /// The missing rates.
-    pub rates: Vec<Rate>,
-    /// Seeds with the hashes of their checkpoints.
-    pub checkpoints: Vec<(u64, Hash)>,
-}
-
-/// The features that were found.
-#[derive(Clone, Debug)]
-pub struct Loaded {
-    /// The seed.
-    pub seed: u64,
-    /// By rate; `None` if they are not in the store.
-    pub features: Vec<Option<Features>>,
-}
-
 /// The features that the figure is drawn from, by model and dataset.
 pub(super) fn needs(
     results: &Results,
     content: &Content,
     request: &Request,
-) -> Result<Vec<Needed>, FigureError> {
+) -> Result<Vec<NeededFeatures>, FigureError> {
     let models = match content.requested(request)? {
         Some(models) => models,
         None => vec![Model::new("lnln", "")],
@@ -95,7 +69,7 @@ pub(super) fn needs(
         for &dataset in &datasets {
             let own = results.checkpoints.iter();
             let own = own.filter(|c| c.model == model && c.dataset == dataset);
-            needed.push(Needed {
+            needed.push(NeededFeatures {
                 model: model.clone(),
                 dataset,
                 rates: rates.clone(),

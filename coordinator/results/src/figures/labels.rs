@@ -4,7 +4,7 @@
 //! other splits are counted in the manifests of imported datasets.
 
 use super::{
-    Figure, FigureError, Inputs, Kind, Request,
+    Figure, FigureError, Inputs, Kind, Request, SplitCounts,
     canvas::{self, Canvas, DrawError, Lettering},
     mark::Place,
     plot::{Axis, Legend, NAME, Plot, Sample, TICK, thousands},
@@ -18,12 +18,6 @@ use halfheard_shared::{
     results::{DatasetFile, Results},
 };
 use plotters::style::RGBColor;
-
-/// The number of samples of each class, the most negative first.
-type Counts = Vec<u64>;
-
-/// A split with the number of samples of each class.
-pub type SplitCounts = (Split, Counts);
 
 /// The known splits of a dataset.
 #[derive(Debug)]
@@ -97,7 +91,7 @@ pub(super) fn figure(
 }
 
 /// Counts the classes of the test labels.
-fn counted(file: &DatasetFile) -> Counts {
+fn counted(file: &DatasetFile) -> Vec<u64> {
     // With labels as predictions, a class's row has all of its samples.
     let matrix = metrics::confusion(file.dataset, &file.test_labels, &file.test_labels);
     matrix.iter().map(|row| row.iter().sum()).collect()
@@ -145,7 +139,7 @@ fn draw_panel(
     (from, to): (Place, Place),
 ) -> Result<(), DrawError> {
     let classes = classes(labels.dataset);
-    let share = |counts: &Counts, class: usize| -> f64 {
+    let share = |counts: &[u64], class: usize| -> f64 {
         let all: u64 = counts.iter().sum();
         100.0 * counts.get(class).copied().unwrap_or(0) as f64 / all.max(1) as f64
     };

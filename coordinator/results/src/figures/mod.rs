@@ -15,9 +15,11 @@
 mod canvas;
 mod confusion;
 mod curves;
+mod draw;
 mod error;
 mod features;
 mod figure;
+mod inputs;
 mod labels;
 mod mark;
 mod plot;
@@ -28,8 +30,8 @@ mod style;
 mod tsne;
 
 pub use canvas::DrawError;
+pub use draw::{draw, needs};
 pub use error::FigureError;
-pub use features::{Loaded as LoadedFeatures, Needed as NeededFeatures};
-pub use figure::{Figure, Inputs, Kind, Needs, Request, draw, needs};
-pub use labels::SplitCounts;
+pub use figure::{Figure, Kind, Request};
+pub use inputs::{Inputs, LoadedFeatures, NeededFeatures, Needs, SplitCounts};
 pub use ranks::{critical_difference, of_measurements as rank_diagram};

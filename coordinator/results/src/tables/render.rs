@@ -4,7 +4,7 @@ use super::{CompanionValue, Rank, Table, html, latex, markdown, text};
 use halfheard_shared::results::Model;
 
 /// The format of a printed table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// For a terminal
     Text,

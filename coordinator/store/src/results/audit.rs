@@ -1,6 +1,6 @@
 //! What only the audit reads.
 
-use super::{ResultsError, Snapshot, load::case};
+use super::{ResultsError, Snapshot, snapshot::case};
 use halfheard_shared::{
     ids::JobId,
     results::{AuditRecords, Conflict, Model},

@@ -1,10 +1,10 @@
 //! Reads a sweep's results in one transaction, each view once.
 
-use super::{ResultsError, audit};
-use crate::{Store, benchmarks::Benchmarks};
+use super::{ResultsError, Snapshot, audit, snapshot::case};
+use crate::Store;
 use halfheard_shared::{
     benchmark::Benchmark,
-    case::{Case, CaseOrMean},
+    case::CaseOrMean,
     features,
     ids::{JobId, SweepId},
     results::{
@@ -13,14 +13,6 @@ use halfheard_shared::{
     },
     wire::{Fidelity, Selection},
 };
-use sqlx::{Postgres, Transaction};
-
-/// A sweep as it is at one moment: everything read from it agrees.
-pub struct Snapshot {
-    pub(super) tx: Transaction<'static, Postgres>,
-    pub(super) sweep: SweepId,
-    pub(super) known: Benchmarks,
-}
 
 /// Reads a sweep's results.
 ///
@@ -32,18 +24,6 @@ pub async fn load(store: &Store, sweep: SweepId, wanted: Wanted) -> Result<Resul
 }
 
 impl Snapshot {
-    /// Begins to read a sweep.
-    ///
-    /// # Errors
-    ///
-    /// The database's.
-    pub async fn begin(store: &Store, sweep: SweepId) -> Result<Self, ResultsError> {
-        let known = store.benchmarks().await?;
-        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-        let tx = store.pool().begin_with(begin).await?;
-        Ok(Self { tx, sweep, known })
-    }
-
     /// Reads everything but predictions and epochs, which are large.
     ///
     /// # Errors
@@ -322,9 +302,4 @@ impl Snapshot {
         rows.map(|row| Ok((self.known.named(&row.dataset)?, row.method)))
             .collect()
     }
-}
-
-/// The case of an evaluation.
-pub(super) fn case(text: Option<String>) -> Result<Option<Case>, ResultsError> {
-    Ok(text.map(|text| text.parse()).transpose()?)
 }

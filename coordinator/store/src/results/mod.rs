@@ -5,7 +5,9 @@ mod error;
 mod export;
 mod load;
 mod predictions;
+mod snapshot;
 
 pub use error::ResultsError;
 pub use export::export;
-pub use load::{Snapshot, load};
+pub use load::load;
+pub use snapshot::Snapshot;
