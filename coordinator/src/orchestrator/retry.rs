@@ -1,5 +1,6 @@
 //! Retrying: which jobs of a sweep may run again.
 
+use halfheard_shared::error::Hint;
 use halfheard_store::{
     JobKind, JobState, Store, StoreError, SweepState,
     control::{Again, JobRow, Reopened, id_digits},
@@ -27,8 +28,7 @@ pub(crate) enum RetryError {
     TrainingFailed { job: String, training: String },
 }
 
-impl RetryError {
-    #[expect(dead_code, reason = "printed as soon as the shared printer lands")]
+impl Hint for RetryError {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::SweepCancelled(_) => {

@@ -1,0 +1,19 @@
+//! How `coord` prints errors.
+
+use crate::{
+    local::{LocalError, programs::ProgramError},
+    orchestrator::retry::RetryError,
+    submission::{FileError, LoadError, encoders::ExamineError, report},
+};
+use halfheard_shared::error::{Printer, hint_of};
+
+/// Prints errors with their causes and hints, and a refused spec as a report with its lines.
+pub(crate) const PRINTER: Printer = Printer::new(&[
+    hint_of::<ExamineError>,
+    hint_of::<FileError>,
+    hint_of::<LoadError>,
+    hint_of::<LocalError>,
+    hint_of::<ProgramError>,
+    hint_of::<RetryError>,
+])
+.drawing(report::draw);
