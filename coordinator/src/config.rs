@@ -12,11 +12,11 @@ use halfheard_shared::{
     broker::BrokerSettings,
     config_file::{ConfigFile, ConfigFileError, user_folder},
 };
+use halfheard_store::connect::PgConnectOptions;
 use halfheard_store::{
     StoreError,
-    connect::{options, with_authority},
+    connect::{options, verify_authority},
 };
-use sqlx::postgres::PgConnectOptions;
 use std::{
     fmt,
     path::{Path, PathBuf},
@@ -335,7 +335,7 @@ impl Settings {
             None if around.var("PGDATABASE").is_some() => PgConnectOptions::new(),
             None => PgConnectOptions::new().database("halfheard"),
         };
-        let database = with_authority(database, around.var("PGSSLROOTCERT").is_some());
+        let database = verify_authority(database, around.var("PGSSLROOTCERT").is_some());
 
         let (data_dir, data_dir_origin) = pick.path(
             flags.data_dir.clone(),

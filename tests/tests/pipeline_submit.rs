@@ -96,7 +96,7 @@ async fn paused_sweeps_wait() -> Result<()> {
     stage
         .until(sweep.id, PATIENCE, |progress| progress.queued == 8)
         .await?;
-    assert!(stage.store.pause(sweep.id, true).await?);
+    assert!(stage.store.set_paused(sweep.id, true).await?);
     stage
         .until(sweep.id, PATIENCE, |progress| progress.ready == 20)
         .await?;
@@ -104,7 +104,7 @@ async fn paused_sweeps_wait() -> Result<()> {
     assert_eq!(stage.finished(other.id, PATIENCE).await?.done, 5);
     assert_eq!(stage.store.progress(sweep.id).await?.ready, 20);
     assert!(!stage.store.has_open_jobs().await?);
-    assert!(stage.store.pause(sweep.id, false).await?);
+    assert!(stage.store.set_paused(sweep.id, false).await?);
     assert_eq!(stage.finished(sweep.id, PATIENCE).await?.done, 20);
     Ok(())
 }

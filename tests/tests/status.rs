@@ -27,7 +27,7 @@ struct Scene {
 /// Two methods, two seeds. LF-DNN always answers 1.5, ALMT what is true.
 async fn scene() -> Scene {
     let postgres = Postgres::start().unwrap();
-    let store = Store::connect_patiently(&postgres.url().parse().unwrap())
+    let store = Store::connect_with_retry(&postgres.url().parse().unwrap())
         .await
         .unwrap();
     store.migrate().await.unwrap();

@@ -119,7 +119,7 @@ async fn a_signal_to_all_processes_counts_once() -> Result<()> {
         .await?;
         let running = "SELECT count(*) FROM job WHERE state = 'running'";
         ensure!(stage.count(running).await? == 0, "the row is handed back");
-        for who in ["the supervisor is told to leave", "slot 0 is told to leave"] {
+        for who in ["supervisor shutting down", "slot 0 shutting down"] {
             ensure!(text.matches(who).count() == 1, "`{who}`:\n{text}");
         }
     }
@@ -142,7 +142,7 @@ async fn two_signals_apart_mean_at_once() -> Result<()> {
     signal(slot, Signal::SIGSTOP);
     signal(supervisor, Signal::SIGTERM);
     until("the supervisor's answer", async || {
-        Ok(said(&log).contains("the supervisor is told to leave"))
+        Ok(said(&log).contains("supervisor shutting down"))
     })
     .await?;
     tokio::time::sleep(Duration::from_millis(2500)).await;
@@ -150,8 +150,8 @@ async fn two_signals_apart_mean_at_once() -> Result<()> {
     let status = worker.wait(PATIENCE)?;
     let text = said(&log);
     ensure!(status.code() == Some(6), "{status}\n{text}");
-    ensure!(text.contains("leaving at once"), "{text}");
-    ensure!(!text.contains("does not leave"), "{text}");
+    ensure!(text.contains("exiting immediately"), "{text}");
+    ensure!(!text.contains("did not exit in time"), "{text}");
     ensure!(!Path::new(&format!("/proc/{slot}/exe")).exists());
     Ok(())
 }

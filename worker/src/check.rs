@@ -1,80 +1,77 @@
-//! `worker --check`: what this machine has for slots to compute on, as JSON for people, `coord` and
-//! the supervisor.
+//! `worker --check`: what this machine has for the slots, as JSON for people, `coord` and the
+//! supervisor.
 
-use halfheard_models::device::{self, Chosen, at, cuda, cuda::Trouble, look, refusal, set_threads};
+use halfheard_models::device::{
+    self, ComputeDevice, cuda, cuda::GpuProblem, detect, device_error, of_place, set_threads,
+};
 use halfheard_shared::device::{Assignment, Devices, Place};
 use serde::Serialize;
 use std::path::PathBuf;
 
 /// What `worker --check` prints.
 #[derive(Debug, Serialize)]
-pub struct Check {
-    /// The program's version.
-    pub version: String,
+pub(crate) struct Check {
+    pub(crate) version: String,
     /// The folder of the libtorch in use.
-    pub libtorch: Option<PathBuf>,
-    /// The libtorch release that the program was made for.
-    pub libtorch_release: &'static str,
-    /// The GPU's library, where it was loaded.
-    pub cuda_library: Option<PathBuf>,
-    /// The NVIDIA driver's version, where there is one.
-    pub driver: Option<String>,
+    pub(crate) libtorch: Option<PathBuf>,
+    /// The libtorch release that the program is built for.
+    pub(crate) libtorch_release: &'static str,
+    /// The GPU library, if it was loaded.
+    pub(crate) cuda_library: Option<PathBuf>,
+    /// The NVIDIA driver's version.
+    pub(crate) driver: Option<String>,
     /// GPUs that libtorch sees.
-    pub gpus: usize,
-    /// Why there are none, where they were looked for.
-    pub trouble: Option<Trouble>,
-    /// The same for people.
-    pub trouble_says: Option<String>,
+    pub(crate) gpus: usize,
+    /// Why there are none.
+    pub(crate) trouble: Option<GpuProblem>,
+    /// The same as text.
+    pub(crate) trouble_says: Option<String>,
     /// What to do about it.
-    pub remedy: Option<String>,
-    /// The slots that would start, and where each computes.
-    pub slots: Vec<SlotCheck>,
-    /// Slots that were asked for and would not start, for want of a GPU of their own.
-    pub left_out: usize,
+    pub(crate) remedy: Option<String>,
+    /// The slots that would start, with their devices.
+    pub(crate) slots: Vec<SlotCheck>,
+    /// Requested slots that would not start because there is no GPU for them.
+    pub(crate) left_out: usize,
     /// Why no slot can start.
-    pub device_error: Option<String>,
-    /// Threads a slot.
-    pub threads: usize,
-    /// Whether a small product came out right on each slot's device; nothing where it was not tried.
-    pub works: Option<bool>,
+    pub(crate) device_error: Option<String>,
+    /// Threads per slot.
+    pub(crate) threads: usize,
+    /// Whether every slot's device passed a small computation; `None` if none was tried.
+    pub(crate) works: Option<bool>,
 }
 
-/// Where one slot computes.
+/// One slot's device.
 #[derive(Debug, Serialize)]
-pub struct SlotCheck {
-    /// Its number.
-    pub slot: usize,
-    /// Its device's name.
-    pub device: String,
-    /// Why its device cannot be used.
-    pub error: Option<String>,
+pub(crate) struct SlotCheck {
+    pub(crate) slot: usize,
+    pub(crate) device: String,
+    /// Why it cannot be used.
+    pub(crate) error: Option<String>,
 }
 
-/// What is asked.
+/// What to check.
 #[derive(Clone, Debug)]
-pub struct Question {
-    /// Where slots are to compute.
-    pub devices: Devices,
-    /// How many slots.
-    pub slots: usize,
-    /// Whether they may share GPUs.
-    pub share: bool,
-    /// Threads of each slot.
-    pub threads: usize,
-    /// Whether to compute something.
-    pub compute: bool,
+pub(crate) struct Question {
+    pub(crate) devices: Devices,
+    pub(crate) slots: usize,
+    /// Whether slots may share GPUs.
+    pub(crate) share: bool,
+    /// Threads per slot.
+    pub(crate) threads: usize,
+    /// Whether to test the devices.
+    pub(crate) compute: bool,
 }
 
-/// Looks at this machine, and tries the devices out if asked to.
-pub fn check(question: &Question) -> Check {
-    let found = look(&question.devices);
+/// Inspects this machine, and tests the devices if requested.
+pub(crate) fn check(question: &Question) -> Check {
+    let found = detect(&question.devices);
     let assigned = question
         .devices
         .assign(question.slots, found.gpus, question.share);
     let (assigned, mut device_error) = match assigned {
         Ok(assigned) => (assigned, None),
         Err(error) => {
-            let error = refusal(&question.devices, &found, error);
+            let error = device_error(&question.devices, &found, error);
             let none = Assignment {
                 places: Vec::new(),
                 left_out: question.slots,
@@ -83,14 +80,15 @@ pub fn check(question: &Question) -> Check {
         }
     };
     if question.compute {
-        // Nothing that is asked for here cannot be had.
-        let _ = halfheard_models::numerics::settle(halfheard_models::numerics::Numerics::Machine);
+        // Machine numerics are always possible.
+        let _ =
+            halfheard_models::numerics::initialize(halfheard_models::numerics::Numerics::Machine);
         set_threads(question.threads);
     }
     let mut tried: Vec<(Place, Option<String>)> = Vec::new();
     let mut slots = Vec::new();
     for (slot, &place) in assigned.places.iter().enumerate() {
-        let Chosen { device, name } = at(place);
+        let ComputeDevice { device, name } = of_place(place);
         let error = match tried.iter().find(|(other, _)| *other == place) {
             Some((_, error)) => error.clone(),
             None => {
@@ -117,8 +115,8 @@ pub fn check(question: &Question) -> Check {
         None => (None, None),
     };
     Check {
-        version: crate::VERSION.to_owned(),
-        libtorch: cuda::loaded_from(),
+        version: crate::identity::VERSION.to_owned(),
+        libtorch: cuda::libtorch_folder(),
         libtorch_release: "2.11",
         cuda_library: found.library,
         driver: cuda::driver_version(),
@@ -139,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_check_finds_the_libtorch_in_use() {
+    fn check_reports_the_libtorch_in_use() {
         let check = check(&Question {
             devices: Devices::Cpu,
             slots: 2,

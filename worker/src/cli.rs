@@ -1,30 +1,29 @@
 //! The command line of `worker`.
 
-use crate::{exit, settings::ConnectionFlags};
+use crate::{exit::Exit, identity, settings::ConnectionFlags};
 use clap::{Parser, ValueEnum};
 use halfheard_models::device;
 use halfheard_shared::device::Devices;
 use std::time::Duration;
 
-/// Takes jobs from the broker, trains and evaluates the models, reports the results.
+/// Take jobs from the broker, train and evaluate the models, report the results.
 #[derive(Parser, Clone, Debug)]
 #[command(
     name = "worker",
-    version = crate::VERSION,
-    after_long_help = concat_help(),
+    version = identity::VERSION,
+    after_long_help = after_help(),
 )]
-pub struct Cli {
-    /// How many jobs to work on at once, each in a process of its own [default: 1, or one for each
-    /// GPU that --device lists]
+pub(crate) struct Cli {
+    /// Jobs to process at once, each in its own process [default: 1, or one per GPU that --device
+    /// lists]
     #[arg(long, env = "HALFHEARD_SLOTS", value_name = "N", overrides_with = "slots", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub slots: Option<u16>,
+    pub(crate) slots: Option<u16>,
 
     /// Where to compute: auto, cpu, cuda:0, or a list cuda:0,cuda:1
     ///
-    /// Under auto, slot i computes on GPU i of those that are visible; slots for which there is no GPU
-    /// left do not start, and where there is no GPU at all, all compute on the CPU and the first line
-    /// of the log says why. A list is given out in the same way, and more slots than it has GPUs are
-    /// refused.
+    /// With auto, slot i computes on visible GPU i. Slots without a GPU do not start; without any GPU
+    /// all slots compute on the CPU, and the first line of the log says why. A list is assigned in the
+    /// same way; more slots than GPUs in the list are an error.
     #[arg(
         long,
         env = "HALFHEARD_DEVICE",
@@ -32,18 +31,18 @@ pub struct Cli {
         overrides_with = "device",
         default_value_t
     )]
-    pub device: Devices,
+    pub(crate) device: Devices,
 
-    /// Let several slots compute on one GPU, which needs the memory for all of them
+    /// Let several slots share a GPU, which needs memory for all of them
     #[arg(long, env = "HALFHEARD_SHARE_GPUS", value_parser = clap::builder::FalseyValueParser::new())]
-    pub share_gpus: bool,
+    pub(crate) share_gpus: bool,
 
-    /// CPU threads of each slot [default: the cores, shared out among the slots]
+    /// CPU threads per slot [default: the cores divided by the slots]
     ///
-    /// The last bits of results depend on it: to get the same bits again, use the same number.
-    /// Jobs of a spec with numerics = "portable" are computed on one, whatever this says.
+    /// The last bits of the results depend on it: use the same number to reproduce them. Jobs of a
+    /// spec with numerics = "portable" always use one thread.
     #[arg(long, env = "HALFHEARD_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub threads: Option<u16>,
+    pub(crate) threads: Option<u16>,
 
     /// The worker's name in `coord status` [default: host and process]
     #[arg(
@@ -52,12 +51,12 @@ pub struct Cli {
         value_name = "NAME",
         overrides_with = "name"
     )]
-    pub name: Option<String>,
+    pub(crate) name: Option<String>,
 
-    /// Save a training's state at least this often between epochs, in seconds
+    /// Save the state of a training job at least this often, also within an epoch
     ///
-    /// A worker that dies loses at most this much work. Saving never takes more than about a tenth
-    /// of the time, so that large models are saved less often.
+    /// A worker that crashes loses at most this much work. Saving never takes more than about a tenth
+    /// of the time: large models are saved less often.
     #[arg(
         long,
         env = "HALFHEARD_SAVE_EVERY",
@@ -65,9 +64,9 @@ pub struct Cli {
         default_value = "60",
         value_parser = seconds
     )]
-    pub save_every: Duration,
+    pub(crate) save_every: Duration,
 
-    /// Leave when there was nothing to do for so many seconds [default: stay]
+    /// Exit after this long without work [default: never]
     #[arg(
         long,
         value_name = "SECONDS",
@@ -75,104 +74,103 @@ pub struct Cli {
         default_missing_value = "10",
         value_parser = seconds
     )]
-    pub once: Option<Duration>,
+    pub(crate) once: Option<Duration>,
 
-    /// Print what this worker finds (libtorch, driver, GPUs, each slot's device, threads) as JSON,
-    /// compute something on each device, and leave
+    /// Print what the worker finds (libtorch, driver, GPUs, devices, threads) as JSON, test each
+    /// device, and exit
     #[arg(long)]
-    pub check: bool,
+    pub(crate) check: bool,
 
-    /// As --check, without computing anything: for the supervisor and for `coord run`
+    /// Like --check, without testing the devices; for the supervisor and `coord run`
     #[arg(long, hide = true)]
-    pub look: bool,
+    pub(crate) look: bool,
 
-    /// How to log, to standard error; what to log comes from RUST_LOG
+    /// Log format on stderr; RUST_LOG selects what to log
     #[arg(
         long,
         env = "HALFHEARD_LOG_FORMAT",
         value_name = "FORMAT",
         default_value = "text"
     )]
-    pub log_format: LogFormat,
+    pub(crate) log_format: LogFormat,
 
     #[command(flatten)]
-    #[expect(
-        missing_docs,
-        reason = "a doc comment would become the help text of the flags"
-    )]
-    pub connection: ConnectionFlags,
+    pub(crate) connection: ConnectionFlags,
 
-    /// How this process computes: set by the supervisor for its children
+    /// How this process computes; set by the supervisor
     #[arg(long, hide = true, default_value_t)]
-    pub numerics: halfheard_models::numerics::Numerics,
+    pub(crate) numerics: halfheard_models::numerics::Numerics,
 
-    /// Which slot this process is: set by the supervisor for its children
+    /// Which slot this process is; set by the supervisor
     #[arg(long, hide = true)]
-    pub slot: Option<usize>,
+    pub(crate) slot: Option<usize>,
 }
 
 impl Cli {
-    /// How many slots are asked for.
-    pub fn asked_slots(&self) -> usize {
+    /// The requested number of slots.
+    pub(crate) fn requested_slots(&self) -> usize {
         self.slots.map_or_else(|| self.device.slots(1), usize::from)
     }
 
-    /// CPU threads of each of `slots` slots.
-    pub fn threads_of(&self, slots: usize) -> usize {
+    pub(crate) fn worker_name(&self) -> String {
+        self.name.clone().unwrap_or_else(identity::default_name)
+    }
+
+    /// CPU threads for each of `slots` slots.
+    pub(crate) fn threads_per_slot(&self, slots: usize) -> usize {
         self.threads
             .map_or_else(|| device::default_threads(slots), usize::from)
     }
 }
 
-/// How logs are written.
+/// The format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// Lines for people.
+pub(crate) enum LogFormat {
+    /// Readable lines.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is no number of seconds");
-    let seconds: f64 = text.parse().map_err(|_| wrong())?;
-    Duration::try_from_secs_f64(seconds).map_err(|_| wrong())
+    let invalid = || "not a number of seconds".to_owned();
+    let seconds: f64 = text.parse().map_err(|_| invalid())?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| invalid())
 }
 
-fn concat_help() -> String {
+fn after_help() -> String {
     format!(
         "\
 How it works:
-  A worker needs the broker and the artifact store, and nothing else: no database, no
-  open port. It pulls jobs, so that nodes may come and go. Datasets and text encoders
-  are found by their hash: in the data folder, at the path that the spec names, or in
-  the artifact store.
+  A worker needs only the broker and the artifact store: no database, no open port. It
+  pulls jobs, so nodes may come and go. It finds datasets and text encoders by their
+  hash: in the data folder, at the path in the spec, or in the artifact store.
 
-  SIGTERM or Ctrl-C: takes no more jobs, saves what it trains, hands its jobs back and
-  leaves within 10 s. Signals within 2 s are one, so that all processes of a worker may
-  be told together (pkill worker, scancel --full). A second one later: leaves at once;
-  the broker gives its jobs to another worker after a minute. SIGUSR1: as SIGTERM, and
-  never \"at once\", however often it comes.
+  SIGTERM or Ctrl-C shuts down gracefully: the worker takes no more jobs, saves what it
+  trains, hands its jobs back and exits within 10 s. Signals within 2 s count as one, so
+  all processes of a worker may be signaled together (pkill worker, scancel --full). A
+  later second signal exits immediately; the broker redelivers the jobs after a minute.
+  SIGUSR1 acts like SIGTERM but never exits immediately, however often it is sent.
 
-  A worker that lacks what a job needs (a store it cannot write, data, a method, a device
-  that broke) hands the job back for another one, takes none for a while that grows, and
-  goes on by itself once that is mended; `coord status` says what it is.
+  A worker that lacks what a job needs (a writable store, data, a method, a working
+  device) declines the job, pauses for a growing time, and resumes once the fault has
+  passed; `coord status` shows the fault.
 
-  A GPU is used when libtorch_cuda.so of the same libtorch release is found: in
+  A GPU is used if libtorch_cuda.so of the same libtorch release is found in
   LIBTORCH/lib, beside the libtorch in use, or in LD_LIBRARY_PATH.
 
 Examples:
   worker --slots 2 --device cpu           two jobs at once on this machine's CPU
-  worker --slots 4                        a job on each of four GPUs
+  worker --slots 4                        one job on each of four GPUs
   worker --device cuda:1                  one job at a time on the second GPU
-  worker --device cuda:0,cuda:2           a job on each of these two
+  worker --device cuda:0,cuda:2           one job on each of these two GPUs
   worker --slots 2 --device cuda:0 --share-gpus
                                           two jobs at once on the first GPU
   worker --once 30                        work until the queue is empty, for batch systems
-  worker --check                          is this node set up?
+  worker --check                          check that this node is set up
 
 {}",
-        exit::HELP
+        Exit::help()
     )
 }
 
@@ -182,26 +180,29 @@ mod tests {
     use clap::CommandFactory as _;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn command_line_is_valid() {
         Cli::command().debug_assert();
         let cli = Cli::try_parse_from(["worker", "--nats", "nats://h", "--once"]).unwrap();
         assert_eq!(cli.connection.nats_url.as_deref(), Some("nats://h"));
         assert_eq!(cli.once, Some(Duration::from_secs(10)));
-        // The supervisor's own name comes behind the user's flags and wins.
+        // The supervisor's flags follow the user's and override them.
         let flags = [
             "worker", "--name", "a", "--slots", "9", "--device", "auto", "--slot", "1", "--slots",
             "2", "--device", "cuda:1", "--name", "b",
         ];
         let cli = Cli::try_parse_from(flags).unwrap();
         assert_eq!(cli.name.as_deref(), Some("b"));
-        assert_eq!((cli.asked_slots(), cli.device), (2, Devices::Gpus(vec![1])));
+        assert_eq!(
+            (cli.requested_slots(), cli.device),
+            (2, Devices::Gpus(vec![1]))
+        );
     }
 
     #[test]
-    fn a_list_of_gpus_asks_for_a_slot_on_each() {
+    fn gpu_list_requests_one_slot_per_gpu() {
         let slots = |flags: &[&str]| {
             let flags = ["worker"].iter().chain(flags);
-            Cli::try_parse_from(flags).unwrap().asked_slots()
+            Cli::try_parse_from(flags).unwrap().requested_slots()
         };
         assert_eq!(slots(&[]), 1);
         assert_eq!(slots(&["--device", "cuda:0,cuda:2"]), 2);
@@ -211,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn help_never_shows_the_environment() {
+    fn help_lists_exit_codes_and_signals() {
         let help = Cli::command().render_long_help().to_string();
         assert!(help.contains("Exit codes"));
         assert!(help.contains("SIGTERM"));

@@ -1,37 +1,82 @@
 //! The exit codes of `worker`.
 
-/// Told to leave and left in good order, or with `--once` nothing was left to do.
-pub const OK: u8 = 0;
-/// Wrong flags or settings.
-pub const USAGE: u8 = 2;
-/// The broker does not let it in.
-pub const BROKER: u8 = 3;
-/// The device that was asked for cannot be used.
-pub const DEVICE: u8 = 4;
-/// The artifact store cannot be used.
-pub const ARTIFACTS: u8 = 5;
-/// Left at once: told twice, or a slot had to be ended.
-pub const AT_ONCE: u8 = 6;
-/// With `--once`: for all of that time it lacked what its jobs need.
-pub const UNFIT: u8 = 7;
-/// It cannot be set up: no threads, no processes.
-pub const INTERNAL: u8 = 70;
-/// The device failed or libtorch's thread died: a fresh process is needed. The supervisor starts one.
-pub const BROKEN: u8 = 71;
-/// A job asks for other numerics than the process computes with. The supervisor starts one that
-/// does.
-pub const TURN: u8 = 72;
+use std::{fmt::Write as _, process::ExitCode};
 
-/// For `--help`.
-pub const HELP: &str = "\
-Exit codes:
-   0  told to leave and left in good order; or --once, and nothing was left to do
-   2  wrong flags or settings
-   3  the broker does not let it in
-   4  the device that was asked for cannot be used
-   5  the artifact store cannot be used
-   6  left at once: told twice, or a slot had to be ended
-   7  --once, and all that time it lacked what jobs need: a store, data, a method, a device
-  70  it cannot be set up (threads, processes)
-  71  the device failed, a fresh process is needed (a slot's code; the supervisor starts one)
-  72  a job asks for other numerics (a slot's code; the supervisor starts the slot anew for it)";
+/// How a supervisor or a slot exits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    Success = 0,
+    Usage = 2,
+    Broker = 3,
+    Device = 4,
+    Artifacts = 5,
+    Forced = 6,
+    Unfit = 7,
+    Internal = 70,
+    /// Slot only: the supervisor starts a new process.
+    Broken = 71,
+    /// Slot only: the supervisor starts a process that computes in the other mode.
+    SwitchNumerics = 72,
+}
+
+impl Exit {
+    const ALL: [Exit; 10] = [
+        Exit::Success,
+        Exit::Usage,
+        Exit::Broker,
+        Exit::Device,
+        Exit::Artifacts,
+        Exit::Forced,
+        Exit::Unfit,
+        Exit::Internal,
+        Exit::Broken,
+        Exit::SwitchNumerics,
+    ];
+
+    pub(crate) fn code(self) -> u8 {
+        self as u8
+    }
+
+    pub(crate) fn from_code(code: i32) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|exit| i32::from(exit.code()) == code)
+    }
+
+    fn meaning(self) -> &'static str {
+        match self {
+            Exit::Success => "graceful shutdown, or --once and nothing left to do",
+            Exit::Usage => "invalid flags or settings",
+            Exit::Broker => "the broker refused the connection",
+            Exit::Device => "the requested device cannot be used",
+            Exit::Artifacts => "the artifact store cannot be used",
+            Exit::Forced => "forced by a second signal, or a slot had to be killed",
+            Exit::Unfit => {
+                "--once, and all that time the worker lacked what its jobs need: a store, data, a method, a device"
+            }
+            Exit::Internal => "cannot start a process or a thread",
+            Exit::Broken => {
+                "the device failed (a slot's code; the supervisor starts a new process)"
+            }
+            Exit::SwitchNumerics => {
+                "a job requires other numerics (a slot's code; the supervisor restarts the slot for it)"
+            }
+        }
+    }
+
+    /// The table of exit codes for `--help`.
+    pub(crate) fn help() -> String {
+        let mut help = "Exit codes:".to_owned();
+        for exit in Self::ALL {
+            let _ = write!(help, "\n  {:>2}  {}", exit.code(), exit.meaning());
+        }
+        help
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        exit.code().into()
+    }
+}

@@ -1,23 +1,31 @@
 //! `worker`: takes jobs from the broker, trains and evaluates the models with libtorch.
 
+mod check;
+mod cli;
+mod exit;
+mod identity;
+mod runtime;
+mod settings;
+mod shutdown;
+mod supervisor;
+
+use self::{
+    check::Question,
+    cli::{Cli, LogFormat},
+    exit::Exit,
+    runtime::{SlotError, SlotSettings},
+    settings::Settings,
+    shutdown::{Role, Shutdown},
+    supervisor::Supervisor,
+};
 use clap::{CommandFactory as _, FromArgMatches as _};
 use halfheard_models::{
     device::{self, DeviceError},
     numerics::{self, Numerics},
 };
 use halfheard_shared::device::{Devices, ShareError};
-use halfheard_worker::{
-    check::Question,
-    cli::{Cli, LogFormat},
-    exit,
-    runtime::{
-        self, SlotError, SlotSettings,
-        leaving::{self, Leaving, Speaker},
-    },
-    settings::Settings,
-    supervisor::Slots,
-};
 use std::{
+    error::Error,
     ffi::OsString,
     io::{IsTerminal as _, Write as _},
     process::ExitCode,
@@ -32,13 +40,19 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
-    log(cli.log_format);
-    if cli.check || cli.look {
-        return check(&cli);
-    }
+    init_logging(cli.log_format);
+    let exit = match cli.check || cli.look {
+        true => print_check(&cli),
+        false => run(&cli, flags),
+    };
+    exit.into()
+}
+
+/// Runs the supervisor or, in its children, a slot.
+fn run(cli: &Cli, flags: Vec<OsString>) -> Exit {
     let settings = match Settings::resolve(&cli.connection, &|name| std::env::var(name).ok()) {
         Ok(settings) => settings,
-        Err(error) => return refuse(&error, exit::USAGE),
+        Err(error) => return fail(&error, Exit::Usage),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -46,111 +60,116 @@ fn main() -> ExitCode {
         .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
-        Err(error) => return refuse(&error, exit::INTERNAL),
+        Err(error) => return fail(&error, Exit::Internal),
     };
-    let name = cli
-        .name
-        .clone()
-        .unwrap_or_else(halfheard_worker::default_name);
-    let code = runtime.block_on(async {
-        let leaving = Leaving::default();
-        let speaker = cli.slot.map_or(Speaker::Supervisor, Speaker::Slot);
-        if let Err(error) = leaving::on_signals(leaving.clone(), speaker) {
-            return refuse(&error, exit::INTERNAL);
+    let exit = runtime.block_on(async {
+        let shutdown = Shutdown::default();
+        let role = cli.slot.map_or(Role::Supervisor, Role::Slot);
+        if let Err(error) = shutdown::listen(shutdown.clone(), role) {
+            return fail(&error, Exit::Internal);
         }
-        let Some(slot) = cli.slot else {
-            return supervise(&cli, flags, name, leaving).await;
-        };
-        if let Err(error) = numerics::settle(cli.numerics) {
-            return refuse(&error, exit::DEVICE);
-        }
-        // A GPU computes to other bits.
-        let (devices, threads) = match cli.numerics {
-            Numerics::Machine => (cli.device.clone(), cli.threads_of(cli.asked_slots())),
-            Numerics::Portable => (Devices::Cpu, numerics::PORTABLE_THREADS),
-        };
-        let found = device::look(&devices);
-        let chosen = match device::choose(&devices, &found) {
-            Ok(chosen) => chosen,
-            Err(error) => return refuse(&error, exit::DEVICE),
-        };
-        let mut broker = settings.broker;
-        let name = halfheard_worker::slot_name(&name, slot);
-        broker.name.clone_from(&name);
-        let slot = SlotSettings {
-            broker,
-            artifacts: settings.artifacts,
-            data_dir: settings.data_dir,
-            device: chosen.device,
-            device_name: chosen.name,
-            threads,
-            numerics: cli.numerics,
-            name,
-            save_every: cli.save_every,
-            once: cli.once,
-        };
-        match runtime::run(slot, leaving).await {
-            Ok(code) => code.into(),
-            Err(error @ SlotError::Broker(_)) => refuse(&error, exit::BROKER),
-            Err(error @ SlotError::Artifacts(_)) => refuse(&error, exit::ARTIFACTS),
-            Err(error @ SlotError::Unfit(_)) => refuse(&error, exit::UNFIT),
-            Err(error @ SlotError::Process(_)) => refuse(&error, exit::INTERNAL),
+        match cli.slot {
+            None => supervise(cli, flags, shutdown).await,
+            Some(slot) => run_slot(cli, settings, slot, shutdown).await,
         }
     });
-    // A step that is still computing is not waited for.
+    // A step in progress is abandoned.
     runtime.shutdown_background();
-    code
+    exit
 }
 
-/// Says what this machine has for the slots.
-fn check(cli: &Cli) -> ExitCode {
-    let slots = cli.asked_slots();
-    let check = halfheard_worker::check::check(&Question {
-        devices: cli.device.clone(),
-        slots,
-        share: cli.share_gpus,
-        threads: cli.threads_of(slots),
-        compute: cli.check,
-    });
-    let json = serde_json::to_string_pretty(&check).unwrap_or_default();
-    // A closed pipe is no concern of ours.
-    let _ = writeln!(std::io::stdout(), "{json}");
-    let code = match check.device_error {
-        None => exit::OK,
-        Some(_) => exit::DEVICE,
+async fn run_slot(cli: &Cli, settings: Settings, slot: usize, shutdown: Shutdown) -> Exit {
+    if let Err(error) = numerics::initialize(cli.numerics) {
+        return fail(&error, Exit::Device);
+    }
+    // A GPU computes to other bits.
+    let (devices, threads) = match cli.numerics {
+        Numerics::Machine => (
+            cli.device.clone(),
+            cli.threads_per_slot(cli.requested_slots()),
+        ),
+        Numerics::Portable => (Devices::Cpu, numerics::PORTABLE_THREADS),
     };
-    code.into()
-}
-
-/// Gives the slots their devices and runs them.
-async fn supervise(cli: &Cli, flags: Vec<OsString>, name: String, leaving: Leaving) -> ExitCode {
-    let slots = Slots {
-        number: cli.asked_slots(),
-        devices: cli.device.clone(),
-        share: cli.share_gpus,
-        flags,
+    let chosen = match device::choose(&devices, &device::detect(&devices)) {
+        Ok(chosen) => chosen,
+        Err(error) => return fail(&error, Exit::Device),
+    };
+    let name = identity::slot_name(&cli.worker_name(), slot);
+    let mut broker = settings.broker;
+    broker.name.clone_from(&name);
+    let settings = SlotSettings {
+        broker,
+        artifacts: settings.artifacts,
+        data_dir: settings.data_dir,
+        device: chosen.device,
+        device_name: chosen.name,
+        threads,
+        numerics: cli.numerics,
         name,
+        save_every: cli.save_every,
+        once: cli.once,
     };
-    let assigned = match slots.assign(&leaving).await {
-        Ok(Some(assigned)) => assigned,
-        Ok(None) => return exit::OK.into(),
-        Err(error @ DeviceError::Share(ShareError::TooMany { .. })) => {
-            return refuse(&error, exit::USAGE);
+    match runtime::run(settings, shutdown).await {
+        Ok(exit) => exit,
+        Err(error) => {
+            let exit = match &error {
+                SlotError::Broker(_) => Exit::Broker,
+                SlotError::Artifacts(_) => Exit::Artifacts,
+                SlotError::Unfit(_) => Exit::Unfit,
+                SlotError::Engine(_) => Exit::Internal,
+            };
+            fail(&error, exit)
         }
-        Err(error) => return refuse(&error, exit::DEVICE),
-    };
-    match slots.run(assigned.places, leaving).await {
-        Ok(code) => code.into(),
-        Err(error) => refuse(&error, exit::INTERNAL),
     }
 }
 
-fn refuse(error: &dyn std::error::Error, code: u8) -> ExitCode {
-    tracing::error!("{}", halfheard_worker::chain(error));
-    code.into()
+/// Prints what this machine has for the slots.
+fn print_check(cli: &Cli) -> Exit {
+    let slots = cli.requested_slots();
+    let check = check::check(&Question {
+        devices: cli.device.clone(),
+        slots,
+        share: cli.share_gpus,
+        threads: cli.threads_per_slot(slots),
+        compute: cli.check,
+    });
+    let json = serde_json::to_string_pretty(&check).unwrap_or_default();
+    // The reader may have closed the pipe.
+    let _ = writeln!(std::io::stdout(), "{json}");
+    match check.device_error {
+        None => Exit::Success,
+        Some(_) => Exit::Device,
+    }
 }
 
-fn log(format: LogFormat) {
+/// Assigns devices to the slots and runs them.
+async fn supervise(cli: &Cli, flags: Vec<OsString>, shutdown: Shutdown) -> Exit {
+    let supervisor = Supervisor {
+        slots: cli.requested_slots(),
+        devices: cli.device.clone(),
+        share: cli.share_gpus,
+        flags,
+        name: cli.worker_name(),
+    };
+    match supervisor.assign(&shutdown).await {
+        Ok(Some(assigned)) => supervisor.run(assigned.places, shutdown).await,
+        Ok(None) => Exit::Success,
+        Err(error @ DeviceError::Share(ShareError::TooMany { .. })) => fail(&error, Exit::Usage),
+        Err(error) => fail(&error, Exit::Device),
+    }
+}
+
+fn fail(error: &dyn Error, exit: Exit) -> Exit {
+    tracing::error!("{}", chain(error));
+    exit
+}
+
+/// An error and its causes on one line.
+fn chain(error: &dyn Error) -> String {
+    halfheard_models::train::chain(error).join(": ")
+}
+
+fn init_logging(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("info,async_nats=warn"));
     let builder = tracing_subscriber::fmt()

@@ -1,15 +1,15 @@
-//! The supervisor: one child process a slot, because libtorch has one random generator and one
-//! set of threads for a whole process. It gives each slot its device; a child that crashes is
-//! started again, after a while that grows; that it is time to leave is passed on.
+//! The supervisor: one child process per slot, because libtorch has one random number generator and
+//! one set of threads per process. It assigns the devices, restarts slots that crash, after growing
+//! pauses, and forwards the shutdown request.
 
 use crate::{
-    exit,
-    runtime::leaving::{LEAVE, Leaving},
+    exit::Exit,
+    shutdown::{self, Shutdown},
 };
 use halfheard_models::{
     device::{
         self, DeviceError,
-        cuda::{self, Found, Trouble},
+        cuda::{self, GpuDetection, GpuProblem},
     },
     memory,
     numerics::{Numerics, environment},
@@ -26,83 +26,87 @@ use std::{
 use tokio::{
     io::AsyncWriteExt as _,
     process::{Child, ChildStdin, Command},
+    task::JoinSet,
 };
 
-/// A slot that ran so long has no trouble starting.
-const SETTLED: Duration = Duration::from_secs(60);
-/// The longest pause before a slot is started again.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// After this uptime a slot's crash counter resets.
+const STABLE_UPTIME: Duration = Duration::from_secs(60);
+/// The longest pause before a slot is restarted.
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 
-/// What is asked of a supervisor.
+/// What to supervise.
 #[derive(Clone, Debug)]
-pub struct Slots {
-    /// How many.
-    pub number: usize,
-    /// Where they are to compute.
-    pub devices: Devices,
-    /// Whether they may share GPUs.
-    pub share: bool,
+pub(crate) struct Supervisor {
+    pub(crate) slots: usize,
+    pub(crate) devices: Devices,
+    /// Whether slots may share GPUs.
+    pub(crate) share: bool,
     /// This process's own flags, for the children.
-    pub flags: Vec<OsString>,
+    pub(crate) flags: Vec<OsString>,
     /// The worker's name.
-    pub name: String,
+    pub(crate) name: String,
 }
 
-impl Slots {
-    /// Looks at what this machine has and gives each slot its place. Loading the GPU's library is
-    /// left to a child: it takes memory, and a damaged one may take the process along. `None` when
-    /// it is time to leave.
+impl Supervisor {
+    /// Assigns each slot a device of this machine. Loading the GPU library is left to a child: it
+    /// takes memory, and a damaged library may crash the process. `None` on shutdown.
     ///
     /// # Errors
     ///
-    /// There are not the GPUs that were asked for.
-    pub async fn assign(&self, leaving: &Leaving) -> Result<Option<Assignment>, DeviceError> {
-        self.devices.check(self.number, self.share)?;
-        let found = match device::glance(&self.devices) {
+    /// The requested GPUs are not available.
+    pub(crate) async fn assign(
+        &self,
+        shutdown: &Shutdown,
+    ) -> Result<Option<Assignment>, DeviceError> {
+        self.devices.check(self.slots, self.share)?;
+        let found = match device::detect_without_loading(&self.devices) {
             Some(found) => found,
             None => tokio::select! {
                 found = self.look() => found,
-                () = leaving.asked() => return Ok(None),
+                () = shutdown.requested() => return Ok(None),
             },
         };
         let assigned = self
             .devices
-            .assign(self.number, found.gpus, self.share)
-            .map_err(|error| device::refusal(&self.devices, &found, error))?;
+            .assign(self.slots, found.gpus, self.share)
+            .map_err(|error| device::device_error(&self.devices, &found, error))?;
         if let (Devices::Auto, Some(trouble)) = (&self.devices, &found.trouble) {
             tracing::warn!(
-                "{} on the CPU, because no GPU can be used: {trouble}; {}",
-                count(self.number, "slot"),
+                "{} on the CPU because no GPU can be used: {trouble}; {}",
+                count(self.slots, "slot"),
                 trouble.remedy()
             );
             return Ok(Some(assigned));
         }
         if assigned.left_out > 0 {
             tracing::warn!(
-                "{} asked for, and libtorch sees {}: {} started, each on a GPU of its own; --share-gpus lets slots share them",
-                count(self.number, "slot"),
+                "{} requested, and libtorch sees {}: starting {}, each on its own GPU; --share-gpus lets slots share them",
+                count(self.slots, "slot"),
                 count(found.gpus, "GPU"),
                 count(assigned.places.len(), "slot"),
             );
         }
         let places = assigned.places.iter().enumerate();
         let places: Vec<String> = places
-            .map(|(slot, &place)| format!("slot {slot} on {}", device::at(place).name))
+            .map(|(slot, &place)| format!("slot {slot} on {}", device::of_place(place).name))
             .collect();
         tracing::info!("{}", places.join(", "));
         Ok(Some(assigned))
     }
 
-    /// What a child finds that loads the GPU's library.
-    async fn look(&self) -> Found {
-        /// The part of `worker --look` that counts here.
+    /// What a child that loads the GPU library finds.
+    async fn look(&self) -> GpuDetection {
+        /// The part of `worker --look` that matters here.
         #[derive(serde::Deserialize)]
         struct Look {
             cuda_library: Option<PathBuf>,
             gpus: usize,
-            trouble: Option<Trouble>,
+            trouble: Option<GpuProblem>,
         }
-        let library = || cuda::find().unwrap_or_else(|_| cuda::CUDA_LIBRARY.into());
+        let failed = |reason: String| {
+            let library = cuda::find_library().unwrap_or_else(|_| cuda::CUDA_LIBRARY.into());
+            cuda::failed_load(library, &reason)
+        };
         let output = this_program(&self.flags)
             .arg("--look")
             .stdin(Stdio::null())
@@ -110,124 +114,121 @@ impl Slots {
             .kill_on_drop(true)
             .output()
             .await;
-        match output {
-            Ok(output) => match serde_json::from_slice::<Look>(&output.stdout) {
-                Ok(look) => Found {
-                    library: look.cuda_library,
-                    gpus: look.gpus,
-                    trouble: look.trouble,
-                },
-                Err(_) => {
-                    let reason = format!("the process that loaded it ended with {}", output.status);
-                    cuda::does_not_load(library(), &reason)
-                }
+        let output = match output {
+            Ok(output) => output,
+            Err(error) => return failed(format!("cannot start a process to load it: {error}")),
+        };
+        match serde_json::from_slice::<Look>(&output.stdout) {
+            Ok(look) => GpuDetection {
+                library: look.cuda_library,
+                gpus: look.gpus,
+                trouble: look.trouble,
             },
-            Err(error) => {
-                let reason = format!("no process can be started to load it: {error}");
-                cuda::does_not_load(library(), &reason)
-            }
+            Err(_) => failed(format!(
+                "the process that loaded it ended with {}",
+                output.status
+            )),
         }
     }
 
-    /// Runs a child of this program for each place until all are done. Returns the exit code.
-    ///
-    /// # Errors
-    ///
-    /// None so far; a slot that cannot be started is an exit code.
-    pub async fn run(self, places: Vec<Place>, leaving: Leaving) -> std::io::Result<u8> {
-        let mut tasks = tokio::task::JoinSet::new();
+    /// Runs a child of this program for each place until all have ended.
+    pub(crate) async fn run(self, places: Vec<Place>, shutdown: Shutdown) -> Exit {
+        let mut tasks = JoinSet::new();
         let slots = places.len();
         for (slot, place) in places.into_iter().enumerate() {
-            let supervised = Supervised {
+            let process = SlotProcess {
                 slot,
                 slots,
                 place,
                 flags: self.flags.clone(),
                 name: self.name.clone(),
-                leaving: leaving.clone(),
+                shutdown: shutdown.clone(),
             };
-            tasks.spawn(supervised.run());
+            tasks.spawn(process.supervise());
         }
-        let mut code = exit::OK;
+        let mut exit = Exit::Success;
         while let Some(ended) = tasks.join_next().await {
-            let ended = ended.unwrap_or(exit::INTERNAL);
-            if ended == exit::OK {
+            let ended = ended.unwrap_or(Exit::Internal);
+            if ended == Exit::Success {
                 continue;
             }
-            code = ended;
-            if ended == exit::DEVICE && !tasks.is_empty() {
-                tracing::error!("a slot ends, since its device cannot be used; the others go on");
+            exit = ended;
+            if ended == Exit::Device && !tasks.is_empty() {
+                tracing::error!(
+                    "a slot exited because its device cannot be used; the others continue"
+                );
                 continue;
             }
             // What one slot cannot do, the others cannot either.
-            leaving.leave();
+            shutdown.request();
         }
-        Ok(code)
+        exit
     }
 }
 
-/// This very program, even if its file has been replaced by another version meanwhile.
+/// This very program, even if its file has been replaced by another version.
 fn this_program(flags: &[OsString]) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.arg0("worker").args(flags);
     command
 }
 
-struct Supervised {
+/// A slot's process, restarted when it crashes.
+struct SlotProcess {
     slot: usize,
     slots: usize,
     place: Place,
     flags: Vec<OsString>,
     name: String,
-    leaving: Leaving,
+    shutdown: Shutdown,
 }
 
-impl Supervised {
-    async fn run(self) -> u8 {
+impl SlotProcess {
+    async fn supervise(self) -> Exit {
         let mut crashes = 0_u32;
         let mut numerics = Numerics::default();
-        while !self.leaving.is_asked() {
+        while !self.shutdown.is_requested() {
             let began = Instant::now();
             let mut child = match self.start(numerics) {
                 Ok(child) => child,
                 Err(error) => {
-                    tracing::error!(slot = self.slot, %error, "the slot cannot be started");
-                    return exit::INTERNAL;
+                    tracing::error!(slot = self.slot, %error, "cannot start the slot");
+                    return Exit::Internal;
                 }
             };
-            // `wait` would close it, and its end tells the child that we are gone.
+            // `wait` would close it, and its end tells the child that this process has exited.
             let pipe = child.stdin.take();
             let status = tokio::select! {
                 status = child.wait() => status,
-                () = self.leaving.asked() => self.stop(&mut child, pipe).await,
+                () = self.shutdown.requested() => self.stop(&mut child, pipe).await,
             };
-            let code = match status {
-                Ok(status) => match code(status) {
-                    Code::Over(code) => return code,
-                    Code::Turn => {
-                        numerics = numerics.other();
-                        continue;
-                    }
-                    Code::Crashed => status,
-                },
+            let status = match status {
+                Ok(status) => status,
                 Err(error) => {
-                    tracing::error!(slot = self.slot, %error, "the slot cannot be waited for");
-                    return exit::INTERNAL;
+                    tracing::error!(slot = self.slot, %error, "cannot wait for the slot");
+                    return Exit::Internal;
                 }
             };
-            if self.leaving.is_asked() {
-                return exit::AT_ONCE;
+            match Ended::from(status) {
+                Ended::Finally(exit) => return exit,
+                Ended::SwitchNumerics => {
+                    numerics = numerics.other();
+                    continue;
+                }
+                Ended::Crashed => {}
             }
-            crashes = if began.elapsed() > SETTLED {
-                1
-            } else {
-                crashes + 1
+            if self.shutdown.is_requested() {
+                return Exit::Forced;
+            }
+            crashes = match began.elapsed() > STABLE_UPTIME {
+                true => 1,
+                false => crashes + 1,
             };
-            let pause = Duration::from_secs(1 << (crashes - 1).min(6)).min(LONGEST_PAUSE);
-            tracing::error!(slot = self.slot, ended = %code, "the slot crashed; it starts again in {pause:?}");
-            self.leaving.sleep(pause).await;
+            let pause = Duration::from_secs(1 << (crashes - 1).min(6)).min(MAX_PAUSE);
+            tracing::error!(slot = self.slot, %status, "slot crashed; restarting in {pause:?}");
+            self.shutdown.sleep(pause).await;
         }
-        exit::OK
+        Exit::Success
     }
 
     fn start(&self, numerics: Numerics) -> std::io::Result<Child> {
@@ -242,32 +243,32 @@ impl Supervised {
             .arg(&self.name)
             .arg("--numerics")
             .arg(numerics.as_str())
-            .envs(memory::for_child())
+            .envs(memory::child_environment())
             .envs(environment(numerics).iter().copied())
             // Held open for as long as this process lives: its end tells the child.
             .stdin(Stdio::piped())
-            // Ctrl-C in a terminal goes to the whole group; the children hear of it from here, once.
+            // Ctrl-C in a terminal reaches the whole group; the children learn of it from here, once.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
     }
 
-    /// Tells the child to leave and waits; a child that cannot, or may not any longer, is ended.
-    /// It is told through its pipe and by no signal: it may have had one already.
+    /// Requests the child's shutdown and waits; kills it at the deadline or when forced to exit.
+    /// Uses the pipe and not a signal, because the child may have received one already.
     async fn stop(
         &self,
         child: &mut Child,
         pipe: Option<ChildStdin>,
     ) -> std::io::Result<ExitStatus> {
         if let Some(mut pipe) = pipe {
-            // One that is gone already needs no word.
-            let _ = pipe.write_all(LEAVE).await;
+            // Fails if the child has exited already.
+            let _ = pipe.write_all(shutdown::REQUEST).await;
         }
         tokio::select! {
             status = child.wait() => return status,
-            () = self.leaving.at_once() => {}
-            () = self.leaving.past(Duration::from_secs(12)) => {
-                tracing::warn!(slot = self.slot, "the slot does not leave: ending it");
+            () = self.shutdown.forced() => {}
+            () = self.shutdown.deadline(shutdown::KILL_DEADLINE) => {
+                tracing::warn!(slot = self.slot, "slot did not exit in time; killing it");
             }
         }
         child.kill().await?;
@@ -275,37 +276,31 @@ impl Supervised {
     }
 }
 
-enum Code {
-    /// Not to be started again.
-    Over(u8),
-    /// To be started again, to compute the other way.
-    Turn,
-    /// To be started again.
+/// How a slot's process ended.
+enum Ended {
+    /// Not to be restarted.
+    Finally(Exit),
+    /// To be restarted with the other numerics.
+    SwitchNumerics,
+    /// To be restarted.
     Crashed,
 }
 
-fn code(status: ExitStatus) -> Code {
-    // A slot hears signals before it takes a job: one that died of being told to leave had none.
-    let told = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1];
-    if status
-        .signal()
-        .is_some_and(|number| told.iter().any(|&signal| signal as i32 == number))
-    {
-        return Code::Over(exit::OK);
-    }
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    match code {
-        Some(
-            code @ (exit::OK
-            | exit::USAGE
-            | exit::BROKER
-            | exit::DEVICE
-            | exit::ARTIFACTS
-            | exit::UNFIT
-            | exit::AT_ONCE),
-        ) => Code::Over(code),
-        Some(exit::TURN) => Code::Turn,
-        _ => Code::Crashed,
+impl From<ExitStatus> for Ended {
+    fn from(status: ExitStatus) -> Self {
+        // A slot handles signals before it takes a job: one that died of a shutdown signal had none.
+        let shutdown = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1];
+        if status
+            .signal()
+            .is_some_and(|number| shutdown.iter().any(|&signal| signal as i32 == number))
+        {
+            return Ended::Finally(Exit::Success);
+        }
+        match status.code().and_then(Exit::from_code) {
+            Some(Exit::SwitchNumerics) => Ended::SwitchNumerics,
+            None | Some(Exit::Broken | Exit::Internal) => Ended::Crashed,
+            Some(exit) => Ended::Finally(exit),
+        }
     }
 }
 
@@ -314,15 +309,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slot_that_was_told_to_leave_before_it_could_hear_left_in_good_order() {
-        let over = |raw| match code(ExitStatus::from_raw(raw)) {
-            Code::Over(code) => Some(code),
-            Code::Crashed | Code::Turn => None,
+    fn slot_killed_by_a_shutdown_signal_exited_cleanly() {
+        let exit = |raw| match Ended::from(ExitStatus::from_raw(raw)) {
+            Ended::Finally(exit) => Some(exit),
+            Ended::Crashed | Ended::SwitchNumerics => None,
         };
-        assert_eq!(over(Signal::SIGTERM as i32), Some(exit::OK));
-        assert_eq!(over(Signal::SIGKILL as i32), None);
-        assert_eq!(over(Signal::SIGSEGV as i32), None);
-        assert_eq!(over(i32::from(exit::DEVICE) << 8), Some(exit::DEVICE));
-        assert_eq!(over(i32::from(exit::BROKEN) << 8), None);
+        let code = |exit: Exit| i32::from(exit.code()) << 8;
+        assert_eq!(exit(Signal::SIGTERM as i32), Some(Exit::Success));
+        assert_eq!(exit(Signal::SIGKILL as i32), None);
+        assert_eq!(exit(Signal::SIGSEGV as i32), None);
+        assert_eq!(exit(code(Exit::Device)), Some(Exit::Device));
+        assert_eq!(exit(code(Exit::Broken)), None);
     }
 }

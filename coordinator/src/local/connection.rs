@@ -1,8 +1,8 @@
 //! The data folder of private servers: the lock on it, and how other processes connect.
 
 use super::{LocalError, files, postgres};
+use halfheard_store::connect::PgConnectOptions;
 use serde::{Deserialize, Serialize};
-use sqlx::postgres::PgConnectOptions;
 use std::{
     fs::{File, TryLockError},
     io::Write as _,

@@ -2,6 +2,7 @@
 
 use super::programs::ProgramError;
 use halfheard_shared::error::Hint;
+use halfheard_store::fault::PostgresError;
 use std::path::PathBuf;
 
 /// Why private servers are not available.
@@ -77,7 +78,7 @@ pub enum LocalError {
     },
     /// Postgres returned an error.
     #[error("the private Postgres failed")]
-    Database(#[from] sqlx::Error),
+    Database(#[from] PostgresError),
     /// No sweep was ever run in this data folder.
     #[error("no sweep was run in data folder {folder} yet")]
     Empty {
@@ -107,7 +108,8 @@ impl Hint for LocalError {
             ),
             Self::Empty { .. } => "run one: `coord run SPEC`".to_owned(),
             Self::Program(error) => return error.hint(),
-            Self::File { .. } | Self::Port(_) | Self::Database(_) => return None,
+            Self::Database(error) => return error.hint(),
+            Self::File { .. } | Self::Port(_) => return None,
         })
     }
 }

@@ -10,5 +10,4 @@ mod submit;
 
 pub(crate) use files::{FileError, encoder_shape, facts};
 pub(crate) use load::{LoadError, Loaded, Synthesize, load};
-pub use submit::new_job;
 pub(crate) use submit::submit;

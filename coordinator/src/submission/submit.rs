@@ -4,11 +4,11 @@ use super::load::Loaded;
 use halfheard_shared::{
     dataset::{Dataset, DatasetError},
     ids::SweepId,
-    matrix::{self, PlannedJob, PlannedWork},
+    matrix,
 };
 use halfheard_store::{
     Store, StoreError,
-    submit::{NewJob, NewSweep, NewWork, Submitted},
+    submit::{NewSweep, Submitted},
 };
 use std::path::{Path, PathBuf};
 
@@ -53,18 +53,7 @@ pub(crate) async fn submit(
         resolved: serde_json::to_value(&*loaded.resolved).unwrap_or_default(),
         priority: loaded.spec.priority,
     };
-    let jobs = matrix::expand(loaded.resolved.clone(), id).map(new_job);
+    let jobs = matrix::expand(loaded.resolved.clone(), id);
     let submitted = store.submit(&sweep, jobs).await?;
     Ok((id, submitted))
-}
-
-/// Converts a job of the matrix to the store's type.
-pub fn new_job(job: PlannedJob) -> NewJob {
-    NewJob {
-        id: job.id,
-        work: match job.work {
-            PlannedWork::Train(spec) => NewWork::Train(spec),
-            PlannedWork::Eval { train, spec, case } => NewWork::Eval { train, spec, case },
-        },
-    }
 }

@@ -12,10 +12,10 @@
 //! `HALFHEARD_BENCH_DEVICE` where it runs (`cpu`, `cuda:0`).
 
 use halfheard_models::{
+    layers::{remembered::Remembering, savings::Savings},
     memory,
     methods::{Batch, Build, DataShape, Inputs, Method, PerModality, Position, REGISTRY},
-    nn::{remembered::Remembering, savings::Savings},
-    numerics::{Numerics, settle},
+    numerics::{Numerics, initialize},
     train::data::PREDICTION_BATCH,
 };
 use halfheard_shared::wire::Fidelity;
@@ -158,10 +158,12 @@ impl Way {
     /// Measures a method in a child process: how memory is kept is decided at its start.
     fn measure(self, id: &str) -> Result<Measured, Box<dyn Error>> {
         let mut child = Command::new(std::env::current_exe()?);
-        child.arg("--bench").arg(id).env_remove(memory::VARIABLE);
+        child.arg("--bench").arg(id).env_remove(memory::TUNABLES);
         match self {
             Self::Before => child.env(WAY, "before"),
-            Self::After => child.env(WAY, "after").env(memory::VARIABLE, memory::KEEP),
+            Self::After => child
+                .env(WAY, "after")
+                .env(memory::TUNABLES, memory::KEEP_HEAP),
         };
         let out = child.stderr(Stdio::inherit()).output()?;
         if !out.status.success() {
@@ -215,7 +217,7 @@ fn measure(id: &str, way: Way, device: Device, rounds: usize) -> Result<Measured
     Ok(Measured {
         step: median(seconds),
         evaluated: evaluated_a_second(method.as_ref(), size, device)?,
-        peak: memory::peak().ok_or("the kernel does not say how much memory was used")?,
+        peak: memory::peak_bytes().ok_or("the kernel does not say how much memory was used")?,
     })
 }
 
@@ -268,7 +270,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let rounds: usize = std::env::var("HALFHEARD_BENCH_ROUNDS").map_or(Ok(3), |s| s.parse())?;
     let rounds = rounds.max(1);
     let threads = std::env::var("HALFHEARD_BENCH_THREADS").map_or(Ok(2), |s| s.parse())?;
-    settle(Numerics::Machine)?;
+    initialize(Numerics::Machine)?;
     tch::set_num_threads(threads);
     let device = match std::env::var("HALFHEARD_BENCH_DEVICE").as_deref() {
         Ok("cpu") | Err(_) => Device::Cpu,

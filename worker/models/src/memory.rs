@@ -1,7 +1,7 @@
 //! How a process that trains gets its memory, and how much it has.
 
 /// The environment variable that the C library reads at a program's start.
-pub const VARIABLE: &str = "GLIBC_TUNABLES";
+pub const TUNABLES: &str = "GLIBC_TUNABLES";
 
 /// Memory that was needed once is kept for the next step.
 ///
@@ -10,23 +10,23 @@ pub const VARIABLE: &str = "GLIBC_TUNABLES";
 /// gigabytes again and again, so up to two fifths of its time went there. Blocks come from the heap
 /// instead, whose end is not given back; one heap for all threads, since those of other threads than
 /// the first have no room for large blocks.
-pub const KEEP: &str = "glibc.malloc.mmap_max=0:glibc.malloc.arena_max=1:\
+pub const KEEP_HEAP: &str = "glibc.malloc.mmap_max=0:glibc.malloc.arena_max=1:\
                         glibc.malloc.top_pad=67108864:glibc.malloc.trim_threshold=1099511627776";
 
 /// The variable and its value for a child process that trains; nothing where the user has set it.
-pub fn for_child() -> Option<(&'static str, &'static str)> {
-    std::env::var_os(VARIABLE)
+pub fn child_environment() -> Option<(&'static str, &'static str)> {
+    std::env::var_os(TUNABLES)
         .is_none()
-        .then_some((VARIABLE, KEEP))
+        .then_some((TUNABLES, KEEP_HEAP))
 }
 
 /// Resident memory of this process in bytes; `None` where the kernel does not say.
-pub fn resident() -> Option<u64> {
+pub fn resident_bytes() -> Option<u64> {
     status("VmRSS:")
 }
 
 /// The most that was resident of this process so far, in bytes; `None` where the kernel does not say.
-pub fn peak() -> Option<u64> {
+pub fn peak_bytes() -> Option<u64> {
     status("VmHWM:")
 }
 

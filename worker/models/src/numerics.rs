@@ -8,7 +8,7 @@
 //! unless its "conditional numerical reproducibility" is on. Tensors of libtorch lie at multiples of
 //! 64 bytes, parts of them do not. With it on, results no longer depend on that; measured over
 //! products of 16 to 768 rows it costs less than 2 %, so every process that computes has it on:
-//! [`settle`] comes before the first tensor.
+//! [`initialize`] comes before the first tensor.
 
 pub use halfheard_shared::numerics::Numerics;
 use libloading::os::unix::Library;
@@ -113,7 +113,7 @@ impl Mkl {
 /// # Errors
 ///
 /// The process cannot compute portably, and was asked to.
-pub fn settle(numerics: Numerics) -> Result<(), NumericsError> {
+pub fn initialize(numerics: Numerics) -> Result<(), NumericsError> {
     static SETTLED: OnceLock<Result<(), NumericsError>> = OnceLock::new();
     SETTLED.get_or_init(|| fix(numerics)).clone()
 }
@@ -132,7 +132,7 @@ fn fix(numerics: Numerics) -> Result<(), NumericsError> {
         }
         return Ok(());
     }
-    possible(numerics)?;
+    check_supported(numerics)?;
     for (variable, wanted) in PORTABLE {
         let found = std::env::var(variable).unwrap_or_default();
         if found != wanted {
@@ -154,7 +154,7 @@ fn fix(numerics: Numerics) -> Result<(), NumericsError> {
 /// # Errors
 ///
 /// It cannot: another processor, another libtorch.
-pub fn possible(numerics: Numerics) -> Result<(), NumericsError> {
+pub fn check_supported(numerics: Numerics) -> Result<(), NumericsError> {
     if numerics == Numerics::Machine {
         return Ok(());
     }
@@ -233,7 +233,7 @@ const CHOICES: [&str; 4] = [
 /// What the last bits of this process's results depend on, in a word: `x86-64-avx512-amd-2t` for
 /// two threads of such a processor, `cuda-nvidia-h100-80gb-hbm3`, or `portable`. `gpu` is the GPU's
 /// name for people, `cuda:0 NVIDIA H100 80GB HBM3`.
-pub fn processor(numerics: Numerics, device: Device, gpu: &str, threads: usize) -> String {
+pub fn processor_id(numerics: Numerics, device: Device, gpu: &str, threads: usize) -> String {
     if numerics == Numerics::Portable {
         return Numerics::Portable.to_string();
     }
@@ -261,10 +261,10 @@ mod tests {
 
     #[test]
     fn a_processor_is_named_by_what_bits_depend_on() {
-        let machine = |threads| processor(Numerics::Machine, Device::Cpu, "cpu", threads);
+        let machine = |threads| processor_id(Numerics::Machine, Device::Cpu, "cpu", threads);
         assert!(machine(2).starts_with(&instructions()));
         assert_ne!(machine(1), machine(2));
-        let gpu = |name| processor(Numerics::Machine, Device::Cuda(1), name, 2);
+        let gpu = |name| processor_id(Numerics::Machine, Device::Cuda(1), name, 2);
         assert_eq!(
             gpu("cuda:1 NVIDIA H100 80GB HBM3"),
             "cuda-nvidia-h100-80gb-hbm3"
@@ -274,7 +274,7 @@ mod tests {
             gpu("cuda:7 NVIDIA H100 80GB HBM3")
         );
         assert_eq!(gpu("cuda:1"), "cuda");
-        let portable = processor(Numerics::Portable, Device::Cpu, "cpu", 1);
+        let portable = processor_id(Numerics::Portable, Device::Cpu, "cpu", 1);
         assert_eq!(portable, "portable");
     }
 

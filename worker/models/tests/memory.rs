@@ -31,7 +31,7 @@ fn faults_of_child(tunables: Option<(&str, &str)>) -> Result<u64, Box<dyn Error>
     let child = Command::new(env::current_exe()?)
         .args(["--exact", "memory_is_kept_for_the_next_step", "--nocapture"])
         .env(CHILD, "1")
-        .env_remove(memory::VARIABLE)
+        .env_remove(memory::TUNABLES)
         .envs(tunables)
         .output()?;
     let out = String::from_utf8(child.stdout)?;
@@ -48,7 +48,7 @@ fn memory_is_kept_for_the_next_step() {
         println!("faults: {taken}");
         return;
     }
-    let kept = faults_of_child(Some((memory::VARIABLE, memory::KEEP))).unwrap();
+    let kept = faults_of_child(Some((memory::TUNABLES, memory::KEEP_HEAP))).unwrap();
     let given_back = faults_of_child(None).unwrap();
     // A few tensors' pages, because the heap has to find its shape, and not those of all.
     assert!(4 * kept < given_back, "{kept} of {given_back}");

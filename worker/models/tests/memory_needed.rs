@@ -5,8 +5,8 @@
 
 use halfheard_models::memory;
 use halfheard_models::{
+    layers::bert::{Bert, BertConfig},
     methods::{Batch, Build, DataShape, Inputs, PerModality, Position, REGISTRY, builder},
-    nn::bert::{Bert, BertConfig},
 };
 use halfheard_shared::{
     dataset::Shapes,
@@ -136,7 +136,7 @@ fn steps(id: &str, encoder: &Path) -> Result<u64, Box<dyn Error>> {
         }
         method.train_step(at, &batch)?;
     }
-    memory::peak().ok_or_else(|| "the kernel does not say".into())
+    memory::peak_bytes().ok_or_else(|| "the kernel does not say".into())
 }
 
 fn seen(id: &str, encoder: &Path) -> Result<u64, Box<dyn Error>> {
@@ -148,7 +148,7 @@ fn seen(id: &str, encoder: &Path) -> Result<u64, Box<dyn Error>> {
         ])
         .env(CHILD, id)
         .env(ENCODER, encoder)
-        .env(memory::VARIABLE, memory::KEEP)
+        .env(memory::TUNABLES, memory::KEEP_HEAP)
         .output()?;
     let out = String::from_utf8(child.stdout)?;
     let line = out.lines().find_map(|line| line.split_once("peak: "));

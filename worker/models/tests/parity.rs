@@ -9,8 +9,8 @@
 )]
 
 use halfheard_models::{
+    layers::savings::Savings,
     methods::{Batch, Build, DataShape, Inputs, Method, PerModality, Position, builder},
-    nn::savings::Savings,
 };
 use halfheard_shared::wire::Fidelity;
 use serde_json::{Map, Value, json};
@@ -254,7 +254,7 @@ fn check(case: &Case) {
         .as_u64()
         .or_else(|| recording.meta["hyper"]["max_epochs"].as_u64())
         .unwrap_or(u64::from(epochs)) as u32;
-    halfheard_models::numerics::settle(halfheard_models::numerics::Numerics::Machine).unwrap();
+    halfheard_models::numerics::initialize(halfheard_models::numerics::Numerics::Machine).unwrap();
     tch::set_num_threads(1);
     tch::manual_seed(1);
     // Whole tensors, one at a time, as the reference computes them, so that sums are rounded alike:

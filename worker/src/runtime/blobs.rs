@@ -1,7 +1,7 @@
-//! Datasets and encoders by their hash: in the data folder, where the job's hint says, or in the
-//! artifact store, from where they are kept in the data folder.
+//! Datasets and encoders by their hash: in the data folder, at the path in the job, or in the
+//! artifact store, from which they are copied into the data folder.
 //!
-//! A large file is hashed once: that it was, is remembered by its path, size and time of change.
+//! A large file is hashed once; its hash is cached by path, size and times.
 
 use halfheard_shared::{
     artifacts::{ArtifactError, ArtifactStore, Hash, Key, hash_file},
@@ -17,38 +17,29 @@ use std::{
 };
 use tokio::sync::Mutex;
 
-/// The most bytes of a dataset or an encoder that are fetched.
+/// The maximum size of a fetched dataset or encoder.
 const MAX_BYTES: u64 = 1 << 40;
-/// The most bytes of an encoder's configuration, or of the list of its files.
+/// The maximum size of an encoder's configuration or file list.
 const MAX_CONFIG: u64 = 1 << 20;
 
 const WEIGHTS: &str = "model.safetensors";
 const CONFIG: &str = "config.json";
 
-/// Why a file cannot be had.
+/// Why a file is unavailable.
 #[derive(Debug, thiserror::Error)]
-pub enum BlobError {
-    /// It is nowhere.
-    #[error("no {what} with BLAKE3 {blake3}: not in {}, and the artifact store has none; put it there, or give this worker the folder that has it as --data-dir", places(.looked))]
+pub(super) enum BlobError {
+    #[error("no {what} with BLAKE3 {blake3}: not in {}, nor in the artifact store; put it there, or give this worker the folder that has it as --data-dir", places(.looked))]
     Missing {
         /// `dataset`, `text encoder`.
         what: &'static str,
-        /// Its hash.
         blake3: Hash,
         /// Where it was looked for, and what was there instead.
         looked: Vec<String>,
     },
-    /// The list of an encoder's files is damaged.
     #[error(
-        "the artifact store's list of the files of the text encoder {blake3} cannot be used: {reason}; submit the sweep again with --push"
+        "the artifact store's file list of text encoder {blake3} is invalid: {reason}; submit the sweep again with --push"
     )]
-    List {
-        /// What the encoder is known by.
-        blake3: Hash,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The store did not give it.
+    List { blake3: Hash, reason: String },
     #[error(transparent)]
     Store(#[from] ArtifactError),
 }
@@ -57,7 +48,7 @@ fn places(places: &[String]) -> String {
     places.join(", not in ")
 }
 
-/// What tells whether a file is still the one that was hashed.
+/// Identifies the version of a file that was hashed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Stamp {
     size: u64,
@@ -74,15 +65,14 @@ struct Verified {
 }
 
 /// Finds files by their hash.
-pub struct Blobs {
+pub(super) struct Blobs {
     folder: DataFolder,
     store: ArtifactStore,
     verified: Mutex<HashMap<PathBuf, (Stamp, Hash)>>,
 }
 
 impl Blobs {
-    /// Looks in the data folder `folder` and in `store`.
-    pub fn new(folder: impl Into<PathBuf>, store: ArtifactStore) -> Self {
+    pub(super) fn new(folder: impl Into<PathBuf>, store: ArtifactStore) -> Self {
         Self {
             folder: DataFolder::new(folder),
             store,
@@ -91,7 +81,7 @@ impl Blobs {
     }
 
     /// The dataset file.
-    pub async fn dataset(&self, blob: &BlobRef) -> Result<PathBuf, BlobError> {
+    pub(super) async fn dataset(&self, blob: &BlobRef) -> Result<PathBuf, BlobError> {
         let hash: Hash = blob.blake3.parse()?;
         let own = self.folder.blob(hash.as_str());
         let mut looked = Vec::new();
@@ -113,8 +103,8 @@ impl Blobs {
         })
     }
 
-    /// The encoder's folder, found by the hash of its weights.
-    pub async fn encoder(&self, blob: &BlobRef) -> Result<PathBuf, BlobError> {
+    /// The encoder's folder, by the hash of its weights.
+    pub(super) async fn encoder(&self, blob: &BlobRef) -> Result<PathBuf, BlobError> {
         let hash: Hash = blob.blake3.parse()?;
         let own = self.folder.root().join("encoders").join(hash.as_str());
         let installed = ["HALFHEARD_ENCODER_EN", "HALFHEARD_ENCODER_ZH"];
@@ -143,8 +133,7 @@ impl Blobs {
         })
     }
 
-    /// `None` if the folder holds the encoder that is known by `hash`; otherwise what is there, for
-    /// people.
+    /// `None` if the folder holds the encoder with this hash; otherwise describes what it holds.
     async fn look_at_encoder(&self, folder: &Path, hash: &Hash) -> Option<String> {
         let other = |what: String| Some(format!("{} ({what})", folder.display()));
         if !folder.join(CONFIG).is_file() {
@@ -165,11 +154,11 @@ impl Blobs {
         if found == *hash {
             return None;
         }
-        tracing::warn!(folder = %folder.display(), %found, wanted = %hash, "another encoder stands there");
+        tracing::warn!(folder = %folder.display(), %found, wanted = %hash, "folder holds another encoder");
         other(format!("its weights have BLAKE3 {found}"))
     }
 
-    /// Brings an encoder from the store into the folder `own`; false if the store has none.
+    /// Fetches an encoder into the folder `own`; false if the store has none.
     async fn fetch_encoder(&self, hash: &Hash, own: &Path) -> Result<bool, BlobError> {
         let listed = Key::EncoderFiles(hash.clone());
         let files = match self.store.get(&listed, MAX_CONFIG).await? {
@@ -179,7 +168,7 @@ impl Blobs {
                 reason,
             })?,
         };
-        // The weights last: a folder that has them is whole.
+        // The weights last: a folder that has them is complete.
         let config = Key::EncoderConfig(hash.clone());
         let mut there = self
             .store
@@ -196,12 +185,12 @@ impl Blobs {
         Ok(there)
     }
 
-    /// `None` if the file has the hash; otherwise what is there, for people.
+    /// `None` if the file has this hash; otherwise describes what is there.
     async fn look(&self, path: &Path, hash: &Hash) -> Option<String> {
         match self.hash_of(path).await {
             Ok(found) if found == *hash => None,
             Ok(found) => {
-                tracing::warn!(path = %path.display(), %found, wanted = %hash, "another file stands there");
+                tracing::warn!(path = %path.display(), %found, wanted = %hash, "file has another hash");
                 Some(format!("{} (it has BLAKE3 {found})", path.display()))
             }
             Err(error) => Some(format!("{} ({error})", path.display())),
@@ -211,7 +200,7 @@ impl Blobs {
     async fn hash_of(&self, path: &Path) -> std::io::Result<Hash> {
         let path = std::path::absolute(path)?;
         let stamp = stamp(&path)?;
-        // Held while hashing: two jobs that want the same file hash it once.
+        // Locked while hashing: two jobs that need the same file hash it once.
         let mut verified = self.verified.lock().await;
         if let Some((known, hash)) = verified.get(&path)
             && *known == stamp
@@ -240,7 +229,7 @@ impl Blobs {
     }
 
     async fn remember(&self, note: &Path, path: &Path, stamp: &Stamp, hash: &Hash) {
-        // Changed less than two seconds ago, it may change again within the clock's grain.
+        // A file changed less than two seconds ago may change again within the clock's resolution.
         let now = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .map_or(0, |d| d.as_secs() as i64);
@@ -262,7 +251,7 @@ impl Blobs {
             tokio::fs::rename(&temporary, note).await
         };
         if let Err(error) = write.await {
-            tracing::debug!(%error, "the hash is not remembered: it is computed again next time");
+            tracing::debug!(%error, "cannot cache a hash; it is computed again next time");
         }
     }
 }
@@ -270,7 +259,7 @@ impl Blobs {
 fn stamp(path: &Path) -> std::io::Result<Stamp> {
     let metadata = std::fs::metadata(path)?;
     if !metadata.is_file() {
-        return Err(std::io::Error::other("no file"));
+        return Err(std::io::Error::other("not a file"));
     }
     Ok(Stamp {
         size: metadata.len(),
@@ -307,7 +296,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_is_found_at_its_hint_only_with_the_right_content() {
+    async fn file_at_the_jobs_path_is_used_only_with_the_right_hash() {
         let root = tempfile::tempdir().unwrap();
         let blobs = blobs(root.path()).await;
         let hint = root.path().join("hint");
@@ -322,7 +311,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_store_has_is_kept_in_the_data_folder() {
+    async fn fetched_file_is_kept_in_the_data_folder() {
         let root = tempfile::tempdir().unwrap();
         let blobs = blobs(root.path()).await;
         let wanted = blob(b"data", Path::new("/nowhere"));
@@ -339,7 +328,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_encoder_comes_with_its_configuration() {
+    async fn encoder_is_fetched_with_its_configuration() {
         let root = tempfile::tempdir().unwrap();
         let blobs = blobs(root.path()).await;
         let wanted = blob(b"weights", Path::new("/nowhere"));
@@ -363,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_remembered_hash_is_for_that_very_file() {
+    fn cached_hash_applies_to_the_same_file_only() {
         let root = tempfile::tempdir().unwrap();
         let (file, note) = (root.path().join("f"), root.path().join("n"));
         std::fs::write(&file, b"x").unwrap();

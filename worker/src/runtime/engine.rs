@@ -1,13 +1,16 @@
-//! The thread that libtorch runs on. It owns every tensor; others send it tasks and wait.
+//! The compute thread, on which libtorch runs. It owns every tensor; others send it tasks and wait.
 //!
-//! Datasets and the model for evaluations stay loaded from task to task.
+//! Datasets and the model under evaluation stay loaded between tasks.
 
-use super::{inject, live::Live};
+use super::{inject, train_monitor::TrainMonitor};
 use bytes::Bytes;
-use halfheard_models::device::{self, Device};
-use halfheard_models::train::{
-    Best, Data, EvalCase, Finish, Loaded, TrainError, Trainer, Watch, build, evaluate, guarded,
-    state::{BestRef, StateError},
+use halfheard_models::{
+    device::{self, Device},
+    train::{
+        BestCheckpoint, Data, EvalCase, EvalObserver, LoadedModel, TrainError, TrainOutcome,
+        Trainer, build, catch_panics, evaluate,
+        state::{BestRef, StateError},
+    },
 };
 use halfheard_shared::{
     dataset::Dataset,
@@ -20,56 +23,48 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// Datasets that stay loaded.
-const DATASETS: usize = 2;
+/// Datasets kept loaded.
+const MAX_DATASETS: usize = 2;
 
-/// Brings a checkpoint that a saved state refers to.
-pub type FetchBest = Box<dyn FnMut(&BestRef) -> Option<Bytes> + Send>;
-/// Brings a checkpoint to evaluate.
-pub type FetchCheckpoint = Box<dyn FnMut(&CheckpointRef) -> Result<Bytes, TrainError> + Send>;
+/// Fetches a checkpoint that a saved state refers to.
+pub(super) type FetchBest = Box<dyn FnMut(&BestRef) -> Option<Bytes> + Send>;
+/// Fetches a checkpoint to evaluate.
+pub(super) type FetchCheckpoint =
+    Box<dyn FnMut(&CheckpointRef) -> Result<Bytes, TrainError> + Send>;
 
-/// A training to do.
-pub struct TrainTask {
-    /// What to train.
-    pub spec: TrainSpec,
+/// A training job.
+pub(super) struct TrainTask {
+    pub(super) spec: TrainSpec,
     /// The dataset file.
-    pub data: PathBuf,
+    pub(super) data: PathBuf,
     /// The encoder's folder.
-    pub encoder: PathBuf,
-    /// A saved state.
-    pub state: Option<Bytes>,
-    /// Brings what the state refers to.
-    pub fetch: FetchBest,
-    /// What this process's results depend on to the last bit.
-    pub processor: String,
-    /// Who watches.
-    pub live: Live,
+    pub(super) encoder: PathBuf,
+    /// A saved state to resume from.
+    pub(super) state: Option<Bytes>,
+    pub(super) fetch: FetchBest,
+    /// What the last bits of this process's results depend on.
+    pub(super) processor: String,
+    pub(super) monitor: TrainMonitor,
 }
 
-/// What became of a training.
-pub struct TrainEnd {
-    /// How it ended.
-    pub outcome: Result<Finish, TrainError>,
-    /// The best checkpoints so far, where it failed.
-    pub kept: Vec<(String, Best)>,
-    /// Who watched.
-    pub live: Live,
+/// How a training job ended.
+pub(super) struct TrainEnd {
+    pub(super) outcome: Result<TrainOutcome, TrainError>,
+    /// The best checkpoints so far, if it failed.
+    pub(super) kept: Vec<(String, BestCheckpoint)>,
+    pub(super) monitor: TrainMonitor,
 }
 
-/// Evaluations of one trained model to do.
-pub struct EvalTask {
-    /// What was trained.
-    pub spec: TrainSpec,
+/// Evaluation jobs of one trained model.
+pub(super) struct EvalTask {
+    pub(super) spec: TrainSpec,
     /// The dataset file.
-    pub data: PathBuf,
+    pub(super) data: PathBuf,
     /// The encoder's folder.
-    pub encoder: PathBuf,
-    /// The cases.
-    pub cases: Vec<EvalCase>,
-    /// Brings the checkpoints.
-    pub fetch: FetchCheckpoint,
-    /// Who watches.
-    pub watch: Box<dyn Watch + Send>,
+    pub(super) encoder: PathBuf,
+    pub(super) cases: Vec<EvalCase>,
+    pub(super) fetch: FetchCheckpoint,
+    pub(super) monitor: Box<dyn EvalObserver + Send>,
 }
 
 enum Task {
@@ -78,78 +73,82 @@ enum Task {
     Probe(oneshot::Sender<Result<(), TrainError>>),
 }
 
-/// The engine's thread is gone, which only a crash of this process can bring about.
+/// The compute thread has exited, which only a panic in it can cause.
 #[derive(Debug, thiserror::Error)]
-#[error("the thread that computes is gone")]
-pub struct Gone;
+#[error("the compute thread exited")]
+pub(super) struct EngineExited;
 
-/// The way to the thread. Cheap to clone.
+/// A handle to the compute thread. Cheap to clone.
 #[derive(Clone)]
-pub struct Engine {
+pub(super) struct Engine {
     tasks: mpsc::Sender<Task>,
 }
 
 impl Engine {
     /// Starts the thread for `device`.
-    pub fn start(device: Device, threads: usize) -> std::io::Result<Self> {
+    pub(super) fn start(device: Device, threads: usize) -> std::io::Result<Self> {
         let (tasks, inbox) = mpsc::channel();
         std::thread::Builder::new()
             .name("libtorch".to_owned())
             .spawn(move || {
                 device::set_threads(threads);
-                let mut bench = Bench {
+                let mut state = EngineState {
                     device,
                     data: Vec::new(),
                     model: None,
                 };
-                // Ends when every sender is gone.
+                // Ends when every sender is dropped.
                 while let Ok(task) = inbox.recv() {
-                    // A receiver that has gone away needs no answer.
+                    // The caller may have given up.
                     match task {
-                        Task::Train(task, end) => drop(end.send(bench.train(*task))),
-                        Task::Eval(task, end) => drop(end.send(bench.evaluate(*task))),
-                        Task::Probe(end) => drop(end.send(bench.probe())),
+                        Task::Train(task, end) => drop(end.send(state.train(*task))),
+                        Task::Eval(task, end) => drop(end.send(state.evaluate(*task))),
+                        Task::Probe(end) => drop(end.send(state.probe())),
                     }
                 }
             })?;
         Ok(Self { tasks })
     }
 
-    /// Trains.
-    pub async fn train(&self, task: TrainTask) -> Result<TrainEnd, Gone> {
+    pub(super) async fn train(&self, task: TrainTask) -> Result<TrainEnd, EngineExited> {
         let (end, ended) = oneshot::channel();
         self.tasks
             .send(Task::Train(Box::new(task), end))
-            .map_err(|_| Gone)?;
-        ended.await.map_err(|_| Gone)
+            .map_err(|_| EngineExited)?;
+        ended.await.map_err(|_| EngineExited)
     }
 
-    /// Looks whether the device computes.
-    pub async fn probe(&self) -> Result<Result<(), TrainError>, Gone> {
+    /// Checks whether the device computes.
+    pub(super) async fn probe(&self) -> Result<Result<(), TrainError>, EngineExited> {
         let (end, ended) = oneshot::channel();
-        self.tasks.send(Task::Probe(end)).map_err(|_| Gone)?;
-        ended.await.map_err(|_| Gone)
+        self.tasks
+            .send(Task::Probe(end))
+            .map_err(|_| EngineExited)?;
+        ended.await.map_err(|_| EngineExited)
     }
 
-    /// Evaluates; tells whether all cases were done.
-    pub async fn evaluate(&self, task: EvalTask) -> Result<Result<bool, TrainError>, Gone> {
+    /// Evaluates. Returns whether all cases were completed.
+    pub(super) async fn evaluate(
+        &self,
+        task: EvalTask,
+    ) -> Result<Result<bool, TrainError>, EngineExited> {
         let (end, ended) = oneshot::channel();
         self.tasks
             .send(Task::Eval(Box::new(task), end))
-            .map_err(|_| Gone)?;
-        ended.await.map_err(|_| Gone)
+            .map_err(|_| EngineExited)?;
+        ended.await.map_err(|_| EngineExited)
     }
 }
 
-/// What the thread has at hand.
-struct Bench {
+/// Datasets and the model cached on the compute thread.
+struct EngineState {
     device: Device,
-    /// The latest last.
+    /// By hash, the most recently used last.
     data: Vec<(String, Rc<Data>)>,
-    model: Option<Loaded>,
+    model: Option<LoadedModel>,
 }
 
-impl Bench {
+impl EngineState {
     fn data(&mut self, spec: &TrainSpec, path: &Path) -> Result<Rc<Data>, TrainError> {
         let hash = &spec.data.blake3;
         if let Some(at) = self.data.iter().position(|(known, _)| known == hash) {
@@ -158,7 +157,7 @@ impl Bench {
             self.data.push(entry);
             return Ok(data);
         }
-        if self.data.len() >= DATASETS {
+        if self.data.len() >= MAX_DATASETS {
             self.data.remove(0);
         }
         let data = Rc::new(Data::new(Arc::new(Dataset::open(path)?), self.device));
@@ -174,12 +173,12 @@ impl Bench {
             state,
             mut fetch,
             processor,
-            mut live,
+            mut monitor,
         } = task;
-        // Its memory is needed.
+        // Frees its memory.
         self.model = None;
         let mut kept = Vec::new();
-        let outcome = guarded(None, || {
+        let outcome = catch_panics(None, || {
             inject::device()?;
             let data = self.data(&spec, &data)?;
             let begin = || {
@@ -192,25 +191,25 @@ impl Bench {
                     Ok(()) => {}
                     Err(error) => {
                         let reason: &StateError = &error;
-                        tracing::warn!(%reason, "the saved state is not used, training starts afresh");
-                        // It may have been taken half.
+                        tracing::warn!(%reason, "cannot resume from the saved state; training starts over");
+                        // It may be partially restored.
                         drop(trainer);
                         trainer = begin()?;
                     }
                 }
             }
-            let processors = trainer.computes_on(&processor);
-            live.begins(trainer.after_epoch(), processors);
-            let outcome = trainer.run(&mut live);
+            let processors = trainer.record_processor(&processor);
+            monitor.started(trainer.after_epoch(), processors);
+            let outcome = trainer.run(&mut monitor);
             if outcome.is_err() {
-                kept = trainer.kept();
+                kept = trainer.best_checkpoints();
             }
             outcome
         });
         TrainEnd {
             outcome,
             kept,
-            live,
+            monitor,
         }
     }
 
@@ -226,19 +225,26 @@ impl Bench {
             encoder,
             cases,
             mut fetch,
-            mut watch,
+            mut monitor,
         } = task;
         inject::device()?;
-        let data = guarded(None, || self.data(&spec, &data))?;
+        let data = catch_panics(None, || self.data(&spec, &data))?;
         let mut model = match self.model.take() {
             Some(model) if model.fits(&spec) => model,
             other => {
                 drop(other);
-                Loaded::new(&spec, &data, &encoder, self.device)?
+                LoadedModel::new(&spec, &data, &encoder, self.device)?
             }
         };
-        let all = evaluate::evaluate(&mut model, &spec, &data, &cases, &mut fetch, watch.as_mut())?;
-        // Kept only after success: an error may have left it half loaded.
+        let all = evaluate::evaluate(
+            &mut model,
+            &spec,
+            &data,
+            &cases,
+            &mut fetch,
+            monitor.as_mut(),
+        )?;
+        // Kept only after success: an error may have left it partially loaded.
         self.model = Some(model);
         Ok(all)
     }

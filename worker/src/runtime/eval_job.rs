@@ -1,194 +1,155 @@
-//! The way of evaluations, a model's cases together, and of no-op jobs.
+//! Processing evaluation jobs, the cases of one model together.
 
 use super::{
-    BEFORE, Slot, Taken, after,
+    ending::Ending,
     engine::{EvalTask, FetchCheckpoint},
-    eval_watch::{EvalWatch, Event},
-    faults::{self, Need},
+    eval_monitor::{EvalMonitor, Event},
+    faults::{self, Requirement},
     health::Health,
-    leaving,
-    report::deliver,
-    words,
+    leases::JobLease,
+    retry::{BEFORE_JOB, for_result},
+    slot::{ExitReason, Slot, describe},
 };
+use crate::shutdown;
 use futures::{
     FutureExt as _, StreamExt as _,
     future::{LocalBoxFuture, join_all},
     stream::FuturesUnordered,
 };
-use halfheard_models::train::{EvalCase, Evaluated, KeptFeatures, TrainError, failure};
+use halfheard_models::train::{CaseResult, EvalCase, StoredFeatures, TrainError, failure};
 use halfheard_shared::{
+    address::redacted,
     artifacts::{ArtifactError, Hash, Key, MAX_BYTES},
-    ids::AttemptId,
-    wire::{FailureKind, Fault, FaultKind, ResultBody, TrainSpec, Work},
+    device::count,
+    wire::{CheckpointRef, FailureKind, Fault, FaultKind, ResultBody, TrainSpec, Work},
 };
 use std::{
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    path::{Path, PathBuf},
+    sync::Arc,
 };
-use tokio::{runtime::Handle, sync::mpsc, task::AbortHandle};
+use tokio::{runtime::Handle, sync::mpsc};
 
-/// Evaluations of one model that were taken together. Each leaves when it is over.
-struct Bundle {
+/// Evaluation jobs of one model that were taken together. Each leaves when it ends.
+struct Batch {
     slot: Arc<Slot>,
     /// `evaluate lnln on mosi, seed 1111`.
     what: String,
-    todo: Vec<Option<(Taken, AttemptId)>>,
-    /// Those that are being reported.
+    pending: Vec<Option<JobLease>>,
     reports: FuturesUnordered<LocalBoxFuture<'static, ()>>,
 }
 
-impl Bundle {
-    fn hear(&mut self, event: Event) {
+impl Batch {
+    fn handle(&mut self, event: Event) {
         match event {
-            Event::Begins(cases) => {
-                for (taken, attempt) in cases.iter().filter_map(|&i| self.todo[i].as_ref()) {
+            Event::Started(cases) => {
+                for lease in cases.iter().filter_map(|&i| self.pending[i].as_ref()) {
                     let body = ResultBody::Started {
-                        delivery: taken.delivery,
+                        delivery: lease.delivery,
                         resumed_after_epoch: 0,
                     };
-                    self.slot
-                        .reporter
-                        .send(self.slot.report(taken, *attempt, body));
+                    self.slot.reporter.send(self.slot.report(lease, body));
                 }
             }
             Event::Ended(case, seconds, outcome) => {
-                let Some((taken, attempt)) = self.todo[case].take() else {
+                let Some(lease) = self.pending[case].take() else {
                     return;
                 };
                 let (slot, what) = (self.slot.clone(), self.what.clone());
-                self.reports.push(
-                    async move {
-                        slot.conclude_evaluation(&what, taken, attempt, seconds, outcome)
-                            .await;
-                    }
-                    .boxed_local(),
-                );
+                let report = async move { slot.case_ended(&what, lease, seconds, outcome).await };
+                self.reports.push(report.boxed_local());
             }
         }
     }
 
-    /// Those that nobody has heard of yet.
-    fn rest(&mut self) -> Vec<(Taken, AttemptId)> {
-        self.todo.iter_mut().filter_map(Option::take).collect()
+    /// Takes the jobs that have not ended.
+    fn take_rest(&mut self) -> Vec<JobLease> {
+        self.pending.iter_mut().filter_map(Option::take).collect()
     }
 
-    /// Waits until what is done is reported.
-    async fn reported(&mut self) {
+    /// Waits until every ended job is reported.
+    async fn finish_reports(&mut self) {
         while self.reports.next().await.is_some() {}
     }
 }
 
-/// Ends a task when it is dropped.
-struct Ends(AbortHandle);
-
-impl Drop for Ends {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 impl Slot {
-    /// Evaluates jobs of one trained model. Each is reported when it is done.
-    pub(super) async fn evaluate(self: &Arc<Self>, group: Vec<Taken>) {
-        let mut todo: Vec<(Taken, AttemptId)> = Vec::new();
-        for taken in group {
-            let attempt = self.attempt(&taken);
-            if let Some(fault) = self.stands_still() {
-                self.decline(taken, attempt, 0, &fault).await;
+    /// Evaluates jobs of one trained model. Each is reported when it ends.
+    pub(super) async fn evaluate(self: &Arc<Self>, group: Vec<JobLease>) {
+        let mut jobs = Vec::new();
+        for lease in group {
+            let Some(lease) = self.decline_if_blocked(lease).await else {
                 continue;
-            }
-            // A first delivery has no earlier outcome.
-            let again = taken.delivery > 1 || taken.job.publication > 1;
-            let earlier = match again {
-                true => self.earlier_outcome(&taken).await,
-                false => Ok(None),
             };
-            match earlier {
-                Ok(Some(body @ ResultBody::Evaluated { .. })) => {
-                    let report = self.report(&taken, attempt, body);
-                    self.conclude(&taken, report).await;
-                }
-                Ok(_) if self.is_crashing(&taken).await => {
-                    let error = TrainError::Spec(format!(
-                        "delivered {} times, and no worker lived to say how it ended",
-                        taken.delivery
-                    ));
-                    let body = Self::failure("evaluate", &error, FailureKind::Crashed);
-                    let report = self.report(&taken, attempt, body);
-                    self.conclude(&taken, report).await;
-                }
-                Ok(_) => todo.push((taken, attempt)),
-                Err(error) => {
-                    self.no_store(taken, attempt, "evaluate", &error).await;
-                }
+            match self.ended_before(&lease).await {
+                None => jobs.push(lease),
+                Some(ending) => self.end(lease, ending).await,
             }
         }
-        if let Some(fault) = self.stands_still() {
-            return self.decline_all(todo, &fault).await;
+        if let Some(fault) = self.blocking_fault() {
+            let after_epoch = 0;
+            return self
+                .end_all(jobs, Ending::Decline { after_epoch, fault })
+                .await;
         }
-        let Some((first, _)) = todo.first() else {
+        let Some(first) = jobs.first() else {
             return;
         };
         let Work::Eval { spec, .. } = first.job.work.clone() else {
             return;
         };
-        let what = format!("evaluate {}", words(&spec));
-        self.evaluating(first, what.clone(), todo.len());
-        tracing::info!(train = %words(&spec), cases = todo.len(), "evaluating");
-        let (data, encoder) = match self.inputs(&spec).await {
-            Ok(both) => both,
-            Err(error) => {
-                let Some(fault) = faults::of_blob(&error, &spec) else {
-                    let body = Self::failure(&what, &error, FailureKind::Permanent);
-                    return self.conclude_all(todo, &body).await;
-                };
-                self.met(first.job.job, &fault, Need::Inputs(Box::new(spec)));
-                return self.decline_all(todo, &fault).await;
-            }
+        let model = describe(&spec);
+        let what = format!("evaluate {model}");
+        self.set_activity(first, what.clone(), 0, jobs.len() as u32);
+        tracing::info!(model, cases = jobs.len(), "evaluating");
+        match self.inputs_or_ending(first.job.job, &spec, &what).await {
+            Ok(inputs) => self.run_evaluation(jobs, spec, what, inputs).await,
+            Err(ending) => self.end_all(jobs, ending).await,
+        }
+    }
+
+    /// How a job ends before it starts, if it does.
+    async fn ended_before(&self, lease: &JobLease) -> Option<Ending> {
+        let what = "evaluate";
+        // A first delivery has no earlier outcome.
+        let redelivered = lease.delivery > 1 || lease.job.publication > 1;
+        let earlier = match redelivered {
+            true => self.earlier_outcome(lease).await,
+            false => Ok(None),
         };
-        let sweep = first.job.sweep;
-        let cancelled = Arc::new(AtomicBool::new(false));
-        let watching = tokio::spawn({
-            let (sweeps, cancelled) = (self.sweeps.clone(), cancelled.clone());
-            async move {
-                sweeps.cancelled(sweep).await;
-                cancelled.store(true, Ordering::Relaxed);
-            }
-        });
-        let _watching = Ends(watching.abort_handle());
-        let cases = todo
-            .iter()
-            .filter_map(|(taken, _)| match &taken.job.work {
-                Work::Eval {
-                    case, checkpoints, ..
-                } => Some(EvalCase {
-                    case: *case,
-                    checkpoints: checkpoints.clone(),
-                }),
-                Work::Train(_) | Work::Noop => None,
-            })
-            .collect();
-        let (events, mut heard) = mpsc::unbounded_channel();
+        match earlier {
+            Ok(Some(body @ ResultBody::Evaluated { .. })) => Some(Ending::Report(body)),
+            Ok(_) if self.is_crashing(lease).await => Some(Ending::crashed(what, lease.delivery)),
+            Ok(_) => None,
+            Err(error) => Some(self.store_failed(lease, what, &error)),
+        }
+    }
+
+    async fn run_evaluation(
+        self: &Arc<Self>,
+        jobs: Vec<JobLease>,
+        spec: TrainSpec,
+        what: String,
+        (data, encoder): (PathBuf, PathBuf),
+    ) {
+        let cancellation = self.sweeps.watch_cancellation(jobs[0].job.sweep);
+        let (events, mut received) = mpsc::unbounded_channel();
         let task = EvalTask {
             spec: spec.clone(),
             data,
             encoder: encoder.clone(),
-            cases,
+            cases: jobs.iter().filter_map(eval_case).collect(),
             fetch: self.fetch_checkpoint(&spec),
-            watch: Box::new(EvalWatch {
-                leaving: self.leaving.clone(),
-                cancelled: cancelled.clone(),
+            monitor: Box::new(EvalMonitor {
+                shutdown: self.shutdown.clone(),
+                cancelled: cancellation.flag(),
                 status: self.status.clone(),
                 events,
             }),
         };
-        let mut bundle = Bundle {
+        let mut batch = Batch {
             slot: self.clone(),
             what: what.clone(),
-            todo: todo.into_iter().map(Some).collect(),
+            pending: jobs.into_iter().map(Some).collect(),
             reports: FuturesUnordered::new(),
         };
         let ended = {
@@ -196,251 +157,205 @@ impl Slot {
             tokio::pin!(engine);
             loop {
                 tokio::select! {
-                    Some(event) = heard.recv() => bundle.hear(event),
-                    Some(()) = bundle.reports.next() => {}
+                    Some(event) = received.recv() => batch.handle(event),
+                    Some(()) = batch.reports.next() => {}
                     ended = &mut engine => break Some(ended),
-                    () = self.leaving.past(leaving::STEP) => break None,
+                    () = self.shutdown.deadline(shutdown::STEP_DEADLINE) => break None,
                 }
             }
         };
-        // Whatever it said before its end.
-        while let Ok(event) = heard.try_recv() {
-            bundle.hear(event);
+        // Events sent before the end.
+        while let Ok(event) = received.try_recv() {
+            batch.handle(event);
         }
-        let rest = bundle.rest();
+        let rest = batch.take_rest();
         match ended {
             None => {
-                tracing::warn!("a batch takes too long: {} case(s) go back", rest.len());
-                self.give_back_all(rest).await;
+                let cases = count(rest.len(), "case");
+                tracing::warn!("a batch takes too long; handing {cases} back");
+                self.hand_back_cases(rest).await;
             }
-            Some(Ok(Ok(_))) if cancelled.load(Ordering::Relaxed) => {
-                for (taken, attempt) in rest {
-                    let body = ResultBody::HandedBack { after_epoch: 0 };
-                    let report = self.report(&taken, attempt, body);
-                    self.conclude(&taken, report).await;
-                }
+            Some(Ok(Ok(_))) if cancellation.is_cancelled() => {
+                let body = ResultBody::HandedBack { after_epoch: 0 };
+                self.end_all(rest, Ending::Report(body)).await;
             }
-            // All are done, or the worker leaves.
-            Some(Ok(Ok(_))) => self.give_back_all(rest).await,
+            // All have ended, or a shutdown is in progress.
+            Some(Ok(Ok(_))) => self.hand_back_cases(rest).await,
             Some(Ok(Err(error))) => {
-                if error.breaks_the_process() {
-                    self.broken.store(true, Ordering::Relaxed);
-                }
-                self.end_all(rest, &what, &error, &spec, &encoder).await;
+                let ending = self.evaluation_failed(&rest, &what, &error, &spec, &encoder);
+                self.end_all(rest, ending).await;
             }
-            Some(Err(gone)) => {
-                self.broken.store(true, Ordering::Relaxed);
-                let body = Self::failure(&what, &gone, FailureKind::Retryable);
-                self.conclude_all(rest, &body).await;
+            Some(Err(exited)) => {
+                self.request_exit(ExitReason::Broken);
+                let ending = Ending::failed(&what, &exited, FailureKind::Retryable);
+                self.end_all(rest, ending).await;
             }
         }
-        bundle.reported().await;
+        batch.finish_reports().await;
     }
 
-    /// What the worker is doing, for the heartbeat.
-    fn evaluating(&self, first: &Taken, what: String, cases: usize) {
-        self.doing(first, what, 0);
-        self.status.update(|doing| {
-            doing.case = 1;
-            doing.cases = cases as u32;
-        });
-    }
-
-    /// Ends what was not done because of an error that concerns all of it.
-    async fn end_all(
+    /// How the remaining jobs end because of an error that concerns all of them.
+    fn evaluation_failed(
         &self,
-        rest: Vec<(Taken, AttemptId)>,
+        rest: &[JobLease],
         what: &str,
         error: &TrainError,
         spec: &TrainSpec,
         encoder: &Path,
-    ) {
-        let Some(fault) = faults::of_training(error, spec, encoder) else {
+    ) -> Ending {
+        if error.is_fatal_to_process() {
+            self.request_exit(ExitReason::Broken);
+        }
+        let Some(fault) = faults::training_fault(error, spec, encoder) else {
             let failure = failure(what, error);
             tracing::error!("{}", failure.chain.join(": "));
-            return self.conclude_all(rest, &ResultBody::Failed(failure)).await;
+            return Ending::Report(ResultBody::Failed(failure));
         };
-        let need = match (fault.kind, &fault.what) {
-            (FaultKind::Dataset | FaultKind::Encoder, _) => Need::Inputs(Box::new(spec.clone())),
+        let requirement = match (fault.kind, &fault.what) {
+            (FaultKind::Dataset | FaultKind::Encoder, _) => {
+                Requirement::Inputs(Box::new(spec.clone()))
+            }
             (FaultKind::Checkpoint, what) => what
                 .split_whitespace()
                 .find_map(|word| word.parse::<Hash>().ok())
-                .map_or(Need::Kind, Need::Checkpoint),
-            _ => Need::Kind,
+                .map_or(Requirement::FaultKind, Requirement::Checkpoint),
+            _ => Requirement::FaultKind,
         };
-        if let Some((first, _)) = rest.first() {
-            self.met(first.job.job, &fault, need);
+        if let Some(first) = rest.first() {
+            self.record_fault(first.job.job, &fault, requirement);
         }
-        self.decline_all(rest, &fault).await;
+        Ending::Decline {
+            after_epoch: 0,
+            fault,
+        }
     }
 
     /// Stores and reports how one case ended.
-    async fn conclude_evaluation(
+    async fn case_ended(
         &self,
         what: &str,
-        taken: Taken,
-        attempt: AttemptId,
+        lease: JobLease,
         seconds: f64,
-        outcome: Result<Evaluated, TrainError>,
+        outcome: Result<CaseResult, TrainError>,
     ) {
-        let body = match outcome {
-            Ok(evaluated) => match self.keep_evaluated(&taken, seconds, evaluated).await {
-                Ok(body) => body,
-                Err(_) if self.leaving.is_asked() => return self.give_back(taken, attempt).await,
-                Err(error) => match faults::of_store(&error) {
-                    Some(fault) => {
-                        self.met(taken.job.job, &fault, Need::Kind);
-                        return self.decline(taken, attempt, 0, &fault).await;
-                    }
-                    None => Self::failure(what, &error, FailureKind::Permanent),
-                },
+        let ending = match outcome {
+            Ok(evaluated) => match self.store_evaluation(&lease, seconds, evaluated).await {
+                Ok(body) => Ending::Report(body),
+                Err(_) if self.shutdown.is_requested() => return self.hand_back_case(lease).await,
+                Err(error) => self.store_failed_after(&lease, what, &error, 0),
             },
             Err(error) => {
                 let failure = failure(what, &error);
-                tracing::error!(job = %taken.job.job, "{}", failure.chain.join(": "));
-                ResultBody::Failed(failure)
+                tracing::error!(job = %lease.job.job, "{}", failure.chain.join(": "));
+                Ending::Report(ResultBody::Failed(failure))
             }
         };
-        let done = matches!(body, ResultBody::Evaluated { .. });
-        let report = self.report(&taken, attempt, body);
-        self.conclude(&taken, report).await;
-        if done && self.status.sitting_out().is_none() {
-            self.status.health(Health::worked);
+        let completed = matches!(ending, Ending::Report(ResultBody::Evaluated { .. }));
+        self.end(lease, ending).await;
+        if completed && self.status.suspension().is_none() {
+            self.status.health(Health::job_completed);
         }
     }
 
-    /// Puts an evaluation's features and then its outcome into the store, so that an outcome that
-    /// is there has its features. What is returned is to be reported.
-    async fn keep_evaluated(
+    /// Stores an evaluation's features and then its outcome, so that an outcome in the store implies
+    /// its features. Returns what to report.
+    async fn store_evaluation(
         &self,
-        taken: &Taken,
+        lease: &JobLease,
         seconds: f64,
-        evaluated: Evaluated,
+        evaluated: CaseResult,
     ) -> Result<ResultBody, ArtifactError> {
-        self.keep_features(taken, seconds, evaluated.features)
+        self.store_features(lease, seconds, evaluated.features)
             .await?;
         let body = ResultBody::Evaluated {
             results: evaluated.results,
             predictions: evaluated.predictions,
             seconds,
         };
-        Ok(self.keep_outcome(taken, body).await)
+        Ok(self.keep_outcome(lease, body).await)
     }
 
-    async fn keep_features(
+    async fn store_features(
         &self,
-        taken: &Taken,
+        lease: &JobLease,
         seconds: f64,
-        features: Option<KeptFeatures>,
+        features: Option<StoredFeatures>,
     ) -> Result<(), ArtifactError> {
-        let (Work::Eval { case, .. }, Some(features)) = (&taken.job.work, features) else {
+        let (Work::Eval { case, .. }, Some(features)) = (&lease.job.work, features) else {
             return Ok(());
         };
         let key = Key::Features(features.checkpoint.parse()?, *case);
-        self.patiently(after(seconds), async || {
+        self.retry_transient(for_result(seconds), async || {
             self.store.put(&key, features.content.clone()).await
         })
         .await
     }
 
-    /// Gives a job back that nothing is left of.
-    async fn give_back(&self, taken: Taken, attempt: AttemptId) {
+    /// Hands back a job of which nothing is kept.
+    async fn hand_back_case(&self, lease: JobLease) {
         let body = ResultBody::HandedBack { after_epoch: 0 };
-        self.reporter.send(self.report(&taken, attempt, body));
-        self.hand_back_unstarted(taken).await;
+        self.reporter.send(self.report(&lease, body));
+        self.hand_back_unstarted(lease).await;
     }
 
-    async fn give_back_all(&self, rest: Vec<(Taken, AttemptId)>) {
-        join_all(
-            rest.into_iter()
-                .map(async |(taken, attempt)| self.give_back(taken, attempt).await),
-        )
-        .await;
+    async fn hand_back_cases(&self, jobs: Vec<JobLease>) {
+        join_all(jobs.into_iter().map(|lease| self.hand_back_case(lease))).await;
     }
 
-    async fn decline_all(&self, rest: Vec<(Taken, AttemptId)>, fault: &Fault) {
-        join_all(
-            rest.into_iter()
-                .map(async |(taken, attempt)| self.decline(taken, attempt, 0, fault).await),
-        )
-        .await;
+    async fn end_all(&self, jobs: Vec<JobLease>, ending: Ending) {
+        let end = |lease| self.end(lease, ending.clone());
+        join_all(jobs.into_iter().map(end)).await;
     }
 
-    async fn conclude_all(&self, rest: Vec<(Taken, AttemptId)>, body: &ResultBody) {
-        join_all(rest.iter().map(async |(taken, attempt)| {
-            let report = self.report(taken, *attempt, body.clone());
-            self.conclude(taken, report).await;
-        }))
-        .await;
-    }
-
-    /// Brings a checkpoint from the store to libtorch's thread.
+    /// Fetches checkpoints for the compute thread.
     fn fetch_checkpoint(self: &Arc<Self>, spec: &TrainSpec) -> FetchCheckpoint {
         let (slot, runtime) = (self.clone(), Handle::current());
-        let model = words(spec);
-        Box::new(move |checkpoint| {
-            let hash: Hash = checkpoint
-                .blake3
-                .parse()
-                .map_err(|error| TrainError::Weights {
-                    checkpoint: checkpoint.blake3.clone(),
-                    what: format!("{error}"),
-                })?;
-            let lacks = |why: String| {
-                let what = format!("checkpoint {hash} of {model}");
-                TrainError::Worker(Fault::new(FaultKind::Checkpoint, what, vec![why]))
-            };
-            let key = Key::Checkpoint(hash.clone());
-            let content = runtime
-                .block_on(slot.patiently(BEFORE, async || slot.store.get(&key, MAX_BYTES).await));
-            match content {
-                Ok(Some(content)) => Ok(content),
-                Ok(None) => Err(lacks(format!(
-                    "the artifact store {} does not have it; do all workers use the same one?",
-                    slot.settings.artifacts
-                ))),
-                Err(error @ ArtifactError::Damaged { .. }) => Err(lacks(crate::chain(&error))),
-                Err(error) => Err(match faults::of_store(&error) {
-                    Some(fault) => TrainError::Worker(fault),
-                    None => TrainError::Weights {
-                        checkpoint: checkpoint.blake3.clone(),
-                        what: crate::chain(&error),
-                    },
-                }),
-            }
-        })
+        let model = describe(spec);
+        Box::new(move |checkpoint| runtime.block_on(slot.checkpoint(checkpoint, &model)))
     }
 
-    /// No-op jobs: reported and acknowledged, many under way at once.
-    pub(super) async fn noop(self: &Arc<Self>, all: Vec<Taken>) {
-        let Ok(permits) = self
-            .noops
-            .clone()
-            .acquire_many_owned(all.len() as u32)
-            .await
-        else {
-            return;
+    async fn checkpoint(
+        &self,
+        checkpoint: &CheckpointRef,
+        model: &str,
+    ) -> Result<bytes::Bytes, TrainError> {
+        let invalid = |what: String| TrainError::Weights {
+            checkpoint: checkpoint.blake3.clone(),
+            what,
         };
-        let slot = self.clone();
-        tokio::spawn(async move {
-            // All reports are on their way before the first is waited for.
-            let mut sent = Vec::with_capacity(all.len());
-            for taken in all {
-                let attempt = slot.attempt(&taken);
-                let report = slot.report(&taken, attempt, ResultBody::Noop);
-                let on_its_way = slot.broker.send_result(&report).await;
-                sent.push((taken, report, on_its_way));
-            }
-            for (taken, report, on_its_way) in sent {
-                let confirmed = match on_its_way {
-                    Ok(on_its_way) => on_its_way.confirmed().await.is_ok(),
-                    Err(_) => false,
-                };
-                if confirmed || deliver(&slot.broker, &report).await {
-                    taken.done_unconfirmed().await;
-                }
-            }
-            drop(permits);
-        });
+        let hash: Hash = checkpoint
+            .blake3
+            .parse()
+            .map_err(|error: ArtifactError| invalid(error.to_string()))?;
+        let unavailable = |reason: String| {
+            let what = format!("checkpoint {hash} of {model}");
+            TrainError::Worker(Fault::new(FaultKind::Checkpoint, what, vec![reason]))
+        };
+        let key = Key::Checkpoint(hash.clone());
+        let read = self.retry_transient(BEFORE_JOB, async || self.store.get(&key, MAX_BYTES).await);
+        match read.await {
+            Ok(Some(content)) => Ok(content),
+            Ok(None) => Err(unavailable(format!(
+                "the artifact store {} does not have it; do all workers use the same one?",
+                redacted(&self.settings.artifacts)
+            ))),
+            Err(error @ ArtifactError::Damaged { .. }) => Err(unavailable(crate::chain(&error))),
+            Err(error) => Err(match faults::store_fault(&error) {
+                Some(fault) => TrainError::Worker(fault),
+                None => invalid(crate::chain(&error)),
+            }),
+        }
+    }
+}
+
+fn eval_case(lease: &JobLease) -> Option<EvalCase> {
+    match &lease.job.work {
+        Work::Eval {
+            case, checkpoints, ..
+        } => Some(EvalCase {
+            case: *case,
+            checkpoints: checkpoints.clone(),
+        }),
+        Work::Train(_) | Work::Noop => None,
     }
 }

@@ -1,11 +1,11 @@
-//! Whether this worker can work: what is wrong with it, how often in a row, and until when it sits
-//! out.
+//! The worker's health: its current fault, how often in a row it was met, and how long the worker
+//! is suspended for it.
 
 use halfheard_shared::wire::{Fault, Trouble};
 use std::time::{Duration, Instant};
 
-/// How long a worker sits out after it met a fault so often in a row.
-const PAUSES: [Duration; 5] = [
+/// Suspension after the nth fault in a row.
+const SUSPENSIONS: [Duration; 5] = [
     Duration::from_secs(5),
     Duration::from_secs(20),
     Duration::from_secs(60),
@@ -13,38 +13,38 @@ const PAUSES: [Duration; 5] = [
     Duration::from_secs(600),
 ];
 
-/// What is known of a worker's faults.
+/// The health of this worker.
 #[derive(Debug, Default)]
-pub struct Health {
+pub(super) struct Health {
     trouble: Option<Trouble>,
-    /// How often in a row a fault was met, with no job done in between.
-    times: u32,
-    /// When the pause ends.
+    /// Faults in a row, without a completed job in between.
+    faults: u32,
+    /// When the suspension ends.
     until: Option<Instant>,
 }
 
 impl Health {
-    /// A fault was met: the worker sits out, the longer the more often in a row.
-    pub fn met(&mut self, fault: Fault, now_ms: u64) {
-        let place = (self.times as usize).min(PAUSES.len() - 1);
-        self.sit_out(fault, PAUSES[place], now_ms);
+    /// Records a fault and suspends the worker, longer for each one in a row.
+    pub(super) fn record_fault(&mut self, fault: Fault, now_ms: u64) {
+        let nth = (self.faults as usize).min(SUSPENSIONS.len() - 1);
+        self.suspend(fault, SUSPENSIONS[nth], now_ms);
     }
 
-    /// A fault was met: the worker sits out for `pause`.
-    pub fn sit_out(&mut self, fault: Fault, pause: Duration, now_ms: u64) {
-        self.times = self.times.saturating_add(1);
+    /// Records a fault and suspends the worker for `pause`.
+    pub(super) fn suspend(&mut self, fault: Fault, pause: Duration, now_ms: u64) {
+        self.faults = self.faults.saturating_add(1);
         self.until = Some(Instant::now() + pause);
-        self.note(fault, Some(pause), true, now_ms);
+        self.record(fault, Some(pause), true, now_ms);
     }
 
-    /// Something does not go and is tried again after `pause`; no other job is refused for it.
-    pub fn hindered(&mut self, fault: Fault, pause: Option<Duration>, now_ms: u64) {
+    /// Records that something fails and is retried, without suspending the worker.
+    pub(super) fn degraded(&mut self, fault: Fault, retry_after: Option<Duration>, now_ms: u64) {
         if !self.trouble.as_ref().is_some_and(|t| t.sits_out) {
-            self.note(fault, pause, false, now_ms);
+            self.record(fault, retry_after, false, now_ms);
         }
     }
 
-    fn note(&mut self, fault: Fault, pause: Option<Duration>, sits_out: bool, now_ms: u64) {
+    fn record(&mut self, fault: Fault, pause: Option<Duration>, suspended: bool, now_ms: u64) {
         let before = self.trouble.take();
         let since_ms = before
             .filter(|before| before.fault.is_like(&fault))
@@ -52,20 +52,20 @@ impl Health {
         self.trouble = Some(Trouble {
             fault,
             since_ms,
-            times: self.times.max(1),
+            times: self.faults.max(1),
             next_try_ms: pause.map(|pause| now_ms + pause.as_millis() as u64),
-            sits_out,
+            sits_out: suspended,
         });
     }
 
-    /// What went wrong goes again; whether jobs do is not known yet.
-    pub fn mended(&mut self) {
+    /// What failed works again. Only a completed job resets the count of faults.
+    pub(super) fn recovered(&mut self) {
         self.trouble = None;
         self.until = None;
     }
 
-    /// The pause is over and what was wrong may still be: jobs are taken again.
-    pub fn takes_again(&mut self) {
+    /// Ends the suspension although the fault may persist.
+    pub(super) fn resume(&mut self) {
         self.until = None;
         if let Some(trouble) = &mut self.trouble {
             trouble.sits_out = false;
@@ -73,30 +73,30 @@ impl Health {
         }
     }
 
-    /// A job was done: nothing is wrong.
-    pub fn worked(&mut self) {
+    /// A job completed: clears everything.
+    pub(super) fn job_completed(&mut self) {
         *self = Self::default();
     }
 
-    /// Goes on where an earlier process of this worker stopped.
-    pub fn inherit(&mut self, trouble: Trouble, now_ms: u64) {
-        let longest = PAUSES[PAUSES.len() - 1];
+    /// Continues the suspension of an earlier process of this worker.
+    pub(super) fn inherit(&mut self, trouble: Trouble, now_ms: u64) {
+        let max = SUSPENSIONS[SUSPENSIONS.len() - 1];
         let left = trouble.next_try_ms.unwrap_or(0).saturating_sub(now_ms);
-        self.times = trouble.times;
-        self.until = Some(Instant::now() + Duration::from_millis(left).min(longest));
+        self.faults = trouble.times;
+        self.until = Some(Instant::now() + Duration::from_millis(left).min(max));
         self.trouble = Some(Trouble {
             sits_out: true,
             ..trouble
         });
     }
 
-    /// What is wrong, for the heartbeat.
-    pub fn trouble(&self) -> Option<&Trouble> {
+    /// The trouble for the heartbeat.
+    pub(super) fn trouble(&self) -> Option<&Trouble> {
         self.trouble.as_ref()
     }
 
-    /// The fault for which the worker sits out, and until when.
-    pub fn sitting_out(&self) -> Option<(Fault, Instant)> {
+    /// The fault that suspends the worker, and until when.
+    pub(super) fn suspension(&self) -> Option<(Fault, Instant)> {
         let trouble = self.trouble.as_ref().filter(|trouble| trouble.sits_out)?;
         Some((trouble.fault.clone(), self.until?))
     }
@@ -108,11 +108,11 @@ mod tests {
     use halfheard_shared::wire::FaultKind;
 
     fn fault(what: &str) -> Fault {
-        Fault::new(FaultKind::Dataset, what, vec!["why".into()])
+        Fault::new(FaultKind::Dataset, what, vec!["reason".into()])
     }
 
-    fn pause(health: &Health) -> u64 {
-        let (_, until) = health.sitting_out().unwrap();
+    fn remaining(health: &Health) -> u64 {
+        let (_, until) = health.suspension().unwrap();
         until
             .saturating_duration_since(Instant::now())
             .as_secs_f64()
@@ -120,58 +120,58 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_until_a_job_is_done() {
+    fn suspensions_grow_until_a_job_completes() {
         let mut health = Health::default();
         for seconds in [5, 20, 60, 180, 600, 600] {
-            health.met(fault("dataset mosi"), 1000);
-            assert_eq!(pause(&health), seconds);
-            // That it looks mended is not enough.
-            health.mended();
-            assert!(health.sitting_out().is_none() && health.trouble().is_none());
+            health.record_fault(fault("dataset mosi"), 1000);
+            assert_eq!(remaining(&health), seconds);
+            // Looking recovered does not reset the count.
+            health.recovered();
+            assert!(health.suspension().is_none() && health.trouble().is_none());
         }
-        health.worked();
-        health.met(fault("dataset mosi"), 1000);
-        assert_eq!(pause(&health), 5);
+        health.job_completed();
+        health.record_fault(fault("dataset mosi"), 1000);
+        assert_eq!(remaining(&health), 5);
     }
 
     #[test]
-    fn since_is_when_the_same_was_met_first() {
+    fn since_is_the_first_occurrence_of_the_same_fault() {
         let mut health = Health::default();
-        health.met(fault("dataset mosi"), 1000);
-        health.takes_again();
+        health.record_fault(fault("dataset mosi"), 1000);
+        health.resume();
         let trouble = health.trouble().unwrap();
         assert_eq!((trouble.next_try_ms, trouble.sits_out), (None, false));
-        health.met(fault("dataset mosi"), 9000);
+        health.record_fault(fault("dataset mosi"), 9000);
         let trouble = health.trouble().unwrap();
         assert_eq!((trouble.since_ms, trouble.times), (1000, 2));
         assert_eq!(trouble.next_try_ms, Some(29_000));
-        health.met(fault("dataset sims"), 10_000);
+        health.record_fault(fault("dataset sims"), 10_000);
         assert_eq!(health.trouble().unwrap().since_ms, 10_000);
     }
 
     #[test]
-    fn a_hindrance_does_not_end_a_pause() {
+    fn degradation_does_not_end_a_suspension() {
         let mut health = Health::default();
-        health.hindered(fault("the artifact store"), None, 1);
-        assert!(health.sitting_out().is_none() && health.trouble().is_some());
-        health.met(fault("dataset mosi"), 2);
-        health.hindered(fault("the artifact store"), None, 3);
-        assert_eq!(pause(&health), 5);
+        health.degraded(fault("the artifact store"), None, 1);
+        assert!(health.suspension().is_none() && health.trouble().is_some());
+        health.record_fault(fault("dataset mosi"), 2);
+        health.degraded(fault("the artifact store"), None, 3);
+        assert_eq!(remaining(&health), 5);
     }
 
     #[test]
-    fn a_new_process_goes_on_with_the_old_ones_pause() {
+    fn new_process_continues_the_suspension() {
         let mut health = Health::default();
         for _ in 0..3 {
-            health.met(fault("its device"), 1000);
+            health.record_fault(fault("its device"), 1000);
         }
         let mut next = Health::default();
         next.inherit(health.trouble().unwrap().clone(), 1000 + 20_000);
-        assert_eq!(pause(&next), 40);
-        next.met(fault("its device"), 61_000);
-        assert_eq!(pause(&next), 180);
-        // A clock that went wrong keeps nobody out for days.
+        assert_eq!(remaining(&next), 40);
+        next.record_fault(fault("its device"), 61_000);
+        assert_eq!(remaining(&next), 180);
+        // A wrong clock does not suspend the worker for days.
         next.inherit(health.trouble().unwrap().clone(), 0);
-        assert!(pause(&next) <= 600);
+        assert!(remaining(&next) <= 600);
     }
 }

@@ -1,29 +1,29 @@
-//! Faults on purpose, for tests: only programs built with debug assertions know them.
+//! Fault injection for tests, in builds with debug assertions only.
 //!
-//! | variable | while the file that it names is there |
+//! | variable | while the file that it names exists |
 //! |---|---|
-//! | `HALFHEARD_INJECT_DEVICE` | the device is broken |
-//! | `HALFHEARD_INJECT_HOLD` | evaluations stand still once one of their cases is done |
+//! | `HALFHEARD_INJECT_DEVICE` | the device fails |
+//! | `HALFHEARD_INJECT_HOLD` | evaluation pauses once one of its cases is done |
 
-use halfheard_models::train::{TrainError, guarded};
+use halfheard_models::train::{TrainError, catch_panics};
 
 #[cfg(debug_assertions)]
-fn wanted(variable: &str) -> bool {
+fn is_active(variable: &str) -> bool {
     std::env::var_os(variable).is_some_and(|file| std::path::Path::new(&file).exists())
 }
 
 #[cfg(not(debug_assertions))]
-fn wanted(_variable: &str) -> bool {
+fn is_active(_variable: &str) -> bool {
     false
 }
 
-/// Breaks the device where that is wanted, in libtorch's words.
-pub fn device() -> Result<(), TrainError> {
-    guarded(None, || {
-        if wanted("HALFHEARD_INJECT_DEVICE") {
+/// Fails as libtorch does on a broken device, if requested.
+pub(super) fn device() -> Result<(), TrainError> {
+    catch_panics(None, || {
+        if is_active("HALFHEARD_INJECT_DEVICE") {
             #[expect(
                 clippy::panic,
-                reason = "libtorch's refusals come as panics; it is caught here"
+                reason = "libtorch's errors arrive as panics; this one is caught here"
             )]
             {
                 panic!("CUDA error: uncorrectable ECC error encountered");
@@ -33,7 +33,7 @@ pub fn device() -> Result<(), TrainError> {
     })
 }
 
-/// Whether evaluations are to stand still after so many cases.
-pub fn holds(done: usize) -> bool {
-    done > 0 && wanted("HALFHEARD_INJECT_HOLD")
+/// Whether evaluation pauses after `done` cases.
+pub(super) fn holds(done: usize) -> bool {
+    done > 0 && is_active("HALFHEARD_INJECT_HOLD")
 }

@@ -1,317 +1,354 @@
-//! A training job's way through the worker.
+//! Processing a training job.
 
 use super::{
-    BEFORE, BESIDE, Patience, Slot, Taken, after,
-    engine::{TrainEnd, TrainTask},
-    faults::{self, Need},
+    blobs::BlobError,
+    ending::Ending,
+    engine::{FetchBest, TrainEnd, TrainTask},
+    faults::{self, Requirement},
     health::Health,
-    leaving,
-    live::{Live, LiveSettings},
-    words,
+    leases::JobLease,
+    retry::{BEFORE_JOB, OPTIONAL, RetryPolicy, for_result},
+    slot::{ExitReason, Slot, describe},
+    train_monitor::{MonitorSettings, TrainMonitor},
 };
-use halfheard_models::train::{Best, Finish, failure};
+use crate::shutdown;
+use bytes::Bytes;
+use halfheard_models::train::{BestCheckpoint, TrainError, TrainOutcome, failure};
 use halfheard_shared::{
     artifacts::{ArtifactError, Hash, Key, MAX_BYTES},
-    ids::AttemptId,
-    wire::{Failure, FailureKind, FaultKind, ResultBody, TrainSpec},
+    ids::JobId,
+    wire::{CheckpointRef, FailureKind, FaultKind, ResultBody, TrainSpec},
 };
 use std::{
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    path::{Path, PathBuf},
+    time::Duration,
 };
+use tokio::runtime::Handle;
+
+/// Limit for reporting a hand-back during a shutdown.
+const HANDBACK_DEADLINE: Duration =
+    shutdown::SAVE_DEADLINE.saturating_add(Duration::from_millis(500));
+
+/// What a training job starts from.
+struct Inputs {
+    data: PathBuf,
+    encoder: PathBuf,
+    /// A saved state to resume from.
+    state: Option<Bytes>,
+}
+
+/// What a completed training job produced.
+struct Trained {
+    checkpoints: Vec<CheckpointRef>,
+    contents: Vec<BestCheckpoint>,
+    epochs: u32,
+    seconds: f64,
+}
 
 impl Slot {
-    /// From the first look at the job to its acknowledgement.
-    pub(super) async fn train(self: Arc<Self>, taken: Taken, spec: TrainSpec) {
-        let what = format!("train {}", words(&spec));
-        let attempt = self.attempt(&taken);
-        self.doing(&taken, what.clone(), spec.max_epochs);
-        tracing::info!(job = %taken.job.job, delivery = taken.delivery, "{what}");
+    /// Processes a training job.
+    pub(super) async fn train(&self, lease: JobLease, spec: TrainSpec) {
+        let what = format!("train {}", describe(&spec));
+        self.set_activity(&lease, what.clone(), spec.max_epochs, 0);
+        tracing::info!(job = %lease.job.job, delivery = lease.delivery, "{what}");
+        match self.prepare_training(&lease, &spec, &what).await {
+            Ok(inputs) => self.run_training(lease, spec, &what, inputs).await,
+            Err(ending) => self.end(lease, ending).await,
+        }
+    }
 
-        // Evaluations find the checkpoints by the outcome: without them it is worth nothing.
-        let earlier = match self.earlier_outcome(&taken).await {
-            Ok(earlier) => earlier,
-            Err(error) => return self.no_store(taken, attempt, &what, &error).await,
-        };
+    /// Collects what the job starts from, unless it ends before it starts.
+    async fn prepare_training(
+        &self,
+        lease: &JobLease,
+        spec: &TrainSpec,
+        what: &str,
+    ) -> Result<Inputs, Ending> {
+        let earlier = self.earlier_outcome(lease).await;
+        let earlier = earlier.map_err(|error| self.store_failed(lease, what, &error))?;
+        // Evaluation jobs find the checkpoints by the outcome: without them it is worthless.
         if let Some(body) = earlier
             && let ResultBody::Trained { checkpoints, .. } = &body
-            && self
-                .are_there(checkpoints.iter().map(|c| c.blake3.as_str()))
-                .await
+            && self.has_checkpoints(checkpoints).await
         {
-            tracing::info!(job = %taken.job.job, "done already: only the result goes out again");
-            let report = self.report(&taken, attempt, body);
-            return self.conclude(&taken, report).await;
+            tracing::info!(job = %lease.job.job, "already trained; reporting the result again");
+            return Err(Ending::Report(body));
         }
-        if self.is_crashing(&taken).await {
-            let body = ResultBody::Failed(Failure {
-                chain: vec![
-                    what,
-                    format!(
-                        "delivered {} times, and no worker lived to say how it ended: it may need more memory than there is",
-                        taken.delivery
-                    ),
-                ],
-                kind: FailureKind::Crashed,
-            });
-            let report = self.report(&taken, attempt, body);
-            return self.conclude(&taken, report).await;
+        if self.is_crashing(lease).await {
+            return Err(Ending::crashed(what, lease.delivery));
         }
-        let (data, encoder) = match self.inputs(&spec).await {
-            Ok(both) => both,
-            Err(error) => {
-                let Some(fault) = faults::of_blob(&error, &spec) else {
-                    let body = Self::failure(&what, &error, FailureKind::Permanent);
-                    let report = self.report(&taken, attempt, body);
-                    return self.conclude(&taken, report).await;
-                };
-                self.met(taken.job.job, &fault, Need::Inputs(Box::new(spec)));
-                return self.decline(taken, attempt, 0, &fault).await;
-            }
-        };
-        let key = Key::Resume(taken.job.job);
-        let state = match self
-            .patiently(BEFORE, async || self.store.get(&key, MAX_BYTES).await)
-            .await
-        {
-            Ok(state) => state,
-            // What is there is no state: there will be none by waiting.
+        let (data, encoder) = self.inputs_or_ending(lease.job.job, spec, what).await?;
+        let state = self.saved_state(lease.job.job).await;
+        let state = state.map_err(|error| self.store_failed(lease, what, &error))?;
+        Ok(Inputs {
+            data,
+            encoder,
+            state,
+        })
+    }
+
+    async fn saved_state(&self, job: JobId) -> Result<Option<Bytes>, ArtifactError> {
+        let key = Key::Resume(job);
+        let read = self.retry_transient(BEFORE_JOB, async || self.store.get(&key, MAX_BYTES).await);
+        match read.await {
+            // Waiting does not make it readable.
             Err(error @ (ArtifactError::TooLarge { .. } | ArtifactError::Damaged { .. })) => {
                 tracing::warn!(
                     error = crate::chain(&error),
-                    "a saved state cannot be read, training starts afresh"
+                    "cannot read the saved state; training starts over"
                 );
-                None
+                Ok(None)
             }
-            Err(error) => return self.no_store(taken, attempt, &what, &error).await,
-        };
+            read => read,
+        }
+    }
 
-        let cancelled = Arc::new(AtomicBool::new(false));
-        let watch = tokio::spawn({
-            let (sweeps, cancelled) = (self.sweeps.clone(), cancelled.clone());
-            let sweep = taken.job.sweep;
-            async move {
-                sweeps.cancelled(sweep).await;
-                cancelled.store(true, Ordering::Relaxed);
-            }
-        });
+    async fn run_training(&self, lease: JobLease, spec: TrainSpec, what: &str, inputs: Inputs) {
+        let cancellation = self.sweeps.watch_cancellation(lease.job.sweep);
+        let encoder = inputs.encoder.clone();
         let task = TrainTask {
-            data,
-            encoder: encoder.clone(),
-            state,
+            spec: spec.clone(),
+            data: inputs.data,
+            encoder: inputs.encoder,
+            state: inputs.state,
             processor: self.worker.processor.clone(),
-            fetch: Live::fetch_best(self.store.clone(), taken.job.job),
-            live: Live::new(LiveSettings {
-                leaving: self.leaving.clone(),
-                cancelled: cancelled.clone(),
+            fetch: self.fetch_best(lease.job.job),
+            monitor: TrainMonitor::new(MonitorSettings {
+                shutdown: self.shutdown.clone(),
+                cancelled: cancellation.flag(),
                 status: self.status.clone(),
                 reporter: self.reporter.clone(),
-                report: self.report(&taken, attempt, ResultBody::Noop),
-                delivery: taken.delivery,
+                header: self.header(&lease),
+                delivery: lease.delivery,
                 save_every: self.settings.save_every,
                 store: self.store.clone(),
             }),
-            spec: spec.clone(),
         };
         let end = tokio::select! {
             end = self.engine.train(task) => end,
-            () = self.leaving.past(leaving::SAVE) => {
-                tracing::warn!("the step takes too long: the job goes back as it was last saved");
-                watch.abort();
-                self.hand_back(taken, attempt, None).await;
-                return;
+            () = self.shutdown.deadline(shutdown::SAVE_DEADLINE) => {
+                tracing::warn!("a step takes too long; handing the job back as last saved");
+                // What the saved state holds is unknown here.
+                return self.hand_back(lease, 0).await;
             }
         };
-        watch.abort();
+        let is_cancelled = cancellation.is_cancelled();
         let TrainEnd {
             outcome,
             kept,
-            mut live,
+            mut monitor,
         } = match end {
             Ok(end) => end,
-            Err(gone) => {
-                self.broken.store(true, Ordering::Relaxed);
-                let body = Self::failure(&what, &gone, FailureKind::Retryable);
-                let report = self.report(&taken, attempt, body);
-                return self.conclude(&taken, report).await;
+            Err(exited) => {
+                self.request_exit(ExitReason::Broken);
+                let ending = Ending::failed(what, &exited, FailureKind::Retryable);
+                return self.end(lease, ending).await;
             }
         };
         match outcome {
-            Ok(Finish::Left { .. }) if cancelled.load(Ordering::Relaxed) => {
-                tracing::info!(job = %taken.job.job, "the sweep is cancelled");
-                // What it has reached stays: the sweep may be submitted again.
-                live.settle().await;
-                let after_epoch = live.saved_after_epoch();
-                let body = ResultBody::HandedBack { after_epoch };
-                let report = self.report(&taken, attempt, body);
-                self.conclude(&taken, report).await;
+            Ok(TrainOutcome::Stopped { .. }) => {
+                let after_epoch = monitor.settle().await;
+                if is_cancelled {
+                    tracing::info!(job = %lease.job.job, "sweep cancelled");
+                    // The saved state stays: the sweep may be submitted again.
+                    let body = ResultBody::HandedBack { after_epoch };
+                    self.end(lease, Ending::Report(body)).await;
+                } else {
+                    self.hand_back(lease, after_epoch).await;
+                }
             }
-            Ok(Finish::Left { .. }) => {
-                live.settle().await;
-                let after_epoch = live.saved_after_epoch();
-                self.hand_back(taken, attempt, Some(after_epoch)).await;
-            }
-            Ok(Finish::Done {
+            Ok(TrainOutcome::Completed {
                 checkpoints,
                 contents,
                 epochs,
                 seconds,
             }) => {
-                let body = match self.keep(after(seconds), contents).await {
-                    Ok(()) => {
-                        let body = ResultBody::Trained {
-                            checkpoints,
-                            epochs,
-                            seconds,
-                        };
-                        self.keep_outcome(&taken, body).await
-                    }
-                    Err(_) if self.leaving.is_asked() => {
-                        // The saved state leads the next attempt here again.
-                        live.settle().await;
-                        let after_epoch = live.saved_after_epoch();
-                        return self.hand_back(taken, attempt, Some(after_epoch)).await;
-                    }
-                    Err(error) => {
-                        // The saved state is for the worker that can keep what comes of it.
-                        live.settle().await;
-                        let after_epoch = live.saved_after_epoch();
-                        if let Some(fault) = faults::of_store(&error) {
-                            self.met(taken.job.job, &fault, Need::Kind);
-                            return self.decline(taken, attempt, after_epoch, &fault).await;
-                        }
-                        Self::failure(&what, &error, FailureKind::Permanent)
-                    }
+                let trained = Trained {
+                    checkpoints,
+                    contents,
+                    epochs,
+                    seconds,
                 };
-                let trained = matches!(body, ResultBody::Trained { .. });
-                let report = live.report(body);
-                self.conclude(&taken, report).await;
-                if trained {
-                    self.status.health(Health::worked);
-                    live.clear().await;
-                }
-                tracing::info!(job = %taken.job.job, epochs, seconds, "{what}: done");
+                self.complete_training(lease, what, monitor, trained).await;
             }
             Err(error) => {
-                live.settle().await;
-                if error.breaks_the_process() {
-                    self.broken.store(true, Ordering::Relaxed);
-                }
-                if let Some(fault) = faults::of_training(&error, &spec, &encoder) {
-                    let need = match fault.kind {
-                        FaultKind::Dataset | FaultKind::Encoder => Need::Inputs(Box::new(spec)),
-                        _ => Need::Kind,
-                    };
-                    self.met(taken.job.job, &fault, need);
-                    let after_epoch = live.saved_after_epoch();
-                    return self.decline(taken, attempt, after_epoch, &fault).await;
-                }
-                let mut failure = failure(&what, &error);
-                failure.chain.extend(self.keep_last_good(kept).await);
-                tracing::error!(job = %taken.job.job, "{}", failure.chain.join(": "));
-                let report = self.report(&taken, attempt, ResultBody::Failed(failure));
-                self.conclude(&taken, report).await;
+                let after_epoch = monitor.settle().await;
+                let ending =
+                    self.training_failed(&lease, what, error, &spec, &encoder, kept, after_epoch);
+                let ending = ending.await;
+                self.end(lease, ending).await;
             }
         }
     }
 
-    /// The dataset file and the encoder's folder.
-    pub(super) async fn inputs(
+    /// Stores and reports the result of a completed training job.
+    async fn complete_training(
         &self,
+        lease: JobLease,
+        what: &str,
+        mut monitor: TrainMonitor,
+        trained: Trained,
+    ) {
+        let Trained {
+            checkpoints,
+            contents,
+            epochs,
+            seconds,
+        } = trained;
+        if let Err(error) = self.store_checkpoints(for_result(seconds), contents).await {
+            // The saved state is for the attempt that can store the result.
+            let shutdown = self.shutdown.is_requested();
+            let after_epoch = monitor.settle().await;
+            if shutdown {
+                return self.hand_back(lease, after_epoch).await;
+            }
+            let ending = self.store_failed_after(&lease, what, &error, after_epoch);
+            return self.end(lease, ending).await;
+        }
+        let body = ResultBody::Trained {
+            checkpoints,
+            epochs,
+            seconds,
+        };
+        let body = self.keep_outcome(&lease, body).await;
+        let trained = matches!(body, ResultBody::Trained { .. });
+        self.report_and_ack(&lease, monitor.report(body)).await;
+        if trained {
+            self.status.health(Health::job_completed);
+            monitor.clear().await;
+        }
+        tracing::info!(job = %lease.job.job, epochs, seconds, "{what}: completed");
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "everything that is known of a failed training job"
+    )]
+    async fn training_failed(
+        &self,
+        lease: &JobLease,
+        what: &str,
+        error: TrainError,
         spec: &TrainSpec,
-    ) -> Result<(PathBuf, PathBuf), super::blobs::BlobError> {
+        encoder: &Path,
+        kept: Vec<(String, BestCheckpoint)>,
+        after_epoch: u32,
+    ) -> Ending {
+        if error.is_fatal_to_process() {
+            self.request_exit(ExitReason::Broken);
+        }
+        if let Some(fault) = faults::training_fault(&error, spec, encoder) {
+            let requirement = match fault.kind {
+                FaultKind::Dataset | FaultKind::Encoder => {
+                    Requirement::Inputs(Box::new(spec.clone()))
+                }
+                _ => Requirement::FaultKind,
+            };
+            self.record_fault(lease.job.job, &fault, requirement);
+            return Ending::Decline { after_epoch, fault };
+        }
+        let mut failure = failure(what, &error);
+        failure.chain.extend(self.keep_last_good(kept).await);
+        tracing::error!(job = %lease.job.job, "{}", failure.chain.join(": "));
+        Ending::Report(ResultBody::Failed(failure))
+    }
+
+    /// The dataset file and the encoder's folder.
+    pub(super) async fn inputs(&self, spec: &TrainSpec) -> Result<(PathBuf, PathBuf), BlobError> {
         Ok((
             self.blobs.dataset(&spec.data).await?,
             self.blobs.encoder(&spec.encoder).await?,
         ))
     }
 
-    /// Puts checkpoints into the store.
-    async fn keep(&self, patience: Patience, contents: Vec<Best>) -> Result<(), ArtifactError> {
-        for Best { blake3, content } in contents {
+    /// The inputs, or how the job ends without them.
+    pub(super) async fn inputs_or_ending(
+        &self,
+        job: JobId,
+        spec: &TrainSpec,
+        what: &str,
+    ) -> Result<(PathBuf, PathBuf), Ending> {
+        self.inputs(spec).await.map_err(|error| {
+            let Some(fault) = faults::input_fault(&error, spec) else {
+                return Ending::failed(what, &error, FailureKind::Permanent);
+            };
+            self.record_fault(job, &fault, Requirement::Inputs(Box::new(spec.clone())));
+            Ending::Decline {
+                after_epoch: 0,
+                fault,
+            }
+        })
+    }
+
+    async fn store_checkpoints(
+        &self,
+        policy: RetryPolicy,
+        contents: Vec<BestCheckpoint>,
+    ) -> Result<(), ArtifactError> {
+        for BestCheckpoint { blake3, content } in contents {
             let key = Key::Checkpoint(blake3);
-            self.patiently(patience, async || {
-                self.store.put(&key, content.clone()).await
-            })
-            .await?;
+            self.retry_transient(policy, async || self.store.put(&key, content.clone()).await)
+                .await?;
         }
         Ok(())
     }
 
-    /// The store does not work: another worker's may.
-    pub(super) async fn no_store(
-        &self,
-        taken: Taken,
-        attempt: AttemptId,
-        what: &str,
-        error: &ArtifactError,
-    ) {
-        if self.leaving.is_asked() {
-            return self.hand_back_unstarted(taken).await;
+    /// Keeps the best checkpoints of a failed training job and says so.
+    async fn keep_last_good(&self, kept: Vec<(String, BestCheckpoint)>) -> Option<String> {
+        if kept.is_empty() {
+            return None;
         }
-        match faults::of_store(error) {
-            Some(fault) => {
-                self.met(taken.job.job, &fault, Need::Kind);
-                self.decline(taken, attempt, 0, &fault).await;
-            }
-            None => {
-                let body = Self::failure(what, error, FailureKind::Permanent);
-                let report = self.report(&taken, attempt, body);
-                self.conclude(&taken, report).await;
-            }
-        }
-    }
-
-    /// Keeps what a failed training had reached, and says so.
-    async fn keep_last_good(&self, kept: Vec<(String, Best)>) -> Option<String> {
-        let words: Vec<String> = kept
+        let names: Vec<String> = kept
             .iter()
             .map(|(what, best)| format!("{what}: {}", best.blake3))
             .collect();
         let contents = kept.into_iter().map(|(_, best)| best).collect();
-        if words.is_empty() {
-            return None;
-        }
-        match self.keep(BESIDE, contents).await {
-            Ok(()) => Some(format!("checkpoints kept: {}", words.join(", "))),
-            Err(error) => Some(format!("no checkpoint was kept: {error}")),
-        }
+        Some(match self.store_checkpoints(OPTIONAL, contents).await {
+            Ok(()) => format!("checkpoints kept: {}", names.join(", ")),
+            Err(error) => format!("cannot keep the checkpoints: {}", crate::chain(&error)),
+        })
     }
 
-    /// Whether all these checkpoints are in the store.
-    async fn are_there<'a>(&self, hashes: impl Iterator<Item = &'a str>) -> bool {
-        for hash in hashes {
-            let Ok(hash) = hash.parse::<Hash>() else {
+    /// Whether the store has all these checkpoints.
+    async fn has_checkpoints(&self, checkpoints: &[CheckpointRef]) -> bool {
+        for checkpoint in checkpoints {
+            let Ok(hash) = checkpoint.blake3.parse::<Hash>() else {
                 return false;
             };
             let key = Key::Checkpoint(hash);
-            let size = self
-                .patiently(BEFORE, async || self.store.size(&key).await)
-                .await;
-            match size {
-                Ok(Some(_)) => {}
-                _ => return false,
+            let size = self.retry_transient(BEFORE_JOB, async || self.store.size(&key).await);
+            if !matches!(size.await, Ok(Some(_))) {
+                return false;
             }
         }
         true
     }
 
-    /// Gives a training back; `None` where it is not known what the saved state holds.
-    async fn hand_back(&self, taken: Taken, attempt: AttemptId, after_epoch: Option<u32>) {
-        let body = ResultBody::HandedBack {
-            after_epoch: after_epoch.unwrap_or(0),
-        };
-        let report = self.report(&taken, attempt, body);
+    /// Fetches the checkpoints that a saved state refers to.
+    fn fetch_best(&self, job: JobId) -> FetchBest {
+        let (store, runtime) = (self.store.clone(), Handle::current());
+        Box::new(move |best| -> Option<Bytes> {
+            let key = Key::ResumeCheckpoint(job, best.blake3.parse().ok()?);
+            match runtime.block_on(store.get(&key, MAX_BYTES)) {
+                Ok(content) => content,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot read a saved checkpoint");
+                    None
+                }
+            }
+        })
+    }
+
+    /// Hands a training job back.
+    async fn hand_back(&self, lease: JobLease, after_epoch: u32) {
+        let report = self.report(&lease, ResultBody::HandedBack { after_epoch });
         tokio::select! {
             _ = self.reporter.deliver(report) => {}
-            () = self.leaving.past(leaving::SAVE + std::time::Duration::from_millis(500)) => {
-                tracing::warn!("the hand-back could not be reported in time");
+            () = self.shutdown.deadline(HANDBACK_DEADLINE) => {
+                tracing::warn!("no time left to report the hand-back");
             }
         }
-        self.hand_back_unstarted(taken).await;
-        tracing::info!("the job is handed back");
+        self.hand_back_unstarted(lease).await;
+        tracing::info!("job handed back");
     }
 }

@@ -11,12 +11,12 @@ use super::{
     },
     access::{Folders, command, unprivileged_user},
 };
-use halfheard_shared::terminal::quoted_path;
-use nix::{sys::signal::Signal, unistd::User};
-use sqlx::{
-    ConnectOptions as _, Connection as _,
-    postgres::{PgConnectOptions, PgSslMode},
+use halfheard_shared::{error::chain, terminal::quoted_path};
+use halfheard_store::{
+    admin,
+    connect::{PgConnectOptions, PgSslMode},
 };
+use nix::{sys::signal::Signal, unistd::User};
 use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -102,7 +102,7 @@ impl PostgresServer {
                 Ok(()) => break,
             }
         }
-        server.create_database().await?;
+        admin::create_database(&server.options()).await?;
         Ok(server)
     }
 
@@ -223,7 +223,7 @@ impl PostgresServer {
     /// Waits until it accepts connections.
     async fn ready(&mut self) -> Result<(), LocalError> {
         let since = Instant::now();
-        let options = self.options().database("postgres");
+        let options = self.options();
         loop {
             let exited = self.has_exited();
             if exited || since.elapsed() > START_TIMEOUT {
@@ -236,14 +236,11 @@ impl PostgresServer {
                 self.stop().await;
                 return Err(self.failed(reason));
             }
-            match options.connect().await {
-                Ok(connection) => {
-                    connection.close().await?;
-                    return Ok(());
-                }
+            match admin::ping(&options).await {
+                Ok(()) => return Ok(()),
                 // Another server on that port, or files with another password.
-                Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("28P01") => {
-                    let error = error.to_string();
+                Err(error) if error.is_wrong_password() => {
+                    let error = chain(&error);
                     self.stop().await;
                     return Err(self.failed(error));
                 }
@@ -283,23 +280,6 @@ impl PostgresServer {
         }
         files::write_private(password_file, &self.password, None)?;
         files::rename(&new, &self.data)
-    }
-
-    /// Creates the database if it is missing.
-    async fn create_database(&self) -> Result<(), LocalError> {
-        let mut connection = self.options().database("postgres").connect().await?;
-        let exists: bool =
-            sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
-                .bind(LOGIN)
-                .fetch_one(&mut connection)
-                .await?;
-        if !exists {
-            sqlx::query("CREATE DATABASE halfheard")
-                .execute(&mut connection)
-                .await?;
-        }
-        connection.close().await?;
-        Ok(())
     }
 
     fn check_version(&self, reported: &str) -> Result<(), LocalError> {

@@ -1,6 +1,6 @@
 //! Choosing where tensors live.
 
-use super::cuda::{self, Found, Trouble};
+use super::cuda::{self, GpuDetection, GpuProblem};
 use halfheard_shared::device::{Devices, Place, ShareError};
 use tch::Device;
 
@@ -13,7 +13,7 @@ pub enum DeviceError {
         /// What was asked for.
         asked: String,
         /// Why there is none.
-        trouble: Box<Trouble>,
+        trouble: Box<GpuProblem>,
     },
     /// There are GPUs, and not as they were asked for.
     #[error(transparent)]
@@ -22,7 +22,7 @@ pub enum DeviceError {
 
 /// A device for tensors, and what people call it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Chosen {
+pub struct ComputeDevice {
     /// Where tensors live.
     pub device: Device,
     /// The device's name: the GPU's model where the driver says it.
@@ -46,8 +46,8 @@ fn pretended() -> Option<usize> {
 
 /// What is there for `devices`, where that can be said without loading the GPU's library; `None`
 /// where it has to be loaded for it.
-pub fn glance(devices: &Devices) -> Option<Found> {
-    let nothing = |gpus| Found {
+pub fn detect_without_loading(devices: &Devices) -> Option<GpuDetection> {
+    let nothing = |gpus| GpuDetection {
         library: None,
         gpus,
         trouble: None,
@@ -58,17 +58,17 @@ pub fn glance(devices: &Devices) -> Option<Found> {
     if let Some(gpus) = pretended() {
         return Some(nothing(gpus));
     }
-    cuda::find().err().map(cuda::none_in)
+    cuda::find_library().err().map(cuda::no_library_in)
 }
 
 /// What is there for `devices`. Loads the GPU's library if one is wanted and there, so it has to be
 /// called before the first tensor is made.
-pub fn look(devices: &Devices) -> Found {
-    glance(devices).unwrap_or_else(cuda::load)
+pub fn detect(devices: &Devices) -> GpuDetection {
+    detect_without_loading(devices).unwrap_or_else(cuda::load_library)
 }
 
 /// The error of a machine without a GPU for a choice that names one.
-pub fn refusal(devices: &Devices, found: &Found, error: ShareError) -> DeviceError {
+pub fn device_error(devices: &Devices, found: &GpuDetection, error: ShareError) -> DeviceError {
     match (&found.trouble, &error) {
         (Some(trouble), ShareError::NotThere { .. }) => DeviceError::NoGpu {
             asked: devices.to_string(),
@@ -78,29 +78,31 @@ pub fn refusal(devices: &Devices, found: &Found, error: ShareError) -> DeviceErr
     }
 }
 
-/// The device of a slot that was given `devices`, of which it takes the first, after [`look`].
+/// The device of a slot that was given `devices`, of which it takes the first, after [`detect`].
 ///
 /// # Errors
 ///
 /// A GPU that is not there.
-pub fn choose(devices: &Devices, found: &Found) -> Result<Chosen, DeviceError> {
+pub fn choose(devices: &Devices, found: &GpuDetection) -> Result<ComputeDevice, DeviceError> {
     let assigned = devices.assign(1, found.gpus, false);
-    let assigned = assigned.map_err(|error| refusal(devices, found, error))?;
-    Ok(at(assigned.places.first().copied().unwrap_or(Place::Cpu)))
+    let assigned = assigned.map_err(|error| device_error(devices, found, error))?;
+    Ok(of_place(
+        assigned.places.first().copied().unwrap_or(Place::Cpu),
+    ))
 }
 
 /// The device of a place.
-pub fn at(place: Place) -> Chosen {
+pub fn of_place(place: Place) -> ComputeDevice {
     match place {
-        Place::Gpu(number) if pretended().is_some() => Chosen {
+        Place::Gpu(number) if pretended().is_some() => ComputeDevice {
             device: Device::Cpu,
             name: format!("cuda:{number} (pretended)"),
         },
-        Place::Gpu(number) => Chosen {
+        Place::Gpu(number) => ComputeDevice {
             device: Device::Cuda(number),
             name: gpu_name(number),
         },
-        Place::Cpu => Chosen {
+        Place::Cpu => ComputeDevice {
             device: Device::Cpu,
             name: "cpu".to_owned(),
         },
@@ -146,7 +148,7 @@ mod tests {
 
     #[test]
     fn a_gpu_that_is_not_there_is_a_clear_error() {
-        let found = cuda::none_in(vec!["/a/lib".into()]);
+        let found = cuda::no_library_in(vec!["/a/lib".into()]);
         let chosen = choose(&Devices::Auto, &found).unwrap();
         assert_eq!((chosen.device, chosen.name.as_str()), (Device::Cpu, "cpu"));
         let gpus = Devices::Gpus(vec![1]);
@@ -155,7 +157,7 @@ mod tests {
             error.contains("cuda:1") && error.contains("/a/lib") && error.contains("LIBTORCH"),
             "{error}"
         );
-        let found = Found {
+        let found = GpuDetection {
             library: None,
             gpus: 1,
             trouble: None,
@@ -166,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_slot_computes_where_it_was_told_to() {
-        let found = Found {
+        let found = GpuDetection {
             library: None,
             gpus: 4,
             trouble: None,

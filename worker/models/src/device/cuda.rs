@@ -20,19 +20,19 @@ const DRIVER_SAYS: &str = "/proc/driver/nvidia/version";
 
 /// What has been found of GPUs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Found {
+pub struct GpuDetection {
     /// The library that was loaded.
     pub library: Option<PathBuf>,
     /// How many GPUs libtorch sees.
     pub gpus: usize,
     /// Why there are none.
-    pub trouble: Option<Trouble>,
+    pub trouble: Option<GpuProblem>,
 }
 
 /// Why there is no GPU for libtorch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
-pub enum Trouble {
+pub enum GpuProblem {
     /// This libtorch is one for the CPU alone.
     NoCudaBuild {
         /// The folders that have no `libtorch_cuda.so`.
@@ -41,7 +41,7 @@ pub enum Trouble {
         unused: usize,
     },
     /// There is a library and it does not load.
-    DoesNotLoad {
+    LoadFailed {
         /// Which.
         path: PathBuf,
         /// Why, in the loader's words.
@@ -78,10 +78,10 @@ pub enum Trouble {
     },
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for GpuProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Trouble::NoCudaBuild { looked, unused } => {
+            GpuProblem::NoCudaBuild { looked, unused } => {
                 let looked: Vec<String> = looked.iter().map(|p| p.display().to_string()).collect();
                 write!(
                     f,
@@ -93,7 +93,7 @@ impl fmt::Display for Trouble {
                     unused => write!(f, ", though this machine has {}", count(*unused, "GPU")),
                 }
             }
-            Trouble::DoesNotLoad {
+            GpuProblem::LoadFailed {
                 path,
                 reason,
                 missing,
@@ -107,7 +107,7 @@ impl fmt::Display for Trouble {
                 ),
                 None => write!(f, "{} does not load: {reason}", path.display()),
             },
-            Trouble::DriverTooOld {
+            GpuProblem::DriverTooOld {
                 driver,
                 driver_cuda,
                 build_cuda,
@@ -119,12 +119,12 @@ impl fmt::Display for Trouble {
                     .as_ref()
                     .map_or_else(String::new, |v| format!(" {v}"))
             ),
-            Trouble::NoDriver { path } => write!(
+            GpuProblem::NoDriver { path } => write!(
                 f,
                 "{} loads, and there is no NVIDIA driver on this machine ({DRIVER_LIBRARY})",
                 path.display()
             ),
-            Trouble::NoGpu {
+            GpuProblem::NoGpu {
                 path,
                 says,
                 visible_devices,
@@ -142,12 +142,12 @@ impl fmt::Display for Trouble {
     }
 }
 
-impl Trouble {
+impl GpuProblem {
     /// What to do.
     pub fn remedy(&self) -> String {
         match self {
-            Trouble::NoCudaBuild { .. } => "for a GPU, set LIBTORCH and LD_LIBRARY_PATH to a CUDA build of the same libtorch release (docs/guide/cluster.md); for the CPU, say `--device cpu`".to_owned(),
-            Trouble::DoesNotLoad { missing, lies_in, reason, .. } => match (missing, lies_in) {
+            GpuProblem::NoCudaBuild { .. } => "for a GPU, set LIBTORCH and LD_LIBRARY_PATH to a CUDA build of the same libtorch release (docs/guide/cluster.md); for the CPU, say `--device cpu`".to_owned(),
+            GpuProblem::LoadFailed { missing, lies_in, reason, .. } => match (missing, lies_in) {
                 (Some(_), Some(folder)) => format!("it lies in {0}: add that folder to LD_LIBRARY_PATH", folder.display()),
                 (Some(missing), None) if missing == DRIVER_LIBRARY => "install the NVIDIA driver; in a container, start it with the GPUs (`docker run --gpus all`)".to_owned(),
                 (Some(missing), None) => match component(missing) {
@@ -157,12 +157,12 @@ impl Trouble {
                 (None, _) if reason.contains("undefined symbol") || reason.contains("version `") => "it is of another libtorch release than the one in use: take both from the same CUDA build".to_owned(),
                 (None, _) => "it is damaged or not for this machine: lay that libtorch down again".to_owned(),
             },
-            Trouble::DriverTooOld { build_cuda, driver_cuda, .. } => format!(
+            GpuProblem::DriverTooOld { build_cuda, driver_cuda, .. } => format!(
                 "update the NVIDIA driver to one that knows CUDA {build_cuda}, or use a libtorch that is built for CUDA {driver_cuda} or older"
             ),
-            Trouble::NoDriver { .. } => "install the NVIDIA driver; in a container, start it with the GPUs (`docker run --gpus all`); for the CPU, say `--device cpu`".to_owned(),
-            Trouble::NoGpu { visible_devices: Some(_), .. } => "unset CUDA_VISIBLE_DEVICES or have it name a GPU that `nvidia-smi -L` lists; for the CPU, say `--device cpu`".to_owned(),
-            Trouble::NoGpu { .. } => "see what `nvidia-smi` says; in a container, start it with the GPUs; for the CPU, say `--device cpu`".to_owned(),
+            GpuProblem::NoDriver { .. } => "install the NVIDIA driver; in a container, start it with the GPUs (`docker run --gpus all`); for the CPU, say `--device cpu`".to_owned(),
+            GpuProblem::NoGpu { visible_devices: Some(_), .. } => "unset CUDA_VISIBLE_DEVICES or have it name a GPU that `nvidia-smi -L` lists; for the CPU, say `--device cpu`".to_owned(),
+            GpuProblem::NoGpu { .. } => "see what `nvidia-smi` says; in a container, start it with the GPUs; for the CPU, say `--device cpu`".to_owned(),
         }
     }
 }
@@ -191,7 +191,7 @@ fn component(library: &str) -> Option<&'static str> {
 }
 
 /// The folder that this process has libtorch from.
-pub fn loaded_from() -> Option<PathBuf> {
+pub fn libtorch_folder() -> Option<PathBuf> {
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
     let line = maps.lines().find(|l| l.contains("/libtorch_cpu.so"))?;
     let path = Path::new(&line[line.find('/')?..]);
@@ -199,11 +199,11 @@ pub fn loaded_from() -> Option<PathBuf> {
 }
 
 /// The GPU's library, or the folders that do not have it. Loads nothing.
-pub fn find() -> Result<PathBuf, Vec<PathBuf>> {
+pub fn find_library() -> Result<PathBuf, Vec<PathBuf>> {
     let mut looked: Vec<PathBuf> = Vec::new();
     let libtorch = std::env::var_os("LIBTORCH").filter(|value| !value.is_empty());
     looked.extend(libtorch.map(|root| PathBuf::from(root).join("lib")));
-    looked.extend(loaded_from());
+    looked.extend(libtorch_folder());
     if let Some(paths) = std::env::var_os("LD_LIBRARY_PATH") {
         looked.extend(std::env::split_paths(&paths).filter(|p| !p.as_os_str().is_empty()));
     }
@@ -217,12 +217,12 @@ pub fn find() -> Result<PathBuf, Vec<PathBuf>> {
 }
 
 /// What there is to say where no library was found in `looked`.
-pub fn none_in(looked: Vec<PathBuf>) -> Found {
+pub fn no_library_in(looked: Vec<PathBuf>) -> GpuDetection {
     let gpus = std::fs::read_dir("/proc/driver/nvidia/gpus");
-    Found {
+    GpuDetection {
         library: None,
         gpus: 0,
-        trouble: Some(Trouble::NoCudaBuild {
+        trouble: Some(GpuProblem::NoCudaBuild {
             looked,
             unused: gpus.map_or(0, |gpus| gpus.flatten().count()),
         }),
@@ -231,22 +231,22 @@ pub fn none_in(looked: Vec<PathBuf>) -> Found {
 
 /// Loads the GPU's library if there is one, and counts GPUs. To be called before the first tensor is
 /// made.
-pub fn load() -> Found {
-    let path = match find() {
+pub fn load_library() -> GpuDetection {
+    let path = match find_library() {
         Ok(path) => path,
-        Err(looked) => return none_in(looked),
+        Err(looked) => return no_library_in(looked),
     };
     // SAFETY: libtorch's own library, whose initialisers register its kernels and are made to run
     // at loading; no tensor exists yet.
     let library = match unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) } {
         Ok(library) => library,
-        Err(error) => return does_not_load(path, &crate::train::chain(&error).join(": ")),
+        Err(error) => return failed_load(path, &crate::train::chain(&error).join(": ")),
     };
     let gpus = usize::try_from(Cuda::device_count()).unwrap_or(0);
     let trouble = (gpus == 0).then(|| without_gpu(&library, &path));
     // For as long as the process lives: kernels are called through it.
     std::mem::forget(library);
-    Found {
+    GpuDetection {
         library: Some(path),
         gpus,
         trouble,
@@ -254,13 +254,13 @@ pub fn load() -> Found {
 }
 
 /// What there is to say of a library that does not load, given the loader's words.
-pub fn does_not_load(path: PathBuf, reason: &str) -> Found {
+pub fn failed_load(path: PathBuf, reason: &str) -> GpuDetection {
     let missing = missing(reason);
     let lies_in = missing.as_deref().and_then(|name| nearby(&path, name));
-    Found {
+    GpuDetection {
         library: None,
         gpus: 0,
-        trouble: Some(Trouble::DoesNotLoad {
+        trouble: Some(GpuProblem::LoadFailed {
             path,
             reason: reason.to_owned(),
             missing,
@@ -303,7 +303,7 @@ fn ask(library: &Library, function: &CStr) -> Option<(c_int, c_int)> {
 const INSUFFICIENT_DRIVER: c_int = 35;
 
 /// Why the library, which loaded, sees no GPU: the CUDA runtime that came with it knows.
-fn without_gpu(library: &Library, path: &Path) -> Trouble {
+fn without_gpu(library: &Library, path: &Path) -> GpuProblem {
     let path = path.to_owned();
     let counted = ask(library, c"cudaGetDeviceCount");
     // Answers 0 where there is no driver.
@@ -311,18 +311,18 @@ fn without_gpu(library: &Library, path: &Path) -> Trouble {
     let build = ask(library, c"cudaRuntimeGetVersion").map(|(_, version)| version);
     let status = counted.map(|(status, _)| status);
     match (driver, build) {
-        (Some(0), _) => Trouble::NoDriver { path },
+        (Some(0), _) => GpuProblem::NoDriver { path },
         (Some(driver), Some(build))
             if status == Some(INSUFFICIENT_DRIVER) || driver / 1000 < build / 1000 =>
         {
-            Trouble::DriverTooOld {
+            GpuProblem::DriverTooOld {
                 path,
                 driver: driver_version(),
                 driver_cuda: cuda(driver),
                 build_cuda: cuda(build),
             }
         }
-        _ => Trouble::NoGpu {
+        _ => GpuProblem::NoGpu {
             path,
             says: status
                 .filter(|&status| status != 0)
@@ -394,7 +394,7 @@ mod tests {
         std::fs::create_dir_all(at("nvidia/cudnn/lib")).unwrap();
         std::fs::write(at("nvidia/cudnn/lib/libcudnn.so.9"), "").unwrap();
         let reason = "libcudnn.so.9: cannot open shared object file: No such file or directory";
-        let found = does_not_load(at("torch/lib/libtorch_cuda.so"), reason);
+        let found = failed_load(at("torch/lib/libtorch_cuda.so"), reason);
         let trouble = found.trouble.unwrap();
         assert!(
             trouble.to_string().contains("needs libcudnn.so.9 (cuDNN)"),
@@ -405,11 +405,11 @@ mod tests {
                 .remedy()
                 .contains(&*at("nvidia/cudnn/lib").to_string_lossy())
         );
-        let found = does_not_load("/a/torch/lib/libtorch_cuda.so".into(), reason);
+        let found = failed_load("/a/torch/lib/libtorch_cuda.so".into(), reason);
         let remedy = found.trouble.unwrap().remedy();
         assert!(remedy.contains("install NVIDIA's cuDNN"), "{remedy}");
         let reason = "libtorch_cuda.so: undefined symbol: _ZN3c104cuda, version libc10_cuda.so";
-        let found = does_not_load("/a/b/libtorch_cuda.so".into(), reason);
+        let found = failed_load("/a/b/libtorch_cuda.so".into(), reason);
         let remedy = found.trouble.unwrap().remedy();
         assert!(remedy.contains("another libtorch release"), "{remedy}");
     }

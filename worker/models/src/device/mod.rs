@@ -9,7 +9,8 @@ pub mod cuda;
 mod probe;
 
 pub use choice::{
-    Chosen, DeviceError, at, choose, default_threads, glance, look, refusal, set_threads,
+    ComputeDevice, DeviceError, choose, default_threads, detect, detect_without_loading,
+    device_error, of_place, set_threads,
 };
 pub use probe::probe;
 pub use tch::Device;

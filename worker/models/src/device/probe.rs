@@ -1,6 +1,6 @@
 //! A small computation that shows whether a device works.
 
-use crate::train::{TrainError, error::Said, guarded};
+use crate::train::{TrainError, catch_panics, error::TorchMessage};
 use tch::{Device, Kind, Tensor};
 
 /// Multiplies two small matrices on `device`.
@@ -9,12 +9,12 @@ use tch::{Device, Kind, Tensor};
 ///
 /// The device fails or computes something wrong.
 pub fn probe(device: Device) -> Result<(), TrainError> {
-    guarded(None, || {
+    catch_panics(None, || {
         let ones = Tensor::f_ones([8, 8], (Kind::Float, device))?;
         let sum = ones.f_matmul(&ones)?.f_sum(Kind::Float)?;
         match f64::try_from(&sum)? {
             512.0 => Ok(()),
-            wrong => Err(TrainError::Device(Said(format!(
+            wrong => Err(TrainError::Device(TorchMessage(format!(
                 "a test product that sums to 512 came out as {wrong}"
             )))),
         }

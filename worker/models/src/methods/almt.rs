@@ -8,7 +8,7 @@ use super::{
     Batch, Build, Inputs, Method, MethodError, MethodState, Position, StepOutcome, common,
 };
 use crate::{
-    nn::{
+    layers::{
         bert::Bert,
         linear,
         token_transformer::{

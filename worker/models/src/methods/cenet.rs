@@ -8,7 +8,7 @@ use super::{
     Batch, Build, Inputs, Method, MethodError, MethodState, Position, StepOutcome, common,
 };
 use crate::{
-    nn::bert::Bert,
+    layers::bert::Bert,
     optim::{Adam, AdamConfig, Group, clip_grad_norm},
 };
 use serde::Deserialize;

@@ -1,7 +1,7 @@
 //! What the methods' files share: reading hyper-parameters, checking losses, saving weights.
 
 use super::{Batch, Build, Inputs, MethodError, MethodState, Position};
-use crate::{nn::bert::BertConfig, optim::Adam};
+use crate::{layers::bert::BertConfig, optim::Adam};
 use halfheard_shared::{
     dataset::Shapes,
     encoder::EncoderError,

@@ -9,7 +9,7 @@ use super::{
     Batch, Build, Inputs, Method, MethodError, MethodState, Position, StepOutcome, common,
 };
 use crate::{
-    nn::{
+    layers::{
         bert::Bert,
         linear,
         rnn::{Cell, Packed, Rnn, RnnConfig},

@@ -14,7 +14,7 @@ use super::{
     common,
 };
 use crate::{
-    nn::{
+    layers::{
         bert::Bert,
         linear, reverse_gradient,
         savings::together,

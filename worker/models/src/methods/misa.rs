@@ -10,7 +10,7 @@ use super::{
     Batch, Build, Inputs, Method, MethodError, MethodState, Position, StepOutcome, common,
 };
 use crate::{
-    nn::{
+    layers::{
         bert::Bert,
         layer_norm, linear,
         rnn::{Cell, Packed, Rnn, RnnConfig},

@@ -8,7 +8,7 @@ use super::{
     Batch, Build, Inputs, Method, MethodError, MethodState, Position, StepOutcome, common,
 };
 use crate::{
-    nn::{
+    layers::{
         bert::Bert,
         rnn::{Cell, Packed, Rnn, RnnConfig},
     },
@@ -109,7 +109,7 @@ impl Recurrent {
         };
         Self {
             rnn: Rnn::new(&(path / "rnn"), rnn),
-            linear: crate::nn::linear(path / "linear_1", directions * hidden, output),
+            linear: crate::layers::linear(path / "linear_1", directions * hidden, output),
             dropout,
             bidirectional: config.bidirectional,
         }
@@ -137,8 +137,8 @@ struct Perceptron(nn::Linear, nn::Linear);
 impl Perceptron {
     fn new(path: &nn::Path<'_>, input: i64, width: i64) -> Self {
         Self(
-            crate::nn::linear(path / 0, input, width),
-            crate::nn::linear(path / 2, width, width),
+            crate::layers::linear(path / 0, input, width),
+            crate::layers::linear(path / 2, width, width),
         )
     }
 
@@ -176,7 +176,7 @@ impl Bound {
         Self {
             mean: Perceptron::new(&(path / "mlp_mu"), input, width),
             log_variance: Perceptron::new(&(path / "mlp_logvar"), input, width),
-            entropy: crate::nn::linear(path / "entropy_prj" / 0, width, width / 4),
+            entropy: crate::layers::linear(path / "entropy_prj" / 0, width, width / 4),
         }
     }
 
@@ -260,7 +260,8 @@ impl Model {
         if config.add_va {
             bounds.push(bound("mi_va", vision, audio));
         }
-        let net = |name: &str, width| crate::nn::linear(path / name / "net", config.d_prjh, width);
+        let net =
+            |name: &str, width| crate::layers::linear(path / name / "net", config.d_prjh, width);
         let fusion = path / "fusion_prj";
         Ok(Self {
             vision: Recurrent::new(
@@ -284,9 +285,9 @@ impl Model {
                 net("cpc_za", audio),
             ],
             fusion: [
-                crate::nn::linear(&fusion / "linear_1", text + vision + audio, config.d_prjh),
-                crate::nn::linear(&fusion / "linear_2", config.d_prjh, config.d_prjh),
-                crate::nn::linear(&fusion / "linear_3", config.d_prjh, 1),
+                crate::layers::linear(&fusion / "linear_1", text + vision + audio, config.d_prjh),
+                crate::layers::linear(&fusion / "linear_2", config.d_prjh, config.d_prjh),
+                crate::layers::linear(&fusion / "linear_3", config.d_prjh, 1),
             ],
             dropout: config.dropout_prj,
             bert,

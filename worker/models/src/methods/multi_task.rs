@@ -4,7 +4,7 @@
 
 use super::{Batch, Inputs, Method, MethodError, MethodState, Position, StepOutcome, common};
 use crate::{
-    nn::unimodal_labels::{Task, UnimodalLabels},
+    layers::unimodal_labels::{Task, UnimodalLabels},
     optim::{Adam, AdamConfig, Group},
 };
 use tch::{Kind, Tensor, nn, nn::Module};
@@ -72,7 +72,7 @@ impl Head {
     /// Layers `post_<name>_layer_1` to `3` under `path`.
     pub fn new(path: &nn::Path<'_>, name: &str, input: i64, width: i64, dropout: f64) -> Self {
         let layer = |i: usize, from, to| {
-            crate::nn::linear(path / format!("post_{name}_layer_{i}"), from, to)
+            crate::layers::linear(path / format!("post_{name}_layer_{i}"), from, to)
         };
         Self {
             layers: [

@@ -8,7 +8,7 @@ use super::{
     Build, Inputs, Method, MethodError, common,
     multi_task::{Head, Model, MultiTask, Outputs, Rate, Training},
 };
-use crate::nn::{
+use crate::layers::{
     bert::Bert,
     rnn::{Cell, Packed, Rnn, RnnConfig},
     unimodal_labels::UnimodalLabels,
@@ -100,7 +100,7 @@ impl Recurrent {
         };
         Self {
             rnn: Rnn::new(&(path / "rnn"), config),
-            linear: crate::nn::linear(path / "linear_1", hidden, output),
+            linear: crate::layers::linear(path / "linear_1", hidden, output),
             dropout,
         }
     }

@@ -9,7 +9,7 @@ use super::{
     Build, Inputs, Method, MethodError, common,
     multi_task::{Head, Model, MultiTask, Outputs, Rate, Training},
 };
-use crate::nn::{
+use crate::layers::{
     bert::Bert,
     cross_modal::{Encoder, EncoderConfig},
     rnn::{Cell, Rnn, RnnConfig},
@@ -120,7 +120,7 @@ fn conv(path: nn::Path<'_>, from: i64, to: i64, kernel: i64) -> nn::Conv1D {
         bias: false,
         ..Default::default()
     };
-    crate::nn::conv1d(path, from, to, kernel, config)
+    crate::layers::conv1d(path, from, to, kernel, config)
 }
 
 /// An LSTM over all steps and a convolution.

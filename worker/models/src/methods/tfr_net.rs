@@ -9,7 +9,7 @@ use super::{
     StepOutcome, common,
 };
 use crate::{
-    nn::{
+    layers::{
         bert::Bert,
         cross_modal::{Encoder, EncoderConfig},
         rnn::{Cell, Packed, Rnn, RnnConfig},
@@ -134,8 +134,8 @@ impl Gate {
                     dropout: 0.0,
                 },
             ),
-            conv: crate::nn::conv1d(path / "cnn", 2 * hidden, 1, 3, padded),
-            linear: crate::nn::linear(path / "fc", 2 * hidden + input, hidden),
+            conv: crate::layers::conv1d(path / "cnn", 2 * hidden, 1, 3, padded),
+            linear: crate::layers::linear(path / "fc", 2 * hidden + input, hidden),
             dropout: config.fusion_drop,
         }
     }
@@ -225,7 +225,7 @@ impl Model {
             };
             let heads = config.nheads;
             Alignment {
-                project: crate::nn::conv1d(
+                project: crate::layers::conv1d(
                     &align / format!("proj_{letter}"),
                     dims[own],
                     width,
@@ -269,7 +269,7 @@ impl Model {
         };
         let generator = |i: usize| {
             let name = format!("generator_{}", ["t", "a", "v"][i]);
-            crate::nn::linear(path / name / "Model" / "linear", 3 * width, dims[i])
+            crate::layers::linear(path / name / "Model" / "linear", 3 * width, dims[i])
         };
         Ok(Self {
             alignments,
@@ -288,12 +288,16 @@ impl Model {
                 Tensor::zeros([], (Kind::Int64, build.device)),
                 false,
             ),
-            hidden: crate::nn::linear(
+            hidden: crate::layers::linear(
                 &classifier / "linear_trans_hidden",
                 total,
                 config.cls_hidden_dim,
             ),
-            out: crate::nn::linear(&classifier / "linear_trans_final", config.cls_hidden_dim, 1),
+            out: crate::layers::linear(
+                &classifier / "linear_trans_final",
+                config.cls_hidden_dim,
+                1,
+            ),
             bert,
             config: config.clone(),
             fidelity: build.fidelity,

@@ -1,7 +1,7 @@
 //! Encoders as they are published: what a training makes of each form, and which it refuses.
 
 use super::{
-    Control, Data, Finish, Order, Snapshot, Trainer, View, build,
+    Data, Directive, Snapshot, StepReport, TrainObserver, TrainOutcome, Trainer, build,
     testing::{alone, data, dataset, dataset_with, spec},
 };
 use halfheard_shared::{
@@ -40,11 +40,11 @@ fn cenet(tokens: TokenIds) -> TrainSpec {
 
 struct Quiet;
 
-impl Control for Quiet {
-    fn order(&mut self, _view: View) -> Order {
-        Order::GoOn
+impl TrainObserver for Quiet {
+    fn directive(&mut self, _view: StepReport) -> Directive {
+        Directive::Continue
     }
-    fn epoch(&mut self, _log: EpochLog) {}
+    fn epoch_ended(&mut self, _log: EpochLog) {}
     fn save(&mut self, _snapshot: Snapshot) {}
 }
 
@@ -53,7 +53,7 @@ fn train(spec: &TrainSpec, data: &Data, encoder: &Path) -> Vec<CheckpointRef> {
     let method = build(spec, data, encoder, Device::Cpu).unwrap();
     let mut trainer = Trainer::new(spec.clone(), method, data).unwrap();
     match trainer.run(&mut Quiet).unwrap() {
-        Finish::Done { checkpoints, .. } => checkpoints,
+        TrainOutcome::Completed { checkpoints, .. } => checkpoints,
         other => panic!("not done: {other:?}"),
     }
 }

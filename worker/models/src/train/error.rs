@@ -78,20 +78,20 @@ pub enum TrainError {
         batch_size: Option<usize>,
         /// libtorch's words.
         #[source]
-        source: Said,
+        source: TorchMessage,
     },
     /// A panic in a method or in libtorch's wrapper.
     #[error("a panic: {0}")]
-    Panic(Said),
+    Panic(TorchMessage),
     /// The device cannot be used any more by this process.
     #[error("the device failed, this worker process starts anew")]
-    Device(#[source] Said),
+    Device(#[source] TorchMessage),
 }
 
 /// The words of an error that came as text.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
-pub struct Said(pub String);
+pub struct TorchMessage(pub String);
 
 fn demand(asked: &Option<String>, batch_size: Option<usize>) -> String {
     let asked = asked.as_ref().map(|a| format!("{a} asked for"));
@@ -202,7 +202,7 @@ impl TrainError {
             TrainError::Panic(said) => said.0.clone(),
             _ => return self,
         };
-        let said = || Said(short(&text));
+        let said = || TorchMessage(short(&text));
         if is_out_of_memory(&text) {
             TrainError::OutOfMemory {
                 asked: memory_asked(&text),
@@ -217,12 +217,12 @@ impl TrainError {
     }
 
     /// Whether the process must not go on after it: a broken device stays broken.
-    pub fn breaks_the_process(&self) -> bool {
+    pub fn is_fatal_to_process(&self) -> bool {
         matches!(self, TrainError::Device(_))
     }
 
     /// Whether the device broke, and not because of what the job did with it.
-    pub fn is_broken_device(&self) -> bool {
+    pub fn is_device_failure(&self) -> bool {
         matches!(self, TrainError::Device(said) if !is_assertion(&said.0))
     }
 
@@ -298,7 +298,7 @@ thread_local! {
 
 /// Runs `work` so that a panic in it becomes an error: many of libtorch's refusals come as panics
 /// of its wrapper. `batch_size` is for the message.
-pub fn guarded<T>(
+pub fn catch_panics<T>(
     batch_size: Option<usize>,
     work: impl FnOnce() -> Result<T, TrainError>,
 ) -> Result<T, TrainError> {
@@ -324,7 +324,7 @@ pub fn guarded<T>(
                 .map(String::as_str)
                 .or_else(|| panic.downcast_ref::<&str>().copied())
                 .unwrap_or("without words");
-            Err(TrainError::Panic(Said(short(text))))
+            Err(TrainError::Panic(TorchMessage(short(text))))
         })
         .map_err(|error| error.sorted(batch_size))
 }
@@ -336,7 +336,7 @@ mod tests {
 
     #[test]
     fn memory_that_cannot_be_had_is_retryable_and_says_how_much() {
-        let error = guarded(Some(64), || {
+        let error = catch_panics(Some(64), || {
             // 4 EiB: no machine has it.
             let _ = Tensor::zeros([1 << 60], (Kind::Float, Device::Cpu));
             Ok(())
@@ -364,20 +364,20 @@ mod tests {
     #[test]
     fn a_device_that_breaks_is_no_failure_of_the_job_unless_the_job_broke_it() {
         let broken = |words: &str| {
-            let error = guarded(None, || -> Result<(), TrainError> { panic!("{words}") });
+            let error = catch_panics(None, || -> Result<(), TrainError> { panic!("{words}") });
             error.unwrap_err()
         };
         let ecc = broken("CUDA error: uncorrectable ECC error encountered");
-        assert!(ecc.is_broken_device() && ecc.breaks_the_process());
+        assert!(ecc.is_device_failure() && ecc.is_fatal_to_process());
         let assertion = broken("CUDA error: device-side assert triggered");
-        assert!(!assertion.is_broken_device() && assertion.breaks_the_process());
+        assert!(!assertion.is_device_failure() && assertion.is_fatal_to_process());
         assert_eq!(failure("x", &assertion).kind, FailureKind::Permanent);
     }
 
     #[test]
     fn what_repeats_itself_is_not_tried_again() {
         let kind = |words: &str| {
-            let error = guarded(None, || -> Result<(), TrainError> { panic!("{words}") });
+            let error = catch_panics(None, || -> Result<(), TrainError> { panic!("{words}") });
             failure("x", &error.unwrap_err()).kind
         };
         assert_eq!(
@@ -407,13 +407,16 @@ mod tests {
         // One whose own words hold its cause's.
         #[derive(Debug, thiserror::Error)]
         #[error("outer: {0}")]
-        struct Outer(#[source] Said);
-        assert_eq!(chain(&Outer(Said("inner".into()))), ["outer: inner"]);
+        struct Outer(#[source] TorchMessage);
+        assert_eq!(
+            chain(&Outer(TorchMessage("inner".into()))),
+            ["outer: inner"]
+        );
     }
 
     #[test]
     fn a_panic_is_an_error_with_its_words() {
-        let error = guarded(None, || -> Result<(), TrainError> {
+        let error = catch_panics(None, || -> Result<(), TrainError> {
             let _ = Tensor::zeros([2, 3], (Kind::Float, Device::Cpu))
                 .matmul(&Tensor::zeros([2, 3], (Kind::Float, Device::Cpu)));
             Ok(())

@@ -1,9 +1,8 @@
 //! Evaluates one trained model on several cases.
 
 use super::{
-    Data, TrainError, build,
+    Data, TrainError, build, catch_panics,
     data::{Erased, SplitData},
-    guarded,
     predict::{Asked, batches_of, predict_together},
     weights,
 };
@@ -20,12 +19,12 @@ use std::{collections::BTreeMap, path::Path, rc::Rc, time::Instant};
 use tch::Device;
 
 /// A model to load checkpoints into. It fits every training that differs in its seed alone.
-pub struct Loaded {
+pub struct LoadedModel {
     spec: TrainSpec,
     method: Box<dyn Method>,
 }
 
-impl Loaded {
+impl LoadedModel {
     /// Builds the model of `spec`.
     pub fn new(
         spec: &TrainSpec,
@@ -33,7 +32,7 @@ impl Loaded {
         encoder: &Path,
         device: Device,
     ) -> Result<Self, TrainError> {
-        guarded(None, || {
+        catch_panics(None, || {
             Ok(Self {
                 spec: spec.clone(),
                 method: build(spec, data, encoder, device)?,
@@ -68,18 +67,18 @@ pub struct EvalCase {
 
 /// One case's results.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Evaluated {
+pub struct CaseResult {
     /// One for each selection criterion.
     pub results: Vec<CriterionResult>,
     /// The distinct prediction vectors, `[samples]` each.
     pub predictions: Vec<Vec<f32>>,
     /// For missing rates, where the method shows some.
-    pub features: Option<KeptFeatures>,
+    pub features: Option<StoredFeatures>,
 }
 
 /// What one checkpoint makes of the first test samples of a case.
 #[derive(Clone, Debug, PartialEq)]
-pub struct KeptFeatures {
+pub struct StoredFeatures {
     /// The checkpoint's hash.
     pub checkpoint: String,
     /// Encoded [`features::Features`].
@@ -97,7 +96,7 @@ impl EvalCase {
 
 /// Where evaluations stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct At {
+pub struct EvalProgress {
     /// Cases that are done.
     pub done: usize,
     /// Batches done of those under way, over all of their checkpoints.
@@ -107,13 +106,13 @@ pub struct At {
 }
 
 /// Who watches evaluations.
-pub trait Watch {
+pub trait EvalObserver {
     /// The work on these cases begins, by their places.
-    fn begins(&mut self, cases: &[usize]);
+    fn cases_started(&mut self, cases: &[usize]);
     /// Asked before every batch: whether to go on.
-    fn goes_on(&mut self, at: At) -> bool;
+    fn should_continue(&mut self, at: EvalProgress) -> bool;
     /// A case is done or failed by itself, after so many seconds of its own.
-    fn ended(&mut self, case: usize, seconds: f64, outcome: Result<Evaluated, TrainError>);
+    fn case_finished(&mut self, case: usize, seconds: f64, outcome: Result<CaseResult, TrainError>);
 }
 
 /// Evaluates `cases` on the test split, portion by portion: `watch` hears of each case when it is
@@ -128,14 +127,14 @@ pub trait Watch {
 ///
 /// What concerns all cases that are not done: a checkpoint that cannot be had, a method that fails.
 pub fn evaluate(
-    model: &mut Loaded,
+    model: &mut LoadedModel,
     spec: &TrainSpec,
     data: &Data,
     cases: &[EvalCase],
     fetch: &mut dyn FnMut(&CheckpointRef) -> Result<Bytes, TrainError>,
-    watch: &mut dyn Watch,
+    watch: &mut dyn EvalObserver,
 ) -> Result<bool, TrainError> {
-    guarded(None, || {
+    catch_panics(None, || {
         let split = data.split(Split::Test)?;
         let erased = cases
             .iter()
@@ -160,7 +159,7 @@ pub fn evaluate(
             {
                 portion.extend(group);
             }
-            watch.begins(&portion);
+            watch.cases_started(&portion);
             let began = Instant::now();
             let more = groups.peek().is_some();
             let Some(part) = run.portion(model, &portion, &erased, more, watch)? else {
@@ -170,7 +169,7 @@ pub fn evaluate(
             let own = seconds / portion.len() as f64;
             for (&case, outcome) in portion.iter().zip(part.outcomes) {
                 run.done += 1;
-                watch.ended(case, own, outcome);
+                watch.case_finished(case, own, outcome);
             }
             size = next_size(part.loading, seconds, portion.len());
         }
@@ -253,7 +252,7 @@ struct Run<'a> {
 /// A portion that is done.
 struct Part {
     /// By the cases' order.
-    outcomes: Vec<Result<Evaluated, TrainError>>,
+    outcomes: Vec<Result<CaseResult, TrainError>>,
     /// Seconds spent on bringing and loading checkpoints.
     loading: f64,
 }
@@ -268,11 +267,11 @@ impl Run<'_> {
     /// `None` where `watch` did not want to go on. `more`: another portion follows.
     fn portion(
         &mut self,
-        model: &mut Loaded,
+        model: &mut LoadedModel,
         portion: &[usize],
         erased: &[Erased],
         more: bool,
-        watch: &mut dyn Watch,
+        watch: &mut dyn EvalObserver,
     ) -> Result<Option<Part>, TrainError> {
         let mut distinct: BTreeMap<&str, &CheckpointRef> = BTreeMap::new();
         for checkpoint in portion.iter().flat_map(|&i| &self.cases[i].checkpoints) {
@@ -288,7 +287,7 @@ impl Run<'_> {
             portion.iter().filter(has).copied().collect()
         };
         let batches: usize = order.iter().map(|(hash, _)| with(hash).len()).sum();
-        let mut at = At {
+        let mut at = EvalProgress {
             done: self.done,
             batch: 0,
             batches: batches * batches_of(&self.split),
@@ -312,14 +311,14 @@ impl Run<'_> {
                     features: self.cases[i].shown() == Some(hash),
                 })
                 .collect();
-            let mut goes_on = || {
-                let goes_on = watch.goes_on(at);
+            let mut should_continue = || {
+                let should_continue = watch.should_continue(at);
                 at.batch += 1;
-                goes_on
+                should_continue
             };
             let method = model.method.as_ref();
             let id = &self.spec.method;
-            let together = predict_together(method, id, &self.split, &asked, &mut goes_on)?;
+            let together = predict_together(method, id, &self.split, &asked, &mut should_continue)?;
             let Some(together) = together else {
                 return Ok(None);
             };
@@ -340,9 +339,9 @@ impl Run<'_> {
         &self,
         place: usize,
         predicted: &mut BTreeMap<(usize, String), Predicted>,
-    ) -> Result<Evaluated, TrainError> {
+    ) -> Result<CaseResult, TrainError> {
         let case = &self.cases[place];
-        let mut evaluated = Evaluated {
+        let mut evaluated = CaseResult {
             results: Vec::new(),
             predictions: Vec::new(),
             features: None,
@@ -355,7 +354,7 @@ impl Run<'_> {
                 continue;
             };
             if let Some(features) = std::mem::replace(&mut predicted.features, Ok(None))? {
-                evaluated.features = Some(KeptFeatures {
+                evaluated.features = Some(StoredFeatures {
                     checkpoint: hash.to_owned(),
                     content: features.to_bytes()?.into(),
                 });

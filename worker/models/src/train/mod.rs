@@ -3,7 +3,6 @@
 //! the database or the artifact store.
 
 pub mod data;
-pub mod driver;
 #[cfg(test)]
 mod encoder_tests;
 pub mod error;
@@ -13,12 +12,16 @@ mod predict;
 pub mod state;
 #[cfg(test)]
 pub(crate) mod testing;
+mod trainer;
 pub mod weights;
 
 pub use data::Data;
-pub use driver::{Best, Control, Finish, Order, Snapshot, Trainer, View};
-pub use error::{TrainError, chain, failure, guarded};
-pub use evaluate::{At, EvalCase, Evaluated, KeptFeatures, Loaded, Watch};
+pub use error::{TrainError, catch_panics, chain, failure};
+pub use evaluate::{CaseResult, EvalCase, EvalObserver, EvalProgress, LoadedModel, StoredFeatures};
+pub use trainer::{
+    BestCheckpoint, Directive, SaveSchedule, Snapshot, StepReport, TrainObserver, TrainOutcome,
+    Trainer,
+};
 
 use crate::methods::{Build, Method, MethodError, builder};
 use halfheard_shared::{

@@ -5,8 +5,8 @@ use super::{
     data::{Erased, PREDICTION_BATCH, SplitData},
 };
 use crate::{
+    layers::remembered::Remembering,
     methods::{self, Batch, Method},
-    nn::remembered::Remembering,
 };
 use halfheard_shared::features::{Features, MAX_SAMPLES, MAX_WIDTH};
 use tch::{Kind, Tensor};
@@ -44,14 +44,14 @@ pub(super) fn batches_of(split: &SplitData) -> usize {
 }
 
 /// As [`predict_split`] for several erasures, batch by batch, so that a text which several have is
-/// encoded once. What comes out for one does not depend on the others. Before each batch `goes_on`
+/// encoded once. What comes out for one does not depend on the others. Before each batch `should_continue`
 /// is asked; `None` where it said no.
 pub(super) fn predict_together(
     method: &dyn Method,
     id: &str,
     split: &SplitData,
     asked: &[Asked<'_>],
-    goes_on: &mut dyn FnMut() -> bool,
+    should_continue: &mut dyn FnMut() -> bool,
 ) -> Result<Option<Vec<Answer>>, TrainError> {
     let _guard = tch::no_grad_guard();
     let remembering = Remembering::begin();
@@ -65,7 +65,7 @@ pub(super) fn predict_together(
     for _ in 0..batches_of(split) {
         remembering.forget();
         for (features, batches, predicted) in &mut each {
-            if !goes_on() {
+            if !should_continue() {
                 return Ok(None);
             }
             if let Some(batch) = batches.next() {

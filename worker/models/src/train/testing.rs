@@ -297,7 +297,7 @@ pub(crate) fn data(file: &Arc<Dataset>) -> Data {
 /// Held by every test that trains: libtorch has one generator for the whole process.
 pub(crate) fn alone() -> std::sync::MutexGuard<'static, ()> {
     static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    crate::numerics::settle(crate::numerics::Numerics::Machine).unwrap();
+    crate::numerics::initialize(crate::numerics::Numerics::Machine).unwrap();
     // A test that failed with the lock held has left nothing behind it.
     ALONE
         .lock()

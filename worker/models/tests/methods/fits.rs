@@ -6,8 +6,8 @@ use crate::{
     support::{SHAPE, alone, batches, encoder, samples_of, step, try_build},
 };
 use halfheard_models::{
+    layers::bert::BertConfig,
     methods::{DataShape, MethodError},
-    nn::bert::BertConfig,
 };
 use halfheard_shared::{
     dataset::Shapes,
@@ -185,7 +185,7 @@ fn what_is_planned_can_be_trained() {
             let sign = all.index.remainder(2) * 2 - 1;
             all.labels = (all.labels.abs() + 0.1) * sign;
             let batches = batches(&all, method.batch_size());
-            let outcome = halfheard_models::train::guarded(None, || {
+            let outcome = halfheard_models::train::catch_panics(None, || {
                 for batch in &batches {
                     method.prepare(batch)?;
                 }

@@ -10,8 +10,8 @@ mod numerics;
 mod support;
 
 use halfheard_models::{
+    layers::{remembered::Remembering, savings::Savings},
     methods::{Method, MethodState, REGISTRY, builder},
-    nn::{remembered::Remembering, savings::Savings},
 };
 use halfheard_shared::wire::Fidelity;
 use serde_json::{Value, json};

@@ -5,7 +5,7 @@ use super::{equal, methods, small};
 use crate::support::{Shifted as _, alone, batches, build, encoder, samples, step};
 use halfheard_models::{
     methods::Method,
-    numerics::{Numerics, environment, possible},
+    numerics::{Numerics, check_supported, environment},
 };
 use halfheard_shared::wire::Fidelity;
 use std::{
@@ -179,7 +179,7 @@ fn bits(numerics: Numerics, more: &[(&str, &str)]) -> String {
 
 #[test]
 fn portable_bits_are_those_of_no_processor() {
-    if let Err(error) = possible(Numerics::Portable) {
+    if let Err(error) = check_supported(Numerics::Portable) {
         eprintln!("not tested: {error}");
         return;
     }

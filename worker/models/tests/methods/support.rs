@@ -1,11 +1,11 @@
 //! Small encoders, synthetic batches and small sizes for methods of any kind.
 
 use halfheard_models::{
+    layers::bert::{Bert, BertConfig},
     methods::{
         Batch, Build, DataShape, Inputs, Method, MethodError, PerModality, Position, builder,
     },
-    nn::bert::{Bert, BertConfig},
-    numerics::{Numerics, settle},
+    numerics::{Numerics, initialize},
 };
 use halfheard_shared::wire::Fidelity;
 use serde_json::{Map, Value, json};
@@ -24,7 +24,7 @@ pub fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     let asked = std::env::var(crate::numerics::NUMERICS);
     let numerics = asked.map_or(Numerics::Machine, |text| text.parse().unwrap());
-    settle(numerics).unwrap();
+    initialize(numerics).unwrap();
     tch::set_num_threads(1);
     // A test that failed leaves nothing behind that another could stumble over.
     ONE.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,0 +1,129 @@
+//! The database's enums: kinds and states of jobs, outcomes of attempts, states of sweeps.
+
+use halfheard_shared::broker::{Queue, SweepControl};
+use std::fmt;
+
+macro_rules! display_as_in_sql {
+    ($type:ty { $($variant:ident => $text:literal),+ $(,)? }) => {
+        impl $type {
+            /// The label in the database.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text),+
+                }
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+/// What kind of work a job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, sqlx::Type, serde::Serialize)]
+#[sqlx(type_name = "job_kind", rename_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
+pub enum JobKind {
+    /// Trains one model.
+    Train,
+    /// Evaluates one trained model on one case.
+    Eval,
+    /// Does nothing: measures the overhead.
+    Noop,
+}
+
+display_as_in_sql!(JobKind { Train => "train", Eval => "eval", Noop => "noop" });
+
+impl JobKind {
+    /// The queue it is published on.
+    pub fn queue(self) -> Queue {
+        match self {
+            JobKind::Train => Queue::Train,
+            JobKind::Eval | JobKind::Noop => Queue::Eval,
+        }
+    }
+}
+
+/// State of a job. Table `job_transition` lists the transitions that exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, sqlx::Type, serde::Serialize)]
+#[sqlx(type_name = "job_state", rename_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
+pub enum JobState {
+    /// Evaluation whose model is not trained.
+    Blocked,
+    /// Waiting for publication.
+    Ready,
+    /// Published, waiting for a worker.
+    Queued,
+    /// In progress on a worker.
+    Running,
+    /// Completed: its result is stored.
+    Done,
+    /// Given up.
+    Failed,
+    /// Its sweep was cancelled.
+    Cancelled,
+}
+
+display_as_in_sql!(JobState {
+    Blocked => "blocked",
+    Ready => "ready",
+    Queued => "queued",
+    Running => "running",
+    Done => "done",
+    Failed => "failed",
+    Cancelled => "cancelled",
+});
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, sqlx::Type)]
+#[sqlx(type_name = "attempt_outcome", rename_all = "snake_case")]
+pub enum AttemptOutcome {
+    /// Delivered a result.
+    Done,
+    /// Ended with an error.
+    Failed,
+    /// Its worker shut down, or declined the job for a fault of its own.
+    HandedBack,
+    /// Another attempt began before this one reported its end.
+    Lost,
+}
+
+display_as_in_sql!(AttemptOutcome {
+    Done => "done",
+    Failed => "failed",
+    HandedBack => "handed_back",
+    Lost => "lost",
+});
+
+/// What the operator wants a sweep to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, sqlx::Type, serde::Serialize)]
+#[sqlx(type_name = "sweep_state", rename_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
+pub enum SweepState {
+    /// Run its jobs.
+    Running,
+    /// Start no further jobs.
+    Paused,
+    /// Stop for good.
+    Cancelled,
+}
+
+display_as_in_sql!(SweepState {
+    Running => "running",
+    Paused => "paused",
+    Cancelled => "cancelled",
+});
+
+impl From<SweepState> for SweepControl {
+    fn from(state: SweepState) -> Self {
+        match state {
+            SweepState::Running => SweepControl::Running,
+            SweepState::Paused => SweepControl::Paused,
+            SweepState::Cancelled => SweepControl::Cancelled,
+        }
+    }
+}

@@ -1,0 +1,435 @@
+use super::*;
+use crate::train::{
+    CaseResult, EvalCase, EvalProgress, LoadedModel,
+    evaluate::{self, evaluate},
+    failure,
+    testing::{Toy, alone, data, dataset, spec},
+};
+use halfheard_shared::{dataset::Dataset, features::Features, wire::FailureKind};
+use std::sync::Arc;
+
+/// Leaves after `leave_after` questions, and remembers what it was told.
+#[derive(Default)]
+struct Recorder {
+    asked: usize,
+    leave_after: Option<usize>,
+    logs: Vec<EpochLog>,
+    saved: Vec<Snapshot>,
+    save_always: bool,
+}
+
+impl TrainObserver for Recorder {
+    fn directive(&mut self, _view: StepReport) -> Directive {
+        self.asked += 1;
+        match self.leave_after {
+            Some(after) if self.asked >= after => Directive::SaveAndStop,
+            _ if self.save_always => Directive::Save,
+            _ => Directive::Continue,
+        }
+    }
+
+    fn epoch_ended(&mut self, log: EpochLog) {
+        self.logs.push(log);
+    }
+
+    fn save(&mut self, snapshot: Snapshot) {
+        self.saved.push(snapshot);
+    }
+}
+
+fn trainer(file: &Arc<Dataset>, spec: TrainSpec, toy: Toy) -> Trainer {
+    Trainer::new(spec, Box::new(toy), &data(file)).unwrap()
+}
+
+/// What must be equal: all but the clock.
+fn essence(
+    mut logs: Vec<EpochLog>,
+    finish: TrainOutcome,
+) -> (Vec<EpochLog>, Vec<CheckpointRef>, u32) {
+    for log in &mut logs {
+        (log.train_seconds, log.eval_seconds) = (0.0, 0.0);
+    }
+    let TrainOutcome::Completed {
+        checkpoints,
+        contents,
+        epochs,
+        ..
+    } = finish
+    else {
+        panic!("not done: {finish:?}");
+    };
+    for checkpoint in &checkpoints {
+        let content = contents
+            .iter()
+            .find(|c| c.blake3.as_str() == checkpoint.blake3);
+        assert_eq!(content.unwrap().content.len() as u64, checkpoint.bytes);
+    }
+    (logs, checkpoints, epochs)
+}
+
+fn undisturbed(file: &Arc<Dataset>) -> (Vec<EpochLog>, Vec<CheckpointRef>, u32) {
+    let mut recorder = Recorder::default();
+    let finish = trainer(file, spec(3), Toy::new(1111)).run(&mut recorder);
+    essence(recorder.logs, finish.unwrap())
+}
+
+#[test]
+fn interrupted_at_every_possible_step_it_ends_in_the_same_bits() {
+    let _alone = alone();
+    let (_folder, file) = dataset(30);
+    let expected = undisturbed(&file);
+    assert_eq!(expected.2, 3);
+    assert_eq!(expected.0.len(), 3);
+    assert_eq!(expected.1.len(), 5, "one checkpoint for each criterion");
+    // 3 epochs of 2 passes of 4 batches and an end.
+    for leave_after in 1..=27 {
+        let mut recorder = Recorder {
+            leave_after: Some(leave_after),
+            ..Recorder::default()
+        };
+        let first = trainer(&file, spec(3), Toy::new(1111))
+            .run(&mut recorder)
+            .unwrap();
+        let snapshot = recorder.saved.last().unwrap();
+        let mut logs = recorder.logs;
+        let TrainOutcome::Stopped {
+            saved: true,
+            after_epoch,
+        } = first
+        else {
+            panic!("{first:?}");
+        };
+        assert_eq!(after_epoch, snapshot.after_epoch);
+        // The next attempt's method has other weights and other randomness to overwrite.
+        let mut next = trainer(&file, spec(3), Toy::new(7));
+        let best = snapshot.best.clone();
+        next.resume(&snapshot.state, &mut |wanted| {
+            let found = best.iter().find(|b| b.blake3.as_str() == wanted.blake3);
+            found.map(|b| b.content.clone())
+        })
+        .unwrap();
+        assert_eq!(next.after_epoch(), after_epoch);
+        let mut recorder = Recorder::default();
+        let finish = next.run(&mut recorder).unwrap();
+        logs.extend(recorder.logs);
+        assert_eq!(essence(logs, finish), expected, "left after {leave_after}");
+    }
+}
+
+#[test]
+fn saving_changes_nothing_and_happens_only_at_rest() {
+    let _alone = alone();
+    let (_folder, file) = dataset(30);
+    let mut recorder = Recorder {
+        save_always: true,
+        ..Recorder::default()
+    };
+    let finish = trainer(&file, spec(3), Toy::new(1111)).run(&mut recorder);
+    assert_eq!(essence(recorder.logs, finish.unwrap()), undisturbed(&file));
+    // Of four batches the second and the fourth are followed by an update; and each epoch's end.
+    assert_eq!(recorder.saved.len(), 3 * (2 * 2 + 1));
+}
+
+#[test]
+fn the_loss_falls() {
+    let _alone = alone();
+    let (_folder, file) = dataset(30);
+    let mut recorder = Recorder::default();
+    trainer(&file, spec(12), Toy::new(1111))
+        .run(&mut recorder)
+        .unwrap();
+    let (first, last) = (&recorder.logs[0], &recorder.logs[11]);
+    assert!(last.losses["task"] < 0.8 * first.losses["task"]);
+    assert_eq!(
+        first.best_for.len(),
+        5,
+        "the first epoch is the best so far"
+    );
+    assert!(last.metrics["validation_loss"] < first.metrics["validation_loss"]);
+}
+
+#[test]
+fn a_state_that_does_not_fit_is_refused() {
+    let _alone = alone();
+    let (_folder, file) = dataset(30);
+    let mut recorder = Recorder {
+        leave_after: Some(10),
+        ..Recorder::default()
+    };
+    trainer(&file, spec(3), Toy::new(1))
+        .run(&mut recorder)
+        .unwrap();
+    let snapshot = &recorder.saved[0];
+    let mut other = spec(3);
+    other.seed += 1;
+    let mut fetch = |_: &BestRef| Some(Bytes::new());
+    let error = trainer(&file, other, Toy::new(1)).resume(&snapshot.state, &mut fetch);
+    assert!(matches!(error, Err(StateError::Other)), "{error:?}");
+    // A hint of another place is no other training.
+    let mut moved = spec(3);
+    moved.data.path = "elsewhere".to_owned();
+    trainer(&file, moved, Toy::new(1))
+        .resume(&snapshot.state, &mut fetch)
+        .unwrap();
+    // A best checkpoint that is gone makes the state useless.
+    let gone = trainer(&file, spec(3), Toy::new(1)).resume(&snapshot.state, &mut |_| None);
+    assert!(matches!(gone, Err(StateError::Damaged(_))), "{gone:?}");
+}
+
+#[test]
+fn a_loss_that_is_not_finite_stops_with_the_place_and_the_parts() {
+    let _alone = alone();
+    let (_folder, file) = dataset(30);
+    let mut toy = Toy::new(1);
+    toy.nan_at = Some(2);
+    let mut trainer = trainer(&file, spec(3), toy);
+    let mut recorder = Recorder::default();
+    let error = trainer.run(&mut recorder).unwrap_err();
+    let failure = failure("train toy", &error);
+    assert_eq!(failure.kind, FailureKind::NonFinite);
+    let text = failure.chain.join(": ");
+    assert!(text.contains("epoch 2, pass 1, step 1 of 4"), "{text}");
+    assert!(text.contains("task = NaN"), "{text}");
+    assert_eq!(
+        trainer.best_checkpoints().len(),
+        5,
+        "the good epoch is kept"
+    );
+}
+
+#[test]
+fn a_panic_is_a_failure() {
+    let _alone = alone();
+    let (_folder, file) = dataset(30);
+    let mut toy = Toy::new(1);
+    toy.panic_at = Some(1);
+    let error = trainer(&file, spec(3), toy)
+        .run(&mut Recorder::default())
+        .unwrap_err();
+    let failure = failure("train toy", &error);
+    assert_eq!(failure.kind, FailureKind::Permanent, "it would panic again");
+    assert!(failure.chain[1].contains("the toy broke"), "{failure:?}");
+}
+
+#[test]
+fn training_stops_early_when_patience_ends() {
+    let _alone = alone();
+    let (_folder, file) = dataset(30);
+    let mut toy = Toy::new(1);
+    toy.patience = Some(1);
+    let mut recorder = Recorder::default();
+    let finish = trainer(&file, spec(500), toy).run(&mut recorder).unwrap();
+    let epochs = essence(recorder.logs.clone(), finish).2;
+    assert!(epochs < 500, "{epochs}");
+    let losses: Vec<f64> = recorder
+        .logs
+        .iter()
+        .map(|log| log.metrics["validation_loss"].unwrap())
+        .collect();
+    let (last, before) = losses.split_last().unwrap();
+    assert!(before.windows(2).all(|w| w[1] <= w[0] - BETTER));
+    assert!(*last > before[before.len() - 1] - BETTER);
+}
+
+#[test]
+fn selecting_on_the_test_split_leaves_the_schedule_to_validation() {
+    let _alone = alone();
+    let (_folder, file) = dataset(30);
+    let run = |selection| {
+        let mut spec = spec(3);
+        spec.protocol.selection = selection;
+        let mut recorder = Recorder::default();
+        trainer(&file, spec, Toy::new(1111))
+            .run(&mut recorder)
+            .unwrap();
+        recorder.logs
+    };
+    let (valid, test) = (run(Selection::Validation), run(Selection::Test));
+    for (valid, test) in valid.iter().zip(&test) {
+        assert_eq!(valid.losses, test.losses, "the weights take the same way");
+        assert_eq!(
+            valid.metrics["validation_loss"],
+            test.metrics["validation_loss"]
+        );
+        assert_ne!(valid.metrics["mae"], test.metrics["mae"]);
+    }
+}
+
+/// Hears of evaluations, and lets them go on until so many cases are done.
+#[derive(Default)]
+struct EvalRecorder {
+    begun: Vec<Vec<usize>>,
+    ended: BTreeMap<usize, CaseResult>,
+    at: Vec<EvalProgress>,
+    enough: Option<usize>,
+}
+
+impl evaluate::EvalObserver for EvalRecorder {
+    fn cases_started(&mut self, cases: &[usize]) {
+        self.begun.push(cases.to_vec());
+    }
+
+    fn should_continue(&mut self, at: EvalProgress) -> bool {
+        assert!(at.batch < at.batches, "{at:?}");
+        assert_eq!(at.done, self.ended.len());
+        self.at.push(at);
+        self.enough.is_none_or(|enough| at.done < enough)
+    }
+
+    fn case_finished(
+        &mut self,
+        case: usize,
+        seconds: f64,
+        outcome: Result<CaseResult, TrainError>,
+    ) {
+        assert!(seconds >= 0.0 && seconds.is_finite());
+        self.ended.insert(case, outcome.unwrap());
+    }
+}
+
+/// Cases come out portion by portion: those that have their text in common together, and what was
+/// done before it was told to stop is recorder of.
+#[test]
+fn cases_are_heard_of_when_they_are_done() {
+    let _alone = alone();
+    let (_folder, file) = dataset(30);
+    let finish = trainer(&file, spec(3), Toy::new(1111)).run(&mut Recorder::default());
+    let TrainOutcome::Completed {
+        checkpoints,
+        contents,
+        ..
+    } = finish.unwrap()
+    else {
+        panic!("not done");
+    };
+    let cases: Vec<EvalCase> = ["r=0", "r=0.5", "missing=a", "missing=lv"]
+        .iter()
+        .map(|case| EvalCase {
+            case: case.parse().unwrap(),
+            checkpoints: checkpoints.clone(),
+        })
+        .collect();
+    let data = data(&file);
+    let mut model = LoadedModel::with(spec(3), Box::new(Toy::new(99)));
+    let mut fetch = |wanted: &CheckpointRef| {
+        let found = contents.iter().find(|c| c.blake3.as_str() == wanted.blake3);
+        Ok(found.unwrap().content.clone())
+    };
+    let mut recorder = EvalRecorder {
+        enough: Some(2),
+        ..EvalRecorder::default()
+    };
+    let all = evaluate(
+        &mut model,
+        &spec(3),
+        &data,
+        &cases,
+        &mut fetch,
+        &mut recorder,
+    );
+    assert!(!all.unwrap(), "it was told to stop");
+    // Without audio the text is whole, as at r=0.
+    assert_eq!(recorder.begun[0], [0, 2]);
+    assert!(recorder.ended.keys().eq(&[0, 2]));
+    let first: Vec<usize> = recorder
+        .at
+        .iter()
+        .filter(|at| at.done == 0)
+        .map(|at| at.batch)
+        .collect();
+    assert_eq!(first, (0..recorder.at[0].batches).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_case_has_the_same_result_alone_and_among_others() {
+    let _alone = alone();
+    let (_folder, file) = dataset(30);
+    let mut recorder = Recorder::default();
+    let finish = trainer(&file, spec(3), Toy::new(1111)).run(&mut recorder);
+    let TrainOutcome::Completed {
+        checkpoints,
+        contents,
+        ..
+    } = finish.unwrap()
+    else {
+        panic!("not done");
+    };
+    let cases: Vec<EvalCase> = ["r=0", "r=0.5", "missing=a", "missing=lv"]
+        .iter()
+        .map(|case| EvalCase {
+            case: case.parse().unwrap(),
+            checkpoints: checkpoints.clone(),
+        })
+        .collect();
+    let data = data(&file);
+    let fetched = std::cell::Cell::new(0);
+    let run = |cases: &[EvalCase]| -> Vec<CaseResult> {
+        let mut model = LoadedModel::with(spec(3), Box::new(Toy::new(99)));
+        assert!(model.fits(&spec(3)));
+        let mut recorder = EvalRecorder::default();
+        let mut fetch = |wanted: &CheckpointRef| {
+            fetched.set(fetched.get() + 1);
+            let found = contents.iter().find(|c| c.blake3.as_str() == wanted.blake3);
+            Ok(found.unwrap().content.clone())
+        };
+        let all = evaluate(
+            &mut model,
+            &spec(3),
+            &data,
+            cases,
+            &mut fetch,
+            &mut recorder,
+        );
+        assert!(all.unwrap());
+        assert_eq!(recorder.begun.iter().flatten().count(), cases.len());
+        recorder.ended.into_values().collect()
+    };
+    let together = run(&cases);
+    assert_eq!(fetched.get(), contents.len(), "each checkpoint once");
+    for (case, expected) in cases.iter().zip(&together) {
+        assert_eq!(&run(std::slice::from_ref(case))[0], expected);
+        assert_eq!(expected.results.len(), 5);
+        assert_eq!(expected.predictions.len(), contents.len());
+    }
+    // Without audio the toy sees nothing and says the same for all.
+    let blind = &together[2].predictions[0];
+    assert!(blind.iter().all(|p| p == &blind[0]));
+    assert_ne!(together[0].predictions, together[1].predictions);
+
+    // Features are of missing rates and of one criterion's checkpoint.
+    let mae = checkpoints.iter().find(|c| c.criterion == "mae").unwrap();
+    let features: Vec<Option<Features>> = together
+        .iter()
+        .map(|evaluated| {
+            let kept = evaluated.features.as_ref()?;
+            assert_eq!(kept.checkpoint, mae.blake3);
+            Some(Features::from_bytes(&kept.content).unwrap())
+        })
+        .collect();
+    let [Some(whole), Some(half), None, None] = &features[..] else {
+        panic!("{features:?}");
+    };
+    assert_eq!(whole.index, (0..11).collect::<Vec<i64>>());
+    assert_eq!(whole.width, 12);
+    // The toy shows its audio, which half of the steps are erased of.
+    let erased = |f: &Features| f.language.iter().filter(|x| **x == 0.0).count();
+    assert_eq!(erased(whole), 0);
+    assert!(erased(half) > 20, "{}", erased(half));
+    let result = together[0].results.iter().find(|r| r.criterion == "mae");
+    let predictions = &together[0].predictions[result.unwrap().predictions as usize];
+    let offset = predictions[0] - whole.dominant[..12].iter().sum::<f32>();
+    for (sample, prediction) in predictions.iter().enumerate() {
+        let sum: f32 = whole.row(sample).unwrap().1.iter().sum();
+        assert!((prediction - sum - offset).abs() < 1e-5, "of one forward");
+    }
+}
+
+#[test]
+fn saving_takes_at_most_about_a_tenth_of_the_time() {
+    let mut pace = SaveSchedule::new(Duration::ZERO);
+    assert!(pace.is_due(false));
+    pace.record_save(Duration::from_secs(60));
+    assert!(!pace.is_due(true));
+    let pace = SaveSchedule::new(Duration::from_secs(60));
+    assert!(pace.is_due(true) && !pace.is_due(false));
+}

@@ -1,0 +1,189 @@
+//! A slot's state and its main loop.
+
+use super::{
+    blobs::Blobs,
+    engine::Engine,
+    faults::LastFault,
+    job_queue::JobQueue,
+    leases::{JobLease, Leases},
+    presence::Status,
+    report::Reporter,
+    sweep_control::SweepControls,
+};
+use crate::{exit::Exit, shutdown::Shutdown};
+use halfheard_models::{device::Device, numerics::Numerics};
+use halfheard_shared::{
+    artifacts::ArtifactStore,
+    broker::{Broker, BrokerSettings},
+    wire::{Doing, TrainSpec, WorkerInfo},
+};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+use tokio::{sync::Semaphore, time::timeout};
+
+/// No-op jobs processed at once.
+pub(super) const MAX_NOOPS: usize = 4096;
+
+/// What a slot needs to run.
+#[derive(Clone, Debug)]
+pub(crate) struct SlotSettings {
+    pub(crate) broker: BrokerSettings,
+    /// The artifact store's address.
+    pub(crate) artifacts: String,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) device: Device,
+    /// The device's name as shown to people.
+    pub(crate) device_name: String,
+    /// libtorch's threads.
+    pub(crate) threads: usize,
+    pub(crate) numerics: Numerics,
+    /// The worker's unique name.
+    pub(crate) name: String,
+    /// How often to save between epochs.
+    pub(crate) save_every: Duration,
+    /// Exit after this long without work.
+    pub(crate) once: Option<Duration>,
+}
+
+/// Why the slot exits on its own; the greater one counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum ExitReason {
+    /// It could not work for as long as `--once` gives.
+    Unfit,
+    /// The slot's next process is to use the other numerics.
+    SwitchNumerics,
+    /// The device or the compute thread failed.
+    Broken,
+}
+
+/// Everything that processing a job touches.
+pub(super) struct Slot {
+    pub(super) settings: SlotSettings,
+    pub(super) broker: Broker,
+    pub(super) store: ArtifactStore,
+    pub(super) blobs: Blobs,
+    pub(super) engine: Engine,
+    pub(super) reporter: Reporter,
+    pub(super) worker: WorkerInfo,
+    pub(super) status: Status,
+    pub(super) leases: Leases,
+    pub(super) sweeps: SweepControls,
+    pub(super) shutdown: Shutdown,
+    pub(super) noops: Arc<Semaphore>,
+    pub(super) last_fault: LastFault,
+    pub(super) exit_reason: Mutex<Option<ExitReason>>,
+}
+
+impl Slot {
+    /// Whether to take no more jobs.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.shutdown.is_requested() || self.exit_reason().is_some()
+    }
+
+    pub(super) fn request_exit(&self, reason: ExitReason) {
+        let mut current = self
+            .exit_reason
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *current = (*current).max(Some(reason));
+    }
+
+    pub(super) fn exit_reason(&self) -> Option<ExitReason> {
+        *self
+            .exit_reason
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn exit(&self) -> Exit {
+        match self.exit_reason() {
+            Some(ExitReason::Broken) => Exit::Broken,
+            Some(ExitReason::SwitchNumerics) if !self.shutdown.is_requested() => {
+                Exit::SwitchNumerics
+            }
+            Some(ExitReason::Unfit) => Exit::Unfit,
+            Some(ExitReason::SwitchNumerics) | None => Exit::Success,
+        }
+    }
+
+    /// Takes and processes jobs until the slot is to exit.
+    pub(super) async fn process_jobs(self: &Arc<Self>) {
+        let mut queue = JobQueue::default();
+        let mut failures = 0_u32;
+        let mut idle_since = Instant::now();
+        while !self.is_stopping() {
+            if self.status.suspension().is_some() {
+                if !self.wait_out_suspension(idle_since).await {
+                    return self.request_exit(ExitReason::Unfit);
+                }
+                continue;
+            }
+            let jobs = match queue.next(self).await {
+                Ok(jobs) => jobs,
+                Err(error) => {
+                    if failures == 0 {
+                        let error = crate::chain(&error);
+                        tracing::warn!(error, "cannot take jobs; retrying");
+                    }
+                    failures += 1;
+                    let pause = Duration::from_millis(200 << failures.min(5));
+                    self.shutdown.sleep(pause).await;
+                    continue;
+                }
+            };
+            if failures > 0 {
+                tracing::info!("taking jobs again");
+                failures = 0;
+            }
+            if jobs.is_empty() {
+                if self.has_idled(idle_since) {
+                    return tracing::info!("nothing to do; exiting");
+                }
+                continue;
+            }
+            self.dispatch(jobs).await;
+            idle_since = Instant::now();
+        }
+        // What is still in progress is short.
+        let all = MAX_NOOPS as u32;
+        let _ = timeout(Duration::from_secs(2), self.noops.acquire_many(all)).await;
+    }
+
+    /// With `--once`: whether there has been nothing to do for that long.
+    fn has_idled(&self, idle_since: Instant) -> bool {
+        let busy = self.noops.available_permits() < MAX_NOOPS;
+        let once = self.settings.once;
+        !busy && once.is_some_and(|once| idle_since.elapsed() >= once)
+    }
+
+    /// Sets the activity shown in heartbeats.
+    pub(super) fn set_activity(&self, lease: &JobLease, what: String, max_epochs: u32, cases: u32) {
+        self.status.set(Some(Doing {
+            sweep: lease.job.sweep,
+            job: lease.job.job,
+            what,
+            epoch: 0,
+            max_epochs,
+            step: 0,
+            steps: 0,
+            loss: None,
+            case: cases.min(1),
+            cases,
+        }));
+    }
+}
+
+/// Describes a training job: `lnln/no-dmc on mosi, seed 1111`.
+pub(super) fn describe(spec: &TrainSpec) -> String {
+    let variant = match spec.variant.as_str() {
+        "" => String::new(),
+        variant => format!("/{variant}"),
+    };
+    format!(
+        "{}{variant} on {}, seed {}",
+        spec.method, spec.dataset, spec.seed
+    )
+}

@@ -1,0 +1,277 @@
+//! Monitors a training job on the compute thread: reports its progress, saves its state, and tells
+//! it when to stop.
+
+use super::{
+    faults,
+    presence::Status,
+    report::{ReportHeader, Reporter},
+};
+use crate::shutdown::{self, Shutdown};
+use halfheard_models::train::{
+    BestCheckpoint, Directive, SaveSchedule, Snapshot, StepReport, TrainObserver,
+};
+use halfheard_shared::{
+    artifacts::{ArtifactError, ArtifactStore, Hash, Key},
+    ids::JobId,
+    wire::{EpochLog, ResultBody, ResultMessage},
+};
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::{
+    runtime::Handle,
+    task::{JoinError, JoinHandle},
+};
+
+/// Monitors one training job.
+pub(super) struct TrainMonitor {
+    runtime: Handle,
+    shutdown: Shutdown,
+    cancelled: Arc<AtomicBool>,
+    status: Status,
+    reporter: Reporter,
+    header: ReportHeader,
+    delivery: u64,
+    schedule: SaveSchedule,
+    /// When the last save was requested.
+    save_requested: Instant,
+    saver: StateSaver,
+    upload: Option<JoinHandle<Upload>>,
+    saved_after_epoch: u32,
+    /// Whether the last save failed.
+    save_failed: bool,
+}
+
+/// What a [`TrainMonitor`] is made of.
+pub(super) struct MonitorSettings {
+    pub(super) shutdown: Shutdown,
+    /// Set when the sweep is cancelled.
+    pub(super) cancelled: Arc<AtomicBool>,
+    pub(super) status: Status,
+    pub(super) reporter: Reporter,
+    pub(super) header: ReportHeader,
+    /// How often the job has been delivered.
+    pub(super) delivery: u64,
+    /// How often to save between epochs.
+    pub(super) save_every: Duration,
+    pub(super) store: ArtifactStore,
+}
+
+struct Upload {
+    saver: StateSaver,
+    took: Duration,
+    outcome: Result<(), ArtifactError>,
+}
+
+/// Writes saved states, and tracks the checkpoints that the store has for them.
+struct StateSaver {
+    store: ArtifactStore,
+    job: JobId,
+    stored: HashSet<Hash>,
+}
+
+impl StateSaver {
+    fn new(store: ArtifactStore, job: JobId) -> Self {
+        Self {
+            store,
+            job,
+            stored: HashSet::new(),
+        }
+    }
+
+    async fn save(&mut self, snapshot: Snapshot) -> Result<(), ArtifactError> {
+        let current: HashSet<Hash> = snapshot.best.iter().map(|b| b.blake3.clone()).collect();
+        for BestCheckpoint { blake3, content } in snapshot.best {
+            if !self.stored.contains(&blake3) {
+                let key = Key::ResumeCheckpoint(self.job, blake3.clone());
+                self.store.put(&key, content).await?;
+                self.stored.insert(blake3);
+            }
+        }
+        self.store
+            .put(&Key::Resume(self.job), snapshot.state)
+            .await?;
+        // The new state is in place: delete what no state refers to any more.
+        let old: Vec<Hash> = self.stored.difference(&current).cloned().collect();
+        for hash in old {
+            let key = Key::ResumeCheckpoint(self.job, hash.clone());
+            self.store.delete(&key).await?;
+            self.stored.remove(&hash);
+        }
+        Ok(())
+    }
+
+    async fn clear(&mut self) -> Result<(), ArtifactError> {
+        // The state first: without its checkpoints it would be rejected with a warning.
+        self.store.delete(&Key::Resume(self.job)).await?;
+        for hash in std::mem::take(&mut self.stored) {
+            let key = Key::ResumeCheckpoint(self.job, hash);
+            self.store.delete(&key).await?;
+        }
+        Ok(())
+    }
+}
+
+impl TrainMonitor {
+    pub(super) fn new(settings: MonitorSettings) -> Self {
+        Self {
+            runtime: Handle::current(),
+            shutdown: settings.shutdown,
+            cancelled: settings.cancelled,
+            status: settings.status,
+            reporter: settings.reporter,
+            delivery: settings.delivery,
+            schedule: SaveSchedule::new(settings.save_every),
+            save_requested: Instant::now(),
+            saver: StateSaver::new(settings.store, settings.header.job),
+            header: settings.header,
+            upload: None,
+            save_failed: false,
+            saved_after_epoch: 0,
+        }
+    }
+
+    /// Reports that training starts, or resumes after an epoch. `processor` lists the kinds of
+    /// processors it has run on.
+    pub(super) fn started(&mut self, resumed_after_epoch: u32, processor: String) {
+        self.saved_after_epoch = resumed_after_epoch;
+        self.header.worker.processor = processor;
+        let body = ResultBody::Started {
+            delivery: self.delivery,
+            resumed_after_epoch,
+        };
+        self.reporter.send(self.report(body));
+    }
+
+    pub(super) fn report(&self, body: ResultBody) -> ResultMessage {
+        self.header.report(body)
+    }
+
+    /// Waits for the upload in progress, during a shutdown until the save deadline. Returns the last
+    /// completed epoch that the saved state holds.
+    pub(super) async fn settle(&mut self) -> u32 {
+        if let Some(upload) = self.upload.take() {
+            let shutdown = self.shutdown.clone();
+            tokio::select! {
+                ended = upload => self.upload_ended(ended),
+                () = shutdown.deadline(shutdown::SAVE_DEADLINE) => {
+                    tracing::warn!("no time left to save the state");
+                }
+            }
+        }
+        self.saved_after_epoch
+    }
+
+    fn upload_ended(&mut self, ended: Result<Upload, JoinError>) {
+        let upload = match ended {
+            Ok(upload) => upload,
+            Err(error) => return tracing::error!(%error, "saving the state panicked"),
+        };
+        self.saver = upload.saver;
+        self.schedule.record_save(upload.took);
+        match upload.outcome {
+            Ok(()) if self.save_failed => {
+                self.save_failed = false;
+                self.status.recovered();
+            }
+            Ok(()) => {}
+            Err(error) => {
+                tracing::warn!(
+                    error = crate::chain(&error),
+                    "cannot save the state; training continues"
+                );
+                if let Some(fault) = faults::store_fault(&error) {
+                    self.save_failed = true;
+                    self.status.degraded(fault, None);
+                }
+            }
+        }
+    }
+
+    /// Deletes the saved state of a completed training job.
+    pub(super) async fn clear(&mut self) {
+        self.settle().await;
+        if let Err(error) = self.saver.clear().await {
+            tracing::warn!(%error, "cannot delete a saved state");
+        }
+    }
+
+    /// Waits for the upload in progress.
+    fn finish_upload(&mut self) {
+        if let Some(upload) = self.upload.take() {
+            let ended = self.runtime.clone().block_on(upload);
+            self.upload_ended(ended);
+        }
+    }
+
+    fn is_uploading(&self) -> bool {
+        self.upload.as_ref().is_some_and(|u| !u.is_finished())
+    }
+}
+
+impl TrainObserver for TrainMonitor {
+    fn directive(&mut self, step: StepReport) -> Directive {
+        self.status.update(|doing| {
+            doing.epoch = step.epoch.min(step.max_epochs);
+            doing.max_epochs = step.max_epochs;
+            doing.step = step.step as u32;
+            doing.steps = step.steps as u32;
+            if step.loss.is_some() {
+                doing.loss = step.loss;
+            }
+        });
+        if self.shutdown.is_requested() {
+            return if self.shutdown.is_past(shutdown::STEP_DEADLINE) {
+                Directive::Stop
+            } else {
+                Directive::SaveAndStop
+            };
+        }
+        // A cancelled sweep may be submitted again: its state is saved.
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Directive::SaveAndStop;
+        }
+        if self.is_uploading() {
+            return Directive::Continue;
+        }
+        self.finish_upload();
+        if self.schedule.is_due(step.epoch_ended) {
+            self.save_requested = Instant::now();
+            return Directive::Save;
+        }
+        Directive::Continue
+    }
+
+    fn epoch_ended(&mut self, log: EpochLog) {
+        tracing::info!(
+            epoch = log.epoch,
+            loss = log.losses.get("loss").copied().unwrap_or(f64::NAN),
+            seconds = log.train_seconds + log.eval_seconds,
+            "epoch completed"
+        );
+        self.reporter.send(self.report(ResultBody::Epoch(log)));
+    }
+
+    fn save(&mut self, snapshot: Snapshot) {
+        self.finish_upload();
+        self.saved_after_epoch = snapshot.after_epoch;
+        // Nothing else saves until the upload ends and returns the real saver.
+        let placeholder = StateSaver::new(self.saver.store.clone(), self.saver.job);
+        let mut saver = std::mem::replace(&mut self.saver, placeholder);
+        let requested = self.save_requested;
+        self.schedule.record_save(Duration::ZERO);
+        self.upload = Some(self.runtime.spawn(async move {
+            let outcome = saver.save(snapshot).await;
+            Upload {
+                saver,
+                took: requested.elapsed(),
+                outcome,
+            }
+        }));
+    }
+}
