@@ -1,5 +1,5 @@
-//! Lets the binaries find libtorch where they were built, without LD_LIBRARY_PATH, and puts the
-//! revision into the version.
+//! Lets the binary find libtorch where it was built, without LD_LIBRARY_PATH, and adds the revision to
+//! the version.
 
 use std::process::Command;
 
@@ -10,7 +10,7 @@ fn main() {
     }
     println!("cargo:rerun-if-env-changed=HALFHEARD_REVISION");
     let version = std::env::var("CARGO_PKG_VERSION").unwrap_or_default();
-    // Not read again at every commit: that would link the worker anew each time.
+    // Not tracked per commit: that would relink the worker each time.
     let revision = std::env::var("HALFHEARD_REVISION").ok().or_else(|| {
         let output = Command::new("git")
             .args(["rev-parse", "--short=12", "HEAD"])

@@ -1,5 +1,5 @@
-//! Everything that can be killed is killed during one sweep: a worker in mid-training, the
-//! coordinator in mid-gathering, the broker. The tables are those of a run that nobody disturbed,
+//! Everything that can be killed is killed during one sweep: a worker during training, the
+//! coordinator while it collects results, the broker. The tables equal those of an undisturbed run
 //! byte for byte.
 
 use anyhow::{Context as _, Result, ensure};
@@ -31,9 +31,9 @@ use std::{
 const CASES: [&str; 4] = ["r=0", "r=0.3", "r=0.9", "missing=la"];
 const TABLES: [&str; 4] = ["2", "9", "11", "13"];
 
-/// The broker gives up on a dead worker sooner than usual, so that the test does not take a minute
-/// for each. Still longer than a worker's signs of life are apart.
-async fn impatient(stage: &Stage) -> Result<()> {
+/// Shortens the broker's ack wait, so that the test does not wait a minute for each dead worker. It
+/// stays longer than a worker's renewal interval.
+async fn shorten_ack_wait(stage: &Stage) -> Result<()> {
     stage
         .broker
         .jetstream()
@@ -54,27 +54,26 @@ async fn impatient(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-async fn until(stage: &Stage, what: &'static str, enough: i64) -> Result<()> {
+async fn until(stage: &Stage, query: &'static str, min: i64) -> Result<()> {
     let since = Instant::now();
-    // Postgres stays, but the connection may have been busy.
-    while stage.count(what).await? < enough {
-        ensure!(since.elapsed() < PATIENCE, "`{what}` stays below {enough}");
+    while stage.count(query).await? < min {
+        ensure!(since.elapsed() < PATIENCE, "`{query}` stays below {min}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok(())
 }
 
-/// Kills a slot's process in the middle of a training that will go on from a later epoch than its
-/// first: stopped first, so that it stays where it is found.
-async fn kill_a_training_slot(stage: &Stage) -> Result<()> {
+/// Kills a slot's process during a training job that will resume after its first epoch. Stops the
+/// process first, so that it stays where it was found.
+async fn kill_training_slot(stage: &Stage) -> Result<()> {
     let url = ArtifactStore::url_of(&stage.data_dir().join("artifacts"));
     let store = ArtifactStore::open(&url, None).await?;
     let since = Instant::now();
     loop {
-        let victim = a_training_slot(stage).await?;
+        let victim = training_slot(stage).await?;
         let pid = Pid::from_raw(i32::try_from(victim.pid)?);
         kill(pid, Signal::SIGSTOP)?;
-        let job = victim.doing.as_ref().context("it trains")?.job;
+        let job = victim.doing.as_ref().context("no activity")?.job;
         let is_over = store.size(&Key::Outcome(job)).await?.is_some();
         let saved = saved_epoch(&store, job).await?;
         if !is_over && saved.is_some_and(|epoch| epoch > 1) {
@@ -86,13 +85,16 @@ async fn kill_a_training_slot(stage: &Stage) -> Result<()> {
             return Ok(());
         }
         kill(pid, Signal::SIGCONT)?;
-        ensure!(since.elapsed() < PATIENCE, "no training saves its state");
+        ensure!(
+            since.elapsed() < PATIENCE,
+            "no training job saves its state"
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// A slot's process that is training, and how far it is.
-async fn a_training_slot(stage: &Stage) -> Result<Heartbeat> {
+/// The heartbeat of a slot that is training.
+async fn training_slot(stage: &Stage) -> Result<Heartbeat> {
     let since = Instant::now();
     loop {
         let bucket = stage.broker.workers().await?;
@@ -105,12 +107,12 @@ async fn a_training_slot(stage: &Stage) -> Result<Heartbeat> {
                 return Ok(beat);
             }
         }
-        ensure!(since.elapsed() < PATIENCE, "nobody trains");
+        ensure!(since.elapsed() < PATIENCE, "no slot is training");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// The printed tables, as a person sees them.
+/// The printed tables.
 fn tables(stage: &Stage) -> Result<String> {
     let mut all = String::new();
     for number in TABLES {
@@ -124,8 +126,8 @@ fn tables(stage: &Stage) -> Result<String> {
     Ok(all)
 }
 
-/// One run of the sweep; the printed tables, what the database holds, and the features that lie in
-/// the artifact store.
+/// Runs the sweep. Returns the printed tables, the database's content, and the features in the
+/// artifact store.
 async fn run(disturbed: bool) -> Result<(String, String, BTreeMap<String, Vec<u8>>)> {
     let mut stage = Stage::set().await?;
     let tiny = Tiny::make(stage.data_dir(), 640)?;
@@ -141,28 +143,28 @@ async fn run(disturbed: bool) -> Result<(String, String, BTreeMap<String, Vec<u8
     let workers =
         Process::spawn(worker(&stage)?.args(["--slots", "2", "--save-every", "1", "--name", "w"]))?;
     if disturbed {
-        // The worker, in mid-training; its supervisor starts it again at once.
+        // The worker, during training; its supervisor restarts it.
         until(&stage, "SELECT count(*) FROM epoch_log", 2).await?;
-        impatient(&stage).await?;
-        kill_a_training_slot(&stage).await?;
+        shorten_ack_wait(&stage).await?;
+        kill_training_slot(&stage).await?;
 
-        // The coordinator, while reports come in.
+        // The coordinator, while results arrive.
         let seen = stage.count("SELECT count(*) FROM epoch_log").await?;
         println!("killing the coordinator after {seen} epochs");
         daemon.kill()?;
         tokio::time::sleep(Duration::from_secs(1)).await;
         daemon = Process::spawn(coord(&stage)?.arg("serve"))?;
         until(&stage, "SELECT count(*) FROM attempt WHERE delivery > 0", 2).await?;
-        impatient(&stage).await?;
+        shorten_ack_wait(&stage).await?;
 
-        // The broker, with everything that is on its way.
+        // The broker, with everything in flight.
         let seen = stage.count("SELECT count(*) FROM epoch_log").await?;
         println!("killing the broker after {seen} epochs");
         stage.nats.kill()?;
         tokio::time::sleep(Duration::from_secs(2)).await;
         stage.nats.resume()?;
 
-        // And the coordinator once more, when the first evaluations are in.
+        // The coordinator once more, after the first evaluation.
         until(
             &stage,
             "SELECT count(*) FROM job WHERE kind = 'eval' AND state = 'done'",
@@ -180,7 +182,7 @@ async fn run(disturbed: bool) -> Result<(String, String, BTreeMap<String, Vec<u8
         let resumed = "SELECT count(*) FROM attempt WHERE resumed_after_epoch > 0";
         assert!(
             stage.count(resumed).await? >= 1,
-            "the killed training went on from its saved state"
+            "the killed training job resumed from its saved state"
         );
     }
     let printed = tables(&stage).context("tables")?;
@@ -188,17 +190,17 @@ async fn run(disturbed: bool) -> Result<(String, String, BTreeMap<String, Vec<u8
     let status = workers.terminate(PATIENCE)?;
     ensure!(status.success(), "{status}");
     daemon.terminate(PATIENCE)?;
-    let shown = features(stage.data_dir())?;
-    Ok((printed, content, shown))
+    let stored = features(stage.data_dir())?;
+    Ok((printed, content, stored))
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_tables_do_not_show_who_was_killed() -> Result<()> {
-    let (tables, content, shown) = run(false).await?;
-    let (disturbed_tables, disturbed_content, disturbed_shown) = run(true).await?;
+async fn tables_are_identical_after_every_process_was_killed() -> Result<()> {
+    let (tables, content, stored) = run(false).await?;
+    let (disturbed_tables, disturbed_content, disturbed_stored) = run(true).await?;
     assert_same(&content, &disturbed_content);
     assert_eq!(tables, disturbed_tables);
-    assert_eq!(shown.len(), 6, "two models at three rates");
-    assert!(shown == disturbed_shown, "the features are the same");
+    assert_eq!(stored.len(), 6, "two models at three rates");
+    assert!(stored == disturbed_stored, "the features are the same");
     Ok(())
 }

@@ -1,6 +1,6 @@
-//! Text encoders as users have them: what cannot be used is told by `coord plan`, `submit` and
-//! `doctor` before anything is queued, and what can be used trains, also on machines that get it
-//! from the artifact store.
+//! Text encoders as users have them: `coord plan`, `submit` and `doctor` reject the unusable ones
+//! before anything is queued; the usable ones train, also on machines that fetch them from the
+//! artifact store.
 
 use anyhow::{Context as _, Result, ensure};
 use halfheard_e2e::{
@@ -17,8 +17,8 @@ use std::{
     time::Duration,
 };
 
-/// A folder that the field's own programs wrote (`shared/tests/data/encoders/make.py`).
-fn written(name: &str) -> PathBuf {
+/// A folder written by Hugging Face's libraries (`shared/tests/data/encoders/make.py`).
+fn fixture(name: &str) -> PathBuf {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/tests/data/encoders");
     data.join(name)
 }
@@ -39,7 +39,7 @@ fn config(folder: &Path, key: &str, value: Value) -> Result<()> {
     Ok(fs::write(path, config.to_string())?)
 }
 
-/// Writes the weights of `folder` anew, without the tensors that `keep` refuses.
+/// Rewrites the weights of `folder` with only the tensors that `keep` accepts.
 fn weights(folder: &Path, keep: impl Fn(&str) -> bool) -> Result<()> {
     let path = folder.join("model.safetensors");
     let content = fs::read(&path)?;
@@ -60,19 +60,19 @@ fn spec(folder: &Path, encoder: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// What a program says, without the frames and line breaks that are for a terminal's width.
+/// A program's output, without the frames and line breaks of a terminal's width.
 fn said(bytes: &[u8]) -> String {
     squeezed(&String::from_utf8_lossy(bytes).replace(['│', '╰', '─', '▶', '×'], " "))
 }
 
-/// Without spaces: a line may be broken within a path.
+/// Removes whitespace: a line may be broken within a path.
 fn squeezed(text: &str) -> String {
     text.split_whitespace().collect()
 }
 
 type Breaking = fn(&Path) -> Result<()>;
 
-/// Folders that cannot be used: how each comes about, what it is called, and what to do.
+/// Unusable folders: a name, the expected finding, the expected remedy, and how to produce one.
 const UNUSABLE: &[(&str, &str, &str, Breaking)] = &[
     (
         "a git-LFS pointer",
@@ -132,13 +132,13 @@ const UNUSABLE: &[(&str, &str, &str, Breaking)] = &[
         |at| config(at, "hidden_size", json!(16)),
     ),
     (
-        "more layers asked for",
+        "more layers configured",
         "has no tensor `encoder.layer.2.",
         "how many layers there are",
         |at| config(at, "num_hidden_layers", json!(4)),
     ),
     (
-        "fewer layers asked for",
+        "fewer layers configured",
         "more layers (`encoder.layer.1.",
         "of the same model",
         |at| config(at, "num_hidden_layers", json!(1)),
@@ -181,7 +181,7 @@ const UNUSABLE: &[(&str, &str, &str, Breaking)] = &[
         "published with the weights",
         |at| {
             fs::copy(
-                written("roberta").join("model.safetensors"),
+                fixture("roberta").join("model.safetensors"),
                 at.join("model.safetensors"),
             )?;
             Ok(())
@@ -192,7 +192,7 @@ const UNUSABLE: &[(&str, &str, &str, Breaking)] = &[
         "none of vocab.json, tokenizer.json",
         "tokenizer's files",
         |at| {
-            copy(&written("roberta"), at)?;
+            copy(&fixture("roberta"), at)?;
             Ok(fs::remove_file(at.join("vocab.json"))?)
         },
     ),
@@ -220,7 +220,7 @@ const UNUSABLE: &[(&str, &str, &str, Breaking)] = &[
         |at| Ok(fs::remove_file(at.join("config.json"))?),
     ),
     (
-        "a configuration that is none",
+        "an invalid configuration",
         "is no configuration of an encoder",
         "published with",
         |at| Ok(fs::write(at.join("config.json"), "{")?),
@@ -261,7 +261,7 @@ const UNUSABLE: &[(&str, &str, &str, Breaking)] = &[
         "save_pretrained",
         |at| {
             fs::remove_file(at.join("model.safetensors"))?;
-            // The old kind of file: a magic number, a version, a machine, and then the weights.
+            // The legacy format: a magic number, a version, a machine, and then the weights.
             let magic = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
             let rest = b"\x80\x02M\xe9\x03.\x80\x02}.\x80\x02}X\x01\0\0\0acos\nsystem\nX\x04\0\0\0true\x85Rs.";
             Ok(fs::write(
@@ -275,7 +275,7 @@ const UNUSABLE: &[(&str, &str, &str, Breaking)] = &[
         "which is not there",
         "download the file again",
         |at| {
-            copy(&written("bert-shards"), at)?;
+            copy(&fixture("bert-shards"), at)?;
             fs::remove_file(at.join("model.safetensors"))?;
             Ok(fs::remove_file(
                 at.join("model-00002-of-00002.safetensors"),
@@ -307,12 +307,12 @@ const UNUSABLE: &[(&str, &str, &str, Breaking)] = &[
     ),
 ];
 
-/// Encoders that can be used, but not with texts that BERT's tokenizer wrote.
+/// Usable encoders that do not fit texts written by BERT's tokenizer.
 const MISFITS: &[(&str, &str, Breaking)] = &[
     (
         "RoBERTa",
         "another vocabulary: all of its texts start with the token 101, this encoder's start with 0",
-        |at| copy(&written("roberta"), at),
+        |at| copy(&fixture("roberta"), at),
     ),
     (
         "another BERT vocabulary",
@@ -352,23 +352,23 @@ const MISFITS: &[(&str, &str, Breaking)] = &[
     ),
 ];
 
-/// What `coord` with these arguments says; it must refuse.
+/// The output of a command that must fail.
 fn refused(command: &mut Command) -> Result<String> {
     let output = command.output()?;
     let all = [output.stdout, output.stderr].concat();
-    ensure!(!output.status.success(), "not refused: {}", said(&all));
+    ensure!(!output.status.success(), "not rejected: {}", said(&all));
     Ok(said(&all))
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_used_is_refused_before_anything_is_queued() -> Result<()> {
+async fn unusable_encoder_is_rejected_before_anything_is_queued() -> Result<()> {
     let stage = Stage::set().await?;
     let place = tempfile::tempdir()?;
     Tiny::make(place.path(), 16)?;
     let encoder = place.path().join("encoder");
     let fresh = || -> Result<()> {
         let _ = fs::remove_dir_all(&encoder);
-        copy(&written("bert"), &encoder)
+        copy(&fixture("bert"), &encoder)
     };
     let spec = spec(place.path(), &encoder)?;
     for (what, found, remedy, breaking) in UNUSABLE {
@@ -383,21 +383,24 @@ async fn what_cannot_be_used_is_refused_before_anything_is_queued() -> Result<()
                 );
             }
         }
-        // The worker is no matter of this test, and slow to ask.
+        // This test is not about the worker, and asking it is slow.
         let mut doctor = coord(&stage)?;
         doctor.arg("doctor").arg("--json");
         doctor.env("HALFHEARD_ENCODER_EN", &encoder);
         doctor.env("HALFHEARD_WORKER", "/nowhere");
         let findings: Vec<Value> = serde_json::from_slice(&doctor.output()?.stdout)?;
         let of_it = |finding: &&Value| finding["what"] == "encoder (en)";
-        let finding = findings.iter().find(of_it).context("doctor looks at it")?;
+        let finding = findings
+            .iter()
+            .find(of_it)
+            .context("no finding of doctor")?;
         let says = |key: &str| finding[key].as_str().unwrap_or_default().to_owned();
         ensure!(says("verdict") == "bad", "{what}: {finding}");
         ensure!(says("found").contains(found), "{what}: {finding}");
         ensure!(says("remedy").contains(remedy), "{what}: {finding}");
         ensure!(
             !says("found").contains(&says("remedy")),
-            "the remedy once: {finding}"
+            "the finding repeats the remedy: {finding}"
         );
     }
     for (what, found, breaking) in MISFITS {
@@ -412,7 +415,7 @@ async fn what_cannot_be_used_is_refused_before_anything_is_queued() -> Result<()
         }
     }
     assert_eq!(stage.count("SELECT count(*) FROM sweep").await?, 0);
-    // The same folder as it was before it was broken.
+    // The intact folder is accepted.
     fresh()?;
     output(coord(&stage)?.arg("plan").arg(&spec))?;
     output(coord(&stage)?.arg("submit").arg(&spec))?;
@@ -420,20 +423,20 @@ async fn what_cannot_be_used_is_refused_before_anything_is_queued() -> Result<()
     Ok(())
 }
 
-/// Pushed under names of their own, the forms of one encoder come to a worker that has none of its
-/// files, and train to the same bits.
+/// The file formats of one encoder, pushed under their own hashes, reach a worker without its files
+/// and train to the same bits.
 #[tokio::test(flavor = "multi_thread")]
-async fn encoders_of_other_forms_travel_through_the_artifact_store() -> Result<()> {
+async fn every_encoder_format_is_fetched_from_the_artifact_store() -> Result<()> {
     let stage = Stage::set().await?;
     let place = tempfile::tempdir()?;
     let forms = ["bert", "bert-published", "bert-zip", "bert-bin-shards"];
     let artifacts = ["--artifacts", "nats://"];
     for form in forms {
-        // Neither dataset nor encoder stays where it was submitted from.
+        // Neither dataset nor encoder remains where it was submitted from.
         let origin = place.path().join(form);
         fs::create_dir_all(&origin)?;
         Tiny::make(&origin, 16)?;
-        copy(&written(form), &origin.join("encoder"))?;
+        copy(&fixture(form), &origin.join("encoder"))?;
         let spec = spec(&origin, Path::new("encoder"))?;
         output(
             coord(&stage)?
@@ -444,18 +447,14 @@ async fn encoders_of_other_forms_travel_through_the_artifact_store() -> Result<(
         )?;
         fs::remove_dir_all(&origin)?;
     }
-    // Hashes of the submitting side are remembered there; the worker has nothing.
+    // The submitting side imported them into the data folder; the worker has nothing.
     let _ = fs::remove_dir_all(stage.data_dir().join("blobs"));
     let _coordinator = stage.serve();
     let worker = Process::spawn(worker(&stage)?.args(artifacts))?;
     let sweeps: Vec<uuid::Uuid> = sqlx::query_scalar("SELECT id FROM sweep")
         .fetch_all(stage.store.pool())
         .await?;
-    assert_eq!(
-        sweeps.len(),
-        forms.len(),
-        "each form is known by its own files"
-    );
+    assert_eq!(sweeps.len(), forms.len(), "each format has its own hash");
     for sweep in sweeps {
         let sweep = halfheard_shared::ids::SweepId(sweep);
         let progress = stage.finished(sweep, Duration::from_secs(240)).await?;

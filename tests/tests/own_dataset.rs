@@ -1,5 +1,5 @@
-//! A dataset of one's own from its pickle to every output: Chinese texts without labels of single
-//! modalities, and stars from 0 to 5 beside it, imported, planned, run through two methods.
+//! Custom datasets from their pickles to every output: Chinese texts without unimodal labels, and
+//! star ratings from 0 to 5, imported, planned and run through two methods.
 
 use anyhow::{Context as _, Result, ensure};
 use halfheard_e2e::{
@@ -9,14 +9,14 @@ use halfheard_e2e::{
 use std::process::{Command, Stdio};
 
 #[path = "../../coordinator/tests/pickler/mod.rs"]
-#[expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
+#[expect(clippy::unwrap_used, reason = "a test helper")]
 mod pickler;
 use pickler::Py;
 
 /// Text length, audio steps and features, vision steps and features.
 const SIZES: [i64; 5] = [12, 6, 4, 5, 3];
 
-/// A split whose audio and words say the label, a number between -1 and 1 that `label` places in
+/// A split whose audio and words encode the label, a number between -1 and 1 that `label` maps to
 /// the dataset's range.
 fn split(samples: i64, label: fn(f32) -> f32) -> Py {
     let [length, audio_steps, audio_width, vision_steps, vision_width] = SIZES;
@@ -120,7 +120,7 @@ fn spec(datasets: &str) -> String {
 impl Place {
     fn new() -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        // Postgres may run as another user, who has to get through.
+        // Postgres may run as another user, who needs access.
         std::fs::set_permissions(
             folder.path(),
             std::os::unix::fs::PermissionsExt::from_mode(0o755),
@@ -157,10 +157,10 @@ impl Place {
         output(&mut self.coord(line)?).with_context(|| format!("coord {line}"))
     }
 
-    /// What it says on its way to a failure, in one line.
+    /// The error of a command that must fail, on one line.
     fn refuses(&self, line: &str) -> Result<String> {
         let ended = self.coord(line)?.output()?;
-        ensure!(!ended.status.success(), "coord {line} went through");
+        ensure!(!ended.status.success(), "coord {line} succeeded");
         let said = String::from_utf8(ended.stderr)?;
         Ok(said.replace("\n  │ ", " "))
     }
@@ -174,11 +174,11 @@ fn holds(text: &str, parts: &[&str]) -> Result<()> {
 }
 
 #[test]
-fn a_dataset_of_ones_own_goes_from_its_pickle_to_every_output() -> Result<()> {
+fn custom_datasets_reach_every_output() -> Result<()> {
     let place = Place::new()?;
     const MINE: &str = "--label-range -1..1 --language zh --classes 2,3,5";
 
-    // Labels outside of the range are named with it; nothing is made.
+    // Labels outside the range are rejected; nothing is imported.
     let said = place.refuses(&format!("data import stars.pkl --name mine {MINE}"))?;
     holds(
         &said,
@@ -202,7 +202,7 @@ fn a_dataset_of_ones_own_goes_from_its_pickle_to_every_output() -> Result<()> {
     place.says("data import stars.pkl --name stars-file --protocol stars.toml")?;
     place.says("data check stars-file")?;
 
-    // Planned: what does not fit is refused before anything is queued.
+    // A mismatch is rejected before anything is queued.
     let spec_file = place.0.path().join("own.toml");
     let wrong = DATASETS
         .replace("[-1.0, 1.0]", "[-2.0, 2.0]")
@@ -233,7 +233,7 @@ fn a_dataset_of_ones_own_goes_from_its_pickle_to_every_output() -> Result<()> {
         ],
     )?;
 
-    // Outputs, from the database alone.
+    // Outputs come from the database alone.
     std::fs::remove_file(&spec_file)?;
     let said = place.says("table 3 --compare published")?;
     holds(&said, &["mine", "nothing is published for mine"])?;
@@ -246,7 +246,7 @@ fn a_dataset_of_ones_own_goes_from_its_pickle_to_every_output() -> Result<()> {
         .fold(0.0, f64::max);
     ensure!(
         (0.01..2.5).contains(&error_of_stars),
-        "stars are predicted on their scale:\n{said}"
+        "stars are not predicted on their scale:\n{said}"
     );
     let said = place.says("compare lnln self-mm --dataset mine --metric acc5 --all --draws 100")?;
     holds(&said, &["mine", "Acc-5"])?;
@@ -271,7 +271,7 @@ fn a_dataset_of_ones_own_goes_from_its_pickle_to_every_output() -> Result<()> {
     }
     let said = place.refuses("figure confusion --out c.svg")?;
     holds(&said, &["--dataset", "mine, stars"])?;
-    // A model of two epochs may deserve warnings; results must be those of the predictions.
+    // A model of two epochs may cause warnings; results must match the predictions.
     let ended = place.coord("audit own --json")?.output()?;
     let said = String::from_utf8(ended.stdout)?;
     ensure!(matches!(ended.status.code(), Some(0 | 4)), "{said}");

@@ -1,6 +1,6 @@
-//! What the database makes of sweeps on datasets of one's own: tables, comparisons, audits and SQL
-//! know them by name, without spec or dataset file. The sweeps are simulated.
-#![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
+//! Custom datasets in the database: tables, comparisons, audits and SQL find them by name, without
+//! spec or dataset file. The sweeps are simulated.
+#![expect(clippy::unwrap_used, reason = "a test helper")]
 
 use halfheard_e2e::{
     finished::{self, Matrix},
@@ -53,7 +53,7 @@ async fn datasets_of(table: &Table) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn datasets_of_ones_own_are_known_by_name() {
+async fn custom_datasets_are_found_by_name() {
     let postgres = Postgres::start().unwrap();
     let store = store(&postgres).await;
     let (stars, mine) = (own("stars", STARS), own("mine", MINE));
@@ -68,7 +68,7 @@ async fn datasets_of_ones_own_are_known_by_name() {
             .unwrap()
     };
 
-    // The database gives back what was put in, built-in protocols with it.
+    // The database returns what was stored, and the built-in protocols.
     let known = store.benchmarks().await.unwrap();
     for dataset in &all {
         assert_eq!(known.get(dataset.id()), Some(*dataset));
@@ -85,7 +85,7 @@ async fn datasets_of_ones_own_are_known_by_name() {
         assert_eq!(definition, rust, "{name}");
     }
 
-    // Blocks with the columns of their classes, and ablations, too.
+    // Blocks with the columns of their classes, and ablations.
     let two = table(2).await;
     assert_eq!(datasets_of(&two).await, ["mosi", "mosi-aligned", "stars"]);
     let names: Vec<&str> = two.blocks[2]
@@ -128,7 +128,7 @@ async fn datasets_of_ones_own_are_known_by_name() {
         assert!(text.contains("stars") && !text.contains("STARS"), "{text}");
     }
 
-    // What is published for a protocol stands below whoever follows it; else that is said.
+    // Published numbers of a protocol are shown for datasets that follow it; others get a note.
     let layout_two = layout::find(2).unwrap();
     let mut compared = table(2).await;
     let values = load::values(&store, sweep, layout_two).await.unwrap();
@@ -192,7 +192,7 @@ async fn datasets_of_ones_own_are_known_by_name() {
         .collect();
     assert_eq!(names, ["MOSI", "mine", "mosi-aligned", "stars", "all"]);
 
-    // SQL: every evaluation has the metrics of its dataset, and the paper's numbers their followers.
+    // SQL: every evaluation has the metrics of its dataset, and published numbers where they apply.
     let counts: Vec<(String, i64)> = sqlx::query_as(
         "SELECT dataset, count(DISTINCT metric) FROM measurement WHERE value IS NOT NULL
          GROUP BY dataset ORDER BY dataset",
@@ -218,7 +218,7 @@ async fn datasets_of_ones_own_are_known_by_name() {
     );
     assert_eq!(compared[0].1, compared[1].1);
 
-    // Predictions are exported, and the stored metrics are those of the stored predictions.
+    // Predictions are exported, and the stored metrics match them.
     let row = store.find_sweep("various").await.unwrap();
     let exported = rows::read(&store, &row, What::Predictions, |_| Ok(()))
         .await
@@ -227,7 +227,7 @@ async fn datasets_of_ones_own_are_known_by_name() {
     let findings = audit::sweep(&store, sweep).await.unwrap();
     let wrong = |f: &&audit::Finding| matches!(f.rule, Rule::WrongResult | Rule::OutOfRange);
     assert_eq!(findings.iter().find(wrong), None);
-    // Nothing is published of the two with protocols of their own: that is said, and no fault.
+    // Nothing is published for the two custom protocols: a note, and not a finding that counts.
     let sizes: Vec<_> = findings
         .iter()
         .filter(|f| f.rule == Rule::SplitSize)
@@ -241,7 +241,7 @@ async fn datasets_of_ones_own_are_known_by_name() {
 }
 
 #[tokio::test]
-async fn a_name_keeps_one_protocol() {
+async fn dataset_name_keeps_one_protocol() {
     let postgres = Postgres::start().unwrap();
     let store = store(&postgres).await;
     let first = matrix("first", vec![own("mine", MINE)]);
@@ -258,8 +258,8 @@ async fn a_name_keeps_one_protocol() {
         assert!(text.contains(part), "{text}");
     }
     let sweeps = store.sweeps().await.unwrap();
-    assert_eq!(sweeps.len(), 2, "nothing of it was submitted");
-    // Where nothing is kept under it any more, a name is free.
+    assert_eq!(sweeps.len(), 2, "nothing was submitted");
+    // An unused name is free again.
     sqlx::query("DELETE FROM sweep")
         .execute(store.pool())
         .await

@@ -1,5 +1,5 @@
-//! Results of unlike processors: the same work may come out with other last bits, and nothing is
-//! wrong; where the same bits are asked for everywhere, they come.
+//! Results of different processors: the last bits may differ without a conflict, and with portable
+//! numerics they are the same everywhere.
 
 use anyhow::{Result, ensure};
 use halfheard_e2e::{
@@ -21,23 +21,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-async fn until(stage: &Stage, query: &'static str, wanted: i64) -> Result<()> {
+async fn until(stage: &Stage, query: &'static str, expected: i64) -> Result<()> {
     let since = Instant::now();
     loop {
         let count = stage.count(query).await?;
-        if count == wanted {
+        if count == expected {
             return Ok(());
         }
         ensure!(
             since.elapsed() < PATIENCE,
-            "`{query}` is {count}, not {wanted}"
+            "`{query}` is {count}, not {expected}"
         );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// Publishes jobs once more, as after a failure that was none.
-async fn again(stage: &Stage, sweep: SweepId, jobs: &[(JobId, Work)], number: u32) -> Result<()> {
+/// Publishes jobs once more, as after a false failure.
+async fn republish(
+    stage: &Stage,
+    sweep: SweepId,
+    jobs: &[(JobId, Work)],
+    number: u32,
+) -> Result<()> {
     for (job, work) in jobs {
         let message = JobMessage {
             sweep,
@@ -50,9 +55,9 @@ async fn again(stage: &Stage, sweep: SweepId, jobs: &[(JobId, Work)], number: u3
     Ok(())
 }
 
-/// A job that was done twice is compared with itself on the same kind of processor only.
+/// Two results of a job are compared only if they come from the same kind of processor.
 #[tokio::test(flavor = "multi_thread")]
-async fn results_are_compared_on_one_kind_of_processor() -> Result<()> {
+async fn results_of_different_processors_do_not_conflict() -> Result<()> {
     let stage = Stage::set().await?;
     let sweep = sweep("kinds", 0);
     stage
@@ -83,34 +88,34 @@ async fn results_are_compared_on_one_kind_of_processor() -> Result<()> {
     let others = "SELECT count(*) FROM other_processor";
     let attempts = "SELECT count(*) FROM attempt WHERE outcome = 'done'";
 
-    // Another kind comes to something else: two epochs, the training and the evaluation.
+    // Another kind of processor gives another result: two epochs, training and evaluation.
     let second = ScriptedWorker::on(&stage.broker, "w2", "avx2", act(Act::Differ(1)));
-    again(&stage, sweep.id, &work, 7).await?;
+    republish(&stage, sweep.id, &work, 7).await?;
     until(&stage, attempts, 4).await?;
     until(&stage, others, 4).await?;
-    // And to the same once more: nothing new.
-    again(&stage, sweep.id, &work, 8).await?;
+    // The same result once more: nothing new.
+    republish(&stage, sweep.id, &work, 8).await?;
     until(&stage, attempts, 6).await?;
     second.kill().await;
     assert_eq!(stage.count(conflicts).await?, 0);
     assert_eq!(stage.count(others).await?, 4);
 
-    // The same kind comes to a third result: that is a conflict.
+    // The same kind gives a third result: a conflict.
     let third = ScriptedWorker::on(&stage.broker, "w3", "avx2", act(Act::Differ(2)));
-    again(&stage, sweep.id, &work, 9).await?;
+    republish(&stage, sweep.id, &work, 9).await?;
     until(&stage, conflicts, 4).await?;
     third.kill().await;
     let kept = "SELECT count(*) FROM conflict c JOIN other_processor o USING (job, what)
                 WHERE c.kept = o.digest";
-    assert_eq!(stage.count(kept).await?, 4, "compared with its own kind");
+    assert_eq!(stage.count(kept).await?, 4, "compared within its kind");
 
-    // As it is where the first kind comes to something else.
+    // So is a second result of the first kind.
     let fourth = ScriptedWorker::on(&stage.broker, "w4", "avx512", act(Act::Differ(1)));
-    again(&stage, sweep.id, &work, 10).await?;
+    republish(&stage, sweep.id, &work, 10).await?;
     until(&stage, conflicts, 8).await?;
     fourth.kill().await;
     assert_eq!(stage.count(others).await?, 4);
-    // The first results stand.
+    // The first results remain.
     assert_same(&dump(&stage.store).await?, &before);
     let kinds = "SELECT count(*) FROM provenance
                  WHERE trained_processor = 'avx512' AND evaluated_processor = 'avx512'
@@ -121,15 +126,15 @@ async fn results_are_compared_on_one_kind_of_processor() -> Result<()> {
 
 const CASES: [&str; 2] = ["r=0.5", "missing=la"];
 
-/// A slot does jobs that ask for the same bits everywhere and others, in whatever order they come;
-/// the former come out the same with other instructions.
+/// A slot processes portable and machine jobs in any order; portable results are the same with other
+/// vector instructions.
 #[tokio::test(flavor = "multi_thread")]
-async fn one_worker_computes_both_ways() -> Result<()> {
-    if let Err(error) = possible() {
-        eprintln!("not tested: {error}");
+async fn worker_switches_numerics_and_portable_results_are_identical() -> Result<()> {
+    if let Err(error) = check_portable() {
+        eprintln!("skipped: {error}");
         return Ok(());
     }
-    let (mut dumps, mut shown) = (Vec::new(), Vec::new());
+    let (mut dumps, mut stored) = (Vec::new(), Vec::new());
     for other in [false, true] {
         let stage = Stage::set().await?;
         let tiny = Tiny::make(stage.data_dir(), 48)?;
@@ -167,9 +172,9 @@ async fn one_worker_computes_both_ways() -> Result<()> {
         assert_eq!(stage.count(portable).await?, if other { 2 } else { 4 });
         if other {
             dumps.push(dump(&stage.store).await?);
-            shown.push(features(stage.data_dir())?);
+            stored.push(features(stage.data_dir())?);
         } else {
-            // What both stages have.
+            // The jobs that both stages have.
             sqlx::query("DELETE FROM job WHERE method <> 'lnln' OR seed <> 1")
                 .execute(stage.store.pool())
                 .await?;
@@ -180,17 +185,17 @@ async fn one_worker_computes_both_ways() -> Result<()> {
                 .fetch_all(stage.store.pool())
                 .await?;
             features.retain(|name, _| kept.iter().any(|hash| name.starts_with(hash)));
-            shown.push(features);
+            stored.push(features);
         }
     }
     assert_same(&dumps[0], &dumps[1]);
-    assert_eq!(shown[0].len(), 1);
-    assert!(shown[0] == shown[1], "the features are the same");
+    assert_eq!(stored[0].len(), 1);
+    assert!(stored[0] == stored[1], "the features are the same");
     Ok(())
 }
 
 /// Whether this machine can compute portably.
-fn possible() -> Result<(), String> {
+fn check_portable() -> Result<(), String> {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
         return Ok(());
@@ -198,9 +203,9 @@ fn possible() -> Result<(), String> {
     Err("this processor has no AVX2".to_owned())
 }
 
-/// A training that goes on on another kind of processor is told of both, and is no conflict.
+/// A training job that resumes on another kind of processor records both and is no conflict.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_training_may_go_on_on_another_processor() -> Result<()> {
+async fn training_job_resumes_on_another_processor() -> Result<()> {
     let stage = Stage::set().await?;
     let tiny = Tiny::make(stage.data_dir(), 640)?;
     let sweep = sweep("moves", 0);
@@ -212,7 +217,7 @@ async fn a_training_may_go_on_on_another_processor() -> Result<()> {
     let first = Process::spawn(&mut worker(&stage)?)?;
     let since = Instant::now();
     while stage.count("SELECT count(*) FROM epoch_log").await? < 2 {
-        ensure!(since.elapsed() < PATIENCE, "no epoch is trained");
+        ensure!(since.elapsed() < PATIENCE, "no epoch completes");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(first.terminate(PATIENCE)?.success());
@@ -222,7 +227,7 @@ async fn a_training_may_go_on_on_another_processor() -> Result<()> {
         1,
     )
     .await?;
-    // With no vector instructions but the oldest: what another processor would be.
+    // Without newer vector instructions, as on another processor.
     let mut other = worker(&stage)?;
     let other = Process::spawn(other.env("ATEN_CPU_CAPABILITY", "default"))?;
     assert_eq!(stage.finished(sweep.id, PATIENCE).await?.done, 3);
@@ -235,12 +240,12 @@ async fn a_training_may_go_on_on_another_processor() -> Result<()> {
     .fetch_all(stage.store.pool())
     .await?;
     let [began, ended] = &processors[..] else {
-        anyhow::bail!("two attempts, not {processors:?}");
+        anyhow::bail!("expected two attempts: {processors:?}");
     };
     let (before, after) = ended.split_once('+').unwrap_or_default();
     assert_eq!(before, began, "{ended}");
     assert_ne!(before, after);
-    let told = "SELECT count(*) FROM provenance WHERE trained_processor LIKE '%+%'";
-    assert!(stage.count(told).await? > 0);
+    let recorded = "SELECT count(*) FROM provenance WHERE trained_processor LIKE '%+%'";
+    assert!(stage.count(recorded).await? > 0);
     Ok(())
 }

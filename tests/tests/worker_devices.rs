@@ -1,5 +1,5 @@
-//! Where slots compute: GPUs are given out one to a slot (pretended ones, in a debug build), and what
-//! keeps slots off a GPU is told by its kind, with libraries that are really loaded, or not.
+//! Where slots compute: GPUs are assigned one per slot (simulated ones, in a debug build), and a GPU
+//! that cannot be used is diagnosed, with libraries that really load or fail to.
 
 use anyhow::{Context as _, Result, ensure};
 use halfheard_e2e::{
@@ -17,11 +17,11 @@ use std::{
 const PATIENCE: Duration = Duration::from_secs(60);
 const PRETEND: &str = "HALFHEARD_TEST_PRETEND_GPUS";
 
-fn said(log: &Path) -> String {
+fn read(log: &Path) -> String {
     std::fs::read_to_string(log).unwrap_or_default()
 }
 
-/// The devices that `coord status` shows, once so many workers live.
+/// The devices that `coord status` shows, once there are `count` workers.
 async fn devices_in_status(stage: &Stage, count: usize) -> Result<Vec<String>> {
     let since = Instant::now();
     loop {
@@ -46,7 +46,7 @@ async fn devices_in_status(stage: &Stage, count: usize) -> Result<Vec<String>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_slot_has_a_gpu_of_its_own() -> Result<()> {
+async fn each_slot_gets_its_own_gpu() -> Result<()> {
     let stage = Stage::set().await?;
     let log = stage.data_dir().join("worker.log");
     for (gpus, flags, devices) in [
@@ -55,7 +55,7 @@ async fn each_slot_has_a_gpu_of_its_own() -> Result<()> {
             &["--slots", "2"][..],
             &["w-0 cuda:0", "w-1 cuda:1"][..],
         ),
-        // Only as many as there are GPUs, unless they may share.
+        // No more slots than GPUs, unless they may share.
         ("2", &["--slots", "3"], &["w-0 cuda:0", "w-1 cuda:1"]),
         (
             "2",
@@ -83,7 +83,7 @@ async fn each_slot_has_a_gpu_of_its_own() -> Result<()> {
         let shown = devices_in_status(&stage, devices.len()).await?;
         let expected: Vec<String> = devices.iter().map(|d| format!("{d} (pretended)")).collect();
         assert_eq!(shown, expected, "{flags:?}");
-        let text = said(&log);
+        let text = read(&log);
         ensure!(text.contains("slot 0 on cuda:"), "{text}");
         ensure!(
             text.contains("--share-gpus") == (flags == ["--slots", "3"]),
@@ -96,7 +96,7 @@ async fn each_slot_has_a_gpu_of_its_own() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn slots_that_cannot_have_their_gpu_are_refused() -> Result<()> {
+async fn unavailable_gpu_is_rejected_with_its_exit_code() -> Result<()> {
     let stage = Stage::set().await?;
     for (gpus, flags, code, word) in [
         (
@@ -124,7 +124,7 @@ async fn slots_that_cannot_have_their_gpu_are_refused() -> Result<()> {
     Ok(())
 }
 
-/// A folder `lib/` with a `libtorch_cuda.so`, made from C.
+/// Compiles a `libtorch_cuda.so` in `lib/`.
 fn library(folder: &Path, source: &str, flags: &[&str]) -> Result<PathBuf> {
     let lib = folder.join("lib");
     std::fs::create_dir_all(&lib)?;
@@ -142,13 +142,13 @@ fn compile(source: &str, path: &Path, flags: &[&str]) -> Result<()> {
         .arg(&file)
         .args(flags)
         .output()
-        .context("no C compiler, which building the worker needs as well")?;
+        .context("no C compiler, which building the worker requires as well")?;
     let log = String::from_utf8_lossy(&made.stderr).into_owned();
     ensure!(made.status.success(), "{log}");
     Ok(())
 }
 
-/// A CUDA runtime that answers as it is told.
+/// A CUDA runtime with fixed answers.
 fn runtime(driver: i32, build: i32, status: i32) -> String {
     format!(
         "int cudaGetDeviceCount(int *n) {{ *n = 0; return {status}; }}\n\
@@ -169,15 +169,14 @@ fn with_library(command: &mut Command, folder: &Path) -> Result<Output> {
         .output()?)
 }
 
-/// What a worker and `coord doctor` say of a library: the kind of trouble, the words, the remedy, and
-/// doctor's line.
+/// What `worker --check` and `coord doctor` report about a library.
 fn diagnosis(folder: &Path, data: &Path) -> Result<(serde_json::Value, serde_json::Value)> {
     let mut command = Command::new(program("worker")?);
     let check = with_library(command.args(["--check", "--threads", "1"]), folder)?;
     let log = String::from_utf8_lossy(&check.stderr).into_owned();
     ensure!(
         check.status.success(),
-        "under `auto` it goes on, on the CPU: {log}"
+        "`auto` falls back to the CPU: {log}"
     );
     let check: serde_json::Value = serde_json::from_slice(&check.stdout)?;
     // The worker that `coord` asks is started with libtorch's folder in its library path.
@@ -219,7 +218,7 @@ struct Case {
     verdict: &'static str,
 }
 
-fn hold(case: &Case, folder: &Path) -> Result<()> {
+fn verify(case: &Case, folder: &Path) -> Result<()> {
     let data = tempfile::tempdir()?;
     let (check, finding) = diagnosis(folder, data.path())?;
     let name = case.name;
@@ -239,7 +238,7 @@ fn hold(case: &Case, folder: &Path) -> Result<()> {
 }
 
 #[test]
-fn what_keeps_slots_off_a_gpu_is_told_by_its_kind() -> Result<()> {
+fn gpu_problem_is_diagnosed_with_a_remedy() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let at = |name: &str| -> Result<PathBuf> {
         let path = folder.path().join(name);
@@ -247,7 +246,7 @@ fn what_keeps_slots_off_a_gpu_is_told_by_its_kind() -> Result<()> {
         Ok(path)
     };
     let none = at("none")?;
-    hold(
+    verify(
         &Case {
             name: "no CUDA build",
             kind: "no_cuda_build",
@@ -259,8 +258,8 @@ fn what_keeps_slots_off_a_gpu_is_told_by_its_kind() -> Result<()> {
     )?;
 
     let garbage = at("garbage")?;
-    std::fs::write(garbage.join("lib/libtorch_cuda.so"), "no library")?;
-    hold(
+    std::fs::write(garbage.join("lib/libtorch_cuda.so"), "not a library")?;
+    verify(
         &Case {
             name: "garbage",
             kind: "does_not_load",
@@ -271,7 +270,7 @@ fn what_keeps_slots_off_a_gpu_is_told_by_its_kind() -> Result<()> {
         &garbage,
     )?;
 
-    // Linked against a cuDNN that is gone when it is loaded.
+    // Linked against a cuDNN that is removed before loading.
     let lacking = at("lacking")?;
     let cudnn = lacking.join("libcudnn.so.9");
     compile(
@@ -285,7 +284,7 @@ fn what_keeps_slots_off_a_gpu_is_told_by_its_kind() -> Result<()> {
         &[cudnn.to_str().context("a path")?],
     )?;
     std::fs::remove_file(&cudnn)?;
-    hold(
+    verify(
         &Case {
             name: "a missing library",
             kind: "does_not_load",
@@ -302,7 +301,7 @@ fn what_keeps_slots_off_a_gpu_is_told_by_its_kind() -> Result<()> {
         "int of_another_release(void); int use(void) { return of_another_release(); }\n",
         &["-Wl,-z,now"],
     )?;
-    hold(
+    verify(
         &Case {
             name: "another release",
             kind: "does_not_load",
@@ -322,7 +321,7 @@ fn what_keeps_slots_off_a_gpu_is_told_by_its_kind() -> Result<()> {
             "update the NVIDIA driver",
         ),
         (
-            "a driver of another age",
+            "a much older driver",
             runtime(11_040, 12_080, 999),
             "driver_too_old",
             &["knows CUDA up to 11.4"],
@@ -352,18 +351,18 @@ fn what_keeps_slots_off_a_gpu_is_told_by_its_kind() -> Result<()> {
             remedy,
             verdict: "bad",
         };
-        hold(&case, &place)?;
+        verify(&case, &place)?;
     }
     Ok(())
 }
 
-/// Whoever starts slots that could not have a GPU reads so on the first line, and why.
+/// If slots fall back to the CPU, the first line of the log says so, and why.
 #[tokio::test(flavor = "multi_thread")]
-async fn computing_on_the_cpu_by_accident_is_the_first_line() -> Result<()> {
+async fn cpu_fallback_is_the_first_log_line() -> Result<()> {
     let stage = Stage::set().await?;
     let folder = stage.data_dir().join("garbage");
     std::fs::create_dir_all(folder.join("lib"))?;
-    std::fs::write(folder.join("lib/libtorch_cuda.so"), "no library")?;
+    std::fs::write(folder.join("lib/libtorch_cuda.so"), "not a library")?;
     let mut auto = worker(&stage)?;
     let ended = with_library(auto.args(["--device", "auto", "--once", "0"]), &folder)?;
     let log = String::from_utf8_lossy(&ended.stderr).into_owned();
@@ -375,7 +374,7 @@ async fn computing_on_the_cpu_by_accident_is_the_first_line() -> Result<()> {
             && first.contains("lay that libtorch down again"),
         "{log}"
     );
-    // A library that takes its process along leaves the supervisor standing.
+    // A library that crashes its process does not crash the supervisor.
     let fatal = stage.data_dir().join("fatal");
     library(
         &fatal,
@@ -391,7 +390,7 @@ async fn computing_on_the_cpu_by_accident_is_the_first_line() -> Result<()> {
         "{log}"
     );
     ensure!(ended.status.success(), "{}: {log}", ended.status);
-    // Asked for, it is an error and no reason to compute elsewhere.
+    // A GPU requested explicitly is an error, without a fallback.
     let mut asked = worker(&stage)?;
     let ended = with_library(asked.args(["--device", "cuda:0"]), &folder)?;
     let log = String::from_utf8_lossy(&ended.stderr).into_owned();
@@ -419,7 +418,7 @@ fn place() -> Result<tempfile::TempDir> {
     Ok(folder)
 }
 
-/// `coord` in such a folder with its own data folder.
+/// `coord` in this folder with its own data folder.
 fn alone(place: &Path, arguments: &[&str]) -> Result<Command> {
     let mut command = Command::new(program("coord")?);
     command
@@ -436,11 +435,11 @@ fn alone(place: &Path, arguments: &[&str]) -> Result<Command> {
 }
 
 #[test]
-fn a_run_says_first_where_it_computes() -> Result<()> {
+fn run_logs_its_devices_first() -> Result<()> {
     let place = place()?;
     let garbage = place.path().join("garbage");
     std::fs::create_dir_all(garbage.join("lib"))?;
-    std::fs::write(garbage.join("lib/libtorch_cuda.so"), "no library")?;
+    std::fs::write(garbage.join("lib/libtorch_cuda.so"), "not a library")?;
     for entry in std::fs::read_dir(libtorch().join("lib"))? {
         let entry = entry?;
         let link = garbage.join("lib").join(entry.file_name());
@@ -481,7 +480,7 @@ fn a_run_says_first_where_it_computes() -> Result<()> {
         let stderr = run.stderr.take().context("its log")?;
         let mut first = String::new();
         let read = std::io::BufReader::new(stderr).read_line(&mut first);
-        // The kernel ends what it started.
+        // The kernel kills its children.
         run.kill()?;
         run.wait()?;
         read?;
@@ -493,7 +492,7 @@ fn a_run_says_first_where_it_computes() -> Result<()> {
 }
 
 #[test]
-fn a_run_without_the_gpus_it_asks_for_starts_nothing() -> Result<()> {
+fn run_without_the_requested_gpus_starts_nothing() -> Result<()> {
     let place = place()?;
     for (gpus, flags, word) in [
         (
@@ -517,7 +516,7 @@ fn a_run_without_the_gpus_it_asks_for_starts_nothing() -> Result<()> {
 }
 
 #[test]
-fn doctor_shows_each_slots_device() -> Result<()> {
+fn doctor_shows_the_device_of_each_slot() -> Result<()> {
     let place = place()?;
     for (slots, words) in [
         (

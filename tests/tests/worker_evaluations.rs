@@ -1,5 +1,5 @@
-//! Evaluations of one model are taken together and leave one by one: what is done is reported, and
-//! only the rest goes back.
+//! Evaluation jobs of one model are taken together and end one by one: completed cases are reported,
+//! and only the rest is handed back.
 
 use anyhow::{Context as _, Result, ensure};
 use halfheard_coordinator::commands::progress::living;
@@ -14,7 +14,7 @@ use halfheard_shared::wire::Doing;
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Without audio, without vision, without both, and with all the text is the same.
+/// Without audio, vision or both the text is that of `r=0`.
 const CASES: [&str; 7] = [
     "r=0",
     "r=0.3",
@@ -27,7 +27,7 @@ const CASES: [&str; 7] = [
 
 const DONE: &str = "SELECT count(*) FROM job WHERE kind = 'eval' AND state = 'done'";
 
-/// Waits until the worker holds in the middle of evaluations, some of them done and reported.
+/// Waits until the worker holds during evaluation, with some cases done and reported.
 async fn held(stage: &Stage) -> Result<Doing> {
     let since = Instant::now();
     loop {
@@ -41,15 +41,15 @@ async fn held(stage: &Stage) -> Result<Doing> {
         {
             return Ok(doing);
         }
-        ensure!(since.elapsed() < PATIENCE, "no evaluation is under way");
+        ensure!(since.elapsed() < PATIENCE, "no evaluation is in progress");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_done_is_reported_and_only_the_rest_goes_back() -> Result<()> {
+async fn completed_cases_are_reported_and_the_rest_is_handed_back() -> Result<()> {
     let mut dumps = Vec::new();
-    let mut shown = Vec::new();
+    let mut stored = Vec::new();
     for disturbed in [false, true] {
         let stage = Stage::set().await?;
         let tiny = Tiny::make(stage.data_dir(), 32)?;
@@ -64,7 +64,7 @@ async fn what_is_done_is_reported_and_only_the_rest_goes_back() -> Result<()> {
             command.env("HALFHEARD_INJECT_HOLD", &hold);
             let first = Process::spawn(&mut command)?;
             let doing = held(&stage).await?;
-            // Those with the text of r=0 came together.
+            // The cases with the text of r=0 end together.
             assert_eq!((doing.case, doing.cases), (5, 7), "{doing:?}");
             assert!(doing.steps > 0, "{doing:?}");
             let text = output(coord(&stage)?.arg("status"))?;
@@ -75,7 +75,10 @@ async fn what_is_done_is_reported_and_only_the_rest_goes_back() -> Result<()> {
             let back = "SELECT count(*) FROM attempt WHERE outcome = 'handed_back'";
             let since = Instant::now();
             while stage.count(back).await? < 3 {
-                ensure!(since.elapsed() < PATIENCE, "not all of the rest goes back");
+                ensure!(
+                    since.elapsed() < PATIENCE,
+                    "not all of the rest is handed back"
+                );
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
             assert_eq!(stage.count(DONE).await?, 4);
@@ -88,23 +91,23 @@ async fn what_is_done_is_reported_and_only_the_rest_goes_back() -> Result<()> {
                     WHERE j.kind = 'eval' AND a.outcome = 'done'";
         assert_eq!(stage.count(done).await?, 7);
         if !disturbed {
-            own_time(&stage).await?;
+            check_own_time(&stage).await?;
         }
         dumps.push(dump(&stage.store).await?);
-        shown.push(features(stage.data_dir())?);
+        stored.push(features(stage.data_dir())?);
     }
     assert_same(&dumps[0], &dumps[1]);
     ensure!(
-        shown[0].len() == 3 && shown[0] == shown[1],
+        stored[0].len() == 3 && stored[0] == stored[1],
         "the features are the same"
     );
     Ok(())
 }
 
-/// Each case has its own time and not the whole bundle's: one worker's evaluations take no longer
-/// together than from the first one's beginning to the last one's end.
-async fn own_time(stage: &Stage) -> Result<()> {
-    let (sum, whole, least): (f64, f64, f64) = sqlx::query_as(
+/// Each case has its own time and not the batch's: together the cases take no longer than from the
+/// start of the first to the end of the last.
+async fn check_own_time(stage: &Stage) -> Result<()> {
+    let (sum, total, min): (f64, f64, f64) = sqlx::query_as(
         "SELECT sum(extract(epoch FROM j.finished - j.started))::float8,
                 extract(epoch FROM max(j.finished) - (SELECT max(t.finished) FROM job t
                                                       WHERE t.kind = 'train'))::float8,
@@ -114,19 +117,19 @@ async fn own_time(stage: &Stage) -> Result<()> {
     .fetch_one(stage.store.pool())
     .await?;
     ensure!(
-        least >= 0.0 && sum <= whole,
-        "{sum} s in {whole} s, each at least {least} s"
+        min >= 0.0 && sum <= total,
+        "{sum} s in {total} s, each at least {min} s"
     );
-    let told = "SELECT count(*) FROM attempt a JOIN job j ON j.id = a.job
+    let reported = "SELECT count(*) FROM attempt a JOIN job j ON j.id = a.job
                 WHERE j.kind = 'eval' AND a.seconds > 0
                   AND abs(extract(epoch FROM a.ended - a.started) - a.seconds) < 0.01";
-    assert_eq!(stage.count(told).await?, 7);
+    assert_eq!(stage.count(reported).await?, 7);
     Ok(())
 }
 
-/// A sweep that is cancelled stops in the middle of its evaluations.
+/// Cancelling a sweep stops its evaluation in progress.
 #[tokio::test(flavor = "multi_thread")]
-async fn cancelled_evaluations_stop() -> Result<()> {
+async fn cancelled_evaluation_jobs_stop() -> Result<()> {
     let stage = Stage::set().await?;
     let tiny = Tiny::make(stage.data_dir(), 32)?;
     let sweep = sweep("cancelled", 0);
@@ -143,7 +146,7 @@ async fn cancelled_evaluations_stop() -> Result<()> {
     let since = Instant::now();
     loop {
         let beats = living(&stage.broker).await;
-        let beat = beats.first().context("the worker lives")?;
+        let beat = beats.first().context("no live worker")?;
         if beat.doing.is_none() {
             break;
         }

@@ -1,5 +1,5 @@
-//! A worker that lacks what its jobs need, or whose device breaks, beside one that is well: nothing
-//! fails, it is named with the reason, and it goes on by itself once that is mended.
+//! A worker that lacks what its jobs need, or whose device breaks, beside a healthy one: no job
+//! fails, `coord status` shows the fault, and the worker resumes once it has passed.
 
 use anyhow::{Context as _, Result, ensure};
 use halfheard_coordinator::commands::progress::living;
@@ -35,7 +35,7 @@ async fn submit(stage: &Stage, sweep: &NewSweep, specs: &[TrainSpec]) -> Result<
     Ok(())
 }
 
-/// Trainings whose files no machine has where the spec says.
+/// Training jobs whose files are not at the paths in the spec.
 fn elsewhere(tiny: &Tiny, seeds: impl IntoIterator<Item = u64>) -> Result<Vec<TrainSpec>> {
     let mut specs = Vec::new();
     for seed in seeds {
@@ -47,7 +47,7 @@ fn elsewhere(tiny: &Tiny, seeds: impl IntoIterator<Item = u64>) -> Result<Vec<Tr
     Ok(specs)
 }
 
-/// Puts the files into a worker's data folder.
+/// Installs dataset and encoder in a worker's data folder.
 fn install(tiny: &Tiny, folder: &Path) -> Result<()> {
     let (data, encoder) = (tiny.data()?, tiny.encoder()?);
     let blob = DataFolder::new(folder).blob(&data.blake3);
@@ -62,7 +62,7 @@ fn install(tiny: &Tiny, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A worker with a data folder of its own and the stage's artifact store.
+/// A worker with its own data folder and the stage's artifact store.
 fn node(stage: &Stage, name: &str, folder: &Path) -> Result<Command> {
     let mut command = worker(stage)?;
     let artifacts = ArtifactStore::url_of(&stage.data_dir().join("artifacts"));
@@ -73,19 +73,19 @@ fn node(stage: &Stage, name: &str, folder: &Path) -> Result<Command> {
     Ok(command)
 }
 
-/// Waits until a worker's heartbeat is as asked.
+/// Waits until a worker's heartbeat satisfies a condition.
 async fn until_worker(
     stage: &Stage,
     name: &str,
     what: &str,
-    enough: impl Fn(&Heartbeat) -> bool,
+    condition: impl Fn(&Heartbeat) -> bool,
 ) -> Result<Heartbeat> {
     let since = Instant::now();
     loop {
         let beats = living(&stage.broker).await;
         let beat = beats.into_iter().find(|beat| beat.worker.name == name);
         match beat {
-            Some(beat) if enough(&beat) => return Ok(beat),
+            Some(beat) if condition(&beat) => return Ok(beat),
             beat => ensure!(
                 since.elapsed() < PATIENCE,
                 "{name} does not {what}: {beat:?}"
@@ -95,20 +95,20 @@ async fn until_worker(
     }
 }
 
-/// Waits until a worker sits out for a fault of this kind.
-async fn sits_out(stage: &Stage, name: &str, kind: FaultKind) -> Result<Trouble> {
-    let beat = until_worker(stage, name, "sit out", |beat| {
+/// Waits until a worker is suspended for a fault of this kind.
+async fn suspended(stage: &Stage, name: &str, kind: FaultKind) -> Result<Trouble> {
+    let beat = until_worker(stage, name, "suspend", |beat| {
         let trouble = beat.trouble.as_ref();
         trouble.is_some_and(|trouble| trouble.sits_out && trouble.fault.kind == kind)
     });
-    beat.await?.trouble.context("its trouble")
+    beat.await?.trouble.context("no trouble")
 }
 
 fn status(stage: &Stage, args: &[&str]) -> Result<String> {
     output(coord(stage)?.arg("status").args(args))
 }
 
-/// Nothing failed, all is done, and by nobody but `good`.
+/// Waits until every job is done, without a failure, and by no worker but `good`.
 async fn all_done(stage: &Stage, sweep: &NewSweep, jobs: i64) -> Result<()> {
     let progress = stage.finished(sweep.id, PATIENCE).await?;
     assert_eq!((progress.done, progress.failed), (jobs, 0));
@@ -121,9 +121,9 @@ async fn all_done(stage: &Stage, sweep: &NewSweep, jobs: i64) -> Result<()> {
     Ok(())
 }
 
-/// Eight trainings and sixteen evaluations, on a node without data and one with it.
+/// Eight training and sixteen evaluation jobs, on a node without the data and one with it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_without_data_fails_nothing() -> Result<()> {
+async fn node_without_data_declines_its_jobs() -> Result<()> {
     let stage = Stage::set().await?;
     let tiny = Tiny::make(stage.data_dir(), 32)?;
     let sweep = sweep("one-bad-node", 0);
@@ -131,9 +131,9 @@ async fn a_node_without_data_fails_nothing() -> Result<()> {
     let _coordinator = stage.serve();
     let (bad, good) = (tempfile::tempdir()?, tempfile::tempdir()?);
     install(&tiny, good.path())?;
-    // The bad one is alone at first, so that it takes a job for certain.
+    // The bad node starts alone, so it certainly takes a job.
     let _bad = Process::spawn(&mut node(&stage, "bad", bad.path())?)?;
-    let trouble = sits_out(&stage, "bad-0", FaultKind::Dataset).await?;
+    let trouble = suspended(&stage, "bad-0", FaultKind::Dataset).await?;
     assert_eq!(trouble.fault.what, "dataset mosi");
     assert!(trouble.fault.chain[0].contains(&tiny.data()?.blake3));
     let text = status(&stage, &[])?;
@@ -143,15 +143,15 @@ async fn a_node_without_data_fails_nothing() -> Result<()> {
     );
     let _good = Process::spawn(&mut node(&stage, "good", good.path())?)?;
     all_done(&stage, &sweep, 24).await?;
-    // It is still named, in JSON too, and each time it was handed a job is on record.
+    // JSON shows it too, and every declined job is recorded.
     let json: serde_json::Value = serde_json::from_str(&status(&stage, &["--json"])?)?;
     let workers = json["workers"].as_array().context("workers")?;
     let named = workers
         .iter()
         .find(|worker| worker["worker"]["name"] == "bad-0");
-    let named = named.context("the bad node")?;
+    let named = named.context("no bad node")?;
     assert_eq!(named["trouble"]["fault"]["kind"], "dataset", "{json}");
-    assert!(json["nobody_can"].is_null(), "one of them can");
+    assert!(json["nobody_can"].is_null(), "the good worker can");
     let declined = "SELECT count(*) FROM declined
                     WHERE worker = 'bad-0' AND fault = 'dataset'
                       AND errors[1] = 'cannot read dataset mosi'";
@@ -159,10 +159,10 @@ async fn a_node_without_data_fails_nothing() -> Result<()> {
     Ok(())
 }
 
-/// The dataset is nowhere: nothing fails and nothing spins, status says it in words, and the sweep
-/// goes on by itself when the dataset is there.
+/// No worker has the dataset: no job fails, nothing spins, status says why, and the sweep continues
+/// once the dataset is installed.
 #[tokio::test(flavor = "multi_thread")]
-async fn where_nobody_can_it_is_said_and_the_sweep_waits() -> Result<()> {
+async fn sweep_waits_while_no_worker_has_the_dataset() -> Result<()> {
     let stage = Stage::set().await?;
     let tiny = Tiny::make(stage.data_dir(), 32)?;
     let sweep = sweep("nowhere", 0);
@@ -171,12 +171,12 @@ async fn where_nobody_can_it_is_said_and_the_sweep_waits() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let _worker = Process::spawn(node(&stage, "good", folder.path())?.args(["--slots", "2"]))?;
     for name in ["good-0", "good-1"] {
-        sits_out(&stage, name, FaultKind::Dataset).await?;
+        suspended(&stage, name, FaultKind::Dataset).await?;
     }
-    // A second time: the pause grows.
+    // The second suspension is longer.
     let since = Instant::now();
     let trouble = loop {
-        let trouble = sits_out(&stage, "good-0", FaultKind::Dataset).await?;
+        let trouble = suspended(&stage, "good-0", FaultKind::Dataset).await?;
         if trouble.times >= 2 {
             break trouble;
         }
@@ -187,25 +187,25 @@ async fn where_nobody_can_it_is_said_and_the_sweep_waits() -> Result<()> {
     let text = status(&stage, &["nowhere"])?;
     ensure!(text.contains("no worker can read dataset mosi: "), "{text}");
     let declined = stage.count("SELECT count(*) FROM declined").await?;
-    assert!(declined < 40, "{declined} times in a few seconds");
+    assert!(declined < 40, "declined {declined} times in a few seconds");
     assert_eq!(stage.store.progress(sweep.id).await?.failed, 0);
     install(&tiny, folder.path())?;
     all_done(&stage, &sweep, 6).await?;
-    until_worker(&stage, "good-0", "get well", |beat| beat.trouble.is_none()).await?;
+    until_worker(&stage, "good-0", "recover", |beat| beat.trouble.is_none()).await?;
     Ok(())
 }
 
-/// What nobody can do keeps nothing else waiting: more of it than the window has room for, in an
-/// older sweep of higher priority.
+/// Jobs that no worker can do do not block others, even if they are more than the in-flight window
+/// and belong to an older sweep of higher priority.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_nobody_can_do_keeps_nothing_else_waiting() -> Result<()> {
+async fn impossible_jobs_do_not_block_others() -> Result<()> {
     let stage = Stage::set().await?;
     let tiny = Tiny::make(stage.data_dir(), 32)?;
     let impossible = sweep("impossible", 5);
     submit(&stage, &impossible, &elsewhere(&tiny, 1..=20)?).await?;
     let _coordinator = stage.serve();
     let _worker = Process::spawn(&mut node(&stage, "good", stage.data_dir())?)?;
-    sits_out(&stage, "good-0", FaultKind::Dataset).await?;
+    suspended(&stage, "good-0", FaultKind::Dataset).await?;
     let possible = halfheard_e2e::sweeps::sweep("possible", 0);
     submit(&stage, &possible, &[tiny.spec("almt", 1, 1)?]).await?;
     let progress = stage.finished(possible.id, PATIENCE).await?;
@@ -215,13 +215,13 @@ async fn what_nobody_can_do_keeps_nothing_else_waiting() -> Result<()> {
     Ok(())
 }
 
-/// Two stores: what one worker trained, another cannot evaluate.
+/// Two artifact stores: one worker cannot evaluate what the other trained.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_with_another_store_fails_no_evaluation() -> Result<()> {
+async fn worker_with_another_artifact_store_declines_evaluations() -> Result<()> {
     let stage = Stage::set().await?;
     let tiny = Tiny::make(stage.data_dir(), 32)?;
     let sweep = sweep("two-stores", 0);
-    // More than are taken together: some are left for the other worker.
+    // More than one batch: some are left for the other worker.
     let cases: Vec<String> = (0..24).map(|n| format!("r=0.{:02}", 10 + n)).collect();
     let cases: Vec<&str> = cases.iter().map(String::as_str).collect();
     let all = jobs(&sweep, &tiny.spec("almt", 1, 1)?, &cases)?;
@@ -240,7 +240,7 @@ async fn a_worker_with_another_store_fails_no_evaluation() -> Result<()> {
     let mut command = node(&stage, "bad", stage.data_dir())?;
     command.env("HALFHEARD_ARTIFACTS", ArtifactStore::url_of(other.path()));
     let _bad = Process::spawn(&mut command)?;
-    let trouble = sits_out(&stage, "bad-0", FaultKind::Checkpoint).await?;
+    let trouble = suspended(&stage, "bad-0", FaultKind::Checkpoint).await?;
     ensure!(
         trouble.fault.to_string().contains("almt on mosi, seed 1"),
         "{trouble:?}"
@@ -249,14 +249,14 @@ async fn a_worker_with_another_store_fails_no_evaluation() -> Result<()> {
     all_done(&stage, &sweep, 25).await
 }
 
-/// A store that breaks under one worker, and is mended.
+/// One worker's artifact store breaks and is repaired.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_whose_store_breaks_fails_nothing() -> Result<()> {
+async fn worker_with_a_broken_artifact_store_declines_and_recovers() -> Result<()> {
     let stage = Stage::set().await?;
     let tiny = Tiny::make(stage.data_dir(), 32)?;
     let store = stage.data_dir().join("artifacts");
     std::fs::create_dir_all(&store)?;
-    // The bad one's way to the store can be broken without touching the other's.
+    // A link of its own lets the bad worker's store break alone.
     let link: PathBuf = stage.data_dir().join("link");
     std::os::unix::fs::symlink(&store, &link)?;
     let mut command = node(&stage, "bad", stage.data_dir())?;
@@ -264,19 +264,19 @@ async fn a_worker_whose_store_breaks_fails_nothing() -> Result<()> {
     let _bad = Process::spawn(&mut command)?;
     until_worker(&stage, "bad-0", "live", |beat| beat.trouble.is_none()).await?;
     std::fs::remove_file(&link)?;
-    std::fs::write(&link, "no folder")?;
+    std::fs::write(&link, "not a folder")?;
     let sweep = sweep("store", 0);
     let specs = [tiny.spec("almt", 1, 1)?, tiny.spec("almt", 2, 1)?];
     submit(&stage, &sweep, &specs).await?;
     let _coordinator = stage.serve();
-    let trouble = sits_out(&stage, "bad-0", FaultKind::Store).await?;
+    let trouble = suspended(&stage, "bad-0", FaultKind::Store).await?;
     assert_eq!(trouble.fault.deed(), "use the artifact store");
     let good = Process::spawn(&mut node(&stage, "good", stage.data_dir())?)?;
     all_done(&stage, &sweep, 6).await?;
     std::fs::remove_file(&link)?;
     std::os::unix::fs::symlink(&store, &link)?;
-    until_worker(&stage, "bad-0", "get well", |beat| beat.trouble.is_none()).await?;
-    // Well again, it does what there is.
+    until_worker(&stage, "bad-0", "recover", |beat| beat.trouble.is_none()).await?;
+    // Recovered, it processes jobs.
     good.terminate(PATIENCE)?;
     let again = halfheard_e2e::sweeps::sweep("again", 0);
     submit(&stage, &again, &[tiny.spec("almt", 3, 1)?]).await?;
@@ -285,10 +285,10 @@ async fn a_worker_whose_store_breaks_fails_nothing() -> Result<()> {
     Ok(())
 }
 
-/// Neither store nor data folder can be used at the start: the worker is seen and says why, and
-/// begins to work when it can.
+/// Neither the artifact store nor the data folder can be used at the start: status shows the worker
+/// and why, and it starts to work once it can.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_waits_for_its_store_is_seen() -> Result<()> {
+async fn worker_waiting_for_its_artifact_store_is_visible() -> Result<()> {
     let stage = Stage::set().await?;
     let tiny = Tiny::make(stage.data_dir(), 32)?;
     let sweep = sweep("waits", 0);
@@ -296,13 +296,13 @@ async fn a_worker_that_waits_for_its_store_is_seen() -> Result<()> {
     let _coordinator = stage.serve();
     let folder = stage.data_dir().join("node");
     let store = stage.data_dir().join("artifacts");
-    std::fs::write(&folder, "no folder")?;
-    std::fs::write(&store, "no folder")?;
+    std::fs::write(&folder, "not a folder")?;
+    std::fs::write(&store, "not a folder")?;
     let _worker = Process::spawn(&mut node(&stage, "good", &folder)?)?;
-    let trouble = sits_out(&stage, "good-0", FaultKind::DataFolder).await?;
+    let trouble = suspended(&stage, "good-0", FaultKind::DataFolder).await?;
     assert!(trouble.fault.chain[0].contains("node"), "{trouble:?}");
     std::fs::remove_file(&folder)?;
-    sits_out(&stage, "good-0", FaultKind::Store).await?;
+    suspended(&stage, "good-0", FaultKind::Store).await?;
     let text = status(&stage, &[])?;
     ensure!(
         text.contains("no worker can use the artifact store: "),
@@ -313,9 +313,9 @@ async fn a_worker_that_waits_for_its_store_is_seen() -> Result<()> {
     all_done(&stage, &sweep, 3).await
 }
 
-/// A method of another release.
+/// A method and a hyper-parameter of another release.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_does_not_know_the_method_fails_nothing() -> Result<()> {
+async fn worker_without_the_method_declines() -> Result<()> {
     let stage = Stage::set().await?;
     let tiny = Tiny::make(stage.data_dir(), 32)?;
     let sweep = sweep("newer", 0);
@@ -326,12 +326,12 @@ async fn a_worker_that_does_not_know_the_method_fails_nothing() -> Result<()> {
     submit(&stage, &sweep, &[newer, changed]).await?;
     let _coordinator = stage.serve();
     let old = Process::spawn(&mut node(&stage, "old", stage.data_dir())?)?;
-    let trouble = sits_out(&stage, "old-0", FaultKind::Method).await?;
+    let trouble = suspended(&stage, "old-0", FaultKind::Method).await?;
     assert!(trouble.fault.to_string().contains("same release"));
     let both = "SELECT count(DISTINCT job) FROM declined WHERE fault = 'method'";
     let since = Instant::now();
     while stage.count(both).await? < 2 {
-        ensure!(since.elapsed() < PATIENCE, "one of both is never tried");
+        ensure!(since.elapsed() < PATIENCE, "one of them is never tried");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let _newer = ScriptedWorker::diligent(&stage.broker, "good");
@@ -340,9 +340,9 @@ async fn a_worker_that_does_not_know_the_method_fails_nothing() -> Result<()> {
     Ok(())
 }
 
-/// Jobs in the wire format of another release: nobody can read them, and it is said.
+/// Jobs in the wire format of another release: status says that no worker can decode them.
 #[tokio::test(flavor = "multi_thread")]
-async fn jobs_of_another_release_are_named() -> Result<()> {
+async fn jobs_of_another_release_are_reported() -> Result<()> {
     let stage = Stage::set().await?;
     let subject = Queue::Train.subject(sweep("other", 0).id);
     let message = vec![VERSION + 1, 0, 0];
@@ -353,7 +353,7 @@ async fn jobs_of_another_release_are_named() -> Result<()> {
         .await?
         .await?;
     let _worker = Process::spawn(&mut node(&stage, "old", stage.data_dir())?)?;
-    sits_out(&stage, "old-0", FaultKind::Method).await?;
+    suspended(&stage, "old-0", FaultKind::Method).await?;
     let text = status(&stage, &[])?;
     ensure!(
         text.contains("no worker can run jobs of another release: ")
@@ -363,9 +363,9 @@ async fn jobs_of_another_release_are_named() -> Result<()> {
     Ok(())
 }
 
-/// A device that breaks takes its process with it; the next one remembers.
+/// A broken device ends its process; the next process continues the suspension.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_device_fails_nothing() -> Result<()> {
+async fn broken_device_fails_no_jobs() -> Result<()> {
     let stage = Stage::set().await?;
     let tiny = Tiny::make(stage.data_dir(), 32)?;
     let broken = stage.data_dir().join("broken");
@@ -380,10 +380,10 @@ async fn a_broken_device_fails_nothing() -> Result<()> {
     command.env("HALFHEARD_INJECT_DEVICE", &broken);
     let _bad = Process::spawn(&mut command)?;
     let first = until_worker(&stage, "bad-0", "break", |beat| beat.trouble.is_some()).await?;
-    let trouble = first.trouble.context("its trouble")?;
+    let trouble = first.trouble.context("no trouble")?;
     assert_eq!(trouble.fault.kind, FaultKind::Device);
     assert!(trouble.fault.to_string().contains("ECC"), "{trouble:?}");
-    // Another process, with a longer pause for the same.
+    // Another process, with a longer suspension for the same fault.
     let later = until_worker(&stage, "bad-0", "break again", |beat| {
         beat.pid != first.pid
             && beat
@@ -391,24 +391,24 @@ async fn a_broken_device_fails_nothing() -> Result<()> {
                 .as_ref()
                 .is_some_and(|t| t.times > trouble.times)
     });
-    let later = later.await?.trouble.context("its trouble")?;
+    let later = later.await?.trouble.context("no trouble")?;
     assert_eq!(later.since_ms, trouble.since_ms);
     let good = Process::spawn(&mut node(&stage, "good", stage.data_dir())?)?;
     all_done(&stage, &sweep, 9).await?;
     good.terminate(PATIENCE)?;
-    // Mended, it works again after its pause.
+    // Repaired, it works again after its suspension.
     std::fs::remove_file(&broken)?;
     let again = halfheard_e2e::sweeps::sweep("again", 0);
     submit(&stage, &again, &[tiny.spec("almt", 9, 1)?]).await?;
     let progress = stage.finished(again.id, PATIENCE).await?;
     assert_eq!((progress.done, progress.failed), (3, 0));
-    until_worker(&stage, "bad-0", "get well", |beat| beat.trouble.is_none()).await?;
+    until_worker(&stage, "bad-0", "recover", |beat| beat.trouble.is_none()).await?;
     Ok(())
 }
 
-/// The store cannot take what a training came to: it waits, says so, and nothing is done twice.
+/// The artifact store fails as training completes: the worker waits, shows why, and repeats nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_is_away_while_a_training_ends_is_waited_for() -> Result<()> {
+async fn completed_training_waits_for_the_artifact_store() -> Result<()> {
     let stage = Stage::set().await?;
     let tiny = Tiny::make(stage.data_dir(), 32)?;
     let store = stage.data_dir().join("artifacts");
@@ -423,7 +423,7 @@ async fn a_store_that_is_away_while_a_training_ends_is_waited_for() -> Result<()
         beat.doing.is_some() && beat.trouble.is_some()
     })
     .await?;
-    let trouble = beat.trouble.context("its trouble")?;
+    let trouble = beat.trouble.context("no trouble")?;
     assert_eq!(
         (trouble.fault.kind, trouble.sits_out),
         (FaultKind::Store, false)
@@ -434,11 +434,11 @@ async fn a_store_that_is_away_while_a_training_ends_is_waited_for() -> Result<()
     Ok(())
 }
 
-/// With `--once`, a worker that can do nothing leaves and says so by its exit code.
+/// With `--once`, a worker that cannot work exits with a code of its own.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_can_do_nothing_leaves_with_its_code() -> Result<()> {
+async fn worker_with_once_that_cannot_work_exits_as_unfit() -> Result<()> {
     let stage = Stage::set().await?;
-    std::fs::write(stage.data_dir().join("artifacts"), "no folder")?;
+    std::fs::write(stage.data_dir().join("artifacts"), "not a folder")?;
     let bad = Process::spawn(node(&stage, "bad", stage.data_dir())?.args(["--once", "1"]))?;
     assert_eq!(bad.wait(PATIENCE)?.code(), Some(7));
     Ok(())

@@ -1,5 +1,5 @@
-//! The real worker on a real broker: trains and evaluates small models, is told to leave, is
-//! killed, fails, is cancelled.
+//! The real worker on a real broker: trains and evaluates small models, shuts down, is killed,
+//! fails, is cancelled.
 
 use anyhow::{Context as _, Result, ensure};
 use halfheard_e2e::{
@@ -30,31 +30,31 @@ async fn submit(stage: &Stage, sweep: &NewSweep, specs: &[TrainSpec]) -> Result<
     Ok(())
 }
 
-/// Waits until a query counts at least `enough`.
-async fn until(stage: &Stage, query: &'static str, enough: i64) -> Result<()> {
+/// Waits until a query counts at least `min`.
+async fn until(stage: &Stage, query: &'static str, min: i64) -> Result<()> {
     let since = Instant::now();
-    while stage.count(query).await? < enough {
-        ensure!(since.elapsed() < PATIENCE, "`{query}` stays below {enough}");
+    while stage.count(query).await? < min {
+        ensure!(since.elapsed() < PATIENCE, "`{query}` stays below {min}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok(())
 }
 
-/// What lives by its heartbeat.
+/// The heartbeats of all workers.
 async fn heartbeats(stage: &Stage) -> Result<Vec<Heartbeat>> {
     use futures::TryStreamExt as _;
     let bucket = stage.broker.workers().await?;
     let keys: Vec<String> = bucket.keys().await?.try_collect().await?;
-    let mut beats = Vec::new();
+    let mut heartbeats = Vec::new();
     for key in keys {
         if let Some(json) = bucket.get(&key).await? {
-            beats.push(serde_json::from_slice(&json)?);
+            heartbeats.push(serde_json::from_slice(&json)?);
         }
     }
-    Ok(beats)
+    Ok(heartbeats)
 }
 
-/// The hash of the checkpoint that LNLN's features are of.
+/// The hash of the checkpoint that produced LNLN's features.
 async fn checkpoint_of_lnln(stage: &Stage) -> Result<String> {
     let query = "SELECT c.blake3 FROM checkpoint c JOIN job j ON j.id = c.job
                  WHERE j.method = 'lnln' AND c.criterion = 'mae'";
@@ -69,7 +69,7 @@ async fn artifacts(stage: &Stage) -> Result<ArtifactStore> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn models_are_trained_and_evaluated_and_learn() -> Result<()> {
+async fn models_are_trained_and_evaluated_and_their_loss_falls() -> Result<()> {
     let stage = Stage::set().await?;
     let tiny = Tiny::make(stage.data_dir(), 96)?;
     let sweep = sweep("learns", 0);
@@ -87,11 +87,11 @@ async fn models_are_trained_and_evaluated_and_learn() -> Result<()> {
                  WHERE a.epoch = 1 AND b.epoch = 6
                    AND (b.losses->>'loss')::float8 < (a.losses->>'loss')::float8";
     assert_eq!(stage.count(falls).await?, 2, "the losses fall");
-    // What LNLN shows for Figure 8 lies at each rate; ALMT has nothing to show.
-    let shown = features(stage.data_dir())?;
+    // LNLN stores the features of Figure 8 at each rate; ALMT has none.
+    let stored = features(stage.data_dir())?;
     let checkpoint = checkpoint_of_lnln(&stage).await?;
-    let [half, whole] = ["r=0.5", "r=0"].map(|case| format!("{checkpoint}-{case}.safetensors"));
-    assert!(shown.keys().eq([&half, &whole]), "{:?}", shown.keys());
+    let [half, complete] = ["r=0.5", "r=0"].map(|case| format!("{checkpoint}-{case}.safetensors"));
+    assert!(stored.keys().eq([&half, &complete]), "{:?}", stored.keys());
     let store = artifacts(&stage).await?;
     let mut read = Vec::new();
     for case in ["r=0", "r=0.5"] {
@@ -102,29 +102,32 @@ async fn models_are_trained_and_evaluated_and_learn() -> Result<()> {
     assert!(read.iter().all(|f| (f.samples(), f.width) == (40, 16)));
     assert_ne!(read[0].language, read[0].dominant);
     assert_ne!(read[0].language, read[1].language, "erased differently");
-    let beats = heartbeats(&stage).await?;
-    let mut names: Vec<&str> = beats.iter().map(|b| b.worker.name.as_str()).collect();
+    let workers = heartbeats(&stage).await?;
+    let mut names: Vec<&str> = workers.iter().map(|b| b.worker.name.as_str()).collect();
     names.sort_unstable();
     assert_eq!(names, ["two-0", "two-1"]);
-    assert!(beats.iter().all(|b| b.memory_bytes > 1 << 20 && b.pid > 1));
+    assert!(
+        workers
+            .iter()
+            .all(|b| b.memory_bytes > 1 << 20 && b.pid > 1)
+    );
     let status = worker.terminate(PATIENCE)?;
     assert!(status.success(), "{status}");
     assert!(
         heartbeats(&stage).await?.is_empty(),
-        "they took their leave"
+        "both workers deregistered"
     );
     Ok(())
 }
 
-/// Told to leave in mid-training, and killed in mid-training: the tables are those of a run that
-/// nobody disturbed.
+/// Shut down during training twice: the tables equal those of an undisturbed run.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_training_goes_on_where_it_was_left() -> Result<()> {
-    let (mut dumps, mut shown) = (Vec::new(), Vec::new());
+async fn interrupted_training_job_resumes_bit_exactly() -> Result<()> {
+    let (mut dumps, mut stored) = (Vec::new(), Vec::new());
     for disturbed in [false, true] {
         let stage = Stage::set().await?;
         let tiny = Tiny::make(stage.data_dir(), 640)?;
-        let sweep = sweep("goes-on", 0);
+        let sweep = sweep("resumes", 0);
         submit(&stage, &sweep, &[tiny.spec("lnln", 1111, 10)?]).await?;
         let _coordinator = stage.serve();
         if disturbed {
@@ -135,7 +138,7 @@ async fn a_training_goes_on_where_it_was_left() -> Result<()> {
                 let since = Instant::now();
                 let status = first.terminate(PATIENCE)?;
                 assert!(status.success(), "{status}");
-                println!("left after {:?}", since.elapsed());
+                println!("exited after {:?}", since.elapsed());
             }
             until(
                 &stage,
@@ -149,38 +152,38 @@ async fn a_training_goes_on_where_it_was_left() -> Result<()> {
         let last = Process::spawn(&mut worker(&stage)?)?;
         assert_eq!(stage.finished(sweep.id, PATIENCE).await?.done, 4);
         assert_eq!(stage.count("SELECT count(*) FROM conflict").await?, 0);
-        let left = artifacts(&stage).await?;
+        let store = artifacts(&stage).await?;
         let job = jobs(&sweep, &tiny.spec("lnln", 1111, 10)?, &[])?[0].id;
         let since = Instant::now();
-        while left.size(&Key::Resume(job)).await?.is_some() {
-            ensure!(since.elapsed() < PATIENCE, "the saved state stays behind");
+        while store.size(&Key::Resume(job)).await?.is_some() {
+            ensure!(since.elapsed() < PATIENCE, "the saved state is not deleted");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         last.terminate(PATIENCE)?;
         dumps.push(dump(&stage.store).await?);
-        shown.push(features(stage.data_dir())?);
+        stored.push(features(stage.data_dir())?);
     }
     assert_same(&dumps[0], &dumps[1]);
-    assert_eq!(shown[0].len(), 2);
-    assert!(shown[0] == shown[1], "the features are the same");
+    assert_eq!(stored[0].len(), 2);
+    assert!(stored[0] == stored[1], "the features are the same");
     Ok(())
 }
 
-/// An evaluation whose features cannot be stored has no result: it comes when they are there.
+/// An evaluation whose features cannot be stored reports its result once they are.
 #[tokio::test(flavor = "multi_thread")]
-async fn features_are_stored_before_the_result_is_told() -> Result<()> {
+async fn features_are_stored_before_the_result_is_reported() -> Result<()> {
     let stage = Stage::set().await?;
     let tiny = Tiny::make(stage.data_dir(), 32)?;
     let sweep = sweep("features", 0);
     submit(&stage, &sweep, &[tiny.spec("lnln", 1, 1)?]).await?;
-    // Where the folder should be there is a file: the store cannot write.
+    // A file in place of the folder: the store cannot write.
     let place = stage.data_dir().join("artifacts/features");
     std::fs::create_dir_all(stage.data_dir().join("artifacts"))?;
     std::fs::write(&place, "in the way")?;
     let _coordinator = stage.serve();
     let worker = Process::spawn(&mut worker(&stage)?)?;
     let done = "SELECT count(*) FROM job WHERE kind = 'eval' AND state = 'done'";
-    // Missing modalities leave no features.
+    // Cases of missing modalities have no features.
     until(&stage, done, 1).await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(stage.count(done).await?, 1);
@@ -193,14 +196,14 @@ async fn features_are_stored_before_the_result_is_told() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failure_arrives_with_its_causes() -> Result<()> {
+async fn failure_is_recorded_with_its_causes() -> Result<()> {
     let stage = Stage::set().await?;
     let tiny = Tiny::make(stage.data_dir(), 32)?;
     let sweep = sweep("fails", 0);
     let mut wrong = tiny.spec("lnln", 1, 2)?;
     wrong.hyper = wrong.hyper.replace("\"tokens\":4", "\"tokens\":0");
     let mut diverges = tiny.spec("lnln", 3, 50)?;
-    // Each weight is multiplied by -99 a step.
+    // Each step multiplies every weight by -99.
     diverges.hyper = diverges
         .hyper
         .replace("\"learning_rate\":0.001", "\"learning_rate\":1.0")
@@ -210,7 +213,7 @@ async fn a_failure_arrives_with_its_causes() -> Result<()> {
     let _coordinator = stage.serve();
     let worker = Process::spawn(&mut worker(&stage)?)?;
     let progress = stage.finished(sweep.id, PATIENCE).await?;
-    // The good one and its three cases; the others with theirs.
+    // The good one with its three cases; both others with theirs.
     assert_eq!((progress.done, progress.failed), (4, 8));
     let errors = |seed: i64| {
         let query = "SELECT array_to_string(a.errors, ' | ') FROM attempt a JOIN job j ON j.id = a.job
@@ -220,22 +223,26 @@ async fn a_failure_arrives_with_its_causes() -> Result<()> {
             .fetch_all(stage.store.pool())
     };
     let wrong = errors(1).await?;
-    assert_eq!(wrong.len(), 1, "it cannot succeed: tried once");
+    assert_eq!(wrong.len(), 1, "a permanent failure is not retried");
     assert!(
         wrong[0].contains("train lnln on mosi, seed 1")
             && wrong[0].contains("`tokens` of lnln cannot be 0"),
         "{wrong:?}"
     );
     let diverges = errors(3).await?;
-    assert_eq!(diverges.len(), 1, "it would diverge again, to the last bit");
-    let said = diverges[0].matches("not finite").count();
-    assert_eq!(said, 1, "said once: {diverges:?}");
+    assert_eq!(
+        diverges.len(),
+        1,
+        "training is deterministic: it would diverge again"
+    );
+    let mentions = diverges[0].matches("not finite").count();
+    assert_eq!(mentions, 1, "{diverges:?}");
     worker.terminate(PATIENCE)?;
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cancelled_training_stops() -> Result<()> {
+async fn cancelled_training_job_stops_and_keeps_its_state() -> Result<()> {
     let stage = Stage::set().await?;
     let tiny = Tiny::make(stage.data_dir(), 640)?;
     let sweep = sweep("cancelled", 0);
@@ -246,7 +253,7 @@ async fn a_cancelled_training_stops() -> Result<()> {
     until(&stage, "SELECT count(*) FROM epoch_log", 1).await?;
     let since = Instant::now();
     while heartbeats(&stage).await?.iter().all(|b| b.doing.is_none()) {
-        ensure!(since.elapsed() < PATIENCE, "no heartbeat says what is done");
+        ensure!(since.elapsed() < PATIENCE, "no heartbeat shows the job");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     output(halfheard_e2e::programs::coord(&stage)?.args(["cancel", "cancelled"]))?;
@@ -261,35 +268,34 @@ async fn a_cancelled_training_stops() -> Result<()> {
         SweepControl::Cancelled.to_string().as_bytes()
     );
     assert_eq!(stage.store.progress(sweep.id).await?.cancelled, 4);
-    let idle = "no worker is idle again";
+    let idle = "no worker becomes idle";
     let since = Instant::now();
     while heartbeats(&stage).await?.iter().any(|b| b.doing.is_some()) {
         ensure!(since.elapsed() < PATIENCE, idle);
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     let job = jobs(&sweep, &spec, &[])?[0].id;
-    let left = artifacts(&stage).await?.size(&Key::Resume(job)).await?;
-    assert!(left.is_some(), "it can go on from there");
+    let state = artifacts(&stage).await?.size(&Key::Resume(job)).await?;
+    assert!(state.is_some(), "it can be resumed");
     worker.terminate(PATIENCE)?;
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_leaves_by_itself_when_there_is_nothing_to_do() -> Result<()> {
+async fn worker_with_once_exits_when_idle() -> Result<()> {
     let stage = Stage::set().await?;
     let sweep = sweep("nothing", 0);
     stage.store.submit(&sweep, noops(&sweep, 3000)).await?;
     let _coordinator = stage.serve();
     let worker = Process::spawn(worker(&stage)?.args(["--once", "2"]))?;
     assert_eq!(stage.finished(sweep.id, PATIENCE).await?.done, 3000);
-    // Nothing is left to do: it goes by itself.
     let status = worker.wait(PATIENCE)?;
     ensure!(status.success(), "{status}");
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_login_ends_the_worker_with_its_code() -> Result<()> {
+async fn password_in_a_flag_exits_with_usage_code() -> Result<()> {
     let stage = Stage::set().await?;
     let mut worker = worker(&stage)?;
     let refused = worker

@@ -1,5 +1,5 @@
-//! Workers that are told to leave by one signal to all their processes, by two that are apart, and by the
-//! Slurm script.
+//! Workers that shut down by one signal to all their processes, by two apart, and by the Slurm
+//! script.
 
 use anyhow::{Context as _, Result, ensure};
 use halfheard_e2e::{
@@ -19,11 +19,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Shorter than the broker's ack wait: what is handed back comes sooner.
+/// Shorter than the broker's ack wait: jobs that are handed back are redelivered sooner.
 const PATIENCE: Duration = Duration::from_secs(50);
 
-/// A process and all below it.
-fn family(root: u32) -> Vec<u32> {
+/// A process and all its descendants.
+fn process_tree(root: u32) -> Vec<u32> {
     let mut all = vec![root];
     let mut next = 0;
     while let Some(&pid) = all.get(next) {
@@ -43,24 +43,24 @@ fn family(root: u32) -> Vec<u32> {
 }
 
 fn signal(pid: u32, signal: Signal) {
-    // One that has gone already needs none.
+    // It may have exited already.
     let _ = kill(Pid::from_raw(pid.cast_signed()), signal);
 }
 
-fn said(log: &Path) -> String {
+fn read(log: &Path) -> String {
     std::fs::read_to_string(log).unwrap_or_default()
 }
 
 async fn until(what: &str, mut state: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
     let since = Instant::now();
     while !state().await? {
-        ensure!(since.elapsed() < PATIENCE, "{what} does not come");
+        ensure!(since.elapsed() < PATIENCE, "timed out waiting for {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok(())
 }
 
-/// A stage with a training that does not end by itself.
+/// Submits a training job that does not end.
 async fn endless(stage: &Stage) -> Result<()> {
     let tiny = Tiny::make(stage.data_dir(), 320)?;
     let sweep = sweep("endless", 0);
@@ -71,7 +71,7 @@ async fn endless(stage: &Stage) -> Result<()> {
 
 const HANDED_BACK: &str = "SELECT count(*) FROM attempt WHERE outcome = 'handed_back'";
 
-/// Waits until the newest attempt is in the middle of its training.
+/// Waits until the newest attempt is training.
 async fn in_training(stage: &Stage, attempts: i64) -> Result<()> {
     let (store, epochs) = (stage, "SELECT count(*) FROM epoch_log");
     until("an attempt", async || {
@@ -82,9 +82,9 @@ async fn in_training(stage: &Stage, attempts: i64) -> Result<()> {
     until("an epoch", async || Ok(store.count(epochs).await? > before)).await
 }
 
-/// One signal to all processes is one word, whoever hears it first.
+/// One signal to all processes is one request, in whatever order it reaches them.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signal_to_all_processes_counts_once() -> Result<()> {
+async fn signal_to_all_processes_counts_once() -> Result<()> {
     let stage = Stage::set().await?;
     endless(&stage).await?;
     let _coordinator = stage.serve();
@@ -96,7 +96,7 @@ async fn a_signal_to_all_processes_counts_once() -> Result<()> {
                 .stderr(std::fs::File::create(&log)?),
         )?;
         in_training(&stage, round).await?;
-        let mut all = family(worker.id());
+        let mut all = process_tree(worker.id());
         ensure!(all.len() == 2, "a supervisor and a slot: {all:?}");
         if round % 2 == 1 {
             all.reverse();
@@ -105,20 +105,20 @@ async fn a_signal_to_all_processes_counts_once() -> Result<()> {
             signal(pid, Signal::SIGTERM);
         }
         if round == 4 {
-            // And once more, as by somebody who holds the key down.
+            // And once more, like a key held down.
             for &pid in &all {
                 signal(pid, Signal::SIGINT);
             }
         }
         let status = worker.wait(PATIENCE)?;
-        let text = said(&log);
+        let text = read(&log);
         ensure!(status.code() == Some(0), "round {round}: {status}\n{text}");
         until("the hand-back", async || {
             Ok(stage.count(HANDED_BACK).await? == round + 1)
         })
         .await?;
         let running = "SELECT count(*) FROM job WHERE state = 'running'";
-        ensure!(stage.count(running).await? == 0, "the row is handed back");
+        ensure!(stage.count(running).await? == 0, "the job is handed back");
         for who in ["supervisor shutting down", "slot 0 shutting down"] {
             ensure!(text.matches(who).count() == 1, "`{who}`:\n{text}");
         }
@@ -126,29 +126,29 @@ async fn a_signal_to_all_processes_counts_once() -> Result<()> {
     Ok(())
 }
 
-/// Two signals with some time between them mean "now", also for a slot that does not answer.
+/// Two signals apart force an immediate exit, even if a slot does not respond.
 #[tokio::test(flavor = "multi_thread")]
-async fn two_signals_apart_mean_at_once() -> Result<()> {
+async fn second_signal_forces_an_immediate_exit() -> Result<()> {
     let stage = Stage::set().await?;
     endless(&stage).await?;
     let _coordinator = stage.serve();
     let log = stage.data_dir().join("worker.log");
     let worker = Process::spawn(worker(&stage)?.stderr(std::fs::File::create(&log)?))?;
     in_training(&stage, 0).await?;
-    let (supervisor, slot) = match family(worker.id())[..] {
+    let (supervisor, slot) = match process_tree(worker.id())[..] {
         [supervisor, slot] => (supervisor, slot),
         ref other => anyhow::bail!("a supervisor and a slot: {other:?}"),
     };
     signal(slot, Signal::SIGSTOP);
     signal(supervisor, Signal::SIGTERM);
-    until("the supervisor's answer", async || {
-        Ok(said(&log).contains("supervisor shutting down"))
+    until("the supervisor's response", async || {
+        Ok(read(&log).contains("supervisor shutting down"))
     })
     .await?;
     tokio::time::sleep(Duration::from_millis(2500)).await;
     signal(supervisor, Signal::SIGTERM);
     let status = worker.wait(PATIENCE)?;
-    let text = said(&log);
+    let text = read(&log);
     ensure!(status.code() == Some(6), "{status}\n{text}");
     ensure!(text.contains("exiting immediately"), "{text}");
     ensure!(!text.contains("did not exit in time"), "{text}");
@@ -156,9 +156,9 @@ async fn two_signals_apart_mean_at_once() -> Result<()> {
     Ok(())
 }
 
-/// SIGUSR1 is for programs that may repeat themselves.
+/// SIGUSR1 is for programs that may repeat it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_polite_signal_never_means_at_once() -> Result<()> {
+async fn repeated_sigusr1_shuts_down_gracefully() -> Result<()> {
     let stage = Stage::set().await?;
     endless(&stage).await?;
     let _coordinator = stage.serve();
@@ -171,7 +171,7 @@ async fn a_polite_signal_never_means_at_once() -> Result<()> {
             tokio::time::sleep(Duration::from_millis(700)).await;
         }
     });
-    // Not reaped before the repetition ends: the number stays this process's own.
+    // Not reaped before the repetition ends, so the process ID is not reused.
     until("the hand-back", async || {
         Ok(stage.count(HANDED_BACK).await? == 1)
     })
@@ -212,10 +212,10 @@ fn slurm(stage: &Stage, bin: &Path) -> Result<Command> {
     Ok(command)
 }
 
-/// `scancel --full`: the script, the supervisor and the slot all get the signal, and the script passes it
-/// on besides.
+/// `scancel --full` signals the script, the supervisor and the slot, and the script forwards the
+/// signal.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_slurm_scripts_word_counts_once_too() -> Result<()> {
+async fn slurm_scripts_forwarded_signal_counts_once() -> Result<()> {
     let stage = Stage::set().await?;
     endless(&stage).await?;
     let _coordinator = stage.serve();
@@ -225,13 +225,13 @@ async fn the_slurm_scripts_word_counts_once_too() -> Result<()> {
         let mut command = slurm(&stage, bin.path())?;
         let script = Process::spawn(command.stderr(std::fs::File::create(&log)?))?;
         in_training(&stage, round).await?;
-        let all = family(script.id());
+        let all = process_tree(script.id());
         ensure!(all.len() == 3, "script, supervisor, slot: {all:?}");
         for &pid in &all {
             signal(pid, Signal::SIGTERM);
         }
         let status = script.wait(PATIENCE)?;
-        ensure!(status.code() == Some(0), "{status}\n{}", said(&log));
+        ensure!(status.code() == Some(0), "{status}\n{}", read(&log));
         until("the hand-back", async || {
             Ok(stage.count(HANDED_BACK).await? == round + 1)
         })
@@ -243,18 +243,18 @@ async fn the_slurm_scripts_word_counts_once_too() -> Result<()> {
     Ok(())
 }
 
-/// Out of time: the worker leaves in good order and the job puts itself back into the queue.
+/// At its time limit the worker shuts down gracefully and the Slurm job requeues itself.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_slurm_script_queues_again_when_its_time_is_up() -> Result<()> {
+async fn slurm_script_requeues_at_its_time_limit() -> Result<()> {
     let stage = Stage::set().await?;
     endless(&stage).await?;
     let _coordinator = stage.serve();
     let bin = tempfile::tempdir()?;
     let scontrol = bin.path().join("scontrol");
-    let told = bin.path().join("told");
+    let calls = bin.path().join("calls");
     std::fs::write(
         &scontrol,
-        format!("#!/bin/sh\necho \"$@\" >> '{}'\n", told.display()),
+        format!("#!/bin/sh\necho \"$@\" >> '{}'\n", calls.display()),
     )?;
     std::fs::set_permissions(&scontrol, std::fs::Permissions::from_mode(0o755))?;
     let mut command = slurm(&stage, bin.path())?;
@@ -263,7 +263,7 @@ async fn the_slurm_script_queues_again_when_its_time_is_up() -> Result<()> {
     signal(script.id(), Signal::SIGUSR1);
     let status = script.wait(PATIENCE)?;
     ensure!(status.code() == Some(0), "{status}");
-    ensure!(said(&told) == "requeue 7\n", "{}", said(&told));
+    ensure!(read(&calls) == "requeue 7\n", "{}", read(&calls));
     until("the hand-back", async || {
         Ok(stage.count(HANDED_BACK).await? == 1)
     })
@@ -272,12 +272,12 @@ async fn the_slurm_script_queues_again_when_its_time_is_up() -> Result<()> {
 
 fn user() -> Result<String> {
     let user = nix::unistd::User::from_uid(nix::unistd::geteuid())?;
-    Ok(user.context("a user without a name")?.name)
+    Ok(user.context("no user name")?.name)
 }
 
-/// A folder that can be guessed may have been made by somebody else.
+/// A folder at a predictable path may belong to another user.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_slurm_script_uses_no_data_folder_of_others() -> Result<()> {
+async fn slurm_script_rejects_a_data_folder_of_another_user() -> Result<()> {
     let stage = Stage::set().await?;
     let bin = tempfile::tempdir()?;
     let data = bin.path().join(format!("halfheard-{}", user()?));

@@ -4,7 +4,10 @@
 use halfheard_models::device::{
     self, ComputeDevice, cuda, cuda::GpuProblem, detect, device_error, of_place, set_threads,
 };
-use halfheard_shared::device::{Assignment, Devices, Place};
+use halfheard_shared::{
+    device::{Assignment, Devices, Place},
+    error::chain,
+};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -96,7 +99,7 @@ pub(crate) fn check(question: &Question) -> Check {
                     .compute
                     .then(|| device::probe(device).err())
                     .flatten()
-                    .map(|error| crate::chain(&error));
+                    .map(|error| chain(&error));
                 tried.push((place, error.clone()));
                 error
             }

@@ -23,13 +23,12 @@ use halfheard_models::{
     device::{self, DeviceError},
     numerics::{self, Numerics},
 };
-use halfheard_shared::device::{Devices, ShareError};
-use std::{
-    error::Error,
-    ffi::OsString,
-    io::{IsTerminal as _, Write as _},
-    process::ExitCode,
+use halfheard_shared::{
+    color,
+    device::{Devices, ShareError},
+    error::chain,
 };
+use std::{error::Error, ffi::OsString, io::Write as _, process::ExitCode};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -159,14 +158,11 @@ async fn supervise(cli: &Cli, flags: Vec<OsString>, shutdown: Shutdown) -> Exit 
     }
 }
 
-fn fail(error: &dyn Error, exit: Exit) -> Exit {
-    tracing::error!("{}", chain(error));
+/// Logs why the program cannot go on, and what to do about it.
+fn fail(error: &(dyn Error + 'static), exit: Exit) -> Exit {
+    let hint = runtime::ERRORS.hint(error);
+    tracing::error!(hint, "{}", chain(error));
     exit
-}
-
-/// An error and its causes on one line.
-fn chain(error: &dyn Error) -> String {
-    halfheard_models::train::chain(error).join(": ")
 }
 
 fn init_logging(format: LogFormat) {
@@ -177,7 +173,7 @@ fn init_logging(format: LogFormat) {
         .with_target(false)
         .with_writer(std::io::stderr);
     match format {
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Text => builder.with_ansi(color::stderr()).init(),
         LogFormat::Json => builder.json().init(),
     }
 }

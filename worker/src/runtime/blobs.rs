@@ -7,6 +7,7 @@ use halfheard_shared::{
     artifacts::{ArtifactError, ArtifactStore, Hash, Key, hash_file},
     dataset::DataFolder,
     encoder::{self, WeightFiles},
+    error::Hint,
     wire::BlobRef,
 };
 use serde::{Deserialize, Serialize};
@@ -28,7 +29,7 @@ const CONFIG: &str = "config.json";
 /// Why a file is unavailable.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BlobError {
-    #[error("no {what} with BLAKE3 {blake3}: not in {}, nor in the artifact store; put it there, or give this worker the folder that has it as --data-dir", places(.looked))]
+    #[error("no {what} with BLAKE3 {blake3} in {} or the artifact store", looked.join(", "))]
     Missing {
         /// `dataset`, `text encoder`.
         what: &'static str,
@@ -36,16 +37,22 @@ pub(super) enum BlobError {
         /// Where it was looked for, and what was there instead.
         looked: Vec<String>,
     },
-    #[error(
-        "the artifact store's file list of text encoder {blake3} is invalid: {reason}; submit the sweep again with --push"
-    )]
+    #[error("the artifact store's file list of text encoder {blake3} is invalid: {reason}")]
     List { blake3: Hash, reason: String },
     #[error(transparent)]
     Store(#[from] ArtifactError),
 }
 
-fn places(places: &[String]) -> String {
-    places.join(", not in ")
+impl Hint for BlobError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            BlobError::Missing { what, .. } => Some(format!(
+                "put the {what} there, or pass the folder that has it as --data-dir"
+            )),
+            BlobError::List { .. } => Some("submit the sweep again with --push".to_owned()),
+            BlobError::Store(_) => None,
+        }
+    }
 }
 
 /// Identifies the version of a file that was hashed.

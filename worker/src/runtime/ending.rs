@@ -1,9 +1,11 @@
 //! How work on a job ends: reported and removed from the queue, or returned to it.
 
-use super::{faults, faults::Requirement, leases::JobLease, report::ReportHeader, slot::Slot};
+use super::{
+    errors::causes_and_hint, faults, faults::Requirement, leases::JobLease, report::ReportHeader,
+    slot::Slot,
+};
 use crate::shutdown;
 use bytes::Bytes;
-use halfheard_models::train::chain;
 use halfheard_shared::{
     artifacts::{ArtifactError, Key},
     broker::MAX_DELIVERIES,
@@ -29,9 +31,9 @@ pub(super) enum Ending {
 
 impl Ending {
     /// A failure of the job. `what` says what was being done.
-    pub(super) fn failed(what: &str, error: &dyn Error, kind: FailureKind) -> Self {
+    pub(super) fn failed(what: &str, error: &(dyn Error + 'static), kind: FailureKind) -> Self {
         let mut causes = vec![what.to_owned()];
-        causes.extend(chain(error));
+        causes.extend(causes_and_hint(error));
         Ending::Report(ResultBody::Failed(Failure {
             chain: causes,
             kind,

@@ -21,6 +21,7 @@ use halfheard_shared::{
     address::redacted,
     artifacts::{ArtifactError, Hash, Key, MAX_BYTES},
     device::count,
+    error::chain,
     wire::{CheckpointRef, FailureKind, Fault, FaultKind, ResultBody, TrainSpec, Work},
 };
 use std::{
@@ -339,10 +340,10 @@ impl Slot {
                 "the artifact store {} does not have it; do all workers use the same one?",
                 redacted(&self.settings.artifacts)
             ))),
-            Err(error @ ArtifactError::Damaged { .. }) => Err(unavailable(crate::chain(&error))),
+            Err(error @ ArtifactError::Damaged { .. }) => Err(unavailable(chain(&error))),
             Err(error) => Err(match faults::store_fault(&error) {
                 Some(fault) => TrainError::Worker(fault),
-                None => invalid(crate::chain(&error)),
+                None => invalid(chain(&error)),
             }),
         }
     }

@@ -7,6 +7,7 @@ mod blobs;
 mod dispatch;
 mod ending;
 mod engine;
+mod errors;
 mod eval_job;
 mod eval_monitor;
 mod faults;
@@ -26,8 +27,10 @@ mod suspension;
 mod sweep_control;
 mod train_job;
 mod train_monitor;
+mod work_loop;
 
 pub(crate) use self::{
+    errors::ERRORS,
     slot::SlotSettings,
     startup::{SlotError, run},
 };

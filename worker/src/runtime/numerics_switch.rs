@@ -6,7 +6,7 @@ use super::{
     slot::{ExitReason, Slot},
 };
 use halfheard_models::numerics;
-use halfheard_shared::{numerics::Numerics, wire::Work};
+use halfheard_shared::{error::chain, numerics::Numerics, wire::Work};
 use std::time::Duration;
 
 /// How long a job that this machine cannot do is withheld, so that another worker takes it.
@@ -37,7 +37,7 @@ impl Slot {
                 lease.release(None).await;
             }
             Err(error) => {
-                tracing::warn!(job = %lease.job.job, %error, "job handed back for another worker");
+                tracing::warn!(job = %lease.job.job, error = chain(&error), "job handed back for another worker");
                 lease.release(Some(DELAY_ELSEWHERE)).await;
             }
         }

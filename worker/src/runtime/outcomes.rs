@@ -8,6 +8,7 @@ use super::{
 use bytes::Bytes;
 use halfheard_shared::{
     artifacts::{ArtifactError, Key},
+    error::chain,
     wire::{self, ResultBody},
 };
 
@@ -30,7 +31,7 @@ impl Slot {
             Ok(None) => return Ok(None),
             Ok(Some(encoded)) => encoded,
             Err(error @ ArtifactError::TooLarge { .. }) => {
-                tracing::warn!(%error, "cannot read an earlier outcome");
+                tracing::warn!(error = chain(&error), "cannot read an earlier outcome");
                 return Ok(None);
             }
             Err(error) => return Err(error),
@@ -38,7 +39,7 @@ impl Slot {
         match wire::decode(&encoded) {
             Ok(body) => Ok(Some(body)),
             Err(error) => {
-                tracing::warn!(%error, "cannot read an earlier outcome");
+                tracing::warn!(error = chain(&error), "cannot read an earlier outcome");
                 Ok(None)
             }
         }
@@ -60,7 +61,10 @@ impl Slot {
         match put {
             Ok(first) => wire::decode(&first).unwrap_or(body),
             Err(error) => {
-                tracing::warn!(%error, "cannot keep the outcome; a redelivery would repeat the job");
+                tracing::warn!(
+                    error = chain(&error),
+                    "cannot keep the outcome; a redelivery would repeat the job"
+                );
                 body
             }
         }

@@ -3,6 +3,7 @@
 use super::presence::now_ms;
 use halfheard_shared::{
     broker::Broker,
+    error::chain,
     ids::{AttemptId, JobId, SweepId},
     wire::{ResultBody, ResultMessage, WorkerInfo},
 };
@@ -98,7 +99,7 @@ pub(super) async fn deliver(broker: &Broker, message: &ResultMessage) -> bool {
     match broker.deliver_result(message).await {
         Ok(_) => true,
         Err(error) => {
-            tracing::error!(job = %message.job, %error, "cannot send a report");
+            tracing::error!(job = %message.job, error = chain(&error), "cannot send a report");
             false
         }
     }

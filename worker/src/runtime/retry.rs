@@ -1,7 +1,7 @@
 //! Retrying operations on the artifact store.
 
 use super::{faults, slot::Slot};
-use halfheard_shared::artifacts::ArtifactError;
+use halfheard_shared::{artifacts::ArtifactError, error::chain};
 use std::time::{Duration, Instant};
 
 /// The longest pause between attempts.
@@ -56,10 +56,7 @@ impl Slot {
                         && !self.shutdown.is_requested()
                         && began.elapsed() < policy.limit =>
                 {
-                    tracing::warn!(
-                        error = crate::chain(&error),
-                        "artifact store failed; retrying"
-                    );
+                    tracing::warn!(error = chain(&error), "artifact store failed; retrying");
                     if let Some(fault) = faults::store_fault(&error) {
                         self.status.degraded(fault, Some(pause));
                         degraded = true;

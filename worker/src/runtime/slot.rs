@@ -1,10 +1,9 @@
-//! A slot's state and its main loop.
+//! A slot's state.
 
 use super::{
     blobs::Blobs,
     engine::Engine,
     faults::LastFault,
-    job_queue::JobQueue,
     leases::{JobLease, Leases},
     presence::Status,
     report::Reporter,
@@ -20,9 +19,9 @@ use halfheard_shared::{
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::sync::Semaphore;
 
 /// No-op jobs processed at once.
 pub(super) const MAX_NOOPS: usize = 4096;
@@ -107,56 +106,6 @@ impl Slot {
             Some(ExitReason::Unfit) => Exit::Unfit,
             Some(ExitReason::SwitchNumerics) | None => Exit::Success,
         }
-    }
-
-    /// Takes and processes jobs until the slot is to exit.
-    pub(super) async fn process_jobs(self: &Arc<Self>) {
-        let mut queue = JobQueue::default();
-        let mut failures = 0_u32;
-        let mut idle_since = Instant::now();
-        while !self.is_stopping() {
-            if self.status.suspension().is_some() {
-                if !self.wait_out_suspension(idle_since).await {
-                    return self.request_exit(ExitReason::Unfit);
-                }
-                continue;
-            }
-            let jobs = match queue.next(self).await {
-                Ok(jobs) => jobs,
-                Err(error) => {
-                    if failures == 0 {
-                        let error = crate::chain(&error);
-                        tracing::warn!(error, "cannot take jobs; retrying");
-                    }
-                    failures += 1;
-                    let pause = Duration::from_millis(200 << failures.min(5));
-                    self.shutdown.sleep(pause).await;
-                    continue;
-                }
-            };
-            if failures > 0 {
-                tracing::info!("taking jobs again");
-                failures = 0;
-            }
-            if jobs.is_empty() {
-                if self.has_idled(idle_since) {
-                    return tracing::info!("nothing to do; exiting");
-                }
-                continue;
-            }
-            self.dispatch(jobs).await;
-            idle_since = Instant::now();
-        }
-        // What is still in progress is short.
-        let all = MAX_NOOPS as u32;
-        let _ = timeout(Duration::from_secs(2), self.noops.acquire_many(all)).await;
-    }
-
-    /// With `--once`: whether there has been nothing to do for that long.
-    fn has_idled(&self, idle_since: Instant) -> bool {
-        let busy = self.noops.available_permits() < MAX_NOOPS;
-        let once = self.settings.once;
-        !busy && once.is_some_and(|once| idle_since.elapsed() >= once)
     }
 
     /// Sets the activity shown in heartbeats.

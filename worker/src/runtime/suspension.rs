@@ -5,9 +5,10 @@ use super::{
     leases::JobLease,
     slot::{ExitReason, Slot},
 };
-use halfheard_models::train::chain;
+use halfheard_models::train as models;
 use halfheard_shared::{
     artifacts::Key,
+    error::causes,
     ids::JobId,
     wire::{Fault, FaultKind, WireError},
 };
@@ -37,7 +38,7 @@ impl Slot {
         // Several may arrive at once.
         if matches!(error, WireError::Version { .. }) && self.status.suspension().is_none() {
             let what = "jobs of another release";
-            let fault = Fault::new(FaultKind::Method, what, chain(error));
+            let fault = Fault::new(FaultKind::Method, what, causes(error));
             tracing::error!("worker suspended: {fault}");
             self.last_fault.set(Requirement::FaultKind);
             self.status.record_fault(fault);
@@ -163,8 +164,8 @@ impl Slot {
             (FaultKind::Device, _) => {
                 let chain = match self.engine.probe().await {
                     Ok(Ok(())) => return None,
-                    Ok(Err(error)) => chain(&error),
-                    Err(exited) => chain(&exited),
+                    Ok(Err(error)) => models::chain(&error),
+                    Err(exited) => causes(&exited),
                 };
                 Some(Fault::new(FaultKind::Device, fault.what.clone(), chain))
             }

@@ -3,6 +3,7 @@
 use futures::StreamExt as _;
 use halfheard_shared::{
     broker::{Broker, SweepControl},
+    error::chain,
     ids::SweepId,
 };
 use std::{
@@ -26,7 +27,10 @@ impl SweepControls {
         let watching = async move {
             loop {
                 if let Err(error) = follow(&broker, &sender).await {
-                    tracing::debug!(%error, "cannot watch sweep control; retrying");
+                    tracing::debug!(
+                        error = chain(error.as_ref()),
+                        "cannot watch sweep control; retrying"
+                    );
                 }
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }

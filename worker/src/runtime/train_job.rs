@@ -16,6 +16,7 @@ use bytes::Bytes;
 use halfheard_models::train::{BestCheckpoint, TrainError, TrainOutcome, failure};
 use halfheard_shared::{
     artifacts::{ArtifactError, Hash, Key, MAX_BYTES},
+    error::chain,
     ids::JobId,
     wire::{CheckpointRef, FailureKind, FaultKind, ResultBody, TrainSpec},
 };
@@ -94,7 +95,7 @@ impl Slot {
             // Waiting does not make it readable.
             Err(error @ (ArtifactError::TooLarge { .. } | ArtifactError::Damaged { .. })) => {
                 tracing::warn!(
-                    error = crate::chain(&error),
+                    error = chain(&error),
                     "cannot read the saved state; training starts over"
                 );
                 Ok(None)
@@ -305,7 +306,7 @@ impl Slot {
         let contents = kept.into_iter().map(|(_, best)| best).collect();
         Some(match self.store_checkpoints(OPTIONAL, contents).await {
             Ok(()) => format!("checkpoints kept: {}", names.join(", ")),
-            Err(error) => format!("cannot keep the checkpoints: {}", crate::chain(&error)),
+            Err(error) => format!("cannot keep the checkpoints: {}", chain(&error)),
         })
     }
 
@@ -332,7 +333,7 @@ impl Slot {
             match runtime.block_on(store.get(&key, MAX_BYTES)) {
                 Ok(content) => content,
                 Err(error) => {
-                    tracing::warn!(%error, "cannot read a saved checkpoint");
+                    tracing::warn!(error = chain(&error), "cannot read a saved checkpoint");
                     None
                 }
             }

@@ -12,6 +12,7 @@ use halfheard_models::train::{
 };
 use halfheard_shared::{
     artifacts::{ArtifactError, ArtifactStore, Hash, Key},
+    error::chain,
     ids::JobId,
     wire::{EpochLog, ResultBody, ResultMessage},
 };
@@ -182,7 +183,7 @@ impl TrainMonitor {
             Ok(()) => {}
             Err(error) => {
                 tracing::warn!(
-                    error = crate::chain(&error),
+                    error = chain(&error),
                     "cannot save the state; training continues"
                 );
                 if let Some(fault) = faults::store_fault(&error) {
@@ -197,7 +198,7 @@ impl TrainMonitor {
     pub(super) async fn clear(&mut self) {
         self.settle().await;
         if let Err(error) = self.saver.clear().await {
-            tracing::warn!(%error, "cannot delete a saved state");
+            tracing::warn!(error = chain(&error), "cannot delete a saved state");
         }
     }
 

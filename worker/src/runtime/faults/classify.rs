@@ -1,6 +1,6 @@
 //! Tells faults of the worker from failures of the job.
 
-use crate::runtime::blobs::BlobError;
+use crate::runtime::{blobs::BlobError, errors::causes_and_hint};
 use halfheard_models::{
     methods::MethodError,
     train::{TrainError, chain},
@@ -27,7 +27,7 @@ pub(in crate::runtime) fn store_fault(error: &ArtifactError) -> Option<Fault> {
         | ArtifactError::Store { .. } => Some(Fault::new(
             FaultKind::Store,
             "the artifact store",
-            chain(error),
+            causes_and_hint(error),
         )),
     }
 }
@@ -36,7 +36,7 @@ pub(in crate::runtime) fn store_fault(error: &ArtifactError) -> Option<Fault> {
 pub(in crate::runtime) fn input_fault(error: &BlobError, spec: &TrainSpec) -> Option<Fault> {
     match error {
         BlobError::Missing { what, .. } if *what == "dataset" => Some(dataset_fault(error, spec)),
-        BlobError::Missing { .. } => Some(encoder_fault(chain(error), spec)),
+        BlobError::Missing { .. } => Some(encoder_fault(causes_and_hint(error), spec)),
         // Damaged in the store, or no room for it here: not every job needs it.
         BlobError::Store(
             cause @ (ArtifactError::Damaged { key, .. }
@@ -52,16 +52,16 @@ pub(in crate::runtime) fn input_fault(error: &BlobError, spec: &TrainSpec) -> Op
                 action: "written to a file",
                 ..
             }),
-        ) => Some(encoder_fault(chain(cause), spec)),
+        ) => Some(encoder_fault(causes_and_hint(cause), spec)),
         // Damaged in the store: another worker may have the encoder in its data folder.
-        BlobError::List { .. } => Some(encoder_fault(chain(error), spec)),
+        BlobError::List { .. } => Some(encoder_fault(causes_and_hint(error), spec)),
         BlobError::Store(error) => store_fault(error),
     }
 }
 
-fn dataset_fault(error: &dyn Error, spec: &TrainSpec) -> Fault {
+fn dataset_fault(error: &(dyn Error + 'static), spec: &TrainSpec) -> Fault {
     let what = format!("dataset {}", spec.dataset);
-    Fault::new(FaultKind::Dataset, what, chain(error))
+    Fault::new(FaultKind::Dataset, what, causes_and_hint(error))
 }
 
 fn encoder_fault(chain: Vec<String>, spec: &TrainSpec) -> Fault {
