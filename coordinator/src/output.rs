@@ -41,7 +41,10 @@ impl Output {
     /// # Errors
     ///
     /// It does not serialize.
-    pub(crate) fn print_pretty(self, report: &(impl Serialize + Display)) -> serde_json::Result<()> {
+    pub(crate) fn print_pretty(
+        self,
+        report: &(impl Serialize + Display),
+    ) -> serde_json::Result<()> {
         if self.json {
             anstream::println!("{}", serde_json::to_string_pretty(report)?);
             return Ok(());

@@ -24,7 +24,12 @@ struct Cancelled {
 impl fmt::Display for Cancelled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let jobs = jobs(self.cancelled_jobs.cast_signed());
-        write!(f, "{} ({}): {jobs} cancelled", self.name, self.sweep.short())
+        write!(
+            f,
+            "{} ({}): {jobs} cancelled",
+            self.name,
+            self.sweep.short()
+        )
     }
 }
 

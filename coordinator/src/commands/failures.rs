@@ -64,7 +64,10 @@ impl FailureGroup {
         if self.evaluations_not_begun > 0 {
             text.push_str(&format!(
                 "\n    {} of these models could not start",
-                count(self.evaluations_not_begun.unsigned_abs() as usize, "evaluation job")
+                count(
+                    self.evaluations_not_begun.unsigned_abs() as usize,
+                    "evaluation job"
+                )
             ));
         }
         if self.attempts > self.jobs {
@@ -173,7 +176,10 @@ mod tests {
             normalize("no dataset with BLAKE3 fedcba98765432100123: not there")
         );
         // Digits within names count.
-        assert_ne!(normalize("`h_1` has shape [2]"), normalize("`h_2` has shape [2]"));
+        assert_ne!(
+            normalize("`h_1` has shape [2]"),
+            normalize("`h_2` has shape [2]")
+        );
         assert_ne!(normalize("no tensor `a`"), normalize("no tensor `b`"));
     }
 
@@ -190,7 +196,10 @@ mod tests {
             examples: vec!["train lnln on mosi, seed 1".into()],
             workers: vec!["gpu1".into()],
         };
-        assert_eq!(format!("{}: {}", jobs(group.all_jobs()), group.cause), "204 jobs: no tensor");
+        assert_eq!(
+            format!("{}: {}", jobs(group.all_jobs()), group.cause),
+            "204 jobs: no tensor"
+        );
         assert_eq!(
             group.describe(),
             "12 jobs (permanent; failed for good): train lnln on mosi, seed 1; and 11 more\n    \

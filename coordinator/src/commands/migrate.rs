@@ -27,7 +27,11 @@ impl fmt::Display for Migrated {
             0 => write!(f, "the database at {} is up to date", self.address),
             applied => {
                 let migrations = count(applied, "migration");
-                write!(f, "applied {migrations} to the database at {}", self.address)
+                write!(
+                    f,
+                    "applied {migrations} to the database at {}",
+                    self.address
+                )
             }
         }
     }

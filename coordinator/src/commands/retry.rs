@@ -57,7 +57,10 @@ impl fmt::Display for Retried {
         }
         write!(f, "{} ({id}): {}", self.name, describe(self.retried))?;
         if self.paused {
-            write!(f, "\nthe sweep is paused; resume it with `coord resume {id}`")?;
+            write!(
+                f,
+                "\nthe sweep is paused; resume it with `coord resume {id}`"
+            )?;
         }
         Ok(())
     }

@@ -67,7 +67,9 @@ pub enum LocalError {
         reason: String,
     },
     /// The database belongs to another major version.
-    #[error("the database in {folder} was created by PostgreSQL {created}, and this is {installed}")]
+    #[error(
+        "the database in {folder} was created by PostgreSQL {created}, and this is {installed}"
+    )]
     OtherVersion {
         /// The database's folder.
         folder: PathBuf,

@@ -11,6 +11,7 @@ mod postgres;
 pub mod programs;
 mod servers;
 mod stale;
+mod startup;
 pub(crate) mod worker_check;
 
 pub(crate) use cluster::Cluster;

@@ -5,7 +5,7 @@ use super::{
     child::{ServerProcess, log_tail},
     files,
     programs::Found,
-    servers::{START_TIMEOUT, free_port},
+    startup::{START_TIMEOUT, free_port},
     stale,
 };
 use halfheard_shared::broker::BrokerSettings;

@@ -16,13 +16,8 @@ use super::{
 use halfheard_store::connect::PgConnectOptions;
 use std::{
     fs::File,
-    net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
-    time::Duration,
 };
-
-/// How long a server may take to answer. Postgres may have to replay its log first.
-pub(super) const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Both private servers, or Postgres alone.
 ///
@@ -169,14 +164,6 @@ impl Servers {
         // A leftover does no harm: others check the lock.
         let _ = std::fs::remove_file(self.folder.connection());
     }
-}
-
-/// Returns a free port of the loopback interface.
-pub(super) fn free_port() -> Result<u16, LocalError> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .and_then(|listener| listener.local_addr())
-        .map(|address| address.port())
-        .map_err(LocalError::Port)
 }
 
 #[cfg(test)]

@@ -154,7 +154,10 @@ mod tests {
             "device": "cuda:1 A"}, {"slot": 2, "device": "cuda:0 A"}], "device_error": null,
             "threads": 3, "some_field_of_the_future": 1}"#;
         let check: WorkerCheck = serde_json::from_str(text).unwrap();
-        assert_eq!(check.placement(), "slots 0, 2 on cuda:0 A, slot 1 on cuda:1 A");
+        assert_eq!(
+            check.placement(),
+            "slots 0, 2 on cuda:0 A, slot 1 on cuda:1 A"
+        );
         assert_eq!(check.warning(), None);
     }
 }

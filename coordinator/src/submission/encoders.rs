@@ -59,7 +59,10 @@ impl Hint for ExamineError {
 /// # Errors
 ///
 /// There are none, or one cannot be read.
-pub(crate) fn files(folder: &Path, hashes: &mut FileHashes) -> Result<Vec<EncoderFile>, ExamineError> {
+pub(crate) fn files(
+    folder: &Path,
+    hashes: &mut FileHashes,
+) -> Result<Vec<EncoderFile>, ExamineError> {
     let found = WeightFiles::find(folder)?;
     let mut files = Vec::new();
     for (name, path) in found.names().iter().zip(found.paths()) {

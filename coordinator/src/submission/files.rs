@@ -184,7 +184,7 @@ impl LocalFiles {
         let kind = spec.kind(name);
         let (Some(settings), Some(kind)) = (&spec.synthesize, kind) else {
             let names = self.folder.names().unwrap_or_default();
-            let nearest = nearest(kept, names.iter().map(String::as_str)).map(str::to_owned);
+            let nearest = nearest(kept, names.iter().map(String::as_str));
             return Err(FileError::UnknownDataset {
                 name: kept.to_owned(),
                 folder: self.folder.root().to_owned(),
@@ -278,7 +278,14 @@ impl LocalFiles {
             ..synthesize::Settings::small(kind, settings.seed)
         };
         let mut silent = |_, _, _| {};
-        synthesize::synthesize(&settings, &vocabulary, name, &self.folder, false, &mut silent)?;
+        synthesize::synthesize(
+            &settings,
+            &vocabulary,
+            name,
+            &self.folder,
+            false,
+            &mut silent,
+        )?;
         Ok(())
     }
 

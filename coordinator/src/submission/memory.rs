@@ -59,7 +59,11 @@ pub(crate) fn of_sweep(loaded: &Loaded) -> Vec<SlotNeed> {
 }
 
 /// Returns the method that needs most memory on a dataset, with its default hyper-parameters.
-pub(crate) fn largest(benchmark: &str, data: &DataFacts, encoder: &EncoderShape) -> Option<SlotNeed> {
+pub(crate) fn largest(
+    benchmark: &str,
+    data: &DataFacts,
+    encoder: &EncoderShape,
+) -> Option<SlotNeed> {
     let need = |info: &'static methods::MethodInfo| {
         let hyper = info.resolve(benchmark, &[]).ok()?;
         let setup = Setup {

@@ -17,10 +17,7 @@ use std::path::{Path, PathBuf};
 pub(crate) enum SubmitError {
     /// A dataset has changed since the spec was loaded.
     #[error("cannot read dataset {path}")]
-    Dataset {
-        path: PathBuf,
-        source: DatasetError,
-    },
+    Dataset { path: PathBuf, source: DatasetError },
     #[error(transparent)]
     Store(#[from] StoreError),
 }

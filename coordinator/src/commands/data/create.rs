@@ -47,7 +47,11 @@ impl Created {
 impl fmt::Display for Created {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let manifest = &self.manifest;
-        writeln!(f, "{} `{}` in {:.1} s", self.verb, manifest.name, self.seconds)?;
+        writeln!(
+            f,
+            "{} `{}` in {:.1} s",
+            self.verb, manifest.name, self.seconds
+        )?;
         f.write_str(&describe(&self.path, manifest))?;
         if let Kind::Own(_) = manifest.kind {
             writeln!(f, "  in a spec: benchmark = {}", in_spec(manifest.kind))?;

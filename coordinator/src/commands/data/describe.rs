@@ -46,12 +46,11 @@ pub(super) fn describe(path: &Path, manifest: &Manifest) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(["", "train", "valid", "test"]);
-    let mut row =
-        |name: &str, value: &dyn Fn(&SplitManifest) -> String| {
-            let values =
-                Split::ALL.map(|split| manifest.splits.get(&split).map_or_else(String::new, value));
-            table.add_row(std::iter::once(format!("  {name}")).chain(values));
-        };
+    let mut row = |name: &str, value: &dyn Fn(&SplitManifest) -> String| {
+        let values =
+            Split::ALL.map(|split| manifest.splits.get(&split).map_or_else(String::new, value));
+        table.add_row(std::iter::once(format!("  {name}")).chain(values));
+    };
     row("samples", &|split| {
         HumanCount(split.samples as u64).to_string()
     });

@@ -30,7 +30,12 @@ fn describe(found: &Found) -> String {
     format!("{} ({})", found.version, found.path.display())
 }
 
-pub(super) fn part(programs: &Programs, part: Part, what: &'static str, missing: Verdict) -> Finding {
+pub(super) fn part(
+    programs: &Programs,
+    part: Part,
+    what: &'static str,
+    missing: Verdict,
+) -> Finding {
     match programs.find(part) {
         Ok(found) => Finding::ok(what, describe(&found)),
         // An unusable one is worse than none.

@@ -30,7 +30,9 @@ pub(super) fn datasets(settings: &Settings) -> Finding {
     const WHAT: &str = "datasets";
     let folder = DataFolder::new(&settings.data_dir);
     let none = || {
-        Finding::warn(WHAT, format!("none in {}", settings.data_dir.display()),
+        Finding::warn(
+            WHAT,
+            format!("none in {}", settings.data_dir.display()),
             "run `coord data import --as mosi FILE.pkl`; the demo creates its own",
         )
     };
@@ -38,7 +40,9 @@ pub(super) fn datasets(settings: &Settings) -> Finding {
         Ok(names) if names.is_empty() => return none(),
         Ok(names) => names,
         Err(error) => {
-            return Finding::bad(WHAT, error.to_string(),
+            return Finding::bad(
+                WHAT,
+                error.to_string(),
                 "check the permissions of the data folder",
             );
         }
@@ -57,7 +61,9 @@ pub(super) fn datasets(settings: &Settings) -> Finding {
     if wrong.is_empty() {
         Finding::ok(WHAT, good.join(", "))
     } else {
-        Finding::bad(WHAT, format!("damaged: {}", wrong.join(", ")),
+        Finding::bad(
+            WHAT,
+            format!("damaged: {}", wrong.join(", ")),
             "import them again; check one with `coord data check NAME`",
         )
     }
@@ -89,9 +95,15 @@ pub(super) fn writable(data_dir: &Path) -> Finding {
         }
         Ok(()) => Finding::ok(
             WHAT,
-            format!("{} can be created in {}", data_dir.display(), existing.display()),
+            format!(
+                "{} can be created in {}",
+                data_dir.display(),
+                existing.display()
+            ),
         ),
-        Err(error) => Finding::bad(WHAT, format!("cannot write to {}: {error}", existing.display()),
+        Err(error) => Finding::bad(
+            WHAT,
+            format!("cannot write to {}: {error}", existing.display()),
             "fix its permissions, or choose another folder with --data-dir or HALFHEARD_DATA_DIR",
         ),
     }
@@ -149,15 +161,16 @@ pub(super) fn disk(settings: &Settings) -> Finding {
             if free >= MIN_FREE {
                 Finding::ok(WHAT, found)
             } else {
-                Finding::warn(WHAT, found,
+                Finding::warn(
+                    WHAT,
+                    found,
                     "free some, or use --data-dir: a model leaves up to five checkpoints of 100 MB to 500 MB",
                 )
             }
         }
-        Err(error) => Finding::warn(WHAT, format!(
-                "free space at {} is unknown: {error}",
-                existing.display()
-            ),
+        Err(error) => Finding::warn(
+            WHAT,
+            format!("free space at {} is unknown: {error}", existing.display()),
             "check the data folder",
         ),
     }

@@ -161,7 +161,10 @@ impl fmt::Display for Summary<'_> {
             count(self.cases.len(), "case")
         )?;
         for name in self.pending_datasets {
-            writeln!(f, "dataset `{name}` does not exist yet; submitting the spec creates it")?;
+            writeln!(
+                f,
+                "dataset `{name}` does not exist yet; submitting the spec creates it"
+            )?;
         }
         write!(f, "{}", self.memory)?;
         for note in self.notes {

@@ -62,11 +62,10 @@ async fn run_sweep(
     programs.find(Part::Postgres)?;
     let worker = programs.find(Part::Worker)?.path;
     let (spec, data_dir) = (args.spec.clone(), settings.data_dir.clone());
-    let loaded = tokio::task::spawn_blocking(move || {
-        submission::load(&spec, &data_dir, Synthesize::Create)
-    })
-    .await
-    .context("cannot load the spec")??;
+    let loaded =
+        tokio::task::spawn_blocking(move || submission::load(&spec, &data_dir, Synthesize::Create))
+            .await
+            .context("cannot load the spec")??;
     let slots = Slots::plan(&args, &loaded.spec.resources, &worker, &programs).await?;
     output.note(slots.describe());
     output.note(format_args!(

@@ -147,7 +147,10 @@ impl<'a> Summary<'a> {
         }
         let spec = self.context.args.spec.display().to_string();
         let retry = self.context.command_line(&["run", &spec, "--retry"]);
-        writeln!(f, "After fixing the cause, run them again with `{retry}`.\n")
+        writeln!(
+            f,
+            "After fixing the cause, run them again with `{retry}`.\n"
+        )
     }
 
     fn fmt_next_steps(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,11 +7,7 @@ use halfheard_shared::{
     ids::SweepId,
     wire::{Heartbeat, nobody_can},
 };
-use halfheard_store::{
-    Store, StoreError, SweepState,
-    control::SetAside,
-    sweeps::Progress,
-};
+use halfheard_store::{Store, StoreError, SweepState, control::SetAside, sweeps::Progress};
 use serde::Serialize;
 use std::fmt;
 
@@ -67,7 +63,10 @@ impl AllSweeps {
 impl fmt::Display for AllSweeps {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.sweeps.is_empty() {
-            writeln!(f, "no sweeps yet; create one with `coord run SPEC` or `coord submit SPEC`")?;
+            writeln!(
+                f,
+                "no sweeps yet; create one with `coord run SPEC` or `coord submit SPEC`"
+            )?;
         } else {
             writeln!(f, "{}", self.table().trim_fmt())?;
         }

@@ -16,12 +16,7 @@ use crate::{
     submission::{self, Synthesize},
 };
 use halfheard_shared::{device::count, error::chain, ids::SweepId, shutdown::Interrupt};
-use halfheard_store::{
-    Store,
-    control::Reopen,
-    submit::JobCounts,
-    sweeps::Progress,
-};
+use halfheard_store::{Store, control::Reopen, submit::JobCounts, sweeps::Progress};
 use serde::Serialize;
 use std::{
     fmt,
@@ -82,7 +77,11 @@ impl fmt::Display for SubmitReport {
             "{} ({}) {}: {}, {}",
             self.name,
             self.sweep.short(),
-            if self.new { "submitted" } else { "already exists" },
+            if self.new {
+                "submitted"
+            } else {
+                "already exists"
+            },
             count(self.jobs.train.unsigned_abs() as usize, "training job"),
             count(self.jobs.eval.unsigned_abs() as usize, "evaluation job"),
         )?;

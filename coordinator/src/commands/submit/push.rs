@@ -77,8 +77,7 @@ impl Upload {
 
     async fn file(&self, key: Key, path: &Path) -> anyhow::Result<()> {
         if self.artifacts.size(&key).await?.is_none() {
-            self.output
-                .note(format_args!("pushing {}", path.display()));
+            self.output.note(format_args!("pushing {}", path.display()));
             self.artifacts.put_file(&key, path).await?;
         }
         Ok(())

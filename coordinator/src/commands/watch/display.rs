@@ -1,9 +1,7 @@
 //! Live progress of a sweep on standard error: on a terminal a bar and a line per worker, redrawn in
 //! place; in a pipe or a log, one line every few seconds.
 
-use super::{
-    duration::format_duration, pace::Pace, snapshot::Snapshot, workers::describe_worker,
-};
+use super::{duration::format_duration, pace::Pace, snapshot::Snapshot, workers::describe_worker};
 use halfheard_shared::ids::SweepId;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{

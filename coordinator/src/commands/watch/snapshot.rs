@@ -68,7 +68,8 @@ impl Snapshot {
         if open == 0.0 {
             return (all, all);
         }
-        let done = self.train_done as f64 + self.eval_done as f64 * EVAL_COST + self.in_progress(sweep);
+        let done =
+            self.train_done as f64 + self.eval_done as f64 * EVAL_COST + self.in_progress(sweep);
         (done.min(all), all)
     }
 

@@ -55,7 +55,11 @@ pub(super) struct Folders {
 }
 
 impl Folders {
-    pub(super) fn prepare(programs: &Found, root: &Path, user: Option<&User>) -> Result<Self, LocalError> {
+    pub(super) fn prepare(
+        programs: &Found,
+        root: &Path,
+        user: Option<&User>,
+    ) -> Result<Self, LocalError> {
         let folder = root.join("postgres");
         let Some(user) = user else {
             files::create_folder(&folder, 0o700)?;

@@ -6,8 +6,8 @@ use super::{
         child::{ServerProcess, log_tail},
         files,
         programs::Found,
-        servers::{START_TIMEOUT, free_port},
         stale,
+        startup::{START_TIMEOUT, free_port},
     },
     access::{Folders, command, unprivileged_user},
 };

@@ -104,7 +104,8 @@ pub(super) fn libtorch(folder: &Path) -> Result<String, String> {
     match Version::find(&version) {
         Some(found) if found == *TORCH => Ok(version),
         _ => Err(format!(
-            "it is {version}, and the worker is built for {}", *TORCH
+            "it is {version}, and the worker is built for {}",
+            *TORCH
         )),
     }
 }

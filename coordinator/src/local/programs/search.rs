@@ -27,9 +27,9 @@ impl Programs {
     pub fn discover() -> Self {
         let var = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
         let variables = Part::ALL
-        .into_iter()
-        .filter_map(|part| var(part.variable()).map(|value| (part, value.into())))
-        .collect();
+            .into_iter()
+            .filter_map(|part| var(part.variable()).map(|value| (part, value.into())))
+            .collect();
         let program = env::current_exe().ok();
         let above: Vec<PathBuf> = program
             .iter()

@@ -1,6 +1,8 @@
 use super::{check::Version, search::installed, *};
-use crate::errors::PRINTER;
+use halfheard_shared::error::{Printer, hint_of};
 use std::{os::unix::fs::PermissionsExt as _, path::Path};
+
+const PRINTER: Printer = Printer::new(&[hint_of::<ProgramError>]);
 
 fn bare() -> Programs {
     Programs {
@@ -108,8 +110,7 @@ fn version_is_found_in_text() {
 #[test]
 fn encoder_is_described_by_its_architecture() {
     let folder = tempfile::tempdir().unwrap();
-    let write =
-        |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
     let find = || {
         bare()
             .with(Part::EncoderEn, folder.path())
@@ -119,7 +120,11 @@ fn encoder_is_described_by_its_architecture() {
     write("config.json", r#"{"model_type": "gpt2"}"#);
     let error = PRINTER.plain(&find().unwrap_err());
     assert!(error.contains("it is a `gpt2`"), "{error}");
-    assert_eq!(error.matches("docs/reference/encoders.md").count(), 1, "{error}");
+    assert_eq!(
+        error.matches("docs/reference/encoders.md").count(),
+        1,
+        "{error}"
+    );
     write(
         "config.json",
         r#"{"model_type": "bert", "hidden_size": 4, "num_hidden_layers": 1,

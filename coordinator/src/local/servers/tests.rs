@@ -2,10 +2,12 @@ use super::{
     super::{Connection, stale},
     *,
 };
-use crate::errors::PRINTER;
+use halfheard_shared::error::{Printer, hint_of};
 use halfheard_store::Store;
 use sqlx::{ConnectOptions as _, Row as _};
 use std::{process::Command, time::Instant};
+
+const PRINTER: Printer = Printer::new(&[hint_of::<LocalError>]);
 
 fn programs() -> Programs {
     Programs::with_deps(concat!(env!("CARGO_MANIFEST_DIR"), "/../.deps"))

@@ -1,6 +1,11 @@
 use super::*;
-use crate::errors::PRINTER;
-use halfheard_shared::dataset::Split;
+use crate::submission::report;
+use halfheard_shared::{
+    dataset::{Dataset, Split},
+    error::{Printer, hint_of},
+};
+
+const PRINTER: Printer = Printer::new(&[hint_of::<LoadError>]).drawing(report::draw);
 
 fn write(folder: &Path, text: &str) -> PathBuf {
     let path = folder.join("spec.toml");
@@ -223,7 +228,11 @@ fn results_too_large_for_a_message_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     encoder(folder.path(), 300, 512);
     let many = format!("{SPEC}{MADE}").replace("test = 4", "test = 300000");
-    let error = refused(&write(folder.path(), &many), folder.path(), Synthesize::PlanOnly);
+    let error = refused(
+        &write(folder.path(), &many),
+        folder.path(),
+        Synthesize::PlanOnly,
+    );
     assert!(
         error.contains("the test split has 300000 samples"),
         "{error}"
@@ -291,7 +300,7 @@ fn memory_of_a_slot_is_known_from_a_plan() {
     encoder(folder.path(), 300, 512);
     let path = write(folder.path(), &format!("{SPEC}{MADE}"));
     let loaded = load(&path, folder.path(), Synthesize::PlanOnly).unwrap();
-    let needs = crate::submission::demand::of_sweep(&loaded);
+    let needs = crate::submission::memory::of_sweep(&loaded);
     assert_eq!((needs.len(), needs[0].method.as_str()), (1, "almt"));
     assert!(
         (150_000_000..1_000_000_000).contains(&needs[0].bytes),

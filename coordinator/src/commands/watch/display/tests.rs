@@ -1,9 +1,9 @@
 use super::*;
-use halfheard_store::sweeps::Progress;
 use halfheard_shared::{
     ids::JobId,
     wire::{Doing, Fault, FaultKind, Heartbeat, Trouble, WorkerInfo},
 };
+use halfheard_store::sweeps::Progress;
 
 fn snapshot(sweep: SweepId, train_done: i64, eval_done: i64, epoch: u32) -> Snapshot {
     let doing = Doing {
