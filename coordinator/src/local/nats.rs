@@ -5,8 +5,8 @@ use super::{
     child::{ServerProcess, log_tail},
     files,
     programs::Found,
-    startup::{START_TIMEOUT, free_port},
     stale,
+    startup::{START_TIMEOUT, free_port},
 };
 use halfheard_shared::broker::BrokerSettings;
 use nix::sys::signal::Signal;

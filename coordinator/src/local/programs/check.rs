@@ -8,12 +8,26 @@ use std::{
     sync::LazyLock,
 };
 
+/// The file with the versions, which `deploy/setup.py` reads, too.
+const DEPS: &str = include_str!("../../../../deploy/deps.json");
+
 /// The oldest supported nats-server.
-pub(super) static NATS_MIN: LazyLock<Version> = LazyLock::new(|| Version(2, 10));
+pub(super) static NATS_MIN: LazyLock<Version> = LazyLock::new(|| pinned("nats", "minimum"));
 /// The oldest supported PostgreSQL.
-pub(super) static POSTGRES_MIN: LazyLock<Version> = LazyLock::new(|| Version(15, 0));
+pub(super) static POSTGRES_MIN: LazyLock<Version> = LazyLock::new(|| pinned("postgres", "minimum"));
 /// The libtorch that the worker is built for.
-pub(super) static TORCH: LazyLock<Version> = LazyLock::new(|| Version(2, 11));
+pub(super) static TORCH: LazyLock<Version> = LazyLock::new(|| pinned("libtorch", "exact"));
+
+/// Returns version `key` of a part.
+#[expect(
+    clippy::expect_used,
+    reason = "the file is compiled in, and a test reads it"
+)]
+fn pinned(part: &str, key: &str) -> Version {
+    let deps: serde_json::Value = serde_json::from_str(DEPS).expect("deps.json is valid JSON");
+    let version = deps["parts"][part][key].as_str().and_then(Version::find);
+    version.expect("deps.json has the version")
+}
 
 /// Major and minor version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

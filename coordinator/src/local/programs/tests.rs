@@ -1,4 +1,8 @@
-use super::{check::Version, search::installed, *};
+use super::{
+    check::{NATS_MIN, POSTGRES_MIN, TORCH, Version},
+    search::installed,
+    *,
+};
 use halfheard_shared::error::{Printer, hint_of};
 use std::{os::unix::fs::PermissionsExt as _, path::Path};
 
@@ -145,4 +149,11 @@ fn encoder_is_described_by_its_architecture() {
         find().unwrap().version,
         "BERT of width 4, 1 layers, 104 tokens"
     );
+}
+
+#[test]
+fn versions_are_pinned_in_deps_json() {
+    assert!(*NATS_MIN >= Version(2, 10));
+    assert!(*POSTGRES_MIN >= Version(15, 0));
+    assert!(*TORCH >= Version(2, 0));
 }
