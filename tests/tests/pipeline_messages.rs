@@ -175,7 +175,7 @@ async fn failures_are_retried_then_given_up() -> Result<()> {
     assert!(
         reasons
             .iter()
-            .all(|reason| reason.starts_with("its training failed: training failed")),
+            .all(|reason| reason.starts_with("training job failed: training failed")),
         "{reasons:?}"
     );
     assert_eq!(

@@ -7,6 +7,7 @@ use halfheard_e2e::{
     sweeps::{matrix, noops, sweep},
     worker::{Act, ScriptedWorker},
 };
+use halfheard_shared::error::chain;
 use std::sync::{Arc, Mutex};
 
 /// Submitting a sweep again, also at the same moment, changes nothing.
@@ -44,7 +45,8 @@ async fn half_a_submission_is_none() -> Result<()> {
     let sweep = sweep("half", 0);
     let twice = matrix(&sweep, 0..5, &["r=0"]).chain(matrix(&sweep, 4..5, &["r=0"]));
     let error = stage.store.submit(&sweep, twice).await.unwrap_err();
-    assert!(error.to_string().contains("job_pkey"), "{error}");
+    let error = chain(&error);
+    assert!(error.contains("job_pkey"), "{error}");
     assert_eq!(stage.count("SELECT count(*) FROM sweep").await?, 0);
     assert_eq!(stage.count("SELECT count(*) FROM job").await?, 0);
     Ok(())

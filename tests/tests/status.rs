@@ -139,7 +139,7 @@ async fn failures_are_told_by_cause_and_collapsed_models_by_name() {
         .await;
     scene
         .run(
-            "UPDATE job SET state = 'failed', publication = 0, last_error = 'its training failed'
+            "UPDATE job SET state = 'failed', publication = 0, last_error = 'training job failed'
              WHERE method = 'almt' AND kind = 'eval'",
         )
         .await;

@@ -156,7 +156,7 @@ pub(crate) fn connect_error(options: &PgConnectOptions, source: sqlx::Error) -> 
 
 fn warn_unencrypted(options: &PgConnectOptions) {
     tracing::warn!(
-        "connection to Postgres at {} is not encrypted: anybody on the network path can read and change it; require TLS with sslmode=verify-full in HALFHEARD_DATABASE_URL (docs/cluster.md)",
+        "connection to Postgres at {} is not encrypted: anybody on the network path can read and change it; require TLS with sslmode=verify-full in HALFHEARD_DATABASE_URL (docs/guide/cluster.md)",
         options.get_host()
     );
 }
