@@ -340,7 +340,7 @@ impl PostgresServer {
 
 #[cfg(test)]
 impl PostgresServer {
-    pub(super) fn programs_for_tests(&self) -> &Path {
+    pub(in crate::local) fn programs_for_tests(&self) -> &Path {
         &self.programs
     }
 }

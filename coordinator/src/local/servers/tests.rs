@@ -5,7 +5,10 @@ use super::{
 use halfheard_shared::error::{Printer, hint_of};
 use halfheard_store::Store;
 use sqlx::{ConnectOptions as _, Row as _};
-use std::{process::Command, time::Instant};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
 const PRINTER: Printer = Printer::new(&[hint_of::<LocalError>]);
 

@@ -1,7 +1,7 @@
 use super::*;
 use crate::submission::report;
 use halfheard_shared::{
-    dataset::{Dataset, Split},
+    dataset::{DataFolder, Dataset, Split},
     error::{Printer, hint_of},
 };
 
