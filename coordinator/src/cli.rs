@@ -2,12 +2,15 @@
 
 use crate::{
     commands,
-    config::{Color, ConnectionFlags, Process, Settings},
+    config::{Color, ConnectionFlags, Settings},
     errors,
     exit::Exit,
 };
 use clap::{CommandFactory as _, Parser, Subcommand};
-use halfheard_shared::color::{self, ColorChoice};
+use halfheard_shared::{
+    color::{self, ColorChoice},
+    env,
+};
 use std::process::ExitCode;
 
 const TOUR: &str = "\
@@ -142,7 +145,7 @@ impl Cli {
         if self.command.only_prints() {
             exit_on_closed_pipe();
         }
-        let mut settings = Settings::resolve(&self.connections, &Process)?;
+        let mut settings = Settings::resolve(&self.connections, &env::process)?;
         settings.use_running_servers();
         tracing::debug!(?settings, "settings");
         match self.command {

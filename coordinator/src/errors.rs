@@ -1,6 +1,7 @@
 //! How `coord` prints errors.
 
 use crate::{
+    config::SettingsError,
     local::{LocalError, programs::ProgramError},
     orchestrator::retry::RetryError,
     submission::{FileError, LoadError, encoders::ExamineError, report},
@@ -17,6 +18,7 @@ pub(crate) const PRINTER: Printer = Printer::new(&[
     hint_of::<PostgresError>,
     hint_of::<ProgramError>,
     hint_of::<RetryError>,
+    hint_of::<SettingsError>,
     hint_of::<StoreError>,
 ])
 .drawing(report::draw);

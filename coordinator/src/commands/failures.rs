@@ -1,6 +1,9 @@
 //! Failures of a sweep, grouped by cause: a hundred jobs that failed for one reason are one problem.
 
-use halfheard_shared::{device::count, ids::SweepId, terminal};
+use halfheard_shared::{
+    ids::SweepId,
+    text::{self, count},
+};
 use halfheard_store::{Store, StoreError};
 use std::collections::BTreeMap;
 
@@ -122,14 +125,10 @@ pub async fn load(store: &Store, sweep: SweepId) -> Result<Vec<FailureGroup>, St
     let mut groups: Vec<FailureGroup> = Vec::new();
     let mut known: BTreeMap<(bool, String, String), usize> = BTreeMap::new();
     for row in rows {
-        let errors: Vec<String> = row
-            .errors
-            .iter()
-            .map(|text| terminal::plain(text))
-            .collect();
+        let errors: Vec<String> = row.errors.iter().map(|text| text::plain(text)).collect();
         let cause = errors.last().cloned().unwrap_or_default();
         let (given_up, kind) = (row.given_up, row.failure_kind);
-        let workers = row.workers.iter().map(|name| terminal::plain(name));
+        let workers = row.workers.iter().map(|name| text::plain(name));
         let key = (given_up, kind.clone(), normalize(&cause));
         let at = *known.entry(key).or_insert(groups.len());
         if at == groups.len() {

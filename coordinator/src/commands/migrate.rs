@@ -1,7 +1,7 @@
 //! `coord migrate`: updates the database's schema.
 
 use crate::{config::Settings, output::Output};
-use halfheard_shared::device::count;
+use halfheard_shared::text::count;
 use halfheard_store::Store;
 use serde::Serialize;
 use std::{fmt, process::ExitCode};

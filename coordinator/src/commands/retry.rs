@@ -7,7 +7,7 @@ use crate::{
     orchestrator::retry::{self, Selection},
     output::Output,
 };
-use halfheard_shared::{device::count, ids::SweepId};
+use halfheard_shared::{ids::SweepId, text::count};
 use halfheard_store::{SweepState, submit::JobCounts, sweeps::Progress};
 use serde::Serialize;
 use std::{fmt, process::ExitCode};

@@ -1,7 +1,7 @@
 //! Parses a worker's report on its machine: `worker --check` and `worker --look`.
 
 use crate::local::programs::Programs;
-use halfheard_shared::device::count;
+use halfheard_shared::text::count;
 use std::{
     path::Path,
     process::{Command, Stdio},

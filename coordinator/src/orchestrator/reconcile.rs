@@ -17,13 +17,11 @@ use super::{
     sync::{SyncError, jetstream, queued_messages},
 };
 use async_nats::jetstream::stream::{DirectGetErrorKind, Stream};
-use futures::{StreamExt as _, TryStreamExt as _};
 use halfheard_shared::{
     broker::{Broker, JOBS, RESULTS, job_message_id},
     error::chain,
     ids::{JobId, SweepId},
     retry::Backoff,
-    wire::Heartbeat,
 };
 use halfheard_store::{Store, recover::StalledJob};
 use std::{
@@ -66,7 +64,7 @@ pub(super) async fn reconcile(
                 }
                 Err(error) => {
                     outage.failed(&chain(&error), 0);
-                    backoff.pause()
+                    backoff.delay()
                 }
             },
         };
@@ -154,25 +152,9 @@ async fn messages(jobs: &Stream) -> Result<HashSet<String>, SyncError> {
 
 /// Returns the jobs in progress, by the workers' heartbeats.
 async fn busy_jobs(broker: &Broker) -> Result<HashSet<JobId>, SyncError> {
-    let bucket = broker.workers().await?;
-    let keys: Vec<String> = bucket
-        .keys()
-        .await
-        .map_err(jetstream)?
-        .try_collect()
-        .await
-        .map_err(jetstream)?;
-    let beats: Vec<Option<bytes::Bytes>> = futures::stream::iter(keys)
-        .map(|key| bucket.get(key))
-        .buffer_unordered(16)
-        .try_collect()
-        .await
-        .map_err(jetstream)?;
-    Ok(beats
-        .into_iter()
-        .flatten()
-        .filter_map(|beat| serde_json::from_slice::<Heartbeat>(&beat).ok())
-        .filter_map(|beat| beat.doing.map(|doing| doing.job))
+    let workers = broker.live_workers().await?.into_iter();
+    Ok(workers
+        .filter_map(|worker| worker.doing.map(|doing| doing.job))
         .collect())
 }
 

@@ -154,7 +154,7 @@ pub(super) async fn publish_changes(
                 }
                 Err(error) => {
                     outage.failed(&chain(&error), 0);
-                    backoff.pause()
+                    backoff.delay()
                 }
             },
         };

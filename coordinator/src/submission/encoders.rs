@@ -4,7 +4,7 @@ use halfheard_shared::{
     artifacts::Hash,
     encoder::{self, Encoder, EncoderError, EncoderFacts, WeightFiles},
     error::Hint,
-    hash_cache::FileHashes,
+    hash_cache::HashCache,
 };
 use std::path::{Path, PathBuf};
 
@@ -61,7 +61,7 @@ impl Hint for ExamineError {
 /// There are none, or one cannot be read.
 pub(crate) fn files(
     folder: &Path,
-    hashes: &mut FileHashes,
+    hashes: &mut HashCache,
 ) -> Result<Vec<EncoderFile>, ExamineError> {
     let found = WeightFiles::find(folder)?;
     let mut files = Vec::new();
@@ -74,9 +74,7 @@ pub(crate) fn files(
         let hash = hashes.get(&path).map_err(unreadable)?;
         files.push(EncoderFile {
             name: name.clone(),
-            hash: hash
-                .parse()
-                .map_err(|error| unreadable(std::io::Error::other(error)))?,
+            hash,
             path,
         });
     }
@@ -97,14 +95,14 @@ pub(crate) fn named(files: &[EncoderFile]) -> Vec<(String, Hash)> {
 /// # Errors
 ///
 /// The encoder cannot be used.
-pub(crate) fn examine(folder: &Path, hashes: &mut FileHashes) -> Result<Examined, ExamineError> {
+pub(crate) fn examine(folder: &Path, hashes: &mut HashCache) -> Result<Examined, ExamineError> {
     let encoder = Encoder::open(folder)?;
     let tokens = encoder.token_ids()?;
     let files = files(folder, hashes)?;
-    if !files.iter().all(|file| hashes.is_sound(&file.path)) {
+    if !files.iter().all(|file| hashes.is_finite(&file.path)) {
         encoder.check_finite()?;
         for file in &files {
-            hashes.sound(&file.path);
+            hashes.set_finite(&file.path);
         }
     }
     Ok(Examined {

@@ -12,7 +12,7 @@ use halfheard_shared::{
     },
     encoder::{Config as EncoderConfig, TextFacts},
     error::{Hint, chain},
-    hash_cache::FileHashes,
+    hash_cache::HashCache,
     methods::{DataFacts, EncoderShape, nearest},
     spec::{DatasetSpec, Files, FoundDataset, FoundEncoder, Spec, SynthesizeSpec},
     wire::BlobRef,
@@ -118,7 +118,7 @@ pub(super) struct LocalFiles {
     base: PathBuf,
     folder: DataFolder,
     programs: Programs,
-    hashes: FileHashes,
+    hashes: HashCache,
     /// The spec's encoder paths by language.
     encoders: BTreeMap<String, String>,
     /// Whether missing synthetic datasets are created.
@@ -138,7 +138,7 @@ impl LocalFiles {
             base: path.parent().unwrap_or(Path::new("")).to_owned(),
             folder: DataFolder::new(data_dir),
             programs: Programs::discover(),
-            hashes: FileHashes::open(data_dir),
+            hashes: HashCache::open(data_dir),
             encoders: encoders
                 .map(|(language, encoder)| (language.clone(), encoder.path.clone()))
                 .collect(),
@@ -161,7 +161,7 @@ impl LocalFiles {
         mut self,
         spec: &Spec,
     ) -> (Vec<String>, BTreeMap<String, (DataFacts, EncoderShape)>) {
-        self.hashes.keep();
+        self.hashes.save();
         let facts = self.facts.iter();
         let sizes = facts
             .filter_map(|(name, (kind, facts))| {
@@ -251,7 +251,7 @@ impl LocalFiles {
         let blake3 = self.hashes.get(&path).map_err(unreadable(&path))?;
         Ok(FoundDataset {
             blob: BlobRef {
-                blake3,
+                blake3: blake3.into(),
                 path: path.display().to_string(),
             },
             kind: dataset.kind(),

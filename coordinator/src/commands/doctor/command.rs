@@ -11,7 +11,7 @@ use crate::{
     output::Output,
 };
 use anstyle::{AnsiColor, Style};
-use halfheard_shared::hash_cache::FileHashes;
+use halfheard_shared::hash_cache::HashCache;
 use serde::Serialize;
 use std::{fmt, process::ExitCode};
 
@@ -67,14 +67,14 @@ pub(crate) async fn run(_args: DoctorArgs, settings: &Settings) -> anyhow::Resul
         programs::part(&programs, Part::Libtorch, "libtorch", Verdict::Bad),
     ];
     findings.extend(programs::worker(&programs).await);
-    let mut hashes = FileHashes::open(&settings.data_dir);
+    let mut hashes = HashCache::open(&settings.data_dir);
     for (part, what) in [
         (Part::EncoderEn, "encoder (en)"),
         (Part::EncoderZh, "encoder (zh)"),
     ] {
         findings.push(programs::encoder(&programs, part, what, &mut hashes));
     }
-    hashes.keep();
+    hashes.save();
     findings.push(storage::datasets(settings));
     findings.push(storage::writable(&settings.data_dir));
     findings.extend(storage::memory(settings, &programs));

@@ -9,9 +9,9 @@ use crate::{
     submission::encoders::{self, ExamineError},
 };
 use halfheard_shared::{
-    device::count,
     error::{Hint, chain},
-    hash_cache::FileHashes,
+    hash_cache::HashCache,
+    text::count,
 };
 
 /// Checks a program that only the private servers of `coord run` need.
@@ -54,7 +54,7 @@ pub(super) fn encoder(
     programs: &Programs,
     encoder: Part,
     what: &'static str,
-    hashes: &mut FileHashes,
+    hashes: &mut HashCache,
 ) -> Finding {
     let Ok(found) = programs.find(encoder) else {
         return part(programs, encoder, what, Verdict::Warn);

@@ -7,8 +7,8 @@ use crate::{
 };
 use halfheard_shared::{
     broker::BrokerError,
-    device::count,
     error::{Hint as _, chain},
+    text::count,
 };
 use halfheard_store::{Store, StoreError};
 use std::time::Duration;

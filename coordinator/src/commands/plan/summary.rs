@@ -7,10 +7,10 @@ use crate::submission::{
 };
 use comfy_table::{CellAlignment, Table, presets};
 use halfheard_shared::{
-    device::count,
     ids::SweepId,
     matrix::{self, PlannedWork},
     spec::ResolvedSpec,
+    text::count,
     wire::Protocol,
 };
 use serde::Serialize;

@@ -14,8 +14,8 @@ use crate::{
 };
 use anyhow::Context as _;
 use halfheard_shared::{
-    device::count,
-    shutdown::{Interrupt, Interrupted},
+    shutdown::{Interrupted, Shutdown},
+    text::count,
 };
 use halfheard_store::{
     Store, SweepState,
@@ -39,7 +39,7 @@ const MAX_RESTARTS: usize = 5;
 /// The spec is invalid, a program is missing, or a server or worker does not stay up. Everything that
 /// was started is stopped first.
 pub(crate) async fn run(args: RunArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
-    let interrupt = Interrupt::listen(Exit::Interrupted.code())?;
+    let interrupt = Shutdown::on_signals(Exit::Interrupted.code())?;
     match run_sweep(args, settings, &interrupt).await {
         Err(error) if error.is::<Interrupted>() => {
             eprintln!("interrupted; run the same command to continue");
@@ -52,7 +52,7 @@ pub(crate) async fn run(args: RunArgs, settings: &Settings) -> anyhow::Result<Ex
 async fn run_sweep(
     args: RunArgs,
     settings: &Settings,
-    interrupt: &Interrupt,
+    interrupt: &Shutdown,
 ) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let output = Output::of(settings);
@@ -86,7 +86,7 @@ async fn run_sweep(
         started,
     };
     let outcome = context.run(&mut cluster).await;
-    if interrupt.is_asked() {
+    if interrupt.is_requested() {
         output.note("stopping; press Ctrl-C again to stop at once");
     }
     cluster.stop().await;
@@ -131,7 +131,7 @@ impl RunContext<'_> {
                 "\nThe servers keep running until Ctrl-C. SQL (views: docs/reference/sql.md):\n  {}",
                 servers.postgres().psql(&servers.pgpass())
             ));
-            self.interrupt.asked().await;
+            self.interrupt.requested().await;
         }
         Ok(Exit::of_sweep(failed).into())
     }

@@ -2,15 +2,16 @@
 
 use super::{args::RunArgs, slots::Slots};
 use crate::{
-    config::{Origin, Settings, vars},
+    config::{Origin, Settings},
     local::{Servers, programs::Programs},
     output::Output,
     submission::Loaded,
 };
 use halfheard_shared::{
     artifacts::ArtifactStore,
-    shutdown::Interrupt,
-    terminal::{quoted, quoted_path},
+    env,
+    shutdown::Shutdown,
+    text::{quoted, quoted_path},
 };
 use std::{path::PathBuf, process::Command, time::Instant};
 
@@ -18,7 +19,7 @@ use std::{path::PathBuf, process::Command, time::Instant};
 pub(super) struct RunContext<'a> {
     pub(super) args: RunArgs,
     pub(super) settings: &'a Settings,
-    pub(super) interrupt: &'a Interrupt,
+    pub(super) interrupt: &'a Shutdown,
     pub(super) output: Output,
     pub(super) programs: Programs,
     /// The path of the worker.
@@ -35,19 +36,19 @@ impl RunContext<'_> {
         command
             .args(&self.slots.flags)
             // The address has a password: in the environment other users cannot read it.
-            .env(vars::NATS_URL, servers.nats_url())
-            .env(vars::ARTIFACTS, self.artifacts())
-            .env(vars::DATA_DIR, &self.settings.data_dir)
+            .env(env::NATS_URL, servers.nats_url())
+            .env(env::ARTIFACTS, self.artifacts())
+            .env(env::DATA_DIR, &self.settings.data_dir)
             // These workers ignore the settings of another installation.
-            .env(vars::CONFIG, "/dev/null")
+            .env(env::CONFIG, "/dev/null")
             .env("NO_COLOR", "1");
         for variable in [
-            vars::NATS_CREDS,
-            vars::NATS_CA,
-            vars::NATS_CERT,
-            vars::NATS_KEY,
+            env::NATS_CREDS,
+            env::NATS_CA,
+            env::NATS_CERT,
+            env::NATS_KEY,
             // Workers never see a database.
-            vars::DATABASE_URL,
+            env::DATABASE_URL,
         ] {
             command.env_remove(variable);
         }

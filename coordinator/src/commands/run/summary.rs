@@ -16,7 +16,7 @@ use halfheard_results::{
         render::Format,
     },
 };
-use halfheard_shared::{ids::SweepId, terminal::quoted_path};
+use halfheard_shared::{ids::SweepId, text::quoted_path};
 use halfheard_store::{
     Store,
     sweeps::{Progress, SweepRow},

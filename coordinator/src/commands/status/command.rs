@@ -8,7 +8,7 @@ use crate::{
     local::Database,
     output::Output,
 };
-use halfheard_shared::shutdown::{Interrupt, Interrupted};
+use halfheard_shared::shutdown::{Interrupted, Shutdown};
 use halfheard_store::{Store, sweeps::SweepRow};
 use std::{process::ExitCode, time::Duration};
 
@@ -67,7 +67,7 @@ async fn watch(
     sweep: SweepRow,
     output: Output,
 ) -> anyhow::Result<ExitCode> {
-    let interrupt = Interrupt::listen(Exit::Interrupted.code())?;
+    let interrupt = Shutdown::on_signals(Exit::Interrupted.code())?;
     let mut watch = Watch {
         store,
         output,

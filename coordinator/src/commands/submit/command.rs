@@ -15,7 +15,7 @@ use crate::{
     output::Output,
     submission::{self, Synthesize},
 };
-use halfheard_shared::{device::count, error::chain, ids::SweepId, shutdown::Interrupt};
+use halfheard_shared::{error::chain, ids::SweepId, shutdown::Shutdown, text::count};
 use halfheard_store::{Store, control::Reopen, submit::JobCounts, sweeps::Progress};
 use serde::Serialize;
 use std::{
@@ -160,7 +160,7 @@ pub(crate) async fn run(args: SubmitArgs, settings: &Settings) -> anyhow::Result
         ));
     }
     if args.watch {
-        let interrupt = Interrupt::listen(Exit::Interrupted.code())?;
+        let interrupt = Shutdown::on_signals(Exit::Interrupted.code())?;
         let mut printer = ProgressPrinter { output, last: None };
         let end = follow(&store, None, sweep, POLL, &interrupt, &mut printer).await?;
         return Ok(Exit::of_sweep(end.progress.failed).into());

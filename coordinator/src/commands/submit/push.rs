@@ -10,7 +10,7 @@ use halfheard_shared::{
     artifacts::{ArtifactStore, Hash, Key},
     encoder,
     error::hinted,
-    hash_cache::FileHashes,
+    hash_cache::HashCache,
 };
 use std::path::Path;
 
@@ -29,7 +29,7 @@ pub(super) async fn push(loaded: &Loaded, settings: &Settings) -> anyhow::Result
     };
     let mut upload = Upload {
         artifacts: ArtifactStore::open(&settings.artifacts, broker.as_ref()).await?,
-        hashes: FileHashes::open(&settings.data_dir),
+        hashes: HashCache::open(&settings.data_dir),
         output: Output::of(settings),
     };
     for dataset in &loaded.resolved.datasets {
@@ -47,7 +47,7 @@ pub(super) async fn push(loaded: &Loaded, settings: &Settings) -> anyhow::Result
 
 struct Upload {
     artifacts: ArtifactStore,
-    hashes: FileHashes,
+    hashes: HashCache,
     output: Output,
 }
 

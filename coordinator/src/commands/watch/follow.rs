@@ -1,7 +1,7 @@
 //! The loop that follows a sweep until it is finished.
 
 use super::snapshot::Snapshot;
-use halfheard_shared::{broker::Broker, ids::SweepId, shutdown::Interrupt};
+use halfheard_shared::{broker::Broker, ids::SweepId, shutdown::Shutdown};
 use halfheard_store::Store;
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ pub(crate) async fn follow(
     broker: Option<&Broker>,
     sweep: SweepId,
     every: Duration,
-    interrupt: &Interrupt,
+    interrupt: &Shutdown,
     observer: &mut impl Observer,
 ) -> anyhow::Result<Snapshot> {
     loop {

@@ -1,39 +1,21 @@
 //! Live workers, and what each is doing.
 
 use super::duration::format_duration;
-use futures::{StreamExt as _, TryStreamExt as _};
 use halfheard_shared::{
-    broker::{Broker, HEARTBEAT_TTL},
+    broker::Broker,
     wire::{Doing, Heartbeat},
 };
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-/// Returns the workers with a current heartbeat, by name.
+/// How long to wait for the broker: an unavailable one must not block the display.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Returns the heartbeats of live workers, by name; none if the broker does not answer.
 pub async fn live_workers(broker: &Broker) -> Vec<Heartbeat> {
-    let read = async {
-        let bucket = broker.workers().await.ok()?;
-        let keys: Vec<String> = bucket.keys().await.ok()?.try_collect().await.ok()?;
-        let beats: Vec<Heartbeat> = futures::stream::iter(keys)
-            .map(|key| {
-                let bucket = bucket.clone();
-                async move { bucket.get(key).await.ok().flatten() }
-            })
-            .buffered(16)
-            .filter_map(|bytes| async move { serde_json::from_slice(&bytes?).ok() })
-            .collect()
-            .await;
-        Some(beats)
-    };
-    // An unavailable broker must not block the display.
-    let answer = tokio::time::timeout(Duration::from_secs(2), read).await;
-    let mut beats = answer.ok().flatten().unwrap_or_default();
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    // The broker removes expired entries only now and then.
-    beats.retain(|beat| now.saturating_sub(Duration::from_millis(beat.at_ms)) < 2 * HEARTBEAT_TTL);
-    beats.sort_by(|a, b| a.worker.name.cmp(&b.worker.name));
-    beats
+    match tokio::time::timeout(TIMEOUT, broker.live_workers()).await {
+        Ok(Ok(workers)) => workers,
+        _ => Vec::new(),
+    }
 }
 
 /// Describes in one line what a worker is doing and what is wrong with it.

@@ -11,7 +11,7 @@ use super::{
     },
     access::{Folders, command, unprivileged_user},
 };
-use halfheard_shared::{error::chain, terminal::quoted_path};
+use halfheard_shared::{error::chain, text::quoted_path};
 use halfheard_store::{
     admin,
     connect::{PgConnectOptions, PgSslMode},
