@@ -188,18 +188,6 @@ pub fn find(number: u8) -> Option<Layout> {
     LAYOUTS.iter().copied().find(|l| l.number == number)
 }
 
-/// The tables that summarize a sweep with cases of `kind` on `datasets`: those of means, then those of
-/// single cases; no ablations.
-pub fn summary(datasets: &[Benchmark], kind: CaseKind) -> Vec<Layout> {
-    let of = |scope| {
-        LAYOUTS.iter().copied().filter(move |layout| {
-            (layout.scope, layout.kind, layout.rows) == (scope, kind, Rows::Methods)
-                && datasets.iter().any(|dataset| layout.shows(*dataset))
-        })
-    };
-    of(Scope::Overall).chain(of(Scope::Details)).collect()
-}
-
 impl Layout {
     /// What the cells of a block are of; a block of an overall table has no case.
     pub(crate) fn case_or_mean(self, case: Option<Case>) -> CaseOrMean {
