@@ -1,10 +1,19 @@
 //! How an error is shown to a person.
 
+use crate::config::SettingsError;
+use halfheard_shared::artifacts::ArtifactError;
+use halfheard_shared::broker::BrokerError;
 use halfheard_shared::error::{Printer, hint_of};
 use halfheard_store::{StoreError, fault::PostgresError};
 
 /// Prints errors with their causes and the hint of the one that has one.
-const ERRORS: Printer = Printer::new(&[hint_of::<StoreError>, hint_of::<PostgresError>]);
+const ERRORS: Printer = Printer::new(&[
+    hint_of::<StoreError>,
+    hint_of::<BrokerError>,
+    hint_of::<ArtifactError>,
+    hint_of::<SettingsError>,
+    hint_of::<PostgresError>,
+]);
 
 /// Prints `error` with its causes on standard error.
 pub fn show(error: &anyhow::Error) {
