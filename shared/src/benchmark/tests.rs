@@ -229,7 +229,7 @@ fn invalid_definition_is_rejected_by_key() {
         ("[-3, 3]", "[1]", "", "classes", "2 to 21 classes, not 1"),
         ("[-3, 3]", "[5, 5]", "", "classes", "listed twice"),
         ("[-3, 3]", "[[0.5]]", "", "classes", "edges need"),
-        ("[-1, 1]", "[7]", "", "classes", "no usual edges for 7"),
+        ("[-1, 1]", "[7]", "", "classes", "no default edges for 7"),
         (
             "[-1, 1]",
             "[[0.5, 0.1]]",

@@ -153,7 +153,7 @@ fn foreign_file_is_rejected_with_reason() {
         (
             "\"kind\":\"mosi\"",
             "\"kind\":\"sima\"",
-            "no dataset protocol",
+            "not a dataset protocol",
         ),
         ("\"valid.vision\"", "\"valid.Vision\"", "is missing"),
         ("\"train.text\":", "\"train.tixt\":", "is missing"),

@@ -214,7 +214,7 @@ fn unsupported_configurations_are_rejected() {
         (
             "num_attention_heads",
             json!(3),
-            "no multiple of num_attention_heads 3",
+            "not a multiple of num_attention_heads 3",
         ),
         ("num_attention_heads", json!(0), "num_attention_heads is 0"),
         (
@@ -410,12 +410,14 @@ fn hostile_safetensors_header_is_rejected() {
     let error = with(&one("[2,2]", "[0,16]"), 12);
     assert!(error.contains("is cut off: it has"), "{error}");
     assert!(with(&one("[2,2]", "[0,16]"), 20).contains("is too long"));
-    assert!(with(&one("[2,2]", "[0,8]"), 8).contains("no safetensors file"));
-    assert!(with(&one("[2,2]", "[16,0]"), 16).contains("no safetensors file"));
-    assert!(with(&one("[18446744073709551615,2]", "[0,16]"), 16).contains("no safetensors file"));
+    assert!(with(&one("[2,2]", "[0,8]"), 8).contains("not a safetensors file"));
+    assert!(with(&one("[2,2]", "[16,0]"), 16).contains("not a safetensors file"));
+    assert!(
+        with(&one("[18446744073709551615,2]", "[0,16]"), 16).contains("not a safetensors file")
+    );
     let endless = one("[2,2]", "[0,18446744073709551615]");
-    assert!(with(&endless, 16).contains("no safetensors file"));
-    assert!(with("{", 0).contains("no safetensors file"));
+    assert!(with(&endless, 16).contains("not a safetensors file"));
+    assert!(with("{", 0).contains("not a safetensors file"));
     for size in [0, 1, u64::MAX, 1 << 40] {
         fs::write(&path, size.to_le_bytes()).unwrap();
         assert!(refusal(folder.path()).contains("does not begin with the size of a header"));

@@ -58,7 +58,7 @@ pub(super) fn wrong(
     let told = |asked: &str, label: &'static str, help: Option<String>| {
         let found = called(value);
         Some(Wrong {
-            message: format!("`{name}` is {asked}, not {found}"),
+            message: format!("`{name}` must be {asked}, not {found}"),
             label,
             help,
         })
