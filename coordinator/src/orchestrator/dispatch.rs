@@ -69,7 +69,7 @@ pub(super) async fn dispatch(
                 }
                 Err(error) => {
                     outage.failed(&error, 0);
-                    backoff.pause()
+                    backoff.delay()
                 }
             },
         };

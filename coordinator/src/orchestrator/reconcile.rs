@@ -79,7 +79,7 @@ pub(super) async fn reconcile(
                 }
                 Err(error) => {
                     outage.failed(&error, 0);
-                    backoff.pause()
+                    backoff.delay()
                 }
             },
         };

@@ -108,7 +108,7 @@ pub(super) async fn publish_changes(
                 }
                 Err(error) => {
                     outage.failed(&error, 0);
-                    backoff.pause()
+                    backoff.delay()
                 }
             },
         };

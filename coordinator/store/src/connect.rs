@@ -52,7 +52,7 @@ impl Store {
             match Self::connect_with(options.clone()).await {
                 Err(error) if error.is_transient() => {
                     tracing::warn!(%error, "the database is not there, trying again");
-                    tokio::time::sleep(backoff.pause()).await;
+                    tokio::time::sleep(backoff.delay()).await;
                 }
                 outcome => return outcome,
             }

@@ -79,7 +79,7 @@ where
         match action().await {
             Err(StoreError::Query(error)) if is_rollback(&error) => {
                 tracing::debug!(error = words(&error), "given way to another transaction");
-                tokio::time::sleep(backoff.pause()).await;
+                tokio::time::sleep(backoff.delay()).await;
             }
             outcome => return outcome,
         }

@@ -183,7 +183,7 @@ impl Batch<'_> {
                 Fault::TooLong | Fault::Content | Fault::Other => return Err(error),
             }
             self.outage.failed(&error, messages);
-            tokio::time::sleep(backoff.pause()).await;
+            tokio::time::sleep(backoff.delay()).await;
         }
     }
 }

@@ -68,7 +68,7 @@ pub(in crate::orchestrator) async fn collect(
         outage.failed(&error, 0);
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(backoff.pause()) => {}
+            () = tokio::time::sleep(backoff.delay()) => {}
         }
         // The stream or the consumer may have been deleted.
         if let Err(error) = broker.ensure().await {
