@@ -10,9 +10,8 @@ use halfheard_shared::{
 };
 use halfheard_store::{
     StoreError,
-    connect::{options, with_authority},
+    connect::{PgConnectOptions, options, verify_authority},
 };
-use sqlx::postgres::PgConnectOptions;
 use std::{fmt, path::PathBuf};
 
 pub use halfheard_shared::settings::Origin;
@@ -169,7 +168,7 @@ impl Settings {
             None if env("PGDATABASE").is_some() => PgConnectOptions::new(),
             None => PgConnectOptions::new().database("halfheard"),
         };
-        let database = with_authority(database, env("PGSSLROOTCERT").is_some());
+        let database = verify_authority(database, env("PGSSLROOTCERT").is_some());
         let config_file = layers.path.clone();
         let common = Flags {
             nats_url: flags.nats_url.clone(),

@@ -8,12 +8,10 @@ use halfheard_shared::{
     benchmark::Benchmark,
     encoder::TokenIds,
     ids::{AttemptId, JobId, SweepId},
+    matrix::{PlannedJob, PlannedWork},
     wire::{BlobRef, Fidelity, Protocol, Selection, TrainSpec},
 };
-use halfheard_store::{
-    Store,
-    submit::{NewJob, NewSweep, NewWork},
-};
+use halfheard_store::{Store, submit::NewSweep};
 use sqlx::Row as _;
 use std::{os::unix::fs::PermissionsExt as _, sync::Arc};
 
@@ -100,13 +98,13 @@ async fn scene() -> Scene {
         for seed in SEEDS {
             let train = train_id(method, dataset, seed);
             let spec = Arc::new(spec(method, dataset, seed));
-            jobs.push(NewJob {
+            jobs.push(PlannedJob {
                 id: train,
-                work: NewWork::Train(Arc::clone(&spec)),
+                work: PlannedWork::Train(Arc::clone(&spec)),
             });
-            jobs.extend(CASES.map(|case| NewJob {
+            jobs.extend(CASES.map(|case| PlannedJob {
                 id: eval_id(method, dataset, seed, case),
-                work: NewWork::Eval {
+                work: PlannedWork::Eval {
                     train,
                     spec: Arc::clone(&spec),
                     case: case.parse().unwrap(),

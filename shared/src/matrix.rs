@@ -31,6 +31,8 @@ pub enum PlannedWork {
         /// The case.
         case: Case,
     },
+    /// Does nothing: measures the overhead. No spec asks for it.
+    Noop,
 }
 
 /// How many jobs a spec expands to.

@@ -3,7 +3,6 @@
 //! predictions of simulated models ([`simulated`]).
 
 use anyhow::{Context as _, Result, ensure};
-use halfheard_coordinator::submission::specs::new_job;
 use halfheard_shared::published;
 use halfheard_shared::{
     artifacts::{ArtifactStore, Key},
@@ -112,18 +111,18 @@ pub async fn fill(
         priority: 0,
     };
     let planned = || matrix::expand(Arc::clone(&spec), sweep.id);
-    store.submit(&sweep, planned().map(new_job)).await?;
+    store.submit(&sweep, planned()).await?;
     let jobs: Vec<PlannedJob> = planned().collect();
 
     let mut messages = Vec::new();
     for job in &jobs {
         let body = match &job.work {
             PlannedWork::Train(spec) => trained(spec.dataset, job.id),
-            PlannedWork::Eval { .. } => continue,
+            PlannedWork::Eval { .. } | PlannedWork::Noop => continue,
         };
         messages.push(message(sweep.id, job.id, body));
     }
-    take_in(store, &messages).await?;
+    ingest(store, &messages).await?;
     // Predictions are large: a few hundred at a time.
     for some in jobs.chunks(256) {
         let mut messages = Vec::new();
@@ -147,18 +146,22 @@ pub async fn fill(
             };
             messages.push(message(sweep.id, job.id, body));
         }
-        take_in(store, &messages).await?;
+        ingest(store, &messages).await?;
     }
     Ok(sweep.id)
 }
 
-async fn take_in(store: &Store, messages: &[ResultMessage]) -> Result<()> {
+async fn ingest(store: &Store, messages: &[ResultMessage]) -> Result<()> {
     let retry = RetryPolicy {
         attempts: 3,
         delay: Duration::from_secs(1),
     };
-    let taken = store.take_in(messages, &retry).await?;
-    ensure!(taken.refused.is_empty(), "refused: {:?}", taken.refused);
+    let summary = store.ingest(messages, &retry).await?;
+    ensure!(
+        summary.rejected.is_empty(),
+        "rejected: {:?}",
+        summary.rejected
+    );
     Ok(())
 }
 

@@ -185,7 +185,7 @@ impl Postgres {
     /// Executes one statement as the superuser, on a connection of its own.
     pub async fn execute(&self, statement: &str) -> Result<()> {
         // One that has just been started may need a moment.
-        let store = Store::connect_patiently(&self.url().parse()?).await?;
+        let store = Store::connect_with_retry(&self.url().parse()?).await?;
         sqlx::query(AssertSqlSafe(statement))
             .execute(store.pool())
             .await?;

@@ -38,7 +38,7 @@ impl Stage {
             .try_init();
         let nats = Nats::start()?;
         let postgres = Postgres::start()?;
-        let store = Store::connect_patiently(&postgres.url().parse()?).await?;
+        let store = Store::connect_with_retry(&postgres.url().parse()?).await?;
         store.migrate().await?;
         let broker = BrokerSettings::at(nats.url()).connect().await?;
         broker.ensure().await?;

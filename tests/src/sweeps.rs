@@ -5,9 +5,10 @@ use halfheard_shared::{
     case::Case,
     encoder::TokenIds,
     ids::{JobId, SweepId},
+    matrix::{PlannedJob, PlannedWork},
     wire::{BlobRef, Fidelity, Protocol, Selection, TrainSpec},
 };
-use halfheard_store::submit::{NewJob, NewSweep, NewWork};
+use halfheard_store::submit::NewSweep;
 use std::sync::Arc;
 
 /// A sweep with no jobs yet.
@@ -71,40 +72,40 @@ pub fn matrix<'a>(
     sweep: &'a NewSweep,
     seeds: impl IntoIterator<Item = u64> + 'a,
     cases: &'a [&'a str],
-) -> impl Iterator<Item = NewJob> + 'a {
+) -> impl Iterator<Item = PlannedJob> + 'a {
     seeds.into_iter().flat_map(move |seed| {
         let spec = Arc::new(train_spec(seed));
         let train = train_job(sweep, seed);
         let evaluations = {
             let spec = Arc::clone(&spec);
-            cases.iter().map(move |case| NewJob {
+            cases.iter().map(move |case| PlannedJob {
                 id: eval_job(sweep, seed, case),
-                work: NewWork::Eval {
+                work: PlannedWork::Eval {
                     train,
                     spec: Arc::clone(&spec),
                     case: parse(case),
                 },
             })
         };
-        std::iter::once(NewJob {
+        std::iter::once(PlannedJob {
             id: train,
-            work: NewWork::Train(spec),
+            work: PlannedWork::Train(spec),
         })
         .chain(evaluations)
     })
 }
 
 /// One training of `spec` and its evaluations.
-pub fn matrix_of(sweep: &NewSweep, spec: TrainSpec, cases: &[&str]) -> Vec<NewJob> {
+pub fn matrix_of(sweep: &NewSweep, spec: TrainSpec, cases: &[&str]) -> Vec<PlannedJob> {
     let seed = spec.seed;
     let spec = Arc::new(spec);
     matrix(sweep, [seed], cases)
         .map(|mut job| {
             match &mut job.work {
-                NewWork::Train(theirs) | NewWork::Eval { spec: theirs, .. } => {
+                PlannedWork::Train(theirs) | PlannedWork::Eval { spec: theirs, .. } => {
                     *theirs = Arc::clone(&spec);
                 }
-                NewWork::Noop => {}
+                PlannedWork::Noop => {}
             }
             job
         })
@@ -117,9 +118,9 @@ fn parse(case: &str) -> Case {
 }
 
 /// `count` no-op jobs.
-pub fn noops(sweep: &NewSweep, count: u64) -> impl Iterator<Item = NewJob> + '_ {
-    (0..count).map(|number| NewJob {
+pub fn noops(sweep: &NewSweep, count: u64) -> impl Iterator<Item = PlannedJob> + '_ {
+    (0..count).map(|number| PlannedJob {
         id: JobId::derive(&[sweep.id.as_bytes(), b"noop", &number.to_le_bytes()]),
-        work: NewWork::Noop,
+        work: PlannedWork::Noop,
     })
 }

@@ -11,10 +11,11 @@ use halfheard_shared::{
     },
     encoder::TokenIds,
     ids::JobId,
+    matrix::{PlannedJob, PlannedWork},
     numpy_rng::RandomState,
     wire::{BlobRef, Fidelity, Protocol, Selection, TrainSpec},
 };
-use halfheard_store::submit::{NewJob, NewSweep, NewWork};
+use halfheard_store::submit::NewSweep;
 use safetensors::{Dtype, tensor::TensorView};
 use std::{
     collections::BTreeMap,
@@ -128,24 +129,24 @@ impl Tiny {
 /// # Errors
 ///
 /// A case that is none.
-pub fn jobs(sweep: &NewSweep, spec: &TrainSpec, cases: &[&str]) -> Result<Vec<NewJob>> {
+pub fn jobs(sweep: &NewSweep, spec: &TrainSpec, cases: &[&str]) -> Result<Vec<PlannedJob>> {
     let what = format!("{} {}", spec.method, spec.seed);
     let train = JobId::derive(&[sweep.id.as_bytes(), b"train", what.as_bytes()]);
     let spec = Arc::new(spec.clone());
-    let mut jobs = vec![NewJob {
+    let mut jobs = vec![PlannedJob {
         id: train,
-        work: NewWork::Train(spec.clone()),
+        work: PlannedWork::Train(spec.clone()),
     }];
     for case in cases {
         let parsed: Case = case.parse()?;
-        jobs.push(NewJob {
+        jobs.push(PlannedJob {
             id: JobId::derive(&[
                 sweep.id.as_bytes(),
                 b"eval",
                 what.as_bytes(),
                 case.as_bytes(),
             ]),
-            work: NewWork::Eval {
+            work: PlannedWork::Eval {
                 train,
                 spec: spec.clone(),
                 case: parsed,

@@ -16,7 +16,7 @@ use halfheard_shared::{
 use halfheard_store::Store;
 
 async fn store(postgres: &Postgres) -> Result<Store> {
-    let store = Store::connect_patiently(&postgres.url().parse()?).await?;
+    let store = Store::connect_with_retry(&postgres.url().parse()?).await?;
     store.migrate().await?;
     Ok(store)
 }

@@ -219,7 +219,7 @@ async fn a_right_that_is_taken_away_for_a_while_fails_nothing() -> Result<()> {
 async fn a_batch_that_takes_too_long_goes_in_by_halves() -> Result<()> {
     let stage = Stage::set().await?;
     let sweep = submitted(&stage).await?;
-    for job in stage.store.ready(Queue::Train, 100, &[]).await? {
+    for job in stage.store.ready_jobs(Queue::Train, 100, &[]).await? {
         let spec = halfheard_e2e::sweeps::train_spec(u64::try_from(job.seed)?);
         stage
             .broker

@@ -41,7 +41,7 @@ fn matrix(name: &str, datasets: Vec<Benchmark>) -> Matrix {
 
 async fn store(postgres: &Postgres) -> Store {
     let url = postgres.url().parse().unwrap();
-    let store = Store::connect_patiently(&url).await.unwrap();
+    let store = Store::connect_with_retry(&url).await.unwrap();
     store.migrate().await.unwrap();
     store
 }

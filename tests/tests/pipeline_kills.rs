@@ -67,6 +67,10 @@ async fn commands_say_what_they_did() -> Result<()> {
     assert_eq!(report["workers_told"], true);
     assert_eq!(stage.store.progress(sweep.id).await?.cancelled, 10);
     let error = output(coord(&stage)?.args(["cancel", "nothing"])).unwrap_err();
-    assert!(error.to_string().contains("no sweep is called `nothing`"));
+    assert!(
+        error
+            .to_string()
+            .contains("no sweep has the name `nothing`")
+    );
     Ok(())
 }

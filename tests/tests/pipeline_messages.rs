@@ -12,7 +12,7 @@ use halfheard_shared::{
     broker::{Queue, SweepControl},
     wire::{FailureKind, Fault, FaultKind, Work},
 };
-use halfheard_store::{JobState, control::Again};
+use halfheard_store::{JobState, control::Reopen};
 use std::{
     sync::{
         Arc,
@@ -175,7 +175,7 @@ async fn failures_are_retried_then_given_up() -> Result<()> {
     assert!(
         reasons
             .iter()
-            .all(|reason| reason.starts_with("its training failed: training failed")),
+            .all(|reason| reason.starts_with("training job failed: training failed")),
         "{reasons:?}"
     );
     assert_eq!(
@@ -189,7 +189,7 @@ async fn failures_are_retried_then_given_up() -> Result<()> {
     // An operator has mended the cause: everything that failed goes again.
     drop(_worker);
     let _worker = ScriptedWorker::diligent(&stage.broker, "w2");
-    assert_eq!(stage.store.reopen(sweep.id, Again::Both).await?.total(), 8);
+    assert_eq!(stage.store.reopen(sweep.id, Reopen::Both).await?.total(), 8);
     let progress = stage.finished(sweep.id, PATIENCE).await?;
     assert_eq!((progress.failed, progress.done), (0, 12));
     Ok(())
@@ -394,7 +394,7 @@ async fn cancelled_sweeps_stop_and_can_go_on() -> Result<()> {
     assert_eq!(
         stage
             .store
-            .reopen(sweep.id, Again::Cancelled)
+            .reopen(sweep.id, Reopen::Cancelled)
             .await?
             .total(),
         16

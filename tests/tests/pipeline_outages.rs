@@ -168,7 +168,7 @@ async fn results_come_before_the_row_is_marked() -> Result<()> {
         .await?;
     let ready = stage
         .store
-        .ready(halfheard_shared::broker::Queue::Train, 100, &[])
+        .ready_jobs(halfheard_shared::broker::Queue::Train, 100, &[])
         .await?;
     assert_eq!(ready.len(), SEEDS as usize);
     for job in &ready {

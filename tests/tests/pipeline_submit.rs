@@ -7,6 +7,7 @@ use halfheard_e2e::{
     sweeps::{matrix, noops, sweep},
     worker::{Act, ScriptedWorker},
 };
+use halfheard_shared::error::chain;
 use std::sync::{Arc, Mutex};
 
 /// Submitting a sweep again, also at the same moment, changes nothing.
@@ -44,7 +45,8 @@ async fn half_a_submission_is_none() -> Result<()> {
     let sweep = sweep("half", 0);
     let twice = matrix(&sweep, 0..5, &["r=0"]).chain(matrix(&sweep, 4..5, &["r=0"]));
     let error = stage.store.submit(&sweep, twice).await.unwrap_err();
-    assert!(error.to_string().contains("job_pkey"), "{error}");
+    let error = chain(&error);
+    assert!(error.contains("job_pkey"), "{error}");
     assert_eq!(stage.count("SELECT count(*) FROM sweep").await?, 0);
     assert_eq!(stage.count("SELECT count(*) FROM job").await?, 0);
     Ok(())
@@ -96,7 +98,7 @@ async fn paused_sweeps_wait() -> Result<()> {
     stage
         .until(sweep.id, PATIENCE, |progress| progress.queued == 8)
         .await?;
-    assert!(stage.store.pause(sweep.id, true).await?);
+    assert!(stage.store.set_paused(sweep.id, true).await?);
     stage
         .until(sweep.id, PATIENCE, |progress| progress.ready == 20)
         .await?;
@@ -104,7 +106,7 @@ async fn paused_sweeps_wait() -> Result<()> {
     assert_eq!(stage.finished(other.id, PATIENCE).await?.done, 5);
     assert_eq!(stage.store.progress(sweep.id).await?.ready, 20);
     assert!(!stage.store.has_open_jobs().await?);
-    assert!(stage.store.pause(sweep.id, false).await?);
+    assert!(stage.store.set_paused(sweep.id, false).await?);
     assert_eq!(stage.finished(sweep.id, PATIENCE).await?.done, 20);
     Ok(())
 }

@@ -30,7 +30,7 @@ fn polars() -> Option<PathBuf> {
 #[tokio::test]
 async fn exported_files_hold_what_the_database_holds() {
     let postgres = Postgres::start().unwrap();
-    let store = Store::connect_patiently(&postgres.url().parse().unwrap())
+    let store = Store::connect_with_retry(&postgres.url().parse().unwrap())
         .await
         .unwrap();
     store.migrate().await.unwrap();

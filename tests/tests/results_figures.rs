@@ -46,7 +46,7 @@ fn show() -> Option<PathBuf> {
 impl Stand {
     async fn new() -> Self {
         let postgres = Postgres::start().unwrap();
-        let store = Store::connect_patiently(&postgres.url().parse().unwrap())
+        let store = Store::connect_with_retry(&postgres.url().parse().unwrap())
             .await
             .unwrap();
         store.migrate().await.unwrap();

@@ -20,7 +20,7 @@ fn tolerance(number: &Number) -> f64 {
 #[tokio::test]
 async fn overall_tables_follow_from_the_details_except_for_the_errata() {
     let postgres = Postgres::start().unwrap();
-    let store = Store::connect_patiently(&postgres.url().parse().unwrap())
+    let store = Store::connect_with_retry(&postgres.url().parse().unwrap())
         .await
         .unwrap();
     store.migrate().await.unwrap();

@@ -19,7 +19,7 @@ use std::{path::Path, process::Command};
 
 async fn report() -> Report {
     let postgres = Postgres::start().unwrap();
-    let store = Store::connect_patiently(&postgres.url().parse().unwrap())
+    let store = Store::connect_with_retry(&postgres.url().parse().unwrap())
         .await
         .unwrap();
     store.migrate().await.unwrap();

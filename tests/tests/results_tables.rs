@@ -30,7 +30,7 @@ struct Scene {
 /// Methods and all ablations of the paper on MOSI and SIMS, two seeds.
 async fn scene() -> Scene {
     let postgres = Postgres::start().unwrap();
-    let store = Store::connect_patiently(&postgres.url().parse().unwrap())
+    let store = Store::connect_with_retry(&postgres.url().parse().unwrap())
         .await
         .unwrap();
     store.migrate().await.unwrap();

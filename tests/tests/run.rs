@@ -225,8 +225,8 @@ fn jobs_that_fail_are_told_and_the_others_go_on() -> Result<()> {
     ensure!(report.contains("coord run tiny.toml --retry"), "{report}");
     let retried = output(&mut place.coord(&["retry", "tiny", "--json"])?)?;
     let retried: serde_json::Value = serde_json::from_str(&retried)?;
-    ensure!(retried["retried"]["trainings"] == 2, "{retried}");
-    ensure!(retried["retried"]["evaluations"] == 6, "{retried}");
+    ensure!(retried["retried"]["train"] == 2, "{retried}");
+    ensure!(retried["retried"]["eval"] == 6, "{retried}");
     ensure!(retried["jobs"]["failed"] == 0, "{retried}");
     place.nothing_is_left()
 }

@@ -27,7 +27,7 @@ struct Scene {
 /// Two methods, two seeds. LF-DNN always answers 1.5, ALMT what is true.
 async fn scene() -> Scene {
     let postgres = Postgres::start().unwrap();
-    let store = Store::connect_patiently(&postgres.url().parse().unwrap())
+    let store = Store::connect_with_retry(&postgres.url().parse().unwrap())
         .await
         .unwrap();
     store.migrate().await.unwrap();
@@ -141,7 +141,7 @@ async fn failures_are_told_by_cause_and_collapsed_models_by_name() {
         .await;
     scene
         .run(
-            "UPDATE job SET state = 'failed', publication = 0, last_error = 'its training failed'
+            "UPDATE job SET state = 'failed', publication = 0, last_error = 'training job failed'
              WHERE method = 'almt' AND kind = 'eval'",
         )
         .await;

@@ -14,7 +14,7 @@ use halfheard_shared::{
     broker::SweepControl,
     wire::{FailureKind, Work},
 };
-use halfheard_store::{JobState, SweepState, control::Again, submit::NewSweep};
+use halfheard_store::{JobState, SweepState, control::Reopen, submit::NewSweep};
 use std::{
     process::Output,
     sync::{
@@ -114,8 +114,8 @@ async fn a_cancelled_training_goes_on_where_it_was() -> Result<()> {
     assert_eq!(stage.store.cancel(sweep.id).await?, 4);
     told(&stage, &sweep, Some(SweepControl::Cancelled)).await?;
     until(&stage, ended, 2).await?;
-    let reopened = stage.store.reopen(sweep.id, Again::Cancelled).await?;
-    assert_eq!((reopened.trainings, reopened.evaluations), (1, 3));
+    let reopened = stage.store.reopen(sweep.id, Reopen::Cancelled).await?;
+    assert_eq!((reopened.train, reopened.eval), (1, 3));
     told(&stage, &sweep, None).await?;
     until(&stage, resumed, 2).await?;
     worker.terminate(Duration::from_secs(30))?;
@@ -220,8 +220,8 @@ async fn what_failed_is_tried_again_by_the_command() -> Result<()> {
     mended.store(true, Ordering::SeqCst);
     let json = output(coord(&stage)?.args(["retry", "failing", "--job", &train[..13], "--json"]))?;
     let json: serde_json::Value = serde_json::from_str(&json)?;
-    assert_eq!(json["retried"]["trainings"], 1);
-    assert_eq!(json["retried"]["evaluations"], 3);
+    assert_eq!(json["retried"]["train"], 1);
+    assert_eq!(json["retried"]["eval"], 3);
     assert_eq!(stage.finished(sweep.id, PATIENCE).await?.failed, 1);
     let rest = output(coord(&stage)?.args(["retry", "failing", "--failed"]))?;
     assert!(rest.contains("1 evaluation goes again"), "{rest}");

@@ -2,7 +2,7 @@
 
 use super::table::newest;
 use crate::{config::Settings, local::connect::Database};
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{bail, ensure};
 use halfheard_results::{
     drawing::draw,
     statistics::{
@@ -118,7 +118,7 @@ async fn compared(args: &CompareArgs, store: &Store) -> anyhow::Result<Compariso
             metric_ids(&known)
         );
     }
-    let datasets = known.asked(&args.dataset)?;
+    let datasets = known.select(&args.dataset)?;
     let default = match &args.sweep {
         Some(text) => store.find_sweep(text).await?,
         None => newest(store).await?,
@@ -235,14 +235,7 @@ async fn side(store: &Store, default: &SweepRow, text: &str) -> anyhow::Result<(
 
 /// `; it has almt, lnln`.
 async fn have(store: &Store, sweep: &SweepRow) -> anyhow::Result<String> {
-    let models: Vec<String> = sqlx::query_scalar(
-        "SELECT DISTINCT method || CASE variant WHEN '' THEN '' ELSE '/' || variant END
-         FROM job WHERE sweep = $1 AND kind = 'eval' AND state = 'done' ORDER BY 1",
-    )
-    .bind(sweep.id.0)
-    .fetch_all(store.pool())
-    .await
-    .context("the sweep's models")?;
+    let models = store.evaluated_models(sweep.id).await?;
     Ok(if models.is_empty() {
         ": none at all is done yet".to_owned()
     } else {

@@ -334,10 +334,8 @@ async fn database(settings: &Settings) -> Finding {
 }
 
 async fn server_version(store: &Store) -> String {
-    sqlx::query_scalar("SHOW server_version")
-        .fetch_one(store.pool())
-        .await
-        .unwrap_or_else(|_| "of unknown version".to_owned())
+    let version = store.server_version().await;
+    version.unwrap_or_else(|_| "of unknown version".to_owned())
 }
 
 /// The worker, and what it says of libtorch and GPUs when it is asked.

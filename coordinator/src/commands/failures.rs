@@ -4,7 +4,6 @@
 use halfheard_shared::ids::SweepId;
 use halfheard_shared::text;
 use halfheard_store::{Store, StoreError};
-use sqlx::Row as _;
 use std::collections::BTreeMap;
 
 /// Jobs of a group that are named.
@@ -126,54 +125,14 @@ fn normal(cause: &str) -> String {
 ///
 /// The database's.
 pub async fn grouped(store: &Store, sweep: SweepId) -> Result<Vec<FailureGroup>, StoreError> {
-    // The last failed attempt speaks for its job. An evaluation that failed without an attempt of its
-    // own failed with its training, and is counted there.
-    let rows = sqlx::query(
-        "WITH last AS (
-             SELECT DISTINCT ON (a.job) a.job, a.worker, a.failure_kind, a.errors
-             FROM attempt a JOIN job j ON j.id = a.job
-             WHERE j.sweep = $1 AND j.state NOT IN ('done', 'cancelled')
-               AND a.outcome = 'failed'
-             ORDER BY a.job, a.ended DESC NULLS LAST, a.id
-         ), stuck AS (
-             SELECT j.id, j.kind::text AS work, j.method, j.variant, j.dataset, j.seed, j.case_id,
-                    j.state = 'failed' AS given_up, greatest(j.failures, 1)::bigint AS attempts,
-                    l.worker, coalesce(l.failure_kind, '') AS failure_kind,
-                    coalesce(l.errors, ARRAY[coalesce(j.last_error, 'no reason is known')]) AS errors,
-                    (SELECT count(*) FROM job e
-                     WHERE e.train_job = j.id AND e.state = 'failed' AND j.state = 'failed'
-                       AND NOT EXISTS (SELECT FROM last WHERE last.job = e.id)) AS behind
-             FROM job j LEFT JOIN last l ON l.job = j.id
-             LEFT JOIN job t ON t.id = j.train_job
-             WHERE j.sweep = $1
-               AND (j.state = 'failed' OR (l.job IS NOT NULL AND j.failures > 0))
-               AND NOT (l.job IS NULL AND j.state = 'failed'
-                        AND coalesce(t.state = 'failed', false))
-         )
-         SELECT given_up, failure_kind, errors, count(*) AS jobs, sum(attempts)::bigint AS attempts,
-                sum(behind)::bigint AS behind,
-                (array_agg(concat_ws(' ', work, method || CASE WHEN variant = '' THEN ''
-                                     ELSE '/' || variant END, 'on', dataset || ', seed', seed)
-                           || coalesce(', ' || case_id, '')
-                           ORDER BY dataset, method, variant, seed, case_id))[1:$2] AS examples,
-                array_remove((array_agg(DISTINCT worker))[1:16], NULL) AS workers
-         FROM stuck GROUP BY given_up, failure_kind, errors
-         ORDER BY given_up DESC, jobs DESC, errors",
-    )
-    .bind(sweep.0)
-    .bind(NAMED as i32)
-    .fetch_all(store.pool())
-    .await?;
+    let rows = store.failures(sweep, NAMED as i32).await?;
     let mut groups: Vec<FailureGroup> = Vec::new();
     let mut known: BTreeMap<(bool, String, String), usize> = BTreeMap::new();
     for row in rows {
-        let errors: Vec<String> = row.try_get("errors")?;
-        let errors: Vec<String> = errors.iter().map(|text| text::plain(text)).collect();
+        let errors: Vec<String> = row.errors.iter().map(|text| text::plain(text)).collect();
         let cause = errors.last().cloned().unwrap_or_default();
-        let (given_up, kind): (bool, String) =
-            (row.try_get("given_up")?, row.try_get("failure_kind")?);
-        let workers: Vec<String> = row.try_get("workers")?;
-        let workers = workers.iter().map(|name| text::plain(name));
+        let (given_up, kind) = (row.given_up, row.failure_kind);
+        let workers = row.workers.iter().map(|name| text::plain(name));
         let key = (given_up, kind.clone(), normal(&cause));
         let at = *known.entry(key).or_insert(groups.len());
         if at == groups.len() {
@@ -190,12 +149,11 @@ pub async fn grouped(store: &Store, sweep: SweepId) -> Result<Vec<FailureGroup>,
             });
         }
         let group = &mut groups[at];
-        group.jobs += row.try_get::<i64, _>("jobs")?;
-        group.attempts += row.try_get::<i64, _>("attempts")?;
-        group.evaluations_not_begun += row.try_get::<i64, _>("behind")?;
-        let examples: Vec<String> = row.try_get("examples")?;
+        group.jobs += row.jobs;
+        group.attempts += row.attempts;
+        group.evaluations_not_begun += row.evaluations_not_begun;
         let room = NAMED - group.examples.len();
-        group.examples.extend(examples.into_iter().take(room));
+        group.examples.extend(row.examples.into_iter().take(room));
         for worker in workers {
             if !group.workers.contains(&worker) {
                 group.workers.push(worker);

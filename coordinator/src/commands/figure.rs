@@ -136,7 +136,7 @@ async fn drawn(
     };
     let request = Request {
         methods: args.method.clone(),
-        datasets: store.benchmarks().await?.asked(&args.dataset)?,
+        datasets: store.benchmarks().await?.select(&args.dataset)?,
         metrics: args.metric.clone(),
         rates: args.rates.clone(),
         published: args.published,

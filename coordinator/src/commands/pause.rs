@@ -49,7 +49,7 @@ async fn change(
         sweep.name,
         sweep.id.short()
     );
-    let changed = store.pause(sweep.id, paused).await?;
+    let changed = store.set_paused(sweep.id, paused).await?;
     let told = store.publish_control(settings, &sweep).await;
     if settings.json {
         let report = serde_json::json!({

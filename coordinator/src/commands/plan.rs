@@ -8,12 +8,12 @@ use crate::{
     submission::specs::{self, Loaded, Making},
 };
 use comfy_table::{CellAlignment, Table, presets};
-use futures::TryStreamExt as _;
 use halfheard_shared::{
+    error::chain,
     ids::{JobId, SweepId},
     matrix::{self, PlannedWork},
 };
-use halfheard_store::{JobState, Store};
+use halfheard_store::JobState;
 use serde_json::json;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -94,22 +94,9 @@ async fn states(settings: &Settings, sweep: SweepId) -> States {
         Ok(Err(error)) => return Err(format!("{error:#}")),
         Err(_) => return Err("the database does not answer".to_owned()),
     };
-    let states = read_states(&database, sweep).await;
+    let states = database.job_states(sweep).await;
     database.close().await;
-    states
-}
-
-async fn read_states(store: &Store, sweep: SweepId) -> States {
-    // Row by row: a sweep may have millions, and an id and a byte are all that is kept of each.
-    let mut rows =
-        sqlx::query_as::<_, (uuid::Uuid, JobState)>("SELECT id, state FROM job WHERE sweep = $1")
-            .bind(sweep.0)
-            .fetch(store.pool());
-    let mut states = HashMap::new();
-    while let Some((id, state)) = rows.try_next().await.map_err(|error| error.to_string())? {
-        states.insert(JobId(id), state);
-    }
-    Ok(states)
+    states.map_err(|error| chain(&error))
 }
 
 /// Jobs and done jobs of one method on one dataset.
@@ -134,6 +121,7 @@ fn parts(
             .is_ok_and(|states| states.get(&job.id) == Some(&JobState::Done));
         let spec = match &job.work {
             PlannedWork::Train(spec) | PlannedWork::Eval { spec, .. } => spec,
+            PlannedWork::Noop => continue,
         };
         let order = loaded.resolved.methods.iter();
         let order = order
@@ -146,6 +134,7 @@ fn parts(
         let (count, done_count) = match job.work {
             PlannedWork::Train(_) => (&mut part.train, &mut part.train_done),
             PlannedWork::Eval { .. } => (&mut part.eval, &mut part.eval_done),
+            PlannedWork::Noop => continue,
         };
         *count += 1;
         *done_count += usize::from(done);
@@ -300,6 +289,7 @@ fn jobs(
         let (kind, spec, case) = match &job.work {
             PlannedWork::Train(spec) => ("train", spec, None),
             PlannedWork::Eval { spec, case, .. } => ("eval", spec, Some(case.to_string())),
+            PlannedWork::Noop => continue,
         };
         let method = method_name(&spec.method, &spec.variant);
         if settings.json {

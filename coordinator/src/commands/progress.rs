@@ -10,9 +10,8 @@ use halfheard_shared::{
     ids::SweepId,
     wire::{Doing, Heartbeat},
 };
-use halfheard_store::{Store, StoreError, sweeps::Progress};
+use halfheard_store::{Store, StoreError, status::SweepProgress, sweeps::Progress};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use sqlx::Row as _;
 use std::{
     io::IsTerminal as _,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -51,26 +50,13 @@ impl Snapshot {
         broker: Option<&Broker>,
         sweep: SweepId,
     ) -> Result<Self, StoreError> {
-        let row = sqlx::query(
-            "SELECT blocked, ready, queued, running, done, failed, cancelled,
-                    train_done, train_jobs, eval_done, eval_jobs
-             FROM sweep_progress WHERE sweep = $1",
-        )
-        .bind(sweep.0)
-        .fetch_one(store.pool())
-        .await?;
-        let get = |name: &str| row.try_get::<i64, _>(name);
-        let progress = Progress {
-            blocked: get("blocked")?,
-            ready: get("ready")?,
-            queued: get("queued")?,
-            running: get("running")?,
-            done: get("done")?,
-            failed: get("failed")?,
-            cancelled: get("cancelled")?,
-        };
-        let (train_done, train_jobs) = (get("train_done")?, get("train_jobs")?);
-        let (eval_done, eval_jobs) = (get("eval_done")?, get("eval_jobs")?);
+        let SweepProgress {
+            progress,
+            train_jobs,
+            train_done,
+            eval_jobs,
+            eval_done,
+        } = store.sweep_progress(sweep).await?;
         let workers = match broker {
             Some(broker) => living(broker).await,
             None => Vec::new(),

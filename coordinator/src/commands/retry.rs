@@ -8,7 +8,7 @@ use crate::{
         sweep_control::{PublishError, publish_soon},
     },
 };
-use halfheard_store::{SweepState, control::Reopened, sweeps::SweepRow};
+use halfheard_store::{SweepState, submit::JobCounts, sweeps::SweepRow};
 use std::process::ExitCode;
 
 /// Arguments of `coord retry`.
@@ -93,16 +93,16 @@ async fn retry(
 }
 
 /// `2 trainings and 32 evaluations go again`.
-pub(crate) fn words(reopened: Reopened) -> String {
+pub(crate) fn words(reopened: JobCounts) -> String {
     let plural = |count: i64, one: &str| match count {
         0 => None,
         1 => Some(format!("1 {one}")),
         n => Some(format!("{n} {one}s")),
     };
     let parts: Vec<String> = [
-        plural(reopened.trainings, "training"),
-        plural(reopened.evaluations, "evaluation"),
-        plural(reopened.noops, "no-op job"),
+        plural(reopened.train, "training"),
+        plural(reopened.eval, "evaluation"),
+        plural(reopened.noop, "no-op job"),
     ]
     .into_iter()
     .flatten()
@@ -132,11 +132,11 @@ mod tests {
 
     #[test]
     fn what_goes_again_is_said_in_words() {
-        let some = |trainings, evaluations| {
-            words(Reopened {
-                trainings,
-                evaluations,
-                noops: 0,
+        let some = |train, eval| {
+            words(JobCounts {
+                train,
+                eval,
+                noop: 0,
             })
         };
         assert_eq!(some(1, 0), "1 training goes again");

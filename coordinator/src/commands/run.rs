@@ -31,7 +31,7 @@ use halfheard_shared::{
 };
 use halfheard_store::{
     Store, SweepState,
-    control::Again,
+    control::Reopen,
     sweeps::{Progress, SweepRow},
 };
 use nix::sys::signal::Signal;
@@ -227,12 +227,12 @@ impl Run {
         let (id, submitted) = specs::submit(store, loaded, None).await?;
         if !submitted.new {
             let which = match retry {
-                true => Again::Both,
-                false => Again::Cancelled,
+                true => Reopen::Both,
+                false => Reopen::Cancelled,
             };
             store.reopen(id, which).await?;
-            store.pause(id, false).await?;
-            store.prioritise(id, loaded.spec.priority).await?;
+            store.set_paused(id, false).await?;
+            store.set_priority(id, loaded.spec.priority).await?;
         }
         let mut found = None;
         for sweep in store.sweeps().await? {
@@ -242,7 +242,7 @@ impl Run {
                 && store.progress(sweep.id).await?.open() > 0
             {
                 // One that was interrupted waits until its own spec is run again.
-                store.pause(sweep.id, true).await?;
+                store.set_paused(sweep.id, true).await?;
             }
         }
         found.context("the sweep that was just submitted is not in the database")

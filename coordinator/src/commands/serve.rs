@@ -51,7 +51,7 @@ pub async fn run(args: ServeArgs, settings: &Settings) -> anyhow::Result<ExitCod
     let (store, broker) = tokio::select! {
         () = shutdown.cancelled() => return Ok(ExitCode::SUCCESS),
         connected = async {
-            let store = Store::connect_patiently(&settings.database).await?;
+            let store = Store::connect_with_retry(&settings.database).await?;
             if args.migrate {
                 store.migrate().await?;
             }

@@ -14,9 +14,8 @@ use halfheard_shared::{
     broker::Broker,
     wire::{Heartbeat, nobody_can},
 };
-use halfheard_store::{Store, StoreError, SweepState, sweeps::SweepRow};
+use halfheard_store::{Store, SweepState, status::ModelStatus, sweeps::SweepRow};
 use serde_json::{Value, json};
-use sqlx::Row as _;
 use std::{process::ExitCode, time::Duration};
 
 /// Causes of failures that are shown at once.
@@ -253,55 +252,12 @@ fn print_workers(workers: &[Heartbeat], trouble: Option<&str>) {
     }
 }
 
-/// One model of a sweep.
-struct Model {
-    name: String,
-    dataset: String,
-    seed: i64,
-    state: String,
-    epoch: Option<i32>,
-    loss: Option<f64>,
-    worker: Option<String>,
-    done: i64,
-    asked: i64,
-}
-
-async fn models(store: &Store, sweep: &SweepRow) -> Result<Vec<Model>, StoreError> {
-    let rows = sqlx::query(
-        "SELECT t.method, t.variant, t.dataset, t.seed, t.state::text AS state, t.epoch, t.loss,
-                t.worker, e.done, e.asked
-         FROM job_status t
-         CROSS JOIN LATERAL (
-             SELECT count(*) AS asked, count(*) FILTER (WHERE j.state = 'done') AS done
-             FROM job j WHERE j.train_job = t.job
-         ) e
-         WHERE t.sweep = $1 AND t.kind = 'train'
-         ORDER BY t.dataset, t.method, t.variant, t.seed",
-    )
-    .bind(sweep.id.0)
-    .fetch_all(store.pool())
-    .await?;
-    rows.into_iter()
-        .map(|row| {
-            let method: String = row.try_get("method")?;
-            let variant: String = row.try_get("variant")?;
-            Ok(Model {
-                name: if variant.is_empty() {
-                    method
-                } else {
-                    format!("{method}/{variant}")
-                },
-                dataset: row.try_get("dataset")?,
-                seed: row.try_get("seed")?,
-                state: row.try_get("state")?,
-                epoch: row.try_get("epoch")?,
-                loss: row.try_get("loss")?,
-                worker: row.try_get("worker")?,
-                done: row.try_get("done")?,
-                asked: row.try_get("asked")?,
-            })
-        })
-        .collect()
+/// `METHOD` or `METHOD/VARIANT`.
+fn model_name(model: &ModelStatus) -> String {
+    match model.variant.as_str() {
+        "" => model.method.clone(),
+        variant => format!("{}/{variant}", model.method),
+    }
 }
 
 /// What failed, a paragraph for each cause.
@@ -330,7 +286,7 @@ async fn one(
     settings: &Settings,
 ) -> anyhow::Result<()> {
     let snapshot = Snapshot::take(store, broker, sweep.id).await?;
-    let models = models(store, sweep).await?;
+    let models = store.models(sweep.id).await?;
     let failures = failures::grouped(store, sweep.id).await?;
     let left = Forecast::new(sweep.id).left(store, &snapshot).await;
     let progress = snapshot.progress;
@@ -339,15 +295,15 @@ async fn one(
             .iter()
             .map(|model| {
                 json!({
-                    "model": model.name,
+                    "model": model_name(model),
                     "dataset": model.dataset,
                     "seed": model.seed,
                     "state": model.state,
                     "epoch": model.epoch,
                     "loss": model.loss,
                     "worker": model.worker,
-                    "evaluations_done": model.done,
-                    "evaluations": model.asked,
+                    "evaluations_completed": model.completed,
+                    "evaluations_expected": model.expected,
                 })
             })
             .collect();
@@ -397,17 +353,17 @@ async fn one(
     ]);
     for model in &models {
         table.add_row([
-            model.name.clone(),
+            model_name(model),
             model.dataset.clone(),
             model.seed.to_string(),
-            model.state.clone(),
+            model.state.to_string(),
             model
                 .epoch
                 .map_or_else(String::new, |epoch| epoch.to_string()),
             model
                 .loss
                 .map_or_else(String::new, |loss| format!("{loss:.4}")),
-            format!("{}/{}", model.done, model.asked),
+            format!("{}/{}", model.completed, model.expected),
             model.worker.clone().unwrap_or_default(),
         ]);
     }

@@ -16,10 +16,7 @@ use halfheard_shared::{
     encoder,
     ids::SweepId,
 };
-use halfheard_store::{
-    Store,
-    control::{Again, Reopened},
-};
+use halfheard_store::{Store, control::Reopen, submit::JobCounts};
 use serde_json::json;
 use std::{
     path::{Path, PathBuf},
@@ -72,15 +69,15 @@ pub async fn run(args: SubmitArgs, settings: &Settings) -> anyhow::Result<ExitCo
     let nonce = args.new.then(fresh_nonce);
     let (sweep, submitted) = specs::submit(&store, &loaded, nonce.as_deref()).await?;
     // A sweep that was cancelled goes on when it is submitted again.
-    let (mut reopened, mut priority_before) = (Reopened::default(), None);
+    let (mut reopened, mut priority_before) = (JobCounts::default(), None);
     let mut told = Ok(());
     if !submitted.new {
         let which = match args.retry {
-            true => Again::Both,
-            false => Again::Cancelled,
+            true => Reopen::Both,
+            false => Reopen::Cancelled,
         };
         reopened = store.reopen(sweep, which).await?;
-        priority_before = store.prioritise(sweep, loaded.spec.priority).await?;
+        priority_before = store.set_priority(sweep, loaded.spec.priority).await?;
         if reopened.total() > 0 {
             told = publish_soon(&store, &settings.broker, sweep).await;
         }

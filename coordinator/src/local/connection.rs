@@ -1,8 +1,8 @@
 //! The data folder of private servers: who may use it, and how others connect to what runs there.
 
 use super::{LocalError, files, postgres};
+use halfheard_store::connect::PgConnectOptions;
 use serde::{Deserialize, Serialize};
-use sqlx::postgres::PgConnectOptions;
 use std::{
     fs::{File, TryLockError},
     io::Write as _,

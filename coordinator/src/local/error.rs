@@ -82,8 +82,8 @@ pub enum LocalError {
         here: String,
     },
     /// Postgres answers with an error.
-    #[error("the private Postgres: {}", halfheard_store::fault::explained(.0))]
-    Database(#[from] sqlx::Error),
+    #[error("the private Postgres failed")]
+    Database(#[from] halfheard_store::fault::PostgresError),
     /// Nothing was ever run in this data folder.
     #[error("nothing was run in the data folder {folder} yet: `coord run SPEC` does")]
     Empty {

@@ -13,13 +13,13 @@ use super::{
 };
 use crate::local::programs::Found;
 use halfheard_shared::text::quoted_path;
+use halfheard_store::{
+    admin,
+    connect::{PgConnectOptions, PgSslMode},
+};
 use nix::{
     sys::signal::Signal,
     unistd::{User, geteuid},
-};
-use sqlx::{
-    ConnectOptions as _, Connection as _,
-    postgres::{PgConnectOptions, PgSslMode},
 };
 use std::{
     os::unix::process::CommandExt as _,
@@ -111,7 +111,7 @@ impl PostgresServer {
                 Ok(()) => break,
             }
         }
-        server.make_database().await?;
+        admin::create_database(&server.options()).await?;
         Ok(server)
     }
 
@@ -237,7 +237,7 @@ impl PostgresServer {
     /// Waits until it lets us in.
     async fn ready(&mut self) -> Result<(), LocalError> {
         let since = Instant::now();
-        let options = self.options().database("postgres");
+        let options = self.options();
         loop {
             let fallen = self.has_fallen();
             if fallen || since.elapsed() > START_PATIENCE {
@@ -250,13 +250,10 @@ impl PostgresServer {
                 self.stop().await;
                 return Err(self.failed(reason));
             }
-            match options.connect().await {
-                Ok(connection) => {
-                    connection.close().await?;
-                    return Ok(());
-                }
+            match admin::ping(&options).await {
+                Ok(()) => return Ok(()),
                 // Somebody else's server on that port, or files with another password.
-                Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("28P01") => {
+                Err(error) if error.is_wrong_password() => {
                     let error = error.to_string();
                     self.stop().await;
                     return Err(self.failed(error));
@@ -297,23 +294,6 @@ impl PostgresServer {
         }
         files::write_private(password_file, &self.password, None)?;
         files::rename(&new, &self.data)
-    }
-
-    /// Makes the database where it is missing.
-    async fn make_database(&self) -> Result<(), LocalError> {
-        let mut connection = self.options().database("postgres").connect().await?;
-        let there: bool =
-            sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
-                .bind(LOGIN)
-                .fetch_one(&mut connection)
-                .await?;
-        if !there {
-            sqlx::query("CREATE DATABASE halfheard")
-                .execute(&mut connection)
-                .await?;
-        }
-        connection.close().await?;
-        Ok(())
     }
 
     fn check_version(&self, said: &str) -> Result<(), LocalError> {

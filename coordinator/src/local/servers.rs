@@ -13,7 +13,7 @@ use super::{
     files,
     programs::{Part, Programs},
 };
-use sqlx::postgres::PgConnectOptions;
+use halfheard_store::connect::PgConnectOptions;
 use std::{
     fs::File,
     net::{Ipv4Addr, TcpListener},

@@ -8,6 +8,7 @@ use super::{options::ServeOptions, outage_log::OutageLog};
 use halfheard_shared::{
     broker::{Broker, BrokerError, Queue, WORKERS},
     case::Case,
+    error::chain,
     ids::JobId,
     retry::Backoff,
     wire::{CheckpointRef, JobMessage, TrainSpec, Work},
@@ -68,7 +69,7 @@ pub(super) async fn dispatch(
                     options.poll
                 }
                 Err(error) => {
-                    outage.failed(&error, 0);
+                    outage.failed(&chain(&error), 0);
                     backoff.delay()
                 }
             },
@@ -106,8 +107,8 @@ impl Dispatcher<'_> {
             if room <= 0 || (queue == Queue::Eval && room < (window / 16).min(64)) {
                 continue;
             }
-            let excluded = self.store.going_round(queue, window).await?;
-            let jobs = self.store.ready(queue, room, &excluded).await?;
+            let excluded = self.store.circulating(queue, window).await?;
+            let jobs = self.store.ready_jobs(queue, room, &excluded).await?;
             if !jobs.is_empty() {
                 published += self.publish(jobs).await?;
             }

@@ -15,11 +15,12 @@ use async_nats::jetstream::stream::{DirectGetErrorKind, Stream};
 use futures::{StreamExt as _, TryStreamExt as _};
 use halfheard_shared::{
     broker::{Broker, BrokerError, JOBS, Queue, RESULTS, SweepControl, job_message_id},
+    error::chain,
     ids::{JobId, SweepId},
     retry::Backoff,
     wire::Heartbeat,
 };
-use halfheard_store::{Store, StoreError, SweepState, recover::Published};
+use halfheard_store::{Store, StoreError, SweepState, recover::StalledJob};
 use std::{
     collections::{HashMap, HashSet},
     time::{Duration, Instant},
@@ -78,7 +79,7 @@ pub(super) async fn reconcile(
                     options.reconcile_every
                 }
                 Err(error) => {
-                    outage.failed(&error, 0);
+                    outage.failed(&chain(&error), 0);
                     backoff.delay()
                 }
             },
@@ -100,7 +101,7 @@ async fn once(
     broker.ensure().await?;
     publish_all(store, broker).await?;
 
-    let candidates = store.published(options.grace).await?;
+    let candidates = store.stalled_jobs(options.grace).await?;
     if candidates.is_empty() {
         return Ok(0);
     }
@@ -114,7 +115,7 @@ async fn once(
     }
     let present = messages(&jobs).await?;
     let busy = busy_jobs(broker).await?;
-    let lost: Vec<Published> = candidates
+    let lost: Vec<StalledJob> = candidates
         .into_iter()
         .filter(|row| {
             let number = u32::try_from(row.publication).unwrap_or_default();
@@ -130,7 +131,8 @@ async fn once(
 /// Publishes the control of all sweeps, and removes jobs of stopped sweeps from the queues.
 pub(super) async fn publish_all(store: &Store, broker: &Broker) -> Result<(), ReconcileError> {
     let bucket = broker.sweeps().await?;
-    let wanted: HashMap<SweepId, SweepState> = store.controlled().await?.into_iter().collect();
+    let wanted: HashMap<SweepId, SweepState> =
+        store.paused_or_cancelled().await?.into_iter().collect();
     for (&sweep, &state) in &wanted {
         let value = SweepControl::from(state).to_string();
         let published = bucket.get(sweep.to_string()).await.map_err(jetstream)?;
@@ -172,7 +174,7 @@ pub(super) async fn publish_all(store: &Store, broker: &Broker) -> Result<(), Re
 
 /// Returns whether the stream holds at least as many messages of each sweep as there are rows. Then
 /// none is missing, unless there are duplicates; the thorough rounds see those.
-async fn counts_suffice(jobs: &Stream, rows: &[Published]) -> Result<bool, ReconcileError> {
+async fn counts_suffice(jobs: &Stream, rows: &[StalledJob]) -> Result<bool, ReconcileError> {
     let mut wanted: HashMap<SweepId, usize> = HashMap::new();
     for row in rows {
         *wanted.entry(row.sweep).or_default() += 1;

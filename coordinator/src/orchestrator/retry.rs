@@ -2,7 +2,8 @@
 
 use halfheard_store::{
     JobKind, JobState, Store, StoreError, SweepState,
-    control::{Again, JobRow, Reopened, id_digits},
+    control::{JobRow, Reopen, id_digits},
+    submit::JobCounts,
     sweeps::SweepRow,
 };
 
@@ -65,13 +66,13 @@ pub(crate) async fn retry(
     store: &Store,
     sweep: &SweepRow,
     selection: &Selection,
-) -> Result<Reopened, RetryError> {
+) -> Result<JobCounts, RetryError> {
     let which = match selection {
-        Selection::All => Again::Both,
-        Selection::Failed => Again::Failed,
-        Selection::Job(id) => Again::One(retriable(store, sweep, id).await?.id),
+        Selection::All => Reopen::Both,
+        Selection::Failed => Reopen::Failed,
+        Selection::Job(id) => Reopen::One(retriable(store, sweep, id).await?.id),
     };
-    if which != Again::Both && sweep.state == SweepState::Cancelled {
+    if which != Reopen::Both && sweep.state == SweepState::Cancelled {
         return Err(RetryError::SweepCancelled(sweep.name.clone()));
     }
     Ok(store.reopen(sweep.id, which).await?)
@@ -79,7 +80,7 @@ pub(crate) async fn retry(
 
 async fn retriable(store: &Store, sweep: &SweepRow, id: &str) -> Result<JobRow, RetryError> {
     let digits = id_digits(id).ok_or_else(|| RetryError::InvalidId(id.to_owned()))?;
-    let mut found = store.jobs_like(sweep.id, &digits).await?;
+    let mut found = store.jobs_by_prefix(sweep.id, &digits).await?;
     if found.len() > 1 {
         return Err(RetryError::Ambiguous(id.to_owned()));
     }
@@ -88,7 +89,7 @@ async fn retriable(store: &Store, sweep: &SweepRow, id: &str) -> Result<JobRow, 
         sweep: sweep.name.clone(),
     })?;
     let name = job.id.to_string();
-    match (job.state, job.training) {
+    match (job.state, job.train_job) {
         (JobState::Done, _) => Err(RetryError::Done(name)),
         (JobState::Cancelled, _) => Err(RetryError::SweepCancelled(sweep.name.clone())),
         (JobState::Failed, Some((training, JobState::Failed))) if job.kind == JobKind::Eval => {

@@ -12,6 +12,7 @@ use super::{
 };
 use halfheard_shared::{
     broker::{Broker, BrokerSettings, JOBS, SweepControl},
+    error::chain,
     ids::SweepId,
     retry::Backoff,
 };
@@ -33,7 +34,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub async fn publish(store: &Store, broker: &Broker, sweep: SweepId) -> Result<(), ReconcileError> {
     let bucket = broker.sweeps().await?;
     let key = sweep.to_string();
-    let held = store.hold_sweep(sweep).await?;
+    let held = store.lock_sweep(sweep).await?;
     let state = held.as_ref().map_or(SweepState::Running, |held| held.state);
     if state == SweepState::Running {
         // No entry means running.
@@ -107,7 +108,7 @@ pub(super) async fn publish_changes(
                     POLL.min(options.reconcile_every)
                 }
                 Err(error) => {
-                    outage.failed(&error, 0);
+                    outage.failed(&chain(&error), 0);
                     backoff.delay()
                 }
             },
@@ -125,7 +126,8 @@ async fn catch_up(
     broker: &Broker,
     published: &mut Option<HashMap<SweepId, SweepState>>,
 ) -> Result<(), ReconcileError> {
-    let wanted: HashMap<SweepId, SweepState> = store.controlled().await?.into_iter().collect();
+    let wanted: HashMap<SweepId, SweepState> =
+        store.paused_or_cancelled().await?.into_iter().collect();
     match published {
         None => reconcile::publish_all(store, broker).await?,
         Some(published) => {

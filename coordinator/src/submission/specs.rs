@@ -11,7 +11,7 @@ use halfheard_shared::{
     dataset::{DataFolder, Dataset, Kind, Manifest, Source, Split, layout::MANIFEST_FILE},
     encoder::{Config as EncoderConfig, TextFacts},
     ids::SweepId,
-    matrix::{self, PlannedJob, PlannedWork},
+    matrix,
     methods::{DataFacts, EncoderShape},
     spec::{
         self, DatasetSpec, Files, FoundDataset, FoundEncoder, Problem, ResolvedSpec, Spec,
@@ -21,7 +21,7 @@ use halfheard_shared::{
 };
 use halfheard_store::{
     Store, StoreError,
-    submit::{NewJob, NewSweep, NewWork, Submitted},
+    submit::{NewSweep, Submitted},
 };
 use miette::Diagnostic;
 use std::{
@@ -525,17 +525,6 @@ impl LocalFiles {
     }
 }
 
-/// A job of the matrix as the store takes it.
-pub fn new_job(job: PlannedJob) -> NewJob {
-    NewJob {
-        id: job.id,
-        work: match job.work {
-            PlannedWork::Train(spec) => NewWork::Train(spec),
-            PlannedWork::Eval { train, spec, case } => NewWork::Eval { train, spec, case },
-        },
-    }
-}
-
 /// Why a sweep could not be submitted.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
@@ -580,7 +569,7 @@ pub async fn submit(
         resolved: serde_json::to_value(&*loaded.resolved).unwrap_or_default(),
         priority: loaded.spec.priority,
     };
-    let jobs = matrix::expand(loaded.resolved.clone(), id).map(new_job);
+    let jobs = matrix::expand(loaded.resolved.clone(), id);
     let submitted = store.submit(&sweep, jobs).await?;
     Ok((id, submitted))
 }

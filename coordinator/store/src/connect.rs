@@ -1,57 +1,58 @@
-//! Making connections: encrypted where that is asked for or can be had, and with an answer to why
-//! one does not come about.
+//! Connections: encrypted where that is asked for or available, with a clear error when one fails.
 
-use super::{
+use crate::{
     Store, StoreError,
     fault::{Fault, lacks_tls},
 };
-use halfheard_shared::retry::Backoff;
-use sqlx::{
-    ConnectOptions as _, Connection as _, PgConnection,
-    postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
-};
+use halfheard_shared::{error::chain, retry::Backoff};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, postgres::PgPoolOptions};
+
+pub use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use std::{io, net::IpAddr, str::FromStr as _, time::Duration};
 
-/// How long a connection may take to be made.
-const CONNECT_WAIT: Duration = Duration::from_secs(10);
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Store {
     /// Connects to a `postgres://` address.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::connect_with`]; an invalid address.
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
         Self::connect_with(options(url)?).await
     }
 
-    /// Connects. The pool it keeps opens new connections by itself when Postgres comes back.
+    /// Connects. The pool reconnects when Postgres comes back.
     ///
     /// # Errors
     ///
-    /// No connection comes about; the error says why and what to do.
+    /// The connection failed; the hint says what to do.
     pub async fn connect_with(options: PgConnectOptions) -> Result<Self, StoreError> {
         halfheard_shared::cryptography::choose();
-        // A query that waits for a busy disk is no warning to a person.
+        // Slow queries are normal on a busy disk.
         let options = options
             .application_name("halfheard")
             .log_slow_statements(log::LevelFilter::Debug, Duration::from_secs(1));
-        let options = first(options).await?;
+        let options = connect_once(options).await?;
         let pool = PgPoolOptions::new()
             .max_connections(8)
-            .acquire_timeout(CONNECT_WAIT)
+            .acquire_timeout(CONNECT_TIMEOUT)
             .connect_lazy_with(options.clone());
         Ok(Self { pool, options })
     }
 
-    /// Connects, however long it takes: only what waiting cannot mend ends it (a wrong login, a
-    /// database that does not exist, TLS that cannot be agreed on).
+    /// Connects, and retries while the error is transient.
     ///
     /// # Errors
     ///
-    /// Such an answer, with what to do about it.
-    pub async fn connect_patiently(options: &PgConnectOptions) -> Result<Self, StoreError> {
+    /// A permanent one: a wrong login, a database that does not exist, a failed TLS handshake.
+    pub async fn connect_with_retry(options: &PgConnectOptions) -> Result<Self, StoreError> {
         let mut backoff = Backoff::default();
         loop {
             match Self::connect_with(options.clone()).await {
                 Err(error) if error.is_transient() => {
-                    tracing::warn!(%error, "the database is not there, trying again");
+                    tracing::warn!(error = chain(&error), "database unavailable; retrying");
                     tokio::time::sleep(backoff.delay()).await;
                 }
                 outcome => return outcome,
@@ -60,11 +61,11 @@ impl Store {
     }
 }
 
-/// The options that a `postgres://` address stands for.
+/// Parses a `postgres://` address.
 ///
 /// # Errors
 ///
-/// It is none.
+/// It is invalid.
 pub fn options(url: &str) -> Result<PgConnectOptions, StoreError> {
     let options = PgConnectOptions::from_str(url).map_err(|error| StoreError::Address {
         reason: error.to_string(),
@@ -74,23 +75,23 @@ pub fn options(url: &str) -> Result<PgConnectOptions, StoreError> {
         let name = pair.split('=').next().unwrap_or_default();
         ["sslrootcert", "ssl-root-cert", "ssl-ca"].contains(&name)
     });
-    Ok(with_authority(options, named))
+    Ok(verify_authority(options, named))
 }
 
-/// As libpq has it: who names an authority with `sslmode=require` wants the certificate checked
-/// against it. `named`: whether an authority is named, in the address or in PGSSLROOTCERT.
-pub fn with_authority(options: PgConnectOptions, named: bool) -> PgConnectOptions {
+/// Has the certificate checked when `sslmode=require` comes with an authority, as libpq does. `named`:
+/// whether an authority is named, in the address or in PGSSLROOTCERT.
+pub fn verify_authority(options: PgConnectOptions, named: bool) -> PgConnectOptions {
     match options.get_ssl_mode() {
         PgSslMode::Require if named => options.ssl_mode(PgSslMode::VerifyCa),
         _ => options,
     }
 }
 
-/// Makes one connection by hand, since a pool would say only that it waited too long, and returns
-/// the options for all further ones. Where the address leaves encryption open, a server on another
-/// host that can encrypt must go on doing so; one that cannot is used with a warning.
-async fn first(options: PgConnectOptions) -> Result<PgConnectOptions, StoreError> {
-    if !is_elsewhere(&options) {
+/// Makes one connection without the pool, which would report only a timeout, and returns the options
+/// for all further ones. If the address leaves encryption open, a remote server that supports it must
+/// keep it; one that does not is used with a warning.
+async fn connect_once(options: PgConnectOptions) -> Result<PgConnectOptions, StoreError> {
+    if !is_remote(&options) {
         try_once(&options).await?;
         return Ok(options);
     }
@@ -98,9 +99,9 @@ async fn first(options: PgConnectOptions) -> Result<PgConnectOptions, StoreError
         PgSslMode::Prefer => {
             let encrypted = options.clone().ssl_mode(PgSslMode::Require);
             match try_once(&encrypted).await {
-                Err(StoreError::Connect { source, .. }) if lacks_tls(&source) => {
+                Err(StoreError::Connect { source, .. }) if lacks_tls(source.driver()) => {
                     try_once(&options).await?;
-                    warn_of_listeners(&options);
+                    warn_unencrypted(&options);
                     Ok(options)
                 }
                 Err(error) => Err(error),
@@ -109,7 +110,7 @@ async fn first(options: PgConnectOptions) -> Result<PgConnectOptions, StoreError
         }
         PgSslMode::Disable | PgSslMode::Allow => {
             try_once(&options).await?;
-            warn_of_listeners(&options);
+            warn_unencrypted(&options);
             Ok(options)
         }
         PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull => {
@@ -120,48 +121,48 @@ async fn first(options: PgConnectOptions) -> Result<PgConnectOptions, StoreError
 }
 
 async fn try_once(options: &PgConnectOptions) -> Result<(), StoreError> {
-    tokio::time::timeout(CONNECT_WAIT, async {
+    tokio::time::timeout(CONNECT_TIMEOUT, async {
         PgConnection::connect_with(options).await?.close().await
     })
     .await
     .unwrap_or(Err(sqlx::Error::PoolTimedOut))
-    .map_err(|source| refused(options, source))
+    .map_err(|source| connect_error(options, source))
 }
 
-/// The error of a connection that did not come about.
-pub fn refused(options: &PgConnectOptions, source: sqlx::Error) -> StoreError {
-    let by_socket = options.get_socket();
-    let passing = match &source {
-        // A file of TLS that cannot be read. A socket that is not there is a server that is not.
+/// The error of a connection that failed.
+pub(crate) fn connect_error(options: &PgConnectOptions, source: sqlx::Error) -> StoreError {
+    let socket = options.get_socket();
+    let transient = match &source {
+        // A TLS file that cannot be read, or the socket of a server that is not running.
         sqlx::Error::Io(error) => match error.kind() {
-            io::ErrorKind::NotFound => by_socket.is_some(),
+            io::ErrorKind::NotFound => socket.is_some(),
             io::ErrorKind::PermissionDenied => false,
-            _ => Fault::of(&source) == Fault::Passing,
+            _ => Fault::of(&source) == Fault::Transient,
         },
-        // What answers is no Postgres.
+        // Not a Postgres server.
         sqlx::Error::Protocol(_) => false,
-        _ => matches!(Fault::of(&source), Fault::Passing | Fault::TooLong),
+        _ => matches!(Fault::of(&source), Fault::Transient | Fault::Timeout),
     };
     StoreError::Connect {
-        place: match by_socket {
+        place: match socket {
             Some(folder) => format!("in {}", folder.display()),
             None => format!("at {}:{}", options.get_host(), options.get_port()),
         },
         database: options.get_database().unwrap_or_default().to_owned(),
-        passing,
-        source,
+        transient,
+        source: source.into(),
     }
 }
 
-fn warn_of_listeners(options: &PgConnectOptions) {
+fn warn_unencrypted(options: &PgConnectOptions) {
     tracing::warn!(
-        "the connection to Postgres at {} is not encrypted: whoever sits on the way can read and change what goes over it; ask for TLS with sslmode=verify-full in HALFHEARD_DATABASE_URL (docs/guide/cluster.md)",
+        "connection to Postgres at {} is not encrypted: anybody on the network path can read and change it; require TLS with sslmode=verify-full in HALFHEARD_DATABASE_URL (docs/guide/cluster.md)",
         options.get_host()
     );
 }
 
 /// Whether the server is reached over a network.
-fn is_elsewhere(options: &PgConnectOptions) -> bool {
+fn is_remote(options: &PgConnectOptions) -> bool {
     if options.get_socket().is_some() {
         return false;
     }
@@ -178,13 +179,14 @@ fn is_elsewhere(options: &PgConnectOptions) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use halfheard_shared::error::Hint as _;
 
-    fn elsewhere(url: &str) -> bool {
-        is_elsewhere(&options(url).unwrap())
+    fn remote(url: &str) -> bool {
+        is_remote(&options(url).unwrap())
     }
 
     #[test]
-    fn this_machine_is_not_elsewhere() {
+    fn loopback_and_sockets_are_local() {
         for here in [
             "postgres://u@127.0.0.1/d",
             "postgres://u@127.8.9.1/d",
@@ -193,7 +195,7 @@ mod tests {
             "postgres://u@LOCALHOST/d",
             "postgres:///d?user=u&host=/run/postgresql",
         ] {
-            assert!(!elsewhere(here), "{here}");
+            assert!(!remote(here), "{here}");
         }
         for there in [
             "postgres://u@10.0.0.7/d",
@@ -201,12 +203,12 @@ mod tests {
             "postgres://u@localhost.example/d",
             "postgres://u@[2001:db8::1]/d",
         ] {
-            assert!(elsewhere(there), "{there}");
+            assert!(remote(there), "{there}");
         }
     }
 
     #[test]
-    fn an_authority_that_is_named_is_asked() {
+    fn named_authority_is_verified() {
         let mode = |url: &str| options(url).unwrap().get_ssl_mode();
         assert!(matches!(
             mode("postgres://u@h/d?sslmode=require&sslrootcert=/a.pem"),
@@ -223,18 +225,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_there_may_come_and_a_missing_authority_may_not() {
+    async fn refused_connection_is_transient_and_missing_authority_is_not() {
         // Port 1 of the loopback has no listener.
         let error = Store::connect("postgres://u@127.0.0.1:1/d")
             .await
             .unwrap_err();
         assert!(error.is_transient(), "{error}");
-        assert!(error.to_string().contains("start it"), "{error}");
-        let wrong = refused(
+        assert!(error.hint().unwrap().contains("start it"), "{error}");
+        let wrong = connect_error(
             &options("postgres://u@127.0.0.1:1/d").unwrap(),
             sqlx::Error::Io(io::ErrorKind::NotFound.into()),
         );
         assert!(!wrong.is_transient(), "{wrong}");
-        assert!(wrong.to_string().contains("sslrootcert"), "{wrong}");
+        assert!(wrong.hint().unwrap().contains("sslrootcert"), "{wrong}");
     }
 }

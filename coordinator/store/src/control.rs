@@ -1,78 +1,68 @@
-//! Cancelling, pausing, resuming and retrying: the rows' part. [`halfheard_coordinator::orchestrator::control`] does rows and
-//! broker together.
+//! Cancel, pause, resume and retry, as far as rows are concerned; `coord` does rows and broker together.
 //!
-//! Rows are locked in the order of their ids, as everywhere. Where two transactions meet all the
-//! same, the one that has to give way is repeated.
+//! Rows are locked in the order of their ids, as everywhere. A transaction that deadlocks all the same
+//! is repeated.
 
-use super::{JobKind, JobState, Store, StoreError, SweepState, fault::again};
+use crate::{
+    JobKind, JobState, Store, StoreError, SweepState, retry::retry_rollback, submit::JobCounts,
+};
 use halfheard_shared::ids::{JobId, SweepId};
 use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
 
-/// Which jobs are to be set going again.
+/// Which jobs to reopen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Again {
-    /// Those that were cancelled.
+pub enum Reopen {
+    /// The cancelled ones.
     Cancelled,
-    /// Those that were given up.
+    /// The failed ones.
     Failed,
     /// Both.
     Both,
-    /// One that was given up and, where it is a training, the evaluations that failed with it.
+    /// One failed job and, if it is a training job, the evaluations that failed with it.
     One(JobId),
 }
 
-/// Jobs that go again, or whose training does so first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Reopened {
-    /// Trainings.
-    pub trainings: i64,
-    /// Evaluations.
-    pub evaluations: i64,
-    /// No-op jobs.
-    pub noops: i64,
-}
-
-impl Reopened {
-    /// All of them.
-    pub fn total(&self) -> i64 {
-        self.trainings + self.evaluations + self.noops
-    }
-}
-
-/// A job as an operator looks at it.
+/// A job as an operator sees it.
 #[derive(Clone, Debug)]
 pub struct JobRow {
-    /// Its id.
+    /// Primary key.
     pub id: JobId,
-    /// What kind it is.
+    /// Training, evaluation or no-op.
     pub kind: JobKind,
-    /// Where it stands.
+    /// Its state.
     pub state: JobState,
-    /// The training of an evaluation, and where that stands.
-    pub training: Option<(JobId, JobState)>,
+    /// The training job of an evaluation, and its state.
+    pub train_job: Option<(JobId, JobState)>,
 }
 
-/// A sweep's row, held: what is wanted of it does not change until this is dropped.
+/// A locked row of a sweep: its state does not change until this is dropped.
 #[derive(Debug)]
-pub struct HeldSweep {
-    /// What is wanted of it.
+pub struct LockedSweep {
+    /// What the operator wants.
     pub state: SweepState,
     tx: Transaction<'static, Postgres>,
 }
 
-impl HeldSweep {
-    /// Lets go.
+impl LockedSweep {
+    /// Releases the lock.
+    ///
+    /// # Errors
+    ///
+    /// The database's.
     pub async fn release(self) -> Result<(), StoreError> {
         Ok(self.tx.commit().await?)
     }
 }
 
 impl Store {
-    /// Cancels a sweep: its unfinished jobs too, in the same transaction. Returns how many there
-    /// were.
+    /// Cancels a sweep and, in the same transaction, its unfinished jobs. Returns their number.
+    ///
+    /// # Errors
+    ///
+    /// The database's, as for all methods here.
     pub async fn cancel(&self, sweep: SweepId) -> Result<u64, StoreError> {
-        again(|| self.cancel_once(sweep)).await
+        retry_rollback(|| self.cancel_once(sweep)).await
     }
 
     async fn cancel_once(&self, sweep: SweepId) -> Result<u64, StoreError> {
@@ -101,8 +91,8 @@ impl Store {
         Ok(cancelled)
     }
 
-    /// Pauses a running sweep, or lets a paused one go on. Returns whether that changed anything.
-    pub async fn pause(&self, sweep: SweepId, paused: bool) -> Result<bool, StoreError> {
+    /// Pauses a running sweep or resumes a paused one. Returns whether that changed anything.
+    pub async fn set_paused(&self, sweep: SweepId, paused: bool) -> Result<bool, StoreError> {
         let (before, after) = if paused {
             (SweepState::Running, SweepState::Paused)
         } else {
@@ -120,10 +110,10 @@ impl Store {
             > 0)
     }
 
-    /// Takes back the published jobs of a sweep that no worker has begun, after their messages were
-    /// taken off the queues. Returns how many.
+    /// Makes the queued jobs of a sweep ready again, after their messages were removed from the
+    /// queues. Returns their number.
     pub async fn unqueue(&self, sweep: SweepId) -> Result<u64, StoreError> {
-        again(|| async {
+        retry_rollback(|| async {
             Ok(sqlx::query!(
                 "WITH mine AS (
                      SELECT id FROM job WHERE sweep = $1 AND state = 'queued'
@@ -140,17 +130,17 @@ impl Store {
         .await
     }
 
-    /// Sets jobs of a sweep going again, and the sweep with them where it was cancelled. An
-    /// evaluation whose model is not trained waits for it.
-    pub async fn reopen(&self, sweep: SweepId, which: Again) -> Result<Reopened, StoreError> {
-        again(|| self.reopen_once(sweep, which)).await
+    /// Reopens jobs of a sweep, and the sweep itself if it was cancelled. An evaluation whose model is
+    /// not trained is blocked until it is.
+    pub async fn reopen(&self, sweep: SweepId, which: Reopen) -> Result<JobCounts, StoreError> {
+        retry_rollback(|| self.reopen_once(sweep, which)).await
     }
 
-    async fn reopen_once(&self, sweep: SweepId, which: Again) -> Result<Reopened, StoreError> {
-        let cancelled = matches!(which, Again::Cancelled | Again::Both);
-        let failed = !matches!(which, Again::Cancelled);
+    async fn reopen_once(&self, sweep: SweepId, which: Reopen) -> Result<JobCounts, StoreError> {
+        let cancelled = matches!(which, Reopen::Cancelled | Reopen::Both);
+        let failed = !matches!(which, Reopen::Cancelled);
         let one = match which {
-            Again::One(job) => Some(job.0),
+            Reopen::One(job) => Some(job.0),
             _ => None,
         };
         let mut tx = self.pool().begin().await?;
@@ -163,10 +153,10 @@ impl Store {
             .execute(&mut *tx)
             .await?;
         }
-        // A cancelled job may have been published without a note of that: the broker would take a
-        // message with the same number for that one and drop it.
+        // A cancelled job may have been published without being marked queued: the broker would drop
+        // a message with the same publication number as a duplicate.
         let reopened = sqlx::query_as!(
-            Reopened,
+            JobCounts,
             r#"WITH mine AS (
                    SELECT j.id FROM job j
                    WHERE j.sweep = $1
@@ -188,9 +178,9 @@ impl Store {
                    WHERE job.id = mine.id
                    RETURNING job.kind
                )
-               SELECT count(*) FILTER (WHERE kind = 'train') AS "trainings!",
-                      count(*) FILTER (WHERE kind = 'eval') AS "evaluations!",
-                      count(*) FILTER (WHERE kind = 'noop') AS "noops!"
+               SELECT count(*) FILTER (WHERE kind = 'train') AS "train!",
+                      count(*) FILTER (WHERE kind = 'eval') AS "eval!",
+                      count(*) FILTER (WHERE kind = 'noop') AS "noop!"
                FROM changed"#,
             sweep.0,
             cancelled,
@@ -203,8 +193,8 @@ impl Store {
         Ok(reopened)
     }
 
-    /// Gives a sweep another priority; returns the one it had, if that was another.
-    pub async fn prioritise(
+    /// Changes a sweep's priority; returns the previous one if it was different.
+    pub async fn set_priority(
         &self,
         sweep: SweepId,
         priority: i32,
@@ -222,7 +212,11 @@ impl Store {
     }
 
     /// Up to two jobs of a sweep whose ids begin with these hexadecimal digits.
-    pub async fn jobs_like(&self, sweep: SweepId, digits: &str) -> Result<Vec<JobRow>, StoreError> {
+    pub async fn jobs_by_prefix(
+        &self,
+        sweep: SweepId,
+        digits: &str,
+    ) -> Result<Vec<JobRow>, StoreError> {
         Ok(sqlx::query!(
             r#"SELECT j.id, j.kind AS "kind: JobKind", j.state AS "state: JobState",
                       j.train_job, t.state AS "train_state?: JobState"
@@ -239,13 +233,13 @@ impl Store {
             id: JobId(row.id),
             kind: row.kind,
             state: row.state,
-            training: row.train_job.map(JobId).zip(row.train_state),
+            train_job: row.train_job.map(JobId).zip(row.train_state),
         })
         .collect())
     }
 
-    /// Sweeps that do not simply run, with what the operator wants of them.
-    pub async fn controlled(&self) -> Result<Vec<(SweepId, SweepState)>, StoreError> {
+    /// The sweeps that are paused or cancelled.
+    pub async fn paused_or_cancelled(&self) -> Result<Vec<(SweepId, SweepState)>, StoreError> {
         Ok(sqlx::query!(
             r#"SELECT id, state AS "state: SweepState" FROM sweep WHERE state <> 'running'"#
         )
@@ -256,9 +250,8 @@ impl Store {
         .collect())
     }
 
-    /// Holds a sweep's row, so that what is said of it elsewhere is what it says; `None` where there
-    /// is no such sweep.
-    pub async fn hold_sweep(&self, sweep: SweepId) -> Result<Option<HeldSweep>, StoreError> {
+    /// Locks a sweep's row, to publish its state elsewhere meanwhile; `None` if it does not exist.
+    pub async fn lock_sweep(&self, sweep: SweepId) -> Result<Option<LockedSweep>, StoreError> {
         let mut tx = self.pool().begin().await?;
         let state = sqlx::query_scalar!(
             r#"SELECT state AS "state: SweepState" FROM sweep WHERE id = $1 FOR NO KEY UPDATE"#,
@@ -266,11 +259,10 @@ impl Store {
         )
         .fetch_optional(&mut *tx)
         .await?;
-        Ok(state.map(|state| HeldSweep { state, tx }))
+        Ok(state.map(|state| LockedSweep { state, tx }))
     }
 
-    /// How many messages could not be taken in, and how many results differ from the one that
-    /// stands, over all sweeps.
+    /// How many dead letters and conflicts there are, over all sweeps.
     pub async fn set_aside(&self) -> Result<SetAside, StoreError> {
         Ok(sqlx::query_as!(
             SetAside,
@@ -282,17 +274,17 @@ impl Store {
     }
 }
 
-/// What was kept and not used.
+/// What was kept but is not used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct SetAside {
-    /// Messages that could not be taken in: table `dead_letter`.
+    /// Messages that could not be stored: table `dead_letter`.
     pub dead_letters: i64,
-    /// Results that differ from the one that stands: table `conflict`.
+    /// Results that differ from the first one: table `conflict`.
     pub conflicts: i64,
 }
 
 impl SetAside {
-    /// In one line, if there is anything to tell.
+    /// One line, or `None` if there is nothing.
     pub fn describe(&self) -> Option<String> {
         if *self == Self::default() {
             return None;
@@ -309,12 +301,11 @@ impl SetAside {
     }
 }
 
-/// The digits of an id or of its beginning, as [`Store::jobs_like`] wants them; `None` where it can
-/// be none.
+/// The digits of an id or its beginning, for [`Store::jobs_by_prefix`]; `None` if `text` is not one.
 pub fn id_digits(text: &str) -> Option<String> {
     let digits = text.replace('-', "").to_lowercase();
-    let whole = Uuid::parse_str(text).is_ok();
-    let beginning =
+    let complete = Uuid::parse_str(text).is_ok();
+    let prefix =
         (4..=32).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-    (whole || beginning).then_some(digits)
+    (complete || prefix).then_some(digits)
 }

@@ -1,11 +1,15 @@
-//! The datasets that sweeps use, with the labels that predictions are compared with.
+//! The dataset files that sweeps use, with the labels that predictions are measured against.
 
-use super::{Store, StoreError};
+use crate::{Store, StoreError};
 use halfheard_shared::dataset::{Dataset, Split};
 
 impl Store {
-    /// Notes a dataset whose file has the hash `blake3` (64 hexadecimal digits): its sizes and the
-    /// labels of its test split. One that is there already stays as it is.
+    /// Registers a dataset file with the hash `blake3` (64 hexadecimal digits): its sizes and the labels
+    /// of its test split. An existing one is left unchanged.
+    ///
+    /// # Errors
+    ///
+    /// The database's.
     pub async fn add_dataset(&self, blake3: &str, dataset: &Dataset) -> Result<(), StoreError> {
         let samples = |split| i32::try_from(dataset.split(split).len()).unwrap_or(i32::MAX);
         let labels: Vec<u8> = dataset

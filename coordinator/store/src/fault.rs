@@ -1,45 +1,39 @@
-//! What an error of Postgres means for whoever asked: whether it passes by itself, who can mend it,
-//! and how.
+//! Errors of Postgres: whether they are transient, whose fault they are, and what to do about them.
 
-use super::StoreError;
-use halfheard_shared::cryptography::refusal;
-use halfheard_shared::retry::Backoff;
-use std::{error::Error as _, fmt::Write as _, io};
+use halfheard_shared::{cryptography::refusal, error::Hint};
+use std::{error::Error, fmt, io};
 
-/// How often a transaction gives way to others before that is an error.
-const GIVE_WAY: u32 = 20;
-
-/// Whose fault an error is, as far as Postgres says.
+/// Whose fault an error is, as far as Postgres tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It passes by itself: Postgres is away or restarts, two transactions met, something is full
-    /// at the moment. The same call may succeed later.
-    Passing,
-    /// The database does not do this for us: it takes no writes, a right or a table is missing, the
-    /// login or the encryption is refused. Somebody has to mend that.
+    /// Nobody's: Postgres is away or restarts, two transactions conflicted, a resource is exhausted
+    /// for now. The same call may succeed later.
+    Transient,
+    /// The database's: it takes no writes, a privilege or a table is missing, the login or the
+    /// encryption is refused. An administrator has to fix that.
     Refusal,
-    /// The statement took longer than the server lets it: less of it may do.
-    TooLong,
-    /// What was to be written cannot be written: a value out of its range, a constraint.
+    /// The statement took longer than the server allows: a smaller one may do.
+    Timeout,
+    /// The content's: a value out of range, a constraint violated.
     Content,
-    /// Nothing of these.
+    /// None of these.
     Other,
 }
 
 impl Fault {
     /// Whose fault `error` is. The classes of SQLSTATE are those of the manual's appendix A.
-    pub fn of(error: &sqlx::Error) -> Self {
+    pub(crate) fn of(error: &sqlx::Error) -> Self {
         match error {
             sqlx::Error::Io(error) if refusal(error).is_some() => Fault::Refusal,
             sqlx::Error::Io(_)
             | sqlx::Error::Protocol(_)
             | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed => Fault::Passing,
+            | sqlx::Error::WorkerCrashed => Fault::Transient,
             sqlx::Error::Tls(_) | sqlx::Error::Configuration(_) => Fault::Refusal,
             sqlx::Error::Encode(_) => Fault::Content,
             sqlx::Error::Database(error) => match error.code().as_deref() {
-                Some("57014") => Fault::TooLong,
+                Some("57014") => Fault::Timeout,
                 Some(code) => Self::of_class(code.get(..2).unwrap_or_default()),
                 None => Fault::Other,
             },
@@ -53,7 +47,7 @@ impl Fault {
             "22" | "23" => Fault::Content,
             // Connection, rollback (serialization, deadlock), resources, object not in this state,
             // operator intervention (shutdown), system, internal.
-            "08" | "40" | "53" | "55" | "57" | "58" | "XX" => Fault::Passing,
+            "08" | "40" | "53" | "55" | "57" | "58" | "XX" => Fault::Transient,
             // Feature, transaction state (25006: read-only), authorization, catalog and schema
             // names, grants and roles, access rule and syntax (42501, 42P01, 42703).
             "0A" | "25" | "28" | "3D" | "3F" | "0L" | "0P" | "42" => Fault::Refusal,
@@ -62,115 +56,151 @@ impl Fault {
     }
 }
 
-/// Two transactions met, and this one had to give way: the same again will do.
-pub fn is_rollback(error: &sqlx::Error) -> bool {
-    matches!(error, sqlx::Error::Database(error)
-        if error.code().is_some_and(|code| code.starts_with("40")))
+/// An error of Postgres or its driver. `Display` leaves out what the driver adds: a line of Postgres'
+/// source.
+#[derive(Debug)]
+pub struct PostgresError {
+    error: sqlx::Error,
+    /// The migration that failed.
+    migration: Option<i64>,
 }
 
-/// Does something again for as long as it has to give way to another transaction.
-pub(super) async fn again<T, F, Fut>(mut action: F) -> Result<T, StoreError>
-where
-    F: FnMut() -> Fut,
-    Fut: Future<Output = Result<T, StoreError>>,
-{
-    let mut backoff = Backoff::default();
-    for _ in 0..GIVE_WAY {
-        match action().await {
-            Err(StoreError::Query(error)) if is_rollback(&error) => {
-                tracing::debug!(error = words(&error), "given way to another transaction");
-                tokio::time::sleep(backoff.delay()).await;
-            }
-            outcome => return outcome,
+impl From<sqlx::Error> for PostgresError {
+    fn from(error: sqlx::Error) -> Self {
+        Self {
+            error,
+            migration: None,
         }
     }
-    action().await
 }
 
-/// Whether the server said that it speaks no TLS.
-pub fn lacks_tls(error: &sqlx::Error) -> bool {
-    matches!(error, sqlx::Error::Tls(error) if error.to_string().contains("does not support TLS"))
-}
+impl PostgresError {
+    /// Why a migration failed, or the error itself if it is not one of Postgres.
+    pub(crate) fn of_migration(
+        error: sqlx::migrate::MigrateError,
+    ) -> Result<Self, sqlx::migrate::MigrateError> {
+        use sqlx::migrate::MigrateError;
+        match error {
+            MigrateError::Execute(error) => Ok(error.into()),
+            MigrateError::ExecuteMigration(error, version) => Ok(Self {
+                error,
+                migration: Some(version),
+            }),
+            error => Err(error),
+        }
+    }
 
-/// What went wrong, in words. A line of Postgres' own source, which the driver adds, is not part of
-/// it.
-pub fn words(error: &sqlx::Error) -> String {
-    match error {
-        sqlx::Error::Database(error) => {
-            let mut text = error.message().to_owned();
-            if let Some(code) = error.code() {
-                // Writing to a String cannot fail.
-                let _ = write!(text, " (SQLSTATE {code})");
-            }
-            text
-        }
-        sqlx::Error::Io(error) => match refusal(error) {
-            Some(refused) => refused_words(refused),
-            None => error.to_string(),
-        },
-        error if lacks_tls(error) => "the server does not speak TLS".to_owned(),
-        sqlx::Error::Tls(error) => format!("TLS: {error}"),
-        sqlx::Error::PoolTimedOut => "no answer in time".to_owned(),
-        sqlx::Error::Protocol(text) => {
-            format!("what answers there does not speak Postgres' protocol ({text})")
-        }
-        error => error.to_string(),
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        Fault::of(&self.error)
+    }
+
+    /// Whether the password was rejected.
+    pub fn is_wrong_password(&self) -> bool {
+        matches!(&self.error, sqlx::Error::Database(error) if error.code().as_deref() == Some("28P01"))
+    }
+
+    /// The driver's error.
+    pub(crate) fn driver(&self) -> &sqlx::Error {
+        &self.error
     }
 }
 
-/// Postgres' certificate, or the whole agreement on TLS, in words.
-fn refused_words(error: &rustls::Error) -> String {
+impl Error for PostgresError {}
+
+impl fmt::Display for PostgresError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(version) = self.migration {
+            write!(f, "migration {version}: ")?;
+        }
+        match &self.error {
+            sqlx::Error::Database(error) => {
+                f.write_str(error.message())?;
+                match error.code() {
+                    Some(code) => write!(f, " (SQLSTATE {code})"),
+                    None => Ok(()),
+                }
+            }
+            sqlx::Error::Io(error) => match refusal(error) {
+                Some(error) => tls_refusal(f, error),
+                None => error.fmt(f),
+            },
+            error if lacks_tls(error) => f.write_str("the server does not support TLS"),
+            sqlx::Error::Tls(error) => write!(f, "TLS: {error}"),
+            sqlx::Error::PoolTimedOut => f.write_str("timed out"),
+            sqlx::Error::Protocol(text) => {
+                write!(f, "the server does not speak Postgres' protocol ({text})")
+            }
+            error => error.fmt(f),
+        }
+    }
+}
+
+/// Writes why the TLS handshake failed.
+fn tls_refusal(f: &mut fmt::Formatter<'_>, error: &rustls::Error) -> fmt::Result {
     use rustls::CertificateError as Bad;
     let rustls::Error::InvalidCertificate(bad) = error else {
-        return format!("TLS: {error}");
+        return write!(f, "TLS: {error}");
     };
     match bad {
         Bad::UnknownIssuer => {
-            "the server's certificate is not signed by an authority that is trusted here".to_owned()
+            f.write_str("the server's certificate is not signed by a trusted authority")
         }
-        Bad::NotValidForName => "the server's certificate is for another host name".to_owned(),
+        Bad::NotValidForName => f.write_str("the server's certificate is for another host name"),
         Bad::NotValidForNameContext {
             expected,
             presented,
-        } => format!(
+        } => write!(
+            f,
             "the server's certificate is not for the host name `{}` but for {}",
             expected.to_str(),
             presented.join(", ")
         ),
         Bad::Expired | Bad::ExpiredContext { .. } => {
-            "the server's certificate has run out".to_owned()
+            f.write_str("the server's certificate has expired")
         }
-        bad => format!("the server's certificate is refused: {bad}"),
+        bad => write!(f, "the server's certificate is rejected: {bad}"),
     }
 }
 
-/// What to do about a connection that does not come about.
-pub fn connect_remedy(error: &sqlx::Error) -> &'static str {
-    match error {
+/// Whether a transaction was rolled back in favor of another one: the same again may succeed.
+pub(crate) fn is_rollback(error: &PostgresError) -> bool {
+    matches!(&error.error, sqlx::Error::Database(error)
+        if error.code().is_some_and(|code| code.starts_with("40")))
+}
+
+/// Whether the server replied that it does not support TLS.
+pub(crate) fn lacks_tls(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Tls(error) if error.to_string().contains("does not support TLS"))
+}
+
+/// What to do about a connection that failed.
+pub(crate) fn connect_hint(error: &PostgresError) -> &'static str {
+    match &error.error {
         sqlx::Error::Io(error) => match refusal(error) {
             Some(rustls::Error::InvalidCertificate(
                 rustls::CertificateError::NotValidForName
                 | rustls::CertificateError::NotValidForNameContext { .. },
             )) => {
-                "name the host as its certificate does, or use sslmode=verify-ca, which leaves the name aside"
+                "name the host as its certificate does, or use sslmode=verify-ca, which ignores the name"
             }
             Some(rustls::Error::InvalidCertificate(_)) => {
                 "name the file with its authority's certificate: sslrootcert=FILE in the address, or PGSSLROOTCERT"
             }
             Some(_) => {
-                "check the TLS settings of the server, and sslcert and sslkey where it asks for a certificate of ours"
+                "check the TLS settings of the server, and sslcert and sslkey if it requires a client certificate"
             }
             None if matches!(
                 error.kind(),
                 io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
             ) =>
             {
-                "check that the files which sslrootcert, sslcert and sslkey name, or the socket's folder, are there and can be read"
+                "check that the files named by sslrootcert, sslcert and sslkey, or the socket's folder, exist and can be read"
             }
-            None => "start it, or say where it is (HALFHEARD_DATABASE_URL)",
+            None => "start it, or set its address (HALFHEARD_DATABASE_URL)",
         },
         error if lacks_tls(error) => {
-            "switch TLS on there (`ssl = on`), or write sslmode=disable where the way to it is trusted"
+            "enable TLS there (`ssl = on`), or write sslmode=disable if the network is trusted"
         }
         sqlx::Error::Tls(_) => "check sslmode, sslrootcert, sslcert and sslkey in the address",
         sqlx::Error::Configuration(_) | sqlx::Error::Protocol(_) => {
@@ -181,67 +211,48 @@ pub fn connect_remedy(error: &sqlx::Error) -> &'static str {
                 "give the right password: in HALFHEARD_DATABASE_URL, PGPASSWORD or ~/.pgpass"
             }
             Some("28000") => {
-                "check the user in HALFHEARD_DATABASE_URL, and pg_hba.conf, which says who may come from where and how"
+                "check the user in HALFHEARD_DATABASE_URL, and pg_hba.conf, which says who may connect from where and how"
             }
             Some("3D000") => {
-                "make it with `createdb`, or give the right name (HALFHEARD_DATABASE_URL)"
+                "create it with `createdb`, or give the right name (HALFHEARD_DATABASE_URL)"
             }
             Some("42501") => "grant this role CONNECT on the database, or use another role",
-            Some("53300") => "end some connections, or raise max_connections there",
-            _ => remedy(error).unwrap_or("see the server's log"),
+            _ => query_hint(&error.error).unwrap_or("see the server's log"),
         },
-        _ => "start it, or say where it is (HALFHEARD_DATABASE_URL)",
+        _ => "start it, or set its address (HALFHEARD_DATABASE_URL)",
     }
 }
 
-/// What to do about a statement that Postgres refuses, where that is known.
-pub fn remedy(error: &sqlx::Error) -> Option<&'static str> {
+/// What to do about a statement that Postgres refused, if that is known.
+fn query_hint(error: &sqlx::Error) -> Option<&'static str> {
     let sqlx::Error::Database(error) = error else {
         return None;
     };
     Some(match error.code()?.as_ref() {
         "25006" => {
-            "this database takes no writes: it is a standby, or was made read-only; name the primary in HALFHEARD_DATABASE_URL, or have it take writes again"
+            "this database takes no writes: it is a standby or was made read-only; name the primary in HALFHEARD_DATABASE_URL, or make it writable"
         }
         "42501" => {
-            "grant this role the right, or use the role that `coord migrate` ran as, which owns the tables"
+            "grant this role the privilege, or use the role that ran `coord migrate`, which owns the tables"
         }
         "42P01" | "42703" | "42883" | "42704" | "3F000" => {
-            "the tables are not those of this program: `coord migrate --check` says whether migrations are missing"
+            "the tables are not those of this program: `coord migrate --check` shows whether migrations are missing"
         }
         "57014" => {
-            "the server's statement_timeout is too short for it: raise it for this role (ALTER ROLE ... SET statement_timeout)"
+            "the server's statement_timeout is too short: raise it for this role (ALTER ROLE ... SET statement_timeout)"
         }
         "53100" => "make room on the database's disk",
         "53300" => "end some connections, or raise max_connections there",
         code if code.starts_with("40") => {
-            "another command or the coordinator was at the same rows: the same again will do"
+            "another command or the coordinator changed the same rows: try again"
         }
         _ => return None,
     })
 }
 
-/// [`words`] and, where there is one, the [`remedy`].
-pub fn explained(error: &sqlx::Error) -> String {
-    match remedy(error) {
-        Some(remedy) => format!("{}; {remedy}", words(error)),
-        None => words(error),
-    }
-}
-
-/// Why migrating failed, without a line of Postgres' source.
-pub fn migrate_words(error: &sqlx::migrate::MigrateError) -> String {
-    use sqlx::migrate::MigrateError;
-    match error {
-        MigrateError::Execute(error) => explained(error),
-        MigrateError::ExecuteMigration(error, version) => {
-            format!("migration {version}: {}", explained(error))
-        }
-        // Others hold a database's error somewhere below.
-        error => error
-            .source()
-            .and_then(|source| source.downcast_ref())
-            .map_or_else(|| error.to_string(), explained),
+impl Hint for PostgresError {
+    fn hint(&self) -> Option<String> {
+        query_hint(&self.error).map(str::to_owned)
     }
 }
 
@@ -250,14 +261,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_written_can_be_at_fault_for_not_being_written() {
+    fn only_data_and_constraint_errors_blame_content() {
         let classes = [
             ("22", Fault::Content),
             ("23", Fault::Content),
-            ("08", Fault::Passing),
-            ("40", Fault::Passing),
-            ("53", Fault::Passing),
-            ("57", Fault::Passing),
+            ("08", Fault::Transient),
+            ("40", Fault::Transient),
+            ("53", Fault::Transient),
+            ("57", Fault::Transient),
             ("25", Fault::Refusal),
             ("28", Fault::Refusal),
             ("3D", Fault::Refusal),
@@ -268,10 +279,11 @@ mod tests {
         for (class, fault) in classes {
             assert_eq!(Fault::of_class(class), fault, "class {class}");
         }
-        assert_eq!(Fault::of(&sqlx::Error::PoolTimedOut), Fault::Passing);
+        assert_eq!(Fault::of(&sqlx::Error::PoolTimedOut), Fault::Transient);
         let tls = sqlx::Error::Tls("server does not support TLS".into());
         assert_eq!(Fault::of(&tls), Fault::Refusal);
         assert!(lacks_tls(&tls));
-        assert!(words(&tls).contains("does not speak TLS"));
+        let text = PostgresError::from(tls).to_string();
+        assert!(text.contains("does not support TLS"), "{text}");
     }
 }

@@ -1,20 +1,20 @@
-//! Giving up a job: the one place that fails it together with what waits for it.
+//! Giving up a job: the one place that fails it together with the evaluations that depend on it.
 
-use super::{Store, StoreError, fault::again};
+use crate::{Store, StoreError, ingest::without_nul, retry::retry_rollback};
 use halfheard_shared::ids::JobId;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 impl Store {
-    /// Gives up a job that no worker can bring to an end: it cannot be put into a message, or its
-    /// result cannot be stored. The evaluations that wait for it fail with it.
+    /// Gives up a job that no worker can finish: it does not fit into a message, or its result cannot be
+    /// stored. The evaluations that depend on it fail with it.
     ///
     /// # Errors
     ///
     /// The database's.
     pub async fn give_up(&self, job: JobId, reason: &str) -> Result<(), StoreError> {
-        let reason = reason.replace('\0', "\u{fffd}");
-        again(|| self.give_up_once(job, &reason)).await
+        let reason = without_nul(reason);
+        retry_rollback(|| self.give_up_once(job, &reason)).await
     }
 
     async fn give_up_once(&self, job: JobId, reason: &str) -> Result<(), StoreError> {
@@ -32,14 +32,14 @@ impl Store {
     }
 }
 
-/// Marks evaluations failed whose training failed.
-pub(super) async fn fail_evaluations(
+/// Fails the evaluations whose training job failed.
+pub(crate) async fn fail_evaluations(
     tx: &mut PgConnection,
     trains: &[Uuid],
 ) -> Result<(), StoreError> {
     sqlx::query!(
         "UPDATE job SET state = 'failed', finished = now(),
-                        last_error = 'its training failed: ' || coalesce(t.last_error, 'see its attempts')
+                        last_error = 'training job failed: ' || coalesce(t.last_error, 'see its attempts')
          FROM job t
          WHERE t.id = ANY($1) AND t.state = 'failed'
            AND job.train_job = t.id AND job.state = 'blocked'",

@@ -1,22 +1,24 @@
-//! What a worker's message means for its job: decided here, in memory, without a database.
+//! What a worker's message means for its job, decided in memory, without a database.
 //!
-//! Messages come at least once, may come late and out of order. The rules that keep the count
-//! right:
+//! Messages are delivered at least once, and may be late or out of order. The rules that keep the
+//! counts right:
 //!
-//! * A publication is *current* while its job is queued or running with that number, or ready
-//!   with a smaller one (the worker was faster than the dispatcher's note). Only what concerns a
-//!   current publication moves a job; anything else is only written down.
-//! * The first result of a job stands, whoever sent it and whatever state the job is in. The same
-//!   again changes nothing; another one is a conflict.
+//! * A publication is *current* while its job is queued or running with that number, or ready with a
+//!   smaller one (the worker was faster than the dispatcher marked the job queued). Only messages about
+//!   a current publication change the state of a job; others are recorded and no more.
+//! * The first result of a job counts, whoever sent it and whatever state the job is in. The same
+//!   result again changes nothing; a different one is a conflict.
 //! * An attempt fails at most once.
-//! * A worker's own fault is no failure of the job: the job is published again, uncounted. Only a
-//!   job at which one device after the other breaks is taken for what breaks them.
-//! * What repeats itself is not tried again: training is exact to the last bit, so that a loss which
-//!   is not finite, like any error of shapes or numbers, would only be met again.
+//! * A worker's own fault is not a failure of the job: the job is published again, uncounted. But a job
+//!   at which several devices break is considered the cause.
+//! * Permanent errors are not retried. Training is bit-exact, so a loss that is not finite, or any other
+//!   error of shapes or numbers, would only recur.
 //!
-//! Which state may follow which is the database's own rule (table `job_transition`).
+//! The state machine of a job is [`Job::apply`] for what workers report, together with the `UPDATE`
+//! statements of this crate for what the coordinator and operators do. Table `job_transition` is its
+//! guard: a trigger refuses every other transition, whoever attempts it.
 
-use crate::types::{AttemptOutcome, JobKind, JobState};
+use crate::job::{AttemptOutcome, JobKind, JobState};
 use chrono::{DateTime, TimeDelta, Utc};
 use halfheard_shared::{
     ids::{AttemptId, JobId},
@@ -24,17 +26,17 @@ use halfheard_shared::{
 };
 use std::time::Duration;
 
-/// Devices that may break at one job before it counts as the job's failure: one breaks by itself
-/// now and then, a third one at the same job hardly does.
-const BROKEN_DEVICES: i64 = 2;
+/// Devices that may break at one job before that counts as the job's failure: a device breaks now and
+/// then, but hardly three at the same job by chance.
+const MAX_BROKEN_DEVICES: i64 = 2;
 
 /// First 16 bytes of the BLAKE3 hash of a result.
 pub type Digest = [u8; 16];
 
-/// How often a job is tried, and how long a retry waits.
+/// How often a job is attempted, and how long a retry is delayed.
 #[derive(Clone, Copy, Debug)]
 pub struct RetryPolicy {
-    /// Failed attempts after which a job is given up.
+    /// Failed attempts after which the job fails.
     pub attempts: i32,
     /// The delay after the first failure; each further one is four times as long.
     pub delay: Duration,
@@ -50,98 +52,98 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The delay after so many failures.
+    /// The delay after `failures` failed attempts.
     pub fn delay_after(&self, failures: i32) -> Duration {
         let quadruplings = u32::try_from(failures - 1).unwrap_or(0).min(6);
         self.delay * 4_u32.pow(quadruplings)
     }
 }
 
-/// A job as far as messages concern it.
+/// The part of a job that messages affect.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Job {
-    /// Its id.
+    /// Primary key.
     pub id: JobId,
-    /// What kind it is.
+    /// Training, evaluation or no-op.
     pub kind: JobKind,
-    /// Where it stands.
+    /// Its state.
     pub state: JobState,
-    /// How often it has been published, as far as is known.
+    /// Number of its last known publication.
     pub publication: i32,
-    /// How many attempts failed.
+    /// Failed attempts.
     pub failures: i32,
-    /// How many attempts ended with a broken device, uncounted.
+    /// Attempts that ended with a broken device; they do not count as failures.
     pub broken_devices: i64,
     /// The attempt that began last.
     pub attempt: Option<AttemptId>,
     /// The hash of its first result.
     pub outcome: Option<Digest>,
-    /// When its first attempt began.
+    /// Start of the first attempt.
     pub started: Option<DateTime<Utc>>,
-    /// When it ended.
+    /// End of the job.
     pub finished: Option<DateTime<Utc>>,
-    /// Why it failed last.
+    /// The last failure.
     pub last_error: Option<String>,
-    /// How long a retry waits from now.
+    /// Delay of a retry, from now.
     pub delay: Duration,
 }
 
-/// An attempt as far as messages tell.
+/// The part of an attempt that messages affect.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attempt {
-    /// Its id.
+    /// Primary key.
     pub id: AttemptId,
     /// How it ended, if it did.
     pub outcome: Option<AttemptOutcome>,
 }
 
-/// What is to be done besides writing job and attempt.
+/// What to do besides writing the job and the attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Nothing.
     Nothing,
-    /// The attempts at this job that have not ended, other than the one that speaks, are lost.
+    /// Mark the other open attempts at this job as lost.
     OthersLost,
-    /// The result is the first one: write it.
+    /// Write the result: it is the first one.
     Store(Digest),
-    /// The result differs from the one that stands.
+    /// Record a conflict: the result differs from the first one.
     Conflict {
-        /// What stands.
+        /// The first result.
         kept: Digest,
-        /// What came.
+        /// This result.
         refused: Digest,
     },
 }
 
-/// Why a message means nothing.
+/// Why a message was rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Nonsense {
-    /// The result of a training for an evaluation, or such.
+pub enum RejectedMessage {
+    /// For example the result of a training job for an evaluation job.
     #[error("a job of kind {job} cannot send `{result}`")]
     WrongKind {
         /// The job's kind.
         job: JobKind,
-        /// What came.
+        /// The kind of message.
         result: &'static str,
     },
-    /// A result that points to predictions that are not there.
-    #[error("criterion `{criterion}` points to prediction {number} of {count}")]
+    /// A result that refers to predictions it does not contain.
+    #[error("criterion `{criterion}` refers to prediction {number} of {count}")]
     NoPrediction {
         /// The criterion.
         criterion: String,
-        /// Where it points.
+        /// The index.
         number: u32,
-        /// How many there are.
+        /// How many predictions the result has.
         count: usize,
     },
-    /// It cannot be hashed.
+    /// It cannot be encoded, and so not be hashed.
     #[error("{0}")]
-    Unwritable(String),
+    NotEncodable(String),
 }
 
-impl From<WireError> for Nonsense {
+impl From<WireError> for RejectedMessage {
     fn from(error: WireError) -> Self {
-        Nonsense::Unwritable(error.to_string())
+        RejectedMessage::NotEncodable(error.to_string())
     }
 }
 
@@ -154,15 +156,19 @@ impl Job {
         }
     }
 
-    /// Takes in one message: changes the job and the attempt that speaks, and says what else is
-    /// to be done.
-    pub fn take(
+    /// Applies one message, which `attempt` sent at `at`: changes the job and the attempt, and returns
+    /// what else to do.
+    ///
+    /// # Errors
+    ///
+    /// The message contradicts the job or itself.
+    pub fn apply(
         &mut self,
         attempt: &mut Attempt,
         message: &ResultMessage,
         at: DateTime<Utc>,
         retry: &RetryPolicy,
-    ) -> Result<Effect, Nonsense> {
+    ) -> Result<Effect, RejectedMessage> {
         let publication = i32::try_from(message.publication).unwrap_or(i32::MAX);
         let open = matches!(attempt.outcome, None | Some(AttemptOutcome::Lost));
         match &message.body {
@@ -186,7 +192,7 @@ impl Job {
                     .iter()
                     .find(|result| result.predictions as usize >= predictions.len())
                 {
-                    return Err(Nonsense::NoPrediction {
+                    return Err(RejectedMessage::NoPrediction {
                         criterion: result.criterion.clone(),
                         number: result.predictions,
                         count: predictions.len(),
@@ -194,7 +200,7 @@ impl Job {
                 }
                 let digest = digest(&message.body)?;
                 if self.outcome.is_none() {
-                    // Cases are evaluated together: each one's own time begins within theirs.
+                    // Cases are evaluated together: this one began within their common attempt.
                     self.started = self.started.max(Some(began(at, *seconds)));
                 }
                 Ok(self.finish(attempt, publication, digest, at))
@@ -214,11 +220,11 @@ impl Job {
                 self.publication = publication;
                 self.failures += 1;
                 self.last_error = Some(failure.chain.join(": "));
-                let repeats = match failure.kind {
+                let permanent = match failure.kind {
                     FailureKind::Permanent | FailureKind::NonFinite => true,
                     FailureKind::Retryable | FailureKind::Crashed => false,
                 };
-                self.try_again(repeats, at, retry);
+                self.retry_or_fail(permanent, at, retry);
                 Ok(Effect::Nothing)
             }
             ResultBody::HandedBack { .. } => {
@@ -226,9 +232,9 @@ impl Job {
                     return Ok(Effect::Nothing);
                 }
                 attempt.outcome = Some(AttemptOutcome::HandedBack);
-                let speaks_last = self.attempt.is_none_or(|last| last == attempt.id);
-                if self.is_current(publication) && speaks_last {
-                    // The broker still has the message and delivers it again.
+                let is_latest = self.attempt.is_none_or(|last| last == attempt.id);
+                if self.is_current(publication) && is_latest {
+                    // The broker still has the message and will redeliver it.
                     self.publication = publication;
                     self.state = JobState::Queued;
                 }
@@ -239,24 +245,24 @@ impl Job {
                     return Ok(Effect::Nothing);
                 }
                 attempt.outcome = Some(AttemptOutcome::HandedBack);
-                let speaks_last = self.attempt.is_none_or(|last| last == attempt.id);
-                if !self.is_current(publication) || !speaks_last {
+                let is_latest = self.attempt.is_none_or(|last| last == attempt.id);
+                if !self.is_current(publication) || !is_latest {
                     return Ok(Effect::Nothing);
                 }
                 self.publication = publication;
                 if fault.kind == FaultKind::Device {
                     self.broken_devices += 1;
                 }
-                if fault.kind == FaultKind::Device && self.broken_devices > BROKEN_DEVICES {
+                if fault.kind == FaultKind::Device && self.broken_devices > MAX_BROKEN_DEVICES {
                     self.failures += 1;
                     self.last_error = Some(format!(
-                        "{} devices broke at it: {}",
+                        "{} devices broke at this job: {}",
                         self.broken_devices,
                         fault.chain.join(": ")
                     ));
-                    self.try_again(false, at, retry);
+                    self.retry_or_fail(false, at, retry);
                 } else {
-                    // The worker took it off the queue: the next publication is for another one.
+                    // The worker removed the message from the queue: publish it for another worker.
                     self.state = JobState::Ready;
                 }
                 Ok(Effect::Nothing)
@@ -264,9 +270,9 @@ impl Job {
         }
     }
 
-    /// After a failure that counts: ready after a while, or given up.
-    fn try_again(&mut self, repeats: bool, at: DateTime<Utc>, retry: &RetryPolicy) {
-        if repeats || self.failures >= retry.attempts {
+    /// After a counted failure: ready after a delay, or failed.
+    fn retry_or_fail(&mut self, permanent: bool, at: DateTime<Utc>, retry: &RetryPolicy) {
+        if permanent || self.failures >= retry.attempts {
             self.state = JobState::Failed;
             self.finished = Some(at);
         } else {
@@ -275,11 +281,11 @@ impl Job {
         }
     }
 
-    fn expect(&self, kind: JobKind, result: &'static str) -> Result<(), Nonsense> {
+    fn expect(&self, kind: JobKind, result: &'static str) -> Result<(), RejectedMessage> {
         if self.kind == kind {
             Ok(())
         } else {
-            Err(Nonsense::WrongKind {
+            Err(RejectedMessage::WrongKind {
                 job: self.kind,
                 result,
             })
@@ -299,7 +305,7 @@ impl Job {
         }
         self.publication = publication;
         self.state = JobState::Running;
-        // An attempt that was taken for lost may still speak; it does not become the last again.
+        // An attempt marked lost may still report; it does not become the latest again.
         if self.attempt == Some(attempt.id) || attempt.outcome.is_some() {
             return Effect::Nothing;
         }
@@ -337,9 +343,9 @@ impl Job {
     }
 }
 
-/// When work that took so many seconds until `at` began.
+/// When work began that took `seconds` and ended at `at`.
 pub fn began(at: DateTime<Utc>, seconds: f64) -> DateTime<Utc> {
-    // A week is more than any evaluation takes; a number that is none is no time.
+    // No evaluation takes a week; what is not a number counts as 0.
     let seconds = if seconds.is_finite() {
         seconds.clamp(0.0, 604_800.0)
     } else {
@@ -348,8 +354,8 @@ pub fn began(at: DateTime<Utc>, seconds: f64) -> DateTime<Utc> {
     at - TimeDelta::microseconds((seconds * 1e6) as i64)
 }
 
-/// The hash of what a result says; the seconds it took are not part of it.
-fn digest(body: &ResultBody) -> Result<Digest, Nonsense> {
+/// The hash of a result, without the seconds it took.
+fn digest(body: &ResultBody) -> Result<Digest, RejectedMessage> {
     let bytes = match body {
         ResultBody::Trained {
             checkpoints,

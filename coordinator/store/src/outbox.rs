@@ -1,6 +1,6 @@
-//! The outbox: which jobs are to be published next, and noting that they were.
+//! The outbox: which jobs to publish next, and marking them as published.
 
-use super::{JobKind, Store, StoreError};
+use crate::{JobKind, Store, StoreError};
 use halfheard_shared::{
     broker::Queue,
     ids::{JobId, SweepId},
@@ -9,39 +9,39 @@ use halfheard_shared::{
 use std::collections::HashMap;
 use uuid::Uuid;
 
-/// A job that is to be published.
+/// A job to publish.
 #[derive(Clone, Debug)]
 pub struct ReadyJob {
-    /// Its id.
+    /// Primary key.
     pub id: JobId,
-    /// Its sweep.
+    /// The sweep it belongs to.
     pub sweep: SweepId,
-    /// What kind it is.
+    /// Training, evaluation or no-op.
     pub kind: JobKind,
-    /// The publication that is due: one more than there have been.
+    /// The number of this publication, from 1.
     pub publication: i32,
-    /// Its training seed.
+    /// Training seed.
     pub seed: i64,
     /// The case of an evaluation.
     pub case: Option<String>,
     /// The training job of an evaluation.
     pub train: Option<JobId>,
-    /// What is, or was, trained.
+    /// The config that is, or was, trained.
     pub config: Option<Uuid>,
 }
 
-/// How many jobs are published and not finished, but for those that workers declined before: they
-/// go round until somebody can do them, and must not keep others from being published.
+/// How many jobs are published and unfinished. Jobs that workers declined do not count: they circulate
+/// until a worker can do them, and must not keep others from being published.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InFlight {
-    /// Training.
+    /// Training jobs.
     pub train: i64,
-    /// Evaluation and no-op.
+    /// Evaluation and no-op jobs.
     pub eval: i64,
 }
 
 impl InFlight {
-    /// Those of one queue.
+    /// Those on one queue.
     pub fn of(self, queue: Queue) -> i64 {
         match queue {
             Queue::Train => self.train,
@@ -51,7 +51,11 @@ impl InFlight {
 }
 
 impl Store {
-    /// How many jobs are published and not finished; see [`InFlight`].
+    /// How many jobs are published and unfinished; see [`InFlight`].
+    ///
+    /// # Errors
+    ///
+    /// The database's, as for all methods here.
     pub async fn in_flight(&self) -> Result<InFlight, StoreError> {
         Ok(sqlx::query_as!(
             InFlight,
@@ -63,9 +67,9 @@ impl Store {
         .await?)
     }
 
-    /// The sweeps of which `window` jobs or more go round on `queue`, declined by workers: of these
-    /// nothing new is published until somebody can do them.
-    pub async fn going_round(&self, queue: Queue, window: i64) -> Result<Vec<SweepId>, StoreError> {
+    /// The sweeps of which `window` or more declined jobs circulate on `queue`: nothing new of theirs is
+    /// published until a worker can do them.
+    pub async fn circulating(&self, queue: Queue, window: i64) -> Result<Vec<SweepId>, StoreError> {
         let sweeps = sqlx::query_scalar!(
             "SELECT sweep FROM job
              WHERE state IN ('queued', 'running') AND publication - publications_before > failures + 1
@@ -78,19 +82,18 @@ impl Store {
         Ok(sweeps.into_iter().map(SweepId).collect())
     }
 
-    /// The next `limit` jobs to publish on `queue`: of sweeps that run, higher priority first,
-    /// then the older sweep, then the order of the sweep. Of the sweeps `but_of` only what has been
-    /// published before.
-    pub async fn ready(
+    /// The next `limit` jobs to publish on `queue`: of running sweeps, by priority, then age of the
+    /// sweep, then position in it. Of the sweeps `known_only`, only jobs that were published before.
+    pub async fn ready_jobs(
         &self,
         queue: Queue,
         limit: i64,
-        but_of: &[SweepId],
+        known_only: &[SweepId],
     ) -> Result<Vec<ReadyJob>, StoreError> {
-        let but_of: Vec<Uuid> = but_of.iter().map(|sweep| sweep.0).collect();
+        let known_only: Vec<Uuid> = known_only.iter().map(|sweep| sweep.0).collect();
         macro_rules! ready {
             ($sql:literal) => {
-                sqlx::query!($sql, limit, &but_of)
+                sqlx::query!($sql, limit, &known_only)
                     .fetch_all(self.pool())
                     .await?
                     .into_iter()
@@ -107,7 +110,7 @@ impl Store {
                     .collect()
             };
         }
-        // Each has a partial index of its own that holds only ready rows, in order.
+        // Each queue has its own partial index, which holds only ready rows, in order.
         Ok(match queue {
             Queue::Train => ready!(
                 r#"SELECT j.id, j.sweep, j.kind AS "kind: JobKind", j.publication, j.seed,
@@ -138,13 +141,12 @@ impl Store {
         })
     }
 
-    /// Notes that the broker has these publications. A row that has gone further meanwhile,
-    /// because a worker was faster, stays where it is. Returns how many were marked.
+    /// Marks these publications as queued. A row that is further ahead, because a worker was faster,
+    /// stays as it is. Returns how many were marked.
     pub async fn mark_queued(&self, published: &[(JobId, i32)]) -> Result<u64, StoreError> {
         let (ids, publications): (Vec<Uuid>, Vec<i32>) =
             published.iter().map(|(id, number)| (id.0, *number)).unzip();
-        // Rows are locked in the order of their ids, as everywhere, so that no two transactions
-        // wait for each other.
+        // Rows are locked in the order of their ids, as everywhere, against deadlocks.
         Ok(sqlx::query!(
             "WITH sent AS (
                  SELECT * FROM unnest($1::uuid[], $2::integer[]) AS s (id, publication)
@@ -163,8 +165,8 @@ impl Store {
         .rows_affected())
     }
 
-    /// What the configs with these ids train, seed 0, or why one cannot be read: that concerns its
-    /// own jobs and no others.
+    /// The training specs of these configs, with seed 0, or why one cannot be decoded: that fails only
+    /// its own jobs.
     pub async fn configs(
         &self,
         ids: &[Uuid],
@@ -176,7 +178,7 @@ impl Store {
             .map(|row| {
                 let spec = serde_json::from_value(row.spec).map_err(|error| {
                     format!(
-                        "config {} in the database cannot be read ({error}): it was written by another release; submit the spec with --new",
+                        "cannot decode config {} in the database ({error}): another release wrote it; submit the spec with --new",
                         row.id
                     )
                 });
@@ -185,7 +187,7 @@ impl Store {
             .collect())
     }
 
-    /// The checkpoints of these training jobs, in the order of their criteria.
+    /// The checkpoints of these training jobs, ordered by criterion.
     pub async fn checkpoints(
         &self,
         jobs: &[JobId],

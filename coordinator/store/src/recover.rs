@@ -1,27 +1,31 @@
-//! Finding jobs that no message stands for.
+//! Recovery of jobs whose message is lost.
 
-use super::{Store, StoreError};
+use crate::{Store, StoreError};
 use chrono::{DateTime, Utc};
 use halfheard_shared::ids::{JobId, SweepId};
 use std::time::Duration;
 use uuid::Uuid;
 
-/// A published, unfinished job.
+/// A published, unfinished job whose state has not changed for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Published {
+pub struct StalledJob {
     /// The job.
     pub job: JobId,
-    /// Its sweep.
+    /// The sweep it belongs to.
     pub sweep: SweepId,
-    /// Its publication.
+    /// Number of its last publication.
     pub publication: i32,
-    /// When its state changed last.
+    /// Time of its last change of state.
     pub changed: DateTime<Utc>,
 }
 
 impl Store {
     /// Published, unfinished jobs whose state has not changed for `grace`.
-    pub async fn published(&self, grace: Duration) -> Result<Vec<Published>, StoreError> {
+    ///
+    /// # Errors
+    ///
+    /// The database's.
+    pub async fn stalled_jobs(&self, grace: Duration) -> Result<Vec<StalledJob>, StoreError> {
         Ok(sqlx::query!(
             "SELECT id, sweep, publication, changed FROM job
              WHERE state IN ('queued', 'running')
@@ -31,7 +35,7 @@ impl Store {
         .fetch_all(self.pool())
         .await?
         .into_iter()
-        .map(|row| Published {
+        .map(|row| StalledJob {
             job: JobId(row.id),
             sweep: SweepId(row.sweep),
             publication: row.publication,
@@ -40,9 +44,13 @@ impl Store {
         .collect())
     }
 
-    /// Makes jobs ready again whose message is lost, unless something has happened to them since
-    /// they were looked at. Returns how many.
-    pub async fn republish(&self, lost: &[Published]) -> Result<u64, StoreError> {
+    /// Makes jobs ready again whose message is lost, unless they have changed since they were read.
+    /// Returns how many.
+    ///
+    /// # Errors
+    ///
+    /// The database's.
+    pub async fn republish(&self, lost: &[StalledJob]) -> Result<u64, StoreError> {
         let (ids, publications): (Vec<Uuid>, Vec<i32>) =
             lost.iter().map(|row| (row.job.0, row.publication)).unzip();
         let changed: Vec<DateTime<Utc>> = lost.iter().map(|row| row.changed).collect();

@@ -1,61 +1,34 @@
 //! Submission: a sweep and all its jobs, in one transaction.
 
-use super::{JobKind, JobState, Store, StoreError, benchmarks};
+use crate::{JobKind, JobState, Store, StoreError, benchmarks};
 use halfheard_shared::{
     benchmark::Benchmark,
-    case::Case,
-    ids::{JobId, SweepId},
+    ids::SweepId,
+    matrix::{PlannedJob, PlannedWork},
     numerics::leave_out_default,
     wire::TrainSpec,
 };
 use std::{collections::BTreeSet, fmt::Write as _, sync::Arc};
 use uuid::Uuid;
 
-/// Bytes gathered before they go to Postgres.
+/// Bytes that are buffered before they are sent to Postgres.
 const CHUNK: usize = 256 * 1024;
 
-/// A sweep to be submitted.
+/// A sweep to submit.
 #[derive(Clone, Debug)]
 pub struct NewSweep {
     /// Derived from the resolved spec and the nonce.
     pub id: SweepId,
     /// The spec's name.
     pub name: String,
-    /// What makes it another sweep of the same spec.
+    /// Distinguishes sweeps of the same spec.
     pub nonce: Option<String>,
     /// The spec as written.
     pub spec: String,
     /// The spec with everything filled in.
     pub resolved: serde_json::Value,
-    /// A higher one is served first.
+    /// A sweep with a higher one is served first.
     pub priority: i32,
-}
-
-/// A job to be submitted.
-#[derive(Clone, Debug)]
-pub struct NewJob {
-    /// Its id.
-    pub id: JobId,
-    /// What to do.
-    pub work: NewWork,
-}
-
-/// What a new job does.
-#[derive(Clone, Debug)]
-pub enum NewWork {
-    /// Trains a model.
-    Train(Arc<TrainSpec>),
-    /// Evaluates a trained model.
-    Eval {
-        /// The job that trains it.
-        train: JobId,
-        /// What that trains.
-        spec: Arc<TrainSpec>,
-        /// The case.
-        case: Case,
-    },
-    /// Nothing.
-    Noop,
 }
 
 /// How many jobs of each kind a sweep has.
@@ -69,25 +42,36 @@ pub struct JobCounts {
     pub noop: i64,
 }
 
-/// What came of a submission.
+impl JobCounts {
+    /// Jobs of all kinds.
+    pub fn total(&self) -> i64 {
+        self.train + self.eval + self.noop
+    }
+}
+
+/// The outcome of a submission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Submitted {
-    /// False when the sweep was there already: then nothing was written.
+    /// False if the sweep existed already: then nothing was written.
     pub new: bool,
-    /// Its jobs.
+    /// The jobs of the sweep.
     pub jobs: JobCounts,
 }
 
 impl Store {
-    /// Writes a sweep and its jobs in one transaction, the jobs as one COPY that streams from
-    /// `jobs`: memory stays flat however many there are. A sweep that is there already is left as
-    /// it is, and `jobs` is not asked for any.
+    /// Writes a sweep and its jobs in one transaction, the jobs as one COPY that streams from `jobs`:
+    /// memory stays flat however many there are. An existing sweep is left unchanged, and `jobs` is not
+    /// consumed.
     ///
     /// Training and no-op jobs start `ready`, evaluations `blocked`.
+    ///
+    /// # Errors
+    ///
+    /// The database's; results of another protocol under the same dataset name.
     pub async fn submit(
         &self,
         sweep: &NewSweep,
-        jobs: impl IntoIterator<Item = NewJob>,
+        jobs: impl IntoIterator<Item = PlannedJob>,
     ) -> Result<Submitted, StoreError> {
         let mut tx = self.pool().begin().await?;
         let written = sqlx::query!(
@@ -126,7 +110,7 @@ impl Store {
             .await?;
         for job in jobs {
             if let Err(error) = rows.push(&job) {
-                copy.abort("the jobs cannot be written").await?;
+                copy.abort("cannot encode the jobs").await?;
                 return Err(error);
             }
             if rows.text.len() >= CHUNK {
@@ -138,7 +122,7 @@ impl Store {
         copy.finish().await?;
 
         for dataset in &rows.datasets {
-            benchmarks::note(&mut tx, sweep.id, *dataset).await?;
+            benchmarks::register(&mut tx, sweep.id, *dataset).await?;
         }
         for (id, spec) in &rows.configs {
             sqlx::query!(
@@ -173,9 +157,9 @@ struct Rows {
     counts: JobCounts,
     /// The distinct configs so far; few, however many jobs there are.
     configs: Vec<(Uuid, serde_json::Value)>,
-    /// The datasets so far whose name says nothing of their protocol.
+    /// The datasets so far that are not built in.
     datasets: BTreeSet<Benchmark>,
-    /// The spec seen last and its config: jobs of one model follow each other.
+    /// The last spec and its config: jobs of one model follow each other.
     last: Option<(Arc<TrainSpec>, Uuid)>,
 }
 
@@ -191,13 +175,12 @@ impl Rows {
         }
     }
 
-    fn push(&mut self, job: &NewJob) -> Result<(), StoreError> {
-        let counts = self.counts;
-        let position = counts.train + counts.eval + counts.noop;
+    fn push(&mut self, job: &PlannedJob) -> Result<(), StoreError> {
+        let position = self.counts.total();
         let (kind, state) = match &job.work {
-            NewWork::Train(_) => (JobKind::Train, JobState::Ready),
-            NewWork::Eval { .. } => (JobKind::Eval, JobState::Blocked),
-            NewWork::Noop => (JobKind::Noop, JobState::Ready),
+            PlannedWork::Train(_) => (JobKind::Train, JobState::Ready),
+            PlannedWork::Eval { .. } => (JobKind::Eval, JobState::Blocked),
+            PlannedWork::Noop => (JobKind::Noop, JobState::Ready),
         };
         match kind {
             JobKind::Train => self.counts.train += 1,
@@ -208,9 +191,9 @@ impl Rows {
         // Writing to a String cannot fail.
         let _ = write!(self.text, "{}\t{sweep}\t{position}\t{kind}\t", job.id);
         let (spec, case, train) = match &job.work {
-            NewWork::Train(spec) => (Some(spec), None, None),
-            NewWork::Eval { train, spec, case } => (Some(spec), Some(case), Some(train)),
-            NewWork::Noop => (None, None, None),
+            PlannedWork::Train(spec) => (Some(spec), None, None),
+            PlannedWork::Eval { train, spec, case } => (Some(spec), Some(case), Some(train)),
+            PlannedWork::Noop => (None, None, None),
         };
         match spec {
             Some(spec) => {
@@ -245,7 +228,7 @@ impl Rows {
         Ok(())
     }
 
-    /// The id of what `spec` trains, whatever its seed.
+    /// The id of the config of `spec`, which does not depend on its seed.
     fn config(&mut self, spec: &Arc<TrainSpec>) -> Result<Uuid, StoreError> {
         if let Some((last, config)) = &self.last
             && Arc::ptr_eq(last, spec)
@@ -259,10 +242,8 @@ impl Rows {
             seed: 0,
             ..TrainSpec::clone(spec)
         };
-        let mut json = serde_json::to_value(&seedless).map_err(|error| StoreError::Stored {
-            what: "a training spec".to_owned(),
-            reason: error.to_string(),
-        })?;
+        let mut json = serde_json::to_value(&seedless)
+            .map_err(|error| StoreError::stored("a training spec", error))?;
         leave_out_default(&mut json);
         let hash = blake3::hash(json.to_string().as_bytes());
         let mut bytes = [0; 16];
@@ -276,7 +257,7 @@ impl Rows {
     }
 }
 
-/// Writes `text` as COPY's text format wants it.
+/// Appends `text`, escaped for COPY's text format.
 fn escape(out: &mut String, text: &str) {
     for c in text.chars() {
         match c {
@@ -294,7 +275,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_text_ends_a_field() {
+    fn separators_in_text_are_escaped() {
         let mut out = String::new();
         escape(&mut out, "a\tb\\N\nc\rd");
         assert_eq!(out, "a\\tb\\\\N\\nc\\rd");

@@ -1,38 +1,38 @@
-//! Looking at sweeps.
+//! Sweeps and their progress.
 
-use super::{Store, StoreError, SweepState, label, submit::JobCounts};
+use crate::{Store, StoreError, SweepState, store::label, submit::JobCounts};
 use chrono::{DateTime, Utc};
 use halfheard_shared::ids::SweepId;
 
 /// A sweep.
 #[derive(Clone, Debug)]
 pub struct SweepRow {
-    /// Its id.
+    /// Primary key.
     pub id: SweepId,
-    /// Its name.
+    /// The name in its spec.
     pub name: String,
-    /// What the operator wants of it.
+    /// What the operator wants.
     pub state: SweepState,
-    /// Its priority.
+    /// A sweep with a higher one is served first.
     pub priority: i32,
     /// When it was submitted.
     pub created: DateTime<Utc>,
-    /// Its jobs by kind.
+    /// Jobs by kind.
     pub jobs: JobCounts,
 }
 
-/// How far a sweep is: its jobs by state.
+/// A sweep's jobs by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Progress {
-    /// Waiting for their model.
+    /// Waiting for their training job.
     pub blocked: i64,
-    /// To be published.
+    /// Waiting for publication.
     pub ready: i64,
-    /// Published.
+    /// Waiting for a worker.
     pub queued: i64,
-    /// Being worked on.
+    /// In progress on a worker.
     pub running: i64,
-    /// Done.
+    /// Completed.
     pub done: i64,
     /// Given up.
     pub failed: i64,
@@ -41,7 +41,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Jobs that may still change by themselves.
+    /// Unfinished jobs.
     pub fn open(&self) -> i64 {
         self.blocked + self.ready + self.queued + self.running
     }
@@ -53,7 +53,11 @@ impl Progress {
 }
 
 impl Store {
-    /// All sweeps, the newest first.
+    /// All sweeps, newest first.
+    ///
+    /// # Errors
+    ///
+    /// The database's, as for all methods here.
     pub async fn sweeps(&self) -> Result<Vec<SweepRow>, StoreError> {
         Ok(sqlx::query!(
             r#"SELECT id, name, state AS "state: SweepState", priority, created,
@@ -78,8 +82,7 @@ impl Store {
         .collect())
     }
 
-    /// The sweep that `text` means: its id, the beginning of its id (four digits or more), or its
-    /// name.
+    /// The sweep that `text` names: by its name, its id, or the first four or more digits of its id.
     pub async fn find_sweep(&self, text: &str) -> Result<SweepRow, StoreError> {
         let digits = text.replace('-', "").to_lowercase();
         let by_id = digits.len() >= 4 && digits.bytes().all(|b| b.is_ascii_hexdigit());
@@ -110,7 +113,7 @@ impl Store {
         }
     }
 
-    /// How far a sweep is.
+    /// A sweep's jobs by state.
     pub async fn progress(&self, sweep: SweepId) -> Result<Progress, StoreError> {
         Ok(sqlx::query_as!(
             Progress,
@@ -128,7 +131,7 @@ impl Store {
         .await?)
     }
 
-    /// Whether any sweep that is not paused still has jobs to do.
+    /// Whether any running sweep has unfinished jobs.
     pub async fn has_open_jobs(&self) -> Result<bool, StoreError> {
         Ok(sqlx::query_scalar!(
             r#"SELECT EXISTS (
@@ -141,7 +144,7 @@ impl Store {
         .await?)
     }
 
-    /// Whether any sweep that was not cancelled has jobs that were given up.
+    /// Whether any sweep that is not cancelled has failed jobs.
     pub async fn has_failed_jobs(&self) -> Result<bool, StoreError> {
         Ok(sqlx::query_scalar!(
             r#"SELECT EXISTS (

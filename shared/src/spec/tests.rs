@@ -439,7 +439,7 @@ fn datasets_of_ones_own_are_swept_under_their_names() {
         matrix::expand(Arc::new(spec.clone()), spec.sweep_id(None))
             .filter_map(|job| match job.work {
                 PlannedWork::Train(spec) => Some((spec.dataset.id(), spec.dataset.kind())),
-                PlannedWork::Eval { .. } => None,
+                PlannedWork::Eval { .. } | PlannedWork::Noop => None,
             })
             .collect();
     assert_eq!(train.len(), 4);

@@ -37,7 +37,7 @@ async fn main() -> Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     println!("this machine: {cores} cores");
     let postgres = Postgres::start()?;
-    let store = Store::connect_patiently(&postgres.url().parse()?).await?;
+    let store = Store::connect_with_retry(&postgres.url().parse()?).await?;
     store.migrate().await?;
     let sweep = finished::simulated(&store, &Matrix::paper("full")).await?;
     let own = results(&store).await?;

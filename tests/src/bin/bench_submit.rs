@@ -5,7 +5,6 @@
 //! `bench_submit [EVALUATIONS]`; a million unless told otherwise.
 
 use anyhow::{Context as _, Result};
-use halfheard_coordinator::submission::specs::new_job;
 use halfheard_e2e::servers::Postgres;
 use halfheard_shared::{
     benchmark::Benchmark,
@@ -23,7 +22,7 @@ async fn main() -> Result<()> {
         None => 1_000_000,
     };
     let postgres = Postgres::start()?;
-    let store = Store::connect_patiently(&postgres.url().parse()?).await?;
+    let store = Store::connect_with_retry(&postgres.url().parse()?).await?;
     store.migrate().await?;
 
     let ids: Vec<&str> = methods::all().iter().map(|method| method.id).collect();
@@ -95,7 +94,7 @@ async fn submit(store: &Store, what: &str, resolved: ResolvedSpec) -> Result<()>
         resolved: serde_json::to_value(&*resolved)?,
         priority: 0,
     };
-    let jobs = matrix::expand(resolved, id).map(new_job);
+    let jobs = matrix::expand(resolved, id);
     store.submit(&sweep, jobs).await?;
     let seconds = since.elapsed().as_secs_f64();
     let all = counts.train + counts.eval;

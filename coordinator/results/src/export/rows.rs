@@ -16,13 +16,7 @@ const ROWS: usize = 100_000;
 #[derive(Debug, thiserror::Error)]
 pub enum RowsError {
     /// The database.
-    #[error(
-        "the results cannot be read from the database: {}",
-        halfheard_store::fault::explained(.0)
-    )]
-    Database(#[from] sqlx::Error),
-    /// The datasets that are known.
-    #[error(transparent)]
+    #[error("cannot read the results from the database")]
     Store(#[from] StoreError),
     /// The predictions.
     #[error(transparent)]
@@ -30,6 +24,12 @@ pub enum RowsError {
     /// Whoever takes the pieces.
     #[error(transparent)]
     Taker(#[from] super::file::FileError),
+}
+
+impl From<sqlx::Error> for RowsError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
 }
 
 /// Hands all rows of `what` to `take`, in pieces; returns how many there were.

@@ -7,10 +7,11 @@
 use super::super::{options::ServeOptions, outage_log::OutageLog};
 use async_nats::jetstream::{AckKind, Message};
 use halfheard_shared::{
+    error::chain,
     retry::Backoff,
     wire::{ResultMessage, decode},
 };
-use halfheard_store::{Fault, Store, StoreError, intake::DeadLetter};
+use halfheard_store::{Fault, Store, StoreError, ingest::DeadLetter};
 use std::{ops::Range, time::Duration};
 
 /// How long the broker holds back a message that can be neither ingested nor rejected.
@@ -70,7 +71,7 @@ impl Batch<'_> {
             }
             let messages = &decoded[part.clone()];
             let outcome = self
-                .retry_transient(part.len(), || store.take_in(messages, retry))
+                .retry_transient(part.len(), || store.ingest(messages, retry))
                 .await;
             match outcome {
                 Ok(summary) => {
@@ -78,12 +79,16 @@ impl Batch<'_> {
                     for &position in positions {
                         self.settled[position] = true;
                     }
-                    for (index, reason) in &summary.refused {
+                    for (index, reason) in &summary.rejected {
                         self.store_dead_letter(positions[*index], reason).await;
                     }
                 }
                 Err(error) if part.len() > 1 => {
-                    tracing::debug!(%error, messages = part.len(), "batch rejected; halving it");
+                    tracing::debug!(
+                        error = chain(&error),
+                        messages = part.len(),
+                        "batch rejected; halving it"
+                    );
                     let middle = part.start + part.len() / 2;
                     parts.push(middle..part.end);
                     parts.push(part.start..middle);
@@ -99,18 +104,18 @@ impl Batch<'_> {
     /// Handles a result that the database does not accept even by itself.
     async fn reject(&mut self, result: &ResultMessage, position: usize, error: &StoreError) {
         if error.fault() != Fault::Content {
-            tracing::error!(%error, job = %result.job,
+            tracing::error!(error = chain(error), job = %result.job,
                 "a result can be neither stored nor rejected; it stays on the broker");
             return;
         }
-        let reason = error.to_string();
+        let reason = chain(error);
         self.store_dead_letter(position, &reason).await;
         // Running the job again would produce the same result.
         let store = self.store;
         let reason = format!("its result cannot be stored: {reason}");
         let failed = self.retry_transient(1, || store.give_up(result.job, &reason));
         if let Err(error) = failed.await {
-            tracing::error!(job = %result.job, %error, "cannot fail the job");
+            tracing::error!(job = %result.job, error = chain(&error), "cannot fail the job");
         }
     }
 
@@ -125,7 +130,9 @@ impl Batch<'_> {
             reason,
             payload: &message.payload,
         };
-        let stored = self.retry_transient(1, || store.bury(&letter)).await;
+        let stored = self
+            .retry_transient(1, || store.store_dead_letter(&letter))
+            .await;
         self.settled[position] = stored.is_ok();
         match stored {
             Ok(()) => {
@@ -134,8 +141,12 @@ impl Batch<'_> {
                 self.dead_letters.1.get_or_insert_with(|| reason.to_owned());
             }
             Err(error) => {
-                tracing::error!(%error, sequence, reason,
-                    "cannot store a dead letter; the message stays on the broker");
+                tracing::error!(
+                    error = chain(&error),
+                    sequence,
+                    reason,
+                    "cannot store a dead letter; the message stays on the broker"
+                );
             }
         }
     }
@@ -178,11 +189,11 @@ impl Batch<'_> {
                 Err(error) => error,
             };
             match error.fault() {
-                Fault::Passing | Fault::Refusal => {}
-                Fault::TooLong if messages == 1 => {}
-                Fault::TooLong | Fault::Content | Fault::Other => return Err(error),
+                Fault::Transient | Fault::Refusal => {}
+                Fault::Timeout if messages == 1 => {}
+                Fault::Timeout | Fault::Content | Fault::Other => return Err(error),
             }
-            self.outage.failed(&error, messages);
+            self.outage.failed(&chain(&error), messages);
             tokio::time::sleep(backoff.delay()).await;
         }
     }

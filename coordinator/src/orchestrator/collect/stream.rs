@@ -15,6 +15,7 @@ use async_nats::jetstream::{
 use futures::{FutureExt as _, StreamExt as _};
 use halfheard_shared::{
     broker::{Broker, BrokerError, RESULTS},
+    error::chain,
     retry::Backoff,
 };
 use halfheard_store::Store;
@@ -65,7 +66,7 @@ pub(in crate::orchestrator) async fn collect(
         if stop.is_cancelled() {
             return;
         }
-        outage.failed(&error, 0);
+        outage.failed(&chain(&error), 0);
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(backoff.delay()) => {}

@@ -47,9 +47,9 @@ fn message(attempt: &Attempt, publication: u32, body: ResultBody) -> ResultMessa
     }
 }
 
-fn take(job: &mut Job, attempt: &mut Attempt, publication: u32, body: ResultBody) -> Effect {
+fn apply(job: &mut Job, attempt: &mut Attempt, publication: u32, body: ResultBody) -> Effect {
     let message = message(attempt, publication, body);
-    job.take(attempt, &message, Utc::now(), &RetryPolicy::default())
+    job.apply(attempt, &message, Utc::now(), &RetryPolicy::default())
         .unwrap()
 }
 
@@ -81,35 +81,35 @@ fn trained(hash: &str, seconds: f64) -> ResultBody {
 }
 
 #[test]
-fn the_first_result_stands() {
+fn first_result_wins_over_later_duplicate_and_conflict() {
     let (mut job, mut a, mut b) = (job(JobKind::Train), attempt("a"), attempt("b"));
-    assert_eq!(take(&mut job, &mut a, 1, started()), Effect::Nothing);
+    assert_eq!(apply(&mut job, &mut a, 1, started()), Effect::Nothing);
     assert!(matches!(
-        take(&mut job, &mut a, 1, trained("x", 1.0)),
+        apply(&mut job, &mut a, 1, trained("x", 1.0)),
         Effect::Store(_)
     ));
     assert_eq!(job.state, JobState::Done);
     let settled = job.clone();
     // The same weights in another time are the same result.
     assert_eq!(
-        take(&mut job, &mut b, 1, trained("x", 2.0)),
+        apply(&mut job, &mut b, 1, trained("x", 2.0)),
         Effect::Nothing
     );
     assert!(matches!(
-        take(&mut job, &mut b, 1, trained("y", 2.0)),
+        apply(&mut job, &mut b, 1, trained("y", 2.0)),
         Effect::Conflict { .. }
     ));
     assert_eq!(job, settled);
 }
 
 #[test]
-fn three_failures_and_no_fourth() {
+fn third_failure_fails_job_and_repeats_are_ignored() {
     let mut job = job(JobKind::Train);
     let delays: Vec<Duration> = (1..=3)
         .map(|publication| {
             let mut attempt = attempt(&format!("a{publication}"));
-            take(&mut job, &mut attempt, publication, started());
-            take(
+            apply(&mut job, &mut attempt, publication, started());
+            apply(
                 &mut job,
                 &mut attempt,
                 publication,
@@ -118,7 +118,7 @@ fn three_failures_and_no_fourth() {
             assert_eq!(job.state == JobState::Failed, publication == 3);
             // The same again, and late: nothing.
             let before = job.clone();
-            take(
+            apply(
                 &mut job,
                 &mut attempt,
                 publication,
@@ -135,19 +135,19 @@ fn three_failures_and_no_fourth() {
 }
 
 #[test]
-fn a_permanent_failure_is_the_last() {
+fn permanent_failure_is_not_retried() {
     let (mut job, mut a) = (job(JobKind::Eval), attempt("a"));
     assert_eq!(
-        take(&mut job, &mut a, 1, failed(FailureKind::Permanent)),
+        apply(&mut job, &mut a, 1, failed(FailureKind::Permanent)),
         Effect::Nothing
     );
     assert_eq!(job.state, JobState::Failed);
 }
 
 #[test]
-fn what_is_not_finite_is_not_tried_again() {
+fn non_finite_loss_is_not_retried() {
     let (mut job, mut a) = (job(JobKind::Train), attempt("a"));
-    take(&mut job, &mut a, 1, failed(FailureKind::NonFinite));
+    apply(&mut job, &mut a, 1, failed(FailureKind::NonFinite));
     assert_eq!((job.state, job.failures), (JobState::Failed, 1));
 }
 
@@ -159,12 +159,12 @@ fn declined(kind: FaultKind) -> ResultBody {
 }
 
 #[test]
-fn a_workers_fault_is_no_failure_of_the_job() {
+fn fault_of_worker_is_not_failure_of_job() {
     let mut job = job(JobKind::Train);
     for publication in 1..=20 {
         let mut attempt = attempt(&format!("a{publication}"));
-        take(&mut job, &mut attempt, publication, started());
-        take(
+        apply(&mut job, &mut attempt, publication, started());
+        apply(
             &mut job,
             &mut attempt,
             publication,
@@ -177,7 +177,7 @@ fn a_workers_fault_is_no_failure_of_the_job() {
         );
         // The same again, and late: nothing.
         let before = job.clone();
-        take(
+        apply(
             &mut job,
             &mut attempt,
             publication,
@@ -188,20 +188,20 @@ fn a_workers_fault_is_no_failure_of_the_job() {
 }
 
 #[test]
-fn declined_only_by_who_has_it() {
+fn only_latest_attempt_can_decline() {
     let (mut job, mut a, mut b) = (job(JobKind::Train), attempt("a"), attempt("b"));
-    take(&mut job, &mut a, 1, started());
-    take(&mut job, &mut b, 1, started());
-    take(&mut job, &mut a, 1, declined(FaultKind::Store));
+    apply(&mut job, &mut a, 1, started());
+    apply(&mut job, &mut b, 1, started());
+    apply(&mut job, &mut a, 1, declined(FaultKind::Store));
     assert_eq!(job.state, JobState::Running, "b has it");
 }
 
 #[test]
-fn a_job_that_breaks_one_device_after_the_other_is_given_up() {
+fn job_that_breaks_three_devices_counts_failure() {
     let mut job = job(JobKind::Train);
     for publication in 1..=5 {
         let mut attempt = attempt(&format!("a{publication}"));
-        take(
+        apply(
             &mut job,
             &mut attempt,
             publication,
@@ -218,7 +218,7 @@ fn a_job_that_breaks_one_device_after_the_other_is_given_up() {
 }
 
 #[test]
-fn an_evaluation_begins_with_its_own_work() {
+fn evaluation_starts_with_its_own_share_of_work() {
     let (mut job, mut a) = (job(JobKind::Eval), attempt("a"));
     let evaluated = |seconds: f64| ResultBody::Evaluated {
         results: Vec::new(),
@@ -228,7 +228,7 @@ fn an_evaluation_begins_with_its_own_work() {
     let at = Utc::now();
     let mut say = |job: &mut Job, at: DateTime<Utc>, body: ResultBody| {
         let message = message(&a, 1, body);
-        job.take(&mut a, &message, at, &RetryPolicy::default())
+        job.apply(&mut a, &message, at, &RetryPolicy::default())
             .unwrap()
     };
     say(&mut job, at - TimeDelta::seconds(160), started());
@@ -244,11 +244,11 @@ fn an_evaluation_begins_with_its_own_work() {
 }
 
 #[test]
-fn a_worker_may_be_faster_than_the_dispatcher() {
+fn worker_faster_than_dispatcher_is_accepted() {
     let (mut job, mut a) = (job(JobKind::Train), attempt("a"));
     job.state = JobState::Ready;
     job.publication = 0;
-    take(&mut job, &mut a, 1, failed(FailureKind::Retryable));
+    apply(&mut job, &mut a, 1, failed(FailureKind::Retryable));
     assert_eq!(
         (job.state, job.publication, job.failures),
         (JobState::Ready, 1, 1)
@@ -256,24 +256,24 @@ fn a_worker_may_be_faster_than_the_dispatcher() {
     // Another attempt at the same publication does not count again: the second publication
     // is the one that is due.
     let mut b = attempt("b");
-    take(&mut job, &mut b, 1, failed(FailureKind::Retryable));
+    apply(&mut job, &mut b, 1, failed(FailureKind::Retryable));
     assert_eq!(job.failures, 1);
     assert_eq!(b.outcome, Some(AttemptOutcome::Failed));
 }
 
 #[test]
-fn handed_back_only_by_who_has_it() {
+fn only_latest_attempt_can_hand_back() {
     let (mut job, mut a, mut b) = (job(JobKind::Train), attempt("a"), attempt("b"));
-    assert_eq!(take(&mut job, &mut a, 1, started()), Effect::Nothing);
-    assert_eq!(take(&mut job, &mut b, 1, started()), Effect::OthersLost);
-    take(
+    assert_eq!(apply(&mut job, &mut a, 1, started()), Effect::Nothing);
+    assert_eq!(apply(&mut job, &mut b, 1, started()), Effect::OthersLost);
+    apply(
         &mut job,
         &mut a,
         1,
         ResultBody::HandedBack { after_epoch: 1 },
     );
     assert_eq!(job.state, JobState::Running, "b has it");
-    take(
+    apply(
         &mut job,
         &mut b,
         1,
@@ -283,23 +283,23 @@ fn handed_back_only_by_who_has_it() {
 }
 
 #[test]
-fn a_cancelled_job_keeps_its_state_and_its_result() {
+fn cancelled_job_keeps_state_and_stores_result() {
     let (mut job, mut a) = (job(JobKind::Train), attempt("a"));
     job.state = JobState::Cancelled;
     assert!(matches!(
-        take(&mut job, &mut a, 1, trained("x", 1.0)),
+        apply(&mut job, &mut a, 1, trained("x", 1.0)),
         Effect::Store(_)
     ));
     assert_eq!(job.state, JobState::Cancelled);
 }
 
 #[test]
-fn nonsense_is_refused() {
+fn contradictory_message_is_rejected() {
     let mut job = job(JobKind::Eval);
     let mut a = attempt("a");
     let message = message(&a, 1, trained("x", 1.0));
     let error = job
-        .take(&mut a, &message, Utc::now(), &RetryPolicy::default())
+        .apply(&mut a, &message, Utc::now(), &RetryPolicy::default())
         .unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -311,7 +311,7 @@ proptest! {
     /// Whatever the order and however often messages come: a job with a result is done, it
     /// has the first result, and failures never exceed the attempts that failed.
     #[test]
-    fn order_and_repetition_do_not_matter(
+    fn order_and_redelivery_do_not_change_outcome(
         sequence in proptest::collection::vec((0_usize..3, 0_usize..5, 1_u32..4), 1..40)
     ) {
         let mut job = job(JobKind::Train);
@@ -325,7 +325,7 @@ proptest! {
                 3 => trained("x", 1.0),
                 _ => trained("y", 1.0),
             };
-            if let Effect::Store(digest) = take(&mut job, &mut attempts[who], publication, body) {
+            if let Effect::Store(digest) = apply(&mut job, &mut attempts[who], publication, body) {
                 prop_assert!(first.is_none(), "stored twice");
                 first = Some(digest);
             }

@@ -1,4 +1,4 @@
-//! The database's own types in Rust.
+//! The database's enums: kinds and states of jobs, outcomes of attempts, states of sweeps.
 
 use halfheard_shared::broker::{Queue, SweepControl};
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 macro_rules! display_as_in_sql {
     ($type:ty { $($variant:ident => $text:literal),+ $(,)? }) => {
         impl $type {
-            /// As the database writes it.
+            /// The label in the database.
             pub fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $text),+
@@ -31,14 +31,14 @@ pub enum JobKind {
     Train,
     /// Evaluates one trained model on one case.
     Eval,
-    /// Measures the path itself.
+    /// Does nothing: measures the overhead.
     Noop,
 }
 
 display_as_in_sql!(JobKind { Train => "train", Eval => "eval", Noop => "noop" });
 
 impl JobKind {
-    /// The queue that carries it.
+    /// The queue it is published on.
     pub fn queue(self) -> Queue {
         match self {
             JobKind::Train => Queue::Train,
@@ -47,20 +47,20 @@ impl JobKind {
     }
 }
 
-/// Where a job stands. What may follow what is in the table `job_transition`.
+/// State of a job. Table `job_transition` lists the transitions that exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, sqlx::Type, serde::Serialize)]
 #[sqlx(type_name = "job_state", rename_all = "lowercase")]
 #[serde(rename_all = "lowercase")]
 pub enum JobState {
-    /// An evaluation whose model is not trained.
+    /// Evaluation whose model is not trained.
     Blocked,
-    /// To be published.
+    /// Waiting for publication.
     Ready,
-    /// Published.
+    /// Published, waiting for a worker.
     Queued,
-    /// A worker has begun.
+    /// In progress on a worker.
     Running,
-    /// Its result is here.
+    /// Completed: its result is stored.
     Done,
     /// Given up.
     Failed,
@@ -82,13 +82,13 @@ display_as_in_sql!(JobState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, sqlx::Type)]
 #[sqlx(type_name = "attempt_outcome", rename_all = "snake_case")]
 pub enum AttemptOutcome {
-    /// It delivered a result.
+    /// Delivered a result.
     Done,
-    /// It ended with an error.
+    /// Ended with an error.
     Failed,
-    /// Its worker was told to leave.
+    /// Its worker shut down, or declined the job for a fault of its own.
     HandedBack,
-    /// Another attempt began before it said how it ended.
+    /// Another attempt began before this one reported its end.
     Lost,
 }
 
@@ -99,16 +99,16 @@ display_as_in_sql!(AttemptOutcome {
     Lost => "lost",
 });
 
-/// What the operator wants of a sweep.
+/// What the operator wants a sweep to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, sqlx::Type, serde::Serialize)]
 #[sqlx(type_name = "sweep_state", rename_all = "lowercase")]
 #[serde(rename_all = "lowercase")]
 pub enum SweepState {
-    /// Go on.
+    /// Run its jobs.
     Running,
-    /// Start nothing new.
+    /// Start no further jobs.
     Paused,
-    /// Stop.
+    /// Stop for good.
     Cancelled,
 }
 

@@ -1,0 +1,140 @@
+//! What `coord status`, `plan`, `compare` and `doctor` show: counts, states and models of a sweep.
+
+use crate::{JobState, Store, StoreError, sweeps::Progress};
+use futures::TryStreamExt as _;
+use halfheard_shared::ids::{JobId, SweepId};
+use std::collections::HashMap;
+
+/// A sweep's jobs by state, and how many of each kind are done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SweepProgress {
+    /// Jobs by state.
+    pub progress: Progress,
+    /// Training jobs.
+    pub train_jobs: i64,
+    /// Training jobs that are done.
+    pub train_done: i64,
+    /// Evaluation jobs.
+    pub eval_jobs: i64,
+    /// Evaluation jobs that are done.
+    pub eval_done: i64,
+}
+
+/// A training job with the evaluations of its model.
+#[derive(Clone, Debug)]
+pub struct ModelStatus {
+    /// The method's id.
+    pub method: String,
+    /// The variant's id; empty for the method itself.
+    pub variant: String,
+    /// The dataset's name.
+    pub dataset: String,
+    /// Training seed.
+    pub seed: i64,
+    /// State of the training job.
+    pub state: JobState,
+    /// The last epoch that was logged.
+    pub epoch: Option<i32>,
+    /// Mean training loss of that epoch.
+    pub loss: Option<f64>,
+    /// The worker of the latest attempt.
+    pub worker: Option<String>,
+    /// Evaluations that are done.
+    pub completed: i64,
+    /// All evaluations.
+    pub expected: i64,
+}
+
+impl Store {
+    /// A sweep's jobs by state and kind.
+    ///
+    /// # Errors
+    ///
+    /// The database's, as for all methods here.
+    pub async fn sweep_progress(&self, sweep: SweepId) -> Result<SweepProgress, StoreError> {
+        let row = sqlx::query!(
+            r#"SELECT blocked AS "blocked!", ready AS "ready!", queued AS "queued!",
+                      running AS "running!", done AS "done!", failed AS "failed!",
+                      cancelled AS "cancelled!", train_done AS "train_done!",
+                      train_jobs AS "train_jobs!", eval_done AS "eval_done!",
+                      eval_jobs AS "eval_jobs!"
+               FROM sweep_progress WHERE sweep = $1"#,
+            sweep.0
+        )
+        .fetch_one(self.pool())
+        .await?;
+        Ok(SweepProgress {
+            progress: Progress {
+                blocked: row.blocked,
+                ready: row.ready,
+                queued: row.queued,
+                running: row.running,
+                done: row.done,
+                failed: row.failed,
+                cancelled: row.cancelled,
+            },
+            train_jobs: row.train_jobs,
+            train_done: row.train_done,
+            eval_jobs: row.eval_jobs,
+            eval_done: row.eval_done,
+        })
+    }
+
+    /// The models of a sweep, by dataset, method, variant and seed.
+    pub async fn models(&self, sweep: SweepId) -> Result<Vec<ModelStatus>, StoreError> {
+        Ok(sqlx::query_as!(
+            ModelStatus,
+            r#"SELECT t.method AS "method!", t.variant AS "variant!", t.dataset AS "dataset!",
+                      t.seed AS "seed!", t.state AS "state!: JobState", t.epoch AS "epoch?",
+                      t.loss AS "loss?", t.worker AS "worker?", e.completed AS "completed!",
+                      e.expected AS "expected!"
+               FROM job_status t
+               CROSS JOIN LATERAL (
+                   SELECT count(*) AS expected,
+                          count(*) FILTER (WHERE j.state = 'done') AS completed
+                   FROM job j WHERE j.train_job = t.job
+               ) e
+               WHERE t.sweep = $1 AND t.kind = 'train'
+               ORDER BY t.dataset, t.method, t.variant, t.seed"#,
+            sweep.0
+        )
+        .fetch_all(self.pool())
+        .await?)
+    }
+
+    /// The state of every job of a sweep.
+    pub async fn job_states(&self, sweep: SweepId) -> Result<HashMap<JobId, JobState>, StoreError> {
+        // Row by row: a sweep may have millions of jobs, and an id and a byte of each are enough.
+        let mut rows = sqlx::query!(
+            r#"SELECT id, state AS "state: JobState" FROM job WHERE sweep = $1"#,
+            sweep.0
+        )
+        .fetch(self.pool());
+        let mut states = HashMap::new();
+        while let Some(row) = rows.try_next().await? {
+            states.insert(JobId(row.id), row.state);
+        }
+        Ok(states)
+    }
+
+    /// The models of a sweep with a completed evaluation, as `METHOD` or `METHOD/VARIANT`.
+    pub async fn evaluated_models(&self, sweep: SweepId) -> Result<Vec<String>, StoreError> {
+        Ok(sqlx::query_scalar!(
+            r#"SELECT DISTINCT
+                      method || CASE variant WHEN '' THEN '' ELSE '/' || variant END AS "model!"
+               FROM job WHERE sweep = $1 AND kind = 'eval' AND state = 'done' ORDER BY 1"#,
+            sweep.0
+        )
+        .fetch_all(self.pool())
+        .await?)
+    }
+
+    /// The server's version, `17.2`.
+    pub async fn server_version(&self) -> Result<String, StoreError> {
+        Ok(
+            sqlx::query_scalar!(r#"SELECT current_setting('server_version') AS "version!""#)
+                .fetch_one(self.pool())
+                .await?,
+        )
+    }
+}
