@@ -14,8 +14,8 @@ pub(crate) const ERRORS: Printer = Printer::new(&[
     hint_of::<SettingsError>,
 ]);
 
-/// An error, its causes and its hint, for messages to the coordinator: whoever reads them there
-/// sees nothing else.
+/// An error, its causes and its hint, for messages to the coordinator, where
+/// nothing else is shown.
 pub(super) fn causes_and_hint(error: &(dyn Error + 'static)) -> Vec<String> {
     let mut texts = causes(error);
     texts.extend(ERRORS.hint(error).map(|hint| format!("hint: {hint}")));
