@@ -11,6 +11,8 @@ use halfheard_store::{StoreError, fault::PostgresError};
 
 /// Prints errors with their causes and hints, and a refused spec as a report with its lines.
 pub(crate) const PRINTER: Printer = Printer::new(&[
+    hint_of::<halfheard_shared::artifacts::ArtifactError>,
+    hint_of::<halfheard_shared::broker::BrokerError>,
     hint_of::<ExamineError>,
     hint_of::<FileError>,
     hint_of::<LoadError>,
