@@ -187,6 +187,7 @@ impl PostgresServer {
     }
 
     /// Kills it with SIGKILL.
+    #[cfg(test)]
     pub(crate) async fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill().await;
