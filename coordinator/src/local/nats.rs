@@ -86,7 +86,7 @@ impl NatsServer {
             .is_some_and(|process| process.exited().is_some())
     }
 
-    /// Restarts it on the same port and files, after [`NatsServer::kill`] or a crash.
+    /// Restarts it on the same port and files, after a kill or a crash.
     ///
     /// # Errors
     ///

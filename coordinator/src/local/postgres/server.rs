@@ -153,7 +153,7 @@ impl PostgresServer {
             .is_some_and(|process| process.exited().is_some())
     }
 
-    /// Restarts it on the same port and files, after [`PostgresServer::kill`] or a crash.
+    /// Restarts it on the same port and files, after a kill or a crash.
     ///
     /// # Errors
     ///
