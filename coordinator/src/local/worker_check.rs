@@ -38,7 +38,7 @@ pub(crate) struct WorkerCheck {
 /// Why there is no GPU, by its kind.
 #[derive(Clone, Debug, serde::Deserialize)]
 pub(crate) struct Trouble {
-    /// `no_cuda_build`, `does_not_load`, `driver_too_old`, `no_driver`, `no_gpu`.
+    /// `no_cuda_build`, `load_failed`, `driver_too_old`, `no_driver`, `no_gpu`.
     pub(crate) kind: String,
 }
 
