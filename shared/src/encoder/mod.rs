@@ -232,7 +232,7 @@ impl Encoder {
                     format!(
                         "its `{name}` holds numbers {kind}; F32, F16, BF16 or F64 are expected"
                     ),
-                    "take the model that was not quantised",
+                    "take the model that was not quantized",
                 ));
             }
         }
