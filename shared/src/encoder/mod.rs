@@ -179,6 +179,10 @@ impl Encoder {
     }
 
     /// Checks that configuration and weights match.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one check of the weights after the other"
+    )]
     fn check(&self, marks: &Marks) -> Result<(), Box<EncoderError>> {
         let config = &self.config;
         if config.architecture == Architecture::Bert
