@@ -1,11 +1,12 @@
 //! Hints of errors.
 
 use super::blobs::BlobError;
+use halfheard_models::device::DeviceError;
 use halfheard_shared::error::{Printer, causes, hint_of};
 use std::error::Error;
 
 /// Finds the hint of any error of this program.
-pub(crate) const ERRORS: Printer = Printer::new(&[hint_of::<BlobError>]);
+pub(crate) const ERRORS: Printer = Printer::new(&[hint_of::<BlobError>, hint_of::<DeviceError>]);
 
 /// An error, its causes and its hint, for messages to the coordinator: whoever reads them there
 /// sees nothing else.

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-/// `torch.nn.utils.clip_grad_value_`: every entry of every gradient into ± `limit`.
+/// `torch.nn.utils.clip_grad_value_`: clamps every gradient entry to ± `limit`.
 pub fn clip_grad_value(gradients: &[Tensor], limit: f64) {
     for gradient in gradients {
         let _ = gradient.shallow_clone().clamp_(-limit, limit);
@@ -17,7 +17,7 @@ pub fn clip_grad_norm(gradients: &[Tensor], limit: f64) {
     }
     let norms: Vec<Tensor> = gradients.iter().map(Tensor::norm).collect();
     let total = Tensor::stack(&norms, 0).norm();
-    // No read-back: the factor stays on the device and is 1 where the norm is small enough.
+    // Without a read-back: the factor stays on the device and is 1 if the norm is small enough.
     let factor = (total + 1e-6).reciprocal() * limit;
     let factor = factor.clamp_max(1.0);
     for gradient in gradients {
@@ -32,7 +32,7 @@ mod tests {
     use tch::{Device, Kind, nn};
 
     #[test]
-    fn norm_clipping_scales_all_gradients_alike() {
+    fn norm_clipping_scales_all_gradients_equally() {
         let vs = nn::VarStore::new(Device::Cpu);
         let w = vs
             .root()
