@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor, nn, nn::Module};
 
 /// The configuration of an encoder.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct EncoderConfig {
+pub(crate) struct EncoderConfig {
     /// Features per step.
     pub width: i64,
     /// Attention heads.
@@ -185,7 +185,7 @@ fn positions(x: &Tensor) -> Tensor {
 
 /// A stack of layers, with inputs scaled by √width and a final layer norm.
 #[derive(Debug)]
-pub struct Encoder {
+pub(crate) struct Encoder {
     layers: Vec<Layer>,
     norm: nn::LayerNorm,
     config: EncoderConfig,
@@ -193,7 +193,7 @@ pub struct Encoder {
 
 impl Encoder {
     /// An encoder with initial weights. The width must be a multiple of the heads.
-    pub fn new(path: &nn::Path<'_>, config: EncoderConfig) -> Self {
+    pub(crate) fn new(path: &nn::Path<'_>, config: EncoderConfig) -> Self {
         Self {
             layers: (0..config.layers)
                 .map(|i| Layer::new(&(path / "layers" / i), config))
@@ -214,7 +214,7 @@ impl Encoder {
     }
 
     /// `[T, B, D]` attending to itself.
-    pub fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+    pub(crate) fn forward(&self, x: &Tensor, train: bool) -> Tensor {
         let x = self.embed(x, train);
         let x = self
             .layers
@@ -224,7 +224,7 @@ impl Encoder {
     }
 
     /// `x` `[T, B, D]` attending to `memory` `[S, B, D]`; every layer sees the same memory.
-    pub fn forward_to(&self, x: &Tensor, memory: &Tensor, train: bool) -> Tensor {
+    pub(crate) fn forward_to(&self, x: &Tensor, memory: &Tensor, train: bool) -> Tensor {
         let x = self.embed(x, train);
         // Keys and values lose different features to dropout.
         let (key, value) = (self.embed(memory, train), self.embed(memory, train));

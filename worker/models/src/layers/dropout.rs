@@ -10,7 +10,7 @@ const VALUES: i64 = 1 << 16;
 
 /// The product `[N, T, D]` of attention `weights` `[N, T, S]`, each dropped with probability `p`, and
 /// `values` `[N, S, D]`, scaled to the same expectation. `p` is rounded to 1/65536.
-pub fn attend(weights: &Tensor, values: &Tensor, p: f64) -> Tensor {
+pub(crate) fn attend(weights: &Tensor, values: &Tensor, p: f64) -> Tensor {
     let below = ((p * VALUES as f64).round() as i64).clamp(0, VALUES);
     if below == 0 {
         return weights.bmm(values);

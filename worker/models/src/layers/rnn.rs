@@ -8,7 +8,7 @@ use tch::{Kind, Tensor, nn};
 
 /// The kind of cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cell {
+pub(crate) enum Cell {
     /// Long short-term memory: four gates.
     Lstm,
     /// Gated recurrent unit: three gates.
@@ -17,7 +17,7 @@ pub enum Cell {
 
 /// The configuration of a recurrent network.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct RnnConfig {
+pub(crate) struct RnnConfig {
     /// Its cells.
     pub cell: Cell,
     /// Features per step.
@@ -34,14 +34,14 @@ pub struct RnnConfig {
 
 /// A recurrent network, with PyTorch's weight names: `weight_ih_l0`, `bias_hh_l0_reverse`.
 #[derive(Debug)]
-pub struct Rnn {
+pub(crate) struct Rnn {
     config: RnnConfig,
     weights: Vec<Tensor>,
 }
 
 /// Sequences of a batch, sorted by decreasing length and packed.
 #[derive(Debug)]
-pub struct Packed {
+pub(crate) struct Packed {
     /// The steps that are not padding, `[steps, features]`.
     data: Tensor,
     /// The number of sequences that reach each time step, on the CPU.
@@ -51,7 +51,7 @@ pub struct Packed {
 
 /// The permutation that sorts a batch by length.
 #[derive(Debug)]
-pub struct Order {
+pub(crate) struct Order {
     /// Decreasing lengths, `[B]` int64 on the CPU.
     lengths: Tensor,
     /// Indices of the sorted samples in the batch, `[B]` int64.
@@ -62,7 +62,7 @@ pub struct Order {
 
 impl Order {
     /// Sorts by `lengths`, `[B]` on any device; the permutations are on `like`'s device.
-    pub fn new(lengths: &Tensor, like: &Tensor) -> Self {
+    pub(crate) fn new(lengths: &Tensor, like: &Tensor) -> Self {
         let lengths = lengths.to_device(tch::Device::Cpu).to_kind(Kind::Int64);
         let (lengths, sorted) = lengths.sort(0, true);
         let unsorted = sorted.argsort(0, false);
@@ -76,7 +76,7 @@ impl Order {
 
 impl Packed {
     /// Packs `x`, `[B, T, D]`, by `lengths`, `[B]`, each 1 to T.
-    pub fn new(x: &Tensor, lengths: &Tensor) -> Self {
+    pub(crate) fn new(x: &Tensor, lengths: &Tensor) -> Self {
         Self::with_order(x, Order::new(lengths, x))
     }
 
@@ -92,26 +92,26 @@ impl Packed {
     }
 
     /// The sequences as a padded batch `[B, longest, D]` in the original order.
-    pub fn unpack(&self) -> Tensor {
+    pub(crate) fn unpack(&self) -> Tensor {
         self.unpack_to(0)
     }
 
     /// As [`unpack`](Self::unpack), padded to at least `steps`.
-    pub fn unpack_to(&self, steps: i64) -> Tensor {
+    pub(crate) fn unpack_to(&self, steps: i64) -> Tensor {
         let (padded, _) =
             Tensor::internal_pad_packed_sequence(&self.data, &self.batch_sizes, true, 0.0, steps);
         padded.index_select(0, &self.order.unsorted)
     }
 
     /// Packs another batch with the same lengths, `[B, T, E]`.
-    pub fn repack(self, x: &Tensor) -> Self {
+    pub(crate) fn repack(self, x: &Tensor) -> Self {
         Self::with_order(x, self.order)
     }
 }
 
 impl Rnn {
     /// A network with initial weights, uniform in ±1/√hidden as in PyTorch.
-    pub fn new(path: &nn::Path<'_>, config: RnnConfig) -> Self {
+    pub(crate) fn new(path: &nn::Path<'_>, config: RnnConfig) -> Self {
         let bound = 1.0 / (config.hidden as f64).sqrt();
         let init = nn::Init::Uniform {
             lo: -bound,
@@ -147,7 +147,7 @@ impl Rnn {
 
     /// Runs over packed sequences. Returns the outputs, packed, with `hidden` features a direction,
     /// and the final hidden states `[layers * directions, B, hidden]` in the batch's order.
-    pub fn forward(&self, input: Packed, train: bool) -> (Packed, Tensor) {
+    pub(crate) fn forward(&self, input: Packed, train: bool) -> (Packed, Tensor) {
         let zeros = self.zeros(input.order.sorted.size()[0], &input.data);
         let weights: Vec<&Tensor> = self.weights.iter().collect();
         let config = &self.config;
@@ -183,7 +183,7 @@ impl Rnn {
     }
 
     /// Runs an LSTM over all steps of `x`, `[B, T, D]`, padding or not: `[B, T, hidden]`.
-    pub fn forward_padded(&self, x: &Tensor, train: bool) -> Tensor {
+    pub(crate) fn forward_padded(&self, x: &Tensor, train: bool) -> Tensor {
         let zeros = self.zeros(x.size()[0], x);
         let weights: Vec<&Tensor> = self.weights.iter().collect();
         let config = &self.config;

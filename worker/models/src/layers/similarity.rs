@@ -5,12 +5,12 @@ use tch::{Kind, Tensor};
 /// Central moment discrepancy between the rows of `x` and `y`, `[B, D]` both, up to the moment of
 /// order `moments` (Zellinger et al. 2017, equation 2, without the division by the interval): the
 /// distance of the means plus the distances of the central moments.
-pub fn cmd(x: &Tensor, y: &Tensor, moments: i64) -> Tensor {
+pub(crate) fn cmd(x: &Tensor, y: &Tensor, moments: i64) -> Tensor {
     discrepancy(x, y, moments, 0.0)
 }
 
 /// As [`cmd`], with a tiny number under each root for a finite gradient at equal sets (TFR-Net).
-pub fn cmd_smooth(x: &Tensor, y: &Tensor, moments: i64) -> Tensor {
+pub(crate) fn cmd_smooth(x: &Tensor, y: &Tensor, moments: i64) -> Tensor {
     discrepancy(x, y, moments, 1e-12)
 }
 
@@ -37,7 +37,7 @@ fn discrepancy(x: &Tensor, y: &Tensor, moments: i64, tiny: f64) -> Tensor {
 /// Soft orthogonality of `x` and `y`, `[B, D]` both: the mean square of the product of the centered
 /// and row-normalized matrices (MISA, equation 9). The norms take no part in the gradient, as in
 /// the reference.
-pub fn difference(x: &Tensor, y: &Tensor) -> Tensor {
+pub(crate) fn difference(x: &Tensor, y: &Tensor) -> Tensor {
     let normalized = |t: &Tensor| {
         // Gradients of the following operations add up here before those of other uses of `t`.
         let t = t.view([t.size()[0], -1]);

@@ -137,7 +137,7 @@ fn layers(path: &nn::Path<'_>, shape: TransformerShape) -> Vec<Layer> {
 
 /// The sizes of a transformer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TransformerShape {
+pub(crate) struct TransformerShape {
     /// Features per token.
     pub width: i64,
     /// Layers.
@@ -150,7 +150,7 @@ pub struct TransformerShape {
 
 /// A transformer over a sequence, optionally with extra tokens before it.
 #[derive(Debug)]
-pub struct Transformer {
+pub(crate) struct Transformer {
     positions: Tensor,
     extra: Option<Tensor>,
     layers: Vec<Layer>,
@@ -158,7 +158,12 @@ pub struct Transformer {
 
 impl Transformer {
     /// For sequences of up to `length` steps; `tokens` extra ones, 0 for none.
-    pub fn new(path: &nn::Path<'_>, length: i64, tokens: i64, shape: TransformerShape) -> Self {
+    pub(crate) fn new(
+        path: &nn::Path<'_>,
+        length: i64,
+        tokens: i64,
+        shape: TransformerShape,
+    ) -> Self {
         Self {
             positions: path.randn_standard("pos_embedding", &[1, length + tokens, shape.width]),
             extra: (tokens > 0).then(|| path.zeros("extra_token", &[1, tokens, shape.width])),
@@ -177,7 +182,7 @@ impl Transformer {
     }
 
     /// `[B, N, D]` to the states before the first and after each layer, `[B, tokens + N, D]` each.
-    pub fn hidden_states(&self, x: &Tensor) -> Vec<Tensor> {
+    pub(crate) fn hidden_states(&self, x: &Tensor) -> Vec<Tensor> {
         let mut states = vec![self.embed(x)];
         for layer in &self.layers {
             let x = &states[states.len() - 1];
@@ -190,7 +195,7 @@ impl Transformer {
     ///
     /// The last layer computes only these outputs. With one layer over hundreds of frames, that saves
     /// most of the work.
-    pub fn forward(&self, x: &Tensor, keep: i64) -> Tensor {
+    pub(crate) fn forward(&self, x: &Tensor, keep: i64) -> Tensor {
         let x = self.embed(x);
         let Some((last, before)) = self.layers.split_last() else {
             return x.narrow(1, 0, keep);
@@ -203,7 +208,7 @@ impl Transformer {
 /// Condenses a modality into a few tokens: a linear layer to the common width, then a transformer of
 /// which only the extra tokens are kept.
 #[derive(Debug)]
-pub struct Condense {
+pub(crate) struct Condense {
     linear: nn::Linear,
     transformer: Transformer,
     tokens: i64,
@@ -211,7 +216,7 @@ pub struct Condense {
 
 impl Condense {
     /// For sequences of up to `length` steps with `input` features.
-    pub fn new(
+    pub(crate) fn new(
         path: &nn::Path<'_>,
         input: i64,
         length: i64,
@@ -226,7 +231,7 @@ impl Condense {
     }
 
     /// `[B, T, input]` to `[B, tokens, D]`.
-    pub fn forward(&self, x: &Tensor) -> Tensor {
+    pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
         self.transformer
             .forward(&self.linear.forward(x), self.tokens)
     }
@@ -234,7 +239,7 @@ impl Condense {
 
 /// A transformer whose target attends to a source, with one learned token before each.
 #[derive(Debug)]
-pub struct CrossTransformer {
+pub(crate) struct CrossTransformer {
     source_positions: Tensor,
     target_positions: Tensor,
     extra: Tensor,
@@ -243,7 +248,12 @@ pub struct CrossTransformer {
 
 impl CrossTransformer {
     /// For sources and targets of up to `source` and `target` tokens.
-    pub fn new(path: &nn::Path<'_>, source: i64, target: i64, shape: TransformerShape) -> Self {
+    pub(crate) fn new(
+        path: &nn::Path<'_>,
+        source: i64,
+        target: i64,
+        shape: TransformerShape,
+    ) -> Self {
         Self {
             source_positions: path.randn_standard("pos_embedding_s", &[1, source + 1, shape.width]),
             target_positions: path.randn_standard("pos_embedding_t", &[1, target + 1, shape.width]),
@@ -253,7 +263,7 @@ impl CrossTransformer {
     }
 
     /// `source` `[B, S, D]`, `target` `[B, T, D]` to `[B, 1 + T, D]`.
-    pub fn forward(&self, source: &Tensor, target: &Tensor) -> Tensor {
+    pub(crate) fn forward(&self, source: &Tensor, target: &Tensor) -> Tensor {
         let extra = self.extra.expand([source.size()[0], -1, -1], false);
         let with = |x: &Tensor, positions: &Tensor| {
             let x = Tensor::cat(&[&extra, x], 1);
@@ -270,7 +280,7 @@ impl CrossTransformer {
 
 /// The residual that a layer of [`HyperModality`] adds to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Residual {
+pub(crate) enum Residual {
     /// The normalized state: the reference adds in place after its norm.
     Normalized,
     /// The state itself, as the papers write it.
@@ -302,14 +312,14 @@ struct HyperLayer {
 /// Learns a representation that conflicts least with the dominant modality: at each scale the
 /// language feature attends to audio and vision for what to add.
 #[derive(Debug)]
-pub struct HyperModality {
+pub(crate) struct HyperModality {
     layers: Vec<HyperLayer>,
     residual: Residual,
 }
 
 impl HyperModality {
     /// `depth` layers of `heads` heads that share `width` features.
-    pub fn new(
+    pub(crate) fn new(
         path: &nn::Path<'_>,
         width: i64,
         depth: i64,
@@ -349,7 +359,7 @@ impl HyperModality {
 
     /// `dominant` one state per layer, `[B, N, D]` each; audio and vision `[B, N, D]`; `hyper`
     /// `[B, N, D]` to start from.
-    pub fn forward(
+    pub(crate) fn forward(
         &self,
         dominant: &[Tensor],
         audio: &Tensor,

@@ -6,7 +6,7 @@ use tch::{Tensor, nn, nn::Module};
 
 /// The configuration of an encoder layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct EncoderLayerConfig {
+pub(crate) struct EncoderLayerConfig {
     /// Features per step.
     pub width: i64,
     /// Attention heads.
@@ -88,7 +88,7 @@ impl SelfAttention {
 
 /// One encoder layer.
 #[derive(Debug)]
-pub struct EncoderLayer {
+pub(crate) struct EncoderLayer {
     attention: SelfAttention,
     linear1: nn::Linear,
     linear2: nn::Linear,
@@ -99,7 +99,7 @@ pub struct EncoderLayer {
 
 impl EncoderLayer {
     /// A layer with initial weights under PyTorch's names.
-    pub fn new(path: &nn::Path<'_>, config: EncoderLayerConfig) -> Self {
+    pub(crate) fn new(path: &nn::Path<'_>, config: EncoderLayerConfig) -> Self {
         let norm = |name: &str| layer_norm(path / name, config.width);
         Self {
             attention: SelfAttention::new(
@@ -117,7 +117,7 @@ impl EncoderLayer {
     }
 
     /// `[T, B, D]` to `[T, B, D]`.
-    pub fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+    pub(crate) fn forward(&self, x: &Tensor, train: bool) -> Tensor {
         let attended = self
             .attention
             .forward(x, train)

@@ -10,7 +10,7 @@ const EPSILON: f64 = 1e-8;
 
 /// A prediction task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Task {
+pub(crate) enum Task {
     /// All modalities fused.
     Fusion = 0,
     /// Text.
@@ -23,13 +23,13 @@ pub enum Task {
 
 impl Task {
     /// All tasks, in the order in which the reference sums their losses.
-    pub const ALL: [Task; 4] = [Task::Fusion, Task::Text, Task::Audio, Task::Vision];
+    pub(crate) const ALL: [Task; 4] = [Task::Fusion, Task::Text, Task::Audio, Task::Vision];
     const NAMES: [&'static str; 4] = ["fusion", "text", "audio", "vision"];
 }
 
 /// The memory of labels and representations over the training split of N samples.
 #[derive(Debug)]
-pub struct UnimodalLabels {
+pub(crate) struct UnimodalLabels {
     /// `[N]` per task.
     labels: [Tensor; 4],
     /// `[N, width]` per task: the latest representation of each sample.
@@ -44,7 +44,7 @@ pub struct UnimodalLabels {
 
 impl UnimodalLabels {
     /// An empty memory for `samples` samples and representations of the given widths.
-    pub fn new(
+    pub(crate) fn new(
         samples: i64,
         widths: [i64; 4],
         bound: f64,
@@ -62,20 +62,20 @@ impl UnimodalLabels {
     }
 
     /// Sets the labels of every task to the multimodal ones. `index` and `labels` are `[B]`.
-    pub fn begin(&mut self, index: &Tensor, labels: &Tensor) {
+    pub(crate) fn begin(&mut self, index: &Tensor, labels: &Tensor) {
         for task in &mut self.labels {
             let _ = task.index_copy_(0, index, labels);
         }
     }
 
     /// The labels of `task` for the samples `index`: `[B]`.
-    pub fn of(&self, task: Task, index: &Tensor) -> Tensor {
+    pub(crate) fn of(&self, task: Task, index: &Tensor) -> Tensor {
         self.labels[task as usize].index_select(0, index)
     }
 
     /// A task's loss: the mean absolute error, weighted for a single modality by how far its label
     /// is from the multimodal one (equations 15 and 16). `prediction` is `[B]`.
-    pub fn loss(&self, task: Task, prediction: &Tensor, index: &Tensor) -> Tensor {
+    pub(crate) fn loss(&self, task: Task, prediction: &Tensor, index: &Tensor) -> Tensor {
         let labels = self.of(task, index);
         let error = (prediction - &labels).abs();
         match task {
@@ -87,7 +87,7 @@ impl UnimodalLabels {
 
     /// Updates after a step of `epoch` (from 1): the labels from the second epoch on, then the
     /// representations (`[B, width]` per task, detached) and the centers.
-    pub fn update(&mut self, epoch: u32, index: &Tensor, features: [&Tensor; 4]) {
+    pub(crate) fn update(&mut self, epoch: u32, index: &Tensor, features: [&Tensor; 4]) {
         if epoch > 1 {
             self.update_labels(epoch, index, features);
         }
@@ -158,7 +158,7 @@ impl UnimodalLabels {
     }
 
     /// Saves labels, representations and centers.
-    pub fn save(&self, state: &mut MethodState) {
+    pub(crate) fn save(&self, state: &mut MethodState) {
         for (name, tensor) in self.named() {
             state
                 .tensors
@@ -167,7 +167,7 @@ impl UnimodalLabels {
     }
 
     /// Restores what [`save`](Self::save) wrote.
-    pub fn load(&mut self, state: &MethodState) -> Result<(), MethodError> {
+    pub(crate) fn load(&mut self, state: &MethodState) -> Result<(), MethodError> {
         for (name, tensor) in self.named() {
             let saved = state
                 .tensors

@@ -7,7 +7,7 @@ use tch::Tensor;
 
 /// Parameters that share a learning rate and a weight decay.
 #[derive(Debug)]
-pub struct Group {
+pub(crate) struct Group {
     /// The parameters with their names; the names key the saved state.
     pub params: Vec<(String, Tensor)>,
     /// Learning rate.
@@ -18,7 +18,7 @@ pub struct Group {
 
 /// How weight decay is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decay {
+pub(crate) enum Decay {
     /// Added to the gradient (Adam).
     Coupled,
     /// Subtracted from the weights (AdamW, Loshchilov & Hutter 2019).
@@ -27,7 +27,7 @@ pub enum Decay {
 
 /// The configuration of all groups.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AdamConfig {
+pub(crate) struct AdamConfig {
     /// Decay of the first moment.
     pub beta1: f64,
     /// Decay of the second moment.
@@ -40,14 +40,14 @@ pub struct AdamConfig {
 
 impl AdamConfig {
     /// PyTorch's defaults for `Adam`.
-    pub const ADAM: Self = Self {
+    pub(crate) const ADAM: Self = Self {
         beta1: 0.9,
         beta2: 0.999,
         eps: 1e-8,
         decay: Decay::Coupled,
     };
     /// PyTorch's defaults for `AdamW`.
-    pub const ADAMW: Self = Self {
+    pub(crate) const ADAMW: Self = Self {
         decay: Decay::Decoupled,
         ..Self::ADAM
     };
@@ -79,7 +79,7 @@ struct GroupState {
 /// Adam (Kingma & Ba 2015). As in PyTorch, a parameter without a gradient is skipped: it is not
 /// decayed, and its steps are not counted.
 #[derive(Debug)]
-pub struct Adam {
+pub(crate) struct Adam {
     groups: Vec<GroupState>,
     config: AdamConfig,
     /// Prefix of the keys in a saved state, since a method may have several optimizers.
@@ -88,7 +88,7 @@ pub struct Adam {
 
 impl Adam {
     /// An optimizer over `groups`; its saved state is kept under `prefix`.
-    pub fn new(prefix: &'static str, groups: Vec<Group>, config: AdamConfig) -> Self {
+    pub(crate) fn new(prefix: &'static str, groups: Vec<Group>, config: AdamConfig) -> Self {
         let groups = groups
             .into_iter()
             .map(|group| GroupState {
@@ -114,14 +114,14 @@ impl Adam {
     }
 
     /// Zeroes all gradients.
-    pub fn zero_grad(&mut self) {
+    pub(crate) fn zero_grad(&mut self) {
         for parameter in self.groups.iter_mut().flat_map(|g| &mut g.parameters) {
             parameter.tensor.zero_grad();
         }
     }
 
     /// All existing gradients, of all groups.
-    pub fn gradients(&self) -> Vec<Tensor> {
+    pub(crate) fn gradients(&self) -> Vec<Tensor> {
         self.groups
             .iter()
             .flat_map(|g| &g.parameters)
@@ -131,7 +131,7 @@ impl Adam {
     }
 
     /// Updates the parameters.
-    pub fn step(&mut self) {
+    pub(crate) fn step(&mut self) {
         let _guard = tch::no_grad_guard();
         let AdamConfig {
             beta1,
@@ -190,26 +190,26 @@ impl Adam {
     }
 
     /// The learning rates of the groups.
-    pub fn learning_rates(&self) -> Vec<f64> {
+    pub(crate) fn learning_rates(&self) -> Vec<f64> {
         self.groups.iter().map(|g| g.lr).collect()
     }
 
     /// Sets each group's learning rate to `factor` times its initial one.
-    pub fn scale_initial(&mut self, factor: f64) {
+    pub(crate) fn scale_initial(&mut self, factor: f64) {
         for group in &mut self.groups {
             group.lr = group.initial_lr * factor;
         }
     }
 
     /// Multiplies each group's learning rate by `factor`.
-    pub fn scale(&mut self, factor: f64) {
+    pub(crate) fn scale(&mut self, factor: f64) {
         for group in &mut self.groups {
             group.lr *= factor;
         }
     }
 
     /// Saves moments, step counts and learning rates.
-    pub fn save(&self, state: &mut MethodState) {
+    pub(crate) fn save(&self, state: &mut MethodState) {
         let prefix = self.prefix;
         for parameter in self.groups.iter().flat_map(|g| &g.parameters) {
             if let Some(moments) = &parameter.moments {
@@ -233,7 +233,7 @@ impl Adam {
     }
 
     /// Restores what [`save`](Self::save) wrote.
-    pub fn load(&mut self, state: &MethodState) -> Result<(), MethodError> {
+    pub(crate) fn load(&mut self, state: &MethodState) -> Result<(), MethodError> {
         let prefix = self.prefix;
         let missing = |name: &str| MethodError::State(format!("`{name}` is missing"));
         let name = format!("{prefix}.lr");

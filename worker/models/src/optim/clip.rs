@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 /// `torch.nn.utils.clip_grad_value_`: clamps every gradient entry to ± `limit`.
-pub fn clip_grad_value(gradients: &[Tensor], limit: f64) {
+pub(crate) fn clip_grad_value(gradients: &[Tensor], limit: f64) {
     for gradient in gradients {
         let _ = gradient.shallow_clone().clamp_(-limit, limit);
     }
@@ -11,7 +11,7 @@ pub fn clip_grad_value(gradients: &[Tensor], limit: f64) {
 
 /// `torch.nn.utils.clip_grad_norm_`: scales all gradients so that their common norm is at most
 /// `limit`.
-pub fn clip_grad_norm(gradients: &[Tensor], limit: f64) {
+pub(crate) fn clip_grad_norm(gradients: &[Tensor], limit: f64) {
     if gradients.is_empty() {
         return;
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 /// `ReduceLROnPlateau` with mode `min`: multiplies the learning rate by `factor` after more than
 /// `patience` epochs without an improvement of the monitored value by a ten-thousandth.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ReduceOnPlateau {
+pub(crate) struct ReduceOnPlateau {
     factor: f64,
     patience: u32,
     best: f64,
@@ -17,7 +17,7 @@ pub struct ReduceOnPlateau {
 
 impl ReduceOnPlateau {
     /// A schedule before the first epoch.
-    pub fn new(factor: f64, patience: u32) -> Self {
+    pub(crate) fn new(factor: f64, patience: u32) -> Self {
         Self {
             factor,
             patience,
@@ -27,7 +27,7 @@ impl ReduceOnPlateau {
     }
 
     /// Ends an epoch with `value`.
-    pub fn step(&mut self, value: f64, optimizer: &mut Adam) {
+    pub(crate) fn step(&mut self, value: f64, optimizer: &mut Adam) {
         if value < self.best * (1.0 - 1e-4) {
             self.best = value;
             self.bad_epochs = 0;
@@ -41,7 +41,7 @@ impl ReduceOnPlateau {
     }
 
     /// Saves the schedule.
-    pub fn save(&self, state: &mut MethodState) {
+    pub(crate) fn save(&self, state: &mut MethodState) {
         // JSON has no infinity; null means no value yet.
         let best = self.best.is_finite().then_some(self.best);
         state
@@ -50,7 +50,7 @@ impl ReduceOnPlateau {
     }
 
     /// Restores what [`save`](Self::save) wrote.
-    pub fn load(&mut self, state: &MethodState) -> Result<(), MethodError> {
+    pub(crate) fn load(&mut self, state: &MethodState) -> Result<(), MethodError> {
         let (best, bad_epochs): (Option<f64>, u32) = state
             .scalars
             .get("plateau")
@@ -69,7 +69,7 @@ impl ReduceOnPlateau {
 /// weight, and the cosine starts one epoch after the warm-up has reached 1. [`Fidelity::Corrected`]
 /// learns from the first epoch on and repeats no factor.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct WarmupCosine {
+pub(crate) struct WarmupCosine {
     epochs: f64,
     done: u32,
     fidelity: Fidelity,
@@ -77,7 +77,7 @@ pub struct WarmupCosine {
 
 impl WarmupCosine {
     /// A schedule over `epochs`; sets the optimizer's learning rates for the first one.
-    pub fn new(epochs: u32, fidelity: Fidelity, optimizer: &mut Adam) -> Self {
+    pub(crate) fn new(epochs: u32, fidelity: Fidelity, optimizer: &mut Adam) -> Self {
         let schedule = Self {
             epochs: f64::from(epochs.max(1)),
             done: 0,
@@ -88,7 +88,7 @@ impl WarmupCosine {
     }
 
     /// The factor of the initial learning rate after the completed epochs.
-    pub fn factor(&self) -> f64 {
+    pub(crate) fn factor(&self) -> f64 {
         let (warmup, period) = (0.1 * self.epochs, 0.9 * self.epochs);
         let done = f64::from(self.done);
         let cosine = |annealed: f64| 0.5 * (1.0 + (std::f64::consts::PI * annealed / period).cos());
@@ -101,20 +101,20 @@ impl WarmupCosine {
     }
 
     /// Ends an epoch.
-    pub fn step(&mut self, optimizer: &mut Adam) {
+    pub(crate) fn step(&mut self, optimizer: &mut Adam) {
         self.done += 1;
         optimizer.scale_initial(self.factor());
     }
 
     /// Saves the schedule.
-    pub fn save(&self, state: &mut MethodState) {
+    pub(crate) fn save(&self, state: &mut MethodState) {
         state
             .scalars
             .insert("schedule".to_owned(), json!(self.done));
     }
 
     /// Takes back what [`save`](Self::save) wrote; the optimizer restores the learning rates.
-    pub fn load(&mut self, state: &MethodState) -> Result<(), MethodError> {
+    pub(crate) fn load(&mut self, state: &MethodState) -> Result<(), MethodError> {
         let done = state.scalars.get("schedule").and_then(Value::as_u64);
         self.done = done
             .and_then(|done| u32::try_from(done).ok())

@@ -5,7 +5,7 @@ use halfheard_shared::numpy_rng::RandomState;
 
 /// The seed of libtorch's generator before a training step. Epochs count from 1; epoch 0 is the
 /// preparation before the first.
-pub fn step_seed(seed: u64, epoch: u32, pass: usize, step: usize) -> i64 {
+pub(super) fn step_seed(seed: u64, epoch: u32, pass: usize, step: usize) -> i64 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"halfheard step");
     hasher.update(&seed.to_le_bytes());
@@ -18,7 +18,7 @@ pub fn step_seed(seed: u64, epoch: u32, pass: usize, step: usize) -> i64 {
 }
 
 /// The order in which a pass visits the training split.
-pub fn permutation(samples: usize, seed: u64, epoch: u32, pass: usize) -> Vec<i64> {
+pub(super) fn permutation(samples: usize, seed: u64, epoch: u32, pass: usize) -> Vec<i64> {
     // The last word separates this stream from the erasure's.
     let key = [
         seed as u32,

@@ -13,11 +13,11 @@ use std::collections::{BTreeMap, HashMap};
 use tch::Device;
 
 /// The version of this format.
-pub const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 2;
 
 /// The progress of a training run, without the method's state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
+pub(super) struct Progress {
     /// The fingerprint of the training spec that the state belongs to.
     pub spec: String,
     /// The epoch in progress, from 1.
@@ -76,7 +76,7 @@ pub enum StateError {
 }
 
 /// Encodes a state.
-pub fn encode(progress: &Progress, method: &MethodState) -> Result<Vec<u8>, TrainError> {
+pub(super) fn encode(progress: &Progress, method: &MethodState) -> Result<Vec<u8>, TrainError> {
     let json = serde_json::json!({ "progress": progress, "scalars": method.scalars }).to_string();
     let write = |hash: &str| {
         let metadata = HashMap::from([
@@ -122,7 +122,7 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 }
 
 /// Decodes a state of the training spec with fingerprint `spec`.
-pub fn decode(file: &[u8], spec: &str) -> Result<(Progress, MethodState), StateError> {
+pub(super) fn decode(file: &[u8], spec: &str) -> Result<(Progress, MethodState), StateError> {
     #[derive(Deserialize)]
     struct Json {
         progress: Progress,

@@ -67,7 +67,7 @@ impl safetensors::View for &LazyTensor {
 
 /// Encodes named tensors from any device as safetensors. Equal tensors give equal bytes if `metadata`
 /// has at most one entry.
-pub fn serialize<'a>(
+pub(super) fn serialize<'a>(
     tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
     metadata: Option<HashMap<String, String>>,
 ) -> Result<Vec<u8>, TrainError> {
@@ -99,7 +99,7 @@ pub fn serialize<'a>(
 }
 
 /// Copies a tensor of a safetensors file to `device`; `None` for a type that libtorch lacks.
-pub fn tensor(view: &TensorView<'_>, device: Device) -> Result<Option<Tensor>, TrainError> {
+pub(super) fn tensor(view: &TensorView<'_>, device: Device) -> Result<Option<Tensor>, TrainError> {
     let Some(kind) = kind(view.dtype()) else {
         return Ok(None);
     };
@@ -109,7 +109,7 @@ pub fn tensor(view: &TensorView<'_>, device: Device) -> Result<Option<Tensor>, T
 }
 
 /// Encodes a model's weights as a checkpoint.
-pub fn checkpoint(vars: &nn::VarStore) -> Result<Vec<u8>, TrainError> {
+pub(super) fn checkpoint(vars: &nn::VarStore) -> Result<Vec<u8>, TrainError> {
     let variables = vars.variables();
     let mut named: Vec<(&str, &Tensor)> = variables.iter().map(|(n, t)| (n.as_str(), t)).collect();
     named.sort_by_key(|(name, _)| *name);
@@ -118,7 +118,7 @@ pub fn checkpoint(vars: &nn::VarStore) -> Result<Vec<u8>, TrainError> {
 
 /// Loads a checkpoint's weights into a model; `name` is for messages. The checkpoint must contain all
 /// variables of the model in their shapes.
-pub fn load(vars: &nn::VarStore, checkpoint: &[u8], name: &str) -> Result<(), TrainError> {
+pub(super) fn load(vars: &nn::VarStore, checkpoint: &[u8], name: &str) -> Result<(), TrainError> {
     let wrong = |what: String| TrainError::Weights {
         checkpoint: name.to_owned(),
         what,
