@@ -115,8 +115,8 @@ fn an_import_says_what_was_done_and_the_manifest_keeps_it() {
 
     let said = text(&coord(home.path(), &["check", "mosi"]).stdout);
     for says in [
-        "`mosi` is sound",
-        "official no published file is known by this SHA-256 (5 are)",
+        "`mosi` is valid",
+        "official unknown; no published file has this SHA-256 (5 are known)",
         "note: train: 1 audio values were set to 0 (1 -inf)",
         "note: test: 1 vision values were set to 0 (1 NaN)",
     ] {
@@ -141,12 +141,15 @@ fn an_import_says_what_was_done_and_the_manifest_keeps_it() {
     assert!(said.contains("mosi mosi 2/2/2 4 3x2 2x3 2 "), "{said}");
 
     let said = text(&coord(home.path(), &["import", "--as", "iemocap", "x.pkl"]).stderr);
-    assert!(said.contains("give mosi, mosei, sims, or simsv2"), "{said}");
+    assert!(
+        said.contains("expected mosi, mosei, sims, or simsv2"),
+        "{said}"
+    );
     let said = text(&coord(home.path(), &["import", "--help"]).stdout);
     for says in [
         "[N, L, 3]",
         "--nonfinite zero",
-        "taken as aligned",
+        "treated as aligned",
         "Nothing in the file is executed",
     ] {
         assert!(said.contains(says), "`{says}` is not in {said}");

@@ -150,7 +150,7 @@ fn other_formats_are_named() {
         .unwrap_err()
         .to_string();
     assert!(
-        message.contains("at byte 0: 0xfe is no pickle opcode"),
+        message.contains("at byte 0: 0xfe is not a pickle opcode"),
         "{message}"
     );
 }

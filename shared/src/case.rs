@@ -51,19 +51,17 @@ impl fmt::Display for MissingSet {
     }
 }
 
-/// Why a text names no case.
+/// An invalid case.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CaseError {
     /// A rate outside 0 to 1 or finer than a thousandth.
-    #[error("`{0}` is no missing rate: give a number from 0 to 1 with at most three decimals")]
+    #[error("`{0}` is not a missing rate: give a number from 0 to 1 with at most three decimals")]
     Rate(String),
     /// A set with an unknown or repeated letter, or an empty one.
-    #[error(
-        "`{0}` is no set of modalities: give one or two of l (language), a (audio), v (vision)"
-    )]
+    #[error("`{0}` is not a set of modalities: give one or two of l (text), a (audio), v (vision)")]
     Set(String),
     /// Neither `r=...` nor `missing=...`.
-    #[error("`{0}` is no case: write `r=0.3` or `missing=la`")]
+    #[error("`{0}` is not a case: write `r=0.3` or `missing=la`")]
     Form(String),
 }
 
@@ -95,7 +93,7 @@ impl FromStr for MissingSet {
     }
 }
 
-/// A missing rate in thousandths, so that equal rates are equal and hash alike.
+/// A missing rate in thousandths: equal rates compare and hash equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Rate(u16);
 
@@ -188,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_case() {
+    fn invalid_case_is_rejected() {
         for text in [
             "0.3",
             "r=1.1",
@@ -205,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_set_erases_only_its_own() {
+    fn missing_set_erases_only_its_modalities() {
         let case: Case = "missing=la".parse().unwrap();
         assert_eq!(case.rate_of(Modality::Text), 1.0);
         assert_eq!(case.rate_of(Modality::Audio), 1.0);

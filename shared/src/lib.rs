@@ -1,6 +1,8 @@
 //! What `coord` and `worker` both speak: the benchmark's spec and its matrix, jobs and results on
 //! the wire, data files, artifacts, erasure and metrics. Nothing here links libtorch.
 
+#![warn(missing_docs)]
+
 pub mod address;
 pub mod artifacts;
 pub mod atomic_file;

@@ -205,7 +205,7 @@ mod tests {
     use crate::methods;
 
     #[test]
-    fn every_line_is_read() {
+    fn every_published_line_is_read() {
         assert_eq!(numbers().len(), NUMBERS.1.lines().count() - 1);
         assert_eq!(numbers().len(), 3506);
         assert_eq!(errata().len(), ERRATA.1.lines().count() - 1);
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn every_number_is_of_a_known_method_variant_and_metric() {
+    fn published_numbers_name_known_methods_variants_and_metrics() {
         for number in numbers() {
             let method = methods::find(number.method).unwrap();
             assert!(
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn every_erratum_speaks_of_numbers_and_no_number_has_two() {
+    fn errata_match_numbers_and_do_not_overlap() {
         for erratum in errata() {
             assert!(
                 numbers().iter().any(|number| erratum.covers(number)),
@@ -249,7 +249,7 @@ mod tests {
 
     /// Against the file it was made from, where that is at hand.
     #[test]
-    fn the_numbers_are_those_of_the_paper() {
+    fn published_numbers_match_the_paper() {
         let shared = std::env::var("HALFHEARD_SHARED").unwrap_or_else(|_| "../shared".into());
         let shared = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
             .join(shared)

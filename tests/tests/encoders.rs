@@ -157,7 +157,7 @@ const UNUSABLE: &[(&str, &str, &str, Breaking)] = &[
     ),
     (
         "heads that do not divide",
-        "hidden_size 8 is no multiple of num_attention_heads 3",
+        "hidden_size 8 is not a multiple of num_attention_heads 3",
         "config.json",
         |at| config(at, "num_attention_heads", json!(3)),
     ),
@@ -221,7 +221,7 @@ const UNUSABLE: &[(&str, &str, &str, Breaking)] = &[
     ),
     (
         "an invalid configuration",
-        "is no configuration of an encoder",
+        "is not an encoder configuration",
         "published with",
         |at| Ok(fs::write(at.join("config.json"), "{")?),
     ),
@@ -362,7 +362,7 @@ fn refused(command: &mut Command) -> Result<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unusable_encoder_is_rejected_before_anything_is_queued() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let place = tempfile::tempdir()?;
     Tiny::make(place.path(), 16)?;
     let encoder = place.path().join("encoder");
@@ -427,7 +427,7 @@ async fn unusable_encoder_is_rejected_before_anything_is_queued() -> Result<()> 
 /// and train to the same bits.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_encoder_format_is_fetched_from_the_artifact_store() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let place = tempfile::tempdir()?;
     let forms = ["bert", "bert-published", "bert-zip", "bert-bin-shards"];
     let artifacts = ["--artifacts", "nats://"];

@@ -1,9 +1,10 @@
-//! What `coord status` makes of rows: the time that is left where evaluations shared a bundle, and
-//! failures by cause. The rows are written here, as workers' reports would have left them.
+//! `coord status` on rows as workers' reports leave them: the remaining time with bundled evaluations, and failures by
+//! cause.
 #![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
 use halfheard_coordinator::{
-    commands::failures, commands::forecast::Forecast, commands::progress::Snapshot,
+    commands::failures,
+    commands::watch::{Forecast, Snapshot},
 };
 use halfheard_e2e::{
     finished::{self, Cell, Matrix},
@@ -24,7 +25,7 @@ struct Scene {
     _postgres: Postgres,
 }
 
-/// Two methods, two seeds. LF-DNN always answers 1.5, ALMT what is true.
+/// Two methods, two seeds. LF-DNN always predicts 1.5, ALMT the truth.
 async fn scene() -> Scene {
     let postgres = Postgres::start().unwrap();
     let store = Store::connect_with_retry(&postgres.url().parse().unwrap())
@@ -64,7 +65,7 @@ impl Scene {
     }
 
     async fn snapshot(&self, workers: usize) -> Snapshot {
-        let mut snapshot = Snapshot::take(&self.store, None, self.sweep).await.unwrap();
+        let mut snapshot = Snapshot::load(&self.store, None, self.sweep).await.unwrap();
         snapshot.workers = (0..workers).map(|_| idle()).collect();
         snapshot
     }
@@ -84,12 +85,12 @@ fn idle() -> Heartbeat {
 }
 
 #[tokio::test]
-async fn a_bundle_of_evaluations_took_its_time_once() {
+async fn remaining_time_counts_an_evaluation_bundle_once() {
     let scene = scene().await;
     scene
         .run("ALTER TABLE job DISABLE TRIGGER job_state_changes")
         .await;
-    // Each of the sixteen cases of a model carries the 160 s that their bundle took.
+    // Each of the sixteen cases of a model has the 160 s of their bundle.
     scene
         .run(
             "UPDATE attempt SET started = '2026-01-01 00:00:00Z', ended = '2026-01-01 00:02:40Z',
@@ -107,7 +108,7 @@ async fn a_bundle_of_evaluations_took_its_time_once() {
         .await
         .unwrap();
     assert_eq!(left, Duration::from_secs(160), "not sixteen times that");
-    // Two workers share them; without one nobody can tell.
+    // Two workers share them; without workers there is no estimate.
     let mut forecast = Forecast::new(scene.sweep);
     let both = forecast.left(&scene.store, &scene.snapshot(2).await).await;
     assert_eq!(both, Some(Duration::from_secs(80)));
@@ -119,20 +120,17 @@ async fn a_bundle_of_evaluations_took_its_time_once() {
 }
 
 #[tokio::test]
-async fn failures_are_told_by_cause_and_collapsed_models_by_name() {
+async fn status_groups_failures_by_cause_and_names_collapsed_models() {
     let scene = scene().await;
-    assert_eq!(
-        failures::grouped(&scene.store, scene.sweep).await.unwrap(),
-        []
-    );
+    assert_eq!(failures::load(&scene.store, scene.sweep).await.unwrap(), []);
     let collapsed = audit::collapsed(&scene.store, scene.sweep).await.unwrap();
     assert_eq!(collapsed, ["lf-dnn on mosi (seed 2)"]);
 
     scene
         .run("ALTER TABLE job DISABLE TRIGGER job_state_changes")
         .await;
-    // Both trainings of ALMT failed for one reason in two epochs, one of them three times; their
-    // evaluations with them. An evaluation of LF-DNN failed by itself, another will be tried again.
+    // Both training jobs of ALMT failed for one reason in two epochs, one of them three times, and their evaluations with
+    // them. One evaluation of LF-DNN failed on its own, another will be retried.
     scene
         .run(
             "UPDATE job SET state = 'failed', failures = CASE WHEN seed = 1 THEN 3 ELSE 1 END,
@@ -164,7 +162,7 @@ async fn failures_are_told_by_cause_and_collapsed_models_by_name() {
     scene
         .run("DELETE FROM attempt a USING job j WHERE j.id = a.job AND j.method = 'almt' AND j.kind = 'eval'")
         .await;
-    let groups = failures::grouped(&scene.store, scene.sweep).await.unwrap();
+    let groups = failures::load(&scene.store, scene.sweep).await.unwrap();
     let told: Vec<(i64, i64, i64, bool)> = groups
         .iter()
         .map(|g| (g.jobs, g.attempts, g.evaluations_not_begun, g.given_up))
@@ -180,7 +178,7 @@ async fn failures_are_told_by_cause_and_collapsed_models_by_name() {
         "{text}"
     );
     assert!(
-        text.contains("32 evaluations of these models could not begin"),
+        text.contains("32 evaluation jobs of these models could not start"),
         "{text}"
     );
     let text = groups[1].describe();
@@ -189,5 +187,5 @@ async fn failures_are_told_by_cause_and_collapsed_models_by_name() {
         !text.contains('\u{1b}'),
         "an escape sequence reaches the terminal: {text:?}"
     );
-    assert!(groups[2].describe().contains("will be tried again"));
+    assert!(groups[2].describe().contains("will be retried"));
 }

@@ -1,5 +1,7 @@
 //! The models and their training, on libtorch.
 
+#![warn(missing_docs)]
+
 pub mod context;
 pub mod device;
 mod error;
