@@ -1,4 +1,4 @@
-//! `coord data` as a person and a program meet it.
+//! `coord data`, with text and JSON output.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -13,7 +13,7 @@ use std::{
     process::{Command, Output},
 };
 
-/// `coord data` with a data folder of its own.
+/// Runs `coord data` with a separate data folder.
 fn coord(home: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_coord"))
         .arg("data")
@@ -47,7 +47,7 @@ fn unclean() -> Vec<u8> {
 }
 
 #[test]
-fn an_import_says_what_was_done_and_the_manifest_keeps_it() {
+fn import_reports_changes_and_records_them_in_the_manifest() {
     let home = tempfile::tempdir().unwrap();
     let pickle = unclean();
     std::fs::write(home.path().join("x.pkl"), &pickle).unwrap();
