@@ -24,7 +24,7 @@ A finding tells what is wrong, where, with which numbers, and why it matters:
 Findings about published numbers show known errata, which the rules do not consult.
 
 Exits with 0 without errors and warnings, else with 4.")]
-pub struct AuditArgs {
+pub(crate) struct AuditArgs {
     /// `published` for the paper's tables; or a sweep: its name, its id, or the beginning of its id
     #[arg(value_name = "published|SWEEP")]
     what: String,
@@ -38,7 +38,7 @@ pub struct AuditArgs {
 /// # Errors
 ///
 /// An unknown sweep; the database cannot be reached.
-pub async fn run(args: AuditArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(args: AuditArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
     let (subject, findings) = if args.what == "published" {
         let subject = "the published Tables 2 to 14".to_owned();
         (subject, audit::published())

@@ -30,7 +30,7 @@ Examples:
   coord compare lnln lnln/no-dmc --sweep full   a method and an ablation
   coord compare new:lnln old:lnln               the same method in two sweeps
   coord compare lnln almt --dataset mosi --metric mae --metric corr --all")]
-pub struct CompareArgs {
+pub(crate) struct CompareArgs {
     /// The first model: METHOD or METHOD/VARIANT, after SWEEP: if it is of another sweep
     a: String,
     /// The second model
@@ -83,7 +83,7 @@ struct Comparison {
 /// # Errors
 ///
 /// An unknown sweep or model; no common evaluations; the database cannot be reached.
-pub async fn run(args: CompareArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(args: CompareArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
     let database = Database::open(settings).await?;
     let outcome = compare_models(&args, &database).await;
     database.close().await;

@@ -29,7 +29,7 @@ In Python:
   import polars as pl
   results = pl.read_parquet(\"results.parquet\")
   print(results.group_by(\"method\", \"rate\", \"metric\").agg(pl.col(\"value\").mean()))")]
-pub struct ExportArgs {
+pub(crate) struct ExportArgs {
     /// The sweep: its name, its id, or the beginning of its id
     sweep: String,
     /// What to export
@@ -48,7 +48,7 @@ pub struct ExportArgs {
 /// # Errors
 ///
 /// An unknown sweep; the database cannot be reached; the file cannot be written.
-pub async fn run(args: ExportArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(args: ExportArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
     let format = match (args.format, &args.out) {
         (Some(format), _) => format.into(),
         (None, None) => Format::Csv,

@@ -28,7 +28,7 @@ Examples:
   coord figure confusion --dataset mine --out mine.png
   coord figure 8 --sweep full --out features.svg
   coord figure ranks --out ranks.svg")]
-pub struct FigureArgs {
+pub(crate) struct FigureArgs {
     /// The figure: its number in the paper, 2, 4, 5, 6, 7 or 8, or confusion, ranks
     #[arg(value_name = "FIGURE")]
     which: Kind,
@@ -89,7 +89,7 @@ fn format(path: &Path) -> anyhow::Result<Format> {
 ///
 /// An unknown sweep, or one without what the figure shows; the database cannot be reached; the file
 /// cannot be written.
-pub async fn run(args: FigureArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(args: FigureArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
     // Before anything is computed.
     let format = format(&args.out)?;
     let database = Database::open(settings).await?;

@@ -30,7 +30,7 @@ store): nothing is trained or evaluated.
 Examples:
   coord report demo --out demo-report
   coord report full --out supplement --draws 10000")]
-pub struct ReportArgs {
+pub(crate) struct ReportArgs {
     /// The sweep: its name, its id, or the beginning of its id
     sweep: String,
     /// The folder to write to; created if necessary
@@ -46,7 +46,7 @@ pub struct ReportArgs {
 /// # Errors
 ///
 /// An unknown sweep; the database cannot be reached; the folder cannot be written to.
-pub async fn run(args: ReportArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(args: ReportArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
     // Before anything is computed.
     let figures = args.out.join(FIGURES);
     std::fs::create_dir_all(&figures)

@@ -37,7 +37,7 @@ Tables 2 and 3 are means over missing rates, 4 to 7 ablations and loss weights o
 standard deviations over seeds, 9 and 10 each rate, 11 and 12 means over missing modalities, 13 and
 14 each set. Best values are bold (* in a pipe), second best underlined (' in a pipe); … marks
 missing values, – undefined ones.")]
-pub struct TableArgs {
+pub(crate) struct TableArgs {
     /// The table: its number in the paper, 2 to 14, or laziness, robustness, ranks
     #[arg(value_name = "TABLE")]
     which: Which,
@@ -93,7 +93,7 @@ impl FromStr for Which {
 /// # Errors
 ///
 /// An unknown sweep; the database cannot be reached.
-pub async fn run(args: TableArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(args: TableArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
     let database = Database::open(settings).await?;
     let outcome = show(&args, settings, &database).await;
     database.close().await;
@@ -166,7 +166,7 @@ async fn paper(
 /// # Errors
 ///
 /// The database's.
-pub async fn print(
+pub(crate) async fn print(
     store: &Store,
     sweep: &SweepRow,
     layouts: &[Layout],
@@ -185,7 +185,7 @@ pub async fn print(
 /// # Errors
 ///
 /// The database's; a database without sweeps.
-pub async fn newest(store: &Store) -> anyhow::Result<SweepRow> {
+pub(crate) async fn newest(store: &Store) -> anyhow::Result<SweepRow> {
     let sweeps = store.sweeps().await?;
     let newest = sweeps.into_iter().max_by_key(|sweep| sweep.created);
     Ok(newest.ok_or_else(|| hinted("no sweep yet", "submit one with `coord submit SPEC`"))?)
