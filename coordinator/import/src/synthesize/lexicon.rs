@@ -1,4 +1,4 @@
-//! Sentences with a level of sentiment, in the words of a real encoder's vocabulary.
+//! Sentences with a level of sentiment, from the words of a real encoder's vocabulary.
 
 use super::random::Random;
 use std::{
@@ -11,7 +11,7 @@ pub(super) const CLS: i32 = 101;
 /// `[SEP]`.
 pub(super) const SEP: i32 = 102;
 
-/// The most words of a clause with its connector.
+/// Maximum number of words in a clause with its connector.
 pub(super) const LONGEST_CLAUSE: usize = 7;
 
 /// Adjectives and verbs by level, from -3 to 3.
@@ -84,7 +84,7 @@ pub enum VocabularyError {
     },
 }
 
-/// An encoder's vocabulary: one token a line, its id the line's index.
+/// An encoder's vocabulary: one token per line; the id is the line's index.
 #[derive(Debug, Clone)]
 pub struct Vocabulary {
     ids: HashMap<String, i32>,
@@ -95,7 +95,7 @@ impl Vocabulary {
     /// Reads a `vocab.txt`.
     ///
     /// # Errors
-    /// The file cannot be read as text or is no BERT vocabulary.
+    /// The file cannot be read as text or is not a BERT vocabulary.
     pub fn read(path: &Path) -> Result<Self, VocabularyError> {
         let text = std::fs::read_to_string(path).map_err(|source| VocabularyError::Io {
             path: path.to_owned(),
@@ -151,7 +151,7 @@ pub(super) struct Sentence {
 }
 
 impl Lexicon {
-    /// Looks the words up; a list may lose some words but not all.
+    /// Looks up the words; a list may lack some but not all.
     pub(super) fn new(vocabulary: &Vocabulary) -> Result<Self, VocabularyError> {
         let mut missing = Vec::new();
         let mut find = |words: &'static [&'static str]| -> Vec<Word> {
