@@ -2,7 +2,7 @@
 
 use crate::{
     commands,
-    config::{ConnectionFlags, Process, Settings},
+    config::{ConnectionFlags, Settings},
     exit::Exit,
 };
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -134,7 +134,7 @@ impl Cli {
         if self.command.only_prints() {
             end_quietly_without_reader();
         }
-        let mut settings = Settings::resolve(&self.connections, &Process)?;
+        let mut settings = Settings::resolve(&self.connections, &halfheard_shared::env::process)?;
         settings.adopt_running();
         tracing::debug!(?settings, "settings");
         match self.command {

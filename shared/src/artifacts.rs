@@ -38,7 +38,8 @@ pub const MAX_BYTES: u64 = 16 << 30;
 const CHUNK: usize = 1 << 20;
 
 /// A BLAKE3 hash as 64 lower-case hexadecimal digits: safe as a file name.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Hash(String);
 
 impl Hash {
@@ -72,6 +73,20 @@ impl std::str::FromStr for Hash {
         } else {
             Err(ArtifactError::Hash(digits.chars().take(80).collect()))
         }
+    }
+}
+
+impl TryFrom<String> for Hash {
+    type Error = ArtifactError;
+
+    fn try_from(digits: String) -> Result<Self, ArtifactError> {
+        digits.parse()
+    }
+}
+
+impl From<Hash> for String {
+    fn from(hash: Hash) -> Self {
+        hash.0
     }
 }
 
@@ -399,10 +414,8 @@ impl ArtifactStore {
         };
         check_size(key, opened.bytes, limit)?;
         let failed = |e| ArtifactError::io(key, "written to a file", e);
-        let temporary = folder::Temporary::beside(path).map_err(failed)?;
-        let mut file = tokio::fs::File::create(temporary.path())
-            .await
-            .map_err(failed)?;
+        let file = folder::create(path).map_err(failed)?;
+        let mut writer = folder::writer(&file).map_err(failed)?;
         let mut hasher = blake3::Hasher::new();
         let mut buffer = Vec::with_capacity(CHUNK);
         let mut total = 0;
@@ -410,7 +423,7 @@ impl ArtifactStore {
             total += buffer.len() as u64;
             check_size(key, total, limit)?;
             hasher.update(&buffer);
-            file.write_all(&buffer).await.map_err(failed)?;
+            writer.write_all(&buffer).await.map_err(failed)?;
             buffer.clear();
         }
         opened.complete(key, total)?;
@@ -424,9 +437,10 @@ impl ArtifactStore {
                 found,
             });
         }
-        file.sync_all().await.map_err(failed)?;
-        drop(file);
-        temporary.rename_to(path).map_err(failed)?;
+        writer.flush().await.map_err(failed)?;
+        folder::blocking(move || file.persist())
+            .await
+            .map_err(failed)?;
         Ok(true)
     }
 }

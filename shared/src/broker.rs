@@ -17,6 +17,7 @@
 
 pub mod connection;
 pub mod topology;
+mod workers;
 
 pub use connection::{BrokerSettings, Tls};
 
@@ -24,6 +25,7 @@ use crate::{
     cryptography::refusal,
     error::chain,
     ids::{JobId, SweepId},
+    retry::while_transient,
     wire::{JobMessage, ResultBody, ResultMessage, WireError, Work, encode},
 };
 use async_nats::jetstream::{
@@ -285,7 +287,7 @@ impl Broker {
         self.jetstream
             .get_consumer_from_stream(name, stream)
             .await
-            .map_err(|error| opened(format!("consumer {name} of stream {stream}"), error))
+            .map_err(|error| opened(format!("consumer {name} of stream {stream}"), &error))
     }
 
     /// The bucket of heartbeats.
@@ -302,7 +304,7 @@ impl Broker {
         self.jetstream
             .get_key_value(name)
             .await
-            .map_err(|error| opened(format!("bucket {name}"), error))
+            .map_err(|error| opened(format!("bucket {name}"), &error))
     }
 
     /// Sends a job and returns as soon as it is on its way; the future it returns waits for the
@@ -334,17 +336,15 @@ impl Broker {
     /// Publishes a result however long the broker stays away. Fails only where trying again cannot
     /// help: the message is too large or cannot be written.
     pub async fn deliver_result(&self, message: &ResultMessage) -> Result<bool, BrokerError> {
-        let mut pause = Duration::from_millis(200);
-        loop {
-            match self.publish_result(message).await {
-                Err(error) if error.is_transient() => {
-                    tracing::warn!(job = %message.job, %error, "the result is kept and sent again");
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(Duration::from_secs(5));
-                }
-                outcome => return outcome,
-            }
-        }
+        while_transient(
+            || self.publish_result(message),
+            BrokerError::is_transient,
+            |error| {
+                let error = chain(error);
+                tracing::warn!(job = %message.job, error, "cannot publish a result; retrying");
+            },
+        )
+        .await
     }
 
     async fn send(&self, subject: String, id: &str, payload: Vec<u8>) -> Result<Sent, BrokerError> {
@@ -381,11 +381,11 @@ impl Sent {
 }
 
 /// An error while opening something on the broker.
-fn opened(what: String, error: impl std::error::Error) -> BrokerError {
+fn opened(what: String, error: &dyn std::error::Error) -> BrokerError {
     BrokerError::Layout {
         what,
         action: "opened",
-        reason: chain(&error),
+        reason: chain(error),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Where slots compute: what `--device` and a spec's `[resources]` say, and how the GPUs of a
 //! machine are given out to its slots. Nothing here looks at a GPU; the count is the caller's.
 
+use crate::text::count;
 use std::{fmt, str::FromStr};
 
 /// The highest number of a GPU that is taken for one; more is a slip of the finger.
@@ -190,15 +191,6 @@ impl Devices {
 fn list(gpus: &[usize]) -> String {
     let names: Vec<String> = gpus.iter().map(|number| format!("cuda:{number}")).collect();
     names.join(",")
-}
-
-/// `no GPU`, `1 GPU`, `2 GPUs`.
-pub fn count(number: usize, what: &str) -> String {
-    match number {
-        0 => format!("no {what}"),
-        1 => format!("1 {what}"),
-        more => format!("{more} {what}s"),
-    }
 }
 
 #[cfg(test)]

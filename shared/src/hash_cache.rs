@@ -1,11 +1,9 @@
-//! Hashes of large files, remembered: a spec names encoders and datasets of gigabytes, and `coord
-//! plan` should not read them whole each time.
+//! Remembered hashes of large files: a spec names encoders and datasets of gigabytes, which should not be read each time.
 //!
-//! Kept in the data folder as `file-hashes.json`. A hash is believed while the file has the same
-//! size, number (inode) and times; the time of its last change of state cannot be set back by a
-//! program, so content that was put in its place is noticed. Losing the file loses nothing.
+//! Kept in the data folder as `file-hashes.json`. A hash is trusted while the file has the same size, inode and times. No
+//! program can set back the time of the last status change, so replaced content is noticed. Losing the cache loses nothing.
 
-use crate::artifacts::hash_file;
+use crate::artifacts::{Hash, hash_file};
 use crate::atomic_file;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -19,12 +17,10 @@ use std::{
 
 /// A file that changed this recently may change again without its time showing it.
 const SETTLED: Duration = Duration::from_secs(2);
-/// The most bytes of the memory that are read.
 const MAX_BYTES: u64 = 1 << 20;
-/// The most files that are remembered.
 const MAX_FILES: usize = 1_000;
 
-/// What tells that a file is still the same.
+/// Tells whether a file is still the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Stamp {
     bytes: u64,
@@ -34,16 +30,16 @@ struct Stamp {
 }
 
 impl Stamp {
-    fn of(about: &Metadata) -> Self {
+    fn of(metadata: &Metadata) -> Self {
         Self {
-            bytes: about.len(),
-            inode: about.ino(),
-            modified: (about.mtime(), about.mtime_nsec()),
-            changed: (about.ctime(), about.ctime_nsec()),
+            bytes: metadata.len(),
+            inode: metadata.ino(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
     }
 
-    /// Whether the last change lies far enough back.
+    /// Whether the last change is long enough ago.
     fn is_settled(&self) -> bool {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let limit = now.unwrap_or_default().saturating_sub(SETTLED).as_secs();
@@ -53,129 +49,140 @@ impl Stamp {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Known {
+struct Entry {
     stamp: Stamp,
-    blake3: String,
-    /// Whether all numbers in it are known to be finite.
+    blake3: Hash,
+    /// Whether every number in the file is known to be finite.
     #[serde(default)]
-    sound: bool,
+    finite: bool,
 }
 
-/// The hashes of a data folder's memory.
+type Entries = BTreeMap<PathBuf, Entry>;
+
+/// The hash cache of a data folder.
+///
+/// ```
+/// use halfheard_shared::hash_cache::HashCache;
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let file = folder.path().join("weights");
+/// # std::fs::write(&file, "x")?;
+/// let mut hashes = HashCache::open(folder.path());
+/// let hash = hashes.get(&file)?;
+/// hashes.save();
+/// # assert_eq!(hash, halfheard_shared::artifacts::Hash::of(b"x"));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
-pub struct FileHashes {
+pub struct HashCache {
     path: PathBuf,
-    known: BTreeMap<PathBuf, Known>,
-    new: bool,
+    entries: Entries,
+    changed: bool,
 }
 
-impl FileHashes {
-    /// The memory of the data folder at `data_dir`; empty where there is none or it is damaged.
+impl HashCache {
+    /// Opens the cache of `data_dir`; empty if it does not exist or is damaged.
     pub fn open(data_dir: &Path) -> Self {
         let path = data_dir.join("file-hashes.json");
-        let small = fs::metadata(&path).is_ok_and(|about| about.len() <= MAX_BYTES);
-        let text = small.then(|| fs::read(&path).ok()).flatten();
-        let known = text.and_then(|text| serde_json::from_slice(&text).ok());
         Self {
+            entries: load(&path),
             path,
-            known: known.unwrap_or_default(),
-            new: false,
+            changed: false,
         }
     }
 
-    /// BLAKE3 of the file at `path`, 64 hexadecimal digits. `path` should be canonical.
+    /// The BLAKE3 hash of the file at `path`, which should be canonical. Blocks while it hashes.
     ///
     /// # Errors
     ///
     /// The file cannot be read.
-    pub fn get(&mut self, path: &Path) -> io::Result<String> {
+    pub fn get(&mut self, path: &Path) -> io::Result<Hash> {
         let before = Stamp::of(&fs::metadata(path)?);
-        if let Some(known) = self.known.get(path)
-            && known.stamp == before
+        if let Some(entry) = self.entries.get(path)
+            && entry.stamp == before
         {
-            return Ok(known.blake3.clone());
+            return Ok(entry.blake3.clone());
         }
-        self.known.remove(path);
-        let blake3 = hash_file(path)?.as_str().to_owned();
-        // What changed while it was read is not remembered.
-        let after = Stamp::of(&fs::metadata(path)?);
-        if before == after && after.is_settled() && self.known.len() < MAX_FILES {
-            let blake3 = blake3.clone();
-            let stamp = after;
-            let sound = false;
-            self.known.insert(
-                path.to_owned(),
-                Known {
-                    stamp,
-                    blake3,
-                    sound,
-                },
-            );
-            self.new = true;
+        self.entries.remove(path);
+        let blake3 = hash_file(path)?;
+        // A file that changed while it was read is not remembered.
+        let stamp = Stamp::of(&fs::metadata(path)?);
+        if before == stamp && stamp.is_settled() && self.entries.len() < MAX_FILES {
+            let entry = Entry {
+                stamp,
+                blake3: blake3.clone(),
+                finite: false,
+            };
+            self.entries.insert(path.to_owned(), entry);
+            self.changed = true;
         }
         Ok(blake3)
     }
 
-    /// Whether the file whose hash was asked for last is known to hold finite numbers alone.
-    pub fn is_sound(&self, path: &Path) -> bool {
-        self.known.get(path).is_some_and(|known| known.sound)
+    /// Whether every number in the file, whose hash was requested last, is known to be finite.
+    pub fn is_finite(&self, path: &Path) -> bool {
+        self.entries.get(path).is_some_and(|entry| entry.finite)
     }
 
-    /// Remembers that the file whose hash was asked for last holds finite numbers alone, if its hash
-    /// is remembered.
-    pub fn sound(&mut self, path: &Path) {
-        if let Some(known) = self.known.get_mut(path) {
-            known.sound = true;
-            self.new = true;
+    /// Remembers that every number in the file is finite, if its hash is remembered.
+    pub fn set_finite(&mut self, path: &Path) {
+        if let Some(entry) = self.entries.get_mut(path) {
+            entry.finite = true;
+            self.changed = true;
         }
     }
 
-    /// Keeps what was learnt, where the data folder is there. What cannot be kept is learnt again.
-    pub fn keep(&mut self) {
-        if !self.path.parent().is_some_and(Path::is_dir) {
+    /// Saves what is new, if the data folder exists. A failure costs only the time to hash again.
+    pub fn save(&mut self) {
+        if !self.path.parent().is_some_and(Path::is_dir) || !std::mem::take(&mut self.changed) {
             return;
         }
-        if !std::mem::take(&mut self.new) {
-            return;
-        }
-        let written = serde_json::to_vec(&self.known)
+        // Other processes on the same data folder save as well.
+        let mut entries = load(&self.path);
+        entries.extend(self.entries.clone());
+        let saved = serde_json::to_vec(&entries)
             .map_err(io::Error::other)
-            .and_then(|text| atomic_file::write(&self.path, atomic_file::PRIVATE, &text));
-        if let Err(error) = written {
-            tracing::debug!(%error, "hashes of files are not kept");
+            .and_then(|text| atomic_file::write(&self.path, atomic_file::PRIVATE_MODE, &text));
+        if let Err(error) = saved {
+            tracing::debug!(%error, "cannot save the hash cache");
         }
     }
+}
+
+fn load(path: &Path) -> Entries {
+    let small = fs::metadata(path).is_ok_and(|metadata| metadata.len() <= MAX_BYTES);
+    let text = small.then(|| fs::read(path).ok()).flatten();
+    text.and_then(|text| serde_json::from_slice(&text).ok())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Puts `path`'s last change into the past, as a file that has lain there for long.
-    fn known(hashes: &mut FileHashes, path: &Path, blake3: &str) {
-        let stamp = Stamp::of(&fs::metadata(path).unwrap());
-        let blake3 = blake3.to_owned();
-        let known = Known {
-            stamp,
-            blake3,
-            sound: true,
+    /// Inserts an entry as if the file had not changed for long.
+    fn insert(hashes: &mut HashCache, path: &Path, content: &[u8]) {
+        let entry = Entry {
+            stamp: Stamp::of(&fs::metadata(path).unwrap()),
+            blake3: Hash::of(content),
+            finite: true,
         };
-        hashes.known.insert(path.to_owned(), known);
-        hashes.new = true;
+        hashes.entries.insert(path.to_owned(), entry);
+        hashes.changed = true;
     }
 
     #[test]
-    fn a_hash_is_believed_until_the_file_changes() {
+    fn hash_is_trusted_until_the_file_changes() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("weights");
         fs::write(&file, "one").unwrap();
-        let mut hashes = FileHashes::open(folder.path());
-        known(&mut hashes, &file, "remembered");
-        hashes.keep();
-        let mut hashes = FileHashes::open(folder.path());
-        assert_eq!(hashes.get(&file).unwrap(), "remembered");
-        assert!(hashes.is_sound(&file));
-        // The same size at the same path, and a modification time that is put back.
+        let mut hashes = HashCache::open(folder.path());
+        insert(&mut hashes, &file, b"remembered");
+        hashes.save();
+        let mut hashes = HashCache::open(folder.path());
+        assert_eq!(hashes.get(&file).unwrap(), Hash::of(b"remembered"));
+        assert!(hashes.is_finite(&file));
+        // The same size at the same path, and the modification time set back.
         let time = fs::metadata(&file).unwrap().modified().unwrap();
         fs::write(&file, "two").unwrap();
         fs::File::options()
@@ -183,37 +190,49 @@ mod tests {
             .open(&file)
             .and_then(|file| file.set_modified(time))
             .unwrap();
-        let expected = blake3::hash(b"two").to_hex().to_string();
-        assert_eq!(hashes.get(&file).unwrap(), expected);
-        assert!(!hashes.is_sound(&file), "other content is another matter");
+        assert_eq!(hashes.get(&file).unwrap(), Hash::of(b"two"));
+        assert!(!hashes.is_finite(&file), "the content is different");
     }
 
     #[test]
-    fn a_file_that_has_just_changed_is_not_remembered() {
+    fn recently_changed_file_is_not_remembered() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("weights");
         fs::write(&file, "one").unwrap();
-        let mut hashes = FileHashes::open(folder.path());
+        let mut hashes = HashCache::open(folder.path());
         hashes.get(&file).unwrap();
-        assert!(hashes.known.is_empty());
+        assert!(hashes.entries.is_empty());
     }
 
     #[test]
-    fn a_damaged_memory_is_an_empty_one() {
+    fn damaged_cache_is_empty() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("file-hashes.json"), "{\"a\":").unwrap();
-        assert!(FileHashes::open(folder.path()).known.is_empty());
+        assert!(HashCache::open(folder.path()).entries.is_empty());
     }
 
     #[test]
-    fn nothing_is_kept_where_there_is_no_data_folder() {
+    fn nothing_is_saved_without_a_data_folder() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("weights");
         fs::write(&file, "one").unwrap();
-        let gone = folder.path().join("data");
-        let mut hashes = FileHashes::open(&gone);
-        known(&mut hashes, &file, "x");
-        hashes.keep();
-        assert!(!gone.exists());
+        let missing = folder.path().join("data");
+        let mut hashes = HashCache::open(&missing);
+        insert(&mut hashes, &file, b"x");
+        hashes.save();
+        assert!(!missing.exists());
+    }
+
+    #[test]
+    fn processes_keep_each_others_hashes() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = ["a", "b"].map(|name| folder.path().join(name));
+        let mut caches = [(); 2].map(|()| HashCache::open(folder.path()));
+        for (file, hashes) in files.iter().zip(&mut caches) {
+            fs::write(file, "x").unwrap();
+            insert(hashes, file, b"x");
+            hashes.save();
+        }
+        assert_eq!(HashCache::open(folder.path()).entries.len(), 2);
     }
 }

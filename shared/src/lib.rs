@@ -1,6 +1,8 @@
 //! What `coord` and `worker` both speak: the benchmark's spec and its matrix, jobs and results on
 //! the wire, data files, artifacts, erasure and metrics. Nothing here links libtorch.
 
+#![warn(missing_docs)]
+
 pub mod address;
 pub mod artifacts;
 pub mod atomic_file;
@@ -8,11 +10,11 @@ pub mod benchmark;
 pub mod broker;
 pub mod case;
 pub mod color;
-pub mod config_file;
 pub mod cryptography;
 pub mod dataset;
 pub mod device;
 pub mod encoder;
+pub mod env;
 pub mod erasure;
 pub mod error;
 pub mod features;
@@ -27,7 +29,8 @@ pub mod numpy_rng;
 pub mod pickle;
 pub mod published;
 pub mod retry;
+pub mod settings;
 pub mod shutdown;
 pub mod spec;
-pub mod terminal;
+pub mod text;
 pub mod wire;

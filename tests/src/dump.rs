@@ -82,10 +82,6 @@ fn differing<'a>(a: &'a str, b: &'a str) -> impl Iterator<Item = String> + 'a {
 }
 
 /// The features that evaluations left in a data folder's artifact store, by file name.
-///
-/// # Errors
-///
-/// The folder cannot be read.
 pub fn features(data_dir: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
     let folder = data_dir.join("artifacts/features");
     let mut all = BTreeMap::new();

@@ -32,13 +32,9 @@ pub const SEEDS: [u64; 3] = [1111, 1112, 1113];
 /// What is in a sweep. All sixteen cases are always in it.
 #[derive(Clone, Debug)]
 pub struct Matrix {
-    /// The sweep's name.
     pub name: String,
-    /// Methods and variants.
     pub models: Vec<(String, String)>,
-    /// Datasets.
     pub datasets: Vec<Benchmark>,
-    /// Seeds.
     pub seeds: Vec<u64>,
 }
 
@@ -66,15 +62,10 @@ pub fn paper_methods() -> Vec<(String, String)> {
 /// One evaluation to be filled in.
 #[derive(Clone, Debug)]
 pub struct Cell<'a> {
-    /// The method's id.
     pub method: &'a str,
-    /// The variant's id.
     pub variant: &'a str,
-    /// The dataset.
     pub dataset: Benchmark,
-    /// The seed.
     pub seed: u64,
-    /// The case.
     pub case: &'a Case,
     /// The labels of the test split.
     pub labels: &'a [f32],
@@ -85,10 +76,6 @@ pub type Outcome = (Vec<CriterionResult>, Vec<Vec<f32>>);
 
 /// Submits the sweep, and takes in a training for every model and what `outcome` says for every
 /// evaluation.
-///
-/// # Errors
-///
-/// The database's, or a result that it refuses.
 pub async fn fill(
     store: &Store,
     matrix: &Matrix,
@@ -292,7 +279,7 @@ pub fn simulated_labels(dataset: Benchmark) -> Vec<f32> {
 pub struct Noise(blake3::OutputReader);
 
 impl Noise {
-    /// From what makes it different from others.
+    /// Seeds it with `parts`.
     pub fn new(parts: &[&[u8]]) -> Self {
         let mut hasher = blake3::Hasher::new();
         for part in parts {
@@ -308,7 +295,7 @@ impl Noise {
         f64::from(u32::from_le_bytes(bytes)) / 4_294_967_296.0
     }
 
-    /// Nearly normal: twelve uniform numbers, less six.
+    /// Approximately normal: the sum of twelve uniform numbers minus six.
     pub fn normal(&mut self) -> f64 {
         (0..12).map(|_| self.uniform()).sum::<f64>() - 6.0
     }
@@ -375,10 +362,6 @@ pub fn measured(cell: &Cell<'_>, predictions: Vec<f32>) -> Outcome {
 }
 
 /// Fills a sweep with simulated models; the later in the list, the better.
-///
-/// # Errors
-///
-/// As [`fill`].
 pub async fn simulated(store: &Store, matrix: &Matrix) -> Result<SweepId> {
     let place = |cell: &Cell<'_>| {
         let name = (cell.method.to_owned(), cell.variant.to_owned());
@@ -394,10 +377,6 @@ pub async fn simulated(store: &Store, matrix: &Matrix) -> Result<SweepId> {
 
 /// Leaves features of so many samples of every LNLN model in the artifact store, at four rates: the
 /// language feature loses its classes as more is missing, the dominant one does not.
-///
-/// # Errors
-///
-/// The database's, or the artifact store's.
 pub async fn keep_features(
     store: &Store,
     artifacts: &ArtifactStore,
@@ -444,10 +423,6 @@ fn simulated_features(dataset: &str, rate: f64, samples: i64) -> Features {
 }
 
 /// Fills a sweep with the paper's details, Tables 9, 10, 13 and 14: every seed the same.
-///
-/// # Errors
-///
-/// As [`fill`].
 pub async fn published(store: &Store, name: &str) -> Result<SweepId> {
     let details = published::numbers()
         .iter()
@@ -457,7 +432,7 @@ pub async fn published(store: &Store, name: &str) -> Result<SweepId> {
     fill(store, &Matrix::paper(name), |cell| {
         let case = cell.case.to_string();
         let value = |metric: &str| {
-            // Where an F1 is one with truth and prediction swapped, nothing in print says so.
+            // Printed tables do not mark an F1 with truth and prediction swapped.
             let metric = metric.trim_end_matches("_swapped");
             let key = (cell.dataset, cell.method, case.as_str(), metric);
             details.get(&key).copied()

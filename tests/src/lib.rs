@@ -1,10 +1,10 @@
-//! What the end-to-end tests share: real servers on free loopback ports, a scripted worker that
-//! speaks the wire protocol without libtorch, small sweeps, and a dump of what came out.
+//! Shared by the end-to-end tests: real servers on free loopback ports, a scripted worker that speaks the wire
+//! protocol without libtorch, small sweeps, and dumps of results.
 
 use std::time::Duration;
 
-/// How long a test waits for a state. It only bounds a hang: a machine that is busy with something
-/// else takes many times as long as an idle one, and no test may fail for that.
+/// How long a test waits for a state. It only bounds a hang: a busy machine takes many times as long as an idle one, and
+/// no test may fail for that.
 pub const PATIENCE: Duration = Duration::from_secs(300);
 
 pub mod dump;

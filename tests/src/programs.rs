@@ -13,10 +13,6 @@ use std::{
 };
 
 /// The folder of the programs that were built together with the running test.
-///
-/// # Errors
-///
-/// They were not built: `cargo build --workspace --bins`.
 pub fn program(name: &str) -> Result<PathBuf> {
     let test = std::env::current_exe()?;
     let found = test
@@ -29,10 +25,6 @@ pub fn program(name: &str) -> Result<PathBuf> {
 }
 
 /// `coord` with connections to the stage's servers.
-///
-/// # Errors
-///
-/// See [`program`].
 pub fn coord(stage: &Stage) -> Result<Command> {
     let mut command = Command::new(program("coord")?);
     command
@@ -47,10 +39,6 @@ pub fn coord(stage: &Stage) -> Result<Command> {
 
 /// `worker` on one CPU thread with connections to the stage's broker, its data and artifacts in the
 /// stage's data folder.
-///
-/// # Errors
-///
-/// See [`program`].
 pub fn worker(stage: &Stage) -> Result<Command> {
     let mut command = Command::new(program("worker")?);
     command
@@ -64,10 +52,6 @@ pub fn worker(stage: &Stage) -> Result<Command> {
 }
 
 /// Runs a command to its end; its standard output.
-///
-/// # Errors
-///
-/// It cannot be run, or ends with anything but 0.
 pub fn output(command: &mut Command) -> Result<String> {
     let output = command.output()?;
     ensure!(
@@ -84,25 +68,15 @@ pub fn output(command: &mut Command) -> Result<String> {
 pub struct Process(Child);
 
 impl Process {
-    /// Starts it.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be run.
     pub fn spawn(command: &mut Command) -> Result<Self> {
         Ok(Self(command.spawn()?))
     }
 
-    /// Its process id.
     pub fn id(&self) -> u32 {
         self.0.id()
     }
 
-    /// Ends it with SIGKILL.
-    ///
-    /// # Errors
-    ///
-    /// The system refuses.
+    /// Kills it with SIGKILL.
     pub fn kill(mut self) -> Result<()> {
         self.0.kill()?;
         self.0.wait()?;
@@ -110,20 +84,12 @@ impl Process {
     }
 
     /// Ends it with SIGTERM and waits.
-    ///
-    /// # Errors
-    ///
-    /// It is still there after `patience`.
     pub fn terminate(self, patience: Duration) -> Result<ExitStatus> {
         kill(Pid::from_raw(self.0.id().cast_signed()), Signal::SIGTERM)?;
         self.wait(patience)
     }
 
     /// Waits for its end.
-    ///
-    /// # Errors
-    ///
-    /// It is still there after `patience`.
     pub fn wait(mut self, patience: Duration) -> Result<ExitStatus> {
         let since = Instant::now();
         loop {

@@ -8,10 +8,6 @@ use halfheard_shared::{
 use safetensors::SafeTensors;
 
 /// The epoch that a training's saved state is in, from 1; `None` where nothing is saved.
-///
-/// # Errors
-///
-/// The store cannot be read, or what lies there is no saved state.
 pub async fn saved_epoch(store: &ArtifactStore, job: JobId) -> Result<Option<u64>> {
     let Some(state) = store.get(&Key::Resume(job), MAX_BYTES).await? else {
         return Ok(None);

@@ -1,7 +1,10 @@
-//! A private nats-server and a private Postgres, each on a free loopback port under a temporary
-//! folder, that can be killed and started again.
+//! A private nats-server and a private Postgres, each on a free loopback port in a temporary folder.
+//!
+//! `coord`'s own private servers are not used: tests kill these at any point, restart them empty or as a standby, and edit
+//! who may connect, while `coord` must not lose what the tests break.
 
 use anyhow::{Context as _, Result, bail, ensure};
+use halfheard_coordinator::local::programs::{Part, Programs};
 use halfheard_store::Store;
 use nix::{
     sys::signal::{Signal, kill},
@@ -16,18 +19,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Where set-up has laid the programs.
-fn deps() -> PathBuf {
-    std::env::var_os("HALFHEARD_DEPS").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.deps")),
-        PathBuf::from,
-    )
+/// Where `part` is: as `coord` looks for it, or in this checkout.
+fn find(part: Part) -> Result<PathBuf> {
+    let programs = match std::env::var_os("HALFHEARD_DEPS") {
+        Some(_) => Programs::discover(),
+        None => Programs::with_deps(concat!(env!("CARGO_MANIFEST_DIR"), "/../.deps")),
+    };
+    Ok(programs.find(part)?.path)
 }
 
 /// The broker's program.
-pub fn nats_server() -> PathBuf {
-    std::env::var_os("HALFHEARD_NATS_SERVER")
-        .map_or_else(|| deps().join("nats/nats-server"), PathBuf::from)
+pub fn nats_server() -> Result<PathBuf> {
+    find(Part::Nats)
 }
 
 fn free_port() -> Result<u16> {
@@ -58,7 +61,6 @@ pub struct Nats {
 }
 
 impl Nats {
-    /// Starts one.
     pub fn start() -> Result<Self> {
         let mut nats = Self {
             folder: tempfile::tempdir()?,
@@ -69,12 +71,11 @@ impl Nats {
         Ok(nats)
     }
 
-    /// Its address.
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
-    /// Ends it with SIGKILL.
+    /// Kills it with SIGKILL.
     pub fn kill(&mut self) -> Result<()> {
         if let Some(mut child) = self.child.take() {
             child.kill()?;
@@ -83,9 +84,9 @@ impl Nats {
         Ok(())
     }
 
-    /// Starts it again on the same port and the same files.
+    /// Restarts it on the same port and files.
     pub fn resume(&mut self) -> Result<()> {
-        let program = nats_server();
+        let program = nats_server()?;
         let log = self.folder.path().join("log");
         let mut child = Command::new(&program)
             .args([
@@ -101,13 +102,13 @@ impl Nats {
             .arg(&log)
             .stdin(Stdio::null())
             .spawn()
-            .with_context(|| format!("{} cannot be run: `make setup`", program.display()))?;
+            .with_context(|| format!("cannot run {}", program.display()))?;
         wait_for_port(self.port, &mut child, "nats-server", &log)?;
         self.child = Some(child);
         Ok(())
     }
 
-    /// Starts it again on the same port with nothing in its store, as after the loss of a disk.
+    /// Restarts it on the same port with an empty store, as after the loss of a disk.
     pub fn resume_empty(&mut self) -> Result<()> {
         std::fs::remove_dir_all(self.folder.path().join("data"))?;
         self.resume()
@@ -129,7 +130,6 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Makes and starts one.
     pub fn start() -> Result<Self> {
         let mut postgres = Self {
             folder: tempfile::tempdir()?,
@@ -150,7 +150,7 @@ impl Postgres {
                 "--no-sync",
             ])
             .output()
-            .context("initdb cannot be run: `make setup`")?;
+            .context("cannot run initdb")?;
         ensure!(
             made.status.success(),
             "initdb: {}",
@@ -160,11 +160,9 @@ impl Postgres {
         Ok(postgres)
     }
 
-    /// PostgreSQL refuses to run as root: as root its programs run as `nobody`.
+    /// PostgreSQL does not run as root; if root starts it, its programs run as `nobody`.
     fn program(name: &str) -> Result<Command> {
-        let folder = std::env::var_os("HALFHEARD_POSTGRES_BIN")
-            .map_or_else(|| deps().join("postgres/bin"), PathBuf::from);
-        let mut command = Command::new(folder.join(name));
+        let mut command = Command::new(find(Part::Postgres)?.join(name));
         command.current_dir("/").stdin(Stdio::null());
         if let Some(user) = unprivileged()? {
             command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
@@ -172,19 +170,17 @@ impl Postgres {
         Ok(command)
     }
 
-    /// Its address.
     pub fn url(&self) -> String {
         format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
     }
 
-    /// Its port on the loopback.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Executes one statement as the superuser, on a connection of its own.
+    /// Executes one statement as the superuser, on a new connection.
     pub async fn execute(&self, statement: &str) -> Result<()> {
-        // One that has just been started may need a moment.
+        // A server that has just started may need a moment.
         let store = Store::connect_with_retry(&self.url().parse()?).await?;
         sqlx::query(AssertSqlSafe(statement))
             .execute(store.pool())
@@ -193,7 +189,7 @@ impl Postgres {
         Ok(())
     }
 
-    /// Puts a line before all others that say who may connect, and has the server read it.
+    /// Puts a line first in `pg_hba.conf` and reloads it.
     pub async fn allow_first(&self, line: &str) -> Result<()> {
         let path = self.folder.path().join("data/pg_hba.conf");
         let rest = std::fs::read_to_string(&path)?;
@@ -201,23 +197,23 @@ impl Postgres {
         self.execute("SELECT pg_reload_conf()").await
     }
 
-    /// Its process and all it has started, with SIGKILL.
+    /// Kills its process and its children with SIGKILL.
     pub fn kill(&mut self) -> Result<()> {
         if let Some(mut child) = self.child.take() {
-            // The children notice that the postmaster is gone and end.
+            // The children exit when they notice that the postmaster is gone.
             child.kill()?;
             child.wait()?;
         }
         Ok(())
     }
 
-    /// Starts it again as a standby: it can be read and takes no writes until it is promoted.
+    /// Restarts it as a standby, read-only until it is promoted.
     pub fn resume_as_standby(&mut self) -> Result<()> {
         std::fs::write(self.folder.path().join("data/standby.signal"), "")?;
         self.resume()
     }
 
-    /// Starts it again on the same port and the same files.
+    /// Restarts it on the same port and files.
     pub fn resume(&mut self) -> Result<()> {
         let data = self.folder.path().join("data");
         let log = self.folder.path().join("log");
@@ -228,18 +224,18 @@ impl Postgres {
                 .arg("-D")
                 .arg(&data)
                 .args(["-p", &self.port.to_string(), "-h", "127.0.0.1", "-k", ""])
-                // SIGKILL of a process loses nothing that the kernel has.
+                // SIGKILL loses nothing that the kernel has.
                 .args(["-c", "fsync=off"])
                 .stdout(output.try_clone()?)
                 .stderr(output)
                 .spawn()
-                .context("postgres cannot be run: `make setup`")?;
+                .context("cannot run postgres")?;
             match wait_for_port(self.port, &mut child, "postgres", &log) {
                 Ok(()) => {
                     self.child = Some(child);
                     return Ok(());
                 }
-                // The children of a killed postmaster take a moment to leave.
+                // The children of a killed postmaster take a moment to exit.
                 Err(error) if since.elapsed() > crate::PATIENCE => return Err(error),
                 Err(_) => {
                     let _ = child.kill();
@@ -254,7 +250,7 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
-            // "Immediate shutdown": its children leave too.
+            // An immediate shutdown ends its children too.
             let _ = kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGQUIT);
             let _ = child.wait();
         }
@@ -265,6 +261,6 @@ fn unprivileged() -> Result<Option<User>> {
     if !geteuid().is_root() {
         return Ok(None);
     }
-    let user = User::from_name("nobody")?.context("there is no user `nobody`")?;
+    let user = User::from_name("nobody")?.context("missing user `nobody`")?;
     Ok(Some(user))
 }

@@ -33,11 +33,6 @@ pub struct ShippedNats {
 }
 
 impl ShippedNats {
-    /// Starts one.
-    ///
-    /// # Errors
-    ///
-    /// The configuration is not as this expects, or the server does not start.
     pub fn start() -> Result<Self> {
         let shipped = std::fs::read_to_string(deploy().join("nats.conf"))?;
         let folder = tempfile::tempdir()?;
@@ -67,11 +62,7 @@ impl ShippedNats {
         Ok(server)
     }
 
-    /// Starts it again with what is in its store.
-    ///
-    /// # Errors
-    ///
-    /// It does not start.
+    /// Restarts it with its store.
     pub fn resume(&mut self) -> Result<()> {
         let program = std::env::var_os("HALFHEARD_NATS_SERVER").map_or_else(
             || {
@@ -103,11 +94,7 @@ impl ShippedNats {
         Ok(())
     }
 
-    /// Ends it with SIGKILL.
-    ///
-    /// # Errors
-    ///
-    /// The system refuses.
+    /// Kills it with SIGKILL.
     pub fn kill(&mut self) -> Result<()> {
         if let Some(mut process) = self.process.take() {
             process.kill()?;
@@ -116,18 +103,13 @@ impl ShippedNats {
         Ok(())
     }
 
-    /// Ends it, and starts it with an empty store, as after the loss of a disk.
-    ///
-    /// # Errors
-    ///
-    /// As [`ShippedNats::resume`].
+    /// Restarts it with an empty store, as after the loss of a disk.
     pub fn lose_storage(&mut self) -> Result<()> {
         self.kill()?;
         std::fs::remove_dir_all(self.folder.path().join("store"))?;
         self.resume()
     }
 
-    /// Host and port.
     pub fn host(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
@@ -138,10 +120,6 @@ impl ShippedNats {
     }
 
     /// A connection with a login, `user:password`.
-    ///
-    /// # Errors
-    ///
-    /// It is refused.
     pub async fn connect(&self, login: &str) -> Result<Broker> {
         let settings = BrokerSettings::at(self.url(login));
         Ok(timeout(PATIENCE, settings.connect_patiently()).await??)
@@ -157,32 +135,23 @@ impl Drop for ShippedNats {
 /// One service of the compose file.
 #[derive(Clone, Debug, Default)]
 pub struct Service {
-    /// Its command.
     pub command: Vec<String>,
-    /// Its variables, not interpolated.
     pub environment: BTreeMap<String, String>,
     /// Its volumes: `source:target` and maybe `:ro`.
     pub volumes: Vec<String>,
-    /// The whole text of it.
     pub text: String,
 }
 
 /// The compose file: services by name, and the commands in its head that people are told to give.
 #[derive(Clone, Debug)]
 pub struct Compose {
-    /// Its services.
     pub services: BTreeMap<String, Service>,
-    /// What follows `docker compose run --rm coord` in the head, in order.
+    /// The arguments after `docker compose run --rm coord` in the head comment, in order.
     pub coord_runs: Vec<Vec<String>>,
 }
 
 impl Compose {
-    /// Reads `deploy/compose.yaml`. It reads the parts of YAML that this file is written in, and no
-    /// others.
-    ///
-    /// # Errors
-    ///
-    /// It is written otherwise.
+    /// Reads `deploy/compose.yaml`, with the subset of YAML that it uses.
     pub fn read() -> Result<Self> {
         let text = std::fs::read_to_string(deploy().join("compose.yaml"))?;
         let coord_runs = text
@@ -245,10 +214,6 @@ impl Compose {
 }
 
 /// Fills `${NAME}`, `${NAME:-default}` and `${NAME:?why}` in.
-///
-/// # Errors
-///
-/// A variable without value and default.
 pub fn interpolate(text: &str, values: &BTreeMap<&str, String>) -> Result<String> {
     let mut out = String::new();
     let mut rest = text;

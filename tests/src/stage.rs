@@ -18,20 +18,16 @@ use tokio_util::sync::CancellationToken;
 /// Servers and connections to them. The order of fields is the order of their end.
 #[derive(Debug)]
 pub struct Stage {
-    /// The database.
     pub store: Store,
-    /// The broker.
     pub broker: Broker,
-    /// The broker's server.
     pub nats: Nats,
-    /// The database's server.
     pub postgres: Postgres,
     data: tempfile::TempDir,
 }
 
 impl Stage {
     /// Starts everything but a coordinator.
-    pub async fn set() -> Result<Self> {
+    pub async fn start() -> Result<Self> {
         let _ = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_test_writer()
@@ -56,7 +52,7 @@ impl Stage {
         self.data.path()
     }
 
-    /// Options with which nothing takes long.
+    /// Options with short delays.
     pub fn options() -> ServeOptions {
         ServeOptions {
             retry: RetryPolicy {
@@ -93,21 +89,20 @@ impl Stage {
         Coordinator { stop, task }
     }
 
-    /// Waits until no job of the sweep can change by itself any more and all that workers have
-    /// reported is gathered.
+    /// Waits until all jobs of the sweep have ended and all reports are collected.
     pub async fn finished(&self, sweep: SweepId, patience: Duration) -> Result<Progress> {
         let progress = self
             .until(sweep, patience, |progress| progress.open() == 0)
             .await?;
         let since = Instant::now();
         while !drained(&self.broker).await.is_ok_and(|drained| drained) {
-            ensure!(since.elapsed() < patience, "results are left ungathered");
+            ensure!(since.elapsed() < patience, "results are left uncollected");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok(progress)
     }
 
-    /// Waits until the sweep's progress is as asked.
+    /// Waits until the sweep's progress is `enough`.
     pub async fn until(
         &self,
         sweep: SweepId,
@@ -117,7 +112,7 @@ impl Stage {
         let since = Instant::now();
         let mut last = None;
         loop {
-            // Postgres may be away for a while in a test.
+            // Some tests stop Postgres for a while.
             if let Ok(progress) = self.store.progress(sweep).await {
                 if enough(&progress) {
                     return Ok(progress);
@@ -125,7 +120,7 @@ impl Stage {
                 last = Some(progress);
             }
             if since.elapsed() > patience {
-                bail!("the sweep stands still: {last:?}");
+                bail!("the sweep makes no progress: {last:?}");
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -147,13 +142,13 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// Tells it to stop and waits for it.
+    /// Shuts it down and waits for its end.
     pub async fn stop(self) -> Result<()> {
         self.stop.cancel();
         Ok(self.task.await?)
     }
 
-    /// Ends it wherever it is.
+    /// Aborts it, wherever it is.
     pub async fn kill(self) {
         self.task.abort();
         let _ = self.task.await;

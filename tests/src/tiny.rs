@@ -42,11 +42,7 @@ pub struct Tiny {
 }
 
 impl Tiny {
-    /// Makes both under `folder`, with so many training samples.
-    ///
-    /// # Errors
-    ///
-    /// The folder cannot be written to.
+    /// Creates both under `folder`, with `train` training samples.
     pub fn make(folder: &Path, train: usize) -> Result<Self> {
         let tiny = Self {
             data: folder.join("tiny.safetensors"),
@@ -58,28 +54,16 @@ impl Tiny {
     }
 
     /// The dataset by its hash.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be read.
     pub fn data(&self) -> Result<BlobRef> {
         blob(&self.data, &self.data)
     }
 
     /// The encoder by its weights' hash.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be read.
     pub fn encoder(&self) -> Result<BlobRef> {
         blob(&self.encoder.join("model.safetensors"), &self.encoder)
     }
 
-    /// A training of a small `method` (`lnln` or `almt`).
-    ///
-    /// # Errors
-    ///
-    /// The files cannot be read, or the method is another.
+    /// A training job of a small `method` (`lnln` or `almt`).
     pub fn spec(&self, method: &str, seed: u64, max_epochs: u32) -> Result<TrainSpec> {
         let hyper = match method {
             "lnln" => serde_json::json!({
@@ -125,10 +109,6 @@ impl Tiny {
 }
 
 /// A training and its evaluations.
-///
-/// # Errors
-///
-/// A case that is none.
 pub fn jobs(sweep: &NewSweep, spec: &TrainSpec, cases: &[&str]) -> Result<Vec<PlannedJob>> {
     let what = format!("{} {}", spec.method, spec.seed);
     let train = JobId::derive(&[sweep.id.as_bytes(), b"train", what.as_bytes()]);

@@ -37,7 +37,7 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// A new one, which nobody knows yet.
+    /// A new one, which no client trusts yet.
     pub fn new(name: &str) -> Result<Self> {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
@@ -47,7 +47,7 @@ impl Authority {
         })
     }
 
-    /// Writes its own certificate, as a client wants it, into a folder.
+    /// Writes its own certificate into a folder, for clients.
     pub fn write(&self, folder: &Path, file: &str) -> Result<PathBuf> {
         let path = folder.join(file);
         std::fs::write(&path, self.issuer.pem())?;
@@ -67,7 +67,7 @@ impl Authority {
         Ok((certificate, key))
     }
 
-    /// What a server needs that is to be known by these names.
+    /// The TLS configuration of a server with these names.
     fn server(&self, names: &[&str]) -> Result<ServerConfig> {
         halfheard_shared::cryptography::choose();
         let (certificate, key) = self.certificate(names)?;
@@ -93,12 +93,12 @@ struct Sessions {
 }
 
 impl TlsProxy {
-    /// One that encrypts, with a certificate for these names.
+    /// A proxy that encrypts, with a certificate for these names.
     pub async fn encrypting(postgres: u16, authority: &Authority, names: &[&str]) -> Result<Self> {
         Self::start(postgres, Some(authority.server(names)?)).await
     }
 
-    /// One that says that it cannot encrypt.
+    /// A proxy that declines encryption.
     pub async fn plain(postgres: u16) -> Result<Self> {
         Self::start(postgres, None).await
     }
@@ -113,7 +113,7 @@ impl TlsProxy {
             let sessions = sessions.clone();
             async move {
                 while let Ok((client, _)) = listener.accept().await {
-                    // What goes wrong with one client is what the tests are about.
+                    // The tests check the client's error.
                     tokio::spawn(serve(client, upstream, acceptor.clone(), sessions.clone()));
                 }
             }
@@ -125,7 +125,6 @@ impl TlsProxy {
         })
     }
 
-    /// Its port on the loopback.
     pub fn port(&self) -> u16 {
         self.port
     }

@@ -23,26 +23,26 @@ use tokio_util::sync::CancellationToken;
 /// What the worker does with a job.
 #[derive(Clone, Debug)]
 pub enum Act {
-    /// Does it.
-    Finish,
-    /// Does it and says everything three times, the last thing first.
-    Stutter,
+    /// Completes it.
+    Complete,
+    /// Completes it and sends every message three times, in reverse order.
+    Repeat,
     /// Fails with this chain.
     Fail(FailureKind, Vec<String>),
-    /// Begins and gives it back for a fault of its own.
+    /// Starts it and declines for a fault of its own.
     Decline(Fault),
-    /// Begins and is never heard of again; the broker keeps the message until its ack wait ends.
+    /// Starts it and vanishes; the broker keeps the message until its ack wait ends.
     Vanish,
-    /// Begins, gives it back, and lets the next delivery decide.
+    /// Starts it and hands it back.
     HandBack,
-    /// Does it, but what comes out differs, for each number otherwise.
+    /// Completes it with results that depend on the number.
     Differ(u8),
-    /// Sends bytes that are no message, then does it.
-    Babble,
-    /// Does it after so long.
-    Slow(Duration),
-    /// Does it when it is let.
-    Held(CancellationToken),
+    /// Sends invalid messages, then completes it.
+    SendInvalid,
+    /// Completes it after a delay.
+    Delay(Duration),
+    /// Completes it when the token is cancelled.
+    WaitFor(CancellationToken),
 }
 
 /// Decides what to do with a job, given the delivery's number.
@@ -56,9 +56,9 @@ pub struct ScriptedWorker {
 }
 
 impl ScriptedWorker {
-    /// Starts one that does everything it is given.
-    pub fn diligent(broker: &Broker, name: &str) -> Self {
-        Self::start(broker, name, Arc::new(|_, _| Act::Finish))
+    /// Starts one that completes every job.
+    pub fn completing(broker: &Broker, name: &str) -> Self {
+        Self::start(broker, name, Arc::new(|_, _| Act::Complete))
     }
 
     /// Starts one with a script.
@@ -92,7 +92,7 @@ impl ScriptedWorker {
         Self { stop, task }
     }
 
-    /// Stops it in the middle of whatever it does.
+    /// Aborts it, wherever it is.
     pub async fn kill(self) {
         self.task.abort();
     }
@@ -113,7 +113,7 @@ struct Worker {
 impl Worker {
     async fn run(&self) {
         loop {
-            // The broker may be away, or its streams not made.
+            // The broker may be down, or its streams missing.
             if self.take_jobs().await.is_err() {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -148,7 +148,7 @@ impl Worker {
             delivery,
             resumed_after_epoch: 0,
         };
-        if matches!(act, Act::Stutter) {
+        if matches!(act, Act::Repeat) {
             for _ in 0..3 {
                 for body in outcome(&job, 0).into_iter().rev() {
                     voice.say(body).await?;
@@ -159,9 +159,9 @@ impl Worker {
         }
         voice.say(started).await?;
         match act {
-            Act::Finish | Act::Stutter => {}
-            Act::Slow(time) => tokio::time::sleep(time).await,
-            Act::Held(let_go) => let_go.cancelled().await,
+            Act::Complete | Act::Repeat => {}
+            Act::Delay(time) => tokio::time::sleep(time).await,
+            Act::WaitFor(let_go) => let_go.cancelled().await,
             Act::Vanish => return Ok(()),
             Act::HandBack => {
                 voice.say(ResultBody::HandedBack { after_epoch: 1 }).await?;
@@ -187,7 +187,7 @@ impl Worker {
                 }
                 return acked(message).await;
             }
-            Act::Babble => {
+            Act::SendInvalid => {
                 self.broker
                     .jetstream()
                     .publish(format!("result.{}", job.sweep), "no message".into())

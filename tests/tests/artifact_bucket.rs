@@ -14,8 +14,8 @@ use halfheard_shared::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_put_comes_back() -> Result<()> {
-    let stage = Stage::set().await?;
+async fn object_put_in_the_bucket_is_read_back() -> Result<()> {
+    let stage = Stage::start().await?;
     let store = ArtifactStore::open("nats://", Some(&stage.broker)).await?;
     let job = JobId::derive(&[b"j"]);
     // Longer than one message, and not a multiple of it.
@@ -51,15 +51,15 @@ async fn what_is_put_comes_back() -> Result<()> {
     Ok(())
 }
 
-/// No folder is shared: checkpoints, states and the dataset travel through the broker.
+/// Without a shared folder, checkpoints, saved states and the dataset travel through the broker.
 #[tokio::test(flavor = "multi_thread")]
-async fn workers_need_no_shared_folder() -> Result<()> {
-    let stage = Stage::set().await?;
+async fn workers_share_artifacts_through_the_bucket() -> Result<()> {
+    let stage = Stage::start().await?;
     let store = ArtifactStore::open("nats://", Some(&stage.broker)).await?;
     let origin = tempfile::tempdir()?;
     let tiny = Tiny::make(origin.path(), 64)?;
     let mut spec = tiny.spec("almt", 1111, 2)?;
-    // What the submitting side does for workers elsewhere.
+    // As `--push` does for workers elsewhere.
     let weights = std::path::Path::new(&spec.encoder.path).join("model.safetensors");
     let config = std::path::Path::new(&spec.encoder.path).join("config.json");
     let encoder: Hash = spec.encoder.blake3.parse()?;

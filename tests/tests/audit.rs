@@ -1,5 +1,4 @@
-//! `coord audit` on a whole simulated sweep: nothing against it when it is clean, and each planted
-//! fault found.
+//! `coord audit` on a simulated sweep: no finding on a clean one, and each planted fault found.
 
 use anyhow::{Context as _, Result, ensure};
 use halfheard_e2e::{
@@ -36,7 +35,7 @@ fn of(findings: &[Finding], rule: Rule) -> &Finding {
     found.unwrap_or_else(|| panic!("no {rule:?} among {findings:#?}"))
 }
 
-/// Runs statements that tamper with `sweep`, `$1`; none of them may miss.
+/// Runs statements that tamper with `sweep` (`$1`); each must change rows.
 async fn tamper(store: &Store, sweep: SweepId, statements: &[String]) -> Result<()> {
     for statement in statements {
         let done = sqlx::query(sqlx::AssertSqlSafe(statement.clone()))
@@ -57,7 +56,7 @@ fn job(seed: u64, method: &str, case: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_clean_sweep_is_clean_and_planted_results_are_found() -> Result<()> {
+async fn audit_finds_planted_results_and_nothing_in_a_clean_sweep() -> Result<()> {
     let postgres = Postgres::start()?;
     let store = store(&postgres).await?;
     let sweep = finished::simulated(&store, &matrix("clean")).await?;
@@ -65,7 +64,7 @@ async fn a_clean_sweep_is_clean_and_planted_results_are_found() -> Result<()> {
     let counted: Vec<&Finding> = clean.iter().filter(|finding| finding.counts()).collect();
     assert!(counted.is_empty(), "{counted:#?}");
 
-    // A metric that the predictions do not have.
+    // A metric that differs from the predictions.
     let statement = format!(
         "UPDATE result SET value = value + 0.01
          WHERE job = ({}) AND criterion = 'acc7' AND metric = 'acc7'",
@@ -78,7 +77,7 @@ async fn a_clean_sweep_is_clean_and_planted_results_are_found() -> Result<()> {
     assert_eq!(wrong.places.len(), 1);
     assert_eq!(wrong.places[0].case, "r=0.3");
 
-    // An F1 that cannot be, a value that breaks its line, and one that does not exist.
+    // An impossible F1, a value off its line, and a value out of range.
     let set = |value: &str, job: &str, criterion: &str, metric: &str| {
         format!(
             "UPDATE result SET value = {value}
@@ -105,7 +104,7 @@ async fn a_clean_sweep_is_clean_and_planted_results_are_found() -> Result<()> {
     assert_eq!(trend.places[0].case, "r=0.5");
     assert_eq!(of(&found, Rule::OutOfRange).places[0].seed, Some(1112));
 
-    // A column of one method in another, predictions and all: nothing but the repetition shows it.
+    // A column of one method copied to another with its predictions: only the repetition shows it.
     let copy = |table: &str, column: &str, same: &str| {
         format!(
             "UPDATE {table} t SET {column} = o.{column}
@@ -133,7 +132,7 @@ async fn a_clean_sweep_is_clean_and_planted_results_are_found() -> Result<()> {
 }
 
 #[tokio::test]
-async fn jobs_that_are_not_as_they_should_be_are_found() -> Result<()> {
+async fn audit_finds_incomplete_conflicting_and_test_selected_jobs() -> Result<()> {
     let postgres = Postgres::start()?;
     let store = store(&postgres).await?;
     let sweep = finished::simulated(&store, &matrix("jobs")).await?;
@@ -159,7 +158,7 @@ async fn jobs_that_are_not_as_they_should_be_are_found() -> Result<()> {
             .to_owned(),
     ];
     tamper(&store, sweep, &statements).await?;
-    // The state machine has no way from done to failed.
+    // The state machine has no transition from done to failed.
     let mut tx = store.pool().begin().await?;
     sqlx::query("SET LOCAL session_replication_role = replica")
         .execute(&mut *tx)
@@ -205,9 +204,9 @@ async fn jobs_that_are_not_as_they_should_be_are_found() -> Result<()> {
     Ok(())
 }
 
-/// Models that answer always the same, and seeds that had no effect.
+/// Constant models, and seeds without effect.
 #[tokio::test]
-async fn lazy_models_and_seeds_without_effect_are_found() -> Result<()> {
+async fn audit_finds_collapsed_models_and_identical_seeds() -> Result<()> {
     let postgres = Postgres::start()?;
     let store = store(&postgres).await?;
     let sweep = finished::fill(&store, &matrix("lazy"), |cell| {
@@ -226,7 +225,7 @@ async fn lazy_models_and_seeds_without_effect_are_found() -> Result<()> {
     .await?;
     let found = audit::sweep(&store, sweep).await?;
     let collapsed: Vec<&Finding> = found.iter().filter(|f| f.rule == Rule::Collapsed).collect();
-    // On each of two datasets a warning where nothing is missing and a note elsewhere.
+    // On each of two datasets, a warning on complete data and a note elsewhere.
     assert_eq!(collapsed.len(), 4, "{collapsed:#?}");
     assert!(
         collapsed
@@ -242,14 +241,14 @@ async fn lazy_models_and_seeds_without_effect_are_found() -> Result<()> {
             .all(|p| p.method == "mmim")
     );
     assert!(same[0].numbers[0].contains("seeds 1111 and 1112 and 1113"));
-    // All answers one class with nothing missing: no better than the most frequent class.
+    // Constant on complete data: no better than the most frequent class.
     assert_eq!(of(&found, Rule::Majority).places[0].method, "misa");
     Ok(())
 }
 
-/// The classes that the audit of the published tables counts with, on the real labels.
+/// The class counts in the audit of the published tables, on the real labels.
 #[test]
-fn the_classes_of_mosi_are_those_of_its_labels() -> Result<()> {
+fn mosi_class_counts_match_its_labels() -> Result<()> {
     let shared = std::env::var("HALFHEARD_SHARED")
         .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared").to_owned());
     let file = std::path::Path::new(&shared).join("data/mosi_utterance_50.pkl.gz");

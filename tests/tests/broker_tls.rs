@@ -1,4 +1,4 @@
-//! A nats-server that speaks TLS with a certificate of an authority of one's own.
+//! A nats-server with TLS and a certificate of a private authority.
 
 use anyhow::{Context as _, Result};
 use halfheard_e2e::{PATIENCE, servers::nats_server, tls::Authority};
@@ -7,7 +7,7 @@ use std::process::Stdio;
 use tokio::{net::TcpListener, process::Command, time::timeout};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_broker_is_reached_over_tls_and_a_stranger_is_not() -> Result<()> {
+async fn tls_broker_is_accepted_and_unknown_authority_is_rejected() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let authority = Authority::new("an authority of our own")?;
     let ours = authority.write(folder.path(), "ours.pem")?;
@@ -20,7 +20,7 @@ async fn the_broker_is_reached_over_tls_and_a_stranger_is_not() -> Result<()> {
     std::fs::write(&certificate_file, certificate)?;
     std::fs::write(&key_file, key)?;
     let port = TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port();
-    let _server = Command::new(nats_server())
+    let _server = Command::new(nats_server()?)
         .args(["-a", "127.0.0.1", "-p", &port.to_string(), "-js", "-sd"])
         .arg(folder.path().join("data"))
         .args(["--tls", "--tlscert"])
@@ -45,7 +45,7 @@ async fn the_broker_is_reached_over_tls_and_a_stranger_is_not() -> Result<()> {
     broker.ensure().await?;
     assert!(broker.client().server_info().tls_required);
 
-    // Not waited for: time does not make the certificate another one.
+    // Not retried: a wrong certificate is permanent.
     let refused = timeout(PATIENCE, settings(&theirs).connect_patiently()).await?;
     let error = refused.err().context("a stranger's server was trusted")?;
     assert!(error.to_string().contains("certificate"), "{error}");

@@ -129,7 +129,7 @@ fn tables(stage: &Stage) -> Result<String> {
 /// Runs the sweep. Returns the printed tables, the database's content, and the features in the
 /// artifact store.
 async fn run(disturbed: bool) -> Result<(String, String, BTreeMap<String, Vec<u8>>)> {
-    let mut stage = Stage::set().await?;
+    let mut stage = Stage::start().await?;
     let tiny = Tiny::make(stage.data_dir(), 640)?;
     let sweep = sweep("chaos", 0);
     let mut all = Vec::new();

@@ -1,5 +1,5 @@
-//! A database that is there and does not do what it is asked to: read-only, a standby, a right taken
-//! away, statements cut short. Results wait with the broker; nothing is lost and nothing fails.
+//! A database that refuses statements: read-only, a standby, a revoked privilege, statement timeouts. Results wait with
+//! the broker; nothing is lost and no job fails.
 
 use anyhow::{Result, ensure};
 use halfheard_e2e::{
@@ -35,8 +35,8 @@ async fn submitted(stage: &Stage) -> Result<NewSweep> {
     Ok(sweep)
 }
 
-/// Waits until a windowful of trainings is with the broker: workers will have much to say of them,
-/// and the rest of the sweep is still to come.
+/// Waits until a windowful of training jobs is queued: many reports will follow, and the rest of the sweep is still to
+/// come.
 async fn dispatched(stage: &Stage, sweep: &NewSweep) -> Result<()> {
     let window = Stage::options().train_window;
     stage
@@ -50,7 +50,7 @@ fn steady(stage: &Stage) -> ScriptedWorker {
     ScriptedWorker::start(
         &stage.broker,
         "w",
-        Arc::new(|_, _| Act::Slow(Duration::from_millis(60))),
+        Arc::new(|_, _| Act::Delay(Duration::from_millis(60))),
     )
 }
 
@@ -71,7 +71,7 @@ async fn held(stage: &Stage, stream: &str) -> Result<u64> {
     Ok(stream.cached_info().state.messages)
 }
 
-/// Waits until workers have done all that was dispatched and none of it is acknowledged any more.
+/// Waits until workers have done all dispatched jobs and no report is acknowledged any more.
 async fn results_wait(stage: &Stage) -> Result<u64> {
     let since = Instant::now();
     loop {
@@ -84,7 +84,7 @@ async fn results_wait(stage: &Stage) -> Result<u64> {
     }
 }
 
-/// Everything is done as if nothing had been, no attempt stays open, and nothing was set aside.
+/// All jobs are done as in an undisturbed sweep, without open attempts or dead letters.
 async fn is_whole(stage: &Stage, sweep: &NewSweep) -> Result<()> {
     let progress = stage.finished(sweep.id, PATIENCE).await?;
     assert_eq!(
@@ -101,10 +101,10 @@ async fn is_whole(stage: &Stage, sweep: &NewSweep) -> Result<()> {
     ] {
         assert_eq!(stage.count(query).await?, number, "{query}");
     }
-    let other = Stage::set().await?;
+    let other = Stage::start().await?;
     let sweep = submitted(&other).await?;
     let coordinator = other.serve();
-    let _worker = ScriptedWorker::diligent(&other.broker, "w");
+    let _worker = ScriptedWorker::completing(&other.broker, "w");
     other.finished(sweep.id, PATIENCE).await?;
     coordinator.stop().await?;
     assert_same(&dump(&stage.store).await?, &dump(&other.store).await?);
@@ -112,8 +112,8 @@ async fn is_whole(stage: &Stage, sweep: &NewSweep) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_is_read_only_for_a_while_loses_nothing() -> Result<()> {
-    let stage = Stage::set().await?;
+async fn results_survive_a_read_only_database() -> Result<()> {
+    let stage = Stage::start().await?;
     let sweep = submitted(&stage).await?;
     let coordinator = stage.serve();
     dispatched(&stage, &sweep).await?;
@@ -122,7 +122,7 @@ async fn a_database_that_is_read_only_for_a_while_loses_nothing() -> Result<()> 
         .execute("ALTER SYSTEM SET default_transaction_read_only = on")
         .await?;
     stage.postgres.execute("SELECT pg_reload_conf()").await?;
-    // Nobody leads from it, and what workers say is left with the broker.
+    // No coordinator leads on it, and reports wait with the broker.
     until(&stage, LEADERS, 0).await?;
     let _worker = steady(&stage);
     results_wait(&stage).await?;
@@ -137,8 +137,8 @@ async fn a_database_that_is_read_only_for_a_while_loses_nothing() -> Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_standby_is_never_led_from() -> Result<()> {
-    let mut stage = Stage::set().await?;
+async fn coordinator_does_not_lead_on_a_standby() -> Result<()> {
+    let mut stage = Stage::start().await?;
     let sweep = submitted(&stage).await?;
     let coordinator = stage.serve();
     dispatched(&stage, &sweep).await?;
@@ -166,7 +166,7 @@ async fn a_standby_is_never_led_from() -> Result<()> {
     coordinator.stop().await
 }
 
-/// A role of least rights, and a store of its own.
+/// A least-privilege role, and a store that uses it.
 async fn as_role(stage: &Stage) -> Result<Store> {
     for statement in [
         "CREATE ROLE coordinating LOGIN",
@@ -180,13 +180,13 @@ async fn as_role(stage: &Stage) -> Result<Store> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_right_that_is_taken_away_for_a_while_fails_nothing() -> Result<()> {
+async fn results_survive_a_revoked_privilege() -> Result<()> {
     for (take, give) in [
         (
             "REVOKE INSERT ON epoch_log FROM coordinating",
             "GRANT INSERT ON epoch_log TO coordinating",
         ),
-        // Not even dead letters can be kept.
+        // Not even dead letters can be stored.
         (
             "REVOKE INSERT ON ALL TABLES IN SCHEMA public FROM coordinating",
             "GRANT INSERT ON ALL TABLES IN SCHEMA public TO coordinating",
@@ -197,7 +197,7 @@ async fn a_right_that_is_taken_away_for_a_while_fails_nothing() -> Result<()> {
             "ALTER TABLE epoch_log RENAME COLUMN lost TO losses",
         ),
     ] {
-        let stage = Stage::set().await?;
+        let stage = Stage::start().await?;
         let sweep = submitted(&stage).await?;
         let store = as_role(&stage).await?;
         let coordinator = stage.serve_from(&store, Stage::options());
@@ -214,10 +214,10 @@ async fn a_right_that_is_taken_away_for_a_while_fails_nothing() -> Result<()> {
     Ok(())
 }
 
-/// Each row takes a while and the server allows few at a time: the whole batch never goes through.
+/// Each row takes a while and the server allows few per statement, so the whole batch always times out.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_that_takes_too_long_goes_in_by_halves() -> Result<()> {
-    let stage = Stage::set().await?;
+async fn batch_that_times_out_is_split_in_half() -> Result<()> {
+    let stage = Stage::start().await?;
     let sweep = submitted(&stage).await?;
     for job in stage.store.ready_jobs(Queue::Train, 100, &[]).await? {
         let spec = halfheard_e2e::sweeps::train_spec(u64::try_from(job.seed)?);
@@ -231,8 +231,8 @@ async fn a_batch_that_takes_too_long_goes_in_by_halves() -> Result<()> {
             })
             .await?;
     }
-    let _worker = ScriptedWorker::diligent(&stage.broker, "w");
-    // Started, two epochs and the result of each training: they will make one batch.
+    let _worker = ScriptedWorker::completing(&stage.broker, "w");
+    // Started, two epochs and the result of each training job form one batch.
     let since = Instant::now();
     while held(&stage, RESULTS).await? < SEEDS * 4 {
         ensure!(since.elapsed() < PATIENCE, "the jobs were not done");
@@ -258,11 +258,11 @@ async fn a_batch_that_takes_too_long_goes_in_by_halves() -> Result<()> {
     coordinator.stop().await
 }
 
-/// A message that is itself at fault is kept as a dead letter, its job is given up with the
-/// evaluations that wait for it, and `coord status` counts it; the rest of its batch goes in.
+/// An invalid message becomes a dead letter, its job is given up with its evaluations, and `coord status` counts it; the
+/// rest of its batch is ingested.
 #[tokio::test(flavor = "multi_thread")]
-async fn only_what_is_itself_at_fault_is_condemned() -> Result<()> {
-    let stage = Stage::set().await?;
+async fn only_invalid_messages_become_dead_letters() -> Result<()> {
+    let stage = Stage::start().await?;
     let sweep = submitted(&stage).await?;
     let condemned = train_job(&sweep, 7);
     stage
@@ -272,9 +272,9 @@ async fn only_what_is_itself_at_fault_is_condemned() -> Result<()> {
         ))
         .await?;
     let coordinator = stage.serve();
-    let _worker = ScriptedWorker::diligent(&stage.broker, "w");
+    let _worker = ScriptedWorker::completing(&stage.broker, "w");
     let progress = stage.finished(sweep.id, PATIENCE).await?;
-    // The result itself came after all: it stands.
+    // The result itself arrived after all and is kept.
     assert!(progress.failed == 0 || progress.failed == 5, "{progress:?}");
     assert_eq!(stage.count("SELECT count(*) FROM dead_letter").await?, 1);
     assert_eq!(
@@ -289,11 +289,11 @@ async fn only_what_is_itself_at_fault_is_condemned() -> Result<()> {
     coordinator.stop().await
 }
 
-/// One config that cannot be read gives up its own jobs, and keeps no other sweep waiting; so does a
-/// training that cannot be published.
+/// A config that cannot be read fails its own jobs and blocks no other sweep; so does a training job that cannot be
+/// published.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unreadable_config_stops_only_its_own_jobs() -> Result<()> {
-    let stage = Stage::set().await?;
+async fn unreadable_config_fails_only_its_own_jobs() -> Result<()> {
+    let stage = Stage::start().await?;
     let broken = sweep("broken", 9);
     stage
         .store
@@ -305,7 +305,7 @@ async fn an_unreadable_config_stops_only_its_own_jobs() -> Result<()> {
     let sound = sweep("sound", 0);
     stage.store.submit(&sound, noops(&sound, 20)).await?;
     let coordinator = stage.serve();
-    let _worker = ScriptedWorker::diligent(&stage.broker, "w");
+    let _worker = ScriptedWorker::completing(&stage.broker, "w");
     assert_eq!(stage.finished(sound.id, PATIENCE).await?.done, 20);
     let progress = stage.finished(broken.id, PATIENCE).await?;
     assert_eq!(

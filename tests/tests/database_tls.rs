@@ -1,4 +1,4 @@
-//! The database over TLS, and what cannot pass: every command ends at once and says what to do.
+//! The database over TLS, and permanent errors: every command ends at once with a hint.
 
 use anyhow::{Context as _, Result, ensure};
 use halfheard_e2e::{
@@ -10,14 +10,13 @@ use halfheard_e2e::{
 use std::process::Output;
 use tokio::process::Command;
 
-/// How long a daemon that must end may take to do so, on a machine however busy.
 /// Runs `coord ARGS` on a database, to its end.
 async fn coord(database: &str, args: &[&str]) -> Result<Output> {
     let mut command = Command::new(program("coord")?);
     command
         .args(args)
         .env("HALFHEARD_DATABASE_URL", database)
-        // Nobody listens there: the database comes first.
+        // Nothing listens there: the database is tried first.
         .env("HALFHEARD_NATS_URL", "nats://127.0.0.1:1")
         .env("HALFHEARD_CONFIG", "/dev/null")
         .env("NO_COLOR", "1")
@@ -40,7 +39,7 @@ async fn works(database: &str) -> Result<String> {
     Ok(errors)
 }
 
-/// A command and the daemon end with 1 at once, and both say `what` and the `remedy`.
+/// A command and the daemon exit with 1 at once, and both print `what` and the `remedy`.
 async fn is_refused(database: &str, what: &str, remedy: &str) -> Result<()> {
     for args in [["migrate"], ["status"], ["serve"]] {
         let output = coord(database, &args).await?;
@@ -57,7 +56,7 @@ async fn is_refused(database: &str, what: &str, remedy: &str) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_are_encrypted_and_verified_as_asked() -> Result<()> {
+async fn sslmode_decides_encryption_and_verification() -> Result<()> {
     let postgres = Postgres::start()?;
     let folder = tempfile::tempdir()?;
     let authority = Authority::new("an authority of our own")?;
@@ -83,7 +82,7 @@ async fn connections_are_encrypted_and_verified_as_asked() -> Result<()> {
         works(&address("localhost", &query)).await?;
         assert!(proxy.encrypted() > before, "{query}");
     }
-    // The name does not matter where it is not asked about.
+    // The name does not matter if it is not verified.
     works(&address(
         "127.0.0.1",
         &format!("sslmode=verify-ca&sslrootcert={ours}"),
@@ -125,7 +124,7 @@ async fn connections_are_encrypted_and_verified_as_asked() -> Result<()> {
     .await?;
     assert_eq!(proxy.unencrypted(), 0);
 
-    // The Postgres itself speaks no TLS.
+    // The Postgres itself has no TLS.
     let plain = format!("{}?sslmode", postgres.url());
     for mode in ["require", "verify-full"] {
         is_refused(
@@ -138,10 +137,9 @@ async fn connections_are_encrypted_and_verified_as_asked() -> Result<()> {
     Ok(())
 }
 
-/// Linux brings what is sent to 0.0.0.0 to this machine, and it is no loopback address: the
-/// nearest there is to another host.
+/// On Linux, 0.0.0.0 reaches this machine and is not a loopback address: the nearest thing to another host.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_goes_unencrypted_to_another_host_is_warned() -> Result<()> {
+async fn unencrypted_connection_to_another_host_warns() -> Result<()> {
     let postgres = Postgres::start()?;
     let authority = Authority::new("an authority of our own")?;
     let encrypting = TlsProxy::encrypting(postgres.port(), &authority, &["localhost"]).await?;
@@ -161,7 +159,7 @@ async fn who_goes_unencrypted_to_another_host_is_warned() -> Result<()> {
         let said = works(&address("127.0.0.1", &plain, query)).await?;
         assert!(!said.contains("not encrypted"), "{said}");
     }
-    // What can be had without asking is used, for all connections.
+    // Encryption that the server offers is used for all connections.
     let said = works(&address("0.0.0.0", &encrypting, "")).await?;
     assert!(!said.contains("not encrypted"), "{said}");
     assert!(encrypting.encrypted() > 1);
@@ -172,7 +170,7 @@ async fn who_goes_unencrypted_to_another_host_is_warned() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_login_ends_every_command_with_its_own_remedy() -> Result<()> {
+async fn rejected_login_ends_every_command_with_its_hint() -> Result<()> {
     let postgres = Postgres::start()?;
     let admin = postgres.url();
     for statement in [
@@ -218,7 +216,7 @@ async fn a_refused_login_ends_every_command_with_its_own_remedy() -> Result<()> 
         "CONNECT",
     )
     .await?;
-    // A right that is missing is found by the first statement.
+    // The first statement finds a missing privilege.
     let output = coord(&address("guest", "postgres"), &["migrate"]).await?;
     let said = errors(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");

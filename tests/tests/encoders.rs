@@ -362,7 +362,7 @@ fn refused(command: &mut Command) -> Result<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unusable_encoder_is_rejected_before_anything_is_queued() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let place = tempfile::tempdir()?;
     Tiny::make(place.path(), 16)?;
     let encoder = place.path().join("encoder");
@@ -427,7 +427,7 @@ async fn unusable_encoder_is_rejected_before_anything_is_queued() -> Result<()> 
 /// and train to the same bits.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_encoder_format_is_fetched_from_the_artifact_store() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let place = tempfile::tempdir()?;
     let forms = ["bert", "bert-published", "bert-zip", "bert-bin-shards"];
     let artifacts = ["--artifacts", "nats://"];

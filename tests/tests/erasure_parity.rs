@@ -1,5 +1,4 @@
-//! The erasure of the real MOSI test split, imported as a user would, against digests of what the
-//! reference's own code erases.
+//! The erasure of the real MOSI test split, imported as by a user, against digests of the reference's own erasure.
 
 use halfheard_import::import::{Request, import};
 use halfheard_shared::{
@@ -25,7 +24,7 @@ fn sha256(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn every_digest_of_the_reference_matches() {
+fn erasure_matches_every_digest_of_the_reference() {
     let file = shared().join("data/mosi_utterance_50.pkl.gz");
     let Ok(masks) = std::fs::read_to_string(shared().join("parity/masks.json")) else {
         println!("skipped: no parity/masks.json under HALFHEARD_SHARED");

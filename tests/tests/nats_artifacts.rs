@@ -21,7 +21,7 @@ use std::{
 
 const PATIENCE: Duration = Duration::from_secs(240);
 
-/// A command with no variable of this process's that concerns halfheard.
+/// A command without this process's `HALFHEARD_*` variables.
 fn bare(name: &str) -> Result<Command> {
     let mut command = Command::new(program(name)?);
     for (variable, _) in std::env::vars_os() {
@@ -37,7 +37,7 @@ fn bare(name: &str) -> Result<Command> {
     Ok(command)
 }
 
-/// Waits for a state of the world.
+/// Waits for a condition.
 async fn until(what: &str, mut state: impl AsyncFnMut() -> bool) -> Result<()> {
     let since = Instant::now();
     while !state().await {
@@ -47,10 +47,10 @@ async fn until(what: &str, mut state: impl AsyncFnMut() -> bool) -> Result<()> {
     Ok(())
 }
 
-/// A worker with the workers' login and `nats://`, and nobody who has pushed anything: it works as
-/// soon as a coordinator serves, and again after the broker has lost all it had.
+/// A worker with the worker login and `nats://` works as soon as a coordinator serves, and again after the broker lost
+/// its storage.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_coordinator_makes_the_bucket_for_the_workers_login() -> Result<()> {
+async fn coordinator_creates_the_bucket_for_the_worker_login() -> Result<()> {
     let mut nats = ShippedNats::start()?;
     let postgres = Postgres::start()?;
     let folder = tempfile::tempdir()?;
@@ -88,7 +88,7 @@ async fn the_coordinator_makes_the_bucket_for_the_workers_login() -> Result<()> 
             .env("HALFHEARD_ARTIFACTS", "nats://");
         Ok(command)
     };
-    // First the worker, as a node that is up before anything else.
+    // The worker first, as on a node that boots before the others.
     let log = folder.path().join("worker.log");
     let _worker = Process::spawn(
         bare("worker")?
@@ -128,7 +128,7 @@ fn said(log: &Path) -> String {
     std::fs::read_to_string(log).unwrap_or_default()
 }
 
-/// Submits a spec and stays until it is over; the database may not be migrated at first.
+/// Submits a spec and waits for its end; the database may not be migrated at first.
 fn submit_when_migrated(coord: &dyn Fn() -> Result<Command>, spec: &Path) -> Result<()> {
     let since = Instant::now();
     loop {
@@ -168,7 +168,7 @@ fn places(
         .collect()
 }
 
-/// A word of a command or a variable as it is on this machine.
+/// An argument or variable, translated to this machine.
 fn here(word: &str, places: &[(String, PathBuf)]) -> String {
     let place = places
         .iter()
@@ -180,7 +180,7 @@ fn here(word: &str, places: &[(String, PathBuf)]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_compose_files_quick_start_works_as_written() -> Result<()> {
+async fn compose_quick_start_works_as_written() -> Result<()> {
     let compose = Compose::read()?;
     let nats = ShippedNats::start()?;
     let postgres = Postgres::start()?;
@@ -228,7 +228,7 @@ async fn the_compose_files_quick_start_works_as_written() -> Result<()> {
             let value = interpolate(value, &values)?;
             let value = match variable.as_str() {
                 "HALFHEARD_NATS_URL" => value.replace("nats:4222", &nats.host()),
-                // The test's Postgres asks for no password.
+                // The test's Postgres needs no password.
                 "HALFHEARD_DATABASE_URL" => postgres.url(),
                 _ if value == "/var/lib/halfheard" && name == "worker" => own.display().to_string(),
                 _ => here(&value, &places),
@@ -286,9 +286,9 @@ async fn the_compose_files_quick_start_works_as_written() -> Result<()> {
     Ok(())
 }
 
-/// What the quick start says of one's own data: it is imported into a volume that stays, and pushed.
+/// The quick start's steps for your own data: it is imported into a persistent volume, and pushed.
 #[test]
-fn the_compose_files_own_data_has_a_place() -> Result<()> {
+fn compose_data_folder_is_a_persistent_volume() -> Result<()> {
     let compose = Compose::read()?;
     let coord = &compose.services["coord"];
     let folder = &coord.environment["HALFHEARD_DATA_DIR"];

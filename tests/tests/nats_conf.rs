@@ -13,7 +13,7 @@ use tokio::{io::AsyncReadExt as _, time::timeout};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Publishes on a stream and says whether the broker took it: one that lacks the right is not answered.
+/// Publishes to a stream and returns whether the broker accepted it; without the privilege there is no answer.
 async fn taken(broker: &Broker, subject: &str) -> bool {
     let publish = async {
         let ack = broker.jetstream().publish(subject.to_owned(), "x".into());
@@ -23,10 +23,10 @@ async fn taken(broker: &Broker, subject: &str) -> bool {
 }
 
 #[tokio::test]
-async fn the_worker_login_can_do_its_work() -> Result<()> {
+async fn worker_login_can_do_its_work() -> Result<()> {
     let server = ShippedNats::start()?;
     let coord = server.connect("coord:c-secret").await?;
-    // A worker may not make the bucket, and is told who does.
+    // A worker may not create the bucket, and its error says who does.
     let early = server.connect("worker:w-secret").await?;
     let early = ArtifactStore::open("nats://", Some(&early)).await;
     let early = early.err().context("it made the bucket")?;
@@ -91,7 +91,7 @@ async fn the_worker_login_can_do_its_work() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_worker_login_can_do_nothing_else() -> Result<()> {
+async fn worker_login_can_do_nothing_else() -> Result<()> {
     let server = ShippedNats::start()?;
     let coord = server.connect("coord:c-secret").await?;
     coord.ensure().await?;
@@ -111,20 +111,20 @@ async fn the_worker_login_can_do_nothing_else() -> Result<()> {
     });
     let make = timeout(Duration::from_secs(2), make).await;
     assert!(!matches!(make, Ok(Ok(_))), "it made a stream");
-    // Other workers' results are not its business.
+    // It may not read other workers' results.
     assert!(
         timeout(Duration::from_secs(2), worker.results())
             .await
             .map_or(true, |opened| opened.is_err()),
         "it opened the consumer of results"
     );
-    // And all that was refused is still there.
+    // Everything is still there.
     assert!(coord.jobs(Queue::Train).await.is_ok());
     Ok(())
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_refused_at_once() -> Result<()> {
+async fn wrong_password_is_rejected_immediately() -> Result<()> {
     let server = ShippedNats::start()?;
     server.connect("coord:c-secret").await?;
     assert!(server.connect("worker:c-secret").await.is_err());

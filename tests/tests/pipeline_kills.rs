@@ -1,4 +1,4 @@
-//! `coord serve` as a process, killed again and again.
+//! `coord serve` as a process, killed repeatedly.
 
 use anyhow::Result;
 use halfheard_e2e::{
@@ -13,13 +13,13 @@ use std::{sync::Arc, time::Duration};
 
 const CASES: [&str; 4] = ["r=0", "r=0.3", "r=0.9", "missing=la"];
 
-/// Killed in the middle of dispatching and gathering, seven times; the tables come out as those of
-/// a run that nobody disturbed, and `--once` says when all is done.
+/// Killed seven times during dispatch and collection; the tables are those of an undisturbed run, and `--once` exits when
+/// all is done.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_daemon_is_killed() -> Result<()> {
+async fn jobs_count_once_when_coord_serve_is_killed() -> Result<()> {
     let mut dumps = Vec::new();
     for kills in [0, 7] {
-        let stage = Stage::set().await?;
+        let stage = Stage::start().await?;
         let sweep = sweep("killed", 0);
         stage
             .store
@@ -28,7 +28,7 @@ async fn the_daemon_is_killed() -> Result<()> {
         let _worker = ScriptedWorker::start(
             &stage.broker,
             "w",
-            Arc::new(|_, _| Act::Slow(Duration::from_millis(10))),
+            Arc::new(|_, _| Act::Delay(Duration::from_millis(10))),
         );
         for kill in 0..kills {
             let daemon = Process::spawn(coord(&stage)?.arg("serve"))?;
@@ -50,10 +50,10 @@ async fn the_daemon_is_killed() -> Result<()> {
     Ok(())
 }
 
-/// `coord cancel` and `coord migrate` do what they say.
+/// Output of `coord cancel` and `coord migrate`.
 #[tokio::test(flavor = "multi_thread")]
-async fn commands_say_what_they_did() -> Result<()> {
-    let stage = Stage::set().await?;
+async fn commands_report_what_they_did() -> Result<()> {
+    let stage = Stage::start().await?;
     let sweep = sweep("command", 0);
     stage
         .store

@@ -1,4 +1,4 @@
-//! What workers say, in every order and number: it counts once.
+//! Worker messages count once, in any order and number.
 
 use anyhow::Result;
 use halfheard_e2e::{
@@ -24,13 +24,13 @@ use tokio_util::sync::CancellationToken;
 
 const CASES: [&str; 3] = ["r=0", "r=0.5", "missing=la"];
 
-/// The same sweep, done by a worker that says everything once and by one that says everything
-/// three times in reverse order, comes out the same.
+/// A sweep has the same results by a worker that sends every message once and by one that sends each three times in
+/// reverse order.
 #[tokio::test(flavor = "multi_thread")]
-async fn repeated_and_reordered_messages_count_once() -> Result<()> {
+async fn duplicate_and_reordered_messages_count_once() -> Result<()> {
     let mut dumps = Vec::new();
-    for act in [Act::Finish, Act::Stutter] {
-        let stage = Stage::set().await?;
+    for act in [Act::Complete, Act::Repeat] {
+        let stage = Stage::start().await?;
         let sweep = sweep("twice", 0);
         stage
             .store
@@ -62,11 +62,10 @@ async fn repeated_and_reordered_messages_count_once() -> Result<()> {
     Ok(())
 }
 
-/// Workers that lack something give a job back as often as it takes: it is published again at once
-/// for another, and nothing is counted. What they lack is on record.
+/// A declined job is published again at once and uncounted, however often; what the workers lack is recorded.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_declined_job_goes_to_another_worker_uncounted() -> Result<()> {
-    let stage = Stage::set().await?;
+async fn declined_job_is_redispatched_uncounted() -> Result<()> {
+    let stage = Stage::start().await?;
     let sweep = sweep("declined", 0);
     stage
         .store
@@ -84,7 +83,7 @@ async fn a_declined_job_goes_to_another_worker_uncounted() -> Result<()> {
                     vec!["it is nowhere\0".into()],
                 ))
             } else {
-                Act::Finish
+                Act::Complete
             }
         }),
     );
@@ -98,7 +97,7 @@ async fn a_declined_job_goes_to_another_worker_uncounted() -> Result<()> {
         61,
         "every one of them went round sixty times"
     );
-    // At most so many of them stay for each job, the latest.
+    // Only the latest are kept per job.
     let most = "SELECT max(n) FROM (SELECT count(*) AS n FROM declined GROUP BY job) d";
     assert_eq!(stage.count(most).await?, 50);
     let errors: Vec<String> = sqlx::query_scalar("SELECT errors FROM declined LIMIT 1")
@@ -112,11 +111,11 @@ async fn a_declined_job_goes_to_another_worker_uncounted() -> Result<()> {
     Ok(())
 }
 
-/// A job that fails is tried three times with a growing delay, then given up with its chain of
-/// errors; its evaluations fail with it and the rest of the sweep goes on.
+/// A failing job gets three attempts with growing delay, then is given up with its error chain; its evaluations fail with
+/// it and the rest of the sweep continues.
 #[tokio::test(flavor = "multi_thread")]
-async fn failures_are_retried_then_given_up() -> Result<()> {
-    let stage = Stage::set().await?;
+async fn failed_job_is_retried_then_given_up() -> Result<()> {
+    let stage = Stage::start().await?;
     let sweep = sweep("failing", 0);
     stage
         .store
@@ -135,11 +134,11 @@ async fn failures_are_retried_then_given_up() -> Result<()> {
             Work::Train(spec) if spec.seed == 1 => {
                 Act::Fail(FailureKind::Permanent, vec!["no aligned lengths".into()])
             }
-            // Succeeds at the second try.
+            // Succeeds at the second attempt.
             _ if job.job == recovered && job.publication == 1 => {
                 Act::Fail(FailureKind::Retryable, vec!["out of memory".into()])
             }
-            _ => Act::Finish,
+            _ => Act::Complete,
         }),
     );
     let progress = stage.finished(sweep.id, PATIENCE).await?;
@@ -186,20 +185,19 @@ async fn failures_are_retried_then_given_up() -> Result<()> {
         "a permanent failure is not tried again"
     );
 
-    // An operator has mended the cause: everything that failed goes again.
+    // An operator has fixed the cause: all failed jobs run again.
     drop(_worker);
-    let _worker = ScriptedWorker::diligent(&stage.broker, "w2");
+    let _worker = ScriptedWorker::completing(&stage.broker, "w2");
     assert_eq!(stage.store.reopen(sweep.id, Reopen::Both).await?.total(), 8);
     let progress = stage.finished(sweep.id, PATIENCE).await?;
     assert_eq!((progress.failed, progress.done), (0, 12));
     Ok(())
 }
 
-/// A job that is handed back is delivered at once to the next worker; one whose worker vanishes
-/// is not counted as failed.
+/// A handed-back job is delivered to the next worker at once; one whose worker vanishes does not count as failed.
 #[tokio::test(flavor = "multi_thread")]
-async fn handed_back_jobs_go_on() -> Result<()> {
-    let stage = Stage::set().await?;
+async fn handed_back_job_is_resumed() -> Result<()> {
+    let stage = Stage::start().await?;
     let sweep = sweep("back", 0);
     stage
         .store
@@ -211,7 +209,7 @@ async fn handed_back_jobs_go_on() -> Result<()> {
         "w",
         Arc::new(|job, delivery| match job.work {
             Work::Train(_) if delivery < 3 => Act::HandBack,
-            _ => Act::Finish,
+            _ => Act::Complete,
         }),
     );
     let progress = stage.finished(sweep.id, PATIENCE).await?;
@@ -226,23 +224,23 @@ async fn handed_back_jobs_go_on() -> Result<()> {
     Ok(())
 }
 
-/// The first result stands; another one for the same job is kept beside it as a conflict.
+/// The first result wins; a different one for the same job is stored as a conflict.
 #[tokio::test(flavor = "multi_thread")]
-async fn another_result_is_a_conflict() -> Result<()> {
-    let stage = Stage::set().await?;
+async fn different_result_is_stored_as_conflict() -> Result<()> {
+    let stage = Stage::start().await?;
     let sweep = sweep("conflict", 0);
     stage
         .store
         .submit(&sweep, matrix(&sweep, 0..1, &CASES))
         .await?;
     let coordinator = stage.serve();
-    let worker = ScriptedWorker::diligent(&stage.broker, "w");
+    let worker = ScriptedWorker::completing(&stage.broker, "w");
     stage.finished(sweep.id, PATIENCE).await?;
     coordinator.stop().await?;
     drop(worker);
     let before = dump(&stage.store).await?;
 
-    // The same jobs once more, by a worker that comes to something else.
+    // The same jobs again, by a worker with other results.
     let _coordinator = stage.serve();
     let messages = [
         (train_job(&sweep, 0), Work::Train(sweeps::train_spec(0))),
@@ -273,21 +271,21 @@ async fn another_result_is_a_conflict() -> Result<()> {
         assert!(since.elapsed() < PATIENCE, "no conflict was noticed");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    // The first result stands.
+    // The first result wins.
     assert_same(&dump(&stage.store).await?, &before);
     Ok(())
 }
 
-/// Bytes that are no message, and results of jobs nobody knows, block nothing and are kept.
+/// Invalid messages and results of unknown jobs block nothing and become dead letters.
 #[tokio::test(flavor = "multi_thread")]
-async fn nonsense_is_kept_apart() -> Result<()> {
-    let stage = Stage::set().await?;
+async fn rejected_messages_become_dead_letters() -> Result<()> {
+    let stage = Stage::start().await?;
     let sweep = sweep("babble", 0);
     stage
         .store
         .submit(&sweep, matrix(&sweep, 0..1, &CASES))
         .await?;
-    // A job that no database knows.
+    // An unknown job.
     let stranger = sweeps::sweep("stranger", 0);
     stage
         .broker
@@ -299,7 +297,7 @@ async fn nonsense_is_kept_apart() -> Result<()> {
         })
         .await?;
     let _coordinator = stage.serve();
-    let _worker = ScriptedWorker::start(&stage.broker, "w", Arc::new(|_, _| Act::Babble));
+    let _worker = ScriptedWorker::start(&stage.broker, "w", Arc::new(|_, _| Act::SendInvalid));
     let progress = stage.finished(sweep.id, PATIENCE).await?;
     assert_eq!(progress.done, 4);
     let since = std::time::Instant::now();
@@ -307,7 +305,7 @@ async fn nonsense_is_kept_apart() -> Result<()> {
         let reasons: Vec<String> = sqlx::query_scalar("SELECT reason FROM dead_letter")
             .fetch_all(stage.store.pool())
             .await?;
-        // Five jobs babbled; the stranger also began and ended.
+        // Five jobs sent invalid messages; the unknown one also started and ended.
         if reasons.len() >= 7 || since.elapsed() > PATIENCE {
             break reasons;
         }
@@ -327,11 +325,11 @@ async fn nonsense_is_kept_apart() -> Result<()> {
     Ok(())
 }
 
-/// Cancelling takes everything that is not done off the queues; a result that comes late is
-/// written down and the state stays. Submitted again, the sweep goes on.
+/// Cancelling removes all unfinished jobs from the queues; a late result is stored without changing the state. A second
+/// submission reopens the sweep.
 #[tokio::test(flavor = "multi_thread")]
-async fn cancelled_sweeps_stop_and_can_go_on() -> Result<()> {
-    let stage = Stage::set().await?;
+async fn cancelled_sweep_stops_and_can_be_reopened() -> Result<()> {
+    let stage = Stage::start().await?;
     let sweep = sweep("cancelled", 0);
     stage
         .store
@@ -347,7 +345,7 @@ async fn cancelled_sweeps_stop_and_can_go_on() -> Result<()> {
             let (begun, let_go) = (Arc::clone(&begun), let_go.clone());
             move |_, _| {
                 begun.fetch_add(1, Ordering::SeqCst);
-                Act::Held(let_go.clone())
+                Act::WaitFor(let_go.clone())
             }
         }),
     );
@@ -362,7 +360,7 @@ async fn cancelled_sweeps_stop_and_can_go_on() -> Result<()> {
     )
     .await?;
 
-    // The one that ran ends all the same.
+    // The running one ends nevertheless.
     let_go.cancel();
     let since = std::time::Instant::now();
     while stage.count("SELECT count(*) FROM checkpoint").await? == 0 {
@@ -399,7 +397,7 @@ async fn cancelled_sweeps_stop_and_can_go_on() -> Result<()> {
             .total(),
         16
     );
-    let _worker = ScriptedWorker::diligent(&stage.broker, "w2");
+    let _worker = ScriptedWorker::completing(&stage.broker, "w2");
     let progress = stage.finished(sweep.id, PATIENCE).await?;
     assert_eq!(progress.done, 16);
     let since = std::time::Instant::now();
@@ -420,10 +418,10 @@ async fn cancelled_sweeps_stop_and_can_go_on() -> Result<()> {
     Ok(())
 }
 
-/// The database refuses every change of state that the table does not list, and no other.
+/// The database rejects exactly the transitions that the table does not list.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_state_machine_is_enforced() -> Result<()> {
-    let stage = Stage::set().await?;
+async fn database_rejects_forbidden_transitions() -> Result<()> {
+    let stage = Stage::start().await?;
     let sweep = sweep("states", 0);
     stage
         .store
@@ -446,7 +444,7 @@ async fn the_state_machine_is_enforced() -> Result<()> {
     for before in states {
         for after in states {
             let mut tx = stage.store.pool().begin().await?;
-            // Another row in the state to start from: made by hand, past the trigger.
+            // Another row in the initial state, created past the trigger.
             sqlx::query("ALTER TABLE job DISABLE TRIGGER job_state_changes")
                 .execute(&mut *tx)
                 .await?;

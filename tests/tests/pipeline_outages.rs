@@ -1,171 +1,150 @@
-//! Things that die: nothing is lost and nothing counts twice.
+//! Outages of the broker, the database and the coordinator: nothing is lost and nothing counts twice.
 
 use anyhow::Result;
 use halfheard_e2e::{
     PATIENCE,
     dump::{assert_same, dump},
-    stage::Stage,
+    stage::{Coordinator, Stage},
     sweeps::{matrix, sweep},
     worker::{Act, ScriptedWorker},
 };
-use halfheard_shared::{broker::JOBS, wire::JobMessage, wire::Work};
+use halfheard_shared::{broker::JOBS, ids::SweepId, wire::JobMessage, wire::Work};
 use std::{sync::Arc, time::Duration};
 
 const CASES: [&str; 4] = ["r=0", "r=0.3", "r=0.9", "missing=la"];
 const SEEDS: u64 = 12;
-const JOBS_IN_ALL: i64 = SEEDS as i64 * (1 + CASES.len() as i64);
+const ALL_JOBS: i64 = SEEDS as i64 * (1 + CASES.len() as i64);
+
+/// Servers with a submitted sweep, to be disturbed.
+struct Outage {
+    stage: Stage,
+    sweep: SweepId,
+}
+
+impl Outage {
+    async fn start() -> Result<Self> {
+        let stage = Stage::start().await?;
+        let sweep = sweep("outage", 0);
+        let jobs = matrix(&sweep, 0..SEEDS, &CASES);
+        stage.store.submit(&sweep, jobs).await?;
+        let sweep = sweep.id;
+        Ok(Self { stage, sweep })
+    }
+
+    /// A worker so slow that every outage falls into the middle of the sweep.
+    fn slow_worker(&self) -> ScriptedWorker {
+        let delay = Act::Delay(Duration::from_millis(60));
+        ScriptedWorker::start(&self.stage.broker, "w", Arc::new(move |_, _| delay.clone()))
+    }
+
+    fn worker(&self) -> ScriptedWorker {
+        ScriptedWorker::completing(&self.stage.broker, "w")
+    }
+
+    async fn until_done(&self, count: i64) -> Result<()> {
+        let enough = self
+            .stage
+            .until(self.sweep, PATIENCE, |progress| progress.done >= count);
+        enough.await.map(drop)
+    }
+
+    async fn until_all_done(&self) -> Result<()> {
+        let progress = self.stage.finished(self.sweep, PATIENCE).await?;
+        assert_eq!(progress.done, ALL_JOBS);
+        Ok(())
+    }
+
+    /// Waits for the end of the sweep, whose results must be those of an undisturbed one.
+    async fn finish(&self, coordinator: Coordinator) -> Result<()> {
+        self.until_all_done().await?;
+        coordinator.stop().await?;
+        assert_same(&dump(&self.stage.store).await?, &undisturbed().await?);
+        Ok(())
+    }
+}
 
 async fn undisturbed() -> Result<String> {
-    let stage = Stage::set().await?;
-    let sweep = sweep("outage", 0);
-    stage
-        .store
-        .submit(&sweep, matrix(&sweep, 0..SEEDS, &CASES))
-        .await?;
-    let coordinator = stage.serve();
-    let _worker = ScriptedWorker::diligent(&stage.broker, "w");
-    stage.finished(sweep.id, PATIENCE).await?;
+    let calm = Outage::start().await?;
+    let coordinator = calm.stage.serve();
+    let _worker = calm.worker();
+    calm.stage.finished(calm.sweep, PATIENCE).await?;
     coordinator.stop().await?;
-    dump(&stage.store).await
+    dump(&calm.stage.store).await
 }
 
-fn steady(stage: &Stage) -> ScriptedWorker {
-    // Slow enough that every outage falls into the middle.
-    ScriptedWorker::start(
-        &stage.broker,
-        "w",
-        Arc::new(|_, _| Act::Slow(Duration::from_millis(60))),
-    )
-}
-
-/// nats-server is killed in the middle, twice, and comes back on the same files.
+/// nats-server is killed twice during the sweep and restarts on the same files.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_broker_is_killed() -> Result<()> {
-    let mut stage = Stage::set().await?;
-    let sweep = sweep("outage", 0);
-    stage
-        .store
-        .submit(&sweep, matrix(&sweep, 0..SEEDS, &CASES))
-        .await?;
-    let coordinator = stage.serve();
-    let _worker = steady(&stage);
+async fn jobs_count_once_when_the_broker_is_killed() -> Result<()> {
+    let mut outage = Outage::start().await?;
+    let coordinator = outage.stage.serve();
+    let _worker = outage.slow_worker();
     for done in [3, 25] {
-        stage
-            .until(sweep.id, PATIENCE, |progress| progress.done >= done)
-            .await?;
-        stage.nats.kill()?;
+        outage.until_done(done).await?;
+        outage.stage.nats.kill()?;
         tokio::time::sleep(Duration::from_millis(700)).await;
-        stage.nats.resume()?;
+        outage.stage.nats.resume()?;
     }
-    let progress = stage.finished(sweep.id, PATIENCE).await?;
-    assert_eq!(progress.done, JOBS_IN_ALL);
-    coordinator.stop().await?;
-    assert_same(&dump(&stage.store).await?, &undisturbed().await?);
-    Ok(())
+    outage.finish(coordinator).await
 }
 
-/// nats-server comes back with nothing: its disk is gone. What was queued is published again.
+/// nats-server restarts with an empty disk. What was queued is published again.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_broker_loses_everything() -> Result<()> {
-    let mut stage = Stage::set().await?;
-    let sweep = sweep("outage", 0);
-    stage
-        .store
-        .submit(&sweep, matrix(&sweep, 0..SEEDS, &CASES))
-        .await?;
-    let coordinator = stage.serve();
-    let _worker = steady(&stage);
-    stage
-        .until(sweep.id, PATIENCE, |progress| progress.done >= 10)
-        .await?;
-    stage.nats.kill()?;
-    stage.nats.resume_empty()?;
-    let progress = stage.finished(sweep.id, PATIENCE).await?;
-    assert_eq!(progress.done, JOBS_IN_ALL);
-    coordinator.stop().await?;
-    assert_same(&dump(&stage.store).await?, &undisturbed().await?);
-    Ok(())
+async fn jobs_are_republished_when_the_broker_loses_its_storage() -> Result<()> {
+    let mut outage = Outage::start().await?;
+    let coordinator = outage.stage.serve();
+    let _worker = outage.slow_worker();
+    outage.until_done(10).await?;
+    outage.stage.nats.kill()?;
+    outage.stage.nats.resume_empty()?;
+    outage.finish(coordinator).await
 }
 
-/// The stream of jobs is deleted under a running coordinator.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_stream_of_jobs_is_deleted() -> Result<()> {
-    let stage = Stage::set().await?;
-    let sweep = sweep("outage", 0);
-    stage
-        .store
-        .submit(&sweep, matrix(&sweep, 0..SEEDS, &CASES))
+async fn jobs_are_republished_when_their_stream_is_deleted() -> Result<()> {
+    let outage = Outage::start().await?;
+    let _coordinator = outage.stage.serve();
+    outage
+        .stage
+        .until(outage.sweep, PATIENCE, |progress| progress.queued == 8)
         .await?;
-    let _coordinator = stage.serve();
-    stage
-        .until(sweep.id, PATIENCE, |progress| progress.queued == 8)
-        .await?;
-    stage.broker.jetstream().delete_stream(JOBS).await?;
-    let _worker = ScriptedWorker::diligent(&stage.broker, "w");
-    let progress = stage.finished(sweep.id, PATIENCE).await?;
-    assert_eq!(progress.done, JOBS_IN_ALL);
-    Ok(())
+    outage.stage.broker.jetstream().delete_stream(JOBS).await?;
+    let _worker = outage.worker();
+    outage.until_all_done().await
 }
 
-/// Postgres is killed in the middle, twice.
+/// Postgres is killed twice during the sweep.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_database_is_killed() -> Result<()> {
-    let mut stage = Stage::set().await?;
-    let sweep = sweep("outage", 0);
-    stage
-        .store
-        .submit(&sweep, matrix(&sweep, 0..SEEDS, &CASES))
-        .await?;
-    let coordinator = stage.serve();
-    let _worker = steady(&stage);
+async fn jobs_count_once_when_the_database_is_killed() -> Result<()> {
+    let mut outage = Outage::start().await?;
+    let coordinator = outage.stage.serve();
+    let _worker = outage.slow_worker();
     for done in [3, 25] {
-        stage
-            .until(sweep.id, PATIENCE, |progress| progress.done >= done)
-            .await?;
-        stage.postgres.kill()?;
+        outage.until_done(done).await?;
+        outage.stage.postgres.kill()?;
         tokio::time::sleep(Duration::from_millis(700)).await;
-        stage.postgres.resume()?;
+        outage.stage.postgres.resume()?;
     }
-    let progress = stage.finished(sweep.id, PATIENCE).await?;
-    assert_eq!(progress.done, JOBS_IN_ALL);
-    coordinator.stop().await?;
-    assert_same(&dump(&stage.store).await?, &undisturbed().await?);
-    Ok(())
+    outage.finish(coordinator).await
 }
 
-/// The coordinator ends again and again wherever it happens to be.
+/// The coordinator ends again and again, wherever it happens to be.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_coordinator_is_killed() -> Result<()> {
-    let stage = Stage::set().await?;
-    let sweep = sweep("outage", 0);
-    stage
-        .store
-        .submit(&sweep, matrix(&sweep, 0..SEEDS, &CASES))
-        .await?;
-    let _worker = ScriptedWorker::diligent(&stage.broker, "w");
+async fn jobs_count_once_when_the_coordinator_is_killed() -> Result<()> {
+    let outage = Outage::start().await?;
+    let _worker = outage.worker();
     for milliseconds in [5, 11, 17, 23, 31, 41, 53, 67] {
-        let coordinator = stage.serve();
+        let coordinator = outage.stage.serve();
         tokio::time::sleep(Duration::from_millis(100 + milliseconds)).await;
         coordinator.kill().await;
     }
-    let coordinator = stage.serve();
-    let progress = stage.finished(sweep.id, PATIENCE).await?;
-    assert_eq!(progress.done, JOBS_IN_ALL);
-    coordinator.stop().await?;
-    assert_same(&dump(&stage.store).await?, &undisturbed().await?);
-    Ok(())
+    outage.finish(outage.stage.serve()).await
 }
 
-/// The coordinator dies between publishing jobs and noting that it did; their results come while
-/// the rows still say `ready`. Each job is done once.
+/// The coordinator dies between publishing jobs and marking them; their results arrive while the rows are still `ready`.
 #[tokio::test(flavor = "multi_thread")]
-async fn results_come_before_the_row_is_marked() -> Result<()> {
-    let stage = Stage::set().await?;
-    let sweep = sweep("outage", 0);
-    stage
-        .store
-        .submit(&sweep, matrix(&sweep, 0..SEEDS, &CASES))
-        .await?;
+async fn result_before_its_row_is_queued_counts_once() -> Result<()> {
+    let outage = Outage::start().await?;
+    let stage = &outage.stage;
     let ready = stage
         .store
         .ready_jobs(halfheard_shared::broker::Queue::Train, 100, &[])
@@ -176,23 +155,22 @@ async fn results_come_before_the_row_is_marked() -> Result<()> {
         stage
             .broker
             .publish_job(&JobMessage {
-                sweep: sweep.id,
+                sweep: outage.sweep,
                 job: job.id,
                 publication: 1,
                 work: Work::Train(spec),
             })
             .await?;
     }
-    let worker = ScriptedWorker::diligent(&stage.broker, "w");
+    let _worker = outage.worker();
     let mut results = stage.broker.results().await?;
     let since = std::time::Instant::now();
     while results.info().await?.num_pending < SEEDS * 4 {
-        assert!(since.elapsed() < PATIENCE, "the jobs were not done");
+        assert!(since.elapsed() < PATIENCE, "the jobs are not done");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let coordinator = stage.serve();
-    let progress = stage.finished(sweep.id, PATIENCE).await?;
-    assert_eq!(progress.done, JOBS_IN_ALL);
+    outage.until_all_done().await?;
     assert_eq!(
         stage
             .count(
@@ -200,36 +178,27 @@ async fn results_come_before_the_row_is_marked() -> Result<()> {
             )
             .await?,
         SEEDS as i64,
-        "the broker dropped what was published twice"
+        "the broker dropped duplicates"
     );
-    coordinator.stop().await?;
-    drop(worker);
-    assert_same(&dump(&stage.store).await?, &undisturbed().await?);
-    Ok(())
+    outage.finish(coordinator).await
 }
 
-/// Of two coordinators one leads; when it goes, gently or not, the other takes over.
+/// One of two coordinators leads; when it ends, gracefully or not, the other takes over.
 #[tokio::test(flavor = "multi_thread")]
-async fn another_coordinator_takes_over() -> Result<()> {
-    let stage = Stage::set().await?;
-    let sweep = sweep("outage", 0);
-    stage
-        .store
-        .submit(&sweep, matrix(&sweep, 0..SEEDS, &CASES))
-        .await?;
+async fn standby_coordinator_takes_over() -> Result<()> {
+    let outage = Outage::start().await?;
+    let stage = &outage.stage;
     let first = stage.serve();
     stage
-        .until(sweep.id, PATIENCE, |progress| progress.queued > 0)
+        .until(outage.sweep, PATIENCE, |progress| progress.queued > 0)
         .await?;
     let second = stage.serve();
     tokio::time::sleep(Duration::from_millis(300)).await;
     let leaders = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted";
     assert_eq!(stage.count(leaders).await?, 1);
-    let _worker = steady(&stage);
-    stage
-        .until(sweep.id, PATIENCE, |progress| progress.done >= 5)
-        .await?;
-    // The connection that holds the lock is cut: that coordinator must stop, and one lead again.
+    let _worker = outage.slow_worker();
+    outage.until_done(5).await?;
+    // Ending the session that holds the lock deposes its coordinator; one leads again.
     let cut: i64 = stage
         .count(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_locks
@@ -237,14 +206,11 @@ async fn another_coordinator_takes_over() -> Result<()> {
         )
         .await?;
     assert_eq!(cut, 1);
-    stage
-        .until(sweep.id, PATIENCE, |progress| progress.done >= 20)
-        .await?;
+    outage.until_done(20).await?;
     first.kill().await;
-    let progress = stage.finished(sweep.id, PATIENCE).await?;
-    assert_eq!(progress.done, JOBS_IN_ALL);
+    outage.until_all_done().await?;
     second.stop().await?;
-    assert_eq!(stage.count(leaders).await?, 0, "leadership was given up");
+    assert_eq!(stage.count(leaders).await?, 0, "leadership was released");
     assert_same(&dump(&stage.store).await?, &undisturbed().await?);
     Ok(())
 }

@@ -10,10 +10,10 @@ use halfheard_e2e::{
 use halfheard_shared::error::chain;
 use std::sync::{Arc, Mutex};
 
-/// Submitting a sweep again, also at the same moment, changes nothing.
+/// A second submission, even a concurrent one, changes nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn submitting_twice_is_submitting_once() -> Result<()> {
-    let stage = Stage::set().await?;
+async fn second_submission_of_a_spec_changes_nothing() -> Result<()> {
+    let stage = Stage::start().await?;
     let sweep = sweep("again", 0);
     let cases = ["r=0", "missing=v"];
     let (a, b) = tokio::join!(
@@ -38,10 +38,10 @@ async fn submitting_twice_is_submitting_once() -> Result<()> {
     Ok(())
 }
 
-/// A submission that fails half way leaves nothing behind.
+/// A submission that fails halfway leaves nothing behind.
 #[tokio::test(flavor = "multi_thread")]
-async fn half_a_submission_is_none() -> Result<()> {
-    let stage = Stage::set().await?;
+async fn failed_submission_leaves_nothing() -> Result<()> {
+    let stage = Stage::start().await?;
     let sweep = sweep("half", 0);
     let twice = matrix(&sweep, 0..5, &["r=0"]).chain(matrix(&sweep, 4..5, &["r=0"]));
     let error = stage.store.submit(&sweep, twice).await.unwrap_err();
@@ -52,10 +52,10 @@ async fn half_a_submission_is_none() -> Result<()> {
     Ok(())
 }
 
-/// A sweep of higher priority that comes later is served first, but for what is published.
+/// A later sweep of higher priority overtakes all that is not yet published.
 #[tokio::test(flavor = "multi_thread")]
-async fn priority_goes_first() -> Result<()> {
-    let stage = Stage::set().await?;
+async fn higher_priority_is_dispatched_first() -> Result<()> {
+    let stage = Stage::start().await?;
     let (low, high) = (sweep("low", 0), sweep("high", 5));
     stage.store.submit(&low, matrix(&low, 0..20, &[])).await?;
     stage.store.submit(&high, matrix(&high, 0..20, &[])).await?;
@@ -68,7 +68,7 @@ async fn priority_goes_first() -> Result<()> {
             let order = Arc::clone(&order);
             move |job, _| {
                 order.lock().unwrap().push(job.sweep);
-                Act::Finish
+                Act::Complete
             }
         }),
     );
@@ -80,10 +80,10 @@ async fn priority_goes_first() -> Result<()> {
     Ok(())
 }
 
-/// A paused sweep starts nothing until it goes on, and keeps no other sweep waiting.
+/// A paused sweep starts nothing until it is resumed, and blocks no other sweep.
 #[tokio::test(flavor = "multi_thread")]
-async fn paused_sweeps_wait() -> Result<()> {
-    let stage = Stage::set().await?;
+async fn paused_sweep_is_not_dispatched() -> Result<()> {
+    let stage = Stage::start().await?;
     let (sweep, other) = (sweep("paused", 9), sweep("other", 0));
     stage
         .store
@@ -102,7 +102,7 @@ async fn paused_sweeps_wait() -> Result<()> {
     stage
         .until(sweep.id, PATIENCE, |progress| progress.ready == 20)
         .await?;
-    let _worker = ScriptedWorker::diligent(&stage.broker, "w");
+    let _worker = ScriptedWorker::completing(&stage.broker, "w");
     assert_eq!(stage.finished(other.id, PATIENCE).await?.done, 5);
     assert_eq!(stage.store.progress(sweep.id).await?.ready, 20);
     assert!(!stage.store.has_open_jobs().await?);
@@ -111,15 +111,15 @@ async fn paused_sweeps_wait() -> Result<()> {
     Ok(())
 }
 
-/// Ten thousand jobs through the whole path, by four workers: each is done exactly once.
+/// Four workers, from submission to results.
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_jobs() -> Result<()> {
-    let stage = Stage::set().await?;
+async fn ten_thousand_jobs_are_each_done_once() -> Result<()> {
+    let stage = Stage::start().await?;
     let sweep = sweep("many", 0);
     stage.store.submit(&sweep, noops(&sweep, 10_000)).await?;
     let _coordinator = stage.serve();
     let _workers: Vec<ScriptedWorker> = (0..4)
-        .map(|n| ScriptedWorker::diligent(&stage.broker, &format!("w{n}")))
+        .map(|n| ScriptedWorker::completing(&stage.broker, &format!("w{n}")))
         .collect();
     assert_eq!(stage.finished(sweep.id, PATIENCE).await?.done, 10_000);
     assert_eq!(

@@ -58,7 +58,7 @@ async fn republish(
 /// Two results of a job are compared only if they come from the same kind of processor.
 #[tokio::test(flavor = "multi_thread")]
 async fn results_of_different_processors_do_not_conflict() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let sweep = sweep("kinds", 0);
     stage
         .store
@@ -66,7 +66,7 @@ async fn results_of_different_processors_do_not_conflict() -> Result<()> {
         .await?;
     let _coordinator = stage.serve();
     let act = |act: Act| -> halfheard_e2e::worker::Script { Arc::new(move |_, _| act.clone()) };
-    let first = ScriptedWorker::on(&stage.broker, "w1", "avx512", act(Act::Finish));
+    let first = ScriptedWorker::on(&stage.broker, "w1", "avx512", act(Act::Complete));
     stage.finished(sweep.id, PATIENCE).await?;
     first.kill().await;
     let before = dump(&stage.store).await?;
@@ -136,7 +136,7 @@ async fn worker_switches_numerics_and_portable_results_are_identical() -> Result
     }
     let (mut dumps, mut stored) = (Vec::new(), Vec::new());
     for other in [false, true] {
-        let stage = Stage::set().await?;
+        let stage = Stage::start().await?;
         let tiny = Tiny::make(stage.data_dir(), 48)?;
         let sweep = sweep("both", 0);
         let mut portable = tiny.spec("lnln", 1, 2)?;
@@ -206,7 +206,7 @@ fn check_portable() -> Result<(), String> {
 /// A training job that resumes on another kind of processor records both and is no conflict.
 #[tokio::test(flavor = "multi_thread")]
 async fn training_job_resumes_on_another_processor() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let tiny = Tiny::make(stage.data_dir(), 640)?;
     let sweep = sweep("moves", 0);
     stage

@@ -5,7 +5,7 @@
 //! that folder, to be looked at.
 #![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
-use halfheard_coordinator::config::{ConnectionFlags, Process, Settings};
+use halfheard_coordinator::config::{ConnectionFlags, Settings};
 use halfheard_e2e::{
     finished::{self, Matrix},
     programs::program,
@@ -13,6 +13,7 @@ use halfheard_e2e::{
     tiny::Tiny,
 };
 use halfheard_results::figures::{self, Figure, FigureError, Kind, Request, png};
+use halfheard_shared::env;
 use halfheard_shared::{
     artifacts::ArtifactStore,
     benchmark::Benchmark,
@@ -55,7 +56,7 @@ impl Stand {
             artifacts: Some(ArtifactStore::url_of(&folder.path().join("artifacts"))),
             ..ConnectionFlags::default()
         };
-        let settings = Settings::resolve(&flags, &Process).unwrap();
+        let settings = Settings::resolve(&flags, &env::process).unwrap();
         let models = [("misa", ""), ("almt", ""), ("lnln", ""), ("lnln", "no-dmc")];
         let matrix = match show() {
             Some(_) => Matrix::paper("drawn"),

@@ -3,7 +3,7 @@
 //! With `HALFHEARD_FIGURES=FOLDER` the page is left in that folder, to be looked at.
 #![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
-use halfheard_coordinator::config::{ConnectionFlags, Process, Settings};
+use halfheard_coordinator::config::{ConnectionFlags, Settings};
 use halfheard_e2e::{
     finished::{self, Matrix},
     servers::Postgres,
@@ -13,6 +13,7 @@ use halfheard_results::{
     statistics::bootstrap::Options,
 };
 use halfheard_shared::benchmark::Benchmark;
+use halfheard_shared::env;
 use halfheard_store::Store;
 use std::{path::Path, process::Command};
 
@@ -38,7 +39,7 @@ async fn report() -> Report {
         data_dir: Some(folder.path().to_owned()),
         ..ConnectionFlags::default()
     };
-    let settings = Settings::resolve(&flags, &Process).unwrap();
+    let settings = Settings::resolve(&flags, &env::process).unwrap();
     let options = Options {
         draws: 100,
         ..Options::default()

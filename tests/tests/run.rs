@@ -1,5 +1,4 @@
-//! `coord run` as a person uses it: private servers, real workers, tables; interrupted, killed,
-//! and gone on with.
+//! `coord run` with private servers, real workers and tables; interrupted, killed, and continued.
 
 use anyhow::{Context as _, Result, ensure};
 use halfheard_e2e::{
@@ -23,10 +22,10 @@ impl Place {
         Self::with("")
     }
 
-    /// With settings of its own for ALMT.
+    /// With its own hyper-parameters for ALMT.
     fn with(almt: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        // Postgres may run as another user, who has to get through.
+        // Postgres may run as another user, who needs access.
         std::fs::set_permissions(
             folder.path(),
             std::os::unix::fs::PermissionsExt::from_mode(0o755),
@@ -81,7 +80,7 @@ impl Place {
         Ok(command)
     }
 
-    /// The numbers of both tables and of the missing modalities, as they are.
+    /// The unrounded numbers of both tables and of the missing modalities.
     fn tables(&self) -> Result<Vec<String>> {
         ["2", "9", "11", "13"]
             .into_iter()
@@ -112,7 +111,7 @@ impl Place {
         }
     }
 
-    /// Starts a run and waits until a training has saved its state: it is in the middle.
+    /// Starts a run and waits until a training job has saved its state.
     fn start(&self) -> Result<Process> {
         let mut command = self.coord(&["run", "tiny.toml"])?;
         let began = SystemTime::now();
@@ -135,11 +134,11 @@ fn saved_since(folder: &Path, began: SystemTime) -> bool {
 }
 
 #[test]
-fn a_run_that_is_interrupted_and_killed_ends_in_the_same_tables() -> Result<()> {
+fn interrupted_and_killed_run_ends_in_the_same_tables() -> Result<()> {
     let calm = Place::new()?;
     let plan = output(&mut calm.coord(&["plan", "tiny.toml"])?)?;
     ensure!(plan.contains("nothing was run here yet"), "{plan}");
-    // Nobody listens there, whatever runs on this machine.
+    // Nothing listens there, whatever runs on this machine.
     let nowhere = [("PGHOST", "127.0.0.1"), ("PGPORT", "1")];
     let status = calm.coord(&["status"])?.envs(nowhere).output()?;
     let said = String::from_utf8(status.stderr)?;
@@ -168,7 +167,7 @@ fn a_run_that_is_interrupted_and_killed_ends_in_the_same_tables() -> Result<()> 
     );
     calm.nothing_is_left()?;
 
-    // Again: nothing is done anew.
+    // A second run repeats nothing.
     let began = SystemTime::now();
     let again = output(&mut calm.coord(&["run", "tiny.toml"])?)?;
     ensure!(again.contains("16 of 16 jobs"), "{again}");
@@ -193,9 +192,8 @@ fn a_run_that_is_interrupted_and_killed_ends_in_the_same_tables() -> Result<()> 
 }
 
 #[test]
-fn jobs_that_fail_are_told_and_the_others_go_on() -> Result<()> {
-    // Weights grow a hundredfold in every step, until their loss is no number any more. Nothing of
-    // it depends on sizes, so that no plan can know.
+fn run_reports_failed_jobs_and_finishes_the_others() -> Result<()> {
+    // Weights grow a hundredfold in every step until the loss is not finite, which no plan can predict.
     let place = Place::with("learning_rate = 1.0\nweight_decay = 100.0")?;
     let ended = place.coord(&["run", "tiny.toml"])?.output()?;
     let report = String::from_utf8(ended.stdout)?;
@@ -214,14 +212,14 @@ fn jobs_that_fail_are_told_and_the_others_go_on() -> Result<()> {
     ensure!(status["jobs"]["failed"] == 8, "{status}");
     let failures = status["failures"].as_array().context("failures")?;
     ensure!(failures.iter().all(|f| f["given_up"] == true), "{status}");
-    // One cause, not an entry for each attempt; evaluations that had no model are counted with it.
+    // One cause, not one entry per attempt; evaluations without a model count with it.
     ensure!(failures.len() == 1, "{status}");
     let number = |key: &str| failures[0][key].as_i64().context("a number");
     ensure!(
         number("jobs")? + number("evaluations_not_begun")? == 8,
         "{status}"
     );
-    // Set going again in the private database, without its broker; the next run does them.
+    // Reopened in the private database without its broker; the next run completes them.
     ensure!(report.contains("coord run tiny.toml --retry"), "{report}");
     let retried = output(&mut place.coord(&["retry", "tiny", "--json"])?)?;
     let retried: serde_json::Value = serde_json::from_str(&retried)?;
@@ -232,7 +230,7 @@ fn jobs_that_fail_are_told_and_the_others_go_on() -> Result<()> {
 }
 
 #[test]
-fn a_wrong_spec_starts_nothing() -> Result<()> {
+fn invalid_spec_starts_nothing() -> Result<()> {
     let place = Place::new()?;
     let spec = place.folder.path().join("tiny.toml");
     let text = std::fs::read_to_string(&spec)?.replace("lnln", "lnlm");

@@ -1,4 +1,4 @@
-//! No program shows a secret that is in an address, wherever the address came from.
+//! No program shows a secret of an address, whatever the address's source.
 
 use anyhow::{Result, ensure};
 use halfheard_e2e::{
@@ -8,8 +8,8 @@ use halfheard_e2e::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_login_in_the_artifacts_address_is_refused_and_never_shown() -> Result<()> {
-    let stage = Stage::set().await?;
+async fn login_in_the_artifacts_address_is_rejected_and_never_shown() -> Result<()> {
+    let stage = Stage::start().await?;
     Tiny::make(stage.data_dir(), 32)?;
     let spec = stage.data_dir().join("tiny.toml");
     let text = r#"

@@ -1,5 +1,5 @@
-//! What `coord status` makes of rows: the time that is left where evaluations shared a bundle, and
-//! failures by cause. The rows are written here, as workers' reports would have left them.
+//! `coord status` on rows as workers' reports leave them: the remaining time with bundled evaluations, and failures by
+//! cause.
 #![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
 use halfheard_coordinator::{
@@ -24,7 +24,7 @@ struct Scene {
     _postgres: Postgres,
 }
 
-/// Two methods, two seeds. LF-DNN always answers 1.5, ALMT what is true.
+/// Two methods, two seeds. LF-DNN always predicts 1.5, ALMT the truth.
 async fn scene() -> Scene {
     let postgres = Postgres::start().unwrap();
     let store = Store::connect_with_retry(&postgres.url().parse().unwrap())
@@ -84,12 +84,12 @@ fn idle() -> Heartbeat {
 }
 
 #[tokio::test]
-async fn a_bundle_of_evaluations_took_its_time_once() {
+async fn remaining_time_counts_an_evaluation_bundle_once() {
     let scene = scene().await;
     scene
         .run("ALTER TABLE job DISABLE TRIGGER job_state_changes")
         .await;
-    // Each of the sixteen cases of a model carries the 160 s that their bundle took.
+    // Each of the sixteen cases of a model has the 160 s of their bundle.
     scene
         .run(
             "UPDATE attempt SET started = '2026-01-01 00:00:00Z', ended = '2026-01-01 00:02:40Z',
@@ -107,7 +107,7 @@ async fn a_bundle_of_evaluations_took_its_time_once() {
         .await
         .unwrap();
     assert_eq!(left, Duration::from_secs(160), "not sixteen times that");
-    // Two workers share them; without one nobody can tell.
+    // Two workers share them; without workers there is no estimate.
     let mut forecast = Forecast::new(scene.sweep);
     let both = forecast.left(&scene.store, &scene.snapshot(2).await).await;
     assert_eq!(both, Some(Duration::from_secs(80)));
@@ -119,7 +119,7 @@ async fn a_bundle_of_evaluations_took_its_time_once() {
 }
 
 #[tokio::test]
-async fn failures_are_told_by_cause_and_collapsed_models_by_name() {
+async fn status_groups_failures_by_cause_and_names_collapsed_models() {
     let scene = scene().await;
     assert_eq!(
         failures::grouped(&scene.store, scene.sweep).await.unwrap(),
@@ -131,8 +131,8 @@ async fn failures_are_told_by_cause_and_collapsed_models_by_name() {
     scene
         .run("ALTER TABLE job DISABLE TRIGGER job_state_changes")
         .await;
-    // Both trainings of ALMT failed for one reason in two epochs, one of them three times; their
-    // evaluations with them. An evaluation of LF-DNN failed by itself, another will be tried again.
+    // Both training jobs of ALMT failed for one reason in two epochs, one of them three times, and their evaluations with
+    // them. One evaluation of LF-DNN failed on its own, another will be retried.
     scene
         .run(
             "UPDATE job SET state = 'failed', failures = CASE WHEN seed = 1 THEN 3 ELSE 1 END,

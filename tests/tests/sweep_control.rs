@@ -1,4 +1,4 @@
-//! Cancelling, pausing, resuming and retrying, by the commands: rows and broker together.
+//! The commands `cancel`, `pause`, `resume` and `retry`: rows and broker together.
 
 use anyhow::{Context as _, Result, ensure};
 use halfheard_coordinator::orchestrator::options::ServeOptions;
@@ -27,8 +27,7 @@ use std::{
 const PATIENCE: Duration = Duration::from_secs(120);
 const CASES: [&str; 3] = ["r=0", "r=0.5", "missing=la"];
 
-/// Options with which nothing is found by comparing rows and messages: what goes on does so because
-/// it was told to.
+/// Options without reconciling: jobs continue only because a command said so.
 fn told_only() -> ServeOptions {
     let never = Duration::from_secs(24 * 3600);
     ServeOptions {
@@ -48,7 +47,7 @@ async fn until(stage: &Stage, query: &'static str, enough: i64) -> Result<()> {
     Ok(())
 }
 
-/// Waits until the broker says this of a sweep; `None`: it runs.
+/// Waits until the broker has this control of a sweep; `None`: it runs.
 async fn told(stage: &Stage, sweep: &NewSweep, control: Option<SweepControl>) -> Result<()> {
     let bucket = stage.broker.sweeps().await?;
     let wanted = control.map(|control| control.to_string());
@@ -63,12 +62,12 @@ async fn told(stage: &Stage, sweep: &NewSweep, control: Option<SweepControl>) ->
     }
 }
 
-/// Runs `coord ARGS` to its end, however that is.
+/// Runs `coord ARGS`, with any exit code.
 fn run(stage: &Stage, args: &[&str]) -> Result<Output> {
     Ok(coord(stage)?.args(args).output()?)
 }
 
-/// Runs `coord ARGS`, which must end with 1; what it says.
+/// Runs `coord ARGS`, which must exit with 1, and returns its output.
 fn refused(stage: &Stage, args: &[&str]) -> Result<String> {
     let output = run(stage, args)?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -76,11 +75,11 @@ fn refused(stage: &Stage, args: &[&str]) -> Result<String> {
     Ok(said)
 }
 
-/// A cancelled training keeps its state. Submitted again it goes on from there, at once: by the
-/// command, and where nobody but the rows says so. The same for a pause.
+/// A cancelled training job keeps its state and resumes from it at once when the sweep is submitted again: through the
+/// command, and through the rows alone. A paused one does too.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cancelled_training_goes_on_where_it_was() -> Result<()> {
-    let stage = Stage::set().await?;
+async fn cancelled_training_job_resumes_from_its_saved_state() -> Result<()> {
+    let stage = Stage::start().await?;
     let tiny = Tiny::make(stage.data_dir(), 640)?;
     let sweep = sweep("cancelled", 0);
     let spec = tiny.spec("lnln", 1, 5000)?;
@@ -89,7 +88,7 @@ async fn a_cancelled_training_goes_on_where_it_was() -> Result<()> {
     stage.store.submit(&sweep, all).await?;
     let coordinator = stage.serve_with(told_only());
     let mut command = worker(&stage)?;
-    // No state is saved but that of a training that is told to stop.
+    // Only a stopped training job saves its state.
     let worker = Process::spawn(command.args(["--save-every", "100000"]))?;
     until(&stage, "SELECT count(*) FROM epoch_log", 2).await?;
 
@@ -110,7 +109,7 @@ async fn a_cancelled_training_goes_on_where_it_was() -> Result<()> {
     let resumed = "SELECT count(*) FROM attempt WHERE resumed_after_epoch > 0";
     until(&stage, resumed, 1).await?;
 
-    // Rows alone: whoever leads tells the broker.
+    // Rows alone: the leader publishes the change.
     assert_eq!(stage.store.cancel(sweep.id).await?, 4);
     told(&stage, &sweep, Some(SweepControl::Cancelled)).await?;
     until(&stage, ended, 2).await?;
@@ -123,8 +122,8 @@ async fn a_cancelled_training_goes_on_where_it_was() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_paused_sweep_goes_on_when_it_is_resumed() -> Result<()> {
-    let stage = Stage::set().await?;
+async fn paused_sweep_continues_after_resume() -> Result<()> {
+    let stage = Stage::start().await?;
     let sweep = sweep("paused", 0);
     stage
         .store
@@ -142,7 +141,7 @@ async fn a_paused_sweep_goes_on_when_it_is_resumed() -> Result<()> {
     told(&stage, &sweep, Some(SweepControl::Paused)).await?;
     let progress = stage.store.progress(sweep.id).await?;
     assert_eq!((progress.ready, progress.queued), (4, 0), "{progress:?}");
-    let _worker = ScriptedWorker::diligent(&stage.broker, "w");
+    let _worker = ScriptedWorker::completing(&stage.broker, "w");
     let twice = output(coord(&stage)?.args(["pause", "paused"]))?;
     assert!(twice.contains("is paused already"), "{twice}");
 
@@ -164,7 +163,7 @@ async fn a_paused_sweep_goes_on_when_it_is_resumed() -> Result<()> {
     coordinator.stop().await
 }
 
-/// A worker that fails seed 0's training and one evaluation of seed 2, until that is mended.
+/// A worker that fails seed 0's training job and one evaluation of seed 2 until that is fixed.
 fn faulty(stage: &Stage, mended: &Arc<AtomicBool>) -> ScriptedWorker {
     let mended = Arc::clone(mended);
     ScriptedWorker::start(
@@ -180,14 +179,14 @@ fn faulty(stage: &Stage, mended: &Arc<AtomicBool>) -> ScriptedWorker {
                 let chain = vec!["train".to_owned(), "the encoder has no config".to_owned()];
                 return Act::Fail(FailureKind::Permanent, chain);
             }
-            Act::Finish
+            Act::Complete
         }),
     )
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_failed_is_tried_again_by_the_command() -> Result<()> {
-    let stage = Stage::set().await?;
+async fn retry_command_reruns_failed_jobs() -> Result<()> {
+    let stage = Stage::start().await?;
     let sweep = sweep("failing", 0);
     stage
         .store
@@ -229,7 +228,7 @@ async fn what_failed_is_tried_again_by_the_command() -> Result<()> {
     let nothing = output(coord(&stage)?.args(["retry", "failing"]))?;
     assert!(nothing.contains("nothing to retry"), "{nothing}");
 
-    // A cancelled sweep goes on as a whole or not at all.
+    // A cancelled sweep is reopened entirely or not at all.
     let other = halfheard_e2e::sweeps::sweep("stopped", 0);
     stage
         .store
@@ -245,10 +244,10 @@ async fn what_failed_is_tried_again_by_the_command() -> Result<()> {
     coordinator.stop().await
 }
 
-/// What is set going again goes through the dispatcher's window, as what is new does.
+/// Reopened jobs pass through the dispatch window like new ones.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_goes_again_is_not_published_all_at_once() -> Result<()> {
-    let stage = Stage::set().await?;
+async fn reopened_jobs_are_published_within_the_window() -> Result<()> {
+    let stage = Stage::start().await?;
     let sweep = sweep("many", 0);
     stage
         .store
@@ -282,16 +281,15 @@ async fn what_goes_again_is_not_published_all_at_once() -> Result<()> {
         (window, 40 - window),
         "{progress:?}"
     );
-    let _worker = ScriptedWorker::diligent(&stage.broker, "w2");
+    let _worker = ScriptedWorker::completing(&stage.broker, "w2");
     assert_eq!(stage.finished(sweep.id, PATIENCE).await?.done, 160);
     coordinator.stop().await
 }
 
-/// `coord submit` of a spec whose jobs failed says how many, why, and how to go on, and ends as
-/// `--watch` would.
+/// `coord submit` of a spec with failed jobs says how many, why, and what to do, and exits like `--watch`.
 #[tokio::test(flavor = "multi_thread")]
-async fn submitting_what_failed_says_so() -> Result<()> {
-    let stage = Stage::set().await?;
+async fn submit_reports_failed_jobs_of_the_spec() -> Result<()> {
+    let stage = Stage::start().await?;
     Tiny::make(stage.data_dir(), 32)?;
     let spec = stage.data_dir().join("spec.toml");
     let text = r#"
@@ -343,7 +341,7 @@ async fn submitting_what_failed_says_so() -> Result<()> {
     let watched = submit(&["--watch"])?;
     assert_eq!(watched.status.code(), Some(3), "{}", said(&watched));
 
-    // Another priority is that of the same sweep.
+    // A new priority keeps the sweep.
     mended.store(true, Ordering::SeqCst);
     std::fs::write(
         &spec,
@@ -365,10 +363,10 @@ async fn submitting_what_failed_says_so() -> Result<()> {
     coordinator.stop().await
 }
 
-/// Two transactions wait for each other's rows; the cancelling one has to give way, and is repeated.
+/// Two transactions deadlock; the cancelling one is aborted and retried.
 #[tokio::test(flavor = "multi_thread")]
-async fn cancelling_gives_way_and_is_repeated() -> Result<()> {
-    let stage = Stage::set().await?;
+async fn cancel_is_retried_after_a_deadlock() -> Result<()> {
+    let stage = Stage::start().await?;
     let sweep = sweep("meets", 0);
     stage
         .store
@@ -377,7 +375,7 @@ async fn cancelling_gives_way_and_is_repeated() -> Result<()> {
     let mut ids: Vec<_> = (0..8).map(|seed| train_job(&sweep, seed).0).collect();
     ids.sort_unstable();
     let (first, last) = (ids[0], ids[7]);
-    // Who waits first looks first whether it waits in a circle: late enough that there is one.
+    // The first to wait is the first to check for a deadlock: late enough that there is one.
     stage
         .postgres
         .execute("ALTER SYSTEM SET deadlock_timeout = '5s'")

@@ -47,7 +47,7 @@ async fn devices_in_status(stage: &Stage, count: usize) -> Result<Vec<String>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_slot_gets_its_own_gpu() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let log = stage.data_dir().join("worker.log");
     for (gpus, flags, devices) in [
         (
@@ -97,7 +97,7 @@ async fn each_slot_gets_its_own_gpu() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unavailable_gpu_is_rejected_with_its_exit_code() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     for (gpus, flags, code, word) in [
         (
             "4",
@@ -359,7 +359,7 @@ fn gpu_problem_is_diagnosed_with_a_remedy() -> Result<()> {
 /// If slots fall back to the CPU, the first line of the log says so, and why.
 #[tokio::test(flavor = "multi_thread")]
 async fn cpu_fallback_is_the_first_log_line() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let folder = stage.data_dir().join("garbage");
     std::fs::create_dir_all(folder.join("lib"))?;
     std::fs::write(folder.join("lib/libtorch_cuda.so"), "not a library")?;

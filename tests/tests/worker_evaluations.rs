@@ -51,7 +51,7 @@ async fn completed_cases_are_reported_and_the_rest_is_handed_back() -> Result<()
     let mut dumps = Vec::new();
     let mut stored = Vec::new();
     for disturbed in [false, true] {
-        let stage = Stage::set().await?;
+        let stage = Stage::start().await?;
         let tiny = Tiny::make(stage.data_dir(), 32)?;
         let sweep = sweep("by-case", 0);
         let all = jobs(&sweep, &tiny.spec("lnln", 1, 2)?, &CASES)?;
@@ -130,7 +130,7 @@ async fn check_own_time(stage: &Stage) -> Result<()> {
 /// Cancelling a sweep stops its evaluation in progress.
 #[tokio::test(flavor = "multi_thread")]
 async fn cancelled_evaluation_jobs_stop() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let tiny = Tiny::make(stage.data_dir(), 32)?;
     let sweep = sweep("cancelled", 0);
     let all = jobs(&sweep, &tiny.spec("almt", 1, 1)?, &CASES)?;

@@ -124,7 +124,7 @@ async fn all_done(stage: &Stage, sweep: &NewSweep, jobs: i64) -> Result<()> {
 /// Eight training and sixteen evaluation jobs, on a node without the data and one with it.
 #[tokio::test(flavor = "multi_thread")]
 async fn node_without_data_declines_its_jobs() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let tiny = Tiny::make(stage.data_dir(), 32)?;
     let sweep = sweep("one-bad-node", 0);
     submit(&stage, &sweep, &elsewhere(&tiny, 1..=8)?).await?;
@@ -163,7 +163,7 @@ async fn node_without_data_declines_its_jobs() -> Result<()> {
 /// once the dataset is installed.
 #[tokio::test(flavor = "multi_thread")]
 async fn sweep_waits_while_no_worker_has_the_dataset() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let tiny = Tiny::make(stage.data_dir(), 32)?;
     let sweep = sweep("nowhere", 0);
     submit(&stage, &sweep, &elsewhere(&tiny, 1..=2)?).await?;
@@ -199,7 +199,7 @@ async fn sweep_waits_while_no_worker_has_the_dataset() -> Result<()> {
 /// and belong to an older sweep of higher priority.
 #[tokio::test(flavor = "multi_thread")]
 async fn impossible_jobs_do_not_block_others() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let tiny = Tiny::make(stage.data_dir(), 32)?;
     let impossible = sweep("impossible", 5);
     submit(&stage, &impossible, &elsewhere(&tiny, 1..=20)?).await?;
@@ -218,7 +218,7 @@ async fn impossible_jobs_do_not_block_others() -> Result<()> {
 /// Two artifact stores: one worker cannot evaluate what the other trained.
 #[tokio::test(flavor = "multi_thread")]
 async fn worker_with_another_artifact_store_declines_evaluations() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let tiny = Tiny::make(stage.data_dir(), 32)?;
     let sweep = sweep("two-stores", 0);
     // More than one batch: some are left for the other worker.
@@ -252,7 +252,7 @@ async fn worker_with_another_artifact_store_declines_evaluations() -> Result<()>
 /// One worker's artifact store breaks and is repaired.
 #[tokio::test(flavor = "multi_thread")]
 async fn worker_with_a_broken_artifact_store_declines_and_recovers() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let tiny = Tiny::make(stage.data_dir(), 32)?;
     let store = stage.data_dir().join("artifacts");
     std::fs::create_dir_all(&store)?;
@@ -289,7 +289,7 @@ async fn worker_with_a_broken_artifact_store_declines_and_recovers() -> Result<(
 /// and why, and it starts to work once it can.
 #[tokio::test(flavor = "multi_thread")]
 async fn worker_waiting_for_its_artifact_store_is_visible() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let tiny = Tiny::make(stage.data_dir(), 32)?;
     let sweep = sweep("waits", 0);
     submit(&stage, &sweep, &[tiny.spec("almt", 1, 1)?]).await?;
@@ -316,7 +316,7 @@ async fn worker_waiting_for_its_artifact_store_is_visible() -> Result<()> {
 /// A method and a hyper-parameter of another release.
 #[tokio::test(flavor = "multi_thread")]
 async fn worker_without_the_method_declines() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let tiny = Tiny::make(stage.data_dir(), 32)?;
     let sweep = sweep("newer", 0);
     let mut newer = tiny.spec("almt", 1, 1)?;
@@ -334,7 +334,7 @@ async fn worker_without_the_method_declines() -> Result<()> {
         ensure!(since.elapsed() < PATIENCE, "one of them is never tried");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let _newer = ScriptedWorker::diligent(&stage.broker, "good");
+    let _newer = ScriptedWorker::completing(&stage.broker, "good");
     all_done(&stage, &sweep, 6).await?;
     old.terminate(PATIENCE)?;
     Ok(())
@@ -343,7 +343,7 @@ async fn worker_without_the_method_declines() -> Result<()> {
 /// Jobs in the wire format of another release: status says that no worker can decode them.
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_of_another_release_are_reported() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let subject = Queue::Train.subject(sweep("other", 0).id);
     let message = vec![VERSION + 1, 0, 0];
     stage
@@ -366,7 +366,7 @@ async fn jobs_of_another_release_are_reported() -> Result<()> {
 /// A broken device ends its process; the next process continues the suspension.
 #[tokio::test(flavor = "multi_thread")]
 async fn broken_device_fails_no_jobs() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let tiny = Tiny::make(stage.data_dir(), 32)?;
     let broken = stage.data_dir().join("broken");
     std::fs::write(&broken, "")?;
@@ -409,7 +409,7 @@ async fn broken_device_fails_no_jobs() -> Result<()> {
 /// The artifact store fails as training completes: the worker waits, shows why, and repeats nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn completed_training_waits_for_the_artifact_store() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let tiny = Tiny::make(stage.data_dir(), 32)?;
     let store = stage.data_dir().join("artifacts");
     std::fs::create_dir_all(&store)?;
@@ -437,7 +437,7 @@ async fn completed_training_waits_for_the_artifact_store() -> Result<()> {
 /// With `--once`, a worker that cannot work exits with a code of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn worker_with_once_that_cannot_work_exits_as_unfit() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     std::fs::write(stage.data_dir().join("artifacts"), "not a folder")?;
     let bad = Process::spawn(node(&stage, "bad", stage.data_dir())?.args(["--once", "1"]))?;
     assert_eq!(bad.wait(PATIENCE)?.code(), Some(7));

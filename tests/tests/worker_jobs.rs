@@ -70,7 +70,7 @@ async fn artifacts(stage: &Stage) -> Result<ArtifactStore> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn models_are_trained_and_evaluated_and_their_loss_falls() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let tiny = Tiny::make(stage.data_dir(), 96)?;
     let sweep = sweep("learns", 0);
     let specs = [tiny.spec("lnln", 1111, 6)?, tiny.spec("almt", 1111, 6)?];
@@ -125,7 +125,7 @@ async fn models_are_trained_and_evaluated_and_their_loss_falls() -> Result<()> {
 async fn interrupted_training_job_resumes_bit_exactly() -> Result<()> {
     let (mut dumps, mut stored) = (Vec::new(), Vec::new());
     for disturbed in [false, true] {
-        let stage = Stage::set().await?;
+        let stage = Stage::start().await?;
         let tiny = Tiny::make(stage.data_dir(), 640)?;
         let sweep = sweep("resumes", 0);
         submit(&stage, &sweep, &[tiny.spec("lnln", 1111, 10)?]).await?;
@@ -172,7 +172,7 @@ async fn interrupted_training_job_resumes_bit_exactly() -> Result<()> {
 /// An evaluation whose features cannot be stored reports its result once they are.
 #[tokio::test(flavor = "multi_thread")]
 async fn features_are_stored_before_the_result_is_reported() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let tiny = Tiny::make(stage.data_dir(), 32)?;
     let sweep = sweep("features", 0);
     submit(&stage, &sweep, &[tiny.spec("lnln", 1, 1)?]).await?;
@@ -197,7 +197,7 @@ async fn features_are_stored_before_the_result_is_reported() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn failure_is_recorded_with_its_causes() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let tiny = Tiny::make(stage.data_dir(), 32)?;
     let sweep = sweep("fails", 0);
     let mut wrong = tiny.spec("lnln", 1, 2)?;
@@ -243,7 +243,7 @@ async fn failure_is_recorded_with_its_causes() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cancelled_training_job_stops_and_keeps_its_state() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let tiny = Tiny::make(stage.data_dir(), 640)?;
     let sweep = sweep("cancelled", 0);
     let spec = tiny.spec("lnln", 1, 5000)?;
@@ -283,7 +283,7 @@ async fn cancelled_training_job_stops_and_keeps_its_state() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn worker_with_once_exits_when_idle() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let sweep = sweep("nothing", 0);
     stage.store.submit(&sweep, noops(&sweep, 3000)).await?;
     let _coordinator = stage.serve();
@@ -296,7 +296,7 @@ async fn worker_with_once_exits_when_idle() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn password_in_a_flag_exits_with_usage_code() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let mut worker = worker(&stage)?;
     let refused = worker
         .args(["--nats-url", "nats://ann:hush@host"])

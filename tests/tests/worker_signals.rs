@@ -85,7 +85,7 @@ async fn in_training(stage: &Stage, attempts: i64) -> Result<()> {
 /// One signal to all processes is one request, in whatever order it reaches them.
 #[tokio::test(flavor = "multi_thread")]
 async fn signal_to_all_processes_counts_once() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     endless(&stage).await?;
     let _coordinator = stage.serve();
     let log = stage.data_dir().join("worker.log");
@@ -129,7 +129,7 @@ async fn signal_to_all_processes_counts_once() -> Result<()> {
 /// Two signals apart force an immediate exit, even if a slot does not respond.
 #[tokio::test(flavor = "multi_thread")]
 async fn second_signal_forces_an_immediate_exit() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     endless(&stage).await?;
     let _coordinator = stage.serve();
     let log = stage.data_dir().join("worker.log");
@@ -159,7 +159,7 @@ async fn second_signal_forces_an_immediate_exit() -> Result<()> {
 /// SIGUSR1 is for programs that may repeat it.
 #[tokio::test(flavor = "multi_thread")]
 async fn repeated_sigusr1_shuts_down_gracefully() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     endless(&stage).await?;
     let _coordinator = stage.serve();
     let worker = Process::spawn(&mut worker(&stage)?)?;
@@ -216,7 +216,7 @@ fn slurm(stage: &Stage, bin: &Path) -> Result<Command> {
 /// signal.
 #[tokio::test(flavor = "multi_thread")]
 async fn slurm_scripts_forwarded_signal_counts_once() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     endless(&stage).await?;
     let _coordinator = stage.serve();
     let bin = tempfile::tempdir()?;
@@ -246,7 +246,7 @@ async fn slurm_scripts_forwarded_signal_counts_once() -> Result<()> {
 /// At its time limit the worker shuts down gracefully and the Slurm job requeues itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn slurm_script_requeues_at_its_time_limit() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     endless(&stage).await?;
     let _coordinator = stage.serve();
     let bin = tempfile::tempdir()?;
@@ -278,7 +278,7 @@ fn user() -> Result<String> {
 /// A folder at a predictable path may belong to another user.
 #[tokio::test(flavor = "multi_thread")]
 async fn slurm_script_rejects_a_data_folder_of_another_user() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let bin = tempfile::tempdir()?;
     let data = bin.path().join(format!("halfheard-{}", user()?));
     let elsewhere = tempfile::tempdir()?;

@@ -14,7 +14,6 @@ use self::{
     cli::{Cli, LogFormat},
     exit::Exit,
     runtime::{SlotError, SlotSettings},
-    settings::Settings,
     shutdown::{Role, Shutdown},
     supervisor::Supervisor,
 };
@@ -49,7 +48,7 @@ fn main() -> ExitCode {
 
 /// Runs the supervisor or, in its children, a slot.
 fn run(cli: &Cli, flags: Vec<OsString>) -> Exit {
-    let settings = match Settings::resolve(&cli.connection, &|name| std::env::var(name).ok()) {
+    let settings = match cli.connection.resolve(&halfheard_shared::env::process) {
         Ok(settings) => settings,
         Err(error) => return fail(&error, Exit::Usage),
     };
@@ -77,7 +76,12 @@ fn run(cli: &Cli, flags: Vec<OsString>) -> Exit {
     exit
 }
 
-async fn run_slot(cli: &Cli, settings: Settings, slot: usize, shutdown: Shutdown) -> Exit {
+async fn run_slot(
+    cli: &Cli,
+    settings: halfheard_shared::settings::Settings,
+    slot: usize,
+    shutdown: Shutdown,
+) -> Exit {
     if let Err(error) = numerics::initialize(cli.numerics) {
         return fail(&error, Exit::Device);
     }

@@ -1,42 +1,10 @@
-//! What a worker needs to know of its surroundings: from flags, then the environment, then the
-//! config file that `coord` reads too. A password is never taken from a flag, because every user
-//! of a machine can read the flags of every process.
+//! The connection flags of `worker`; the rest of its settings is shared with `coord`.
 
 use halfheard_shared::{
-    address::{holds_secret, redacted},
-    artifacts::ArtifactStore,
-    broker::BrokerSettings,
-    config_file::{ConfigFile, ConfigFileError, user_folder},
+    env::Env,
+    settings::{Flags, Settings, SettingsError},
 };
-use std::{fmt, path::PathBuf};
-
-/// Why the settings cannot be used. No message holds an address: it may hold a password.
-#[derive(Debug, thiserror::Error)]
-pub enum SettingsError {
-    /// A secret where every user of the machine can read it.
-    #[error(
-        "{flag} holds a password or token, and every user of this machine can read the flags of a process: put it into {variable} or into the config file (mode 0600), and leave the flag away"
-    )]
-    SecretInFlag {
-        /// The flag.
-        flag: &'static str,
-        /// Where it belongs instead.
-        variable: &'static str,
-    },
-    /// The config file cannot be used.
-    #[error(transparent)]
-    File(#[from] ConfigFileError),
-    /// Half a client's identity.
-    #[error(
-        "a client certificate needs both its halves: HALFHEARD_NATS_CERT and HALFHEARD_NATS_KEY"
-    )]
-    HalfIdentity,
-    /// No home folder.
-    #[error(
-        "there is no place for data: neither XDG_DATA_HOME nor HOME is set; name a folder with --data-dir or HALFHEARD_DATA_DIR"
-    )]
-    NoHome,
-}
+use std::path::PathBuf;
 
 /// The flags about connections.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -62,115 +30,28 @@ pub struct ConnectionFlags {
     pub config: Option<PathBuf>,
 }
 
-/// Where everything is. `Debug` shows no password.
-#[derive(Clone)]
-pub struct Settings {
-    /// How to reach the broker.
-    pub broker: BrokerSettings,
-    /// The artifact store's address.
-    pub artifacts: String,
-    /// The data folder.
-    pub data_dir: PathBuf,
-}
-
-impl fmt::Debug for Settings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings")
-            .field("broker", &self.broker)
-            .field("artifacts", &redacted(&self.artifacts))
-            .field("data_dir", &self.data_dir)
-            .finish()
-    }
-}
-
-impl Settings {
-    /// Puts the settings together; `var` reads the environment.
+impl ConnectionFlags {
+    /// Resolves the settings.
     ///
     /// # Errors
-    /// A secret in a flag, a config file that cannot be used.
-    pub fn resolve(
-        flags: &ConnectionFlags,
-        var: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<Self, SettingsError> {
-        let var = |name: &str| var(name).filter(|value| !value.is_empty());
-        if flags
-            .nats_url
-            .as_deref()
-            .is_some_and(|url| holds_secret(url, true))
-        {
-            return Err(SettingsError::SecretInFlag {
-                flag: "--nats-url",
-                variable: "HALFHEARD_NATS_URL",
-            });
-        }
-        if flags
-            .artifacts
-            .as_deref()
-            .is_some_and(|url| holds_secret(url, true))
-        {
-            return Err(SettingsError::SecretInFlag {
-                flag: "--artifacts",
-                variable: "HALFHEARD_ARTIFACTS",
-            });
-        }
-        let asked = flags
-            .config
-            .clone()
-            .or_else(|| var("HALFHEARD_CONFIG").map(PathBuf::from));
-        let usual = user_folder(var, "XDG_CONFIG_HOME", ".config")
-            .map(|folder| folder.join("halfheard/config.toml"));
-        let (_, file) = ConfigFile::read(asked.as_deref(), usual.as_deref())?;
-        let path = |flag: Option<PathBuf>, name: &str, file: Option<PathBuf>| {
-            flag.or_else(|| var(name).map(PathBuf::from)).or(file)
+    ///
+    /// A secret in a flag, a config file that cannot be used, an invalid value.
+    pub fn resolve(&self, env: Env) -> Result<Settings, SettingsError> {
+        let flags = Flags {
+            nats_url: self.nats_url.clone(),
+            nats_creds: self.nats_creds.clone(),
+            artifacts: self.artifacts.clone(),
+            data_dir: self.data_dir.clone(),
+            config: self.config.clone(),
         };
-        let text = |flag: Option<String>, name: &str, file: Option<String>| {
-            flag.or_else(|| var(name)).or(file)
-        };
-
-        let mut broker = BrokerSettings {
-            credentials: path(
-                flags.nats_creds.clone(),
-                "HALFHEARD_NATS_CREDS",
-                file.nats_creds,
-            ),
-            name: "worker".to_owned(),
-            ..BrokerSettings::default()
-        };
-        if let Some(url) = text(flags.nats_url.clone(), "HALFHEARD_NATS_URL", file.nats_url) {
-            broker.url = url;
-        }
-        broker.tls.ca = path(None, "HALFHEARD_NATS_CA", file.nats_ca);
-        let certificate = path(None, "HALFHEARD_NATS_CERT", file.nats_cert);
-        let key = path(None, "HALFHEARD_NATS_KEY", file.nats_key);
-        broker.tls.identity = match (certificate, key) {
-            (Some(certificate), Some(key)) => Some((certificate, key)),
-            (None, None) => None,
-            _ => return Err(SettingsError::HalfIdentity),
-        };
-
-        let data_dir = match path(flags.data_dir.clone(), "HALFHEARD_DATA_DIR", file.data_dir) {
-            Some(folder) => std::path::absolute(&folder).unwrap_or(folder),
-            None => user_folder(var, "XDG_DATA_HOME", ".local/share")
-                .ok_or(SettingsError::NoHome)?
-                .join("halfheard"),
-        };
-        let artifacts = text(
-            flags.artifacts.clone(),
-            "HALFHEARD_ARTIFACTS",
-            file.artifacts,
-        )
-        .unwrap_or_else(|| ArtifactStore::url_of(&data_dir.join("artifacts")));
-        Ok(Self {
-            broker,
-            artifacts,
-            data_dir,
-        })
+        Settings::resolve(&flags, env, "worker")
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use halfheard_shared::{error::Hint as _, settings::ConfigFileError};
     use std::{collections::HashMap, os::unix::fs::PermissionsExt as _, path::Path};
 
     fn resolve(flags: ConnectionFlags, vars: &[(&str, &str)]) -> Result<Settings, SettingsError> {
@@ -178,11 +59,11 @@ mod tests {
             .iter()
             .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
             .collect();
-        Settings::resolve(&flags, &|name| vars.get(name).cloned())
+        flags.resolve(&|name| vars.get(name).cloned())
     }
 
     #[test]
-    fn flags_come_before_the_environment_and_the_file_comes_last() {
+    fn flag_beats_environment_beats_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c.toml");
         std::fs::write(
@@ -206,15 +87,15 @@ mod tests {
     }
 
     #[test]
-    fn a_password_in_a_flag_is_refused_and_not_repeated() {
+    fn secret_in_flag_is_rejected_and_not_repeated() {
         let flags = ConnectionFlags {
             nats_url: Some("nats://ann:hush@host".to_owned()),
             ..ConnectionFlags::default()
         };
         let error = resolve(flags, &[("HOME", "/home/ann")]).unwrap_err();
-        let text = error.to_string();
+        let text = format!("{error}; {}", error.hint().unwrap());
         assert!(text.contains("HALFHEARD_NATS_URL") && !text.contains("hush"));
-        // In the environment it may stand; nothing shows it.
+        // It is allowed in the environment; nothing shows it.
         let vars = [
             ("HOME", "/home/ann"),
             ("HALFHEARD_NATS_URL", "nats://ann:hush@host"),
@@ -229,7 +110,7 @@ mod tests {
 
     /// As `coord` reads it: its own test says the same.
     #[test]
-    fn the_config_file_is_read_by_the_rules_of_coord() {
+    fn config_file_is_read_like_coord_does() {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().join(".config/halfheard");
         std::fs::create_dir_all(&folder).unwrap();
@@ -256,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_config_file_with_a_password_must_be_private() {
+    fn config_file_with_password_must_be_private() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c.toml");
         std::fs::write(&path, "nats_url = \"nats://ann:hush@host\"").unwrap();

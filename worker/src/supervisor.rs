@@ -14,7 +14,8 @@ use halfheard_models::{
     memory,
     numerics::{Numerics, environment},
 };
-use halfheard_shared::device::{Assignment, Devices, Place, count};
+use halfheard_shared::device::{Assignment, Devices, Place};
+use halfheard_shared::text::count;
 use nix::sys::signal::Signal;
 use std::{
     ffi::OsString,

@@ -10,8 +10,8 @@ use crate::{
     submission::encoders::{self, ExamineError},
     submission::specs,
 };
-use halfheard_shared::hash_cache::FileHashes;
-use halfheard_shared::{dataset::DataFolder, device::count};
+use halfheard_shared::hash_cache::HashCache;
+use halfheard_shared::{dataset::DataFolder, text::count};
 use halfheard_store::Store;
 use nix::sys::statvfs::statvfs;
 use serde::Serialize;
@@ -97,14 +97,14 @@ pub async fn run(_args: DoctorArgs, settings: &Settings) -> anyhow::Result<ExitC
     ];
     findings.push(part(&programs, Part::Libtorch, "libtorch", Verdict::Bad));
     findings.extend(worker(&programs).await);
-    let mut hashes = FileHashes::open(&settings.data_dir);
+    let mut hashes = HashCache::open(&settings.data_dir);
     for (part, what) in [
         (Part::EncoderEn, "encoder (en)"),
         (Part::EncoderZh, "encoder (zh)"),
     ] {
         findings.push(encoder(&programs, part, what, &mut hashes));
     }
-    hashes.keep();
+    hashes.save();
     findings.push(datasets(settings));
     findings.push(writable(&settings.data_dir));
     findings.extend(memory(settings, &programs));
@@ -193,7 +193,7 @@ fn encoder(
     programs: &Programs,
     part_of: Part,
     what: &'static str,
-    hashes: &mut FileHashes,
+    hashes: &mut HashCache,
 ) -> Finding {
     let found = match programs.find(part_of) {
         Ok(found) => found,

@@ -2,7 +2,7 @@
 //! to mend.
 
 use halfheard_shared::ids::SweepId;
-use halfheard_shared::terminal;
+use halfheard_shared::text;
 use halfheard_store::{Store, StoreError};
 use std::collections::BTreeMap;
 
@@ -129,14 +129,10 @@ pub async fn grouped(store: &Store, sweep: SweepId) -> Result<Vec<FailureGroup>,
     let mut groups: Vec<FailureGroup> = Vec::new();
     let mut known: BTreeMap<(bool, String, String), usize> = BTreeMap::new();
     for row in rows {
-        let errors: Vec<String> = row
-            .errors
-            .iter()
-            .map(|text| terminal::plain(text))
-            .collect();
+        let errors: Vec<String> = row.errors.iter().map(|text| text::plain(text)).collect();
         let cause = errors.last().cloned().unwrap_or_default();
         let (given_up, kind) = (row.given_up, row.failure_kind);
-        let workers = row.workers.iter().map(|name| terminal::plain(name));
+        let workers = row.workers.iter().map(|name| text::plain(name));
         let key = (given_up, kind.clone(), normal(&cause));
         let at = *known.entry(key).or_insert(groups.len());
         if at == groups.len() {

@@ -101,7 +101,7 @@ pub async fn run(args: FigureArgs, settings: &Settings) -> anyhow::Result<ExitCo
             tokio::task::spawn_blocking(move || png::render(&svg, png::SCALE)).await??
         }
     };
-    atomic_file::write(&args.out, atomic_file::USUAL, &bytes)
+    atomic_file::write(&args.out, atomic_file::DEFAULT_MODE, &bytes)
         .with_context(|| format!("cannot write {}", args.out.display()))?;
     if settings.json {
         println!(

@@ -100,7 +100,7 @@ fn write(report: &Report, folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut put = |name: PathBuf, bytes: &[u8]| -> anyhow::Result<()> {
         let path = folder.join(name);
-        atomic_file::write(&path, atomic_file::USUAL, bytes)
+        atomic_file::write(&path, atomic_file::DEFAULT_MODE, bytes)
             .with_context(|| format!("cannot write {}", path.display()))?;
         files.push(path);
         Ok(())

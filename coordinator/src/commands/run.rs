@@ -26,8 +26,8 @@ use halfheard_shared::{
     device::Devices,
 };
 use halfheard_shared::{
-    shutdown::{Interrupt, Interrupted},
-    terminal::{quoted, quoted_path},
+    shutdown::{Interrupted, Shutdown},
+    text::{quoted, quoted_path},
 };
 use halfheard_store::{
     Store, SweepState,
@@ -96,7 +96,7 @@ pub struct RunArgs {
 /// A spec that cannot be used, a program that is missing, a server or worker that does not stay up.
 /// Whatever was started is stopped first.
 pub async fn run(args: RunArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
-    let interrupt = Interrupt::listen(Exit::Interrupted.code())?;
+    let interrupt = Shutdown::on_signals(Exit::Interrupted.code())?;
     match whole(&args, settings, &interrupt).await {
         Err(error) if error.is::<Interrupted>() => {
             eprintln!("interrupted; the same command goes on from here");
@@ -109,7 +109,7 @@ pub async fn run(args: RunArgs, settings: &Settings) -> anyhow::Result<ExitCode>
 async fn whole(
     args: &RunArgs,
     settings: &Settings,
-    interrupt: &Interrupt,
+    interrupt: &Shutdown,
 ) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
     let programs = Programs::discover();
@@ -141,7 +141,7 @@ async fn whole(
             args, settings, interrupt, &programs, &worker, &loaded, began,
         )
         .await;
-    if interrupt.is_asked() {
+    if interrupt.is_requested() {
         say(settings, "stopping; Ctrl-C again stops at once");
     }
     run.stop().await;
@@ -169,7 +169,7 @@ impl Run {
         &mut self,
         args: &RunArgs,
         settings: &Settings,
-        interrupt: &Interrupt,
+        interrupt: &Shutdown,
         programs: &Programs,
         worker: &Path,
         loaded: &Loaded,
@@ -252,7 +252,7 @@ impl Run {
     async fn work(
         &mut self,
         settings: &Settings,
-        interrupt: &Interrupt,
+        interrupt: &Shutdown,
         programs: &Programs,
         worker: &Path,
         store: &Store,
@@ -293,7 +293,7 @@ impl Run {
 
     async fn watch(
         &mut self,
-        interrupt: &Interrupt,
+        interrupt: &Shutdown,
         store: &Store,
         broker: &Broker,
         sweep: &SweepRow,
@@ -350,12 +350,12 @@ impl Run {
             .env("HALFHEARD_CONFIG", "/dev/null")
             .env("NO_COLOR", "1");
         for variable in [
-            crate::config::vars::NATS_CREDS,
-            crate::config::vars::NATS_CA,
-            crate::config::vars::NATS_CERT,
-            crate::config::vars::NATS_KEY,
+            halfheard_shared::env::NATS_CREDS,
+            halfheard_shared::env::NATS_CA,
+            halfheard_shared::env::NATS_CERT,
+            halfheard_shared::env::NATS_KEY,
             // Workers never see a database.
-            crate::config::vars::DATABASE_URL,
+            halfheard_shared::env::DATABASE_URL,
         ] {
             command.env_remove(variable);
         }
@@ -529,7 +529,7 @@ impl Run {
     }
 
     /// Keeps the servers up until someone asks to stop.
-    async fn keep(&mut self, settings: &Settings, interrupt: &Interrupt) {
+    async fn keep(&mut self, settings: &Settings, interrupt: &Shutdown) {
         let pgpass = self.servers.pgpass();
         say(
             settings,
@@ -538,7 +538,7 @@ impl Run {
                 self.servers.postgres().psql(&pgpass)
             ),
         );
-        interrupt.asked().await;
+        interrupt.requested().await;
     }
 
     async fn stop_worker(&mut self) {

@@ -9,7 +9,7 @@ use crate::{
     local::connect::Database,
 };
 use comfy_table::{CellAlignment, Table, presets};
-use halfheard_shared::shutdown::Interrupt;
+use halfheard_shared::shutdown::Shutdown;
 use halfheard_shared::{
     broker::Broker,
     wire::{Heartbeat, nobody_can},
@@ -93,7 +93,7 @@ async fn watch(
     sweep: &SweepRow,
     settings: &Settings,
 ) -> anyhow::Result<ExitCode> {
-    let interrupt = Interrupt::listen(Exit::Interrupted.code())?;
+    let interrupt = Shutdown::on_signals(Exit::Interrupted.code())?;
     let mut display = if settings.json {
         Display::silent(sweep.id)
     } else {

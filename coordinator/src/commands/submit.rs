@@ -10,7 +10,7 @@ use crate::{
     submission::specs::{self, Loaded, Making},
 };
 use anyhow::Context as _;
-use halfheard_shared::hash_cache::FileHashes;
+use halfheard_shared::hash_cache::HashCache;
 use halfheard_shared::{
     artifacts::{ArtifactStore, Hash, Key},
     encoder,
@@ -174,7 +174,7 @@ async fn push(loaded: &Loaded, settings: &Settings) -> anyhow::Result<()> {
         None
     };
     let artifacts = ArtifactStore::open(&settings.artifacts, broker.as_ref()).await?;
-    let mut hashes = FileHashes::open(&settings.data_dir);
+    let mut hashes = HashCache::open(&settings.data_dir);
     for dataset in &loaded.resolved.datasets {
         let data = hash(&dataset.data.blake3)?;
         put(&artifacts, Key::Blob(data), Path::new(&dataset.data.path)).await?;
@@ -196,7 +196,7 @@ async fn push_encoder(
     artifacts: &ArtifactStore,
     identity: Hash,
     folder: &Path,
-    hashes: &mut FileHashes,
+    hashes: &mut HashCache,
 ) -> anyhow::Result<()> {
     let files = encoders::files(folder, hashes)?;
     let named = encoders::named(&files);

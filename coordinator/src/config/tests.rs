@@ -1,5 +1,6 @@
 use super::*;
-use std::{collections::HashMap, os::unix::fs::PermissionsExt as _};
+use halfheard_shared::settings::ConfigFileError;
+use std::{collections::HashMap, os::unix::fs::PermissionsExt as _, path::Path};
 
 #[derive(Default)]
 struct Fake(HashMap<&'static str, String>);
@@ -9,12 +10,15 @@ impl Fake {
         self.0.insert(name, value.into());
         self
     }
+
+    fn resolve(&self, flags: &ConnectionFlags) -> Result<Settings, SettingsError> {
+        Settings::resolve(flags, &|name| self.0.get(name).cloned())
+    }
 }
 
-impl Surroundings for Fake {
-    fn var(&self, name: &str) -> Option<String> {
-        self.0.get(name).cloned()
-    }
+/// An error with its hint.
+fn told(error: &SettingsError) -> String {
+    format!("{error}; {}", error.hint().unwrap_or_default())
 }
 
 fn homes() -> (tempfile::TempDir, Fake) {
@@ -32,7 +36,7 @@ fn write_config(home: &Path, text: &str, mode: u32) {
 }
 
 #[test]
-fn flags_win_over_the_environment_and_it_over_the_file() {
+fn flag_beats_environment_beats_file() {
     let (home, around) = homes();
     write_config(
         home.path(),
@@ -40,7 +44,7 @@ fn flags_win_over_the_environment_and_it_over_the_file() {
          artifacts = 'file:///from/file'\ndata_dir = 'below'\nnats_replicas = 3\n",
         0o644,
     );
-    let settings = Settings::resolve(&ConnectionFlags::default(), &around).unwrap();
+    let settings = around.resolve(&ConnectionFlags::default()).unwrap();
     assert_eq!(settings.broker.url, "nats://file:1");
     assert_eq!(settings.broker.replicas, 3);
     assert_eq!(settings.database.get_host(), "file");
@@ -51,12 +55,12 @@ fn flags_win_over_the_environment_and_it_over_the_file() {
     );
 
     let around = around
-        .with(vars::NATS_URL, "nats://env:1")
-        .with(vars::DATABASE_URL, "postgres://env:2/a")
-        .with(vars::DATA_DIR, "/from/env");
-    let settings = Settings::resolve(&ConnectionFlags::default(), &around).unwrap();
+        .with(env::NATS_URL, "nats://env:1")
+        .with(env::DATABASE_URL, "postgres://env:2/a")
+        .with(env::DATA_DIR, "/from/env");
+    let settings = around.resolve(&ConnectionFlags::default()).unwrap();
     assert_eq!(settings.broker.url, "nats://env:1");
-    assert_eq!(settings.broker_origin, Origin::Environment(vars::NATS_URL));
+    assert_eq!(settings.broker_origin, Origin::Environment(env::NATS_URL));
     assert_eq!(settings.database.get_host(), "env");
     assert_eq!(settings.data_dir, Path::new("/from/env"));
     assert_eq!(settings.artifacts, "file:///from/file");
@@ -68,7 +72,7 @@ fn flags_win_over_the_environment_and_it_over_the_file() {
         artifacts: Some("s3://flag/x".into()),
         ..ConnectionFlags::default()
     };
-    let settings = Settings::resolve(&flags, &around).unwrap();
+    let settings = around.resolve(&flags).unwrap();
     assert_eq!(settings.broker.url, "nats://flag:1");
     assert_eq!(settings.database.get_host(), "flag");
     assert_eq!(settings.data_dir, Path::new("/from/flag"));
@@ -76,9 +80,9 @@ fn flags_win_over_the_environment_and_it_over_the_file() {
 }
 
 #[test]
-fn with_nothing_said_everything_lies_in_the_users_data_folder() {
+fn defaults_are_in_the_users_data_folder() {
     let (home, around) = homes();
-    let settings = Settings::resolve(&ConnectionFlags::default(), &around).unwrap();
+    let settings = around.resolve(&ConnectionFlags::default()).unwrap();
     let data = home.path().join(".local/share/halfheard");
     assert_eq!(settings.data_dir, data);
     assert_eq!(
@@ -91,7 +95,7 @@ fn with_nothing_said_everything_lies_in_the_users_data_folder() {
 }
 
 #[test]
-fn a_secret_in_a_flag_is_refused_and_not_repeated() {
+fn secret_in_flag_is_rejected_and_not_repeated() {
     let (_home, around) = homes();
     let nats = |url: &str| ConnectionFlags {
         nats_url: Some(url.into()),
@@ -102,18 +106,18 @@ fn a_secret_in_a_flag_is_refused_and_not_repeated() {
         ..ConnectionFlags::default()
     };
     for (flags, variable) in [
-        (nats("nats://ann:hush@host:4222"), vars::NATS_URL),
-        (nats("nats://hush@host:4222"), vars::NATS_URL),
-        (nats("nats://a:1,nats://ann:hush@b:2"), vars::NATS_URL),
-        (database("postgres://ann:hush@host/db"), vars::DATABASE_URL),
-        (database("postgres://ann:hu/sh@host/db"), vars::DATABASE_URL),
-        (database("postgres://ann:hu?sh@host/db"), vars::DATABASE_URL),
+        (nats("nats://ann:hush@host:4222"), env::NATS_URL),
+        (nats("nats://hush@host:4222"), env::NATS_URL),
+        (nats("nats://a:1,nats://ann:hush@b:2"), env::NATS_URL),
+        (database("postgres://ann:hush@host/db"), env::DATABASE_URL),
+        (database("postgres://ann:hu/sh@host/db"), env::DATABASE_URL),
+        (database("postgres://ann:hu?sh@host/db"), env::DATABASE_URL),
         (
             database("postgres://host/db?password=hush"),
-            vars::DATABASE_URL,
+            env::DATABASE_URL,
         ),
     ] {
-        let error = Settings::resolve(&flags, &around).unwrap_err().to_string();
+        let error = told(&around.resolve(&flags).unwrap_err());
         assert!(error.contains(variable), "{error}");
         assert!(!error.contains("hu"), "{error}");
     }
@@ -121,37 +125,43 @@ fn a_secret_in_a_flag_is_refused_and_not_repeated() {
         database("postgres://ann@host/db?sslmode=verify-full"),
         nats("nats://host:4222"),
     ] {
-        Settings::resolve(&flags, &around).unwrap();
+        around.resolve(&flags).unwrap();
     }
 }
 
 #[test]
-fn a_config_file_with_a_password_must_be_its_owners_alone() {
+fn config_file_with_password_must_be_private() {
     let (home, around) = homes();
     let text = "database_url = 'postgres://ann:hush@host/db'";
     write_config(home.path(), text, 0o640);
-    let error = Settings::resolve(&ConnectionFlags::default(), &around).unwrap_err();
+    let error = around.resolve(&ConnectionFlags::default()).unwrap_err();
     assert!(
-        matches!(error, SettingsError::File(ConfigFileError::Exposed { .. })),
+        matches!(
+            error,
+            SettingsError::Shared(settings::SettingsError::File(
+                ConfigFileError::Exposed { .. }
+            ))
+        ),
         "{error}"
     );
     assert!(!error.to_string().contains("hush"));
     write_config(home.path(), text, 0o600);
-    let settings = Settings::resolve(&ConnectionFlags::default(), &around).unwrap();
+    let settings = around.resolve(&ConnectionFlags::default()).unwrap();
     let shown = format!("{settings:?}");
     assert!(!shown.contains("hush"), "{shown}");
     assert!(shown.contains("host:5432/db"), "{shown}");
 }
 
 #[test]
-fn a_wrong_config_file_is_named_with_its_line_and_without_its_content() {
+fn invalid_config_file_is_reported_by_line_without_content() {
     let (home, around) = homes();
     write_config(
         home.path(),
         "nats_url = 'nats://x'\ndatabase = 'postgres://a:hush@h/d'\n",
         0o600,
     );
-    let error = Settings::resolve(&ConnectionFlags::default(), &around)
+    let error = around
+        .resolve(&ConnectionFlags::default())
         .unwrap_err()
         .to_string();
     assert!(
@@ -164,20 +174,25 @@ fn a_wrong_config_file_is_named_with_its_line_and_without_its_content() {
         config: Some(home.path().join("none.toml")),
         ..ConnectionFlags::default()
     };
-    let error = Settings::resolve(&flags, &around).unwrap_err();
+    let error = around.resolve(&flags).unwrap_err();
     assert!(
         matches!(
             error,
-            SettingsError::File(ConfigFileError::Unreadable { .. })
+            SettingsError::Shared(settings::SettingsError::File(
+                ConfigFileError::Unreadable { .. }
+            ))
         ),
         "{error}"
     );
 }
 
 #[test]
-fn half_an_identity_is_refused() {
+fn certificate_without_key_is_rejected() {
     let (_home, around) = homes();
-    let around = around.with(vars::NATS_CERT, "/c.pem");
-    let error = Settings::resolve(&ConnectionFlags::default(), &around).unwrap_err();
-    assert!(matches!(error, SettingsError::HalfIdentity));
+    let around = around.with(env::NATS_CERT, "/c.pem");
+    let error = around.resolve(&ConnectionFlags::default()).unwrap_err();
+    assert!(matches!(
+        error,
+        SettingsError::Shared(settings::SettingsError::HalfIdentity)
+    ));
 }

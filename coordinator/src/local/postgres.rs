@@ -12,7 +12,7 @@ use super::{
     stale,
 };
 use crate::local::programs::Found;
-use halfheard_shared::terminal::quoted_path;
+use halfheard_shared::text::quoted_path;
 use halfheard_store::{
     admin,
     connect::{PgConnectOptions, PgSslMode},

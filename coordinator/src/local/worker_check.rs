@@ -1,7 +1,7 @@
 //! What a worker says of the machine it is on: `worker --check` and `worker --look`, read.
 
 use crate::local::programs::Programs;
-use halfheard_shared::device::count;
+use halfheard_shared::text::count;
 use std::{
     path::Path,
     process::{Command, Stdio},

@@ -70,7 +70,7 @@ pub(super) async fn dispatch(
                 }
                 Err(error) => {
                     outage.failed(&chain(&error), 0);
-                    backoff.pause()
+                    backoff.delay()
                 }
             },
         };

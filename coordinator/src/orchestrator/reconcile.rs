@@ -80,7 +80,7 @@ pub(super) async fn reconcile(
                 }
                 Err(error) => {
                     outage.failed(&chain(&error), 0);
-                    backoff.pause()
+                    backoff.delay()
                 }
             },
         };

@@ -33,7 +33,7 @@ async fn lead(store: &Store, broker: &Broker, options: &ServeOptions, stop: &Can
         tracing::warn!(%error, "cannot create the streams; retrying");
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(backoff.pause()) => {}
+            () = tokio::time::sleep(backoff.delay()) => {}
         }
     }
     let wake = Notify::new();

@@ -109,7 +109,7 @@ pub(super) async fn publish_changes(
                 }
                 Err(error) => {
                     outage.failed(&chain(&error), 0);
-                    backoff.pause()
+                    backoff.delay()
                 }
             },
         };

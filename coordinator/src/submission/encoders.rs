@@ -1,6 +1,6 @@
 //! Text encoders on this machine: whether a folder can be used, and what it is known by.
 
-use halfheard_shared::hash_cache::FileHashes;
+use halfheard_shared::hash_cache::HashCache;
 use halfheard_shared::{
     artifacts::Hash,
     encoder::{self, Encoder, EncoderError, EncoderFacts, WeightFiles},
@@ -51,7 +51,7 @@ pub enum ExamineError {
 /// # Errors
 ///
 /// There are none, or one cannot be read.
-pub fn files(folder: &Path, hashes: &mut FileHashes) -> Result<Vec<EncoderFile>, ExamineError> {
+pub fn files(folder: &Path, hashes: &mut HashCache) -> Result<Vec<EncoderFile>, ExamineError> {
     let found = WeightFiles::find(folder)?;
     let mut files = Vec::new();
     for (name, path) in found.names().iter().zip(found.paths()) {
@@ -63,9 +63,7 @@ pub fn files(folder: &Path, hashes: &mut FileHashes) -> Result<Vec<EncoderFile>,
         let hash = hashes.get(&path).map_err(unreadable)?;
         files.push(EncoderFile {
             name: name.clone(),
-            hash: hash
-                .parse()
-                .map_err(|error| unreadable(std::io::Error::other(error)))?,
+            hash,
             path,
         });
     }
@@ -86,14 +84,14 @@ pub fn named(files: &[EncoderFile]) -> Vec<(String, Hash)> {
 /// # Errors
 ///
 /// It cannot: what is wrong, and what to do.
-pub fn examine(folder: &Path, hashes: &mut FileHashes) -> Result<Examined, ExamineError> {
+pub fn examine(folder: &Path, hashes: &mut HashCache) -> Result<Examined, ExamineError> {
     let encoder = Encoder::open(folder)?;
     let tokens = encoder.token_ids()?;
     let files = files(folder, hashes)?;
-    if !files.iter().all(|file| hashes.is_sound(&file.path)) {
+    if !files.iter().all(|file| hashes.is_finite(&file.path)) {
         encoder.check_finite()?;
         for file in &files {
-            hashes.sound(&file.path);
+            hashes.set_finite(&file.path);
         }
     }
     Ok(Examined {

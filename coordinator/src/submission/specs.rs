@@ -6,7 +6,7 @@ use crate::{
     submission::encoders,
 };
 use halfheard_import::synthesize::{self, Vocabulary};
-use halfheard_shared::hash_cache::FileHashes;
+use halfheard_shared::hash_cache::HashCache;
 use halfheard_shared::{
     dataset::{DataFolder, Dataset, Kind, Manifest, Source, Split, layout::MANIFEST_FILE},
     encoder::{Config as EncoderConfig, TextFacts},
@@ -173,7 +173,7 @@ pub fn load(path: &Path, data_dir: &Path, making: Making) -> Result<Loaded, Load
         base: path.parent().unwrap_or(Path::new("")).to_owned(),
         folder: DataFolder::new(data_dir),
         programs: Programs::discover(),
-        hashes: FileHashes::open(data_dir),
+        hashes: HashCache::open(data_dir),
         encoders: spec
             .encoders
             .iter()
@@ -193,7 +193,7 @@ pub fn load(path: &Path, data_dir: &Path, making: Making) -> Result<Loaded, Load
         files.to_make.clear();
         resolved = spec::resolve(&shown, &text, &spec, &mut files).map_err(wrong)?;
     }
-    files.hashes.keep();
+    files.hashes.save();
     let sizes = files.sizes(&spec);
     Ok(Loaded {
         notes: note_lines(&text, notes),
@@ -264,7 +264,7 @@ struct LocalFiles {
     base: PathBuf,
     folder: DataFolder,
     programs: Programs,
-    hashes: FileHashes,
+    hashes: HashCache,
     /// The spec's encoder paths by language.
     encoders: BTreeMap<String, String>,
     making: Making,
@@ -365,7 +365,7 @@ impl LocalFiles {
         let blake3 = self.hashes.get(&path).map_err(unreadable)?;
         Ok(FoundDataset {
             blob: BlobRef {
-                blake3,
+                blake3: blake3.into(),
                 path: path.display().to_string(),
             },
             kind: dataset.kind(),

@@ -53,7 +53,7 @@ impl Store {
             match Self::connect_with(options.clone()).await {
                 Err(error) if error.is_transient() => {
                     tracing::warn!(error = chain(&error), "database unavailable; retrying");
-                    tokio::time::sleep(backoff.pause()).await;
+                    tokio::time::sleep(backoff.delay()).await;
                 }
                 outcome => return outcome,
             }

@@ -17,7 +17,7 @@ where
         match action().await {
             Err(StoreError::Query(error)) if is_rollback(&error) => {
                 tracing::debug!(error = chain(&error), "transaction rolled back; retrying");
-                tokio::time::sleep(backoff.pause()).await;
+                tokio::time::sleep(backoff.delay()).await;
             }
             outcome => return outcome,
         }

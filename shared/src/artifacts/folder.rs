@@ -1,11 +1,14 @@
 //! Artifacts in a folder.
+//!
+//! Not `object_store`'s `LocalFileSystem`: it reports every error of the disk as `Generic`, so a folder that is read-only
+//! could not be told from a disk that is busy, and a crash leaves its staged `name#1` behind, where nothing may be.
 
 use super::{ArtifactError, CHUNK, Key, Opened};
+use crate::atomic_file::{AtomicFile, DEFAULT_MODE};
 use bytes::Bytes;
 use std::{
     io::{self, ErrorKind, Write as _},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
 };
 use tokio::io::AsyncWriteExt as _;
 
@@ -37,38 +40,25 @@ impl Folder {
 
     pub(super) async fn write(&self, key: &Key, mut content: Opened) -> Result<(), ArtifactError> {
         let failed = |e| ArtifactError::io(key, "written", e);
-        let path = self.path(key);
-        let temporary = Temporary::beside(&path).map_err(failed)?;
-        let mut file = tokio::fs::File::create(temporary.path())
+        let file = create(&self.path(key)).map_err(failed)?;
+        let mut writer = writer(&file).map_err(failed)?;
+        tokio::io::copy(&mut content.reader, &mut writer)
             .await
             .map_err(failed)?;
-        tokio::io::copy(&mut content.reader, &mut file)
-            .await
-            .map_err(failed)?;
-        file.flush().await.map_err(failed)?;
-        file.sync_all().await.map_err(failed)?;
-        drop(file);
-        temporary.rename_to(&path).map_err(failed)
+        writer.flush().await.map_err(failed)?;
+        blocking(move || file.persist()).await.map_err(failed)
     }
 
-    /// Writes only if nothing is there; returns whether it did.
+    /// Writes only if the key is new; returns whether it was.
     pub(super) async fn write_new(&self, key: &Key, content: Bytes) -> Result<bool, ArtifactError> {
         let path = self.path(key);
-        let write = move || -> io::Result<bool> {
-            let temporary = Temporary::beside(&path)?;
-            let mut file = std::fs::File::create(temporary.path())?;
+        let write = move || {
+            let mut file = create(&path)?;
             file.write_all(&content)?;
-            file.sync_all()?;
-            // A link fails where a file is: the one way to create with content, atomically.
-            match std::fs::hard_link(temporary.path(), &path) {
-                Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(false),
-                Err(e) => Err(e),
-                Ok(()) => sync_parent(&path).map(|()| true),
-            }
+            file.persist_new()
         };
-        tokio::task::spawn_blocking(write)
+        blocking(write)
             .await
-            .map_err(|e| ArtifactError::store(key, "written", true, e))?
             .map_err(|e| ArtifactError::io(key, "written", e))
     }
 
@@ -88,54 +78,24 @@ impl Folder {
     }
 }
 
-/// A file in the making, beside the place it is for; deleted unless it gets there.
-pub(super) struct Temporary {
-    path: PathBuf,
+/// Starts the file `path` in a folder that need not exist.
+pub(super) fn create(path: &Path) -> io::Result<AtomicFile> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    AtomicFile::create(path, DEFAULT_MODE)
 }
 
-impl Temporary {
-    pub(super) fn beside(path: &Path) -> io::Result<Self> {
-        static COUNTER: AtomicU64 = AtomicU64::new(0);
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-            return Err(io::Error::from(ErrorKind::InvalidInput));
-        };
-        std::fs::create_dir_all(parent)?;
-        // Process ids repeat across the machines that share a folder: the time sets them apart.
-        let now = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |d| d.as_nanos());
-        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let name = format!(
-            ".{}.{}-{now}-{number}.tmp",
-            name.to_string_lossy(),
-            std::process::id()
-        );
-        Ok(Self {
-            path: parent.join(name),
-        })
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    pub(super) fn rename_to(self, path: &Path) -> io::Result<()> {
-        std::fs::rename(&self.path, path)?;
-        sync_parent(path)
-    }
+/// Writes into `file` without blocking the thread.
+pub(super) fn writer(file: &AtomicFile) -> io::Result<tokio::fs::File> {
+    Ok(tokio::fs::File::from_std(file.as_file().try_clone()?))
 }
 
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        // Gone already where it was renamed.
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-/// A new name is on disk only once its folder is.
-fn sync_parent(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(parent) => std::fs::File::open(parent)?.sync_all(),
-        None => Ok(()),
-    }
+/// Does `work`, which waits for the disk, on a thread of its own.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(io::Error::other(error)))
 }

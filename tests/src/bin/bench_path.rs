@@ -34,7 +34,7 @@ async fn main() -> Result<()> {
 /// A worker process: takes no-op jobs until it is killed.
 async fn work(url: &str) -> Result<()> {
     let broker = BrokerSettings::at(url).connect_patiently().await?;
-    let _worker = ScriptedWorker::diligent(&broker, &format!("bench-{}", std::process::id()));
+    let _worker = ScriptedWorker::completing(&broker, &format!("bench-{}", std::process::id()));
     std::future::pending::<()>().await;
     Ok(())
 }
@@ -76,7 +76,7 @@ fn rate(what: &str, count: u64, since: Instant) {
 
 /// What the parts do alone.
 async fn parts(jobs: u64) -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let sweep = sweep("parts", 0);
     let message = |number: u64, publication| JobMessage {
         sweep: sweep.id,
@@ -140,7 +140,7 @@ impl Drop for Workers {
 
 /// No-op jobs through everything.
 async fn path(jobs: u64, workers: usize) -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::start().await?;
     let sweep = sweep("path", 0);
     let program = std::env::current_exe()?;
     let _workers = Workers(
@@ -154,7 +154,7 @@ async fn path(jobs: u64, workers: usize) -> Result<()> {
             .collect::<std::io::Result<_>>()?,
     );
     let coordinator = stage.serve_with(ServeOptions::default());
-    // Let everybody connect.
+    // All workers connect first.
     tokio::time::sleep(Duration::from_secs(1)).await;
 
     let since = Instant::now();

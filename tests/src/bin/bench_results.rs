@@ -5,7 +5,7 @@
 //! `bench_results [OTHER_ROWS]`; a million unless told otherwise.
 
 use anyhow::{Context as _, Result, ensure};
-use halfheard_coordinator::config::{ConnectionFlags, Process, Settings};
+use halfheard_coordinator::config::{ConnectionFlags, Settings};
 use halfheard_e2e::{
     finished::{self, Matrix},
     servers::Postgres,
@@ -19,6 +19,7 @@ use halfheard_results::{
         render::{Format, render},
     },
 };
+use halfheard_shared::env;
 use halfheard_shared::{artifacts::ArtifactStore, ids::SweepId};
 use halfheard_store::Store;
 use sqlx::Row as _;
@@ -77,7 +78,7 @@ async fn main() -> Result<()> {
         artifacts: Some(ArtifactStore::url_of(&folder.path().join("artifacts"))),
         ..ConnectionFlags::default()
     };
-    let settings = Settings::resolve(&flags, &Process)?;
+    let settings = Settings::resolve(&flags, &env::process)?;
     let artifacts = ArtifactStore::open(&settings.artifacts, None).await?;
     finished::keep_features(&store, &artifacts, sweep, 1000).await?;
     let row = store.find_sweep("full").await?;

@@ -12,11 +12,11 @@
 //! `HALFHEARD_BENCH_DEVICE` where it runs (`cpu`, `cuda:0`).
 
 use halfheard_models::{
-    layers::{remembered::Remembering, savings::Savings},
+    context::{EncoderCache, Optimizations},
     memory,
     methods::{Batch, Build, DataShape, Inputs, Method, PerModality, Position, REGISTRY},
     numerics::{Numerics, initialize},
-    train::data::PREDICTION_BATCH,
+    train::PREDICTION_BATCH,
 };
 use halfheard_shared::wire::Fidelity;
 use serde::{Deserialize, Serialize};
@@ -174,11 +174,10 @@ impl Way {
 }
 
 fn measure(id: &str, way: Way, device: Device, rounds: usize) -> Result<Measured, Box<dyn Error>> {
-    let (savings, size) = match way {
-        Way::Before => (Savings::NONE, BATCH),
-        Way::After => (Savings::ALL, PREDICTION_BATCH),
+    let (optimizations, size) = match way {
+        Way::Before => (Optimizations::NONE, BATCH),
+        Way::After => (Optimizations::ALL, PREDICTION_BATCH),
     };
-    savings.apply();
     let build = halfheard_models::methods::builder(id).ok_or(format!("no method `{id}`"))?;
     tch::manual_seed(1);
     let mut method: Box<dyn Method> = build(&Build {
@@ -189,6 +188,7 @@ fn measure(id: &str, way: Way, device: Device, rounds: usize) -> Result<Measured
         device,
         fidelity: Fidelity::Reference,
         max_epochs: 200,
+        optimizations,
     })?;
     let batch = samples(BATCH, device);
     method.prepare(&batch)?;
@@ -216,16 +216,17 @@ fn measure(id: &str, way: Way, device: Device, rounds: usize) -> Result<Measured
     }
     Ok(Measured {
         step: median(seconds),
-        evaluated: evaluated_a_second(method.as_ref(), size, device)?,
+        evaluated: evaluated_per_second(method.as_ref(), size, way == Way::After, device)?,
         peak: memory::peak_bytes().ok_or("the kernel does not say how much memory was used")?,
     })
 }
 
 /// Samples a second when sixteen cases are evaluated, which have eleven texts: ten missing rates, no
 /// language, and five times one of these.
-fn evaluated_a_second(
+fn evaluated_per_second(
     method: &dyn Method,
     size: i64,
+    reuse: bool,
     device: Device,
 ) -> Result<f64, Box<dyn Error>> {
     let mut batch = samples(size, device);
@@ -235,15 +236,14 @@ fn evaluated_a_second(
         let other = if case < 11 { case } else { 0 };
         &text + text.ge(1000).to_kind(Kind::Int64) * other
     });
-    drop(method.predict(&batch)?);
+    drop(method.predict(&batch, None)?);
     wait(device);
     let start = Instant::now();
-    let remembering = Remembering::begin();
+    let cache = reuse.then(EncoderCache::default);
     for text in texts {
         batch.input.text = text;
-        drop(method.predict(&batch)?);
+        drop(method.predict(&batch, cache.as_ref())?);
     }
-    drop(remembering);
     wait(device);
     Ok((16 * size) as f64 / start.elapsed().as_secs_f64())
 }

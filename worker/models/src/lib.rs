@@ -1,9 +1,14 @@
 //! The models and their training, on libtorch.
 
+#![warn(missing_docs)]
+
+pub mod context;
 pub mod device;
+mod error;
 pub mod layers;
 pub mod memory;
 pub mod methods;
 pub mod numerics;
-pub mod optim;
+mod optim;
+mod state;
 pub mod train;

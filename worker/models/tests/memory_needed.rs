@@ -5,6 +5,7 @@
 
 use halfheard_models::memory;
 use halfheard_models::{
+    context::Optimizations,
     layers::bert::{Bert, BertConfig},
     methods::{Batch, Build, DataShape, Inputs, PerModality, Position, REGISTRY, builder},
 };
@@ -118,6 +119,7 @@ fn steps(id: &str, encoder: &Path) -> Result<u64, Box<dyn Error>> {
         device: Device::Cpu,
         fidelity: Fidelity::Reference,
         max_epochs: 10,
+        optimizations: Optimizations::ALL,
     })?;
     let batch = batch(16);
     method.prepare(&batch)?;

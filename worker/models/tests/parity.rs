@@ -9,7 +9,7 @@
 )]
 
 use halfheard_models::{
-    layers::savings::Savings,
+    context::Optimizations,
     methods::{Batch, Build, DataShape, Inputs, Method, PerModality, Position, builder},
 };
 use halfheard_shared::wire::Fidelity;
@@ -259,7 +259,6 @@ fn check(case: &Case) {
     tch::manual_seed(1);
     // Whole tensors, one at a time, as the reference computes them, so that sums are rounded alike:
     // what is saved elsewhere changes no result by more, which tests/methods holds.
-    Savings::NONE.apply();
     let mut method = builder(case.method).unwrap()(&Build {
         hyper: &hyper,
         dataset: recording.meta["hyper"]["dataset_name"]
@@ -270,6 +269,7 @@ fn check(case: &Case) {
         device: Device::Cpu,
         fidelity: Fidelity::Reference,
         max_epochs,
+        optimizations: Optimizations::NONE,
     })
     .unwrap();
     load_weights(&recording, method.as_ref());
@@ -340,7 +340,7 @@ fn check(case: &Case) {
         };
         let mut loss = 0.0;
         for batch in &validation {
-            let prediction = method.predict(batch).unwrap();
+            let prediction = method.predict(batch, None).unwrap();
             compare("eval", &prediction);
             loss += method.validation_loss(&prediction, &batch.labels);
         }
@@ -348,14 +348,14 @@ fn check(case: &Case) {
         let loss = (loss / validation.len().max(1) as f64 * 1e4).round() / 1e4;
         if case.test_each_epoch {
             for batch in &recording.batches("test", case.erased, size) {
-                compare("eval", &method.predict(batch).unwrap());
+                compare("eval", &method.predict(batch, None).unwrap());
             }
         }
         method.end_epoch(epoch, loss).unwrap();
     }
     if !case.test_each_epoch {
         for batch in &recording.batches("test", case.erased, size) {
-            compare("eval", &method.predict(batch).unwrap());
+            compare("eval", &method.predict(batch, None).unwrap());
         }
     }
     assert_eq!(call, kinds.len(), "calls compared");

@@ -7,9 +7,8 @@ use bytes::Bytes;
 use halfheard_models::{
     device::{self, Device},
     train::{
-        BestCheckpoint, Data, EvalCase, EvalObserver, LoadedModel, TrainError, TrainOutcome,
-        Trainer, build, catch_panics, evaluate,
-        state::{BestRef, StateError},
+        BestCheckpoint, BestRef, Data, EvalCase, EvalObserver, LoadedModel, StateError, TrainError,
+        TrainOutcome, Trainer, build, catch_panics, evaluate,
     },
 };
 use halfheard_shared::{
@@ -236,7 +235,7 @@ impl EngineState {
                 LoadedModel::new(&spec, &data, &encoder, self.device)?
             }
         };
-        let all = evaluate::evaluate(
+        let all = evaluate(
             &mut model,
             &spec,
             &data,

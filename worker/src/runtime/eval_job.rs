@@ -20,8 +20,8 @@ use halfheard_models::train::{CaseResult, EvalCase, StoredFeatures, TrainError, 
 use halfheard_shared::{
     address::redacted,
     artifacts::{ArtifactError, Hash, Key, MAX_BYTES},
-    device::count,
     error::chain,
+    text::count,
     wire::{CheckpointRef, FailureKind, Fault, FaultKind, ResultBody, TrainSpec, Work},
 };
 use std::{

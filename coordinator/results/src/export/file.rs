@@ -1,7 +1,7 @@
 //! Writes pieces as Parquet or CSV. A file appears under its name only when it is whole.
 
 use super::{Column, Field, Kind, Piece};
-use halfheard_shared::atomic_file;
+use halfheard_shared::atomic_file::{AtomicFile, DEFAULT_MODE};
 use parquet::{
     basic::{Compression, LogicalType, Repetition, Type as PhysicalType},
     data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type},
@@ -17,7 +17,6 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
-use tempfile::NamedTempFile;
 
 /// How a file is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -51,8 +50,8 @@ pub struct Writer {
 }
 
 enum Inner {
-    Parquet(Box<SerializedFileWriter<NamedTempFile>>),
-    Csv(Box<csv::Writer<NamedTempFile>>),
+    Parquet(Box<SerializedFileWriter<AtomicFile>>),
+    Csv(Box<csv::Writer<AtomicFile>>),
     /// To standard output.
     Pipe(Box<csv::Writer<std::io::Stdout>>),
 }
@@ -76,8 +75,8 @@ impl Writer {
             });
         };
         let path = path.to_owned();
-        let temporary = atomic_file::begin(&path, atomic_file::USUAL)
-            .map_err(|error| write_error(&path, &error))?;
+        let temporary =
+            AtomicFile::create(&path, DEFAULT_MODE).map_err(|error| write_error(&path, &error))?;
         let inner = match format {
             Format::Parquet => {
                 let properties = WriterProperties::builder()
@@ -141,7 +140,9 @@ impl Writer {
                 return writer.flush().map_err(|error| write_error(&path, &error));
             }
         };
-        atomic_file::finish(temporary, &path).map_err(|error| write_error(&path, &error))
+        temporary
+            .persist()
+            .map_err(|error| write_error(&path, &error))
     }
 }
 

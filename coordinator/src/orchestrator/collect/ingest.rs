@@ -194,7 +194,7 @@ impl Batch<'_> {
                 Fault::Timeout | Fault::Content | Fault::Other => return Err(error),
             }
             self.outage.failed(&chain(&error), messages);
-            tokio::time::sleep(backoff.pause()).await;
+            tokio::time::sleep(backoff.delay()).await;
         }
     }
 }

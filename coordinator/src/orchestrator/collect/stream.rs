@@ -69,7 +69,7 @@ pub(in crate::orchestrator) async fn collect(
         outage.failed(&chain(&error), 0);
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(backoff.pause()) => {}
+            () = tokio::time::sleep(backoff.delay()) => {}
         }
         // The stream or the consumer may have been deleted.
         if let Err(error) = broker.ensure().await {

@@ -1,7 +1,7 @@
 //! The GPU's library: where it is looked for, bringing it in, and what is wrong where no GPU comes
 //! of it.
 
-use halfheard_shared::device::count;
+use halfheard_shared::text::count;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW, Symbol};
 use serde::{Deserialize, Serialize};
 use std::{

@@ -1,6 +1,6 @@
 //! A small computation that shows whether a device works.
 
-use crate::train::{TrainError, catch_panics, error::TorchMessage};
+use crate::train::{TorchMessage, TrainError, catch_panics};
 use tch::{Device, Kind, Tensor};
 
 /// Multiplies two small matrices on `device`.

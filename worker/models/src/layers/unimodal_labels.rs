@@ -2,7 +2,7 @@
 //! labels for text, audio and vision are guessed from the multimodal label and from how much nearer
 //! a sample's representation is to the positive or the negative centre than the fused one is.
 
-use crate::methods::{MethodError, MethodState};
+use crate::{error::MethodError, state::MethodState};
 use tch::{Device, Kind, Tensor};
 
 /// Added to what is divided by.

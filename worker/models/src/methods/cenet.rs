@@ -5,44 +5,45 @@
 //! vision; the first output is regressed.
 
 use super::{
-    Batch, Build, Inputs, Method, MethodError, MethodState, Position, StepOutcome, common,
+    Build, Inputs, Method, MethodError,
+    common::{self, Loss},
+    single_loss::{Model, SingleLoss, Training},
 };
 use crate::{
+    context::ForwardContext,
     layers::bert::Bert,
-    optim::{Adam, AdamConfig, Group, clip_grad_norm},
+    optim::{Adam, AdamConfig, Group},
 };
 use serde::Deserialize;
 use tch::{Kind, Tensor, nn, nn::Module};
 
 const METHOD: &str = "cenet";
 
-/// The layer that the shift comes before, from 0.
+/// The index of the layer that follows the shift.
 const INJECTION: usize = 1;
 
-/// What attention scores are multiplied by: the reference's constant.
+/// The factor of attention scores, a constant of the reference.
 const SHARPNESS: f64 = 8.0;
 
 /// Hyper-parameters (MMSA `config_regression.json`).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
-    /// Samples in a batch.
-    pub batch_size: usize,
-    /// The most epochs.
-    pub max_epochs: u32,
-    /// Epochs without a better validation loss before training stops; 0: never.
-    pub early_stop: u32,
+struct Config {
+    /// Samples per batch.
+    batch_size: usize,
+    /// Epochs without a better validation loss before training stops; 0 disables early stopping.
+    early_stop: u32,
     /// Learning rate of Adam.
-    pub learning_rate: f64,
-    /// Weight decay of Adam, but for biases and layer norms outside the enhancement.
-    pub weight_decay: f64,
+    learning_rate: f64,
+    /// Weight decay of Adam, except on biases and layer norms outside the enhancement.
+    weight_decay: f64,
     /// Adam's epsilon.
-    pub adam_epsilon: f64,
-    /// The gradients' common norm is clipped to this; -1 leaves it.
-    pub max_grad_norm: f64,
+    adam_epsilon: f64,
+    /// Maximum of the gradients' common norm; -1 disables clipping.
+    max_grad_norm: f64,
 }
 
-/// Tokens ask another modality's steps, one head.
+/// Single-head attention of tokens to another modality's steps.
 #[derive(Debug)]
 struct Attention {
     query: nn::Linear,
@@ -55,8 +56,8 @@ struct Attention {
 struct Enhancement {
     vision: [nn::Linear; 2],
     audio: [nn::Linear; 2],
-    ask_vision: Attention,
-    ask_audio: Attention,
+    attend_vision: Attention,
+    attend_audio: Attention,
     connect: nn::Linear,
 }
 
@@ -82,15 +83,15 @@ impl Enhancement {
         Self {
             vision: transform("visual_transform", vision_dim),
             audio: transform("acoustic_transform", audio_dim),
-            ask_vision: attention("hv"),
-            ask_audio: attention("ha"),
+            attend_vision: attention("hv"),
+            attend_audio: attention("ha"),
             connect: linear(path / "cat_connect", 2 * width, width),
         }
     }
 
     /// Tokens `[B, L, H]`, vision `[B, Tv, Dv]`, audio `[B, Ta, Da]` to shifted tokens.
     fn forward(&self, tokens: &Tensor, vision: &Tensor, audio: &Tensor) -> Tensor {
-        let ask = |attention: &Attention, [into, out]: &[nn::Linear; 2], steps: &Tensor| {
+        let attend = |attention: &Attention, [into, out]: &[nn::Linear; 2], steps: &Tensor| {
             let steps = out.forward(&into.forward(steps).relu());
             let query = attention.query.forward(tokens);
             let scores = query.matmul(&attention.key.forward(&steps).transpose(1, 2));
@@ -98,28 +99,30 @@ impl Enhancement {
                 .softmax(-1, Kind::Float)
                 .matmul(&attention.value.forward(&steps))
         };
-        let seen = ask(&self.ask_vision, &self.vision, vision);
-        let heard = ask(&self.ask_audio, &self.audio, audio);
-        self.connect.forward(&Tensor::cat(&[seen, heard], -1)) + tokens
+        let from_vision = attend(&self.attend_vision, &self.vision, vision);
+        let from_audio = attend(&self.attend_audio, &self.audio, audio);
+        self.connect
+            .forward(&Tensor::cat(&[from_vision, from_audio], -1))
+            + tokens
     }
 }
 
 #[derive(Debug)]
-struct Model {
+struct Cenet {
     bert: Bert,
     enhancement: Enhancement,
     dense: nn::Linear,
     out: nn::Linear,
 }
 
-impl Model {
+impl Cenet {
     fn new(path: &nn::Path<'_>, build: &Build<'_>) -> Result<Self, MethodError> {
         let encoder = path / "bert";
-        let bert = Bert::load(&encoder, build.encoder)?;
+        let bert = Bert::load(&encoder, build.encoder, build.optimizations)?;
         let classifier = path / "classifier";
         let width = bert.width();
-        // Embeddings of sentiment words, parts of speech and polarity: the reference has them and
-        // feeds them nothing. Here so that weights load by name.
+        // Embeddings of sentiment words, parts of speech and polarity, which the reference has and
+        // never uses; present because weights load by name.
         for (name, rows) in [
             ("senti_embeddings", 3),
             ("pos_tag_embeddings", 5),
@@ -140,12 +143,14 @@ impl Model {
             bert,
         })
     }
+}
 
-    /// Predictions `[B]`.
-    fn forward(&self, input: &Inputs, train: bool) -> Tensor {
+impl Model for Cenet {
+    fn forward(&self, input: &Inputs, context: ForwardContext<'_>) -> Tensor {
+        let train = context.train;
         // Only the first output is read and padding is masked, so padding can go.
-        let text = Bert::trim(&input.text);
-        // The reference leaves the embeddings as they were pretrained.
+        let text = self.bert.trim(&input.text);
+        // The reference does not train the embeddings.
         let embedded = tch::no_grad(|| self.bert.embed(&text, train));
         let enhance = |x: Tensor| self.enhancement.forward(&x, &input.vision, &input.audio);
         let injection = (INJECTION, &enhance as &dyn Fn(Tensor) -> Tensor);
@@ -157,20 +162,11 @@ impl Model {
     }
 }
 
-/// The method.
-#[derive(Debug)]
-pub struct Cenet {
-    vs: nn::VarStore,
-    model: Model,
-    optimizer: Adam,
-    config: Config,
-}
-
 /// Builds CENET.
-pub fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
+pub(super) fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
     let config: Config = common::config(METHOD, build)?;
     let vs = nn::VarStore::new(build.device);
-    let model = Model::new(&(vs.root() / "Model"), build)?;
+    let model = Cenet::new(&(vs.root() / "Model"), build)?;
     let [mut decayed, mut undecayed] = [Vec::new(), Vec::new()];
     for (name, tensor) in common::parameters(&vs) {
         let plain = name.contains("bias") || name.contains("LayerNorm.weight");
@@ -193,63 +189,11 @@ pub fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
             ..AdamConfig::ADAM
         },
     );
-    Ok(Box::new(Cenet {
-        vs,
-        model,
-        optimizer,
-        config,
-    }))
-}
-
-impl Method for Cenet {
-    fn vars(&self) -> &nn::VarStore {
-        &self.vs
-    }
-
-    fn batch_size(&self) -> usize {
-        self.config.batch_size
-    }
-
-    fn train_step(&mut self, at: Position, batch: &Batch) -> Result<StepOutcome, MethodError> {
-        self.optimizer.zero_grad();
-        let prediction = self.model.forward(&batch.input, true);
-        let loss = (&prediction - &batch.labels).abs().mean(Kind::Float);
-        let losses = common::losses(at, &[("loss", &loss)])?;
-        loss.backward();
-        if self.config.max_grad_norm >= 0.0 {
-            clip_grad_norm(&self.optimizer.gradients(), self.config.max_grad_norm);
-        }
-        self.optimizer.step();
-        Ok(StepOutcome {
-            prediction: prediction.detach(),
-            losses,
-        })
-    }
-
-    fn predict(&self, batch: &Batch) -> Result<Tensor, MethodError> {
-        Ok(tch::no_grad(|| self.model.forward(&batch.input, false)))
-    }
-
-    fn validation_loss(&self, prediction: &Tensor, labels: &Tensor) -> f64 {
-        (prediction - labels)
-            .abs()
-            .mean(Kind::Float)
-            .double_value(&[])
-    }
-
-    fn end_epoch(&mut self, _epoch: u32, _validation_loss: f64) -> Result<(), MethodError> {
-        Ok(())
-    }
-
-    fn patience(&self) -> Option<u32> {
-        common::patience(self.config.early_stop)
-    }
-
-    fn state(&self) -> Result<MethodState, MethodError> {
-        Ok(common::save(&self.vs, &[&self.optimizer]))
-    }
-
-    fn restore(&mut self, state: &MethodState) -> Result<(), MethodError> {
-        common::restore(&self.vs, &mut [&mut self.optimizer], state)
-    }
+    let training = Training {
+        batch_size: config.batch_size,
+        early_stop: config.early_stop,
+        loss: Loss::L1,
+        max_grad_norm: (config.max_grad_norm >= 0.0).then_some(config.max_grad_norm),
+    };
+    Ok(Box::new(SingleLoss::new(vs, model, optimizer, training)))
 }

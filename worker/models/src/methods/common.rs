@@ -1,4 +1,4 @@
-//! What the methods' files share: reading hyper-parameters, checking losses, saving weights.
+//! Shared by all methods: reading hyper-parameters, checking losses, saving weights.
 
 use super::{Batch, Build, Inputs, MethodError, MethodState, Position};
 use crate::{layers::bert::BertConfig, optim::Adam};
@@ -10,28 +10,33 @@ use halfheard_shared::{
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use tch::{Device, Tensor, nn};
+use tch::{Device, Kind, Reduction, Tensor, nn};
 
-/// A method's configuration from its hyper-parameters, after everything that `coord plan` asks: what
-/// has been planned can be built, and what has not is refused in the same words.
-pub fn config<C: DeserializeOwned>(
+/// Reads a method's configuration after the checks of `coord plan`, so a planned job can be built
+/// and an invalid one fails with the same message.
+pub(super) fn config<C: DeserializeOwned>(
     method: &'static str,
     build: &Build<'_>,
 ) -> Result<C, MethodError> {
-    let refuse = |what: String| MethodError::Hyper { method, what };
-    let info = methods::find(method).ok_or_else(|| refuse("it has no file".to_owned()))?;
+    let invalid = |what: String| MethodError::Hyper { method, what };
+    let info = methods::find(method).ok_or_else(|| invalid("no method file".to_owned()))?;
     let hyper = build.hyper.as_object().cloned().unwrap_or_default();
     for (key, value) in &hyper {
-        let out = |e: HyperError| refuse(e.to_string());
+        let out = |e: HyperError| invalid(e.to_string());
         info.check(key, value).map_err(out)?;
     }
-    let config = serde_json::from_value(build.hyper.clone()).map_err(|e| refuse(e.to_string()))?;
-    fits(info, &hyper, build)?;
+    let mut fields = hyper.clone();
+    // Every method has it, and `Build` passes it on.
+    if fields.remove("max_epochs").is_none() {
+        return Err(invalid("missing field `max_epochs`".to_owned()));
+    }
+    let config = serde_json::from_value(fields.into()).map_err(|e| invalid(e.to_string()))?;
+    check_fit(info, &hyper, build)?;
     Ok(config)
 }
 
-/// Asks whether the method fits the dataset and the encoder.
-fn fits(
+/// Checks that the method fits the dataset and the encoder.
+fn check_fit(
     info: &'static methods::MethodInfo,
     hyper: &Map<String, Value>,
     build: &Build<'_>,
@@ -45,7 +50,7 @@ fn fits(
             vision_len: size(build.data.vision_length),
             vision_dim: size(build.data.vision_dim),
         },
-        // No method asks for the other splits.
+        // No method depends on the other splits.
         samples: [size(build.data.train_samples), 0, 0],
         tokens: None,
     };
@@ -76,17 +81,24 @@ fn misfit_error(method: &'static str, misfit: &Misfit, build: &Build<'_>) -> Met
     }
 }
 
-/// The complete inputs of a training batch. The driver brings them where
+/// The complete inputs of a training batch, which the trainer provides if
 /// [`Method::needs`](super::Method::needs) asks for them.
-pub fn complete<'a>(method: &'static str, batch: &'a Batch) -> Result<&'a Inputs, MethodError> {
+pub(super) fn complete<'a>(
+    method: &'static str,
+    batch: &'a Batch,
+) -> Result<&'a Inputs, MethodError> {
     batch.complete.as_ref().ok_or(MethodError::Dataset {
         method,
-        what: "training needs the complete inputs beside the erased ones".to_owned(),
+        what: "training needs complete inputs besides the erased ones".to_owned(),
     })
 }
 
-/// Reads the losses back and refuses those that are not finite: the first is the whole.
-pub fn losses(
+/// Reads the losses from the device.
+///
+/// # Errors
+///
+/// A loss that is not finite.
+pub(super) fn losses(
     at: Position,
     parts: &[(&'static str, &Tensor)],
 ) -> Result<BTreeMap<&'static str, f64>, MethodError> {
@@ -101,8 +113,8 @@ pub fn losses(
     }
 }
 
-/// The trainable variables of `vs` by name, sorted, so that groups are the same in every run.
-pub fn parameters(vs: &nn::VarStore) -> Vec<(String, Tensor)> {
+/// The trainable variables of `vs`, sorted by name, so groups are the same in every run.
+pub(super) fn parameters(vs: &nn::VarStore) -> Vec<(String, Tensor)> {
     let mut named: Vec<(String, Tensor)> = vs
         .variables()
         .into_iter()
@@ -112,8 +124,8 @@ pub fn parameters(vs: &nn::VarStore) -> Vec<(String, Tensor)> {
     named
 }
 
-/// Weights and optimizers into a state.
-pub fn save(vs: &nn::VarStore, optimizers: &[&Adam]) -> MethodState {
+/// Saves weights and optimizers.
+pub(super) fn save(vs: &nn::VarStore, optimizers: &[&Adam]) -> MethodState {
     let mut state = MethodState::default();
     for (name, tensor) in vs.variables() {
         state.tensors.insert(
@@ -135,15 +147,15 @@ pub fn save(vs: &nn::VarStore, optimizers: &[&Adam]) -> MethodState {
     state
 }
 
-/// Where a state says which parameters have had a gradient.
+/// The key of the parameters that have had a gradient.
 ///
-/// A gradient that was there once stays, as zeros, in steps that do not reach its parameter; before
-/// that there is none. The two are not the same to the last bit: zeros take a place in the sum
-/// under a common norm, which so adds up in another order, and an optimizer lets the moments of a
-/// parameter whose gradient is zero decay, but passes over one without. So it belongs to the state.
+/// A gradient that existed once stays, as zeros, in steps that do not reach its parameter. That
+/// differs in the last bits from no gradient: zeros change the summation order of a common norm, and
+/// an optimizer decays the moments of a parameter with a zero gradient but skips one without. So it
+/// is part of the state.
 const GRADIENTS: &str = "gradients";
 
-/// Gives the parameters that a state names their gradient, of zeros.
+/// Gives the parameters listed in a state a gradient of zeros.
 fn restore_gradients(vs: &nn::VarStore, state: &MethodState) -> Result<(), MethodError> {
     let names: Vec<String> = state
         .scalars
@@ -155,19 +167,19 @@ fn restore_gradients(vs: &nn::VarStore, state: &MethodState) -> Result<(), Metho
         let variable = variables
             .get(&name)
             .filter(|variable| variable.requires_grad())
-            .ok_or_else(|| MethodError::State(format!("`{name}` has no gradient here")))?;
+            .ok_or_else(|| MethodError::State(format!("`{name}` has no gradient in this model")))?;
         if variable.grad().defined() {
             let _ = variable.grad().detach_().zero_();
         } else {
-            // libtorch lets a gradient be made by a backward pass alone.
+            // Only a backward pass can create a gradient.
             tch::with_grad(|| (variable * variable.zeros_like()).sum(None).backward());
         }
     }
     Ok(())
 }
 
-/// Weights and optimizers back from a state.
-pub fn restore(
+/// Restores weights and optimizers.
+pub(super) fn restore(
     vs: &nn::VarStore,
     optimizers: &mut [&mut Adam],
     state: &MethodState,
@@ -193,47 +205,72 @@ pub fn restore(
     restore_gradients(vs, state)
 }
 
-/// What `early_stop` means: 0 is never.
-pub fn patience(early_stop: u32) -> Option<u32> {
+/// A loss between predictions and labels.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Loss {
+    /// The mean absolute error.
+    L1,
+    /// The mean squared error.
+    Mse,
+}
+
+impl Loss {
+    /// The loss of `prediction` against `labels`, both `[B]`: a scalar with a gradient.
+    pub(super) fn of(self, prediction: &Tensor, labels: &Tensor) -> Tensor {
+        match self {
+            Self::L1 => (prediction - labels).abs().mean(Kind::Float),
+            Self::Mse => prediction.mse_loss(labels, Reduction::Mean),
+        }
+    }
+
+    /// Its value.
+    pub(super) fn value(self, prediction: &Tensor, labels: &Tensor) -> f64 {
+        self.of(prediction, labels).double_value(&[])
+    }
+}
+
+/// The patience of `early_stop`, where 0 disables early stopping.
+pub(super) fn patience(early_stop: u32) -> Option<u32> {
     (early_stop > 0).then_some(early_stop)
 }
 
-/// Gradients added up over several batches before an update. What is left of an incomplete group at
-/// the end of an epoch is dropped, as in the reference.
+/// Gradient accumulation over several batches. An incomplete group at the end of an epoch is
+/// dropped, as in the reference.
 #[derive(Clone, Copy, Debug)]
-pub struct Accumulation {
+pub(super) struct Accumulation {
     every: u32,
     left: u32,
 }
 
 impl Accumulation {
-    /// An update every `every` batches.
-    pub fn new(every: u32) -> Self {
+    /// One update per `every` batches.
+    pub(super) fn new(every: u32) -> Self {
         Self {
             every: every.max(1),
             left: every.max(1),
         }
     }
 
-    /// Starts anew.
-    pub fn reset(&mut self) {
+    /// Starts over.
+    pub(super) fn reset(&mut self) {
         self.left = self.every;
     }
 
     /// Whether no gradient waits for its update.
-    pub fn at_rest(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.left == self.every
     }
 
-    /// A batch begins; true when it is the first of its group, so that old gradients go.
-    pub fn begin(&mut self) -> bool {
-        let first = self.at_rest();
+    /// Begins a batch. Returns whether it is the first of its group, before which gradients are
+    /// zeroed.
+    pub(super) fn begin(&mut self) -> bool {
+        let first = self.is_empty();
         self.left -= 1;
         first
     }
 
-    /// A batch ended; true when its group is complete.
-    pub fn end(&mut self) -> bool {
+    /// Ends a batch. Returns whether its group is complete.
+    pub(super) fn end(&mut self) -> bool {
         let complete = self.left == 0;
         if complete {
             self.reset();
@@ -242,9 +279,9 @@ impl Accumulation {
     }
 }
 
-/// Splits the parameters into those of the text encoder with weight decay, those without (biases
-/// and layer norms), and the rest, by whether the name contains `encoder`.
-pub fn encoder_groups(vs: &nn::VarStore, encoder: &str) -> [Vec<(String, Tensor)>; 3] {
+/// Splits the parameters into those of the text encoder with weight decay, those without it (biases
+/// and layer norms), and the rest. Names of the text encoder contain `encoder`.
+pub(super) fn encoder_groups(vs: &nn::VarStore, encoder: &str) -> [Vec<(String, Tensor)>; 3] {
     let mut groups = [Vec::new(), Vec::new(), Vec::new()];
     for (name, tensor) in parameters(vs) {
         let group = if !name.contains(encoder) {

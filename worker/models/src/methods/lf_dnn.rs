@@ -2,13 +2,16 @@
 //! Challenge-HML 2018), as MMSA trains it (`models/singleTask/LF_DNN.py`,
 //! `models/subNets/FeatureNets.py`, `trains/singleTask/LF_DNN.py`).
 //!
-//! The baseline that knows nothing of missing data: each modality becomes one vector by itself, the
-//! three vectors side by side are regressed. Text features are fixed: the encoder is not trained.
+//! The baseline without a treatment of missing data: each modality becomes one vector, and the
+//! concatenated vectors are regressed. Text features are fixed: the encoder is not trained.
 
 use super::{
-    Batch, Build, Inputs, Method, MethodError, MethodState, Position, StepOutcome, common,
+    Build, Inputs, Method, MethodError,
+    common::{self, Loss},
+    single_loss::{Model, SingleLoss, Training},
 };
 use crate::{
+    context::ForwardContext,
     layers::{
         bert::Bert,
         linear,
@@ -28,38 +31,36 @@ const METHOD: &str = "lf-dnn";
 /// Hyper-parameters (MMSA `config_regression.json`).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
-    /// Samples in a batch.
-    pub batch_size: usize,
-    /// The most epochs.
-    pub max_epochs: u32,
-    /// Epochs without a better validation loss before training stops; 0: never.
-    pub early_stop: u32,
+struct Config {
+    /// Samples per batch.
+    batch_size: usize,
+    /// Epochs without a better validation loss before training stops; 0 disables early stopping.
+    early_stop: u32,
     /// Learning rate of Adam.
-    pub learning_rate: f64,
+    learning_rate: f64,
     /// Weight decay of Adam.
-    pub weight_decay: f64,
-    /// Features of the text's recurrent network.
-    pub text_hidden: i64,
+    weight_decay: f64,
+    /// Hidden features of the text's recurrent network.
+    text_hidden: i64,
     /// Width of the text's vector.
-    pub text_out: i64,
+    text_out: i64,
     /// Width of the audio's layers and of its vector.
-    pub audio_hidden: i64,
+    audio_hidden: i64,
     /// Width of the vision's layers and of its vector.
-    pub vision_hidden: i64,
+    vision_hidden: i64,
     /// Width of the fusion's layers.
-    pub post_fusion_dim: i64,
-    /// Dropout of the text's last state: only where `fidelity` is `corrected`.
-    pub text_dropout: f64,
+    post_fusion_dim: i64,
+    /// Dropout of the text's last state, if `fidelity` is `corrected`.
+    text_dropout: f64,
     /// Dropout of the audio's means.
-    pub audio_dropout: f64,
+    audio_dropout: f64,
     /// Dropout of the vision's means.
-    pub vision_dropout: f64,
-    /// Dropout of the three vectors side by side.
-    pub post_fusion_dropout: f64,
+    vision_dropout: f64,
+    /// Dropout of the concatenated vectors.
+    post_fusion_dropout: f64,
 }
 
-/// Text: a recurrent network over the encoder's outputs; its last state through a linear layer.
+/// Text: a recurrent network over the encoder's outputs, and a linear layer of its last state.
 #[derive(Debug)]
 struct TextNet {
     rnn: Rnn,
@@ -90,8 +91,7 @@ impl TextNet {
     /// `words` `[B, L, H]` with attention `mask` `[B, L]` to `[B, text_out]`.
     fn forward(&self, words: &Tensor, mask: &Tensor, fidelity: Fidelity, train: bool) -> Tensor {
         let last = match fidelity {
-            // The reference reads on over the padding, and its dropout is 0 where the network has
-            // one layer.
+            // The reference reads the padding too, and has no dropout in a network of one layer.
             Fidelity::Reference => self.rnn.forward_padded(words, train).select(1, -1),
             Fidelity::Corrected => {
                 let lengths = mask.sum_dim_intlist(1i64, false, Kind::Int64).clamp_min(1);
@@ -103,7 +103,7 @@ impl TextNet {
     }
 }
 
-/// Audio and vision: the mean over time, normed over the batch, through three layers.
+/// Audio and vision: the mean over time, batch norm, three layers.
 #[derive(Debug)]
 struct FrameNet {
     norm: nn::BatchNorm,
@@ -128,7 +128,7 @@ impl FrameNet {
         }
     }
 
-    /// `frames` `[B, T, D]`, of which `lengths` `[B]` are no padding, to `[B, hidden]`.
+    /// `frames` `[B, T, D]`, of which `lengths` `[B]` are not padding, to `[B, hidden]`.
     fn forward(
         &self,
         frames: &Tensor,
@@ -137,14 +137,14 @@ impl FrameNet {
         train: bool,
     ) -> Tensor {
         let mean = match fidelity {
-            // The reference's mean counts the padding, which is zero.
+            // The reference's mean includes the padding, which is zero.
             Fidelity::Reference => frames.mean_dim(1i64, false, Kind::Float),
             Fidelity::Corrected => {
                 let sum = frames.sum_dim_intlist(1i64, false, Kind::Float);
                 sum / lengths.clamp_min(1).unsqueeze(1)
             }
         };
-        // A single sample has no variance: it is normed as in evaluation.
+        // A single sample has no variance and is normed as in evaluation.
         let batch = train && mean.size()[0] > 1;
         let normed = self.norm.forward_t(&mean, batch);
         let dropped = normed.dropout(self.dropout, train);
@@ -155,7 +155,7 @@ impl FrameNet {
 }
 
 #[derive(Debug)]
-struct Model {
+struct LfDnn {
     bert: Bert,
     text: TextNet,
     audio: FrameNet,
@@ -165,9 +165,13 @@ struct Model {
     fidelity: Fidelity,
 }
 
-impl Model {
+impl LfDnn {
     fn new(path: &nn::Path<'_>, config: &Config, build: &Build<'_>) -> Result<Self, MethodError> {
-        let bert = Bert::load(&(path / "bertmodel" / "model"), build.encoder)?;
+        let bert = Bert::load(
+            &(path / "bertmodel" / "model"),
+            build.encoder,
+            build.optimizations,
+        )?;
         let (data, width) = (build.data, config.post_fusion_dim);
         let frames = |name: &str, input, hidden, dropout| {
             FrameNet::new(&(path / name), input, hidden, dropout)
@@ -197,13 +201,16 @@ impl Model {
             fidelity: build.fidelity,
         })
     }
+}
 
-    /// Predictions `[B]`.
-    fn forward(&self, input: &Inputs, train: bool) -> Tensor {
-        // Fixed features: no dropout and no gradient; zeros where a text is padding, so that no
-        // sample's features depend on how long the others of its batch are.
+impl Model for LfDnn {
+    fn forward(&self, input: &Inputs, context: ForwardContext<'_>) -> Tensor {
+        let train = context.train;
+        // Fixed features without dropout or gradient. Padding is zero, so a sample's features do
+        // not depend on the lengths of others in its batch.
         let mask = input.text.select(1, 1);
-        let words = tch::no_grad(|| self.bert.forward(&input.text, false) * mask.unsqueeze(2));
+        let fixed = ForwardContext::evaluation(context.cache);
+        let words = tch::no_grad(|| self.bert.forward(&input.text, fixed) * mask.unsqueeze(2));
         let (fidelity, audio, vision) = (self.fidelity, &input.audio, &input.vision);
         let text = self.text.forward(&words, &mask, fidelity, train);
         let audio = self
@@ -212,7 +219,7 @@ impl Model {
         let vision = self
             .vision
             .forward(vision, &input.vision_lengths, fidelity, train);
-        // Late fusion: the last layers side by side.
+        // Late fusion: the concatenated vectors.
         let fused = Tensor::cat(&[audio, vision, text], 1).dropout(self.dropout, train);
         let [first, second, out] = &self.fusion;
         let hidden = second.forward(&first.forward(&fused).relu()).relu();
@@ -220,25 +227,11 @@ impl Model {
     }
 }
 
-/// The loss: the mean absolute error.
-fn loss(prediction: &Tensor, labels: &Tensor) -> Tensor {
-    (prediction - labels).abs().mean(Kind::Float)
-}
-
-/// The method.
-#[derive(Debug)]
-pub struct LfDnn {
-    vs: nn::VarStore,
-    model: Model,
-    optimizer: Adam,
-    config: Config,
-}
-
 /// Builds LF-DNN.
-pub fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
+pub(super) fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
     let config: Config = common::config(METHOD, build)?;
     let vs = nn::VarStore::new(build.device);
-    let model = Model::new(&vs.root(), &config, build)?;
+    let model = LfDnn::new(&vs.root(), &config, build)?;
     let mut params = common::parameters(&vs);
     params.retain(|(name, _)| !name.starts_with("bertmodel"));
     let optimizer = Adam::new(
@@ -250,57 +243,11 @@ pub fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
         }],
         AdamConfig::ADAM,
     );
-    Ok(Box::new(LfDnn {
-        vs,
-        model,
-        optimizer,
-        config,
-    }))
-}
-
-impl Method for LfDnn {
-    fn vars(&self) -> &nn::VarStore {
-        &self.vs
-    }
-
-    fn batch_size(&self) -> usize {
-        self.config.batch_size
-    }
-
-    fn train_step(&mut self, at: Position, batch: &Batch) -> Result<StepOutcome, MethodError> {
-        self.optimizer.zero_grad();
-        let prediction = self.model.forward(&batch.input, true);
-        let loss = loss(&prediction, &batch.labels);
-        let losses = common::losses(at, &[("loss", &loss)])?;
-        loss.backward();
-        self.optimizer.step();
-        Ok(StepOutcome {
-            prediction: prediction.detach(),
-            losses,
-        })
-    }
-
-    fn predict(&self, batch: &Batch) -> Result<Tensor, MethodError> {
-        Ok(tch::no_grad(|| self.model.forward(&batch.input, false)))
-    }
-
-    fn validation_loss(&self, prediction: &Tensor, labels: &Tensor) -> f64 {
-        loss(prediction, labels).double_value(&[])
-    }
-
-    fn end_epoch(&mut self, _epoch: u32, _validation_loss: f64) -> Result<(), MethodError> {
-        Ok(())
-    }
-
-    fn patience(&self) -> Option<u32> {
-        common::patience(self.config.early_stop)
-    }
-
-    fn state(&self) -> Result<MethodState, MethodError> {
-        Ok(common::save(&self.vs, &[&self.optimizer]))
-    }
-
-    fn restore(&mut self, state: &MethodState) -> Result<(), MethodError> {
-        common::restore(&self.vs, &mut [&mut self.optimizer], state)
-    }
+    let training = Training {
+        batch_size: config.batch_size,
+        early_stop: config.early_stop,
+        loss: Loss::L1,
+        max_grad_norm: None,
+    };
+    Ok(Box::new(SingleLoss::new(vs, model, optimizer, training)))
 }

@@ -1,15 +1,16 @@
 //! MISA: modality-invariant and -specific representations (Hazarika et al., ACM MM 2020), as MMSA
 //! trains it (`models/singleTask/MISA.py`, `trains/singleTask/MISA.py`).
 //!
-//! Each utterance becomes one vector a modality; each vector is split into a part that all
-//! modalities share and a part of its own; six vectors go through one transformer layer and a
-//! regression. The splits are held apart by a similarity loss (CMD), a difference loss and a
-//! reconstruction.
+//! Each utterance becomes one vector per modality, and each vector is split into a part shared by
+//! all modalities and a private part. The six parts go through one transformer layer and a
+//! regression. A similarity loss (CMD), a difference loss and a reconstruction shape the split.
 
 use super::{
-    Batch, Build, Inputs, Method, MethodError, MethodState, Position, StepOutcome, common,
+    Batch, Build, Inputs, Method, MethodError, MethodState, Position, StepOutcome,
+    common::{self, Loss},
 };
 use crate::{
+    context::{EncoderCache, ForwardContext},
     layers::{
         bert::Bert,
         layer_norm, linear,
@@ -21,43 +22,41 @@ use crate::{
 };
 use halfheard_shared::wire::Fidelity;
 use serde::Deserialize;
-use tch::{Kind, Reduction, Tensor, nn, nn::Module};
+use tch::{Kind, Tensor, nn, nn::Module};
 
 const METHOD: &str = "misa";
 
 /// Hyper-parameters (MMSA `config_regression.json`).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
-    /// Samples in a batch.
-    pub batch_size: usize,
-    /// The most epochs.
-    pub max_epochs: u32,
-    /// Epochs without a better validation loss before training stops; 0: never.
-    pub early_stop: u32,
-    /// Batches whose gradients are added up before an update.
-    pub update_epochs: u32,
+struct Config {
+    /// Samples per batch.
+    batch_size: usize,
+    /// Epochs without a better validation loss before training stops; 0 disables early stopping.
+    early_stop: u32,
+    /// Batches per update, whose gradients accumulate.
+    update_epochs: u32,
     /// Learning rate of Adam, for all weights.
-    pub learning_rate: f64,
+    learning_rate: f64,
     /// Width of the shared and private representations.
-    pub hidden_size: i64,
+    hidden_size: i64,
     /// Dropout of the fusion.
-    pub dropout: f64,
-    /// Dropout of the transformer layer: PyTorch's default, which the reference leaves.
-    pub transformer_dropout: f64,
-    /// Width of the transformer's feed-forward layer: PyTorch's default likewise.
-    pub transformer_feedforward: i64,
+    dropout: f64,
+    /// Dropout of the transformer layer; PyTorch's default in the reference.
+    transformer_dropout: f64,
+    /// Width of the transformer's feed-forward layer; PyTorch's default in the reference.
+    transformer_feedforward: i64,
     /// Weight of the difference loss.
-    pub diff_weight: f64,
+    diff_weight: f64,
     /// Weight of the similarity loss.
-    pub sim_weight: f64,
+    sim_weight: f64,
     /// Weight of the reconstruction loss.
-    pub recon_weight: f64,
-    /// Gradients are clipped to ± this value; -1 leaves them.
-    pub grad_clip: f64,
+    recon_weight: f64,
+    /// Bound of each gradient entry; -1 disables clipping.
+    grad_clip: f64,
 }
 
-/// Linear, ReLU, layer norm: one modality into the common width.
+/// Projects one modality to the common width: linear, ReLU, layer norm.
 #[derive(Debug)]
 struct Projection {
     linear: nn::Linear,
@@ -77,8 +76,8 @@ impl Projection {
     }
 }
 
-/// Two stacked bidirectional LSTMs with a layer norm between; the final states of both directions
-/// of both make the utterance vector, four times the input's width.
+/// Two stacked bidirectional LSTMs with a layer norm between them. Their final states in both
+/// directions form the utterance vector, four times as wide as the input.
 #[derive(Debug)]
 struct Recurrent {
     first: Rnn,
@@ -113,7 +112,7 @@ impl Recurrent {
         let (steps, h1) = self.first.forward(Packed::new(x, lengths), train);
         let normed = self.norm.forward(&steps.unpack());
         let (_, h2) = self.second.forward(steps.repack(&normed), train);
-        // [2, B, 2 D] → [B, 4 D]: direction by direction, first and second LSTM side by side.
+        // [2, B, 2 D] → [B, 4 D]: for each direction, the first and the second LSTM's state.
         Tensor::cat(&[h1, h2], 2)
             .permute([1, 0, 2])
             .contiguous()
@@ -149,10 +148,14 @@ struct Model {
 impl Model {
     fn new(path: &nn::Path<'_>, config: &Config, build: &Build<'_>) -> Result<Self, MethodError> {
         let hidden = config.hidden_size;
-        let bert = Bert::load(&(path / "bertmodel" / "model"), build.encoder)?;
+        let bert = Bert::load(
+            &(path / "bertmodel" / "model"),
+            build.encoder,
+            build.optimizations,
+        )?;
         let (audio_dim, vision_dim) = (build.data.audio_dim, build.data.vision_dim);
         let square = |name: &str, layer: &str| linear(path / name / layer, hidden, hidden);
-        // In the reference's model but in no loss: kept so that weights load by name.
+        // In the reference's model but in no loss; present because weights load by name.
         linear(
             path / "sp_discriminator" / "sp_discriminator_layer_1",
             hidden,
@@ -196,15 +199,17 @@ impl Model {
     }
 
     /// Predictions `[B]` and the split of text, vision and audio.
-    fn forward(&self, input: &Inputs, train: bool) -> (Tensor, [Split; 3]) {
+    fn forward(&self, input: &Inputs, context: ForwardContext<'_>) -> (Tensor, [Split; 3]) {
+        let train = context.train;
         // Text: the mean of BERT's outputs over the real tokens.
         let mask = input.text.select(1, 1).to_kind(Kind::Float);
         let tokens = mask.sum_dim_intlist(1i64, true, Kind::Float);
-        let words = self.bert.forward(&input.text, train);
+        let words = self.bert.forward(&input.text, context);
         let text = (words * mask.unsqueeze(2)).sum_dim_intlist(1i64, false, Kind::Float) / &tokens;
 
-        // The reference packs audio and vision by the text's length; the paper knows no such cut.
-        // Where the text is longer than all frames, the reference stops; here they end there.
+        // The reference packs audio and vision by the text's length; the paper does not cut them.
+        // The reference fails if the text has more tokens than there are frames; here all frames
+        // are used.
         let text_lengths = tokens.squeeze_dim(1).to_kind(Kind::Int64);
         let lengths = |frames: &Tensor, own: &Tensor| match self.fidelity {
             Fidelity::Reference => text_lengths.clamp_max(frames.size()[1]),
@@ -253,9 +258,9 @@ impl Model {
     }
 }
 
-/// The method: model, optimizer and where the accumulation of gradients stands.
+/// The method.
 #[derive(Debug)]
-pub struct Misa {
+struct Misa {
     vs: nn::VarStore,
     model: Model,
     optimizer: Adam,
@@ -264,7 +269,7 @@ pub struct Misa {
 }
 
 /// Builds MISA.
-pub fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
+pub(super) fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
     let config: Config = common::config(METHOD, build)?;
     let vs = nn::VarStore::new(build.device);
     let model = Model::new(&(vs.root() / "Model"), &config, build)?;
@@ -290,8 +295,8 @@ impl Misa {
     /// Equation 14: the regression loss and the weighted parts.
     fn losses(&self, prediction: &Tensor, parts: &[Split; 3], labels: &Tensor) -> [Tensor; 4] {
         let [text, vision, audio] = parts;
-        let task = prediction.mse_loss(labels, Reduction::Mean);
-        // Equation 10: each private part against its shared one, and the private ones pairwise.
+        let task = Loss::Mse.of(prediction, labels);
+        // Equation 10: each private part with its shared one, and the private ones in pairs.
         let difference = difference(&text.private, &text.shared)
             + difference(&vision.private, &vision.shared)
             + difference(&audio.private, &audio.shared)
@@ -331,7 +336,7 @@ impl Method for Misa {
         if self.accumulation.begin() {
             self.optimizer.zero_grad();
         }
-        let (prediction, parts) = self.model.forward(&batch.input, true);
+        let (prediction, parts) = self.model.forward(&batch.input, ForwardContext::TRAIN);
         let [task, difference, similarity, reconstruction] =
             self.losses(&prediction, &parts, &batch.labels);
         let loss = &task
@@ -361,26 +366,21 @@ impl Method for Misa {
         })
     }
 
-    fn predict(&self, batch: &Batch) -> Result<Tensor, MethodError> {
-        Ok(tch::no_grad(|| self.model.forward(&batch.input, false).0))
+    fn predict(&self, batch: &Batch, cache: Option<&EncoderCache>) -> Result<Tensor, MethodError> {
+        let context = ForwardContext::evaluation(cache);
+        Ok(tch::no_grad(|| self.model.forward(&batch.input, context).0))
     }
 
     fn validation_loss(&self, prediction: &Tensor, labels: &Tensor) -> f64 {
-        prediction
-            .mse_loss(labels, Reduction::Mean)
-            .double_value(&[])
-    }
-
-    fn end_epoch(&mut self, _epoch: u32, _validation_loss: f64) -> Result<(), MethodError> {
-        Ok(())
+        Loss::Mse.value(prediction, labels)
     }
 
     fn patience(&self) -> Option<u32> {
         common::patience(self.config.early_stop)
     }
 
-    fn at_rest(&self) -> bool {
-        self.accumulation.at_rest()
+    fn can_save(&self) -> bool {
+        self.accumulation.is_empty()
     }
 
     fn state(&self) -> Result<MethodState, MethodError> {

@@ -1,14 +1,17 @@
-//! MMIM: hierarchical mutual information maximisation (Han et al., EMNLP 2021), as MMSA trains it
+//! MMIM: hierarchical mutual information maximization (Han et al., EMNLP 2021), as MMSA trains it
 //! (`models/singleTask/MMIM.py`, `trains/singleTask/MMIM.py`).
 //!
-//! Each epoch passes over the data twice: first the lower bounds of the mutual information between
-//! text and the other modalities are fitted, then everything else is trained with them held fixed.
+//! Each epoch has two passes over the data: the first fits the lower bounds of the mutual information
+//! between text and the other modalities, the second trains everything else with these fixed.
 
 use super::{
-    Batch, Build, Inputs, Method, MethodError, MethodState, Position, StepOutcome, common,
+    Batch, Build, Inputs, Method, MethodError, MethodState, Position, StepOutcome,
+    common::{self, Loss},
 };
 use crate::{
+    context::{EncoderCache, ForwardContext},
     layers::{
+        self,
         bert::Bert,
         rnn::{Cell, Packed, Rnn, RnnConfig},
     },
@@ -23,64 +26,62 @@ const METHOD: &str = "mmim";
 /// Hyper-parameters (MMSA `config_regression.json`).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
-    /// Samples in a batch.
-    pub batch_size: usize,
-    /// The most epochs.
-    pub max_epochs: u32,
-    /// Epochs without a better validation loss before training stops; 0: never.
-    pub early_stop: u32,
-    /// Whether mutual information is used; without it there is one pass an epoch.
-    pub contrast: bool,
-    /// Whether the bound between vision and audio is used too.
-    pub add_va: bool,
-    /// Batches whose positive and negative samples are remembered for the entropy.
-    pub mem_size: usize,
+struct Config {
+    /// Samples per batch.
+    batch_size: usize,
+    /// Epochs without a better validation loss before training stops; 0 disables early stopping.
+    early_stop: u32,
+    /// Whether mutual information is used; if not, each epoch has one pass.
+    contrast: bool,
+    /// Whether the bound between vision and audio is used as well.
+    add_va: bool,
+    /// Batches whose positive and negative samples are kept for the entropy.
+    mem_size: usize,
     /// Dropout of the vision LSTM's output, if it has more than one layer.
-    pub dropout_v: f64,
+    dropout_v: f64,
     /// Dropout of the audio LSTM's output, if it has more than one layer.
-    pub dropout_a: f64,
+    dropout_a: f64,
     /// Dropout of the fusion's input.
-    pub dropout_prj: f64,
+    dropout_prj: f64,
     /// Layers of the LSTMs.
-    pub n_layer: i64,
-    /// Whether the LSTMs read backwards too.
-    pub bidirectional: bool,
+    n_layer: i64,
+    /// Whether the LSTMs are bidirectional.
+    bidirectional: bool,
     /// Hidden state of the vision LSTM.
-    pub d_vh: i64,
+    d_vh: i64,
     /// Hidden state of the audio LSTM.
-    pub d_ah: i64,
+    d_ah: i64,
     /// Width of the vision vector.
-    pub d_vout: i64,
+    d_vout: i64,
     /// Width of the audio vector.
-    pub d_aout: i64,
+    d_aout: i64,
     /// Width of the fusion.
-    pub d_prjh: i64,
-    /// The gradients' common norm is clipped to this.
-    pub grad_clip: f64,
-    /// Learning rate of everything but encoder and bounds.
-    pub lr_main: f64,
+    d_prjh: i64,
+    /// Maximum of the gradients' common norm.
+    grad_clip: f64,
+    /// Learning rate of everything except encoder and bounds.
+    lr_main: f64,
     /// Weight decay of the same.
-    pub weight_decay_main: f64,
+    weight_decay_main: f64,
     /// Learning rate of the text encoder.
-    pub lr_bert: f64,
+    lr_bert: f64,
     /// Weight decay of the text encoder.
-    pub weight_decay_bert: f64,
+    weight_decay_bert: f64,
     /// Learning rate of the bounds.
-    pub lr_mmilb: f64,
+    lr_mmilb: f64,
     /// Weight decay of the bounds.
-    pub weight_decay_mmilb: f64,
-    /// Epochs without progress before the learning rate is halved.
-    pub when: u32,
+    weight_decay_mmilb: f64,
+    /// Epochs without improvement before the learning rate is halved.
+    when: u32,
     /// Weight of the contrastive loss.
-    pub alpha: f64,
+    alpha: f64,
     /// Weight of the bounds.
-    pub beta: f64,
-    /// Share of an epoch's batches that the bounds are fitted on: a half on MOSEI.
-    pub bound_share: f64,
+    beta: f64,
+    /// Fraction of an epoch's batches that the bounds are fitted on: a half on MOSEI.
+    bound_share: f64,
 }
 
-/// The final states of an LSTM, mapped.
+/// The final states of an LSTM through a linear layer.
 #[derive(Debug)]
 struct Recurrent {
     rnn: Rnn,
@@ -109,14 +110,13 @@ impl Recurrent {
         };
         Self {
             rnn: Rnn::new(&(path / "rnn"), rnn),
-            linear: crate::layers::linear(path / "linear_1", directions * hidden, output),
+            linear: layers::linear(path / "linear_1", directions * hidden, output),
             dropout,
             bidirectional: config.bidirectional,
         }
     }
 
-    /// `[B, T, D]` to `[B, output]`. With several layers the reference takes the first one's
-    /// states.
+    /// `[B, T, D]` to `[B, output]`. With several layers, the reference uses the first one's states.
     fn forward(&self, x: &Tensor, lengths: &Tensor, train: bool) -> Tensor {
         let (_, states) = self
             .rnn
@@ -130,15 +130,15 @@ impl Recurrent {
     }
 }
 
-/// Two linear layers with a ReLU between, under the names `0` and `2`.
+/// Two linear layers with a ReLU between them, named `0` and `2`.
 #[derive(Debug)]
 struct Perceptron(nn::Linear, nn::Linear);
 
 impl Perceptron {
     fn new(path: &nn::Path<'_>, input: i64, width: i64) -> Self {
         Self(
-            crate::layers::linear(path / 0, input, width),
-            crate::layers::linear(path / 2, width, width),
+            layers::linear(path / 0, input, width),
+            layers::linear(path / 2, width, width),
         )
     }
 
@@ -176,7 +176,7 @@ impl Bound {
         Self {
             mean: Perceptron::new(&(path / "mlp_mu"), input, width),
             log_variance: Perceptron::new(&(path / "mlp_logvar"), input, width),
-            entropy: crate::layers::linear(path / "entropy_prj" / 0, width, width / 4),
+            entropy: layers::linear(path / "entropy_prj" / 0, width, width / 4),
         }
     }
 
@@ -199,18 +199,18 @@ impl Bound {
     }
 }
 
-/// The Gaussian entropy of both sides with what is remembered of them.
+/// The Gaussian entropy of both sides, over the memory and the current batch.
 fn entropy(memory: &[Sides], now: &Sides) -> Tensor {
     let log_determinant = |of: fn(&Sides) -> &Tensor| {
         let all: Vec<&Tensor> = memory.iter().map(of).chain([of(now)]).collect();
         let all = Tensor::cat(&all, 0);
-        let centred = &all - all.mean_dim(0i64, true, Kind::Float);
-        (centred.tr().matmul(&centred) / all.size()[0] as f64).logdet()
+        let centered = &all - all.mean_dim(0i64, true, Kind::Float);
+        (centered.tr().matmul(&centered) / all.size()[0] as f64).logdet()
     };
     (log_determinant(|s| &s.positive) + log_determinant(|s| &s.negative)) * 0.25
 }
 
-/// Contrastive predictive coding: how well the fusion tells its own `x` from the batch's others.
+/// Contrastive predictive coding: how well the fusion identifies its own `x` in the batch.
 fn contrast(net: &nn::Linear, x: &Tensor, fusion: &Tensor) -> Tensor {
     let unit = |t: &Tensor| t / t.norm_scalaropt_dim(2.0, [1i64], true);
     let (predicted, x) = (unit(&net.forward(fusion)), unit(x));
@@ -224,7 +224,7 @@ struct Model {
     bert: Bert,
     audio: Recurrent,
     vision: Recurrent,
-    /// Text and vision, text and audio, and, if asked for, vision and audio.
+    /// Text and vision, text and audio, and optionally vision and audio.
     bounds: Vec<Bound>,
     /// Text, vision, audio.
     contrasts: [nn::Linear; 3],
@@ -241,7 +241,7 @@ struct Encoded {
 }
 
 impl Encoded {
-    /// What each bound relates.
+    /// The pair of vectors of each bound.
     fn pairs(&self) -> [(&Tensor, &Tensor); 3] {
         [
             (&self.text, &self.vision),
@@ -253,15 +253,18 @@ impl Encoded {
 
 impl Model {
     fn new(path: &nn::Path<'_>, config: &Config, build: &Build<'_>) -> Result<Self, MethodError> {
-        let bert = Bert::load(&(path / "bertmodel" / "model"), build.encoder)?;
+        let bert = Bert::load(
+            &(path / "bertmodel" / "model"),
+            build.encoder,
+            build.optimizations,
+        )?;
         let (text, vision, audio) = (bert.width(), config.d_vout, config.d_aout);
         let bound = |name: &str, input, width| Bound::new(&(path / name), input, width);
         let mut bounds = vec![bound("mi_tv", text, vision), bound("mi_ta", text, audio)];
         if config.add_va {
             bounds.push(bound("mi_va", vision, audio));
         }
-        let net =
-            |name: &str, width| crate::layers::linear(path / name / "net", config.d_prjh, width);
+        let net = |name: &str, width| layers::linear(path / name / "net", config.d_prjh, width);
         let fusion = path / "fusion_prj";
         Ok(Self {
             vision: Recurrent::new(
@@ -285,18 +288,19 @@ impl Model {
                 net("cpc_za", audio),
             ],
             fusion: [
-                crate::layers::linear(&fusion / "linear_1", text + vision + audio, config.d_prjh),
-                crate::layers::linear(&fusion / "linear_2", config.d_prjh, config.d_prjh),
-                crate::layers::linear(&fusion / "linear_3", config.d_prjh, 1),
+                layers::linear(&fusion / "linear_1", text + vision + audio, config.d_prjh),
+                layers::linear(&fusion / "linear_2", config.d_prjh, config.d_prjh),
+                layers::linear(&fusion / "linear_3", config.d_prjh, 1),
             ],
             dropout: config.dropout_prj,
             bert,
         })
     }
 
-    fn encode(&self, input: &Inputs, train: bool) -> Encoded {
+    fn encode(&self, input: &Inputs, context: ForwardContext<'_>) -> Encoded {
+        let train = context.train;
         Encoded {
-            text: self.bert.forward(&input.text, train).select(1, 0),
+            text: self.bert.forward(&input.text, context).select(1, 0),
             audio: self
                 .audio
                 .forward(&input.audio, &input.audio_lengths, train),
@@ -328,19 +332,19 @@ impl Model {
 
 /// The method.
 #[derive(Debug)]
-pub struct Mmim {
+struct Mmim {
     vs: nn::VarStore,
     model: Model,
     bound_optimizer: Adam,
     main_optimizer: Adam,
     schedule: ReduceOnPlateau,
-    /// For each bound, the sides of the latest batches of this pass.
+    /// For each bound, the sides of the latest batches in this pass.
     memory: Vec<Vec<Sides>>,
     config: Config,
 }
 
 /// Builds MMIM.
-pub fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
+pub(super) fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
     let config: Config = common::config(METHOD, build)?;
     let vs = nn::VarStore::new(build.device);
     let model = Model::new(&(vs.root() / "Model"), &config, build)?;
@@ -349,15 +353,15 @@ pub fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
         if name.contains("bert") {
             bert.push((name, tensor));
         } else if name.contains("entropy_prj") {
-            // In the reference's optimizer, but the first pass gives it no gradient: never trained.
+            // In the reference's optimizer, but without a gradient in the first pass: never trained.
         } else if name.contains("mi") {
             bounds.push((name, tensor));
         } else {
             main.push((name, tensor));
         }
     }
-    // The reference draws every matrix but the encoder's anew from Xavier's normal distribution,
-    // once for each parameter there is; once gives the same distribution.
+    // The reference initializes every matrix except the encoder's from Xavier's normal distribution,
+    // once per parameter; once gives the same distribution.
     tch::no_grad(|| {
         for (name, tensor) in common::parameters(&vs) {
             let size = tensor.size();
@@ -397,7 +401,7 @@ pub fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
 }
 
 impl Mmim {
-    /// Forgets the gradients of all parameters and gives those that a backward pass left.
+    /// The gradients of all parameters that have one.
     fn gradients(&self) -> Vec<Tensor> {
         common::parameters(&self.vs)
             .into_iter()
@@ -414,7 +418,7 @@ impl Mmim {
 
     /// First pass: the bounds alone.
     fn fit_bounds(&mut self, at: Position, batch: &Batch) -> Result<StepOutcome, MethodError> {
-        let encoded = self.model.encode(&batch.input, true);
+        let encoded = self.model.encode(&batch.input, ForwardContext::TRAIN);
         let (_, prediction) = tch::no_grad(|| self.model.fuse(&encoded, true));
         let loss = -self.model.likelihood(&encoded);
         let losses = common::losses(at, &[("bound", &loss)])?;
@@ -426,9 +430,9 @@ impl Mmim {
 
     /// Second pass: everything else.
     fn fit_main(&mut self, at: Position, batch: &Batch) -> Result<StepOutcome, MethodError> {
-        let encoded = self.model.encode(&batch.input, true);
+        let encoded = self.model.encode(&batch.input, ForwardContext::TRAIN);
         let (fusion, prediction) = self.model.fuse(&encoded, true);
-        let task = (&prediction - &batch.labels).abs().mean(Kind::Float);
+        let task = Loss::L1.of(&prediction, &batch.labels);
         let mut loss = task.shallow_clone();
         let mut parts = vec![("task", task)];
         if self.config.contrast {
@@ -448,7 +452,7 @@ impl Mmim {
             .zip(encoded.pairs())
             .map(|(bound, (_, y))| bound.sides(y, &batch.labels))
             .collect();
-        // The reference begins to use the entropy one batch after the memory is full.
+        // The reference uses the entropy from one batch after the memory is full.
         if at.step > self.config.mem_size {
             let entropies = self.memory.iter().zip(&sides);
             let entropy: Tensor = entropies.map(|(memory, now)| entropy(memory, now)).sum();
@@ -515,18 +519,17 @@ impl Method for Mmim {
         }
     }
 
-    fn predict(&self, batch: &Batch) -> Result<Tensor, MethodError> {
+    fn predict(&self, batch: &Batch, cache: Option<&EncoderCache>) -> Result<Tensor, MethodError> {
         Ok(tch::no_grad(|| {
-            let encoded = self.model.encode(&batch.input, false);
+            let encoded = self
+                .model
+                .encode(&batch.input, ForwardContext::evaluation(cache));
             self.model.fuse(&encoded, false).1
         }))
     }
 
     fn validation_loss(&self, prediction: &Tensor, labels: &Tensor) -> f64 {
-        (prediction - labels)
-            .abs()
-            .mean(Kind::Float)
-            .double_value(&[])
+        Loss::L1.value(prediction, labels)
     }
 
     fn end_epoch(&mut self, _epoch: u32, validation_loss: f64) -> Result<(), MethodError> {

@@ -1,17 +1,24 @@
-//! What Self-MM and TETFN share: four predictions (fused, text, audio, vision), labels for the
-//! single modalities that training generates itself, and the training procedure around them (MMSA
-//! `trains/multiTask/SELF_MM.py` and `TETFN.py`, which are the same).
+//! The training procedure of Self-MM and TETFN: four predictions (fused, text, audio, vision), with
+//! unimodal labels generated in training (MMSA `trains/multiTask/SELF_MM.py` and `TETFN.py`, which
+//! are the same).
 
-use super::{Batch, Inputs, Method, MethodError, MethodState, Position, StepOutcome, common};
+use super::{
+    Batch, Inputs, Method, MethodError, MethodState, Position, StepOutcome,
+    common::{self, Loss},
+};
 use crate::{
-    layers::unimodal_labels::{Task, UnimodalLabels},
+    context::{EncoderCache, ForwardContext},
+    layers::{
+        linear,
+        unimodal_labels::{Task, UnimodalLabels},
+    },
     optim::{Adam, AdamConfig, Group},
 };
-use tch::{Kind, Tensor, nn, nn::Module};
+use tch::{Tensor, nn, nn::Module};
 
 /// Learning rate and weight decay of one group of parameters.
 #[derive(Clone, Copy, Debug)]
-pub struct Rate {
+pub(super) struct Rate {
     /// Learning rate.
     pub lr: f64,
     /// Weight decay.
@@ -20,20 +27,20 @@ pub struct Rate {
 
 /// The training procedure's hyper-parameters.
 #[derive(Clone, Copy, Debug)]
-pub struct Training {
-    /// Samples in a batch.
+pub(super) struct Training {
+    /// Samples per batch.
     pub batch_size: usize,
-    /// Epochs without a better validation loss before training stops; 0: never.
+    /// Epochs without a better validation loss before training stops; 0 disables early stopping.
     pub early_stop: u32,
-    /// Batches whose gradients are added up before an update.
+    /// Batches per update, whose gradients accumulate.
     pub update_epochs: u32,
     /// For the text encoder, the audio and the vision network, and everything else.
     pub rates: [Rate; 4],
 }
 
-/// What a model gives for each task.
+/// A model's outputs for each task.
 #[derive(Debug)]
-pub struct Outputs {
+pub(super) struct Outputs {
     /// Predictions `[B]`, in the order of [`Task::ALL`].
     pub predictions: [Tensor; 4],
     /// Representations `[B, width]`, in the same order.
@@ -41,7 +48,7 @@ pub struct Outputs {
 }
 
 impl Outputs {
-    /// The four heads over their inputs, `[B, input]` each.
+    /// Applies the four heads to their inputs, `[B, input]` each.
     pub fn of(heads: &[Head; 4], inputs: [&Tensor; 4], train: bool) -> Self {
         let [fusion, text, audio, vision] = heads;
         let (p0, f0) = fusion.forward(inputs[0], train);
@@ -56,14 +63,14 @@ impl Outputs {
 }
 
 /// A model with four tasks.
-pub trait Model: std::fmt::Debug {
+pub(super) trait Model: std::fmt::Debug {
     /// The four tasks' outputs.
-    fn forward(&self, input: &Inputs, train: bool) -> Outputs;
+    fn forward(&self, input: &Inputs, context: ForwardContext<'_>) -> Outputs;
 }
 
-/// Three linear layers: to the task's representation, and from it to a prediction.
+/// Three linear layers, the first to the task's representation.
 #[derive(Debug)]
-pub struct Head {
+pub(super) struct Head {
     layers: [nn::Linear; 3],
     dropout: f64,
 }
@@ -71,9 +78,7 @@ pub struct Head {
 impl Head {
     /// Layers `post_<name>_layer_1` to `3` under `path`.
     pub fn new(path: &nn::Path<'_>, name: &str, input: i64, width: i64, dropout: f64) -> Self {
-        let layer = |i: usize, from, to| {
-            crate::layers::linear(path / format!("post_{name}_layer_{i}"), from, to)
-        };
+        let layer = |i: usize, from, to| linear(path / format!("post_{name}_layer_{i}"), from, to);
         Self {
             layers: [
                 layer(1, input, width),
@@ -95,7 +100,7 @@ impl Head {
 
 /// The method.
 #[derive(Debug)]
-pub struct MultiTask<M> {
+pub(super) struct MultiTask<M> {
     vs: nn::VarStore,
     model: M,
     labels: UnimodalLabels,
@@ -105,8 +110,8 @@ pub struct MultiTask<M> {
 }
 
 impl<M: Model> MultiTask<M> {
-    /// Puts a model into its training procedure. Parameters are told apart by name: `text_model`,
-    /// `audio_model`, `video_model` and the others.
+    /// A method around `model`. Parameter groups go by name: `text_model`, `audio_model`,
+    /// `video_model` and the rest.
     pub fn new(vs: nn::VarStore, model: M, labels: UnimodalLabels, training: Training) -> Self {
         let [decayed, undecayed, others] = common::encoder_groups(&vs, "text_model");
         let [mut audio, mut vision, mut rest] = [Vec::new(), Vec::new(), Vec::new()];
@@ -174,7 +179,7 @@ impl<M: Model> Method for MultiTask<M> {
         if self.accumulation.begin() {
             self.optimizer.zero_grad();
         }
-        let outputs = self.model.forward(&batch.input, true);
+        let outputs = self.model.forward(&batch.input, ForwardContext::TRAIN);
         let parts = Task::ALL.map(|task| {
             let prediction = &outputs.predictions[task as usize];
             self.labels.loss(task, prediction, &batch.index)
@@ -206,28 +211,22 @@ impl<M: Model> Method for MultiTask<M> {
         })
     }
 
-    fn predict(&self, batch: &Batch) -> Result<Tensor, MethodError> {
-        let [fused, ..] = tch::no_grad(|| self.model.forward(&batch.input, false)).predictions;
+    fn predict(&self, batch: &Batch, cache: Option<&EncoderCache>) -> Result<Tensor, MethodError> {
+        let context = ForwardContext::evaluation(cache);
+        let [fused, ..] = tch::no_grad(|| self.model.forward(&batch.input, context)).predictions;
         Ok(fused)
     }
 
     fn validation_loss(&self, prediction: &Tensor, labels: &Tensor) -> f64 {
-        (prediction - labels)
-            .abs()
-            .mean(Kind::Float)
-            .double_value(&[])
-    }
-
-    fn end_epoch(&mut self, _epoch: u32, _validation_loss: f64) -> Result<(), MethodError> {
-        Ok(())
+        Loss::L1.value(prediction, labels)
     }
 
     fn patience(&self) -> Option<u32> {
         common::patience(self.training.early_stop)
     }
 
-    fn at_rest(&self) -> bool {
-        self.accumulation.at_rest()
+    fn can_save(&self) -> bool {
+        self.accumulation.is_empty()
     }
 
     fn state(&self) -> Result<MethodState, MethodError> {

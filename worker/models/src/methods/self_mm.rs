@@ -1,17 +1,21 @@
 //! Self-MM: self-supervised multi-task multimodal sentiment analysis (Yu et al., AAAI 2021), as
 //! MMSA trains it (`models/multiTask/SELF_MM.py`, `trains/multiTask/SELF_MM.py`).
 //!
-//! BERT's first output and two LSTMs make one vector a modality; a fused head and one head a
-//! modality predict, the single ones from labels that training generates.
+//! BERT's first output and two LSTMs give one vector per modality. A fused head and one head per
+//! modality predict; training generates the labels of the latter.
 
 use super::{
     Build, Inputs, Method, MethodError, common,
     multi_task::{Head, Model, MultiTask, Outputs, Rate, Training},
 };
-use crate::layers::{
-    bert::Bert,
-    rnn::{Cell, Packed, Rnn, RnnConfig},
-    unimodal_labels::UnimodalLabels,
+use crate::{
+    context::ForwardContext,
+    layers::{
+        self,
+        bert::Bert,
+        rnn::{Cell, Packed, Rnn, RnnConfig},
+        unimodal_labels::UnimodalLabels,
+    },
 };
 use serde::Deserialize;
 use tch::{Tensor, nn, nn::Module};
@@ -21,66 +25,64 @@ const METHOD: &str = "self-mm";
 /// Hyper-parameters (MMSA `config_regression.json`).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
-    /// Samples in a batch.
-    pub batch_size: usize,
-    /// The most epochs.
-    pub max_epochs: u32,
-    /// Epochs without a better validation loss before training stops; 0: never.
-    pub early_stop: u32,
-    /// Batches whose gradients are added up before an update.
-    pub update_epochs: u32,
+struct Config {
+    /// Samples per batch.
+    batch_size: usize,
+    /// Epochs without a better validation loss before training stops; 0 disables early stopping.
+    early_stop: u32,
+    /// Batches per update, whose gradients accumulate.
+    update_epochs: u32,
     /// Learning rate of the text encoder.
-    pub learning_rate_bert: f64,
+    learning_rate_bert: f64,
     /// Learning rate of the audio network.
-    pub learning_rate_audio: f64,
+    learning_rate_audio: f64,
     /// Learning rate of the vision network.
-    pub learning_rate_video: f64,
+    learning_rate_video: f64,
     /// Learning rate of everything else.
-    pub learning_rate_other: f64,
+    learning_rate_other: f64,
     /// Weight decay of the text encoder.
-    pub weight_decay_bert: f64,
+    weight_decay_bert: f64,
     /// Weight decay of the audio network.
-    pub weight_decay_audio: f64,
+    weight_decay_audio: f64,
     /// Weight decay of the vision network.
-    pub weight_decay_video: f64,
+    weight_decay_video: f64,
     /// Weight decay of everything else.
-    pub weight_decay_other: f64,
+    weight_decay_other: f64,
     /// Hidden state of the audio LSTM.
-    pub a_lstm_hidden_size: i64,
+    a_lstm_hidden_size: i64,
     /// Hidden state of the vision LSTM.
-    pub v_lstm_hidden_size: i64,
-    /// Dropout behind the audio LSTM.
-    pub a_lstm_dropout: f64,
-    /// Dropout behind the vision LSTM.
-    pub v_lstm_dropout: f64,
+    v_lstm_hidden_size: i64,
+    /// Dropout after the audio LSTM.
+    a_lstm_dropout: f64,
+    /// Dropout after the vision LSTM.
+    v_lstm_dropout: f64,
     /// Width of the audio vector.
-    pub audio_out: i64,
+    audio_out: i64,
     /// Width of the vision vector.
-    pub video_out: i64,
+    video_out: i64,
     /// Width of the fused representation.
-    pub post_fusion_dim: i64,
+    post_fusion_dim: i64,
     /// Width of the text representation.
-    pub post_text_dim: i64,
+    post_text_dim: i64,
     /// Width of the audio representation.
-    pub post_audio_dim: i64,
+    post_audio_dim: i64,
     /// Width of the vision representation.
-    pub post_video_dim: i64,
+    post_video_dim: i64,
     /// Dropout before the fused head.
-    pub post_fusion_dropout: f64,
+    post_fusion_dropout: f64,
     /// Dropout before the text head.
-    pub post_text_dropout: f64,
+    post_text_dropout: f64,
     /// Dropout before the audio head.
-    pub post_audio_dropout: f64,
+    post_audio_dropout: f64,
     /// Dropout before the vision head.
-    pub post_video_dropout: f64,
-    /// Generated labels stay within ± this (`H` in the reference).
-    pub label_bound: f64,
-    /// Whether samples with label 0 belong to neither centre (`excludeZero`).
-    pub exclude_zero: bool,
+    post_video_dropout: f64,
+    /// Bound of the absolute generated labels (`H` in the reference).
+    label_bound: f64,
+    /// Whether samples with label 0 belong to neither center (`excludeZero`).
+    exclude_zero: bool,
 }
 
-/// An LSTM's last state, dropped out and mapped.
+/// An LSTM's last state, with dropout and a linear layer.
 #[derive(Debug)]
 struct Recurrent {
     rnn: Rnn,
@@ -100,7 +102,7 @@ impl Recurrent {
         };
         Self {
             rnn: Rnn::new(&(path / "rnn"), config),
-            linear: crate::layers::linear(path / "linear_1", hidden, output),
+            linear: layers::linear(path / "linear_1", hidden, output),
             dropout,
         }
     }
@@ -125,8 +127,9 @@ struct SelfMm {
 }
 
 impl Model for SelfMm {
-    fn forward(&self, input: &Inputs, train: bool) -> Outputs {
-        let text = self.bert.forward(&input.text, train).select(1, 0);
+    fn forward(&self, input: &Inputs, context: ForwardContext<'_>) -> Outputs {
+        let train = context.train;
+        let text = self.bert.forward(&input.text, context).select(1, 0);
         let audio = self
             .audio
             .forward(&input.audio, &input.audio_lengths, train);
@@ -139,11 +142,15 @@ impl Model for SelfMm {
 }
 
 /// Builds Self-MM.
-pub fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
+pub(super) fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
     let config: Config = common::config(METHOD, build)?;
     let vs = nn::VarStore::new(build.device);
     let path = vs.root() / "Model";
-    let bert = Bert::load(&(&path / "text_model" / "model"), build.encoder)?;
+    let bert = Bert::load(
+        &(&path / "text_model" / "model"),
+        build.encoder,
+        build.optimizations,
+    )?;
     let fused = bert.width() + config.audio_out + config.video_out;
     let model = SelfMm {
         audio: Recurrent::new(

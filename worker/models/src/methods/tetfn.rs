@@ -1,19 +1,22 @@
 //! TETFN: the text enhanced transformer fusion network (Wang et al., Pattern Recognition 2023), as
 //! MMSA trains it (`models/multiTask/TETFN.py`, `trains/multiTask/TETFN.py`).
 //!
-//! Audio and vision are averaged to the text's length; each modality attends to the others, audio
-//! and vision to each other by way of the text; labels for the single modalities are generated as
-//! in Self-MM.
+//! Audio and vision are averaged to the text's length. Each modality attends to the others, audio
+//! and vision to each other through the text. Unimodal labels are generated as in Self-MM.
 
 use super::{
     Build, Inputs, Method, MethodError, common,
     multi_task::{Head, Model, MultiTask, Outputs, Rate, Training},
 };
-use crate::layers::{
-    bert::Bert,
-    cross_modal::{Encoder, EncoderConfig},
-    rnn::{Cell, Rnn, RnnConfig},
-    unimodal_labels::UnimodalLabels,
+use crate::{
+    context::ForwardContext,
+    layers::{
+        self,
+        bert::Bert,
+        cross_modal::{Encoder, EncoderConfig},
+        rnn::{Cell, Rnn, RnnConfig},
+        unimodal_labels::UnimodalLabels,
+    },
 };
 use halfheard_shared::wire::Fidelity;
 use serde::Deserialize;
@@ -24,80 +27,79 @@ const METHOD: &str = "tetfn";
 /// Hyper-parameters (MMSA `config_regression.json`).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
-    /// Samples in a batch.
-    pub batch_size: usize,
-    /// The most epochs.
-    pub max_epochs: u32,
-    /// Epochs without a better validation loss before training stops; 0: never.
-    pub early_stop: u32,
-    /// Batches whose gradients are added up before an update.
-    pub update_epochs: u32,
+struct Config {
+    /// Samples per batch.
+    batch_size: usize,
+    /// Epochs without a better validation loss before training stops; 0 disables early stopping.
+    early_stop: u32,
+    /// Batches per update, whose gradients accumulate.
+    update_epochs: u32,
     /// Learning rate of the text encoder.
-    pub learning_rate_bert: f64,
+    learning_rate_bert: f64,
     /// Learning rate of the audio network.
-    pub learning_rate_audio: f64,
+    learning_rate_audio: f64,
     /// Learning rate of the vision network.
-    pub learning_rate_video: f64,
+    learning_rate_video: f64,
     /// Learning rate of everything else.
-    pub learning_rate_other: f64,
+    learning_rate_other: f64,
     /// Weight decay of the text encoder.
-    pub weight_decay_bert: f64,
+    weight_decay_bert: f64,
     /// Weight decay of the audio network.
-    pub weight_decay_audio: f64,
+    weight_decay_audio: f64,
     /// Weight decay of the vision network.
-    pub weight_decay_video: f64,
+    weight_decay_video: f64,
     /// Weight decay of everything else.
-    pub weight_decay_other: f64,
+    weight_decay_other: f64,
     /// Hidden state of the audio LSTM.
-    pub a_lstm_hidden_size: i64,
+    a_lstm_hidden_size: i64,
     /// Hidden state of the vision LSTM.
-    pub v_lstm_hidden_size: i64,
+    v_lstm_hidden_size: i64,
     /// Kernel of the text's convolution.
-    pub conv1d_kernel_size_l: i64,
+    conv1d_kernel_size_l: i64,
     /// Kernel of the audio's convolution (and, in the reference, of the vision's).
-    pub conv1d_kernel_size_a: i64,
-    /// Kernel of the vision's convolution, which the reference forgets to use.
-    pub conv1d_kernel_size_v: i64,
-    /// Features a step in the transformers.
-    pub dst_feature_dims: i64,
+    conv1d_kernel_size_a: i64,
+    /// Kernel of the vision's convolution, unused in the reference.
+    conv1d_kernel_size_v: i64,
+    /// Features per step in the transformers.
+    dst_feature_dims: i64,
     /// Heads of the transformers.
-    pub nheads: i64,
-    /// Dropout of attention, text asking.
-    pub attn_dropout: f64,
-    /// Dropout of attention, text asking audio.
-    pub attn_dropout_a: f64,
-    /// Dropout of attention, text asking vision.
-    pub attn_dropout_v: f64,
-    /// Dropout behind the transformers' ReLU.
-    pub relu_dropout: f64,
+    nheads: i64,
+    /// Dropout of attention within and to text.
+    attn_dropout: f64,
+    /// Dropout of the text's attention to audio.
+    attn_dropout_a: f64,
+    /// Dropout of the text's attention to vision.
+    attn_dropout_v: f64,
+    /// Dropout after the transformers' ReLU.
+    relu_dropout: f64,
     /// Dropout of the transformers' inputs.
-    pub embed_dropout: f64,
+    embed_dropout: f64,
     /// Dropout of the transformers' residuals.
-    pub res_dropout: f64,
+    res_dropout: f64,
     /// Width of the fused representation.
-    pub post_fusion_dim: i64,
+    post_fusion_dim: i64,
     /// Width of the text representation.
-    pub post_text_dim: i64,
+    post_text_dim: i64,
     /// Width of the audio representation.
-    pub post_audio_dim: i64,
+    post_audio_dim: i64,
     /// Width of the vision representation.
-    pub post_video_dim: i64,
+    post_video_dim: i64,
     /// Dropout before the fused head.
-    pub post_fusion_dropout: f64,
+    post_fusion_dropout: f64,
     /// Dropout before the text head.
-    pub post_text_dropout: f64,
+    post_text_dropout: f64,
     /// Dropout before the audio head.
-    pub post_audio_dropout: f64,
+    post_audio_dropout: f64,
     /// Dropout before the vision head.
-    pub post_video_dropout: f64,
-    /// Generated labels stay within ± this (`H` in the reference).
-    pub label_bound: f64,
-    /// Whether samples with label 0 belong to neither centre (`excludeZero`).
-    pub exclude_zero: bool,
+    post_video_dropout: f64,
+    /// Bound of the absolute generated labels (`H` in the reference).
+    label_bound: f64,
+    /// Whether samples with label 0 belong to neither center (`excludeZero`).
+    exclude_zero: bool,
 }
 
-/// Averages `x`, `[B, T, D]`, to `length` steps; the last step is repeated where T is no multiple.
+/// Averages `x`, `[B, T, D]`, to `length` steps. The last step is repeated if T is not a multiple of
+/// `length`.
 fn average(x: &Tensor, length: i64) -> Tensor {
     let size = x.size();
     let (batch, steps, width) = (size[0], size[1], size[2]);
@@ -114,13 +116,13 @@ fn average(x: &Tensor, length: i64) -> Tensor {
         .mean_dim(2i64, false, Kind::Float)
 }
 
-/// A convolution without bias and padding under PyTorch's name.
+/// A convolution without bias or padding.
 fn conv(path: nn::Path<'_>, from: i64, to: i64, kernel: i64) -> nn::Conv1D {
     let config = nn::ConvConfig {
         bias: false,
         ..Default::default()
     };
-    crate::layers::conv1d(path, from, to, kernel, config)
+    layers::conv1d(path, from, to, kernel, config)
 }
 
 /// An LSTM over all steps and a convolution.
@@ -153,7 +155,7 @@ impl Recurrent {
     }
 }
 
-/// One modality asks another by way of the text.
+/// Attention of one modality to another through the text.
 #[derive(Debug)]
 struct TextEnhanced {
     lower: Encoder,
@@ -198,15 +200,16 @@ struct Tetfn {
 }
 
 impl Model for Tetfn {
-    fn forward(&self, input: &Inputs, train: bool) -> Outputs {
+    fn forward(&self, input: &Inputs, context: ForwardContext<'_>) -> Outputs {
+        let train = context.train;
         let length = input.text.size()[2];
-        // BERT's outputs at padded positions take part, as in the reference.
-        let words = self.bert.forward_untrimmed(&input.text, train);
-        // [T, B, D] each. Here and below in the reference's order, in which gradients add up.
+        // BERT's outputs at padded positions are used, as in the reference.
+        let words = self.bert.forward_untrimmed(&input.text, context);
+        // [T, B, D] each. The order here and below is the reference's: gradients add up in it.
         let audio = self.audio.forward(&average(&input.audio, length), train);
         let vision = self.vision.forward(&average(&input.vision, length), train);
         let text = self.text.forward(&words.transpose(1, 2)).permute([2, 0, 1]);
-        // Of several steps with the same largest value one takes the gradient, not each a share.
+        // Among steps with the same maximum, one gets the whole gradient.
         let pooled = |x: &Tensor| x.max_dim(0, false).0;
         let pooled = [pooled(&text), pooled(&audio), pooled(&vision)];
         let last = |memory: &Encoder, parts: [Tensor; 2]| {
@@ -243,7 +246,7 @@ impl Model for Tetfn {
 }
 
 /// Builds TETFN.
-pub fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
+pub(super) fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
     let config: Config = common::config(METHOD, build)?;
     let width = config.dst_feature_dims;
     let vision_kernel = match build.fidelity {
@@ -252,7 +255,11 @@ pub fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
     };
     let vs = nn::VarStore::new(build.device);
     let path = vs.root() / "Model";
-    let bert = Bert::load(&(&path / "text_model" / "model"), build.encoder)?;
+    let bert = Bert::load(
+        &(&path / "text_model" / "model"),
+        build.encoder,
+        build.optimizations,
+    )?;
     let encoder = |width, attention_dropout| EncoderConfig {
         width,
         heads: config.nheads,
@@ -356,7 +363,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn averaging_repeats_the_last_step_where_lengths_do_not_divide() {
+    fn average_repeats_the_last_step_if_lengths_do_not_divide() {
         let x = Tensor::from_slice(&[1.0f32, 2.0, 3.0, 4.0, 5.0]).view([1, 5, 1]);
         let averaged = average(&x, 2);
         assert_eq!(

@@ -1,19 +1,21 @@
 //! TFR-Net: the transformer-based feature reconstruction network (Yuan et al., ACM MM 2021), as
 //! MMSA trains it (`models/missingTask/TFR_NET`, `trains/missingTask/TFR_NET.py`).
 //!
-//! Erased sequences attend to themselves and to each other; generators recall what was erased and
-//! are held to the complete inputs where steps are missing; gated recurrent networks fuse.
+//! Erased sequences attend to themselves and to each other. Generators reconstruct what was erased,
+//! with a loss against the complete inputs at missing steps. Gated recurrent networks fuse.
 
 use super::{
     Batch, Build, Inputs, Method, MethodError, MethodState, Needs, PerModality, Position,
-    StepOutcome, common,
+    StepOutcome,
+    common::{self, Loss},
 };
 use crate::{
+    context::{EncoderCache, ForwardContext, Optimizations},
     layers::{
+        self,
         bert::Bert,
         cross_modal::{Encoder, EncoderConfig},
         rnn::{Cell, Packed, Rnn, RnnConfig},
-        savings::together,
         similarity::cmd_smooth,
     },
     optim::{Adam, AdamConfig, Group, ReduceOnPlateau, clip_grad_value},
@@ -27,81 +29,79 @@ const METHOD: &str = "tfr-net";
 /// Hyper-parameters (MMSA `config_regression.json`).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
-    /// Samples in a batch.
-    pub batch_size: usize,
-    /// The most epochs.
-    pub max_epochs: u32,
-    /// Epochs without a better validation loss before training stops; 0: never.
-    pub early_stop: u32,
-    /// Batches whose gradients are added up.
-    pub update_epochs: u32,
+struct Config {
+    /// Samples per batch.
+    batch_size: usize,
+    /// Epochs without a better validation loss before training stops; 0 disables early stopping.
+    early_stop: u32,
+    /// Batches per group, whose gradients accumulate.
+    update_epochs: u32,
     /// Learning rate of the text encoder.
-    pub learning_rate_bert: f64,
+    learning_rate_bert: f64,
     /// Learning rate of everything else.
-    pub learning_rate_other: f64,
+    learning_rate_other: f64,
     /// Weight decay of the text encoder.
-    pub weight_decay_bert: f64,
+    weight_decay_bert: f64,
     /// Weight decay of everything else.
-    pub weight_decay_other: f64,
-    /// Gradients are clipped to ± this value; -1 leaves them.
-    pub grad_clip: f64,
-    /// Epochs without progress before the learning rate falls to a tenth.
-    pub patience: u32,
-    /// Features a step in the transformers.
-    pub dst_feature_dims: i64,
+    weight_decay_other: f64,
+    /// Bound of each gradient entry; -1 disables clipping.
+    grad_clip: f64,
+    /// Epochs without improvement before the learning rate falls to a tenth.
+    patience: u32,
+    /// Features per step in the transformers.
+    dst_feature_dims: i64,
     /// Heads of the transformers.
-    pub nheads: i64,
+    nheads: i64,
     /// Layers of the transformers between modalities.
-    pub nlevels: i64,
+    nlevels: i64,
     /// Heads of the transformers whose features are time steps.
-    pub num_temporal_head: i64,
+    num_temporal_head: i64,
     /// Kernel of the text's convolution.
-    pub conv1d_kernel_size_l: i64,
+    conv1d_kernel_size_l: i64,
     /// Kernel of the audio's convolution.
-    pub conv1d_kernel_size_a: i64,
+    conv1d_kernel_size_a: i64,
     /// Kernel of the vision's convolution.
-    pub conv1d_kernel_size_v: i64,
+    conv1d_kernel_size_v: i64,
     /// Dropout of the text's features.
-    pub text_dropout: f64,
+    text_dropout: f64,
     /// Dropout of attention to and within text.
-    pub attn_dropout: f64,
+    attn_dropout: f64,
     /// Dropout of attention to audio.
-    pub attn_dropout_a: f64,
+    attn_dropout_a: f64,
     /// Dropout of attention to vision.
-    pub attn_dropout_v: f64,
-    /// Dropout behind the transformers' ReLU.
-    pub relu_dropout: f64,
+    attn_dropout_v: f64,
+    /// Dropout after the transformers' ReLU.
+    relu_dropout: f64,
     /// Dropout of the transformers' inputs.
-    pub embed_dropout: f64,
+    embed_dropout: f64,
     /// Dropout of the transformers' residuals.
-    pub res_dropout: f64,
+    res_dropout: f64,
     /// Width of the text's fusion vector.
-    pub fusion_t_hid: i64,
+    fusion_t_hid: i64,
     /// Width of the audio's fusion vector.
-    pub fusion_a_hid: i64,
+    fusion_a_hid: i64,
     /// Width of the vision's fusion vector.
-    pub fusion_v_hid: i64,
+    fusion_v_hid: i64,
     /// Layers of the fusion's recurrent networks.
-    pub fusion_gru_layers: i64,
+    fusion_gru_layers: i64,
     /// Dropout of the fusion vectors.
-    pub fusion_drop: f64,
+    fusion_drop: f64,
     /// Width of the classifier's hidden layer.
-    pub cls_hidden_dim: i64,
+    cls_hidden_dim: i64,
     /// Dropout of the classifier.
-    pub cls_dropout: f64,
+    cls_dropout: f64,
     /// Weights of the reconstruction of text, audio and vision.
-    pub weight_gen_loss: [f64; 3],
-    /// Weight of the distribution's part in the reconstruction.
-    pub weight_sim_loss: f64,
+    weight_gen_loss: [f64; 3],
+    /// Weight of the distribution distance in the reconstruction.
+    weight_sim_loss: f64,
 }
 
-/// One modality's way through the alignment.
+/// The alignment of one modality.
 #[derive(Debug)]
 struct Alignment {
     project: nn::Conv1D,
     own: Encoder,
-    /// What the other two modalities tell it.
+    /// Attention to the other two modalities.
     others: [Encoder; 2],
     last: Encoder,
 }
@@ -134,8 +134,8 @@ impl Gate {
                     dropout: 0.0,
                 },
             ),
-            conv: crate::layers::conv1d(path / "cnn", 2 * hidden, 1, 3, padded),
-            linear: crate::layers::linear(path / "fc", 2 * hidden + input, hidden),
+            conv: layers::conv1d(path / "cnn", 2 * hidden, 1, 3, padded),
+            linear: layers::linear(path / "fc", 2 * hidden + input, hidden),
             dropout: config.fusion_drop,
         }
     }
@@ -156,12 +156,12 @@ impl Gate {
             .sigmoid();
         let gated = steps.tanh() * gate;
         let mapped = self.linear.forward(&Tensor::cat(&[x, &gated], -1)).tanh();
-        // Of several steps with the same largest value one takes the gradient, not each a share.
+        // Among steps with the same maximum, one gets the whole gradient.
         mapped.max_dim(1, false).0.dropout(self.dropout, train)
     }
 }
 
-/// Of each modality, `[B, T, 3 D]`: for the fusion and for the generator.
+/// Per modality, `[B, T, 3 D]`: the inputs of the fusion and of the generator.
 type Aligned = ([Tensor; 3], [Tensor; 3]);
 
 #[derive(Debug)]
@@ -172,17 +172,22 @@ struct Model {
     generators: [nn::Linear; 3],
     gates: [Gate; 3],
     norm: nn::BatchNorm,
-    /// Training batches that the norm has seen: in PyTorch's state, read by nothing.
+    /// Training batches that the norm has seen; part of PyTorch's state, otherwise unused.
     batches: Tensor,
     hidden: nn::Linear,
     out: nn::Linear,
     config: Config,
     fidelity: Fidelity,
+    optimizations: Optimizations,
 }
 
 impl Model {
     fn new(path: &nn::Path<'_>, config: &Config, build: &Build<'_>) -> Result<Self, MethodError> {
-        let bert = Bert::load(&(path / "text_model" / "model"), build.encoder)?;
+        let bert = Bert::load(
+            &(path / "text_model" / "model"),
+            build.encoder,
+            build.optimizations,
+        )?;
         let align = path / "align_subnet" / "Model";
         let width = config.dst_feature_dims;
         let data = build.data;
@@ -193,7 +198,7 @@ impl Model {
             config.conv1d_kernel_size_a,
             config.conv1d_kernel_size_v,
         ];
-        // Attention's dropout goes by who is asked.
+        // Attention's dropout depends on the modality attended to.
         let dropouts = [
             config.attn_dropout,
             config.attn_dropout_a,
@@ -225,7 +230,7 @@ impl Model {
             };
             let heads = config.nheads;
             Alignment {
-                project: crate::layers::conv1d(
+                project: layers::conv1d(
                     &align / format!("proj_{letter}"),
                     dims[own],
                     width,
@@ -269,7 +274,7 @@ impl Model {
         };
         let generator = |i: usize| {
             let name = format!("generator_{}", ["t", "a", "v"][i]);
-            crate::layers::linear(path / name / "Model" / "linear", 3 * width, dims[i])
+            layers::linear(path / name / "Model" / "linear", 3 * width, dims[i])
         };
         Ok(Self {
             alignments,
@@ -288,19 +293,16 @@ impl Model {
                 Tensor::zeros([], (Kind::Int64, build.device)),
                 false,
             ),
-            hidden: crate::layers::linear(
+            hidden: layers::linear(
                 &classifier / "linear_trans_hidden",
                 total,
                 config.cls_hidden_dim,
             ),
-            out: crate::layers::linear(
-                &classifier / "linear_trans_final",
-                config.cls_hidden_dim,
-                1,
-            ),
+            out: layers::linear(&classifier / "linear_trans_final", config.cls_hidden_dim, 1),
             bert,
             config: config.clone(),
             fidelity: build.fidelity,
+            optimizations: build.optimizations,
         })
     }
 
@@ -318,19 +320,22 @@ impl Model {
         };
         let projected = [project(0), project(1), project(2)];
         let others = [[1, 2], [0, 2], [0, 1]];
-        // One modality after the other: gradients add up in the order of the reference.
+        // One modality after the other, because gradients add up in the order of the reference.
         let [text, audio, vision] = [0, 1, 2].map(|i: usize| {
             let alignment = &self.alignments[i];
             let x = &projected[i];
-            let heard = |j: usize| {
+            let attended = |j: usize| {
                 let other = &projected[others[i][j]];
                 alignment.others[j].forward_to(x, other, train)
             };
-            let joint = Tensor::cat(&[alignment.own.forward(x, train), heard(0), heard(1)], 2);
+            let joint = Tensor::cat(
+                &[alignment.own.forward(x, train), attended(0), attended(1)],
+                2,
+            );
             let last = &alignment.last;
-            let recalled = match self.fidelity {
-                // The reference hands the samples over as if they were steps, so that a sample's
-                // reconstruction sees the samples before it in the batch.
+            let reconstructed = match self.fidelity {
+                // The reference passes samples as steps, so a sample's reconstruction depends on the
+                // samples before it in the batch.
                 Fidelity::Reference => last
                     .forward(&joint.permute([1, 2, 0]), train)
                     .permute([0, 2, 1]),
@@ -338,7 +343,7 @@ impl Model {
                     .forward(&joint.permute([2, 1, 0]), train)
                     .permute([1, 2, 0]),
             };
-            (joint.transpose(0, 1), recalled)
+            (joint.transpose(0, 1), reconstructed)
         });
         ([text.0, audio.0, vision.0], [text.1, audio.1, vision.1])
     }
@@ -348,8 +353,8 @@ impl Model {
         let present = [&present.text, &present.audio, &present.vision];
         let vectors = [0, 1, 2].map(|i: usize| self.gates[i].forward(&joint[i], present[i], train));
         let joined = Tensor::cat(&vectors, 1);
-        // A single sample has no variance, and would leave none in the running means: it is normed
-        // as in evaluation. The reference stops there.
+        // A single sample has no variance, which the running statistics would take over, so it is
+        // normed as in evaluation. The reference fails there.
         let batch = train && joined.size()[0] > 1;
         let normed = nn::ModuleT::forward_t(&self.norm, &joined, batch);
         let hidden = self.hidden.forward(&normed);
@@ -358,8 +363,9 @@ impl Model {
         self.out.forward(&hidden).squeeze_dim(1)
     }
 
-    fn predict(&self, batch: &Batch) -> Tensor {
-        let words = self.bert.forward_untrimmed(&batch.input.text, false);
+    fn predict(&self, batch: &Batch, cache: Option<&EncoderCache>) -> Tensor {
+        let context = ForwardContext::evaluation(cache);
+        let words = self.bert.forward_untrimmed(&batch.input.text, context);
         let inputs = [&words, &batch.input.audio, &batch.input.vision];
         let (joint, _) = self.align(inputs, false);
         self.fuse(&joint, &batch.present, false)
@@ -371,11 +377,13 @@ impl Model {
             let _ = self.batches.shallow_clone().g_add_scalar_(1);
         }
         // Erased and complete texts go through BERT in one batch.
-        let (words, complete_words) = together(&batch.input.text, &complete.text, |text| {
-            self.bert.forward_untrimmed(text, true)
-        });
+        let (words, complete_words) =
+            self.optimizations
+                .encode_both(&batch.input.text, &complete.text, |text| {
+                    self.bert.forward_untrimmed(text, ForwardContext::TRAIN)
+                });
         let inputs = [&words, &batch.input.audio, &batch.input.vision];
-        let (joint, recalled) = self.align(inputs, true);
+        let (joint, reconstructed) = self.align(inputs, true);
         let truth = [&complete_words, &complete.audio, &complete.vision];
         let missing = [
             &batch.present.text - &batch.kept.text,
@@ -384,7 +392,7 @@ impl Model {
         ];
         let reconstruction: Tensor = (0..3)
             .map(|i| {
-                let generated = self.generators[i].forward(&recalled[i]);
+                let generated = self.generators[i].forward(&reconstructed[i]);
                 self.reconstruction(&generated, truth[i], &missing[i])
                     * self.config.weight_gen_loss[i]
             })
@@ -409,7 +417,7 @@ impl Model {
 
 /// The method.
 #[derive(Debug)]
-pub struct TfrNet {
+struct TfrNet {
     vs: nn::VarStore,
     model: Model,
     optimizer: Adam,
@@ -420,7 +428,7 @@ pub struct TfrNet {
 }
 
 /// Builds TFR-Net.
-pub fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
+pub(super) fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
     let config: Config = common::config(METHOD, build)?;
     let vs = nn::VarStore::new(build.device);
     let model = Model::new(&(vs.root() / "Model"), &config, build)?;
@@ -481,8 +489,8 @@ impl Method for TfrNet {
             self.optimizer.zero_grad();
         }
         let (prediction, reconstruction) = self.model.forward_training(batch, complete);
-        let task = (&prediction - &batch.labels).abs().mean(Kind::Float);
-        // The generators take part from the second epoch on.
+        let task = Loss::L1.of(&prediction, &batch.labels);
+        // The generators are trained from the second epoch on.
         let loss = if at.epoch > 1 {
             &task + &reconstruction
         } else {
@@ -500,8 +508,8 @@ impl Method for TfrNet {
         if self.config.grad_clip >= 0.0 {
             clip_grad_value(&self.optimizer.gradients(), self.config.grad_clip);
         }
-        // The reference updates after every batch, while gradients add up, and once more when a
-        // group is complete.
+        // The reference updates after every batch, while gradients accumulate, and once more after a
+        // complete group.
         if self.fidelity == Fidelity::Reference {
             self.optimizer.step();
         }
@@ -514,15 +522,12 @@ impl Method for TfrNet {
         })
     }
 
-    fn predict(&self, batch: &Batch) -> Result<Tensor, MethodError> {
-        Ok(tch::no_grad(|| self.model.predict(batch)))
+    fn predict(&self, batch: &Batch, cache: Option<&EncoderCache>) -> Result<Tensor, MethodError> {
+        Ok(tch::no_grad(|| self.model.predict(batch, cache)))
     }
 
     fn validation_loss(&self, prediction: &Tensor, labels: &Tensor) -> f64 {
-        (prediction - labels)
-            .abs()
-            .mean(Kind::Float)
-            .double_value(&[])
+        Loss::L1.value(prediction, labels)
     }
 
     fn end_epoch(&mut self, _epoch: u32, validation_loss: f64) -> Result<(), MethodError> {
@@ -534,8 +539,8 @@ impl Method for TfrNet {
         common::patience(self.config.early_stop)
     }
 
-    fn at_rest(&self) -> bool {
-        self.accumulation.at_rest()
+    fn can_save(&self) -> bool {
+        self.accumulation.is_empty()
     }
 
     fn state(&self) -> Result<MethodState, MethodError> {

@@ -1,11 +1,11 @@
-//! What can go wrong while training or evaluating, and what it means for the attempt.
+//! Errors of training and evaluation, and what each means for the attempt.
 
 use crate::methods::MethodError;
 use halfheard_shared::{
     dataset::DatasetError,
     features::FeaturesError,
     metrics::MetricsError,
-    wire::{Failure, FailureKind, Fault},
+    wire::{Failure, FailureKind, Fault, WireError},
 };
 use std::{
     cell::Cell,
@@ -13,13 +13,16 @@ use std::{
     sync::Once,
 };
 
-/// Why a training or an evaluation could not go on.
+/// Why a training or evaluation job failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
-    /// The job asks for what there is not.
+    /// A job that cannot be done anywhere.
     #[error("{0}")]
     Spec(String),
-    /// The worker lacks something that the job needs: another may have it.
+    /// The spec cannot be encoded.
+    #[error("cannot fingerprint the training spec")]
+    Fingerprint(#[source] WireError),
+    /// The worker lacks something that the job needs and another worker may have.
     #[error("{0}")]
     Worker(Fault),
     /// A method that this program does not have.
@@ -28,28 +31,28 @@ pub enum TrainError {
         /// The method's id.
         method: String,
     },
-    /// The method refused.
+    /// The method failed.
     #[error(transparent)]
     Method(#[from] MethodError),
-    /// The dataset cannot be used.
+    /// An unusable dataset.
     #[error("the dataset cannot be used")]
     Dataset(#[from] DatasetError),
-    /// Predictions without metrics.
+    /// Predictions that have no metrics.
     #[error("the predictions after epoch {epoch} cannot be scored")]
     Prediction {
-        /// After which epoch.
+        /// The last trained epoch.
         epoch: u32,
-        /// Why.
+        /// What is wrong with them.
         source: MetricsError,
     },
     /// The wrong number of predictions.
-    #[error("{method} gave predictions of shape {found:?} for {samples} samples")]
+    #[error("{method} returned predictions of shape {found:?} for {samples} samples")]
     Shape {
         /// The method's id.
         method: String,
-        /// What it gave.
+        /// The shape of the predictions.
         found: Vec<i64>,
-        /// What was asked.
+        /// The number of samples.
         samples: i64,
     },
     /// A checkpoint that does not fit the model.
@@ -60,50 +63,50 @@ pub enum TrainError {
         /// What is wrong.
         what: String,
     },
-    /// Features that are none.
-    #[error("the features cannot be kept")]
+    /// Features that cannot be encoded.
+    #[error("cannot store the features")]
     Features(#[from] FeaturesError),
-    /// The state could not be written.
-    #[error("the state cannot be written")]
+    /// A state or checkpoint that cannot be encoded.
+    #[error("cannot encode the state")]
     State(#[source] safetensors::SafeTensorError),
-    /// libtorch refused.
-    #[error("libtorch: {}", short(&.0.to_string()))]
+    /// An error of libtorch.
+    #[error("libtorch failed")]
     Torch(#[from] tch::TchError),
-    /// No memory left.
-    #[error("out of memory{}: use a smaller batch_size, or a device with more memory", demand(.asked, *.batch_size))]
+    /// Out of memory.
+    #[error("out of memory{}: use a smaller batch_size, or a device with more memory", details(.requested, *.batch_size))]
     OutOfMemory {
-        /// How much was asked for, in libtorch's words.
-        asked: Option<String>,
-        /// Samples in a batch, once that is known.
+        /// The size of the failed allocation, as libtorch prints it.
+        requested: Option<String>,
+        /// Samples per batch, if known.
         batch_size: Option<usize>,
-        /// libtorch's words.
+        /// libtorch's message.
         #[source]
         source: TorchMessage,
     },
     /// A panic in a method or in libtorch's wrapper.
-    #[error("a panic: {0}")]
+    #[error("panic: {0}")]
     Panic(TorchMessage),
-    /// The device cannot be used any more by this process.
-    #[error("the device failed, this worker process starts anew")]
+    /// A device that this process can no longer use.
+    #[error("the device failed; this worker process restarts")]
     Device(#[source] TorchMessage),
 }
 
-/// The words of an error that came as text.
+/// An error message of libtorch or a panic.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct TorchMessage(pub String);
 
-fn demand(asked: &Option<String>, batch_size: Option<usize>) -> String {
-    let asked = asked.as_ref().map(|a| format!("{a} asked for"));
+fn details(requested: &Option<String>, batch_size: Option<usize>) -> String {
+    let requested = requested.as_ref().map(|size| format!("{size} requested"));
     let batch = batch_size.map(|b| format!("batch_size {b}"));
-    match (asked, batch) {
+    match (requested, batch) {
         (None, None) => String::new(),
         (Some(one), None) | (None, Some(one)) => format!(" ({one})"),
-        (Some(asked), Some(batch)) => format!(" ({asked}, {batch})"),
+        (Some(requested), Some(batch)) => format!(" ({requested}, {batch})"),
     }
 }
 
-/// libtorch's words without its C++ stack and the wrapper's quoting.
+/// libtorch's message without its C++ stack and the wrapper's quoting.
 fn short(text: &str) -> String {
     let text = text
         .strip_prefix("called `Result::unwrap()` on an `Err` value: ")
@@ -123,8 +126,8 @@ fn short(text: &str) -> String {
     short
 }
 
-/// How much memory was asked for, from libtorch's words.
-fn memory_asked(text: &str) -> Option<String> {
+/// The size of a failed allocation, from libtorch's message.
+fn requested_memory(text: &str) -> Option<String> {
     // CUDA: "Tried to allocate 2.00 GiB."; CPU: "you tried to allocate 4000 bytes."
     let lower = text.to_lowercase();
     let start = lower.find("tried to allocate ")? + "tried to allocate ".len();
@@ -145,7 +148,7 @@ fn memory_asked(text: &str) -> Option<String> {
         .then(|| format!("{number} {unit}"))
 }
 
-/// Whether libtorch's words mean that there was no memory.
+/// Whether libtorch's message reports a lack of memory.
 fn is_out_of_memory(text: &str) -> bool {
     let lower = text.to_lowercase();
     lower.contains("out of memory")
@@ -155,8 +158,8 @@ fn is_out_of_memory(text: &str) -> bool {
         || lower.contains("cudnn_status_alloc_failed")
 }
 
-/// Whether libtorch's words mean that the process can no longer use its device.
-fn is_broken_device(text: &str) -> bool {
+/// Whether libtorch's message reports that the process can no longer use its device.
+fn is_device_failure(text: &str) -> bool {
     let lower = text.to_lowercase();
     [
         "cuda error",
@@ -171,17 +174,17 @@ fn is_broken_device(text: &str) -> bool {
         "no cuda gpus are available",
     ]
     .iter()
-    .any(|words| lower.contains(words))
+    .any(|part| lower.contains(part))
 }
 
-/// Whether the job itself brought its device down: an index out of range stops a kernel on every
-/// device alike.
+/// Whether the job itself caused the device failure: an index out of range stops a kernel on every
+/// device.
 fn is_assertion(text: &str) -> bool {
     text.to_lowercase().contains("device-side assert")
 }
 
-/// Whether an error's words speak of the machine, which may be better later or elsewhere.
-fn may_pass(text: &str) -> bool {
+/// Whether a message is about the machine, so that a retry may help.
+fn is_transient(text: &str) -> bool {
     let lower = text.to_lowercase();
     [
         "resource temporarily unavailable",
@@ -191,47 +194,46 @@ fn may_pass(text: &str) -> bool {
         "interrupted system call",
     ]
     .iter()
-    .any(|words| lower.contains(words))
+    .any(|part| lower.contains(part))
 }
 
 impl TrainError {
-    /// Sorts libtorch's words: memory and a broken device are told apart from the rest.
-    fn sorted(self, batch_size: Option<usize>) -> Self {
+    /// Recognizes a lack of memory and a device failure in libtorch's message.
+    fn classify(self, batch_size: Option<usize>) -> Self {
         let text = match &self {
             TrainError::Torch(e) | TrainError::Method(MethodError::Torch(e)) => e.to_string(),
-            TrainError::Panic(said) => said.0.clone(),
+            TrainError::Panic(message) => message.0.clone(),
             _ => return self,
         };
-        let said = || TorchMessage(short(&text));
+        let message = || TorchMessage(short(&text));
         if is_out_of_memory(&text) {
             TrainError::OutOfMemory {
-                asked: memory_asked(&text),
+                requested: requested_memory(&text),
                 batch_size,
-                source: said(),
+                source: message(),
             }
-        } else if is_broken_device(&text) {
-            TrainError::Device(said())
+        } else if is_device_failure(&text) {
+            TrainError::Device(message())
         } else {
             self
         }
     }
 
-    /// Whether the process must not go on after it: a broken device stays broken.
+    /// Whether the process must exit: a failed device stays unusable.
     pub fn is_fatal_to_process(&self) -> bool {
         matches!(self, TrainError::Device(_))
     }
 
-    /// Whether the device broke, and not because of what the job did with it.
+    /// Whether the device failed for reasons other than the job.
     pub fn is_device_failure(&self) -> bool {
-        matches!(self, TrainError::Device(said) if !is_assertion(&said.0))
+        matches!(self, TrainError::Device(message) if !is_assertion(&message.0))
     }
 
-    /// What kind of failure of the job it is, where it is one: see [`halfheard_worker::runtime`] for the faults
-    /// of a worker. The same job comes to the same error wherever it runs, to the last bit; only what
-    /// depends on the machine may help to try again.
+    /// The kind of failure, if it is the job's and not the worker's. A job fails the same way
+    /// wherever it runs; a retry helps only if the error depends on the machine.
     fn kind(&self) -> FailureKind {
-        let by_words = |text: &str| {
-            if may_pass(text) {
+        let by_message = |text: &str| {
+            if is_transient(text) {
                 FailureKind::Retryable
             } else {
                 FailureKind::Permanent
@@ -245,15 +247,16 @@ impl TrainError {
             }
             | TrainError::Features(FeaturesError::NonFinite { .. }) => FailureKind::NonFinite,
             TrainError::Method(MethodError::Torch(error)) | TrainError::Torch(error) => {
-                by_words(&error.to_string())
+                by_message(&error.to_string())
             }
-            TrainError::Panic(said) => by_words(&said.0),
-            TrainError::Device(said) if is_assertion(&said.0) => FailureKind::Permanent,
+            TrainError::Panic(message) => by_message(&message.0),
+            TrainError::Device(message) if is_assertion(&message.0) => FailureKind::Permanent,
             TrainError::Dataset(DatasetError::Io { .. })
             | TrainError::Worker(_)
             | TrainError::OutOfMemory { .. }
             | TrainError::Device(_) => FailureKind::Retryable,
             TrainError::Spec(_)
+            | TrainError::Fingerprint(_)
             | TrainError::Unknown { .. }
             | TrainError::Method(_)
             | TrainError::Dataset(_)
@@ -266,22 +269,13 @@ impl TrainError {
     }
 }
 
-/// An error and its causes, outermost first, each said once: many errors have their cause's words
-/// in their own.
+/// The texts of an error and its causes, outermost first, without libtorch's C++ stack.
 pub fn chain(error: &dyn std::error::Error) -> Vec<String> {
-    let mut chain = vec![short(&error.to_string())];
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let text = short(&cause.to_string());
-        if !chain.iter().any(|said| said.contains(&text)) {
-            chain.push(text);
-        }
-        next = cause.source();
-    }
-    chain
+    let causes = halfheard_shared::error::causes(error);
+    causes.iter().map(|text| short(text)).collect()
 }
 
-/// What an attempt that ended with `error` reports. `what` says what was being done.
+/// The failure that an attempt reports for `error`; `what` is what it was doing.
 pub fn failure(what: &str, error: &TrainError) -> Failure {
     let mut all = vec![what.to_owned()];
     all.extend(chain(error));
@@ -296,8 +290,8 @@ thread_local! {
     static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `work` so that a panic in it becomes an error: many of libtorch's refusals come as panics
-/// of its wrapper. `batch_size` is for the message.
+/// Runs `work` and turns a panic into an error, since libtorch's wrapper reports many errors by
+/// panicking. `batch_size` is for the message.
 pub fn catch_panics<T>(
     batch_size: Option<usize>,
     work: impl FnOnce() -> Result<T, TrainError>,
@@ -314,7 +308,7 @@ pub fn catch_panics<T>(
         }));
     });
     let before = GUARDED.replace(true);
-    // What `work` borrowed is dropped by the caller after an error, never used further.
+    // The caller drops what `work` borrowed after an error.
     let outcome = catch_unwind(AssertUnwindSafe(work));
     GUARDED.set(before);
     outcome
@@ -323,10 +317,10 @@ pub fn catch_panics<T>(
                 .downcast_ref::<String>()
                 .map(String::as_str)
                 .or_else(|| panic.downcast_ref::<&str>().copied())
-                .unwrap_or("without words");
+                .unwrap_or("no panic message");
             Err(TrainError::Panic(TorchMessage(short(text))))
         })
-        .map_err(|error| error.sorted(batch_size))
+        .map_err(|error| error.classify(batch_size))
 }
 
 #[cfg(test)]
@@ -335,9 +329,9 @@ mod tests {
     use tch::{Device, Kind, Tensor};
 
     #[test]
-    fn memory_that_cannot_be_had_is_retryable_and_says_how_much() {
+    fn failed_allocation_is_retryable_and_reports_its_size() {
         let error = catch_panics(Some(64), || {
-            // 4 EiB: no machine has it.
+            // 4 EiB, more than any machine has.
             let _ = Tensor::zeros([1 << 60], (Kind::Float, Device::Cpu));
             Ok(())
         })
@@ -351,20 +345,20 @@ mod tests {
     }
 
     #[test]
-    fn cuda_words_are_understood() {
-        let words = "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity";
-        assert!(is_out_of_memory(words));
-        assert_eq!(memory_asked(words).as_deref(), Some("2.50 GiB"));
-        assert!(is_broken_device("CUDA error: an illegal memory access"));
-        assert!(is_broken_device(
+    fn cuda_messages_are_classified() {
+        let message = "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity";
+        assert!(is_out_of_memory(message));
+        assert_eq!(requested_memory(message).as_deref(), Some("2.50 GiB"));
+        assert!(is_device_failure("CUDA error: an illegal memory access"));
+        assert!(is_device_failure(
             "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"
         ));
     }
 
     #[test]
-    fn a_device_that_breaks_is_no_failure_of_the_job_unless_the_job_broke_it() {
-        let broken = |words: &str| {
-            let error = catch_panics(None, || -> Result<(), TrainError> { panic!("{words}") });
+    fn device_failure_is_blamed_on_the_job_only_for_assertions() {
+        let broken = |message: &str| {
+            let error = catch_panics(None, || -> Result<(), TrainError> { panic!("{message}") });
             error.unwrap_err()
         };
         let ecc = broken("CUDA error: uncorrectable ECC error encountered");
@@ -375,9 +369,9 @@ mod tests {
     }
 
     #[test]
-    fn what_repeats_itself_is_not_tried_again() {
-        let kind = |words: &str| {
-            let error = catch_panics(None, || -> Result<(), TrainError> { panic!("{words}") });
+    fn deterministic_errors_are_permanent() {
+        let kind = |message: &str| {
+            let error = catch_panics(None, || -> Result<(), TrainError> { panic!("{message}") });
             failure("x", &error.unwrap_err()).kind
         };
         assert_eq!(
@@ -396,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_is_said_once() {
+    fn repeated_causes_are_dropped_from_the_chain() {
         let prediction = TrainError::Prediction {
             epoch: 1,
             source: MetricsError::NonFinite { sample: 0 },
@@ -404,7 +398,7 @@ mod tests {
         let text = failure("x", &prediction).chain.join(": ");
         assert_eq!(text.matches("not finite").count(), 1, "{text}");
         assert!(text.contains("epoch 1"), "{text}");
-        // One whose own words hold its cause's.
+        // An error that repeats its cause.
         #[derive(Debug, thiserror::Error)]
         #[error("outer: {0}")]
         struct Outer(#[source] TorchMessage);
@@ -415,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_is_an_error_with_its_words() {
+    fn panic_becomes_an_error_with_its_message() {
         let error = catch_panics(None, || -> Result<(), TrainError> {
             let _ = Tensor::zeros([2, 3], (Kind::Float, Device::Cpu))
                 .matmul(&Tensor::zeros([2, 3], (Kind::Float, Device::Cpu)));

@@ -3,7 +3,7 @@
 use super::{
     Data, TrainError, build, catch_panics,
     data::{Erased, SplitData},
-    predict::{Asked, batches_of, predict_together},
+    predict::{Request, batches_of, predict_together},
     weights,
 };
 use crate::methods::Method;
@@ -109,7 +109,7 @@ pub struct EvalProgress {
 pub trait EvalObserver {
     /// The work on these cases begins, by their places.
     fn cases_started(&mut self, cases: &[usize]);
-    /// Asked before every batch: whether to go on.
+    /// Request before every batch: whether to go on.
     fn should_continue(&mut self, at: EvalProgress) -> bool;
     /// A case is done or failed by itself, after so many seconds of its own.
     fn case_finished(&mut self, case: usize, seconds: f64, outcome: Result<CaseResult, TrainError>);
@@ -304,9 +304,9 @@ impl Run<'_> {
                 loading += began.elapsed().as_secs_f64();
             }
             let with_it = with(hash);
-            let asked: Vec<Asked<'_>> = with_it
+            let asked: Vec<Request<'_>> = with_it
                 .iter()
-                .map(|&i| Asked {
+                .map(|&i| Request {
                     erased: &erased[i],
                     features: self.cases[i].shown() == Some(hash),
                 })

@@ -1,17 +1,17 @@
-//! Predictions for a whole split, and the features that some methods show beside them.
+//! Predictions of a split, and the features that some methods show.
 
 use super::{
     TrainError,
     data::{Erased, PREDICTION_BATCH, SplitData},
 };
 use crate::{
-    layers::remembered::Remembering,
+    context::EncoderCache,
     methods::{self, Batch, Method},
 };
 use halfheard_shared::features::{Features, MAX_SAMPLES, MAX_WIDTH};
 use tch::{Kind, Tensor};
 
-/// Predictions `[N]` for a split after erasure, on the device.
+/// Predicts a split after erasure: `[N]`, on the device.
 pub(super) fn predict_split(
     method: &dyn Method,
     id: &str,
@@ -21,62 +21,62 @@ pub(super) fn predict_split(
     let _guard = tch::no_grad_guard();
     let mut predicted = Predicted::default();
     for batch in batches(method, split, erased) {
-        predicted.add(method, id, &batch?, false)?;
+        predicted.add(method, id, &batch?, false, None)?;
     }
     predicted.values()
 }
 
-/// A way of erasing a split that is predicted beside others.
-pub(super) struct Asked<'a> {
-    /// What is erased.
+/// One erasure of a split to predict.
+pub(super) struct Request<'a> {
+    /// The erasure.
     pub(super) erased: &'a Erased,
-    /// Whether the features of the first samples are wanted, from the same forward calls, where the
-    /// method shows some.
+    /// Whether to return features of the first samples, from the same forward passes, if the method
+    /// shows some.
     pub(super) features: bool,
 }
 
-/// What came out for one erasure: predictions `[N]`, and features where they were asked for.
-pub(super) type Answer = (Tensor, Result<Option<Features>, TrainError>);
+/// Predictions `[N]` for one erasure, and the requested features.
+pub(super) type Response = (Tensor, Result<Option<Features>, TrainError>);
 
-/// Batches of a split.
+/// The number of batches of a split.
 pub(super) fn batches_of(split: &SplitData) -> usize {
     split.samples().div_ceil(PREDICTION_BATCH as usize)
 }
 
-/// As [`predict_split`] for several erasures, batch by batch, so that a text which several have is
-/// encoded once. What comes out for one does not depend on the others. Before each batch `should_continue`
-/// is asked; `None` where it said no.
+/// Predicts several erasures of a split batch by batch, so a text that several share is encoded
+/// once. The predictions of one do not depend on the others. Returns `None` if `should_continue`,
+/// called before each batch, returns false.
 pub(super) fn predict_together(
     method: &dyn Method,
     id: &str,
     split: &SplitData,
-    asked: &[Asked<'_>],
+    requests: &[Request<'_>],
     should_continue: &mut dyn FnMut() -> bool,
-) -> Result<Option<Vec<Answer>>, TrainError> {
+) -> Result<Option<Vec<Response>>, TrainError> {
     let _guard = tch::no_grad_guard();
-    let remembering = Remembering::begin();
-    let mut each: Vec<_> = asked
+    let cache = EncoderCache::default();
+    let mut each: Vec<_> = requests
         .iter()
-        .map(|asked| {
-            let batches = batches(method, split, asked.erased);
-            (asked.features, batches, Predicted::default())
+        .map(|request| {
+            let batches = batches(method, split, request.erased);
+            (request.features, batches, Predicted::default())
         })
         .collect();
     for _ in 0..batches_of(split) {
-        remembering.forget();
+        cache.clear();
         for (features, batches, predicted) in &mut each {
             if !should_continue() {
                 return Ok(None);
             }
             if let Some(batch) = batches.next() {
-                predicted.add(method, id, &batch?, *features)?;
+                predicted.add(method, id, &batch?, *features, Some(&cache))?;
             }
         }
     }
-    let answers = each
+    let responses = each
         .into_iter()
         .map(|(_, _, predicted)| Ok((predicted.values()?, first(&predicted.features))));
-    answers.collect::<Result<_, TrainError>>().map(Some)
+    responses.collect::<Result<_, TrainError>>().map(Some)
 }
 
 fn batches<'a>(
@@ -91,12 +91,12 @@ fn batches<'a>(
     )
 }
 
-/// What is predicted so far, batch by batch.
+/// The predictions so far, batch by batch.
 #[derive(Default)]
 struct Predicted {
     values: Vec<Tensor>,
     features: Vec<methods::Features>,
-    /// Samples whose features were asked for.
+    /// Samples whose features were requested.
     shown: i64,
 }
 
@@ -107,14 +107,15 @@ impl Predicted {
         id: &str,
         batch: &Batch,
         features: bool,
+        cache: Option<&EncoderCache>,
     ) -> Result<(), TrainError> {
         let predictions = if features && self.shown < MAX_SAMPLES as i64 {
-            let (predictions, features) = method.predict_with_features(batch)?;
+            let (predictions, features) = method.predict_with_features(batch, cache)?;
             self.shown += batch.len();
             self.features.extend(features);
             predictions
         } else {
-            method.predict(batch)?
+            method.predict(batch, cache)?
         };
         if predictions.size() != [batch.len()] {
             return Err(TrainError::Shape {
@@ -132,7 +133,7 @@ impl Predicted {
     }
 }
 
-/// The features of the first samples of all batches in order, on the host.
+/// The features of the first samples over all batches, on the host.
 fn first(batches: &[methods::Features]) -> Result<Option<Features>, TrainError> {
     let Some(width) = batches
         .first()
@@ -141,7 +142,7 @@ fn first(batches: &[methods::Features]) -> Result<Option<Features>, TrainError> 
         return Ok(None);
     };
     if width > MAX_WIDTH {
-        tracing::warn!(width, "features wider than {MAX_WIDTH} are not kept");
+        tracing::warn!(width, "features exceed {MAX_WIDTH} columns; not stored");
         return Ok(None);
     }
     let rows = |part: fn(&methods::Features) -> &Tensor| {
@@ -159,7 +160,7 @@ fn first(batches: &[methods::Features]) -> Result<Option<Features>, TrainError> 
     }))
 }
 
-/// A tensor's numbers on the host, `[N]`.
+/// Copies a tensor to the host: `[N]`.
 pub(super) fn to_host(tensor: &Tensor) -> Result<Vec<f32>, TrainError> {
     Ok(Vec::try_from(tensor)?)
 }
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_samples_are_kept_in_order() {
+    fn features_of_first_samples_keep_their_order() {
         let kept = first(&[batch(0, 600, 2), batch(600, 600, 2)]);
         let kept = kept.unwrap().unwrap();
         assert_eq!((kept.samples(), kept.width), (MAX_SAMPLES, 2));

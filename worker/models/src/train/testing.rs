@@ -1,8 +1,9 @@
 //! A small dataset and a small method to drive.
 
 use super::Data;
-use crate::methods::{
-    Batch, Features, Method, MethodError, MethodState, Needs, Position, StepOutcome,
+use crate::{
+    context::EncoderCache,
+    methods::{Batch, Features, Method, MethodError, MethodState, Needs, Position, StepOutcome},
 };
 use halfheard_shared::{
     benchmark::Benchmark,
@@ -224,20 +225,21 @@ impl Method for Toy {
         })
     }
 
-    fn predict(&self, batch: &Batch) -> Result<Tensor, MethodError> {
+    fn predict(&self, batch: &Batch, _cache: Option<&EncoderCache>) -> Result<Tensor, MethodError> {
         Ok(self.forward(batch, false))
     }
 
     fn predict_with_features(
         &self,
         batch: &Batch,
+        cache: Option<&EncoderCache>,
     ) -> Result<(Tensor, Option<Features>), MethodError> {
         let audio = batch.input.audio.flatten(1, 2);
         let features = Features {
             dominant: (&audio * &self.w).detach(),
             language: audio,
         };
-        Ok((self.predict(batch)?, Some(features)))
+        Ok((self.predict(batch, cache)?, Some(features)))
     }
 
     fn validation_loss(&self, prediction: &Tensor, labels: &Tensor) -> f64 {
@@ -255,7 +257,7 @@ impl Method for Toy {
         self.patience
     }
 
-    fn at_rest(&self) -> bool {
+    fn can_save(&self) -> bool {
         self.added == 0
     }
 

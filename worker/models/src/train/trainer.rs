@@ -1,12 +1,14 @@
-//! Runs a method's training procedure step by step, keeps the best checkpoints, and can stop and go
-//! on after any step.
+//! Runs a method's training procedure step by step, keeps the best checkpoints, and can stop and
+//! resume after any step.
 
 use super::{
-    TrainError, catch_panics,
+    BestCheckpoint, Directive, Snapshot, StepReport, TrainError, TrainObserver, TrainOutcome,
+    catch_panics,
     data::{Data, Erased, SplitData},
+    fingerprint::fingerprint,
     order,
     predict::predict_split,
-    state::{self, BestRef, Progress, StateError},
+    saved_state::{self, BestRef, Progress, StateError},
     weights,
 };
 use crate::methods::{Batch, Method, MethodError, Position};
@@ -19,129 +21,47 @@ use halfheard_shared::{
     metrics,
     wire::{CheckpointRef, EpochLog, Selection, TrainSpec},
 };
-use std::{
-    collections::BTreeMap,
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, rc::Rc, time::Instant};
 use tch::Tensor;
 
-/// A validation loss must be lower by this to count as better (the reference's trainers).
-const BETTER: f64 = 1e-6;
+/// By how much a validation loss must be lower to count as better, as in the reference's trainers.
+pub(super) const MIN_IMPROVEMENT: f64 = 1e-6;
 
-/// What to do after a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Directive {
-    /// Train on.
-    Continue,
-    /// Save as soon as the method is at rest, then train on.
-    Save,
-    /// Save as soon as the method is at rest, then stop.
-    SaveAndStop,
-    /// Stop without saving.
-    Stop,
-}
-
-/// Where the training stands, for who watches.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StepReport {
-    /// The epoch in progress, from 1.
-    pub epoch: u32,
-    /// The most epochs there can be.
-    pub max_epochs: u32,
-    /// Steps done in this epoch, over all passes.
-    pub step: usize,
-    /// Steps of an epoch.
-    pub steps: usize,
-    /// The mean loss of this epoch so far.
-    pub loss: Option<f64>,
-    /// Whether an epoch has just ended.
-    pub epoch_ended: bool,
-}
-
-/// A training's saved state and the checkpoints it refers to.
-#[derive(Clone, Debug)]
-pub struct Snapshot {
-    /// To be read by [`Trainer::resume`].
-    pub state: Bytes,
-    /// The best checkpoints so far. They must be there before the state is.
-    pub best: Vec<BestCheckpoint>,
-    /// The last completed epoch.
-    pub after_epoch: u32,
-}
-
-/// A checkpoint's content.
-#[derive(Clone, Debug)]
-pub struct BestCheckpoint {
-    /// Its name.
-    pub blake3: Hash,
-    /// A safetensors file.
-    pub content: Bytes,
-}
-
-/// Who watches a training and says when it has to stop.
-pub trait TrainObserver {
-    /// What to do now; asked after every step and after every epoch.
-    fn directive(&mut self, view: StepReport) -> Directive;
-    /// An epoch ended.
-    fn epoch_ended(&mut self, log: EpochLog);
-    /// A state to be kept.
-    fn save(&mut self, snapshot: Snapshot);
-}
-
-/// How a training ended.
-#[derive(Debug)]
-pub enum TrainOutcome {
-    /// Every epoch was trained, or early stopping applied.
-    Completed {
-        /// One for each selection criterion.
-        checkpoints: Vec<CheckpointRef>,
-        /// Their contents, each once.
-        contents: Vec<BestCheckpoint>,
-        /// Epochs trained.
-        epochs: u32,
-        /// Seconds spent, over all attempts.
-        seconds: f64,
-    },
-    /// The observer stopped it.
-    Stopped {
-        /// The last completed epoch.
-        after_epoch: u32,
-        /// Whether the state was saved before.
-        saved: bool,
-    },
-}
-
-/// One training.
+/// A training run.
 pub struct Trainer {
     spec: TrainSpec,
     benchmark: Benchmark,
     method: Box<dyn Method>,
     train: Rc<SplitData>,
-    selection: Watched,
-    /// Where schedules and early stopping look, if not at the selection split.
-    validation: Option<Watched>,
+    selection: EvalSplit,
+    /// The split of schedules and early stopping, if not the selection split.
+    validation: Option<EvalSplit>,
     progress: Progress,
     /// Contents of the best checkpoints by hash.
-    held: BTreeMap<String, Bytes>,
+    contents: BTreeMap<String, Bytes>,
     /// Whether nothing has been trained or restored yet.
     fresh: bool,
     pass: Option<Pass>,
 }
 
-/// A split that is predicted after every epoch, with what is erased of it.
-struct Watched {
+/// A split that is predicted after every epoch, with its erasure.
+struct EvalSplit {
     split: Rc<SplitData>,
     erased: Erased,
 }
 
-impl Watched {
+impl EvalSplit {
     fn new(data: &Data, split: Split, spec: &TrainSpec) -> Result<Self, TrainError> {
         let split = data.split(split)?;
         let rate = Rate::from_thousandths(spec.protocol.selection_rate);
         let erased =
             split.erase_case(&Case::Rate(rate), spec.protocol.erasure_seed, spec.tokens)?;
         Ok(Self { split, erased })
+    }
+
+    /// Predictions `[N]`, on the device.
+    fn predict(&self, method: &dyn Method, id: &str) -> Result<Tensor, TrainError> {
+        predict_split(method, id, &self.split, &self.erased)
     }
 }
 
@@ -154,29 +74,27 @@ struct Pass {
 }
 
 impl Trainer {
-    /// A training of `method` that has not begun. The method must have been built from `spec`.
+    /// A new training run of `method`, which must have been built from `spec`.
     pub fn new(spec: TrainSpec, method: Box<dyn Method>, data: &Data) -> Result<Self, TrainError> {
         if spec.max_epochs == 0 {
-            return Err(TrainError::Spec(
-                "max_epochs is 0: nothing would be trained".to_owned(),
-            ));
+            return Err(TrainError::Spec("max_epochs is 0".to_owned()));
         }
         let selection = match spec.protocol.selection {
             Selection::Validation => Split::Valid,
             Selection::Test => Split::Test,
         };
-        // Only the choice of the epoch may look at the test split, never the schedule.
+        // Only the selection may use the test split, never the schedule.
         let validation = match spec.protocol.selection {
             Selection::Validation => None,
-            Selection::Test => Some(Watched::new(data, Split::Valid, &spec)?),
+            Selection::Test => Some(EvalSplit::new(data, Split::Valid, &spec)?),
         };
         Ok(Self {
             benchmark: spec.dataset,
             train: data.split(Split::Train)?,
-            selection: Watched::new(data, selection, &spec)?,
+            selection: EvalSplit::new(data, selection, &spec)?,
             validation,
             progress: Progress {
-                spec: digest(&spec),
+                spec: fingerprint(&spec)?,
                 epoch: 1,
                 pass: 0,
                 step: 0,
@@ -188,7 +106,7 @@ impl Trainer {
                 stopped: false,
                 processors: Vec::new(),
             },
-            held: BTreeMap::new(),
+            contents: BTreeMap::new(),
             fresh: true,
             pass: None,
             spec,
@@ -196,27 +114,31 @@ impl Trainer {
         })
     }
 
-    /// Goes to where a saved state stands. `fetch` brings the checkpoints that the state refers to.
-    /// After an error the trainer must not be used: build a new one and start afresh.
+    /// Restores a saved state; `fetch` returns the checkpoints that it refers to.
+    ///
+    /// # Errors
+    ///
+    /// The state does not fit. The trainer may be partially restored and must not be used: build a
+    /// new one and start over.
     pub fn resume(
         &mut self,
         saved: &[u8],
         fetch: &mut dyn FnMut(&BestRef) -> Option<Bytes>,
     ) -> Result<(), StateError> {
-        let (progress, method) = state::decode(saved, &self.progress.spec)?;
-        let mut held = BTreeMap::new();
+        let (progress, method) = saved_state::decode(saved, &self.progress.spec)?;
+        let mut contents = BTreeMap::new();
         for best in progress.best.values() {
-            if !held.contains_key(&best.blake3) {
+            if !contents.contains_key(&best.blake3) {
                 let content = fetch(best).ok_or_else(|| {
-                    StateError::Damaged(format!("its checkpoint {} is gone", best.blake3))
+                    StateError::Damaged(format!("its checkpoint {} is missing", best.blake3))
                 })?;
-                held.insert(best.blake3.clone(), content);
+                contents.insert(best.blake3.clone(), content);
             }
         }
         catch_panics(None, || Ok(self.method.restore(&method)?))
             .map_err(|e| StateError::Method(e.to_string()))?;
         self.progress = progress;
-        self.held = held;
+        self.contents = contents;
         self.fresh = false;
         Ok(())
     }
@@ -226,8 +148,8 @@ impl Trainer {
         self.progress.epoch - 1
     }
 
-    /// Says on what kind of processor the training goes on from here. Returns the kinds that it has
-    /// been on, in order, with `+` between them: its result is theirs to the last bit.
+    /// Records the kind of processor that trains from here on. Returns all kinds so far, joined by
+    /// `+`, which determine the result to the last bit.
     pub fn record_processor(&mut self, processor: &str) -> String {
         let processors = &mut self.progress.processors;
         if processors.last().is_none_or(|last| last != processor) {
@@ -236,17 +158,16 @@ impl Trainer {
         processors.join("+")
     }
 
-    /// Samples in a batch.
+    /// Samples per batch.
     pub fn batch_size(&self) -> usize {
         self.method.batch_size()
     }
 
-    /// The best checkpoints so far, by criterion and epoch: what is worth keeping when the training
-    /// fails.
+    /// The best checkpoints so far, with their criterion and epoch, to keep if training fails.
     pub fn best_checkpoints(&self) -> Vec<(String, BestCheckpoint)> {
         let best = self.progress.best.iter();
         best.filter_map(|(id, best)| {
-            let content = self.held.get(&best.blake3)?.clone();
+            let content = self.contents.get(&best.blake3)?.clone();
             let blake3 = best.blake3.parse().ok()?;
             Some((
                 format!("{id} after epoch {}", best.epoch),
@@ -256,7 +177,7 @@ impl Trainer {
         .collect()
     }
 
-    /// Trains until it is done or told to leave. A panic of the method comes back as an error.
+    /// Trains until completion or until `observer` stops it. A panic of the method becomes an error.
     pub fn run(&mut self, observer: &mut dyn TrainObserver) -> Result<TrainOutcome, TrainError> {
         catch_panics(Some(self.method.batch_size()), || self.run_steps(observer))
     }
@@ -274,11 +195,11 @@ impl Trainer {
                 observer.epoch_ended(self.end_epoch()?);
                 true
             };
-            let directive = observer.directive(self.view(epoch_ended));
+            let directive = observer.directive(self.report(epoch_ended));
             if directive == Directive::Continue {
                 continue;
             }
-            let saves = directive != Directive::Stop && self.method.at_rest();
+            let saves = directive != Directive::Stop && self.method.can_save();
             if saves {
                 observer.save(self.snapshot()?);
             }
@@ -300,7 +221,7 @@ impl Trainer {
                     bytes: best.bytes,
                 })
                 .collect(),
-            contents: self.contents(),
+            contents: self.best(),
             epochs: self.after_epoch(),
             seconds: self.progress.seconds,
         })
@@ -313,8 +234,8 @@ impl Trainer {
         }
     }
 
-    fn contents(&self) -> Vec<BestCheckpoint> {
-        self.held
+    fn best(&self) -> Vec<BestCheckpoint> {
+        self.contents
             .values()
             .map(|content| BestCheckpoint {
                 blake3: Hash::of(content),
@@ -333,7 +254,7 @@ impl Trainer {
             .clamp(1, all.max(1))
     }
 
-    fn view(&self, epoch_ended: bool) -> StepReport {
+    fn report(&self, epoch_ended: bool) -> StepReport {
         let steps = self.steps();
         let loss = self.progress.losses.get("loss");
         StepReport {
@@ -346,25 +267,20 @@ impl Trainer {
         }
     }
 
-    /// The state now. The method must be at rest.
+    /// The current state. The method must be able to save.
     fn snapshot(&self) -> Result<Snapshot, TrainError> {
-        let state = state::encode(&self.progress, &self.method.state()?)?;
+        let state = saved_state::encode(&self.progress, &self.method.state()?)?;
         Ok(Snapshot {
             state: state.into(),
-            best: self.contents(),
+            best: self.best(),
             after_epoch: self.after_epoch(),
         })
     }
 
     fn erase_training(&self, epoch: u32) -> Result<Rc<Erased>, TrainError> {
-        // A method's ablation may ask for complete training data, and so may the protocol.
-        let complete = serde_json::from_str::<serde_json::Value>(&self.spec.hyper)
-            .ok()
-            .and_then(|hyper| hyper.get("train_missing")?.as_bool())
-            == Some(false);
         let protocol = &self.spec.protocol;
         let erased = self.train.erase_training(
-            protocol.train_missing && !complete,
+            protocol.train_missing && !self.method.trains_on_complete_inputs(),
             self.spec.seed,
             epoch,
             protocol,
@@ -373,7 +289,7 @@ impl Trainer {
         Ok(Rc::new(erased))
     }
 
-    /// The reading before the first epoch.
+    /// Reads the training split before the first epoch.
     fn prepare(&mut self) -> Result<(), TrainError> {
         let erased = self.erase_training(1)?;
         let size = self.method.batch_size().max(1) as i64;
@@ -385,14 +301,14 @@ impl Trainer {
         Ok(())
     }
 
-    /// The batch of the step to come.
+    /// The batch of the next step.
     fn batch(&mut self) -> Result<Batch, TrainError> {
         let (epoch, pass) = (self.progress.epoch, self.progress.pass);
-        let stands = self
+        let is_current = self
             .pass
             .as_ref()
             .is_some_and(|p| (p.epoch, p.pass) == (epoch, pass));
-        if !stands {
+        if !is_current {
             let erased = match self.pass.take() {
                 Some(before) if before.epoch == epoch => before.erased,
                 _ => self.erase_training(epoch)?,
@@ -418,7 +334,7 @@ impl Trainer {
         self.train.batch(index, &pass.erased, complete)
     }
 
-    /// One step, with the beginning and the end of its pass where it is the first or the last.
+    /// Runs one step; the first and the last step of a pass also begin and end it.
     fn step(&mut self) -> Result<(), TrainError> {
         let began = Instant::now();
         let steps = self.steps();
@@ -461,7 +377,7 @@ impl Trainer {
         let began = Instant::now();
         let epoch = self.progress.epoch;
         let method = self.method.as_ref();
-        let predictions = predict(method, &self.spec.method, &self.selection)?;
+        let predictions = self.selection.predict(method, &self.spec.method)?;
         let mut metrics = metrics::evaluate(
             self.benchmark,
             &self.selection.split.answers(&predictions)?,
@@ -471,14 +387,14 @@ impl Trainer {
         let validation_loss = match &self.validation {
             None => method.validation_loss(&predictions, self.selection.split.device_labels()),
             Some(validation) => {
-                let predictions = predict(method, &self.spec.method, validation)?;
+                let predictions = validation.predict(method, &self.spec.method)?;
                 method.validation_loss(&predictions, validation.split.device_labels())
             }
         };
         let best_for = self.keep_best(&metrics)?;
         self.method.end_epoch(epoch, validation_loss)?;
         let best_loss = self.progress.best_loss;
-        if best_loss.is_none_or(|(best, _)| validation_loss <= best - BETTER) {
+        if best_loss.is_none_or(|(best, _)| validation_loss <= best - MIN_IMPROVEMENT) {
             self.progress.best_loss = Some((validation_loss, epoch));
         }
         let since = epoch - self.progress.best_loss.map_or(epoch, |(_, best)| best);
@@ -504,7 +420,7 @@ impl Trainer {
         })
     }
 
-    /// Keeps the weights for every criterion by which this epoch is the best so far.
+    /// Keeps the weights for every criterion by which this epoch is the best so far; returns these.
     fn keep_best(&mut self, metrics: &metrics::Metrics) -> Result<Vec<String>, TrainError> {
         let better: Vec<(&'static Criterion, Option<f64>)> = self
             .benchmark
@@ -532,60 +448,10 @@ impl Trainer {
                 },
             );
         }
-        self.held.insert(blake3, content);
+        self.contents.insert(blake3, content);
         let best = &self.progress.best;
-        self.held
+        self.contents
             .retain(|hash, _| best.values().any(|b| b.blake3 == *hash));
         Ok(better.iter().map(|(c, _)| c.id.to_owned()).collect())
     }
 }
-
-/// BLAKE3 of what decides a training's course: all of the spec but the paths, which are hints.
-fn digest(spec: &TrainSpec) -> String {
-    let mut spec = spec.clone();
-    spec.data.path.clear();
-    spec.encoder.path.clear();
-    let text = format!("{spec:?}");
-    Hash::of(text.as_bytes()).as_str().to_owned()
-}
-
-/// Predictions `[N]` for a watched split, on the device.
-fn predict(method: &dyn Method, id: &str, watched: &Watched) -> Result<Tensor, TrainError> {
-    predict_split(method, id, &watched.split, &watched.erased)
-}
-
-/// Saves when it is time: at an epoch's end, or when `every` has passed, but never so often that
-/// saving takes more than about a tenth of the time.
-#[derive(Debug)]
-pub struct SaveSchedule {
-    every: Duration,
-    last: Instant,
-    cost: Duration,
-}
-
-impl SaveSchedule {
-    /// Saves at least every `every`.
-    pub fn new(every: Duration) -> Self {
-        Self {
-            every,
-            last: Instant::now(),
-            cost: Duration::ZERO,
-        }
-    }
-
-    /// Whether to save now.
-    pub fn is_due(&self, epoch_ended: bool) -> bool {
-        let since = self.last.elapsed();
-        since >= self.cost * 10 && (epoch_ended || since >= self.every)
-    }
-
-    /// A state was saved, which took `cost`.
-    pub fn record_save(&mut self, cost: Duration) {
-        self.last = Instant::now();
-        self.cost = cost;
-    }
-}
-
-#[cfg(test)]
-#[path = "trainer_tests.rs"]
-mod tests;

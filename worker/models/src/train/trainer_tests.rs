@@ -1,12 +1,18 @@
-use super::*;
-use crate::train::{
-    CaseResult, EvalCase, EvalProgress, LoadedModel,
-    evaluate::{self, evaluate},
-    failure,
+//! Training, resuming and evaluating a toy method.
+
+use super::{
+    BestRef, CaseResult, Directive, EvalCase, EvalObserver, EvalProgress, LoadedModel, Snapshot,
+    StateError, StepReport, TrainError, TrainObserver, TrainOutcome, Trainer, evaluate, failure,
     testing::{Toy, alone, data, dataset, spec},
+    trainer::MIN_IMPROVEMENT,
 };
-use halfheard_shared::{dataset::Dataset, features::Features, wire::FailureKind};
-use std::sync::Arc;
+use bytes::Bytes;
+use halfheard_shared::{
+    dataset::Dataset,
+    features::Features,
+    wire::{CheckpointRef, EpochLog, FailureKind, Selection, TrainSpec},
+};
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Leaves after `leave_after` questions, and remembers what it was told.
 #[derive(Default)]
@@ -227,8 +233,8 @@ fn training_stops_early_when_patience_ends() {
         .map(|log| log.metrics["validation_loss"].unwrap())
         .collect();
     let (last, before) = losses.split_last().unwrap();
-    assert!(before.windows(2).all(|w| w[1] <= w[0] - BETTER));
-    assert!(*last > before[before.len() - 1] - BETTER);
+    assert!(before.windows(2).all(|w| w[1] <= w[0] - MIN_IMPROVEMENT));
+    assert!(*last > before[before.len() - 1] - MIN_IMPROVEMENT);
 }
 
 #[test]
@@ -264,7 +270,7 @@ struct EvalRecorder {
     enough: Option<usize>,
 }
 
-impl evaluate::EvalObserver for EvalRecorder {
+impl EvalObserver for EvalRecorder {
     fn cases_started(&mut self, cases: &[usize]) {
         self.begun.push(cases.to_vec());
     }
@@ -422,14 +428,4 @@ fn a_case_has_the_same_result_alone_and_among_others() {
         let sum: f32 = whole.row(sample).unwrap().1.iter().sum();
         assert!((prediction - sum - offset).abs() < 1e-5, "of one forward");
     }
-}
-
-#[test]
-fn saving_takes_at_most_about_a_tenth_of_the_time() {
-    let mut pace = SaveSchedule::new(Duration::ZERO);
-    assert!(pace.is_due(false));
-    pace.record_save(Duration::from_secs(60));
-    assert!(!pace.is_due(true));
-    let pace = SaveSchedule::new(Duration::from_secs(60));
-    assert!(pace.is_due(true) && !pace.is_due(false));
 }

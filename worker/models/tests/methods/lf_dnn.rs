@@ -37,7 +37,7 @@ fn padding_counts_only_where_the_reference_is_followed() {
     let (long, short) = with_and_without_padding();
     for (fidelity, counts) in [(Fidelity::Reference, true), (Fidelity::Corrected, false)] {
         let method = build("lf-dnn", &hyper, folder.path(), 1, fidelity, 1);
-        let prediction = |batch| method.predict(batch).unwrap();
+        let prediction = |batch| method.predict(batch, None).unwrap();
         let same = prediction(&long).allclose(&prediction(&short), 0.0, 1e-6, false);
         assert_eq!(same, !counts, "{fidelity:?}");
     }
@@ -74,7 +74,7 @@ fn a_batch_of_one_sample_can_be_trained_on() {
     for n in 0..3 {
         step(method.as_mut(), &one, n);
     }
-    let prediction = method.predict(&all).unwrap();
+    let prediction = method.predict(&all, None).unwrap();
     assert!(prediction.isfinite().all().int64_value(&[]) == 1);
 }
 
@@ -91,6 +91,7 @@ fn a_layer_without_width_is_refused() {
         device: tch::Device::Cpu,
         fidelity: Fidelity::Reference,
         max_epochs: 1,
+        optimizations: halfheard_models::context::Optimizations::ALL,
     });
     let error = refused.err().map(|e| e.to_string()).unwrap_or_default();
     assert!(

@@ -208,7 +208,7 @@ fn each_ablation_changes_what_it_says_and_nothing_else() {
     let folder = encoder(0.0);
     let full = variant(None, &folder);
     let full_names = names(full.as_ref());
-    let prediction = full.predict(&samples(1)).unwrap();
+    let prediction = full.predict(&samples(1), None).unwrap();
     let full_losses = losses(variant(None, &folder).as_mut(), samples(1));
     for expected in VARIANTS {
         let id = expected.variant;
@@ -226,7 +226,10 @@ fn each_ablation_changes_what_it_says_and_nothing_else() {
         assert_eq!(names(method.as_ref()), expected_names, "{id}: weights");
 
         same_weights(method.as_ref(), full.as_ref());
-        let same = method.predict(&samples(1)).unwrap().equal(&prediction);
+        let same = method
+            .predict(&samples(1), None)
+            .unwrap()
+            .equal(&prediction);
         assert_eq!(same, expected.same_prediction, "{id}: predictions");
 
         let own = losses(method.as_mut(), samples(1));
@@ -288,10 +291,10 @@ fn a_model_without_a_modality_does_not_see_it() {
     let folder = encoder(0.0);
     for without in ["language", "audio", "vision"] {
         let method = variant(Some(&format!("no-{without}")), &folder);
-        let prediction = method.predict(&samples(1)).unwrap();
+        let prediction = method.predict(&samples(1), None).unwrap();
         for modality in ["language", "audio", "vision"] {
             let same = method
-                .predict(&disturbed(modality))
+                .predict(&disturbed(modality), None)
                 .unwrap()
                 .equal(&prediction);
             assert_eq!(same, modality == without, "no-{without}, other {modality}");
@@ -372,8 +375,8 @@ fn features_come_from_the_forward_call_of_the_prediction() {
     let shown = |variant: Option<&str>| {
         let hyper = hyper("lnln", "mosi", variant, &small());
         let method = build("lnln", &hyper, folder.path(), 1, Fidelity::Reference, 1);
-        let (prediction, features) = method.predict_with_features(&all).unwrap();
-        assert!(prediction.equal(&method.predict(&all).unwrap()));
+        let (prediction, features) = method.predict_with_features(&all, None).unwrap();
+        assert!(prediction.equal(&method.predict(&all, None).unwrap()));
         features
     };
     let features = shown(None).unwrap();

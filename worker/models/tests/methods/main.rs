@@ -10,13 +10,15 @@ mod numerics;
 mod support;
 
 use halfheard_models::{
-    layers::{remembered::Remembering, savings::Savings},
+    context::{EncoderCache, Optimizations},
     methods::{Method, MethodState, REGISTRY, builder},
 };
 use halfheard_shared::wire::Fidelity;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use support::{alone, batches, build, encoder, hyper, overlay, samples, step, validation_loss};
+use support::{
+    alone, batches, build, build_with, encoder, hyper, overlay, samples, step, validation_loss,
+};
 use tch::{Device, Kind};
 
 /// How a method is tested.
@@ -244,7 +246,7 @@ fn every_method_goes_on_from_a_saved_state_to_the_same_bits() {
         let mut saved: Vec<(usize, MethodState, BTreeSet<String>)> = Vec::new();
         for n in 0..steps {
             step(whole.as_mut(), &batches, n);
-            if whole.at_rest() {
+            if whole.can_save() {
                 let gradients = with_gradient(whole.as_ref());
                 saved.push((n + 1, whole.state().unwrap(), gradients));
             }
@@ -323,25 +325,23 @@ fn what_is_saved_changes_no_result() {
     let batch = support::slice(&all, (0..29).find(short).unwrap(), 4);
     let close = |a: f64, b: f64| (a - b).abs() <= 1e-5 * b.abs().max(1.0);
     for id in methods() {
-        let run = |savings: Savings| {
-            savings.apply();
-            let mut method = build(id, &fast(id), folder.path(), 20, Fidelity::Reference, 1);
+        let run = |optimizations: Optimizations| {
+            let mut method = build_with(id, &fast(id), folder.path(), optimizations);
             method.prepare(&batch).unwrap();
-            let prediction = method.predict(&batch).unwrap();
+            let prediction = method.predict(&batch, None).unwrap();
             let batches = [support::slice(&batch, 0, 4)];
             let losses = step(method.as_mut(), &batches, 0).losses;
-            Savings::ALL.apply();
             (prediction, losses)
         };
-        let (whole, losses) = run(Savings::NONE);
-        for savings in [
-            Savings::ALL,
-            Savings {
-                trim: false,
-                ..Savings::ALL
+        let (whole, losses) = run(Optimizations::NONE);
+        for optimizations in [
+            Optimizations::ALL,
+            Optimizations {
+                trim_padding: false,
+                ..Optimizations::ALL
             },
         ] {
-            let (prediction, saved) = run(savings);
+            let (prediction, saved) = run(optimizations);
             assert!(prediction.allclose(&whole, 1e-5, 1e-5, false), "{id}");
             assert!(saved.keys().eq(losses.keys()), "{id}");
             for (name, loss) in &saved {
@@ -362,13 +362,15 @@ fn a_text_that_is_remembered_gives_the_same_bits() {
     mute.input.text = mute.input.text.flip([0]);
     for id in methods() {
         let method = build(id, &small(id), folder.path(), 20, Fidelity::Reference, 1);
-        let predict = || [&all, &deaf, &mute, &all].map(|batch| method.predict(batch).unwrap());
-        let fresh = predict();
+        let predict = |cache: Option<&EncoderCache>| {
+            [&all, &deaf, &mute, &all].map(|batch| method.predict(batch, cache).unwrap())
+        };
+        let fresh = predict(None);
         assert!(!fresh[0].equal(&fresh[1]), "{id} does not hear");
         assert!(!fresh[0].equal(&fresh[2]), "{id} does not read");
-        let _remembering = Remembering::begin();
-        for (fresh, remembered) in fresh.iter().zip(predict()) {
-            assert!(fresh.equal(&remembered), "{id}");
+        let cache = EncoderCache::default();
+        for (fresh, cached) in fresh.iter().zip(predict(Some(&cache))) {
+            assert!(fresh.equal(&cached), "{id}");
         }
     }
 }
@@ -379,7 +381,7 @@ fn only_lnln_shows_features() {
     let (folder, all) = (encoder(0.0), samples(1));
     for id in methods() {
         let method = build(id, &small(id), folder.path(), 1, Fidelity::Reference, 1);
-        let (_, features) = method.predict_with_features(&all).unwrap();
+        let (_, features) = method.predict_with_features(&all, None).unwrap();
         assert_eq!(features.is_some(), id == "lnln", "{id}");
     }
 }
@@ -399,6 +401,7 @@ fn an_unknown_hyper_parameter_is_refused() {
             device: Device::Cpu,
             fidelity: Fidelity::Reference,
             max_epochs: 1,
+            optimizations: Optimizations::ALL,
         });
         let error = refused.err().map(|e| e.to_string()).unwrap_or_default();
         assert!(error.contains("colour"), "{id}: {error}");

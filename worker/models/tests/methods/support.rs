@@ -1,6 +1,7 @@
 //! Small encoders, synthetic batches and small sizes for methods of any kind.
 
 use halfheard_models::{
+    context::Optimizations,
     layers::bert::{Bert, BertConfig},
     methods::{
         Batch, Build, DataShape, Inputs, Method, MethodError, PerModality, Position, builder,
@@ -108,6 +109,27 @@ pub fn build(
         .unwrap_or_else(|e| panic!("{method}: {e}"))
 }
 
+/// As [`build`], with any optimizations.
+pub fn build_with(
+    method: &str,
+    hyper: &Value,
+    encoder: &Path,
+    optimizations: Optimizations,
+) -> Box<dyn Method> {
+    tch::manual_seed(1);
+    let build = Build {
+        hyper,
+        dataset: "mosi",
+        data: SHAPE,
+        encoder,
+        device: Device::Cpu,
+        fidelity: Fidelity::Reference,
+        max_epochs: 20,
+        optimizations,
+    };
+    builder(method).unwrap()(&build).unwrap_or_else(|e| panic!("{method}: {e}"))
+}
+
 /// As [`build`], for a dataset of any shape; it may be refused.
 pub fn try_build(
     method: &str,
@@ -125,6 +147,7 @@ pub fn try_build(
         device: Device::Cpu,
         fidelity,
         max_epochs,
+        optimizations: Optimizations::ALL,
     })
 }
 
@@ -347,7 +370,7 @@ pub fn step(
 }
 
 pub fn validation_loss(method: &dyn Method, batch: &Batch) -> f64 {
-    let prediction = method.predict(batch).unwrap();
+    let prediction = method.predict(batch, None).unwrap();
     assert_eq!(prediction.size(), batch.labels.size());
     method.validation_loss(&prediction, &batch.labels)
 }

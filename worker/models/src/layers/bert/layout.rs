@@ -1,16 +1,16 @@
-//! Texts without their padding, and back.
+//! Texts with and without their padding.
 
 use tch::Tensor;
 
-/// How states lie between layers. Only attention needs to know which text a token is in; all else,
-/// which is nearly all the work, is done token by token.
+/// The layout of states between layers. Only attention depends on which text a token belongs to;
+/// nearly all the work is done token by token.
 #[derive(Debug)]
 pub(super) enum Layout {
-    /// As they come: `[B, L, H]`.
-    Whole,
-    /// Without padding: `[R, H]`, the R tokens of all texts one after the other.
+    /// With padding: `[B, L, H]`.
+    Full,
+    /// Without padding: `[R, H]`, the R tokens of all texts concatenated.
     Packed {
-        /// Their places in `[B * L]`.
+        /// Their positions in `[B * L]`.
         rows: Tensor,
         /// B and L.
         size: [i64; 2],
@@ -18,7 +18,7 @@ pub(super) enum Layout {
 }
 
 impl Layout {
-    /// Without the padding of `text` `[B, 3, L]`.
+    /// The layout without the padding of `text` `[B, 3, L]`.
     pub(super) fn packed(text: &Tensor) -> Self {
         let present = text.select(1, 1).ne(0).flatten(0, -1);
         Self::Packed {
@@ -27,10 +27,10 @@ impl Layout {
         }
     }
 
-    /// From the layout to `[B, L, H]`, zeros where padding was left out.
+    /// Converts from this layout to `[B, L, H]`, with zeros for padding that was left out.
     pub(super) fn batch(&self, x: &Tensor) -> Tensor {
         match self {
-            Self::Whole => x.shallow_clone(),
+            Self::Full => x.shallow_clone(),
             Self::Packed { rows, size } => {
                 let [batch, length] = *size;
                 let width = x.size()[1];
@@ -41,10 +41,10 @@ impl Layout {
         }
     }
 
-    /// From `[B, L, H]` to the layout.
+    /// Converts from `[B, L, H]` to this layout.
     pub(super) fn tokens(&self, x: &Tensor) -> Tensor {
         match self {
-            Self::Whole => x.shallow_clone(),
+            Self::Full => x.shallow_clone(),
             Self::Packed { rows, .. } => x.flatten(0, 1).index_select(0, rows),
         }
     }

@@ -1,25 +1,35 @@
-//! Loading, refusing, and leaving padding out.
+//! Loading, rejecting and trimming.
 
-use super::*;
+use super::{Bert, BertConfig, Injection};
+use crate::context::{EncoderCache, ForwardContext, Optimizations};
 use serde_json::{Value, json};
-use std::fs;
-use tch::Device;
+use std::{fs, path::Path};
+use tch::{Device, Kind, Tensor, nn};
 
-/// A folder that the field's own programs wrote (`shared/tests/data/encoders/make.py`).
+const EVALUATION: ForwardContext<'static> = ForwardContext {
+    train: false,
+    cache: None,
+};
+
+fn load(path: &nn::Path<'_>, folder: &Path) -> Bert {
+    Bert::load(path, folder, Optimizations::ALL).unwrap()
+}
+
+/// A folder written by the published tools (`shared/tests/data/encoders/make.py`).
 fn published(name: &str) -> std::path::PathBuf {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/tests/data/encoders");
     data.join(name)
 }
 
-/// The states `[B, L, H]` that transformers computed, and the text `[B, 3, L]` they are of.
+/// The states `[B, L, H]` that `transformers` computed, and their text `[B, 3, L]`.
 fn computed(name: &str) -> (Tensor, Tensor) {
     let text = fs::read_to_string(published(name).join("states.json")).unwrap();
     let all: Value = serde_json::from_str(&text).unwrap();
-    let whole = |key: &str| -> Tensor {
+    let integers = |key: &str| -> Tensor {
         let rows: Vec<Vec<i64>> = serde_json::from_value(all[key].clone()).unwrap();
         Tensor::from_slice2(&rows)
     };
-    let (ids, mask) = (whole("ids"), whole("mask"));
+    let (ids, mask) = (integers("ids"), integers("mask"));
     let states: Vec<Vec<Vec<f64>>> = serde_json::from_value(all["states"].clone()).unwrap();
     let samples: Vec<Tensor> = states
         .iter()
@@ -30,20 +40,28 @@ fn computed(name: &str) -> (Tensor, Tensor) {
 }
 
 #[test]
-fn bert_and_roberta_compute_what_transformers_computes() {
+fn outputs_match_transformers_for_bert_and_roberta() {
     for (name, padding) in [("bert", 0), ("roberta", 1)] {
         let (expected, text) = computed(name);
         let vs = nn::VarStore::new(Device::Cpu);
-        let bert = Bert::load(&vs.root(), &published(name)).unwrap();
+        let bert = load(&vs.root(), &published(name));
         let mask = text.select(1, 1).unsqueeze(2).to_kind(Kind::Float);
         let close = |states: &Tensor, expected: &Tensor, what: &str| {
             let apart = (states - expected).abs().max().double_value(&[]);
             assert!(apart < 1e-5, "{name}, {what}: {apart}");
         };
-        // Padding's outputs are part of what some methods read.
-        close(&bert.forward_untrimmed(&text, false), &expected, "whole");
-        close(&bert.forward(&text, false), &(&expected * &mask), "packed");
-        // Feature files have 0 at padding, whatever the vocabulary: the mask says what is padding.
+        // Some methods read the outputs at padded positions.
+        close(
+            &bert.forward_untrimmed(&text, EVALUATION),
+            &expected,
+            "whole",
+        );
+        close(
+            &bert.forward(&text, EVALUATION),
+            &(&expected * &mask),
+            "packed",
+        );
+        // Feature files store 0 for padding in every vocabulary; only the mask marks it.
         let ids = text.select(1, 0);
         let padded = text.select(1, 1).eq(0);
         assert!(
@@ -54,7 +72,7 @@ fn bert_and_roberta_compute_what_transformers_computes() {
                 == 1
         );
         let zeros = ids.masked_fill(&padded, 0);
-        // Nor are kinds of segment looked at where there are none.
+        // RoBERTa ignores segments.
         let segments = if padding == 1 {
             zeros.ones_like()
         } else {
@@ -62,7 +80,7 @@ fn bert_and_roberta_compute_what_transformers_computes() {
         };
         let filed = Tensor::stack(&[&zeros, &text.select(1, 1), &segments], 1);
         close(
-            &bert.forward_untrimmed(&filed, false),
+            &bert.forward_untrimmed(&filed, EVALUATION),
             &expected,
             "as in a feature file",
         );
@@ -70,11 +88,11 @@ fn bert_and_roberta_compute_what_transformers_computes() {
 }
 
 #[test]
-fn rows_that_padding_has_take_no_gradient() {
+fn padding_rows_get_no_gradient() {
     let (_, text) = computed("roberta");
     let vs = nn::VarStore::new(Device::Cpu);
-    let bert = Bert::load(&vs.root(), &published("roberta")).unwrap();
-    bert.forward_untrimmed(&text, false)
+    let bert = load(&vs.root(), &published("roberta"));
+    bert.forward_untrimmed(&text, EVALUATION)
         .pow_tensor_scalar(3)
         .sum(Kind::Float)
         .backward();
@@ -89,12 +107,12 @@ fn rows_that_padding_has_take_no_gradient() {
 }
 
 #[test]
-fn every_published_form_loads_to_the_same_bits() {
+fn all_published_formats_load_bit_identically() {
     let (_, text) = computed("bert");
     let states = |name: &str| {
         let vs = nn::VarStore::new(Device::Cpu);
-        let bert = Bert::load(&vs.root(), &published(name)).unwrap();
-        bert.forward(&text, false)
+        let bert = load(&vs.root(), &published(name));
+        bert.forward(&text, EVALUATION)
     };
     let expected = states("bert");
     for form in [
@@ -107,13 +125,13 @@ fn every_published_form_loads_to_the_same_bits() {
     ] {
         assert!(states(form).equal(&expected), "{form}");
     }
-    // Halves are another model, near it.
+    // Half precision is a different, close model.
     let half = states("bert-half");
     assert!(!half.equal(&expected) && half.allclose(&expected, 1e-2, 1e-2, false));
 }
 
 #[test]
-fn an_encoder_that_broke_in_its_training_is_named() {
+fn encoder_with_infinite_weights_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     for file in ["config.json", "model.safetensors"] {
         fs::copy(published("bert").join(file), folder.path().join(file)).unwrap();
@@ -123,10 +141,10 @@ fn an_encoder_that_broke_in_its_training_is_named() {
     let end = content.len();
     content[end - 4..].copy_from_slice(&f32::INFINITY.to_le_bytes());
     fs::write(&path, content).unwrap();
-    let said = refusal(folder.path());
+    let error = rejection(folder.path());
     assert!(
-        said.contains("the text encoder") && said.contains("not finite (inf"),
-        "{said}"
+        error.contains("the text encoder") && error.contains("not finite (inf"),
+        "{error}"
     );
 }
 
@@ -137,7 +155,7 @@ fn config() -> Value {
     })
 }
 
-/// A folder with `config` and the fresh weights of an encoder, under `prefix`.
+/// A folder with `config` and an encoder's initial weights, their names under `prefix`.
 fn folder(config: &Value, prefix: &str) -> (tempfile::TempDir, Bert, nn::VarStore) {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
@@ -152,9 +170,11 @@ fn folder(config: &Value, prefix: &str) -> (tempfile::TempDir, Bert, nn::VarStor
     (folder, bert, vs)
 }
 
-fn refusal(folder: &Path) -> String {
+fn rejection(folder: &Path) -> String {
     let vs = nn::VarStore::new(Device::Cpu);
-    Bert::load(&vs.root(), folder).unwrap_err().to_string()
+    Bert::load(&vs.root(), folder, Optimizations::ALL)
+        .unwrap_err()
+        .to_string()
 }
 
 fn text() -> Tensor {
@@ -164,21 +184,21 @@ fn text() -> Tensor {
 }
 
 #[test]
-fn what_is_left_out_changes_nothing_where_there_is_text() {
+fn trimming_padding_preserves_outputs_and_gradients() {
     tch::manual_seed(1);
     let (_folder, bert, _vs) = folder(&config(), "");
     let weights: Vec<&Tensor> = bert.named().into_iter().map(|(_, w)| w).collect();
     let same = |text: &Tensor| {
         let mask = text.select(1, 1).unsqueeze(2).to_kind(Kind::Float);
-        let whole = bert.forward_untrimmed(text, false) * &mask;
-        let packed = bert.forward(text, false);
-        // Nothing but zeros where there is none.
-        assert!(packed.allclose(&whole, 1e-5, 1e-6, false));
-        let slopes = |states: &Tensor| {
+        let full = bert.forward_untrimmed(text, EVALUATION) * &mask;
+        let packed = bert.forward(text, EVALUATION);
+        // Zeros at padded positions.
+        assert!(packed.allclose(&full, 1e-5, 1e-6, false));
+        let gradients = |states: &Tensor| {
             let loss = states.pow_tensor_scalar(3).sum(Kind::Float);
             Tensor::run_backward(&[loss], &weights, false, false)
         };
-        for (a, b) in slopes(&whole).iter().zip(slopes(&packed)) {
+        for (a, b) in gradients(&full).iter().zip(gradients(&packed)) {
             assert!(a.allclose(&b, 1e-4, 1e-5, false));
         }
     };
@@ -187,44 +207,64 @@ fn what_is_left_out_changes_nothing_where_there_is_text() {
     // A hole in the mask must not shorten the text.
     let _ = text.get(0).get(1).narrow(0, 1, 2).fill_(0);
     same(&text);
-    // A text of nothing but padding beside another.
+    // A text that is all padding, in a batch with another.
     let _ = text.get(1).get(1).fill_(0);
     same(&text);
 }
 
 #[test]
-fn what_is_done_between_layers_sees_whole_texts() {
+fn injection_sees_texts_with_padding() {
     tch::manual_seed(1);
-    let (_folder, bert, _vs) = folder(&config(), "");
+    let (_folder, mut bert, _vs) = folder(&config(), "");
     let text = text();
     let mask = text.select(1, 1).unsqueeze(2).to_kind(Kind::Float);
-    let turn = |x: Tensor| {
+    let flip = |x: Tensor| {
         assert_eq!(x.size(), [2, 6, 16]);
         x.flip([2]) * &mask
     };
-    let encoded = |savings: Savings, injection: Option<Injection<'_>>| {
-        savings.apply();
+    let mut encoded = |optimizations: Optimizations, injection: Option<Injection<'_>>| {
+        bert.optimizations = optimizations;
         let states = bert.encode(bert.embed(&text, false), &text, false, injection);
-        Savings::ALL.apply();
         states * &mask
     };
-    let whole = encoded(Savings::NONE, Some((1, &turn)));
-    let packed = encoded(Savings::ALL, Some((1, &turn)));
-    assert!(packed.allclose(&whole, 1e-5, 1e-6, false));
-    assert!(!packed.allclose(&encoded(Savings::ALL, None), 1e-2, 1e-2, false));
+    let full = encoded(Optimizations::NONE, Some((1, &flip)));
+    let packed = encoded(Optimizations::ALL, Some((1, &flip)));
+    assert!(packed.allclose(&full, 1e-5, 1e-6, false));
+    assert!(!packed.allclose(&encoded(Optimizations::ALL, None), 1e-2, 1e-2, false));
 }
 
 #[test]
-fn what_cannot_be_loaded_is_refused_with_a_reason() {
+fn outputs_are_reused_only_with_a_cache_and_only_in_evaluation() {
+    let (_folder, bert, _vs) = folder(&config(), "");
+    let text = text();
+    let reused = |context: ForwardContext<'_>| {
+        tch::no_grad(|| {
+            let [first, second] = [(); 2].map(|()| bert.forward_untrimmed(&text, context));
+            first.data_ptr() == second.data_ptr()
+        })
+    };
+    let cache = EncoderCache::default();
+    assert!(reused(ForwardContext::evaluation(Some(&cache))));
+    assert!(!reused(ForwardContext::evaluation(None)));
+    assert!(!reused(ForwardContext::TRAIN));
+    let train = ForwardContext {
+        cache: Some(&cache),
+        ..ForwardContext::TRAIN
+    };
+    assert!(!reused(train));
+}
+
+#[test]
+fn invalid_encoder_folder_is_rejected_with_a_reason() {
     let (folder, ..) = folder(&config(), "");
     let change = |key: &str, value: Value| {
         let mut config = config();
         config[key] = value;
         fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
-        refusal(folder.path())
+        rejection(folder.path())
     };
     assert!(change("hidden_act", json!("silu")).contains("`silu`"));
     assert!(change("num_hidden_layers", json!(3)).contains("no tensor `encoder.layer.2."));
     fs::remove_file(folder.path().join("config.json")).unwrap();
-    assert!(refusal(folder.path()).contains("has no config.json"));
+    assert!(rejection(folder.path()).contains("has no config.json"));
 }

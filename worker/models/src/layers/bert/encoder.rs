@@ -1,13 +1,10 @@
-//! BERT and RoBERTa, under the weight names of Hugging Face.
-//!
-//! Which folders can be loaded, and what their configuration says, is the matter of
-//! [`halfheard_shared::encoder`].
+//! The encoder: embeddings and transformer layers.
 
-mod layout;
-
-use self::layout::Layout;
-use super::{remembered::remembered, savings::Savings};
-use crate::methods::MethodError;
+use super::layout::Layout;
+use crate::{
+    context::{ForwardContext, Optimizations},
+    error::MethodError,
+};
 pub use halfheard_shared::encoder::Config as BertConfig;
 use halfheard_shared::encoder::{Architecture, Encoder};
 use std::path::Path;
@@ -25,7 +22,7 @@ struct Layer {
     output_norm: nn::LayerNorm,
 }
 
-/// What every layer needs to know.
+/// What all layers share.
 #[derive(Debug)]
 struct Shape {
     heads: i64,
@@ -56,7 +53,7 @@ impl Layer {
         }
     }
 
-    /// `x` in the form that `layout` says, `mask` `[B, 1, 1, L]` added to the scores.
+    /// Transforms `x`, laid out as `layout`; `mask` `[B, 1, 1, L]` is added to the scores.
     fn forward(
         &self,
         x: &Tensor,
@@ -94,8 +91,8 @@ impl Layer {
     }
 }
 
-/// What is done to the states `[B, L, H]` before the layer of this number, from 0.
-pub type Injection<'a> = (usize, &'a dyn Fn(Tensor) -> Tensor);
+/// A change of the states `[B, L, H]` before the layer of this index.
+pub(crate) type Injection<'a> = (usize, &'a dyn Fn(Tensor) -> Tensor);
 
 fn initial(config: &BertConfig) -> nn::LinearConfig {
     nn::LinearConfig {
@@ -121,9 +118,9 @@ fn layer_norm(path: nn::Path<'_>, config: &BertConfig) -> nn::LayerNorm {
 
 /// Word, position and segment embeddings.
 #[derive(Debug)]
-struct Embeddings {
-    words: nn::Embedding,
-    positions: nn::Embedding,
+pub(super) struct Embeddings {
+    pub(super) words: nn::Embedding,
+    pub(super) positions: nn::Embedding,
     segments: nn::Embedding,
     norm: nn::LayerNorm,
 }
@@ -131,18 +128,24 @@ struct Embeddings {
 /// The encoder.
 #[derive(Debug)]
 pub struct Bert {
-    embeddings: Embeddings,
+    pub(super) embeddings: Embeddings,
     layers: Vec<Layer>,
     shape: Shape,
     config: BertConfig,
+    pub(super) optimizations: Optimizations,
 }
 
 impl Bert {
-    /// Builds the encoder under `path` and loads its weights from `folder`. The pooler, which no
-    /// method reads, is there so that weights load by name.
-    pub fn load(path: &nn::Path<'_>, folder: &Path) -> Result<Self, MethodError> {
+    /// Builds the encoder under `path` and loads its weights from `folder`. It has a pooler, which
+    /// no method reads, because published weights do.
+    pub(crate) fn load(
+        path: &nn::Path<'_>,
+        folder: &Path,
+        optimizations: Optimizations,
+    ) -> Result<Self, MethodError> {
         let encoder = Encoder::open(folder)?;
-        let bert = Self::fresh(path, encoder.config().clone());
+        let mut bert = Self::fresh(path, encoder.config().clone());
+        bert.optimizations = optimizations;
         bert.load_weights(&encoder)?;
         Ok(bert)
     }
@@ -184,7 +187,7 @@ impl Bert {
                     config.max_position_embeddings,
                     match config.architecture {
                         Architecture::Bert => -1,
-                        // The row that padding has takes no gradient.
+                        // Padding's row gets no gradient.
                         Architecture::Roberta => config.first_position() - 1,
                     },
                 ),
@@ -200,28 +203,29 @@ impl Bert {
                 attention_dropout: config.attention_probs_dropout_prob,
             },
             config,
+            optimizations: Optimizations::ALL,
         }
     }
 
     /// Dropout of hidden states.
-    pub fn dropout(&self) -> f64 {
+    pub(crate) fn dropout(&self) -> f64 {
         self.config.hidden_dropout_prob
     }
 
-    /// How this encoder's linear layers begin, for heads that do as it does.
-    pub fn linear_init(&self) -> nn::LinearConfig {
+    /// The initialization of this encoder's linear layers, for heads that share it.
+    pub(crate) fn linear_init(&self) -> nn::LinearConfig {
         initial(&self.config)
     }
 
-    /// Features a token.
-    pub fn width(&self) -> i64 {
+    /// Features per token.
+    pub(crate) fn width(&self) -> i64 {
         self.config.hidden_size
     }
 
     fn load_weights(&self, encoder: &Encoder) -> Result<(), MethodError> {
         let _guard = tch::no_grad_guard();
         for (name, variable) in self.named() {
-            // Of the variable's size: `Encoder` has checked all against the configuration.
+            // `Encoder` has checked all sizes against the configuration.
             let values = Tensor::f_from_slice(&encoder.tensor(&name)?)?;
             variable
                 .shallow_clone()
@@ -231,7 +235,7 @@ impl Bert {
     }
 
     /// The weights by Hugging Face's names, without the pooler's.
-    fn named(&self) -> Vec<(String, &Tensor)> {
+    pub(super) fn named(&self) -> Vec<(String, &Tensor)> {
         fn linear(name: String, l: &nn::Linear) -> Vec<(String, &Tensor)> {
             let bias = l.bs.as_ref().map(|bs| (format!("{name}.bias"), bs));
             std::iter::once((format!("{name}.weight"), &l.ws))
@@ -276,15 +280,16 @@ impl Bert {
 
     /// The last hidden states `[B, L, H]` of `text` `[B, 3, L]` int64 (ids, mask, segments).
     ///
-    /// Padding is left out of the computation: no other position attends to it. It comes back as
-    /// zeros, so a method that reads outputs at padded positions asks for
+    /// Padding is left out of the computation, since no other position attends to it, and its
+    /// outputs are zeros. A method that reads them calls
     /// [`forward_untrimmed`](Self::forward_untrimmed).
-    pub fn forward(&self, text: &Tensor, train: bool) -> Tensor {
+    pub(crate) fn forward(&self, text: &Tensor, context: ForwardContext<'_>) -> Tensor {
         let length = text.size()[2];
-        let trimmed = Self::trim(text);
+        let trimmed = self.trim(text);
         let longest = trimmed.size()[2];
-        let states = self.once(&trimmed, true, train, || {
-            self.encode(self.embed(&trimmed, train), &trimmed, train, None)
+        let states = self.cached(&trimmed, true, context, || {
+            let embedded = self.embed(&trimmed, context.train);
+            self.encode(embedded, &trimmed, context.train, None)
         });
         if longest == length {
             states
@@ -293,43 +298,44 @@ impl Bert {
         }
     }
 
-    /// As [`forward`](Self::forward), with the outputs at padded positions as BERT gives them.
-    pub fn forward_untrimmed(&self, text: &Tensor, train: bool) -> Tensor {
-        self.once(text, false, train, || {
-            self.layers(self.embed(text, train), text, &Layout::Whole, train, None)
+    /// As [`forward`](Self::forward), with BERT's own outputs at padded positions.
+    pub(crate) fn forward_untrimmed(&self, text: &Tensor, context: ForwardContext<'_>) -> Tensor {
+        let train = context.train;
+        self.cached(text, false, context, || {
+            self.layers(self.embed(text, train), text, &Layout::Full, train, None)
         })
     }
 
-    /// What `encode` makes of `text`, unless it is still known from another case.
-    fn once(
+    fn cached(
         &self,
         text: &Tensor,
         packed: bool,
-        train: bool,
+        context: ForwardContext<'_>,
         encode: impl FnOnce() -> Tensor,
     ) -> Tensor {
-        if train {
-            encode()
-        } else {
-            remembered(&self.embeddings.words.ws, text, packed, encode)
+        match context.cache {
+            Some(cache) if !context.train => {
+                cache.get_or_encode(&self.embeddings.words.ws, text, packed, encode)
+            }
+            _ => encode(),
         }
     }
 
-    /// The layers alone, over embeddings `x` `[B, L, H]` of `text`, with what is to be done between
-    /// them. Padding is left out and comes back as zeros.
-    pub fn encode(
+    /// The layers alone, over embeddings `x` `[B, L, H]` of `text`, with an injection between two
+    /// of them. Padding is left out; its outputs are zeros.
+    pub(crate) fn encode(
         &self,
         x: Tensor,
         text: &Tensor,
         train: bool,
         injection: Option<Injection<'_>>,
     ) -> Tensor {
-        if Savings::current().trim {
-            let layout = Layout::packed(text);
-            self.layers(x, text, &layout, train, injection)
+        let layout = if self.optimizations.trim_padding {
+            Layout::packed(text)
         } else {
-            self.layers(x, text, &Layout::Whole, train, injection)
-        }
+            Layout::Full
+        };
+        self.layers(x, text, &layout, train, injection)
     }
 
     fn layers(
@@ -352,12 +358,12 @@ impl Bert {
     }
 
     /// `text` without the columns that are padding in every sample.
-    pub fn trim(text: &Tensor) -> Tensor {
-        if !Savings::current().trim {
+    pub(crate) fn trim(&self, text: &Tensor) -> Tensor {
+        if !self.optimizations.trim_padding {
             return text.shallow_clone();
         }
         let length = text.size()[2];
-        // The last position that is attended to, also where a mask has holes.
+        // The last position that is attended to, even if the mask has holes.
         let ends = Tensor::arange_start(1, length + 1, (Kind::Int64, text.device()));
         let longest = (text.select(1, 1) * ends)
             .max()
@@ -367,7 +373,7 @@ impl Bert {
     }
 
     /// Word, position and segment embeddings of `text`, normed: `[B, L, H]`.
-    pub fn embed(&self, text: &Tensor, train: bool) -> Tensor {
+    pub(crate) fn embed(&self, text: &Tensor, train: bool) -> Tensor {
         let [words, positions, segments] = self.rows(text);
         // In the order in which Hugging Face adds them up.
         let sum = self.embeddings.words.forward(&words)
@@ -379,8 +385,8 @@ impl Bert {
             .dropout(self.config.hidden_dropout_prob, train)
     }
 
-    /// Which rows of the tables `text` `[B, 3, L]` takes: of words `[B, L]`, of positions `[L]` or
-    /// `[B, L]`, of segments `[B, L]`.
+    /// Row indices of `text` `[B, 3, L]` in the tables of words `[B, L]`, positions `[L]` or
+    /// `[B, L]`, and segments `[B, L]`.
     fn rows(&self, text: &Tensor) -> [Tensor; 3] {
         let words = text.select(1, 0);
         match self.config.architecture {
@@ -389,8 +395,8 @@ impl Bert {
                 [words, positions, text.select(1, 2)]
             }
             Architecture::Roberta => {
-                // Counted over the tokens that are no padding, from behind padding's own id. What
-                // is padding is the mask's to say: files of features have 0 there, whatever the
+                // Positions count the tokens that are not padding, starting after padding's own id.
+                // The mask decides what is padding: feature files store 0 there for every
                 // vocabulary.
                 let padding = self.config.first_position() - 1;
                 let present = text.select(1, 1).ne(0);
@@ -412,6 +418,3 @@ impl Bert {
             .masked_fill(&padding, f64::from(f32::MIN))
     }
 }
-
-#[cfg(test)]
-mod tests;

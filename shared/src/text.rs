@@ -1,15 +1,31 @@
-//! Text for a terminal: what came from elsewhere without control characters, commands as they can be
-//! pasted into a shell.
+//! Text for people: counts that agree, foreign text without control characters, commands that can be pasted into a shell.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, path::Path};
 
-/// `text` without control characters: names and errors come from other machines, and an escape
-/// sequence in one would run in the reader's terminal. Line breaks and tabs become spaces.
+/// A number with its noun, which gets an "s" unless there is one.
+///
+/// ```
+/// use halfheard_shared::text::count;
+/// assert_eq!(count(1, "job"), "1 job");
+/// assert_eq!(count(0, "job"), "0 jobs");
+/// ```
+pub fn count(number: usize, noun: &str) -> String {
+    let ending = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{ending}")
+}
+
+/// `text` without control characters: names and errors come from other machines, and an escape sequence in one would run
+/// in the reader's terminal. Line breaks and tabs become spaces.
+///
+/// ```
+/// use halfheard_shared::text::plain;
+/// assert_eq!(plain("gpu\x1b[31m7\n"), "gpu\u{fffd}[31m7 ");
+/// ```
 pub fn plain(text: &str) -> String {
     text.chars()
         .map(|c| match c {
             '\n' | '\t' => ' ',
-            // Also those that turn the direction of writing round.
+            // Also those that reverse the writing direction.
             c if c.is_control()
                 || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
             {
@@ -20,14 +36,14 @@ pub fn plain(text: &str) -> String {
         .collect()
 }
 
-/// `word` as one word of a shell's command line, quoted where it has to be.
+/// `word` as one word of a shell command, quoted if necessary.
 pub fn quoted(word: &str) -> Cow<'_, str> {
-    // Fails for a NUL only, which no path or name of ours has.
+    // Fails only on NUL, which no path or name contains.
     shlex::try_quote(word).unwrap_or_else(|_| Cow::Owned(plain(word)))
 }
 
-/// A path as [`quoted`].
-pub fn quoted_path(path: &std::path::Path) -> String {
+/// A path, quoted like [`quoted`].
+pub fn quoted_path(path: &Path) -> String {
     quoted(&path.display().to_string()).into_owned()
 }
 

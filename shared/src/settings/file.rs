@@ -1,7 +1,6 @@
-//! The config file that `coord` and `worker` both read, by the same rules: every key has to be
-//! known, a relative path in it is relative to it, and one with a password must be its owner's alone.
+//! The config file.
 
-use crate::address::holds_secret;
+use crate::{address::holds_secret, error::Hint};
 use serde::Deserialize;
 use std::{
     io::Read as _,
@@ -9,12 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The most bytes of a config file that are read.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// What the file says. The keys are the names of the environment variables, in small letters and
-/// without their common beginning. Paths are absolute, or relative to the current folder as the
-/// file's own path is.
+/// What the file says. The keys are the names of the environment variables in lowercase without their prefix. Every key
+/// must be known; relative paths are relative to the file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConfigFile {
@@ -22,15 +19,15 @@ pub struct ConfigFile {
     pub nats_url: Option<String>,
     /// The broker's credentials file.
     pub nats_creds: Option<PathBuf>,
-    /// The authority that signed the broker's certificate, in PEM.
+    /// The certificate authority to trust for the broker, in PEM.
     pub nats_ca: Option<PathBuf>,
-    /// The client's certificate, in PEM.
+    /// The client certificate, in PEM.
     pub nats_cert: Option<PathBuf>,
-    /// The client's key, in PEM.
+    /// The client key, in PEM.
     pub nats_key: Option<PathBuf>,
-    /// How many servers of a NATS cluster keep each stream; `coord` alone uses it.
+    /// How many servers of a NATS cluster keep each stream. Only `coord` uses it.
     pub nats_replicas: Option<usize>,
-    /// The database's address; `coord` alone uses it.
+    /// The database's address. Only `coord` uses it.
     pub database_url: Option<String>,
     /// The artifact store's address.
     pub artifacts: Option<String>,
@@ -38,51 +35,59 @@ pub struct ConfigFile {
     pub data_dir: Option<PathBuf>,
 }
 
-/// Why a config file cannot be used. No message quotes it: it may hold a password.
+/// Why a config file cannot be used. No message quotes the file: it may hold a password.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigFileError {
-    /// It was asked for and is not there, or it cannot be read.
-    #[error("the config file {} cannot be read: {source}", path.display())]
+    /// It was named and does not exist, or it cannot be read.
+    #[error("cannot read the config file {}", path.display())]
     Unreadable {
-        /// Its path.
+        /// The config file.
         path: PathBuf,
-        /// Why.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// It is none.
-    #[error("the config file {} is wrong: {reason}", path.display())]
+    /// Invalid TOML, an unknown key, or a value of the wrong type.
+    #[error("invalid config file {}: {reason}", path.display())]
     Invalid {
-        /// Its path.
+        /// The config file.
         path: PathBuf,
-        /// Why, with the line.
+        /// What is wrong, with the line.
         reason: String,
     },
-    /// It holds a password and others can read it.
-    #[error("the config file {0} holds a password and other users can read it: `chmod 600 {0}`", path.display())]
+    /// It holds a password and other users can read it.
+    #[error("the config file {} holds a password and other users can read it", path.display())]
     Exposed {
-        /// Its path.
+        /// The config file.
         path: PathBuf,
     },
 }
 
+impl Hint for ConfigFileError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Exposed { path } => Some(format!("`chmod 600 {}`", path.display())),
+            Self::Unreadable { .. } | Self::Invalid { .. } => None,
+        }
+    }
+}
+
 impl ConfigFile {
-    /// Reads the file that was `asked` for, or else the one in the `usual` place, which need not be
-    /// there. Returns the path of the one that was read.
+    /// Reads the file that was `named`, or else the `default` one, which need not exist. Returns the path of the file that
+    /// was read.
     ///
     /// # Errors
     ///
-    /// It cannot be read, has a key that is not known or a value that does not fit, or shows a
-    /// password to other users.
-    pub fn read(
-        asked: Option<&Path>,
-        usual: Option<&Path>,
+    /// It cannot be read, has an unknown key or an invalid value, or shows a password to other users.
+    pub(super) fn read(
+        named: Option<&Path>,
+        default: Option<&Path>,
     ) -> Result<(Option<PathBuf>, Self), ConfigFileError> {
-        let Some(path) = asked.or(usual).map(Path::to_owned) else {
+        let Some(path) = named.or(default).map(Path::to_owned) else {
             return Ok((None, Self::default()));
         };
         let text = match read(&path) {
             Ok(text) => text,
-            Err(error) if asked.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
                 return Ok((None, Self::default()));
             }
             Err(source) => return Err(ConfigFileError::Unreadable { path, source }),
@@ -99,9 +104,9 @@ impl ConfigFile {
                 None => error.message().to_owned(),
             },
         })?;
-        let open =
+        let exposed =
             || std::fs::metadata(&path).is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0);
-        if file.holds_secret() && open() {
+        if file.holds_secret() && exposed() {
             return Err(ConfigFileError::Exposed { path });
         }
         file.resolve_paths(path.parent().unwrap_or(Path::new("")));
@@ -140,22 +145,9 @@ fn read(path: &Path) -> std::io::Result<String> {
         .take(MAX_BYTES + 1)
         .read_to_string(&mut text)?;
     if text.len() as u64 > MAX_BYTES {
-        return Err(std::io::Error::other("it is larger than 1 MiB"));
+        return Err(std::io::Error::other("larger than 1 MiB"));
     }
     Ok(text)
-}
-
-/// A folder of the user's: what `variable` names, or `below` the home folder. `None` without a home.
-pub fn user_folder(
-    var: impl Fn(&str) -> Option<String>,
-    variable: &str,
-    below: &str,
-) -> Option<PathBuf> {
-    var(variable)
-        .map(PathBuf::from)
-        // The standard: a relative path in these variables is to be ignored.
-        .filter(|path| path.is_absolute())
-        .or_else(|| var("HOME").map(|home| Path::new(&home).join(below)))
 }
 
 #[cfg(test)]
@@ -179,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_too_large_or_no_text_is_refused() {
+    fn oversized_or_binary_file_is_rejected() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c.toml");
         for content in [vec![b'#'; (1 << 20) + 1], vec![0xff]] {

@@ -1,0 +1,77 @@
+//! Every environment variable that the programs read, and the way they read it.
+
+use std::path::{Path, PathBuf};
+
+/// Looks up a variable. A value, so that tests need not change the environment of their process.
+pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// A variable of this process that is set and not empty.
+pub fn process(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The broker's address: `nats://host:4222`, or several separated by commas. May hold a password.
+pub const NATS_URL: &str = "HALFHEARD_NATS_URL";
+/// The broker's credentials file, as `nsc` writes it.
+pub const NATS_CREDS: &str = "HALFHEARD_NATS_CREDS";
+/// The certificate authority to trust for the broker, in PEM.
+pub const NATS_CA: &str = "HALFHEARD_NATS_CA";
+/// The client certificate for the broker, in PEM.
+pub const NATS_CERT: &str = "HALFHEARD_NATS_CERT";
+/// The key of [`NATS_CERT`], in PEM.
+pub const NATS_KEY: &str = "HALFHEARD_NATS_KEY";
+/// How many servers of a NATS cluster keep each stream: 1, 3 or 5.
+pub const NATS_REPLICAS: &str = "HALFHEARD_NATS_REPLICAS";
+/// The database's address: `postgres://user@host:5432/name`. May hold a password.
+pub const DATABASE_URL: &str = "HALFHEARD_DATABASE_URL";
+/// The artifact store's address: `file:///folder`, `s3://bucket/prefix` or `nats://`.
+pub const ARTIFACTS: &str = "HALFHEARD_ARTIFACTS";
+/// The data folder: datasets, encoders, private servers.
+pub const DATA_DIR: &str = "HALFHEARD_DATA_DIR";
+/// The config file.
+pub const CONFIG: &str = "HALFHEARD_CONFIG";
+
+/// The folder of what `make setup` installs.
+pub const DEPS: &str = "HALFHEARD_DEPS";
+/// The `nats-server` program.
+pub const NATS_SERVER: &str = "HALFHEARD_NATS_SERVER";
+/// The folder of Postgres' programs.
+pub const POSTGRES_BIN: &str = "HALFHEARD_POSTGRES_BIN";
+/// The user that runs a private Postgres if `coord` runs as root.
+pub const POSTGRES_USER: &str = "HALFHEARD_POSTGRES_USER";
+/// The `worker` program.
+pub const WORKER: &str = "HALFHEARD_WORKER";
+/// The folder of the English BERT.
+pub const ENCODER_EN: &str = "HALFHEARD_ENCODER_EN";
+/// The folder of the Chinese BERT.
+pub const ENCODER_ZH: &str = "HALFHEARD_ENCODER_ZH";
+
+/// How many slots a worker runs.
+pub const SLOTS: &str = "HALFHEARD_SLOTS";
+/// Where the slots compute: `auto`, `cpu`, `cuda:0`, `cuda:0,cuda:1`.
+pub const DEVICE: &str = "HALFHEARD_DEVICE";
+/// Whether slots may share a GPU.
+pub const SHARE_GPUS: &str = "HALFHEARD_SHARE_GPUS";
+/// CPU threads per slot.
+pub const THREADS: &str = "HALFHEARD_THREADS";
+/// The worker's name.
+pub const WORKER_NAME: &str = "HALFHEARD_WORKER_NAME";
+/// How often a training run saves its state.
+pub const SAVE_EVERY: &str = "HALFHEARD_SAVE_EVERY";
+/// The form of the worker's log: `text` or `json`.
+pub const LOG_FORMAT: &str = "HALFHEARD_LOG_FORMAT";
+
+/// A folder of the user's: `variable` (`XDG_DATA_HOME`), or `below` the home folder. `None` without a home.
+///
+/// ```
+/// use halfheard_shared::env::user_folder;
+/// let env = |name: &str| (name == "HOME").then(|| "/home/ann".to_owned());
+/// assert_eq!(user_folder(&env, "XDG_CONFIG_HOME", ".config"), Some("/home/ann/.config".into()));
+/// ```
+pub fn user_folder(env: Env, variable: &str, below: &str) -> Option<PathBuf> {
+    env(variable)
+        .map(PathBuf::from)
+        // The XDG specification: ignore a relative path.
+        .filter(|path| path.is_absolute())
+        .or_else(|| env("HOME").map(|home| Path::new(&home).join(below)))
+}

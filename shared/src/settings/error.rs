@@ -1,0 +1,53 @@
+//! Why settings cannot be used.
+
+use super::{ConfigFileError, Origin};
+use crate::{
+    env,
+    error::{Hint, hint_of},
+};
+
+/// Why settings cannot be used. No message holds an address: it may hold a password.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// A password where every user of the machine can read it.
+    #[error(
+        "{flag} holds a password or token, and every user of this machine can read the flags of a process"
+    )]
+    SecretInFlag {
+        /// The flag.
+        flag: &'static str,
+        /// The variable to use instead.
+        variable: &'static str,
+    },
+    /// The config file cannot be used.
+    #[error(transparent)]
+    File(#[from] ConfigFileError),
+    /// A replica count that NATS does not have.
+    #[error("invalid replica count `{value}` in {origin}")]
+    Replicas {
+        /// Where it came from.
+        origin: Origin,
+        /// What was given.
+        value: String,
+    },
+    /// A certificate without its key, or the reverse.
+    #[error("both the client certificate and its key are required")]
+    HalfIdentity,
+    /// No home folder.
+    #[error("cannot determine the data folder: neither XDG_DATA_HOME nor HOME is set")]
+    NoHome,
+}
+
+impl Hint for SettingsError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::SecretInFlag { variable, .. } => Some(format!(
+                "set {variable}, or put it into the config file (mode 0600), and remove the flag"
+            )),
+            Self::File(error) => hint_of::<ConfigFileError>(error),
+            Self::Replicas { .. } => Some("use 1, 3 or 5".to_owned()),
+            Self::HalfIdentity => Some(format!("set {} and {}", env::NATS_CERT, env::NATS_KEY)),
+            Self::NoHome => Some(format!("pass --data-dir or set {}", env::DATA_DIR)),
+        }
+    }
+}

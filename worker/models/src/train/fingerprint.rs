@@ -1,0 +1,48 @@
+//! The identity of a training run, by which saved states are matched to jobs.
+
+use super::TrainError;
+use halfheard_shared::{
+    artifacts::Hash,
+    wire::{self, TrainSpec},
+};
+
+/// Prefix of the hashed bytes. Its version changes with their meaning.
+const DOMAIN: &[u8] = b"halfheard training 1\0";
+
+/// BLAKE3 of everything that determines the course of training: the spec's wire encoding without
+/// file paths, which are hints.
+pub(super) fn fingerprint(spec: &TrainSpec) -> Result<String, TrainError> {
+    let mut spec = spec.clone();
+    spec.data.path.clear();
+    spec.encoder.path.clear();
+    let encoded = wire::encode(&spec).map_err(TrainError::Fingerprint)?;
+    Ok(Hash::of(&[DOMAIN, &encoded].concat()).as_str().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::testing::spec;
+
+    /// A change of this value orphans every saved state: raise the version in [`DOMAIN`] with it.
+    #[test]
+    fn fingerprint_is_stable() {
+        assert_eq!(
+            fingerprint(&spec(3)).unwrap(),
+            "a0935a0cd5726bcfd10d26631692a8f9f6934011cb03f93c46f556ff97dace5e"
+        );
+    }
+
+    #[test]
+    fn fingerprint_depends_on_the_spec_but_not_on_paths() {
+        let original = fingerprint(&spec(3)).unwrap();
+        let mut moved = spec(3);
+        moved.data.path = "elsewhere".to_owned();
+        moved.encoder.path = "elsewhere".to_owned();
+        assert_eq!(fingerprint(&moved).unwrap(), original);
+        let mut reseeded = spec(3);
+        reseeded.seed += 1;
+        assert_ne!(fingerprint(&reseeded).unwrap(), original);
+        assert_ne!(fingerprint(&spec(4)).unwrap(), original);
+    }
+}
