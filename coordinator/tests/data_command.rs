@@ -147,7 +147,7 @@ fn import_reports_corrections_and_manifest_keeps_them() {
     for says in [
         "[N, L, 3]",
         "--nonfinite zero",
-        "treated as aligned",
+        "taken as aligned",
         "Nothing in the file is executed",
     ] {
         assert!(said.contains(says), "`{says}` is not in {said}");

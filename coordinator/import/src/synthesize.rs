@@ -20,6 +20,7 @@ use crate::{
 };
 use halfheard_shared::benchmark::definition::Rule;
 use halfheard_shared::dataset::{DataFolder, Kind, Shapes, Source, Split};
+use halfheard_shared::error::Hint;
 use lexicon::Lexicon;
 pub use lexicon::{Vocabulary, VocabularyError};
 use random::Random;
@@ -77,6 +78,16 @@ pub enum SynthesizeError {
     /// Writing failed.
     #[error(transparent)]
     Import(#[from] ImportError),
+}
+
+impl Hint for SynthesizeError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Import(error) => error.hint(),
+            Self::Vocabulary(error) => error.hint(),
+            Self::Size { .. } => None,
+        }
+    }
 }
 
 fn check(settings: &Settings) -> Result<(), SynthesizeError> {

@@ -281,11 +281,11 @@ fn text_tensors_of_any_layout_and_type_are_accepted() {
     for (form, says) in [
         (
             Py::ints(&[2, 4, 4], &[0; 32]),
-            "has shape [2, 4, 4], [N, 3, L] is expected",
+            "has shape [2, 4, 4], expected [N, 3, L]",
         ),
         (
             Py::List(vec![one(), Py::Int(3)]),
-            "holds an integer at sample 1, an array of two dimensions",
+            "holds an integer at sample 1, expected a two-dimensional array",
         ),
         (
             Py::List(vec![one(), Py::floats(&[3, 4], &[0.5; 12])]),

@@ -233,12 +233,12 @@ fn invalid_utf8_in_texts_is_replaced() {
     };
     *field(&mut content, "test", "id") = Py::ints(&[2], &[17, 18]);
     let (notes, data) = imported(Kind::Mosi, &content);
-    said(&notes, "train: 2 of `raw_text` are not UTF-8");
+    said(&notes, "train: 2 of `raw_text` are not valid UTF-8");
     said(
         &notes,
         "valid: 1 of `raw_text` are not texts and were left empty",
     );
-    said(&notes, "test: 1 of `raw_text` are not UTF-8");
+    said(&notes, "test: 1 of `raw_text` are not valid UTF-8");
     assert!(
         data.split(Split::Train)
             .raw_text(1)
@@ -353,7 +353,8 @@ fn required_fields_of_other_classes_are_rejected_with_conversion() {
         &Py::Raw(b"cpandas.core.frame\nDataFrame\n)\x81}b".to_vec()),
     );
     assert!(
-        message.contains("the file holds an object of `pandas.core.frame.DataFrame`, expected a dict"),
+        message
+            .contains("the file holds an object of `pandas.core.frame.DataFrame`, expected a dict"),
         "{message}"
     );
     assert!(!std::path::Path::new("/tmp/halfheard-was-here").exists());

@@ -1,6 +1,7 @@
 //! Sentences with a level of sentiment, from the words of a real encoder's vocabulary.
 
 use super::random::Random;
+use halfheard_shared::error::Hint;
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
@@ -59,29 +60,41 @@ const GLUE: &[&str] = &["the", "was", "i", "thought", "felt", "to", "me"];
 #[derive(Debug, thiserror::Error)]
 pub enum VocabularyError {
     /// The file cannot be read.
-    #[error("{}: {source}; give a BERT vocabulary (vocab.txt) with --vocab", path.display())]
+    #[error("cannot read {}", path.display())]
     Io {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// Why.
         source: std::io::Error,
     },
     /// The special tokens are not where BERT has them.
-    #[error("{}: `{token}` is not on line {line}: this is no vocabulary of a BERT model", path.display())]
+    #[error("{} is not the vocabulary of a BERT model: `{token}` is not on line {line}", path.display())]
     Special {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Which token.
+        /// The token.
         token: &'static str,
-        /// Where it should be, from 1.
+        /// The line on which it should be, from 1.
         line: usize,
     },
     /// Words that sentences need are missing.
-    #[error("the vocabulary lacks words that sentences are made of ({}): give that of an uncased English BERT", words.join(", "))]
+    #[error("the vocabulary lacks words for sentences: {}", words.join(", "))]
     Words {
         /// The words.
         words: Vec<&'static str>,
     },
+}
+
+impl Hint for VocabularyError {
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Io { .. } | Self::Special { .. } => {
+                "name a BERT vocabulary (vocab.txt) with --vocab"
+            }
+            Self::Words { .. } => "use the vocabulary of an uncased English BERT",
+        };
+        Some(hint.to_owned())
+    }
 }
 
 /// An encoder's vocabulary: one token per line; the id is the line's index.

@@ -181,10 +181,7 @@ fn impossible_settings_are_rejected() {
     settings.shapes.text_len = 5;
     let error =
         synthesize(&settings, &vocab, "toy", &folder, false, &mut |_, _, _| {}).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "the text length is 5, expected 9 to 512"
-    );
+    assert_eq!(error.to_string(), "the text length is 5, expected 9 to 512");
     assert!(folder.names().unwrap().is_empty());
 
     let bad = dir.path().join("bad.txt");
