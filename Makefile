@@ -1,12 +1,12 @@
-# halfheard: `make` alone tells what there is.
+# Halfheard: `make` alone lists the targets.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-# Where set-up puts things. With neither variable set, .cargo/config.toml tells cargo of .deps/libtorch; it
-# is not exported here too, so that `make` and a plain `cargo` see the same environment and share a build.
+# Where set-up installs. By default, .cargo/config.toml points cargo to .deps/libtorch; it is not exported here too, so
+# `make` and a plain `cargo` share an environment and a build.
 DEPS := $(abspath $(or $(HALFHEARD_DEPS),.deps))
 ifneq ($(HALFHEARD_DEPS),)
 export HALFHEARD_DEPS := $(DEPS)
@@ -16,24 +16,24 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON := python3
 CARGO := cargo
 
-# Lets tests and doc tests of crates that depend on the worker find libtorch at run time.
+# Tests that depend on the worker find libtorch at run time.
 WITH_LIBTORCH = LD_LIBRARY_PATH="$(or $(LIBTORCH),$(DEPS)/libtorch)/lib$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}"
 
 .PHONY: help
-help: ## this text
-	@echo "halfheard: the benchmark of multimodal sentiment models on incomplete data, as a sweep over a cluster"
+help: ## show this text
+	@echo "Halfheard: a distributed benchmark of multimodal sentiment models on incomplete data"
 	@echo
-	@echo "New here?   make demo     (sets up, builds, runs a small sweep on this machine, prints its tables)"
-	@echo "Changing?   make test     (what CI runs)"
+	@echo "New here?     make demo     (sets up, builds, runs a small sweep on this machine, prints its tables)"
+	@echo "Contributing? make test     (what CI runs)"
 	@echo
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "Set-up goes to $(DEPS) (HALFHEARD_DEPS changes that). Own programs instead of the pinned ones:"
+	@echo "Set-up installs to $(DEPS) (set HALFHEARD_DEPS to change). To use your own programs, set:"
 	@echo "  LIBTORCH=FOLDER  HALFHEARD_NATS_SERVER=FILE  HALFHEARD_POSTGRES_BIN=FOLDER  HALFHEARD_ENCODER_EN=FOLDER"
-	@echo "  HALFHEARD_SYSTEM=1 takes nats-server and PostgreSQL from PATH."
+	@echo "  HALFHEARD_SYSTEM=1 prefers nats-server and PostgreSQL from PATH."
 
 .PHONY: setup
-setup: ## lay down libtorch, nats-server, PostgreSQL and the encoder (nothing to do the second time)
+setup: ## install libtorch, nats-server, PostgreSQL and the encoder (once)
 	@command -v $(PYTHON) >/dev/null || { echo "setup: missing python3: not on PATH; install it: \`apt install python3 python3-pip\`, \`dnf install python3 python3-pip\`" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 8))' || { echo "setup: missing python3 3.8 or newer: this is $$($(PYTHON) --version 2>&1); install a newer python3" >&2; exit 1; }
 	@$(PYTHON) deploy/setup.py $(SETUP_FLAGS)
@@ -43,7 +43,7 @@ build: setup ## build everything for development
 	$(CARGO) build --workspace --bins
 
 .PHONY: release
-release: setup ## build the optimised coord and worker
+release: setup ## build optimized coord and worker
 	$(CARGO) build --release -p halfheard-coordinator -p halfheard-worker
 
 .PHONY: demo
@@ -55,13 +55,13 @@ fmt: ## format the sources
 	$(CARGO) fmt --all
 
 .PHONY: lint
-lint: setup ## check the format and run clippy, warnings being errors
+lint: setup ## check format and clippy, with warnings as errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
 .PHONY: test
 test: SETUP_FLAGS := --tests
-test: lint ## everything CI runs: format, clippy, set-up's tests, unit, doc and end-to-end tests
+test: lint ## run all of CI: format, clippy, set-up's tests, structure, unit, doc and end-to-end tests
 	$(PYTHON) -m unittest discover --start-directory deploy --pattern 'test_*.py'
 	$(CARGO) build --workspace --bins
 	$(WITH_LIBTORCH) $(CARGO) test --workspace --doc
@@ -69,7 +69,7 @@ test: lint ## everything CI runs: format, clippy, set-up's tests, unit, doc and 
 		echo "$(CARGO) nextest run --workspace"; \
 		$(WITH_LIBTORCH) $(CARGO) nextest run --workspace; \
 	else \
-		echo "cargo-nextest is not here (\`cargo install cargo-nextest --locked\` is faster and tells more); using cargo test"; \
+		echo "cargo-nextest not found (\`cargo install cargo-nextest --locked\` is faster); using cargo test"; \
 		$(WITH_LIBTORCH) $(CARGO) test --workspace --lib --bins --tests 2>&1 | awk ' \
 			{ print; fflush() } \
 			/^test result:/ { passed += $$4; failed += $$6; skipped += $$8 } \
@@ -77,7 +77,7 @@ test: lint ## everything CI runs: format, clippy, set-up's tests, unit, doc and 
 	fi
 
 .PHONY: bench
-bench: setup ## measure expansion, submission, no-op jobs, tables and the report, imports, training steps
+bench: setup ## measure expansion, submission, no-op jobs, tables, report, imports, training steps
 	$(CARGO) build --release --workspace --bins
 	$(TARGET)/release/bench_submit
 	$(TARGET)/release/bench_path
@@ -86,19 +86,19 @@ bench: setup ## measure expansion, submission, no-op jobs, tables and the report
 	$(WITH_LIBTORCH) $(CARGO) bench --workspace --bench steps
 
 .PHONY: soak
-soak: build ## the long test: kills and restarts again and again, for SOAK_MINUTES (default 30)
+soak: build ## repeat the kill-and-restart tests for SOAK_MINUTES (default 30)
 	@until=$$(( $$(date +%s) + 60 * $(or $(SOAK_MINUTES),30) )); rounds=0; \
 	while (( $$(date +%s) < until )); do \
 		$(WITH_LIBTORCH) $(CARGO) test -q -p halfheard-e2e --test chaos --test pipeline_kills -- --nocapture; \
-		rounds=$$(( rounds + 1 )); echo "soak: $$rounds rounds held"; \
+		rounds=$$(( rounds + 1 )); echo "soak: $$rounds rounds passed"; \
 	done
 
 .PHONY: sqlx-prepare
-sqlx-prepare: setup ## renew .sqlx/, the offline data of the compile-time checked queries
+sqlx-prepare: setup ## update .sqlx/, the offline data of compile-time checked queries
 	$(PYTHON) deploy/scratch_postgres.py --migrations schemas/migrations -- deploy/sqlx-prepare.sh
 
 .PHONY: doc
-doc: setup ## build the API documentation, warnings being errors
+doc: setup ## build the API documentation, with warnings as errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
 
 .PHONY: book
@@ -117,5 +117,5 @@ deny: ## check licenses and advisories of all dependencies (needs cargo-deny)
 	$(CARGO) deny check
 
 .PHONY: clean
-clean: ## remove what was built (not what was set up: remove .deps for that)
+clean: ## remove build outputs (to remove set-up, delete .deps)
 	$(CARGO) clean

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Runs a command with DATABASE_URL pointing at a throw-away Postgres that ends with it.
+"""Runs a command with DATABASE_URL set to a temporary Postgres.
 
     scratch_postgres.py [--migrations FOLDER] -- COMMAND [ARGUMENT ...]
 
-The server listens on a free loopback port and has fsync off. PostgreSQL refuses to run as root: as root
-the server runs as `nobody`.
+The server listens on a free loopback port, without fsync. PostgreSQL does not run as root; if root starts it, it runs
+as `nobody`. This script is independent of coord's private servers, because it must work when coord does not compile:
+`make sqlx-prepare` updates the data that coord's queries are compiled against.
 """
 
 import argparse

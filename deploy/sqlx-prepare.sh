@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Renews .sqlx/: compiles the coordinator and the store against the database in DATABASE_URL, while sqlx's macros write
-# down what they asked it. Called by `make sqlx-prepare`; needs no sqlx command-line program.
+# Updates .sqlx/: compiles against the database in DATABASE_URL while sqlx's macros record their queries. Called by
+# `make sqlx-prepare`; does not need sqlx-cli.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

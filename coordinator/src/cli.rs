@@ -1,38 +1,43 @@
-//! The command line: what there is, what it says about itself, and how it ends.
+//! The command line.
 
 use crate::{
     commands,
-    config::{ConnectionFlags, Settings},
+    config::{Color, ConnectionFlags, Settings},
+    errors,
     exit::Exit,
 };
 use clap::{CommandFactory as _, Parser, Subcommand};
-use std::{io::IsTerminal as _, process::ExitCode};
+use halfheard_shared::{
+    color::{self, ColorChoice},
+    env,
+};
+use std::process::ExitCode;
 
 const TOUR: &str = "\
-A first look, on this machine alone (starts private servers, needs no settings):
+First steps, on this machine alone (with private servers, no settings needed):
   coord run deploy/demo.toml          run a small sweep and print its tables
-  coord table 2                       print a table of it again
+  coord table 2                       print one of the tables again
 
 On a cluster (settings: docs/guide/cluster.md):
   coord migrate                       prepare the database
-  coord plan benchmark.toml           see what a spec expands to
+  coord plan benchmark.toml           show what a spec expands to
   coord submit benchmark.toml         submit it; `coord serve` and workers do the rest
-  coord status                        see how far it is
-  coord retry SWEEP                   set going again what failed
-  coord table 9 --format latex        take the results away
-  coord figure 2 --out curves.svg     as curves
-  coord report SWEEP --out FOLDER     all of it on one page
-  coord audit SWEEP                   find what is suspect in them
+  coord status                        show progress
+  coord retry SWEEP                   run failed jobs again
+  coord table 9 --format latex        print a table for a paper
+  coord figure 2 --out curves.svg     draw curves
+  coord report SWEEP --out FOLDER     everything on one page
+  coord audit SWEEP                   find suspicious results
 
-Settings come from flags, then from variables (HALFHEARD_NATS_URL, HALFHEARD_NATS_CREDS,
-HALFHEARD_DATABASE_URL, HALFHEARD_ARTIFACTS, HALFHEARD_DATA_DIR), then from
-~/.config/halfheard/config.toml. A password is never taken from a flag.";
+Settings come from flags, then environment variables (HALFHEARD_NATS_URL, HALFHEARD_NATS_CREDS,
+HALFHEARD_DATABASE_URL, HALFHEARD_ARTIFACTS, HALFHEARD_DATA_DIR), then ~/.config/halfheard/config.toml.
+Flags never hold passwords.";
 
 /// Runs the benchmark of multimodal sentiment models on incomplete data.
 ///
-/// A spec (benchmark.toml) says which methods are trained on which datasets and tested under which
-/// missing data; `coord` turns it into jobs for workers, gathers their results in Postgres, and
-/// prints the paper's tables and figures.
+/// A spec (benchmark.toml) says which methods are trained on which datasets and evaluated under which
+/// missing data. `coord` turns it into jobs for workers, collects their results in Postgres, and prints
+/// the paper's tables and figures.
 #[derive(Parser, Debug)]
 #[command(
     name = "coord",
@@ -45,10 +50,10 @@ HALFHEARD_DATABASE_URL, HALFHEARD_ARTIFACTS, HALFHEARD_DATA_DIR), then from
 pub struct Cli {
     #[command(flatten)]
     connections: ConnectionFlags,
-    /// Say more on standard error: -v what happens, -vv in detail (RUST_LOG has the last word)
+    /// Log more on standard error: -v progress, -vv details (RUST_LOG takes precedence)
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Connections and output", hide_short_help = true)]
     verbose: u8,
-    /// Write logs as JSON, one object a line
+    /// Write logs as JSON, one object per line
     #[arg(
         long,
         global = true,
@@ -68,74 +73,80 @@ enum Command {
     Submit(commands::submit::SubmitArgs),
     /// Run a whole sweep on this machine: private servers, workers, tables
     Run(commands::run::RunArgs),
-    /// Serve sweeps: dispatch jobs and gather results until told to stop
+    /// Serve sweeps: dispatch jobs and collect results until stopped
     Serve(commands::serve::ServeArgs),
-    /// Print how far the sweeps are
+    /// Show sweep progress
     Status(commands::status::StatusArgs),
     /// Print a table of the paper from a sweep's results, beside the published numbers
     Table(commands::table::TableArgs),
-    /// Say where one of two models is really better
+    /// Compare two models with paired bootstrap tests
     Compare(commands::compare::CompareArgs),
     /// Draw a figure of the paper as SVG or PNG: curves, labels, confusion, features, ranks
     Figure(commands::figure::FigureArgs),
-    /// Write a sweep up: every table and figure, audits, provenance, on one page
+    /// Generate a report: every table and figure, audits, provenance, on one page
     Report(commands::report::ReportArgs),
-    /// Write a sweep's results to a Parquet or CSV file, for notebooks
+    /// Export a sweep's results to a Parquet or CSV file, for notebooks
     Export(commands::export::ExportArgs),
-    /// Find what is wrong or suspect in the published tables or in a sweep
+    /// Find errors and suspicious results in the published tables or in a sweep
     Audit(commands::audit::AuditArgs),
-    /// Import, make, list and check datasets
+    /// Import, create, list and check datasets
     Data(commands::data::DataArgs),
-    /// Set jobs going again that failed, or a sweep that was cancelled
+    /// Run failed jobs again, or continue a cancelled sweep
     Retry(commands::retry::RetryArgs),
-    /// Begin nothing more of a sweep, to make room for others
+    /// Pause a sweep, to make room for others
     Pause(commands::pause::PauseArgs),
-    /// Let a paused sweep go on
+    /// Resume a paused sweep
     Resume(commands::pause::PauseArgs),
     /// Cancel a sweep
     Cancel(commands::cancel::CancelArgs),
-    /// Bring the database up to date
+    /// Update the database's schema
     Migrate(commands::migrate::MigrateArgs),
-    /// Look at what is here and what is missing, with a remedy for each
+    /// Check the environment and suggest fixes
     Doctor(commands::doctor::DoctorArgs),
-    /// Write completions for a shell, or the manual pages
+    /// Generate shell completions or manual pages
     Completions(commands::completions::CompletionsArgs),
 }
 
 impl Command {
-    /// What is logged without -v: a daemon tells what it does, a command only what is wrong.
+    /// Returns the log level without -v: a daemon logs what it does, a command only what is wrong.
     fn log_level(&self) -> &'static str {
         match self {
-            Command::Serve(_) => "info",
+            Self::Serve(_) => "info",
             _ => "warn",
         }
     }
 
-    /// Whether it only prints and ends: then a reader that goes away (`coord table 2 | head`) ends
-    /// it quietly.
+    /// Returns whether it only prints: then a closed pipe (`coord table 2 | head`) ends it quietly.
     fn only_prints(&self) -> bool {
-        !matches!(self, Command::Serve(_) | Command::Run(_))
+        !matches!(self, Self::Serve(_) | Self::Run(_))
+    }
+}
+
+/// Runs `coord` with the arguments of this process.
+pub async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    color::set(match cli.connections.color {
+        Color::Auto => ColorChoice::Auto,
+        Color::Always => ColorChoice::Always,
+        Color::Never => ColorChoice::Never,
+    });
+    match cli.run().await {
+        Ok(code) => code,
+        Err(error) => {
+            errors::PRINTER.print(error.as_ref());
+            Exit::Error.into()
+        }
     }
 }
 
 impl Cli {
-    /// The command line's description, for completions and manual pages.
-    pub fn description() -> clap::Command {
-        Self::command()
-    }
-
-    /// Does what the command line asks for.
-    ///
-    /// # Errors
-    ///
-    /// Whatever the command meets; [`crate::show_error::show`] prints it.
-    pub async fn run(self) -> anyhow::Result<ExitCode> {
+    async fn run(self) -> anyhow::Result<ExitCode> {
         self.start_logging();
         if self.command.only_prints() {
-            end_quietly_without_reader();
+            exit_on_closed_pipe();
         }
-        let mut settings = Settings::resolve(&self.connections, &halfheard_shared::env::process)?;
-        settings.adopt_running();
+        let mut settings = Settings::resolve(&self.connections, &env::process)?;
+        settings.use_running_servers();
         tracing::debug!(?settings, "settings");
         match self.command {
             Command::Plan(args) => commands::plan::run(args, &settings).await,
@@ -156,7 +167,7 @@ impl Cli {
             Command::Cancel(args) => commands::cancel::run(args, &settings).await,
             Command::Migrate(args) => commands::migrate::run(args, &settings).await,
             Command::Doctor(args) => commands::doctor::run(args, &settings).await,
-            Command::Completions(args) => commands::completions::run(args, &settings).await,
+            Command::Completions(args) => commands::completions::run(args, Self::command()),
         }
     }
 
@@ -169,12 +180,11 @@ impl Cli {
         };
         let filter = EnvFilter::try_from_default_env()
             .unwrap_or_else(|_| EnvFilter::new(format!("warn,halfheard={level}")));
-        let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         let logs = fmt()
             .with_env_filter(filter)
-            .with_ansi(colour)
+            .with_ansi(color::stderr())
             .with_writer(std::io::stderr);
-        // Fails only where a subscriber is set already, and then that one serves.
+        // Fails only if a subscriber is set, and then that one is used.
         let _ = if self.log_json {
             logs.json().try_init()
         } else {
@@ -183,9 +193,9 @@ impl Cli {
     }
 }
 
-fn end_quietly_without_reader() {
+fn exit_on_closed_pipe() {
     use nix::sys::signal::{SigHandler, Signal, signal};
-    // SAFETY: the default disposition runs no code of ours.
+    // SAFETY: the default disposition runs none of our code.
     let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
 }
 
@@ -194,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_sound() {
-        Cli::description().debug_assert();
+    fn command_line_definition_is_valid() {
+        Cli::command().debug_assert();
     }
 }

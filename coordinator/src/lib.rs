@@ -1,10 +1,11 @@
-//! `coord`: the command line, the orchestrator behind `coord serve`, and the private servers of one machine.
+//! `coord`: the command line, the orchestrator behind `coord serve`, and private servers on one machine.
 
 pub mod cli;
 pub mod commands;
 pub mod config;
-pub mod exit;
+mod errors;
+mod exit;
 pub mod local;
 pub mod orchestrator;
-pub mod show_error;
+mod output;
 pub mod submission;

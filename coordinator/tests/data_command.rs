@@ -116,8 +116,8 @@ fn import_reports_corrections_and_manifest_keeps_them() {
 
     let said = text(&coord(home.path(), &["check", "mosi"]).stdout);
     for says in [
-        "`mosi` is sound",
-        "official no published file is known by this SHA-256 (5 are)",
+        "`mosi` is valid",
+        "official unknown; no published file has this SHA-256 (5 are known)",
         "note: train: 1 audio values were set to 0 (1 -inf)",
         "note: test: 1 vision values were set to 0 (1 NaN)",
     ] {
@@ -142,12 +142,15 @@ fn import_reports_corrections_and_manifest_keeps_them() {
     assert!(said.contains("mosi mosi 2/2/2 4 3x2 2x3 2 "), "{said}");
 
     let said = text(&coord(home.path(), &["import", "--as", "iemocap", "x.pkl"]).stderr);
-    assert!(said.contains("give mosi, mosei, sims, or simsv2"), "{said}");
+    assert!(
+        said.contains("expected mosi, mosei, sims, or simsv2"),
+        "{said}"
+    );
     let said = text(&coord(home.path(), &["import", "--help"]).stdout);
     for says in [
         "[N, L, 3]",
         "--nonfinite zero",
-        "taken as aligned",
+        "treated as aligned",
         "Nothing in the file is executed",
     ] {
         assert!(said.contains(says), "`{says}` is not in {said}");

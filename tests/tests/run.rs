@@ -137,20 +137,20 @@ fn saved_since(folder: &Path, began: SystemTime) -> bool {
 fn interrupted_and_killed_run_ends_in_the_same_tables() -> Result<()> {
     let calm = Place::new()?;
     let plan = output(&mut calm.coord(&["plan", "tiny.toml"])?)?;
-    ensure!(plan.contains("nothing was run here yet"), "{plan}");
+    ensure!(plan.contains("no sweep was run here yet"), "{plan}");
     // Nothing listens there, whatever runs on this machine.
     let nowhere = [("PGHOST", "127.0.0.1"), ("PGPORT", "1")];
     let status = calm.coord(&["status"])?.envs(nowhere).output()?;
     let said = String::from_utf8(status.stderr)?;
     ensure!(status.status.code() == Some(1), "{said}");
-    ensure!(said.contains("nothing was run here yet"), "{said}");
+    ensure!(said.contains("no sweep was run here yet"), "{said}");
     let report = output(&mut calm.coord(&["run", "tiny.toml"])?)?;
     for part in [
         "Table 2.",
         "Table 9.",
         "ALMT",
         "LNLN",
-        "Look further",
+        "Next steps",
         "16 of 16 jobs",
     ] {
         ensure!(report.contains(part), "no `{part}` in\n{report}");

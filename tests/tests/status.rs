@@ -3,7 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
 use halfheard_coordinator::{
-    commands::failures, commands::forecast::Forecast, commands::progress::Snapshot,
+    commands::failures,
+    commands::watch::{Forecast, Snapshot},
 };
 use halfheard_e2e::{
     finished::{self, Cell, Matrix},
@@ -64,7 +65,7 @@ impl Scene {
     }
 
     async fn snapshot(&self, workers: usize) -> Snapshot {
-        let mut snapshot = Snapshot::take(&self.store, None, self.sweep).await.unwrap();
+        let mut snapshot = Snapshot::load(&self.store, None, self.sweep).await.unwrap();
         snapshot.workers = (0..workers).map(|_| idle()).collect();
         snapshot
     }
@@ -121,10 +122,7 @@ async fn remaining_time_counts_an_evaluation_bundle_once() {
 #[tokio::test]
 async fn status_groups_failures_by_cause_and_names_collapsed_models() {
     let scene = scene().await;
-    assert_eq!(
-        failures::grouped(&scene.store, scene.sweep).await.unwrap(),
-        []
-    );
+    assert_eq!(failures::load(&scene.store, scene.sweep).await.unwrap(), []);
     let collapsed = audit::collapsed(&scene.store, scene.sweep).await.unwrap();
     assert_eq!(collapsed, ["lf-dnn on mosi (seed 2)"]);
 
@@ -164,7 +162,7 @@ async fn status_groups_failures_by_cause_and_names_collapsed_models() {
     scene
         .run("DELETE FROM attempt a USING job j WHERE j.id = a.job AND j.method = 'almt' AND j.kind = 'eval'")
         .await;
-    let groups = failures::grouped(&scene.store, scene.sweep).await.unwrap();
+    let groups = failures::load(&scene.store, scene.sweep).await.unwrap();
     let told: Vec<(i64, i64, i64, bool)> = groups
         .iter()
         .map(|g| (g.jobs, g.attempts, g.evaluations_not_begun, g.given_up))
@@ -180,7 +178,7 @@ async fn status_groups_failures_by_cause_and_names_collapsed_models() {
         "{text}"
     );
     assert!(
-        text.contains("32 evaluations of these models could not begin"),
+        text.contains("32 evaluation jobs of these models could not start"),
         "{text}"
     );
     let text = groups[1].describe();
@@ -189,5 +187,5 @@ async fn status_groups_failures_by_cause_and_names_collapsed_models() {
         !text.contains('\u{1b}'),
         "an escape sequence reaches the terminal: {text:?}"
     );
-    assert!(groups[2].describe().contains("will be tried again"));
+    assert!(groups[2].describe().contains("will be retried"));
 }

@@ -103,7 +103,7 @@ async fn cancelled_training_job_resumes_from_its_saved_state() -> Result<()> {
 
     let again = output(coord(&stage)?.args(["retry", "cancelled"]))?;
     assert!(
-        again.contains("1 training and 3 evaluations go again"),
+        again.contains("1 training job and 3 evaluation jobs will run again"),
         "{again}"
     );
     let resumed = "SELECT count(*) FROM attempt WHERE resumed_after_epoch > 0";
@@ -135,7 +135,7 @@ async fn paused_sweep_continues_after_resume() -> Result<()> {
         .await?;
     let paused = output(coord(&stage)?.args(["pause", "paused"]))?;
     assert!(
-        paused.contains("paused; what workers have begun"),
+        paused.contains("paused; jobs in progress continue"),
         "{paused}"
     );
     told(&stage, &sweep, Some(SweepControl::Paused)).await?;
@@ -143,13 +143,13 @@ async fn paused_sweep_continues_after_resume() -> Result<()> {
     assert_eq!((progress.ready, progress.queued), (4, 0), "{progress:?}");
     let _worker = ScriptedWorker::completing(&stage.broker, "w");
     let twice = output(coord(&stage)?.args(["pause", "paused"]))?;
-    assert!(twice.contains("is paused already"), "{twice}");
+    assert!(twice.contains("is already paused"), "{twice}");
 
     let json = output(coord(&stage)?.args(["resume", "paused", "--json"]))?;
     let json: serde_json::Value = serde_json::from_str(&json)?;
     assert_eq!(json["state"], "running");
     assert_eq!(
-        (&json["changed"], &json["workers_told"]),
+        (&json["changed"], &json["workers_notified"]),
         (&true.into(), &true.into())
     );
     assert_eq!(stage.finished(sweep.id, PATIENCE).await?.done, 16);
@@ -202,10 +202,10 @@ async fn retry_command_reruns_failed_jobs() -> Result<()> {
     for (id, why) in [
         (
             train_job(&sweep, 1).to_string(),
-            "is done: its result stands",
+            "is done; results are not computed twice",
         ),
         (eval_job(&sweep, 0, "r=0").to_string(), train.as_str()),
-        ("zz".to_owned(), "is no job's id"),
+        ("zz".to_owned(), "invalid job id"),
         (
             "ffffffffffffffffffff".to_owned(),
             "no job of sweep `failing`",
@@ -223,7 +223,7 @@ async fn retry_command_reruns_failed_jobs() -> Result<()> {
     assert_eq!(json["retried"]["eval"], 3);
     assert_eq!(stage.finished(sweep.id, PATIENCE).await?.failed, 1);
     let rest = output(coord(&stage)?.args(["retry", "failing", "--failed"]))?;
-    assert!(rest.contains("1 evaluation goes again"), "{rest}");
+    assert!(rest.contains("1 evaluation job will run again"), "{rest}");
     assert_eq!(stage.finished(sweep.id, PATIENCE).await?.done, 12);
     let nothing = output(coord(&stage)?.args(["retry", "failing"]))?;
     assert!(nothing.contains("nothing to retry"), "{nothing}");
@@ -355,7 +355,7 @@ async fn submit_reports_failed_jobs_of_the_spec() -> Result<()> {
         "{text_said}"
     );
     assert!(
-        text_said.contains("1 training and 2 evaluations go again"),
+        text_said.contains("1 training job and 2 evaluation jobs will run again"),
         "{text_said}"
     );
     assert_eq!(stage.store.find_sweep("told").await?.priority, 5);

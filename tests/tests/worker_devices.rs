@@ -262,7 +262,7 @@ fn gpu_problem_is_diagnosed_with_a_remedy() -> Result<()> {
     verify(
         &Case {
             name: "garbage",
-            kind: "does_not_load",
+            kind: "load_failed",
             says: &["does not load", "file too short"],
             remedy: "lay that libtorch down again",
             verdict: "bad",
@@ -287,7 +287,7 @@ fn gpu_problem_is_diagnosed_with_a_remedy() -> Result<()> {
     verify(
         &Case {
             name: "a missing library",
-            kind: "does_not_load",
+            kind: "load_failed",
             says: &["needs libcudnn.so.9 (cuDNN)"],
             remedy: "install NVIDIA's cuDNN",
             verdict: "bad",
@@ -304,7 +304,7 @@ fn gpu_problem_is_diagnosed_with_a_remedy() -> Result<()> {
     verify(
         &Case {
             name: "another release",
-            kind: "does_not_load",
+            kind: "load_failed",
             says: &["undefined symbol: of_another_release"],
             remedy: "the same CUDA build",
             verdict: "bad",

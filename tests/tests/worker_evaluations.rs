@@ -2,7 +2,7 @@
 //! and only the rest is handed back.
 
 use anyhow::{Context as _, Result, ensure};
-use halfheard_coordinator::commands::progress::living;
+use halfheard_coordinator::commands::watch::live_workers;
 use halfheard_e2e::{
     dump::{assert_same, dump, features},
     programs::{Process, coord, output, worker},
@@ -31,7 +31,7 @@ const DONE: &str = "SELECT count(*) FROM job WHERE kind = 'eval' AND state = 'do
 async fn held(stage: &Stage) -> Result<Doing> {
     let since = Instant::now();
     loop {
-        let doing = living(&stage.broker)
+        let doing = live_workers(&stage.broker)
             .await
             .into_iter()
             .find_map(|beat| beat.doing)
@@ -145,7 +145,7 @@ async fn cancelled_evaluation_jobs_stop() -> Result<()> {
     output(coord(&stage)?.args(["cancel", "cancelled"]))?;
     let since = Instant::now();
     loop {
-        let beats = living(&stage.broker).await;
+        let beats = live_workers(&stage.broker).await;
         let beat = beats.first().context("no live worker")?;
         if beat.doing.is_none() {
             break;

@@ -2,7 +2,7 @@
 //! fails, `coord status` shows the fault, and the worker resumes once it has passed.
 
 use anyhow::{Context as _, Result, ensure};
-use halfheard_coordinator::commands::progress::living;
+use halfheard_coordinator::commands::watch::live_workers;
 use halfheard_e2e::{
     programs::{Process, coord, output, worker},
     stage::Stage,
@@ -82,7 +82,7 @@ async fn until_worker(
 ) -> Result<Heartbeat> {
     let since = Instant::now();
     loop {
-        let beats = living(&stage.broker).await;
+        let beats = live_workers(&stage.broker).await;
         let beat = beats.into_iter().find(|beat| beat.worker.name == name);
         match beat {
             Some(beat) if condition(&beat) => return Ok(beat),

@@ -3,7 +3,7 @@
 use crate::{exit::Exit, identity, settings::ConnectionFlags};
 use clap::{Parser, ValueEnum};
 use halfheard_models::device;
-use halfheard_shared::device::Devices;
+use halfheard_shared::{device::Devices, env};
 use std::time::Duration;
 
 /// Take jobs from the broker, train and evaluate the models, report the results.
@@ -16,7 +16,7 @@ use std::time::Duration;
 pub(crate) struct Cli {
     /// Jobs to process at once, each in its own process [default: 1, or one per GPU that --device
     /// lists]
-    #[arg(long, env = "HALFHEARD_SLOTS", value_name = "N", overrides_with = "slots", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, env = env::SLOTS, value_name = "N", overrides_with = "slots", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) slots: Option<u16>,
 
     /// Where to compute: auto, cpu, cuda:0, or a list cuda:0,cuda:1
@@ -26,7 +26,7 @@ pub(crate) struct Cli {
     /// same way; more slots than GPUs in the list are an error.
     #[arg(
         long,
-        env = "HALFHEARD_DEVICE",
+        env = env::DEVICE,
         value_name = "DEVICE",
         overrides_with = "device",
         default_value_t
@@ -34,20 +34,20 @@ pub(crate) struct Cli {
     pub(crate) device: Devices,
 
     /// Let several slots share a GPU, which needs memory for all of them
-    #[arg(long, env = "HALFHEARD_SHARE_GPUS", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, env = env::SHARE_GPUS, value_parser = clap::builder::FalseyValueParser::new())]
     pub(crate) share_gpus: bool,
 
     /// CPU threads per slot [default: the cores divided by the slots]
     ///
     /// The last bits of the results depend on it: use the same number to reproduce them. Jobs of a
     /// spec with numerics = "portable" always use one thread.
-    #[arg(long, env = "HALFHEARD_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, env = env::THREADS, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) threads: Option<u16>,
 
     /// The worker's name in `coord status` [default: host and process]
     #[arg(
         long,
-        env = "HALFHEARD_WORKER_NAME",
+        env = env::WORKER_NAME,
         value_name = "NAME",
         overrides_with = "name"
     )]
@@ -59,7 +59,7 @@ pub(crate) struct Cli {
     /// of the time: large models are saved less often.
     #[arg(
         long,
-        env = "HALFHEARD_SAVE_EVERY",
+        env = env::SAVE_EVERY,
         value_name = "SECONDS",
         default_value = "60",
         value_parser = seconds
@@ -88,7 +88,7 @@ pub(crate) struct Cli {
     /// Log format on stderr; RUST_LOG selects what to log
     #[arg(
         long,
-        env = "HALFHEARD_LOG_FORMAT",
+        env = env::LOG_FORMAT,
         value_name = "FORMAT",
         default_value = "text"
     )]

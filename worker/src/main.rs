@@ -14,7 +14,7 @@ use self::{
     cli::{Cli, LogFormat},
     exit::Exit,
     runtime::{SlotError, SlotSettings},
-    shutdown::{Role, Shutdown},
+    shutdown::Role,
     supervisor::Supervisor,
 };
 use clap::{CommandFactory as _, FromArgMatches as _};
@@ -25,9 +25,13 @@ use halfheard_models::{
 use halfheard_shared::{
     color,
     device::{Devices, ShareError},
+    env,
     error::chain,
+    settings::Settings,
+    shutdown::Shutdown,
 };
 use std::{error::Error, ffi::OsString, io::Write as _, process::ExitCode};
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -48,7 +52,7 @@ fn main() -> ExitCode {
 
 /// Runs the supervisor or, in its children, a slot.
 fn run(cli: &Cli, flags: Vec<OsString>) -> Exit {
-    let settings = match cli.connection.resolve(&halfheard_shared::env::process) {
+    let settings = match cli.connection.resolve(&env::process) {
         Ok(settings) => settings,
         Err(error) => return fail(&error, Exit::Usage),
     };
@@ -63,11 +67,12 @@ fn run(cli: &Cli, flags: Vec<OsString>) -> Exit {
     let exit = runtime.block_on(async {
         let shutdown = Shutdown::default();
         let role = cli.slot.map_or(Role::Supervisor, Role::Slot);
-        if let Err(error) = shutdown::listen(shutdown.clone(), role) {
-            return fail(&error, Exit::Internal);
-        }
+        let forced = match shutdown::listen(shutdown.clone(), role) {
+            Ok(forced) => forced,
+            Err(error) => return fail(&error, Exit::Internal),
+        };
         match cli.slot {
-            None => supervise(cli, flags, shutdown).await,
+            None => supervise(cli, flags, shutdown, forced).await,
             Some(slot) => run_slot(cli, settings, slot, shutdown).await,
         }
     });
@@ -76,12 +81,7 @@ fn run(cli: &Cli, flags: Vec<OsString>) -> Exit {
     exit
 }
 
-async fn run_slot(
-    cli: &Cli,
-    settings: halfheard_shared::settings::Settings,
-    slot: usize,
-    shutdown: Shutdown,
-) -> Exit {
+async fn run_slot(cli: &Cli, settings: Settings, slot: usize, shutdown: Shutdown) -> Exit {
     if let Err(error) = numerics::initialize(cli.numerics) {
         return fail(&error, Exit::Device);
     }
@@ -146,7 +146,12 @@ fn print_check(cli: &Cli) -> Exit {
 }
 
 /// Assigns devices to the slots and runs them.
-async fn supervise(cli: &Cli, flags: Vec<OsString>, shutdown: Shutdown) -> Exit {
+async fn supervise(
+    cli: &Cli,
+    flags: Vec<OsString>,
+    shutdown: Shutdown,
+    forced: CancellationToken,
+) -> Exit {
     let supervisor = Supervisor {
         slots: cli.requested_slots(),
         devices: cli.device.clone(),
@@ -155,7 +160,7 @@ async fn supervise(cli: &Cli, flags: Vec<OsString>, shutdown: Shutdown) -> Exit 
         name: cli.worker_name(),
     };
     match supervisor.assign(&shutdown).await {
-        Ok(Some(assigned)) => supervisor.run(assigned.places, shutdown).await,
+        Ok(Some(assigned)) => supervisor.run(assigned.places, shutdown, forced).await,
         Ok(None) => Exit::Success,
         Err(error @ DeviceError::Share(ShareError::TooMany { .. })) => fail(&error, Exit::Usage),
         Err(error) => fail(&error, Exit::Device),

@@ -6,28 +6,29 @@ use halfheard_shared::{
 };
 use std::path::PathBuf;
 
-/// The flags about connections.
+/// The flags for connections.
 #[derive(clap::Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Connections")]
-pub struct ConnectionFlags {
-    /// The broker's address without password, several with commas between them; a login comes from
-    /// the variable [env: HALFHEARD_NATS_URL] [default: nats://127.0.0.1:4222]
+pub(crate) struct ConnectionFlags {
+    /// The broker's address, or several separated by commas; put passwords into the variable [env:
+    /// HALFHEARD_NATS_URL] [default: nats://127.0.0.1:4222]
     #[arg(long, visible_alias = "nats", value_name = "URL")]
-    pub nats_url: Option<String>,
+    pub(crate) nats_url: Option<String>,
     /// The broker's credentials file, as `nsc` writes it [env: HALFHEARD_NATS_CREDS]
     #[arg(long, visible_alias = "creds", value_name = "FILE")]
-    pub nats_creds: Option<PathBuf>,
-    /// Where checkpoints and saved states lie: file:///folder, s3://bucket/prefix (credentials from
-    /// AWS_* variables) or nats:// [env: HALFHEARD_ARTIFACTS] [default: a folder in the data folder]
+    pub(crate) nats_creds: Option<PathBuf>,
+    /// The artifact store, for checkpoints and saved states: file:///folder, s3://bucket/prefix
+    /// (credentials from AWS_* variables) or nats:// [env: HALFHEARD_ARTIFACTS] [default: a folder in
+    /// the data folder]
     #[arg(long, value_name = "URL")]
-    pub artifacts: Option<String>,
-    /// Where datasets and encoders are looked for and kept, by hash [env: HALFHEARD_DATA_DIR]
-    /// [default: ~/.local/share/halfheard]
+    pub(crate) artifacts: Option<String>,
+    /// The data folder, for datasets and encoders by their hash [env: HALFHEARD_DATA_DIR] [default:
+    /// ~/.local/share/halfheard]
     #[arg(long, value_name = "FOLDER")]
-    pub data_dir: Option<PathBuf>,
+    pub(crate) data_dir: Option<PathBuf>,
     /// The config file [env: HALFHEARD_CONFIG] [default: ~/.config/halfheard/config.toml]
     #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
 }
 
 impl ConnectionFlags {
@@ -36,7 +37,7 @@ impl ConnectionFlags {
     /// # Errors
     ///
     /// A secret in a flag, a config file that cannot be used, an invalid value.
-    pub fn resolve(&self, env: Env) -> Result<Settings, SettingsError> {
+    pub(crate) fn resolve(&self, env: Env) -> Result<Settings, SettingsError> {
         let flags = Flags {
             nats_url: self.nats_url.clone(),
             nats_creds: self.nats_creds.clone(),

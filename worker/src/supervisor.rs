@@ -2,10 +2,7 @@
 //! one set of threads per process. It assigns the devices, restarts slots that crash, after growing
 //! pauses, and forwards the shutdown request.
 
-use crate::{
-    exit::Exit,
-    shutdown::{self, Shutdown},
-};
+use crate::{exit::Exit, shutdown};
 use halfheard_models::{
     device::{
         self, DeviceError,
@@ -14,8 +11,11 @@ use halfheard_models::{
     memory,
     numerics::{Numerics, environment},
 };
-use halfheard_shared::device::{Assignment, Devices, Place};
-use halfheard_shared::text::count;
+use halfheard_shared::{
+    device::{Assignment, Devices, Place},
+    shutdown::Shutdown,
+    text::count,
+};
 use nix::sys::signal::Signal;
 use std::{
     ffi::OsString,
@@ -29,6 +29,7 @@ use tokio::{
     process::{Child, ChildStdin, Command},
     task::JoinSet,
 };
+use tokio_util::sync::CancellationToken;
 
 /// After this uptime a slot's crash counter resets.
 const STABLE_UPTIME: Duration = Duration::from_secs(60);
@@ -133,7 +134,12 @@ impl Supervisor {
     }
 
     /// Runs a child of this program for each place until all have ended.
-    pub(crate) async fn run(self, places: Vec<Place>, shutdown: Shutdown) -> Exit {
+    pub(crate) async fn run(
+        self,
+        places: Vec<Place>,
+        shutdown: Shutdown,
+        forced: CancellationToken,
+    ) -> Exit {
         let mut tasks = JoinSet::new();
         let slots = places.len();
         for (slot, place) in places.into_iter().enumerate() {
@@ -144,6 +150,7 @@ impl Supervisor {
                 flags: self.flags.clone(),
                 name: self.name.clone(),
                 shutdown: shutdown.clone(),
+                forced: forced.clone(),
             };
             tasks.spawn(process.supervise());
         }
@@ -182,6 +189,8 @@ struct SlotProcess {
     flags: Vec<OsString>,
     name: String,
     shutdown: Shutdown,
+    /// Cancelled when this process is forced to exit immediately.
+    forced: CancellationToken,
 }
 
 impl SlotProcess {
@@ -267,7 +276,7 @@ impl SlotProcess {
         }
         tokio::select! {
             status = child.wait() => return status,
-            () = self.shutdown.forced() => {}
+            () = self.forced.cancelled() => {}
             () = self.shutdown.deadline(shutdown::KILL_DEADLINE) => {
                 tracing::warn!(slot = self.slot, "slot did not exit in time; killing it");
             }

@@ -1,54 +1,62 @@
-//! `coord cancel`: stops a sweep.
+//! `coord cancel`: cancels a sweep.
 
-use crate::{config::Settings, local::connect::Database};
-use std::process::ExitCode;
+use super::{failures::jobs, notify::notify_workers};
+use crate::{config::Settings, local::Database, output::Output};
+use halfheard_shared::ids::SweepId;
+use serde::Serialize;
+use std::{fmt, process::ExitCode};
 
 /// Arguments of `coord cancel`.
 #[derive(clap::Args, Debug)]
-pub struct CancelArgs {
-    /// The sweep: its name, its id, or the beginning of its id
+pub(crate) struct CancelArgs {
+    /// The sweep: its name, its id, or a prefix of its id
     sweep: String,
 }
 
-/// Cancels a sweep's unfinished jobs. What is done stays, and so do the saved states of trainings:
-/// `coord retry`, or `coord submit` of the same spec, lets it go on from there.
+#[derive(Serialize)]
+struct Cancelled {
+    sweep: SweepId,
+    name: String,
+    cancelled_jobs: u64,
+    workers_notified: bool,
+}
+
+impl fmt::Display for Cancelled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let jobs = jobs(self.cancelled_jobs.cast_signed());
+        write!(
+            f,
+            "{} ({}): {jobs} cancelled",
+            self.name,
+            self.sweep.short()
+        )
+    }
+}
+
+/// Cancels a sweep's unfinished jobs. Finished jobs and saved states of training jobs stay: `coord
+/// retry`, or `coord submit` of the same spec, continues from there.
 ///
 /// # Errors
 ///
-/// No such sweep, or several; the database cannot be reached.
-pub async fn run(args: CancelArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
-    let store = Database::open(settings).await?;
-    let outcome = cancel(&args, settings, &store).await;
-    store.close().await;
-    outcome
+/// The sweep is unknown or ambiguous, or the database fails.
+pub(crate) async fn run(args: CancelArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
+    let database = Database::open(settings).await?;
+    let outcome = cancel(&args, settings, &database).await;
+    database.close().await;
+    Output::of(settings).print(&outcome?)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn cancel(
     args: &CancelArgs,
     settings: &Settings,
-    store: &Database,
-) -> anyhow::Result<ExitCode> {
-    let sweep = store.find_sweep(&args.sweep).await?;
-    let cancelled = store.cancel(sweep.id).await?;
-    // Workers hear of it now; without a broker, as soon as `coord serve` has one.
-    let told = store.publish_control(settings, &sweep).await;
-    if settings.json {
-        let report = serde_json::json!({
-            "sweep": sweep.id,
-            "name": sweep.name,
-            "cancelled_jobs": cancelled,
-            "workers_told": told.is_ok(),
-        });
-        println!("{report}");
-        return Ok(ExitCode::SUCCESS);
-    }
-    println!(
-        "{} ({}): {cancelled} jobs cancelled",
-        sweep.name,
-        sweep.id.short()
-    );
-    if let Err(reason) = told {
-        eprintln!("workers are not told yet, `coord serve` will do it: {reason}");
-    }
-    Ok(ExitCode::SUCCESS)
+    database: &Database,
+) -> anyhow::Result<Cancelled> {
+    let sweep = database.find_sweep(&args.sweep).await?;
+    Ok(Cancelled {
+        sweep: sweep.id,
+        cancelled_jobs: database.cancel(sweep.id).await?,
+        workers_notified: notify_workers(database, settings, sweep.id).await,
+        name: sweep.name,
+    })
 }

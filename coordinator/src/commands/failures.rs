@@ -1,59 +1,56 @@
-//! What failed in a sweep, grouped by cause: a hundred jobs that failed for one reason are one thing
-//! to mend.
+//! Failures of a sweep, grouped by cause: a hundred jobs that failed for one reason are one problem.
 
-use halfheard_shared::ids::SweepId;
-use halfheard_shared::text;
+use halfheard_shared::{
+    ids::SweepId,
+    text::{self, count},
+};
 use halfheard_store::{Store, StoreError};
 use std::collections::BTreeMap;
 
-/// Jobs of a group that are named.
-const NAMED: usize = 3;
+/// Maximum number of jobs named per group.
+const EXAMPLES: usize = 3;
 
 /// Jobs that failed for the same reason.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct FailureGroup {
-    /// The innermost error: what is to be mended.
+    /// The innermost error.
     pub cause: String,
     /// The error and its causes, outermost first, of one of the attempts.
     pub errors: Vec<String>,
-    /// The kind of failure: `permanent`, `retryable`, ...; empty where no attempt was made.
+    /// The kind of failure, such as `permanent` or `retryable`; empty without an attempt.
     pub kind: String,
-    /// Whether the jobs were given up; otherwise they will be tried again.
+    /// Whether the jobs have failed for good; otherwise they will be retried.
     pub given_up: bool,
-    /// How many jobs.
+    /// The number of jobs.
     pub jobs: i64,
-    /// How many attempts at them failed.
+    /// The number of their failed attempts.
     pub attempts: i64,
-    /// Evaluations that failed only because their training did.
+    /// The number of evaluation jobs that failed only because their training job did.
     pub evaluations_not_begun: i64,
     /// Some of the jobs: `train lnln on mosi, seed 1111`.
     pub examples: Vec<String>,
-    /// The workers that met it.
+    /// The workers with this failure.
     pub workers: Vec<String>,
 }
 
 impl FailureGroup {
-    /// How many jobs are lost with it.
+    /// Returns the number of jobs that the failure affects.
     pub fn all_jobs(&self) -> i64 {
         self.jobs + self.evaluations_not_begun
     }
 
-    /// For people, several lines.
+    /// Describes the group in several lines.
     pub fn describe(&self) -> String {
-        let plural = |count: i64, one: &str| match count {
-            1 => format!("1 {one}"),
-            n => format!("{n} {one}s"),
-        };
         let end = if self.given_up {
-            "given up"
+            "failed for good"
         } else {
-            "will be tried again"
+            "will be retried"
         };
         let kind = match self.kind.as_str() {
             "" => String::new(),
             kind => format!("{kind}; "),
         };
-        let mut text = format!("{} ({kind}{end}): ", plural(self.jobs, "job"));
+        let mut text = format!("{} ({kind}{end}): ", jobs(self.jobs));
         text.push_str(&self.examples.join("; "));
         let more = self.jobs - self.examples.len() as i64;
         if more > 0 {
@@ -63,20 +60,23 @@ impl FailureGroup {
             let lead = if depth == 0 {
                 "    "
             } else {
-                "      because: "
+                "      caused by: "
             };
             text.push_str(&format!("\n{lead}{error}"));
         }
         if self.evaluations_not_begun > 0 {
             text.push_str(&format!(
-                "\n    {} of these models could not begin",
-                plural(self.evaluations_not_begun, "evaluation")
+                "\n    {} of these models could not start",
+                count(
+                    self.evaluations_not_begun.unsigned_abs() as usize,
+                    "evaluation job"
+                )
             ));
         }
         if self.attempts > self.jobs {
             text.push_str(&format!(
                 "\n    {} on {}",
-                plural(self.attempts, "attempt"),
+                count(self.attempts.unsigned_abs() as usize, "attempt"),
                 self.workers.join(", ")
             ));
         } else if !self.workers.is_empty() {
@@ -84,20 +84,16 @@ impl FailureGroup {
         }
         text
     }
-
-    /// In one line: how many jobs and why.
-    pub fn headline(&self) -> String {
-        let jobs = match self.all_jobs() {
-            1 => "1 job".to_owned(),
-            n => format!("{n} jobs"),
-        };
-        format!("{jobs}: {}", self.cause)
-    }
 }
 
-/// A cause without what differs between jobs that met the same: numbers and hashes. `epoch 3` and
-/// `epoch 4` of a loss that is not finite are one thing; so are steps, samples and byte offsets.
-fn normal(cause: &str) -> String {
+/// Formats `2 jobs`.
+pub(crate) fn jobs(number: i64) -> String {
+    count(usize::try_from(number).unwrap_or_default(), "job")
+}
+
+/// Replaces numbers and hashes in a cause: they differ between jobs with the same problem, such as the
+/// epoch of a loss that is not finite, a step, or a byte offset.
+fn normalize(cause: &str) -> String {
     let mut out = String::with_capacity(cause.len());
     let mut word = String::new();
     let flush = |word: &mut String, out: &mut String| {
@@ -119,13 +115,13 @@ fn normal(cause: &str) -> String {
     out
 }
 
-/// What failed in a sweep by cause: what was given up first, then what most jobs met.
+/// Returns the failures of a sweep by cause: those for good first, then by the number of jobs.
 ///
 /// # Errors
 ///
-/// The database's.
-pub async fn grouped(store: &Store, sweep: SweepId) -> Result<Vec<FailureGroup>, StoreError> {
-    let rows = store.failures(sweep, NAMED as i32).await?;
+/// The database fails.
+pub async fn load(store: &Store, sweep: SweepId) -> Result<Vec<FailureGroup>, StoreError> {
+    let rows = store.failures(sweep, EXAMPLES as i32).await?;
     let mut groups: Vec<FailureGroup> = Vec::new();
     let mut known: BTreeMap<(bool, String, String), usize> = BTreeMap::new();
     for row in rows {
@@ -133,7 +129,7 @@ pub async fn grouped(store: &Store, sweep: SweepId) -> Result<Vec<FailureGroup>,
         let cause = errors.last().cloned().unwrap_or_default();
         let (given_up, kind) = (row.given_up, row.failure_kind);
         let workers = row.workers.iter().map(|name| text::plain(name));
-        let key = (given_up, kind.clone(), normal(&cause));
+        let key = (given_up, kind.clone(), normalize(&cause));
         let at = *known.entry(key).or_insert(groups.len());
         if at == groups.len() {
             groups.push(FailureGroup {
@@ -152,7 +148,7 @@ pub async fn grouped(store: &Store, sweep: SweepId) -> Result<Vec<FailureGroup>,
         group.jobs += row.jobs;
         group.attempts += row.attempts;
         group.evaluations_not_begun += row.evaluations_not_begun;
-        let room = NAMED - group.examples.len();
+        let room = EXAMPLES - group.examples.len();
         group.examples.extend(row.examples.into_iter().take(room));
         for worker in workers {
             if !group.workers.contains(&worker) {
@@ -169,22 +165,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_and_hashes_do_not_make_another_cause() {
+    fn causes_that_differ_in_numbers_and_hashes_are_one() {
         assert_eq!(
-            normal("the loss is not finite at epoch 3, step 12 of 40: loss = NaN"),
-            normal("the loss is not finite at epoch 11, step 2 of 40: loss = NaN")
+            normalize("the loss is not finite at epoch 3, step 12 of 40: loss = NaN"),
+            normalize("the loss is not finite at epoch 11, step 2 of 40: loss = NaN")
         );
         assert_eq!(
-            normal("no dataset with BLAKE3 0123456789abcdef0123: not there"),
-            normal("no dataset with BLAKE3 fedcba98765432100123: not there")
+            normalize("no dataset with BLAKE3 0123456789abcdef0123: not there"),
+            normalize("no dataset with BLAKE3 fedcba98765432100123: not there")
         );
-        // Names with digits in them are names.
-        assert_ne!(normal("`h_1` has shape [2]"), normal("`h_2` has shape [2]"));
-        assert_ne!(normal("no tensor `a`"), normal("no tensor `b`"));
+        // Digits within names count.
+        assert_ne!(
+            normalize("`h_1` has shape [2]"),
+            normalize("`h_2` has shape [2]")
+        );
+        assert_ne!(normalize("no tensor `a`"), normalize("no tensor `b`"));
     }
 
     #[test]
-    fn a_group_says_how_many_why_and_where() {
+    fn group_is_described_by_jobs_cause_and_workers() {
         let group = FailureGroup {
             cause: "no tensor".into(),
             errors: vec!["the encoder cannot be used".into(), "no tensor".into()],
@@ -196,12 +195,15 @@ mod tests {
             examples: vec!["train lnln on mosi, seed 1".into()],
             workers: vec!["gpu1".into()],
         };
-        assert_eq!(group.headline(), "204 jobs: no tensor");
+        assert_eq!(
+            format!("{}: {}", jobs(group.all_jobs()), group.cause),
+            "204 jobs: no tensor"
+        );
         assert_eq!(
             group.describe(),
-            "12 jobs (permanent; given up): train lnln on mosi, seed 1; and 11 more\n    \
-             the encoder cannot be used\n      because: no tensor\n    \
-             192 evaluations of these models could not begin\n    on gpu1"
+            "12 jobs (permanent; failed for good): train lnln on mosi, seed 1; and 11 more\n    \
+             the encoder cannot be used\n      caused by: no tensor\n    \
+             192 evaluation jobs of these models could not start\n    on gpu1"
         );
     }
 }

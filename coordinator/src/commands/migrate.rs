@@ -1,23 +1,48 @@
-//! `coord migrate`: brings the database up to date.
+//! `coord migrate`: updates the database's schema.
 
-use crate::config::Settings;
+use crate::{config::Settings, output::Output};
+use halfheard_shared::text::count;
 use halfheard_store::Store;
-use std::process::ExitCode;
+use serde::Serialize;
+use std::{fmt, process::ExitCode};
 
 /// Arguments of `coord migrate`.
 #[derive(clap::Args, Debug)]
-pub struct MigrateArgs {
-    /// Change nothing; end with 1 when the database is not up to date
+pub(crate) struct MigrateArgs {
+    /// Change nothing; exit with 1 if migrations are missing
     #[arg(long)]
     check: bool,
 }
 
-/// Applies the migrations that the database lacks. Several may do so at once.
+#[derive(Serialize)]
+struct Migrated {
+    applied: usize,
+    #[serde(skip)]
+    address: String,
+}
+
+impl fmt::Display for Migrated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.applied {
+            0 => write!(f, "the database at {} is up to date", self.address),
+            applied => {
+                let migrations = count(applied, "migration");
+                write!(
+                    f,
+                    "applied {migrations} to the database at {}",
+                    self.address
+                )
+            }
+        }
+    }
+}
+
+/// Applies missing migrations. Several processes may do so at once.
 ///
 /// # Errors
 ///
 /// The database cannot be reached, is newer than the program, or a migration fails.
-pub async fn run(args: MigrateArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(args: MigrateArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
     let store = Store::connect_with(settings.database.clone()).await?;
     let missing = store.missing_migrations().await?;
     if args.check {
@@ -25,18 +50,9 @@ pub async fn run(args: MigrateArgs, settings: &Settings) -> anyhow::Result<ExitC
     } else {
         store.migrate().await?;
     }
-    if settings.json {
-        println!("{}", serde_json::json!({ "applied": missing }));
-    } else if missing == 0 {
-        println!(
-            "the database at {} is up to date",
-            settings.database_address()
-        );
-    } else {
-        println!(
-            "the database at {}: {missing} migrations applied",
-            settings.database_address()
-        );
-    }
+    Output::of(settings).print(&Migrated {
+        applied: missing,
+        address: settings.database_address(),
+    })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,24 +1,23 @@
-//! The commands of `coord`, one a file. Each has its arguments and `run(args, &settings)`.
+//! The commands of `coord`, one module each with its arguments and `run(args, &settings)`.
 
-pub mod audit;
-pub mod cancel;
-pub mod compare;
-pub mod completions;
-pub mod data;
-pub mod doctor;
-pub mod export;
+pub(crate) mod audit;
+pub(crate) mod cancel;
+pub(crate) mod compare;
+pub(crate) mod completions;
+pub(crate) mod data;
+pub(crate) mod doctor;
+pub(crate) mod export;
 pub mod failures;
-pub mod figure;
-pub mod forecast;
-pub mod migrate;
-pub mod pause;
-pub mod plan;
-pub mod progress;
-pub mod protocol;
-pub mod report;
-pub mod retry;
-pub mod run;
-pub mod serve;
-pub mod status;
-pub mod submit;
-pub mod table;
+pub(crate) mod figure;
+pub(crate) mod migrate;
+mod notify;
+pub(crate) mod pause;
+pub(crate) mod plan;
+pub(crate) mod report;
+pub(crate) mod retry;
+pub(crate) mod run;
+pub(crate) mod serve;
+pub(crate) mod status;
+pub(crate) mod submit;
+pub(crate) mod table;
+pub mod watch;

@@ -1,76 +1,86 @@
-//! `coord pause` and `coord resume`: a sweep makes room for others, and goes on.
+//! `coord pause` and `coord resume`.
 
-use crate::{config::Settings, local::connect::Database};
+use super::notify::notify_workers;
+use crate::{config::Settings, local::Database, output::Output};
+use halfheard_shared::{error::hinted, ids::SweepId};
 use halfheard_store::SweepState;
-use std::process::ExitCode;
+use serde::Serialize;
+use std::{fmt, process::ExitCode};
 
 /// Arguments of `coord pause` and `coord resume`.
 #[derive(clap::Args, Debug)]
-pub struct PauseArgs {
-    /// The sweep: its name, its id, or the beginning of its id
+pub(crate) struct PauseArgs {
+    /// The sweep: its name, its id, or a prefix of its id
     sweep: String,
 }
 
-/// Pauses a sweep: what workers have begun goes on, and nothing else of it is begun.
+#[derive(Serialize)]
+struct Paused {
+    sweep: SweepId,
+    name: String,
+    state: SweepState,
+    changed: bool,
+    workers_notified: bool,
+}
+
+impl fmt::Display for Paused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match (self.state, self.changed) {
+            (SweepState::Paused, true) => "paused; jobs in progress continue",
+            (SweepState::Paused, false) => "is already paused",
+            (_, true) => "resumed",
+            (_, false) => "was not paused",
+        };
+        write!(f, "{} ({}): {what}", self.name, self.sweep.short())
+    }
+}
+
+/// Pauses a sweep: jobs in progress continue, no others start.
 ///
 /// # Errors
 ///
-/// No such sweep; a cancelled one; the database cannot be reached.
-pub async fn pause(args: PauseArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
-    run(&args, settings, true).await
+/// The sweep is unknown or cancelled, or the database fails.
+pub(crate) async fn pause(args: PauseArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
+    run(&args, settings, SweepState::Paused).await
 }
 
-/// Lets a paused sweep go on.
+/// Resumes a paused sweep.
 ///
 /// # Errors
 ///
 /// As [`pause`].
-pub async fn resume(args: PauseArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
-    run(&args, settings, false).await
+pub(crate) async fn resume(args: PauseArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
+    run(&args, settings, SweepState::Running).await
 }
 
-async fn run(args: &PauseArgs, settings: &Settings, paused: bool) -> anyhow::Result<ExitCode> {
-    let store = Database::open(settings).await?;
-    let outcome = change(args, settings, &store, paused).await;
-    store.close().await;
-    outcome
+async fn run(args: &PauseArgs, settings: &Settings, state: SweepState) -> anyhow::Result<ExitCode> {
+    let database = Database::open(settings).await?;
+    let outcome = change(args, settings, &database, state).await;
+    database.close().await;
+    Output::of(settings).print(&outcome?)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn change(
     args: &PauseArgs,
     settings: &Settings,
-    store: &Database,
-    paused: bool,
-) -> anyhow::Result<ExitCode> {
-    let sweep = store.find_sweep(&args.sweep).await?;
-    anyhow::ensure!(
-        sweep.state != SweepState::Cancelled,
-        "sweep `{}` is cancelled: `coord retry {}` lets it go on",
-        sweep.name,
-        sweep.id.short()
-    );
-    let changed = store.set_paused(sweep.id, paused).await?;
-    let told = store.publish_control(settings, &sweep).await;
-    if settings.json {
-        let report = serde_json::json!({
-            "sweep": sweep.id,
-            "name": sweep.name,
-            "state": if paused { SweepState::Paused } else { SweepState::Running },
-            "changed": changed,
-            "workers_told": told.is_ok(),
-        });
-        println!("{report}");
-        return Ok(ExitCode::SUCCESS);
+    database: &Database,
+    state: SweepState,
+) -> anyhow::Result<Paused> {
+    let sweep = database.find_sweep(&args.sweep).await?;
+    if sweep.state == SweepState::Cancelled {
+        return Err(hinted(
+            format!("sweep `{}` is cancelled", sweep.name),
+            format!("continue it with `coord retry {}`", sweep.id.short()),
+        )
+        .into());
     }
-    let what = match (paused, changed) {
-        (true, true) => "paused; what workers have begun goes on",
-        (true, false) => "is paused already",
-        (false, true) => "goes on",
-        (false, false) => "was not paused",
-    };
-    println!("{} ({}): {what}", sweep.name, sweep.id.short());
-    if let Err(reason) = told {
-        eprintln!("workers are not told yet, `coord serve` will do it: {reason}");
-    }
-    Ok(ExitCode::SUCCESS)
+    let paused = state == SweepState::Paused;
+    Ok(Paused {
+        sweep: sweep.id,
+        state,
+        changed: database.set_paused(sweep.id, paused).await?,
+        workers_notified: notify_workers(database, settings, sweep.id).await,
+        name: sweep.name,
+    })
 }

@@ -1,129 +1,119 @@
-//! `coord retry`: sets jobs going again that were given up.
+//! `coord retry`: runs failed and cancelled jobs again.
 
+use super::notify::notify_workers;
 use crate::{
     config::Settings,
-    local::connect::Database,
-    orchestrator::{
-        retry::{self, Selection},
-        sweep_control::{PublishError, publish_soon},
-    },
+    local::Database,
+    orchestrator::retry::{self, Selection},
+    output::Output,
 };
-use halfheard_store::{SweepState, submit::JobCounts, sweeps::SweepRow};
-use std::process::ExitCode;
+use halfheard_shared::{ids::SweepId, text::count};
+use halfheard_store::{SweepState, submit::JobCounts, sweeps::Progress};
+use serde::Serialize;
+use std::{fmt, process::ExitCode};
 
 /// Arguments of `coord retry`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Examples:
-  coord retry demo                what failed runs again, and a cancelled sweep goes on
-  coord retry demo --failed       only what failed
-  coord retry demo --job 4b1f     one job; of a training its evaluations too
+  coord retry demo                run failed jobs again, and continue a cancelled sweep
+  coord retry demo --failed       failed jobs only
+  coord retry demo --job 4b1f     one job; for a training job its evaluation jobs too
 
-What is done stays: no result is computed a second time. After `coord run`, run the same command
-again: it goes on with what was set going.")]
-pub struct RetryArgs {
-    /// The sweep: its name, its id, or the beginning of its id
+No result is computed twice. After `coord run`, run that command again: it continues with the jobs
+to retry.")]
+pub(crate) struct RetryArgs {
+    /// The sweep: its name, its id, or a prefix of its id
     sweep: String,
-    /// Only this job, by the beginning of its id (`coord status SWEEP --json` lists them)
+    /// Retry only this job, given by a prefix of its id (listed by `coord status SWEEP --json`)
     #[arg(long, value_name = "ID")]
     job: Option<String>,
-    /// Only jobs that failed, and not those that were cancelled
+    /// Retry only jobs that failed, not those that were cancelled
     #[arg(long)]
     failed: bool,
 }
 
-/// Sets failed and cancelled jobs of a sweep going again.
+#[derive(Serialize)]
+struct Retried {
+    sweep: SweepId,
+    name: String,
+    retried: JobCounts,
+    jobs: Progress,
+    paused: bool,
+    workers_notified: bool,
+}
+
+impl fmt::Display for Retried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let id = self.sweep.short();
+        if self.retried.total() == 0 {
+            return write!(
+                f,
+                "{} ({id}): nothing to retry; no job failed or was cancelled ({} done, {} open)",
+                self.name,
+                self.jobs.done,
+                self.jobs.open()
+            );
+        }
+        write!(f, "{} ({id}): {}", self.name, describe(self.retried))?;
+        if self.paused {
+            write!(
+                f,
+                "\nthe sweep is paused; resume it with `coord resume {id}`"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs failed and cancelled jobs of a sweep again.
 ///
 /// # Errors
 ///
-/// No such sweep or job; a job that cannot be retried, and why; the database cannot be reached.
-pub async fn run(args: RetryArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
-    let store = Database::open(settings).await?;
-    let outcome = retry(&args, settings, &store).await;
-    store.close().await;
-    outcome
+/// The sweep or job is unknown, the job cannot be retried, or the database fails.
+pub(crate) async fn run(args: RetryArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
+    let database = Database::open(settings).await?;
+    let outcome = retry(&args, settings, &database).await;
+    database.close().await;
+    Output::of(settings).print(&outcome?)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn retry(
     args: &RetryArgs,
     settings: &Settings,
-    store: &Database,
-) -> anyhow::Result<ExitCode> {
-    let sweep = store.find_sweep(&args.sweep).await?;
+    database: &Database,
+) -> anyhow::Result<Retried> {
+    let sweep = database.find_sweep(&args.sweep).await?;
     let selection = match &args.job {
         Some(id) => Selection::Job(id.clone()),
         None if args.failed => Selection::Failed,
         None => Selection::All,
     };
-    let reopened = retry::retry(store, &sweep, &selection).await?;
-    let told = store.publish_control(settings, &sweep).await;
-    let progress = store.progress(sweep.id).await?;
-    if settings.json {
-        let report = serde_json::json!({
-            "sweep": sweep.id,
-            "name": sweep.name,
-            "retried": reopened,
-            "jobs": progress,
-            "paused": sweep.state == SweepState::Paused,
-            "workers_told": told.is_ok(),
-        });
-        println!("{report}");
-        return Ok(ExitCode::SUCCESS);
-    }
-    let name = format!("{} ({})", sweep.name, sweep.id.short());
-    if reopened.total() == 0 {
-        println!(
-            "{name}: nothing to retry; no job failed or was cancelled: {} done, {} to do",
-            progress.done,
-            progress.open()
-        );
-        return Ok(ExitCode::SUCCESS);
-    }
-    println!("{name}: {}", words(reopened));
-    if sweep.state == SweepState::Paused {
-        println!(
-            "the sweep is paused: `coord resume {}` lets it go on",
-            sweep.id.short()
-        );
-    }
-    if let Err(reason) = told {
-        eprintln!("workers are not told yet, `coord serve` will do it: {reason}");
-    }
-    Ok(ExitCode::SUCCESS)
+    let retried = retry::retry(database, &sweep, &selection).await?;
+    Ok(Retried {
+        sweep: sweep.id,
+        retried,
+        workers_notified: notify_workers(database, settings, sweep.id).await,
+        jobs: database.progress(sweep.id).await?,
+        paused: sweep.state == SweepState::Paused,
+        name: sweep.name,
+    })
 }
 
-/// `2 trainings and 32 evaluations go again`.
-pub(crate) fn words(reopened: JobCounts) -> String {
-    let plural = |count: i64, one: &str| match count {
-        0 => None,
-        1 => Some(format!("1 {one}")),
-        n => Some(format!("{n} {one}s")),
-    };
-    let parts: Vec<String> = [
-        plural(reopened.train, "training"),
-        plural(reopened.eval, "evaluation"),
-        plural(reopened.noop, "no-op job"),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    let verb = if reopened.total() == 1 { "goes" } else { "go" };
-    format!("{} {verb} again", parts.join(" and "))
-}
-
-impl Database {
-    /// Publishes the state of a sweep to the broker. A private database that was started for this
-    /// command has no broker and needs none: `coord run` publishes to its own.
-    pub(crate) async fn publish_control(
-        &self,
-        settings: &Settings,
-        sweep: &SweepRow,
-    ) -> Result<(), PublishError> {
-        if self.is_private() {
-            return Ok(());
-        }
-        publish_soon(self, &settings.broker, sweep.id).await
-    }
+/// Says `2 training jobs and 32 evaluation jobs will run again`.
+pub(crate) fn describe(jobs: JobCounts) -> String {
+    let kinds = [
+        (jobs.train, "training job"),
+        (jobs.eval, "evaluation job"),
+        (jobs.noop, "no-op job"),
+    ];
+    let parts: Vec<String> = kinds
+        .into_iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, noun)| count(number.unsigned_abs() as usize, noun))
+        .collect();
+    format!("{} will run again", parts.join(" and "))
 }
 
 #[cfg(test)]
@@ -131,15 +121,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_goes_again_is_said_in_words() {
+    fn retried_jobs_are_counted_by_kind() {
         let some = |train, eval| {
-            words(JobCounts {
+            describe(JobCounts {
                 train,
                 eval,
                 noop: 0,
             })
         };
-        assert_eq!(some(1, 0), "1 training goes again");
-        assert_eq!(some(2, 32), "2 trainings and 32 evaluations go again");
+        assert_eq!(some(1, 0), "1 training job will run again");
+        assert_eq!(
+            some(2, 32),
+            "2 training jobs and 32 evaluation jobs will run again"
+        );
     }
 }

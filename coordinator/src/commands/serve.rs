@@ -1,4 +1,4 @@
-//! `coord serve`: the daemon.
+//! `coord serve`: runs the daemon.
 
 use crate::{
     config::Settings,
@@ -12,22 +12,22 @@ use std::{process::ExitCode, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// How often `--once` looks whether anything is left.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often `--once` checks whether anything is left.
+const POLL: Duration = Duration::from_millis(500);
 
 /// Arguments of `coord serve`.
 #[derive(clap::Args, Debug)]
-pub struct ServeArgs {
-    /// Leave when no sweep has anything left to do
+pub(crate) struct ServeArgs {
+    /// Exit when no sweep has open jobs
     #[arg(long)]
     once: bool,
-    /// Bring the database up to date first, as `coord migrate` does
+    /// Apply missing migrations first, as `coord migrate` does
     #[arg(long)]
     migrate: bool,
-    /// How often a job that fails is tried
+    /// Maximum number of attempts at a job
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..))]
     attempts: i32,
-    /// Seconds before a job that failed is tried again; each further time four times as long
+    /// Seconds before a failed job is retried; each further delay is four times as long
     #[arg(long, value_name = "SECONDS", default_value_t = 5.0, value_parser = seconds)]
     retry_delay: f64,
 }
@@ -35,7 +35,7 @@ pub struct ServeArgs {
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
-        _ => Err("a number of seconds from 0 to 86400".to_owned()),
+        _ => Err("expected a number of seconds from 0 to 86400".to_owned()),
     }
 }
 
@@ -43,11 +43,11 @@ fn seconds(text: &str) -> Result<f64, String> {
 ///
 /// # Errors
 ///
-/// Settings that cannot work: a wrong login, a database that was not migrated. Servers that are
-/// away are waited for.
-pub async fn run(args: ServeArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
+/// Settings are invalid: a wrong login, a database without migrations. Unavailable servers are waited
+/// for.
+pub(crate) async fn run(args: ServeArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
     let shutdown = CancellationToken::new();
-    on_signals(shutdown.clone())?;
+    cancel_on_signals(shutdown.clone())?;
     let (store, broker) = tokio::select! {
         () = shutdown.cancelled() => return Ok(ExitCode::SUCCESS),
         connected = async {
@@ -72,7 +72,7 @@ pub async fn run(args: ServeArgs, settings: &Settings) -> anyhow::Result<ExitCod
         ..ServeOptions::default()
     };
     if args.once {
-        tokio::spawn(end_when_done(
+        tokio::spawn(stop_when_done(
             store.clone(),
             broker.clone(),
             shutdown.clone(),
@@ -85,9 +85,9 @@ pub async fn run(args: ServeArgs, settings: &Settings) -> anyhow::Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-/// Cancels `shutdown` at the first SIGTERM or SIGINT. A second one ends the process: nothing is
-/// lost by that.
-fn on_signals(shutdown: CancellationToken) -> std::io::Result<()> {
+/// Cancels `shutdown` on the first SIGTERM or SIGINT. A second one ends the process, without loss of
+/// data.
+fn cancel_on_signals(shutdown: CancellationToken) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::spawn(async move {
@@ -107,9 +107,9 @@ fn on_signals(shutdown: CancellationToken) -> std::io::Result<()> {
     Ok(())
 }
 
-async fn end_when_done(store: Store, broker: Broker, shutdown: CancellationToken) {
+async fn stop_when_done(store: Store, broker: Broker, shutdown: CancellationToken) {
     loop {
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(POLL).await;
         let done = async { anyhow::Ok(!store.has_open_jobs().await? && drained(&broker).await?) };
         match done.await {
             Ok(true) => {
@@ -117,7 +117,7 @@ async fn end_when_done(store: Store, broker: Broker, shutdown: CancellationToken
                 return;
             }
             Ok(false) => {}
-            Err(error) => tracing::warn!(%error, "cannot look whether anything is left"),
+            Err(error) => tracing::warn!(%error, "cannot check for open jobs"),
         }
     }
 }

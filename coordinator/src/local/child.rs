@@ -1,4 +1,4 @@
-//! A child process that does not outlive this one, and is stopped in good order.
+//! A child process that does not outlive this one and is stopped in an orderly way.
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -13,13 +13,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How often an exit is looked for.
+/// How often an exit is polled.
 const POLL: Duration = Duration::from_millis(20);
 
-/// A job for the thread that starts children.
+/// A task for the thread that starts children.
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A running child. Dropped, it is told to stop and, if it does not within a few seconds, killed.
+/// A running child. On drop it is asked to stop and, after a few seconds, killed.
 #[derive(Debug)]
 pub struct ServerProcess {
     child: Child,
@@ -30,15 +30,15 @@ pub struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Starts `command` with its output going to the end of `log`.
+    /// Starts `command` and appends its output to `log`.
     ///
-    /// The child gets `stop_with` when this process dies, however it dies. It is in a process
-    /// group of its own: Ctrl-C on the terminal reaches this process alone, which then stops its
-    /// children in order.
+    /// The child gets `stop_with` when this process dies, however it dies. It has its own process
+    /// group: Ctrl-C on the terminal reaches this process only, which then stops its children in
+    /// order.
     ///
     /// # Errors
     ///
-    /// The log cannot be opened, or the program cannot be run.
+    /// The log cannot be opened, or the program cannot be started.
     pub fn start(
         mut command: Command,
         name: impl Into<String>,
@@ -60,22 +60,12 @@ impl ServerProcess {
         })
     }
 
-    /// What it is called.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Its process id.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Where its output goes.
+    /// Returns the file of its log.
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// How it ended, if it has.
+    /// Returns its exit status, if it has exited.
     pub fn exited(&mut self) -> Option<ExitStatus> {
         if self.exited.is_none() {
             self.exited = self.child.try_wait().ok().flatten();
@@ -83,19 +73,19 @@ impl ServerProcess {
         self.exited
     }
 
-    /// Sends a signal; one that has ended already is left alone.
-    pub fn signal(&mut self, signal: Signal) {
+    /// Sends a signal, unless it has exited.
+    pub(super) fn signal(&mut self, signal: Signal) {
         if self.exited().is_none() {
-            // It may end between the two lines; it is not reaped, so the id is still its own.
+            // It may exit in between; it is not reaped, so the id is still its own.
             let _ = kill(pid(&self.child), signal);
         }
     }
 
-    /// Waits until it ends, at most `patience`. Returns whether it ended.
-    pub async fn wait(&mut self, patience: Duration) -> bool {
+    /// Waits until it exits, for `timeout` at most. Returns whether it exited.
+    pub(super) async fn wait(&mut self, timeout: Duration) -> bool {
         let since = Instant::now();
         while self.exited().is_none() {
-            if since.elapsed() >= patience {
+            if since.elapsed() >= timeout {
                 return false;
             }
             tokio::time::sleep(POLL).await;
@@ -103,25 +93,25 @@ impl ServerProcess {
         true
     }
 
-    /// Asks it to stop, waits `patience`, then kills it. Returns whether it stopped by itself.
-    pub async fn stop(&mut self, patience: Duration) -> bool {
+    /// Asks it to stop and kills it after `timeout`. Returns whether it stopped in time.
+    pub async fn stop(&mut self, timeout: Duration) -> bool {
         self.signal(self.stop_with);
-        if self.wait(patience).await {
+        if self.wait(timeout).await {
             return true;
         }
-        tracing::warn!(name = self.name, "it does not stop and is killed");
+        tracing::warn!(name = self.name, "process does not stop; killing it");
         self.kill().await;
         false
     }
 
-    /// Ends it with SIGKILL.
-    pub async fn kill(&mut self) {
+    /// Kills it with SIGKILL.
+    pub(super) async fn kill(&mut self) {
         self.signal(Signal::SIGKILL);
-        // Nothing outlives SIGKILL but a process stuck in the kernel.
+        // Only a process stuck in the kernel survives SIGKILL.
         self.wait(Duration::from_secs(10)).await;
     }
 
-    /// The last lines of its log.
+    /// Returns the last lines of its log.
     pub fn log_tail(&self) -> String {
         log_tail(&self.log)
     }
@@ -145,8 +135,8 @@ fn pid(child: &Child) -> Pid {
 
 /// Starts `command` so that it gets `signal` when this process dies.
 ///
-/// The kernel sends that signal when the *thread* ends that started the child, and a runtime's
-/// threads come and go: all children are started by one thread that stays.
+/// The kernel sends the signal when the *thread* that started the child exits, and a runtime's
+/// threads come and go. So one permanent thread starts all children.
 fn spawn(mut command: Command, signal: Signal) -> std::io::Result<Child> {
     static STARTER: OnceLock<Option<mpsc::Sender<Job>>> = OnceLock::new();
     let starter = STARTER.get_or_init(|| {
@@ -157,7 +147,7 @@ fn spawn(mut command: Command, signal: Signal) -> std::io::Result<Child> {
             .ok()
             .map(|_| sender)
     });
-    let gone = || std::io::Error::other("the thread that starts children cannot be had");
+    let gone = || std::io::Error::other("cannot start the thread that starts children");
     let (sender, started) = mpsc::sync_channel(1);
     let job = Box::new(move || {
         die_with_this_process(&mut command, signal);
@@ -178,7 +168,7 @@ fn die_with_this_process(command: &mut Command, signal: Signal) {
     unsafe {
         command.pre_exec(move || {
             nix::sys::prctl::set_pdeathsig(signal)?;
-            // It may have died before the line above.
+            // It may have died before that call.
             if nix::unistd::getppid() == parent {
                 Ok(())
             } else {
@@ -191,7 +181,7 @@ fn die_with_this_process(command: &mut Command, signal: Signal) {
 #[cfg(not(target_os = "linux"))]
 fn die_with_this_process(_command: &mut Command, _signal: Signal) {}
 
-/// Opens a log to write at its end; a large one is put aside first.
+/// Opens a log for appending; a large one is rotated first.
 fn open_log(path: &Path) -> std::io::Result<std::fs::File> {
     const LARGE: u64 = 16 << 20;
     if std::fs::metadata(path).is_ok_and(|meta| meta.len() > LARGE) {
@@ -203,7 +193,7 @@ fn open_log(path: &Path) -> std::io::Result<std::fs::File> {
         .open(path)
 }
 
-/// The last lines of a log, for an error.
+/// Returns the last lines of a log, for an error.
 pub(super) fn log_tail(path: &Path) -> String {
     const BYTES: u64 = 8 << 10;
     const LINES: usize = 15;

@@ -1,20 +1,18 @@
-//! Reaching the database for a command that looks at results: the one that the settings name, or
-//! the private one that `coord run` left in the data folder, started for as long as it is needed.
+//! The database for commands that read results: the configured one, or the private one that `coord
+//! run` left in the data folder, started while it is needed.
 
-use crate::{
-    config::{Origin, Settings},
-    local::programs::Programs,
-    local::{Connection, Servers},
-};
+use super::{Connection, Servers, programs::Programs};
+use crate::config::{Origin, Settings};
+use halfheard_shared::error::WithHint as _;
 use halfheard_store::Store;
 use std::ops::Deref;
 
-/// A database to look at.
+/// An open database.
 #[derive(Debug)]
 pub struct Database {
     store: Store,
-    /// Where it was started for this command.
-    private: Option<Servers>,
+    /// The private server, if this command started one.
+    servers: Option<Servers>,
 }
 
 impl Deref for Database {
@@ -26,58 +24,62 @@ impl Deref for Database {
 }
 
 impl Database {
-    /// Connects, and checks that the database is as new as the program.
+    /// Connects and checks that the database is migrated.
     ///
     /// # Errors
     ///
-    /// Nobody there, not let in, not migrated; or the private server does not start.
+    /// It refuses the connection or is not migrated, or the private server does not start.
     pub async fn open(settings: &Settings) -> anyhow::Result<Self> {
         if settings.database_origin == Origin::Default && Servers::exists(&settings.data_dir) {
             let servers =
                 Servers::start_database(&settings.data_dir, &Programs::discover()).await?;
             let store = Store::connect_with(servers.database()).await?;
-            // It is ours alone: an older one is brought up to date without asking.
+            // It has no other users: migrate without asking.
             store.migrate().await?;
             return Ok(Self {
                 store,
-                private: Some(servers),
+                servers: Some(servers),
             });
         }
-        let connected = Store::connect_with(settings.database.clone()).await;
-        let store = connected.map_err(|error| match settings.database_origin {
-            // Nobody named a database: on a laptop there is none before the first run.
-            Origin::Default if error.is_transient() => anyhow::Error::from(error).context(format!(
-                "nothing was run here yet: `coord run SPEC` runs a sweep below {}; of a cluster, \
-                 name the database (HALFHEARD_DATABASE_URL)",
-                settings.data_dir.display()
-            )),
-            _ => error.into(),
-        })?;
+        let store = match Store::connect_with(settings.database.clone()).await {
+            Ok(store) => store,
+            // No database is configured: on a laptop there is none before the first run.
+            Err(error) if settings.database_origin == Origin::Default && error.is_transient() => {
+                return Err(anyhow::Error::from(error).context("no sweep was run here yet"))
+                    .hint(format!(
+                        "run one below {} with `coord run SPEC`, or name a cluster's database in \
+                         HALFHEARD_DATABASE_URL",
+                        settings.data_dir.display()
+                    ))
+                    .map_err(Into::into);
+            }
+            Err(error) => return Err(error.into()),
+        };
         store.check().await?;
         Ok(Self {
             store,
-            private: None,
+            servers: None,
         })
     }
 
-    /// Whether it was started for this command alone.
+    /// Returns whether its server was started for this command.
     pub fn is_private(&self) -> bool {
-        self.private.is_some()
+        self.servers.is_some()
     }
 
-    /// Closes the connection and stops what was started.
+    /// Closes the connection and stops the private server.
     pub async fn close(self) {
         self.store.pool().close().await;
-        if let Some(servers) = self.private {
+        if let Some(servers) = self.servers {
             servers.stop().await;
         }
     }
 }
 
 impl Settings {
-    /// Where nothing names a broker or a database, uses those that `coord run` runs on the data
-    /// folder at this moment, if it does.
-    pub fn adopt_running(&mut self) {
+    /// If no broker or database is configured, uses those of a `coord run` that is running on the
+    /// data folder.
+    pub(crate) fn use_running_servers(&mut self) {
         let broker = self.broker_origin == Origin::Default;
         let database = self.database_origin == Origin::Default;
         if !broker && !database {

@@ -1,4 +1,4 @@
-//! The data folder of private servers: who may use it, and how others connect to what runs there.
+//! The data folder of private servers: the lock on it, and how other processes connect.
 
 use super::{LocalError, files, postgres};
 use halfheard_store::connect::PgConnectOptions;
@@ -10,33 +10,33 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long another process may hold the data folder before that is an error.
-const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait for another process to release the data folder.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How other processes reach what one runs. Only this user can read it.
+/// How other processes connect to running servers. Only this user can read it.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Connection {
-    /// The process that keeps the servers.
+    /// The id of the process that runs the servers.
     pub pid: u32,
-    /// The broker's address with its login; none where only the database runs.
+    /// The broker's address with its login, if the broker runs.
     pub nats_url: Option<String>,
-    /// The database's port on the loopback.
+    /// The database's port on the loopback interface.
     pub port: u16,
     /// The database's password.
     pub password: String,
 }
 
 impl Connection {
-    /// How to reach the database.
+    /// Returns how to connect to the database.
     pub fn database(&self) -> PgConnectOptions {
         postgres::options(self.port, &self.password)
     }
 
-    /// What runs on `data_dir` at this moment, if anything does.
+    /// Returns how to connect to the servers that run on `data_dir`, if any do.
     pub fn of_running(data_dir: &Path) -> Option<Self> {
         let folder = Folder::of(data_dir);
-        // Held by whoever runs the servers; a file that is left over says nothing.
-        let lock = File::open(folder.lock()).ok()?;
+        // Locked while the servers run; a leftover file means nothing.
+        let lock = File::open(folder.lock_file()).ok()?;
         match lock.try_lock_shared() {
             Err(TryLockError::WouldBlock) => {}
             _ => return None,
@@ -62,7 +62,7 @@ impl Folder {
         }
     }
 
-    fn lock(&self) -> PathBuf {
+    fn lock_file(&self) -> PathBuf {
         self.root.join("lock")
     }
 
@@ -70,14 +70,14 @@ impl Folder {
         self.root.join("connection.json")
     }
 
-    /// Takes the folder for this process alone.
-    pub(super) async fn take(&self) -> Result<File, LocalError> {
-        files::make_folder(&self.data_dir, 0o755)?;
-        // Postgres may run as another user, who has to get through.
-        files::make_folder(&self.root, 0o711)?;
-        let path = self.lock();
-        let failed = |source| LocalError::Files {
-            action: "locked",
+    /// Locks the folder for this process.
+    pub(super) async fn lock(&self) -> Result<File, LocalError> {
+        files::create_folder(&self.data_dir, 0o755)?;
+        // Postgres may run as another user, who needs to pass through.
+        files::create_folder(&self.root, 0o711)?;
+        let path = self.lock_file();
+        let failed = |source| LocalError::File {
+            action: "lock",
             path: path.clone(),
             source,
         };
@@ -92,7 +92,7 @@ impl Folder {
         loop {
             match lock.try_lock() {
                 Ok(()) => break,
-                Err(TryLockError::WouldBlock) if since.elapsed() < LOCK_PATIENCE => {
+                Err(TryLockError::WouldBlock) if since.elapsed() < LOCK_TIMEOUT => {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
                 Err(TryLockError::WouldBlock) => {

@@ -1,93 +1,117 @@
 //! Why private servers are not available.
 
 use super::programs::ProgramError;
+use halfheard_shared::error::Hint;
+use halfheard_store::fault::PostgresError;
 use std::path::PathBuf;
 
-/// Why there are no private servers.
+/// Why private servers are not available.
 #[derive(Debug, thiserror::Error)]
 pub enum LocalError {
     /// A program is missing or unusable.
     #[error(transparent)]
     Program(#[from] ProgramError),
     /// Another process uses the data folder.
-    #[error(
-        "the data folder {folder} is in use by process {holder}: wait for it, stop it, or name another folder with --data-dir"
-    )]
+    #[error("data folder {folder} is in use by process {holder}")]
     InUse {
         /// The data folder.
         folder: PathBuf,
-        /// The other process.
+        /// The process id of the other process.
         holder: String,
     },
-    /// A file or folder.
-    #[error("{path} cannot be {action}: {source}")]
-    Files {
-        /// `made`, `written`.
+    /// An operation on a file or folder failed.
+    #[error("cannot {action} {path}")]
+    File {
+        /// A verb: `create`, `write`.
         action: &'static str,
-        /// Which.
+        /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
+    /// No free port on the loopback interface.
+    #[error("cannot allocate a port on 127.0.0.1")]
+    Port(#[source] std::io::Error),
     /// A server does not start.
-    #[error("{name} does not start: {reason}\nits whole log is {log}")]
+    #[error("{name} does not start: {reason}")]
     Start {
-        /// Which server.
+        /// The server.
         name: &'static str,
-        /// Why, with the end of its log.
+        /// The reason, with the end of its log.
         reason: String,
-        /// Where the log is.
+        /// The file of its log.
         log: PathBuf,
     },
-    /// A process of an earlier run does not end.
-    #[error(
-        "{name} of an earlier run (process {pid}) does not end: end it by hand, `kill -9 {pid}`"
-    )]
+    /// A process of an earlier run does not exit.
+    #[error("{name} of an earlier run (process {pid}) does not exit")]
     Stale {
-        /// Which server.
+        /// The server.
         name: &'static str,
         /// Its process id.
         pid: i32,
     },
-    /// No user to run Postgres as.
-    #[error(
-        "PostgreSQL refuses to run as root, and there is no user `{user}` to run it as: name one in HALFHEARD_POSTGRES_USER, or do not run as root"
-    )]
+    /// There is no user to run Postgres as.
+    #[error("PostgreSQL refuses to run as root, and user `{user}` does not exist")]
     NoUser {
-        /// Who was looked for.
+        /// The name of the user.
         user: String,
     },
-    /// The user that Postgres runs as gets at no place.
-    #[error(
-        "PostgreSQL runs as `{user}`, who cannot use {path}: {reason}; let that user in, name another in HALFHEARD_POSTGRES_USER, or do not run as root"
-    )]
-    Unreachable {
+    /// The user that Postgres runs as lacks access.
+    #[error("PostgreSQL runs as `{user}`, who cannot use {path}: {reason}")]
+    Inaccessible {
         /// The user.
         user: String,
-        /// What it cannot use.
+        /// A file or folder.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// Files of another major version.
+    /// The database belongs to another major version.
     #[error(
-        "the database in {folder} was made by PostgreSQL {made}, and this is {here}: name the programs of {made} in HALFHEARD_POSTGRES_BIN, or another folder with --data-dir"
+        "the database in {folder} was created by PostgreSQL {created}, and this is {installed}"
     )]
     OtherVersion {
         /// The database's folder.
         folder: PathBuf,
-        /// Which version made it.
-        made: String,
-        /// Which version is here.
-        here: String,
+        /// The version that created it.
+        created: String,
+        /// The version that is installed.
+        installed: String,
     },
-    /// Postgres answers with an error.
+    /// Postgres returned an error.
     #[error("the private Postgres failed")]
-    Database(#[from] halfheard_store::fault::PostgresError),
-    /// Nothing was ever run in this data folder.
-    #[error("nothing was run in the data folder {folder} yet: `coord run SPEC` does")]
+    Database(#[from] PostgresError),
+    /// No sweep was ever run in this data folder.
+    #[error("no sweep was run in data folder {folder} yet")]
     Empty {
         /// The data folder.
         folder: PathBuf,
     },
+}
+
+impl Hint for LocalError {
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::InUse { .. } => {
+                "wait for it, stop it, or choose another folder with --data-dir".to_owned()
+            }
+            Self::Start { log, .. } => format!("see its log, {}", log.display()),
+            Self::Stale { pid, .. } => format!("kill it: `kill -9 {pid}`"),
+            Self::NoUser { .. } => {
+                "name a user in HALFHEARD_POSTGRES_USER, or do not run as root".to_owned()
+            }
+            Self::Inaccessible { .. } => {
+                "grant access, name another user in HALFHEARD_POSTGRES_USER, or do not run as root"
+                    .to_owned()
+            }
+            Self::OtherVersion { created, .. } => format!(
+                "name the programs of PostgreSQL {created} in HALFHEARD_POSTGRES_BIN, or choose \
+                 another folder with --data-dir"
+            ),
+            Self::Empty { .. } => "run one: `coord run SPEC`".to_owned(),
+            Self::Program(error) => return error.hint(),
+            Self::Database(error) => return error.hint(),
+            Self::File { .. } | Self::Port(_) => return None,
+        })
+    }
 }

@@ -1,17 +1,21 @@
 //! The private servers of one machine, and the programs that they need.
 
-pub mod child;
-pub mod connect;
+mod child;
+mod cluster;
+pub(crate) mod connect;
 mod connection;
 mod error;
-pub mod files;
-pub mod nats;
-pub mod postgres;
+mod files;
+mod nats;
+mod postgres;
 pub mod programs;
-pub mod servers;
-pub mod stale;
-pub mod worker_check;
+mod servers;
+mod stale;
+mod startup;
+pub(crate) mod worker_check;
 
+pub(crate) use cluster::Cluster;
+pub use connect::Database;
 pub use connection::Connection;
 pub use error::LocalError;
 pub use servers::Servers;

@@ -4,10 +4,10 @@ use super::{
     LocalError,
     child::{ServerProcess, log_tail},
     files,
-    servers::{START_PATIENCE, free_port},
+    programs::Found,
     stale,
+    startup::{START_TIMEOUT, free_port},
 };
-use crate::local::programs::Found;
 use halfheard_shared::broker::BrokerSettings;
 use nix::sys::signal::Signal;
 use std::{
@@ -16,14 +16,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What it is called in errors and logs.
+/// Its name in errors and logs.
 const NAME: &str = "nats-server";
 /// How long it may take to stop.
-const STOP_PATIENCE: Duration = Duration::from_secs(10);
-/// How many ports are tried.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum number of ports to try.
 const PORTS: usize = 5;
 
-/// A private nats-server: loopback, a login of its own, its streams below one folder.
+/// A private nats-server on the loopback interface, with its own login and its streams below one folder.
 #[derive(Debug)]
 pub struct NatsServer {
     program: PathBuf,
@@ -34,13 +34,13 @@ pub struct NatsServer {
 }
 
 impl NatsServer {
-    /// Starts one with its files in `folder`, going on from what is there.
+    /// Starts a server with its files in `folder`, and continues with the streams in it.
     ///
     /// # Errors
     ///
     /// Its files cannot be written, or it does not start.
     pub async fn start(program: &Found, folder: &Path) -> Result<Self, LocalError> {
-        files::make_folder(folder, 0o700)?;
+        files::create_folder(folder, 0o700)?;
         stop_stale(folder).await?;
         let mut server = Self {
             program: program.path.clone(),
@@ -49,43 +49,44 @@ impl NatsServer {
             port: 0,
             process: None,
         };
-        let mut tries = 0;
+        let mut attempts = 0;
         loop {
-            tries += 1;
-            // Another process may take the port between the asking and the listening.
+            attempts += 1;
+            // Another process may take the port before the server listens on it.
             server.port = free_port()?;
             match server.restart().await {
                 Err(LocalError::Start { reason, .. })
-                    if tries < PORTS && reason.contains("address already in use") => {}
+                    if attempts < PORTS && reason.contains("address already in use") => {}
                 Err(error) => return Err(error),
                 Ok(()) => return Ok(server),
             }
         }
     }
 
-    /// Its address with user and password.
+    /// Returns its address with user and password.
     pub fn url(&self) -> String {
         format!("nats://halfheard:{}@127.0.0.1:{}", self.password, self.port)
     }
 
-    /// Its address without.
-    pub fn address(&self) -> String {
+    /// Returns its address without them.
+    #[cfg(test)]
+    pub(super) fn address(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
-    /// Where it writes its log.
-    pub fn log(&self) -> PathBuf {
+    /// Returns the file of its log.
+    fn log(&self) -> PathBuf {
         self.folder.join("nats.log")
     }
 
-    /// Whether it has ended without having been asked.
-    pub fn has_fallen(&mut self) -> bool {
+    /// Returns whether it exited unexpectedly.
+    pub fn has_exited(&mut self) -> bool {
         self.process
             .as_mut()
             .is_some_and(|process| process.exited().is_some())
     }
 
-    /// Starts it again on the same port and files, after [`NatsServer::kill`] or a fall.
+    /// Restarts it on the same port and files, after [`NatsServer::kill`] or a crash.
     ///
     /// # Errors
     ///
@@ -108,7 +109,7 @@ impl NatsServer {
         self.ready().await
     }
 
-    /// Ends it with SIGKILL.
+    /// Kills it with SIGKILL.
     pub async fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill().await;
@@ -118,7 +119,7 @@ impl NatsServer {
     /// Stops it.
     pub async fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
-            process.stop(STOP_PATIENCE).await;
+            process.stop(STOP_TIMEOUT).await;
         }
     }
 
@@ -127,11 +128,11 @@ impl NatsServer {
         let since = Instant::now();
         let settings = BrokerSettings::at(self.url());
         loop {
-            let fallen = self.has_fallen();
-            if fallen || since.elapsed() > START_PATIENCE {
+            let exited = self.has_exited();
+            if exited || since.elapsed() > START_TIMEOUT {
                 self.kill().await;
-                let what = if fallen {
-                    "it ended at once"
+                let what = if exited {
+                    "it exited at once"
                 } else {
                     "it does not answer"
                 };
@@ -150,8 +151,7 @@ impl NatsServer {
         }
     }
 
-    /// The configuration. The password is in this file and not on the command line, which every
-    /// user of the machine can read.
+    /// Returns the configuration. It holds the password: every user can read command lines.
     fn config(&self) -> String {
         let quoted =
             |path: PathBuf| serde_json::Value::from(path.display().to_string()).to_string();
@@ -170,7 +170,7 @@ impl NatsServer {
     }
 }
 
-/// Ends a server that an earlier run left behind: two on the same files would destroy them.
+/// Stops a server that an earlier run left running: two on the same files would destroy them.
 async fn stop_stale(folder: &Path) -> Result<(), LocalError> {
     let Ok(text) = std::fs::read_to_string(folder.join("nats.pid")) else {
         return Ok(());
@@ -184,7 +184,7 @@ async fn stop_stale(folder: &Path) -> Result<(), LocalError> {
         })
     };
     if let Some(pid) = text.trim().parse().ok().filter(|&pid| ours(pid)) {
-        stale::end(pid, NAME, &[Signal::SIGTERM, Signal::SIGKILL], ours).await?;
+        stale::terminate(pid, NAME, &[Signal::SIGTERM, Signal::SIGKILL], ours).await?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Processes that an earlier run left behind, because it was killed and they were slow to follow.
+//! Processes that outlived an earlier run that was killed.
 
 use super::LocalError;
 use nix::{
@@ -12,13 +12,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long each signal is given.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait after each signal.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The arguments of a running process.
+/// Returns the arguments of a running process.
 pub(super) fn command_line(pid: i32) -> Option<Vec<OsString>> {
     let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    // One that has ended and is not yet reaped has none.
+    // A zombie has none.
     if bytes.is_empty() {
         return None;
     }
@@ -30,39 +30,39 @@ pub(super) fn command_line(pid: i32) -> Option<Vec<OsString>> {
     )
 }
 
-/// The current folder of a running process.
+/// Returns the current folder of a running process.
 pub(super) fn current_folder(pid: i32) -> Option<PathBuf> {
     std::fs::read_link(format!("/proc/{pid}/cwd")).ok()
 }
 
-/// Ends process `pid` with `signals`, one after the other, for as long as `still_ours` says that
-/// the process is the one that was meant: a process id is used again.
+/// Terminates process `pid` with `signals`, one after the other, while `still_ours` confirms that it
+/// is the same process: ids are reused.
 ///
-/// It may be about to end by itself, so it is given a moment first.
-pub(super) async fn end(
+/// It may be exiting on its own, so this waits a moment first.
+pub(super) async fn terminate(
     pid: i32,
     name: &'static str,
     signals: &[Signal],
     still_ours: impl Fn(i32) -> bool,
 ) -> Result<(), LocalError> {
-    if gone(pid, Duration::from_secs(1), &still_ours).await {
+    if exited(pid, Duration::from_secs(1), &still_ours).await {
         return Ok(());
     }
     for &signal in signals {
-        tracing::info!(name, pid, %signal, "an earlier run left it behind, it is stopped");
-        // It may have ended just now.
+        tracing::info!(name, pid, %signal, "stopping a process of an earlier run");
+        // Fails if it has just exited.
         let _ = kill(Pid::from_raw(pid), signal);
-        if gone(pid, PATIENCE, &still_ours).await {
+        if exited(pid, TIMEOUT, &still_ours).await {
             return Ok(());
         }
     }
     Err(LocalError::Stale { name, pid })
 }
 
-async fn gone(pid: i32, patience: Duration, still_ours: &impl Fn(i32) -> bool) -> bool {
+async fn exited(pid: i32, timeout: Duration, still_ours: &impl Fn(i32) -> bool) -> bool {
     let since = Instant::now();
     while still_ours(pid) {
-        if since.elapsed() > patience {
+        if since.elapsed() > timeout {
             return false;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -1,4 +1,4 @@
-//! What a worker says of the machine it is on: `worker --check` and `worker --look`, read.
+//! Parses a worker's report on its machine: `worker --check` and `worker --look`.
 
 use crate::local::programs::Programs;
 use halfheard_shared::text::count;
@@ -7,78 +7,75 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// The part of the answer that people and `coord run` need; see the worker's own description.
+/// The part of the report that `coord` uses.
 #[derive(Clone, Debug, serde::Deserialize)]
 pub struct WorkerCheck {
-    /// GPUs that libtorch sees.
+    /// The number of GPUs that libtorch sees.
     pub gpus: usize,
     /// The NVIDIA driver's version.
     #[serde(default)]
     pub driver: Option<String>,
-    /// Why there is no GPU, where one was looked for.
+    /// Why there is no GPU, if one was looked for.
     #[serde(default)]
     pub trouble_says: Option<String>,
     /// What to do about it.
     #[serde(default)]
     pub remedy: Option<String>,
-    /// The kind of trouble.
+    /// Why there is no GPU, by kind.
     #[serde(default)]
     pub trouble: Option<Trouble>,
     /// The slots that would start.
     pub slots: Vec<Slot>,
-    /// Slots that would not, for want of a GPU of their own.
+    /// The number of slots that would not start for lack of their own GPU.
     #[serde(default)]
     pub left_out: usize,
     /// Why no slot can start, or cannot compute.
     pub device_error: Option<String>,
-    /// CPU threads of a slot.
+    /// CPU threads per slot.
     pub threads: u32,
 }
 
 /// Why there is no GPU, by its kind.
 #[derive(Clone, Debug, serde::Deserialize)]
 pub struct Trouble {
-    /// `no_cuda_build`, `does_not_load`, `driver_too_old`, `no_driver`, `no_gpu`.
+    /// `no_cuda_build`, `load_failed`, `driver_too_old`, `no_driver`, `no_gpu`.
     pub kind: String,
 }
 
 /// Where one slot would compute.
 #[derive(Clone, Debug, serde::Deserialize)]
 pub struct Slot {
-    /// Its number.
+    /// The number of the slot.
     pub slot: usize,
-    /// Its device's name.
+    /// The name of its device.
     pub device: String,
-    /// Why its device cannot be used.
-    #[serde(default)]
-    pub error: Option<String>,
 }
 
-/// Why the worker did not answer.
+/// Why there is no report.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
-    /// It does not run.
-    #[error("it does not run: {0}")]
+    /// The worker cannot be started.
+    #[error("cannot run it")]
     Run(#[from] std::io::Error),
-    /// It ended without an answer.
-    #[error("it ended with {status}: {said}")]
-    Ended {
-        /// How.
+    /// It exited without a report.
+    #[error("{status}: {stderr}")]
+    Exited {
+        /// Its exit status.
         status: std::process::ExitStatus,
-        /// The end of what it said.
-        said: String,
+        /// The end of its standard error.
+        stderr: String,
     },
-    /// Its answer is of another release.
-    #[error("what it says cannot be read ({0}): use the worker of the same release")]
-    Answer(#[from] serde_json::Error),
+    /// The report is invalid.
+    #[error("cannot parse its report; is it of the same release?")]
+    Report(#[from] serde_json::Error),
 }
 
-/// Asks the worker with these flags. Blocks for as long as the GPU's library takes to load.
+/// Runs the worker with these flags. Blocks while it loads the GPU's library.
 ///
 /// # Errors
 ///
-/// It does not run, or says nothing that can be understood.
-pub fn ask(
+/// It does not run, or prints no valid report.
+pub(crate) fn query(
     worker: &Path,
     programs: &Programs,
     flags: &[String],
@@ -92,25 +89,24 @@ pub fn ask(
         command.env("LD_LIBRARY_PATH", libraries);
     }
     let output = command.output()?;
-    // It answers with an exit code of its own where a device cannot be used.
+    // If a device cannot be used, it reports that and exits with an error.
     match serde_json::from_slice(&output.stdout) {
         Ok(check) => Ok(check),
         Err(error) if output.status.success() => Err(error.into()),
         Err(_) => {
-            let said = String::from_utf8_lossy(&output.stderr);
-            let lines: Vec<&str> = said.trim().lines().collect();
-            Err(CheckError::Ended {
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            let lines: Vec<&str> = stderr.trim().lines().collect();
+            Err(CheckError::Exited {
                 status: output.status,
-                said: lines[lines.len().saturating_sub(5)..].join("\n"),
+                stderr: lines[lines.len().saturating_sub(5)..].join("\n"),
             })
         }
     }
 }
 
 impl WorkerCheck {
-    /// Which slot computes where: `slot 0 on cuda:0, slot 1 on cuda:1`; slots on the same device
-    /// together.
-    pub fn places(&self) -> String {
+    /// Lists the device of each slot, grouped by device: `slots 0, 2 on cuda:0, slot 1 on cuda:1`.
+    pub(crate) fn placement(&self) -> String {
         let mut groups: Vec<(&str, Vec<usize>)> = Vec::new();
         for slot in &self.slots {
             match groups.iter_mut().find(|(device, _)| *device == slot.device) {
@@ -129,17 +125,17 @@ impl WorkerCheck {
         groups.join(", ")
     }
 
-    /// What keeps slots off a GPU, or out altogether, in one line; nothing if nobody will wonder.
-    pub fn warning(&self) -> Option<String> {
+    /// Returns one line on what keeps slots off a GPU or from starting, if that may be a surprise.
+    pub(crate) fn warning(&self) -> Option<String> {
         if let Some(says) = &self.trouble_says {
             return Some(format!(
-                "computing on the CPU, because no GPU can be used: {says}; {}",
+                "computing on the CPU because no GPU is usable: {says}; {}",
                 self.remedy.as_deref().unwrap_or("use `--device cpu`")
             ));
         }
         (self.left_out > 0).then(|| {
             format!(
-                "{} asked for, and libtorch sees {}: {} started, each on a GPU of its own; --share-gpus lets them share",
+                "{} requested, but libtorch sees {}: starting {}, each on its own GPU; --share-gpus lets them share",
                 count(self.slots.len() + self.left_out, "worker"),
                 count(self.gpus, "GPU"),
                 count(self.slots.len(), "worker"),
@@ -153,12 +149,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slots_on_one_device_are_told_together() {
+    fn slots_are_grouped_by_device() {
         let text = r#"{"gpus": 2, "slots": [{"slot": 0, "device": "cuda:0 A"}, {"slot": 1,
             "device": "cuda:1 A"}, {"slot": 2, "device": "cuda:0 A"}], "device_error": null,
             "threads": 3, "some_field_of_the_future": 1}"#;
         let check: WorkerCheck = serde_json::from_str(text).unwrap();
-        assert_eq!(check.places(), "slots 0, 2 on cuda:0 A, slot 1 on cuda:1 A");
+        assert_eq!(
+            check.placement(),
+            "slots 0, 2 on cuda:0 A, slot 1 on cuda:1 A"
+        );
         assert_eq!(check.warning(), None);
     }
 }

@@ -6,7 +6,7 @@
 
 use super::{options::ServeOptions, outage_log::OutageLog};
 use halfheard_shared::{
-    broker::{Broker, BrokerError, Queue, WORKERS},
+    broker::{Broker, BrokerError, Queue},
     case::Case,
     error::chain,
     ids::JobId,
@@ -240,18 +240,10 @@ impl Dispatcher<'_> {
         if at.is_some_and(|at| at.elapsed() < COUNT_FOR) {
             return count;
         }
-        let count = match self
-            .broker
-            .jetstream()
-            .get_stream(format!("KV_{WORKERS}"))
-            .await
-        {
-            // One message per key: the bucket keeps no history.
-            Ok(stream) => {
-                i64::try_from(stream.cached_info().state.messages).unwrap_or(i64::MAX / 4)
-            }
+        let count = match self.broker.count_workers().await {
+            Ok(count) => i64::try_from(count).unwrap_or(i64::MAX / 4),
             Err(error) => {
-                tracing::debug!(%error, "cannot count the workers");
+                tracing::debug!(error = chain(&error), "cannot count the workers");
                 count
             }
         };

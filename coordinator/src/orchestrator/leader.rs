@@ -1,12 +1,12 @@
-//! Leadership: of several coordinators one leads, the others stand by.
+//! Leadership: one coordinator leads, the others are standbys.
 //!
-//! It is a Postgres advisory lock on a connection of its own. The lock falls with the connection,
+//! It is a Postgres advisory lock on a separate connection. The lock is released with the connection,
 //! so a leader that dies is replaced at once. A leader that cannot reach Postgres for a few seconds
-//! assumes it has lost leadership before the server lets the lock go: two may never lead. Should they
-//! all the same for a moment, message ids and conditional updates keep the count right.
+//! assumes it has lost leadership, before the server releases the lock: two must never lead. If they
+//! do for a moment, message ids and conditional updates keep the state consistent.
 //!
-//! A database that takes no writes is not led from. A standby's locks are its own: a coordinator that
-//! was pointed at one would lead beside the real leader.
+//! Nobody leads on a read-only database. A standby server has its own locks: a coordinator that was
+//! pointed at one would lead beside the real leader.
 
 use super::outage_log::OutageLog;
 use halfheard_shared::error::chain;
@@ -17,10 +17,10 @@ use halfheard_store::{
 use std::time::Duration;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// How often a leader asks whether its connection lives.
+/// How often a leader checks its connection.
 const PING_EVERY: Duration = Duration::from_secs(1);
 
-/// The right to lead, for as long as [`Leadership::lost`] is not cancelled.
+/// Leadership, until [`Leadership::lost`] is cancelled.
 #[derive(Debug)]
 pub(super) struct Leadership {
     lost: CancellationToken,
@@ -29,14 +29,14 @@ pub(super) struct Leadership {
 }
 
 impl Leadership {
-    /// Waits until this process leads; `None` when `shutdown` came first. Asks again every `poll`,
-    /// also while Postgres is away.
+    /// Waits until this process leads, or returns `None` on `shutdown`. Tries every `poll`, also during
+    /// an outage of Postgres.
     pub(super) async fn acquire(
         store: &Store,
         poll: Duration,
         shutdown: &CancellationToken,
     ) -> Option<Self> {
-        let mut told = Told::Nothing;
+        let mut standby = Standby::No;
         let mut outage = OutageLog::new("acquiring leadership failed; retrying");
         loop {
             let attempt = tokio::select! {
@@ -58,18 +58,18 @@ impl Leadership {
                 }
                 Ok(Acquired::Other) => {
                     outage.recovered();
-                    if told != Told::Another {
-                        tracing::info!("another coordinator leads, standing by");
-                        told = Told::Another;
+                    if standby != Standby::OtherLeads {
+                        tracing::info!("another coordinator leads; standing by");
+                        standby = Standby::OtherLeads;
                     }
                 }
                 Ok(Acquired::ReadOnly) => {
                     outage.recovered();
-                    if told != Told::ReadOnly {
+                    if standby != Standby::ReadOnly {
                         tracing::warn!(
-                            "the database takes no writes (a standby, or made read-only): nobody leads, standing by until it does"
+                            "the database is read-only, so nobody leads; standing by until it is writable"
                         );
-                        told = Told::ReadOnly;
+                        standby = Standby::ReadOnly;
                     }
                 }
                 Err(error) => outage.failed(&chain(&error), 0),
@@ -81,30 +81,30 @@ impl Leadership {
         }
     }
 
-    /// Cancelled when leadership is lost, and on shutdown.
+    /// Returns a token that is cancelled when leadership is lost, and on shutdown.
     pub(super) fn lost(&self) -> &CancellationToken {
         &self.lost
     }
 
-    /// Gives leadership up and waits until the lock is free.
+    /// Gives up leadership and waits until the lock is released.
     pub(super) async fn resign(self) {
         let Self { watch, _stop, .. } = self;
         drop(_stop);
         if watch.await.is_err() {
-            tracing::debug!("the watch over leadership had ended");
+            tracing::debug!("the task that holds the lock panicked");
         }
     }
 }
 
-/// What was logged last.
+/// Why this process is a standby, as logged last.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Told {
-    Nothing,
-    Another,
+enum Standby {
+    No,
+    OtherLeads,
     ReadOnly,
 }
 
-/// Keeps the connection that holds the lock, and tells when it is gone.
+/// Holds the lock and cancels `lost` when it is gone.
 async fn hold(mut lock: LeaderLock, lost: CancellationToken, stop: CancellationToken) {
     loop {
         tokio::select! {
@@ -114,7 +114,7 @@ async fn hold(mut lock: LeaderLock, lost: CancellationToken, stop: CancellationT
         match lock.is_writable().await {
             Ok(true) => continue,
             Ok(false) => {
-                tracing::warn!("leadership given up: the database takes no writes any more");
+                tracing::warn!("leadership given up: the database became read-only");
                 lost.cancel();
                 return lock.release().await;
             }

@@ -9,3 +9,4 @@ mod reconcile;
 pub(crate) mod retry;
 pub mod serve;
 pub mod sweep_control;
+mod sync;

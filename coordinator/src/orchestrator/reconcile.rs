@@ -10,17 +10,20 @@
 //!   ingested; if all of `RESULTS` is ingested and the row is still unfinished, the message is lost.
 //!   Jobs that a live worker reports as its own are left alone.
 
-use super::{options::ServeOptions, outage_log::OutageLog, sweep_control::publish};
+use super::{
+    options::ServeOptions,
+    outage_log::OutageLog,
+    sweep_control::publish_all,
+    sync::{SyncError, jetstream, queued_messages},
+};
 use async_nats::jetstream::stream::{DirectGetErrorKind, Stream};
-use futures::{StreamExt as _, TryStreamExt as _};
 use halfheard_shared::{
-    broker::{Broker, BrokerError, JOBS, Queue, RESULTS, SweepControl, job_message_id},
+    broker::{Broker, JOBS, RESULTS, job_message_id},
     error::chain,
     ids::{JobId, SweepId},
     retry::Backoff,
-    wire::Heartbeat,
 };
-use halfheard_store::{Store, StoreError, SweepState, recover::StalledJob};
+use halfheard_store::{Store, recover::StalledJob};
 use std::{
     collections::{HashMap, HashSet},
     time::{Duration, Instant},
@@ -32,25 +35,6 @@ use tokio_util::sync::CancellationToken;
 const THOROUGH: u32 = 20;
 /// How long to wait for results in transit before the round is abandoned.
 const CATCH_UP: Duration = Duration::from_secs(20);
-
-/// Why a round failed.
-#[derive(Debug, thiserror::Error)]
-pub enum ReconcileError {
-    /// A database error.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A broker error.
-    #[error(transparent)]
-    Broker(#[from] BrokerError),
-    /// A request to JetStream failed.
-    #[error("JetStream request failed")]
-    JetStream(#[source] async_nats::Error),
-}
-
-/// Wraps an error of any JetStream request.
-pub(super) fn jetstream(error: impl Into<async_nats::Error>) -> ReconcileError {
-    ReconcileError::JetStream(error.into())
-}
 
 /// Compares rows and messages until `stop`.
 pub(super) async fn reconcile(
@@ -97,7 +81,7 @@ async fn once(
     broker: &Broker,
     options: &ServeOptions,
     thorough: bool,
-) -> Result<u64, ReconcileError> {
+) -> Result<u64, SyncError> {
     broker.ensure().await?;
     publish_all(store, broker).await?;
 
@@ -128,53 +112,9 @@ async fn once(
     Ok(store.republish(&lost).await?)
 }
 
-/// Publishes the control of all sweeps, and removes jobs of stopped sweeps from the queues.
-pub(super) async fn publish_all(store: &Store, broker: &Broker) -> Result<(), ReconcileError> {
-    let bucket = broker.sweeps().await?;
-    let wanted: HashMap<SweepId, SweepState> =
-        store.paused_or_cancelled().await?.into_iter().collect();
-    for (&sweep, &state) in &wanted {
-        let value = SweepControl::from(state).to_string();
-        let published = bucket.get(sweep.to_string()).await.map_err(jetstream)?;
-        if published.is_none_or(|published| published != value) {
-            publish(store, broker, sweep).await?;
-        }
-    }
-    // The dispatcher may have published jobs of a sweep while it was being stopped.
-    if !wanted.is_empty() {
-        let jobs = broker
-            .jetstream()
-            .get_stream(JOBS)
-            .await
-            .map_err(jetstream)?;
-        for sweep in queued_messages(&jobs).await?.into_keys() {
-            if wanted.contains_key(&sweep) {
-                publish(store, broker, sweep).await?;
-            }
-        }
-    }
-    let keys: Vec<String> = bucket
-        .keys()
-        .await
-        .map_err(jetstream)?
-        .try_collect()
-        .await
-        .map_err(jetstream)?;
-    for key in keys {
-        let Ok(sweep) = key.parse::<SweepId>() else {
-            continue;
-        };
-        // A resumed sweep, or one of another database.
-        if !wanted.contains_key(&sweep) {
-            publish(store, broker, sweep).await?;
-        }
-    }
-    Ok(())
-}
-
 /// Returns whether the stream holds at least as many messages of each sweep as there are rows. Then
 /// none is missing, unless there are duplicates; the thorough rounds see those.
-async fn counts_suffice(jobs: &Stream, rows: &[StalledJob]) -> Result<bool, ReconcileError> {
+async fn counts_suffice(jobs: &Stream, rows: &[StalledJob]) -> Result<bool, SyncError> {
     let mut wanted: HashMap<SweepId, usize> = HashMap::new();
     for row in rows {
         *wanted.entry(row.sweep).or_default() += 1;
@@ -185,32 +125,9 @@ async fn counts_suffice(jobs: &Stream, rows: &[StalledJob]) -> Result<bool, Reco
         .all(|(sweep, wanted)| queued.get(sweep).is_some_and(|queued| queued >= wanted)))
 }
 
-/// Counts the messages of each sweep in the stream of jobs.
-async fn queued_messages(jobs: &Stream) -> Result<HashMap<SweepId, usize>, ReconcileError> {
-    let mut subjects = jobs.info_with_subjects("job.>").await.map_err(jetstream)?;
-    let mut queued: HashMap<SweepId, usize> = HashMap::new();
-    while let Some((subject, count)) = subjects.try_next().await.map_err(jetstream)? {
-        if let Some(sweep) = subject.rsplit('.').next().and_then(|id| id.parse().ok()) {
-            *queued.entry(sweep).or_default() += count;
-        }
-    }
-    Ok(queued)
-}
-
-/// Removes all jobs of a sweep from the queues.
-pub(super) async fn purge(jobs: &Stream, sweep: SweepId) -> Result<(), ReconcileError> {
-    for queue in Queue::ALL {
-        jobs.purge()
-            .filter(queue.subject(sweep))
-            .await
-            .map_err(jetstream)?;
-    }
-    Ok(())
-}
-
 /// Lists the ids of all messages in the stream of jobs, a work queue: it holds jobs in progress, but
 /// no acknowledged ones.
-async fn messages(jobs: &Stream) -> Result<HashSet<String>, ReconcileError> {
+async fn messages(jobs: &Stream) -> Result<HashSet<String>, SyncError> {
     let mut ids = HashSet::new();
     let mut sequence = 1;
     loop {
@@ -234,31 +151,15 @@ async fn messages(jobs: &Stream) -> Result<HashSet<String>, ReconcileError> {
 }
 
 /// Returns the jobs in progress, by the workers' heartbeats.
-async fn busy_jobs(broker: &Broker) -> Result<HashSet<JobId>, ReconcileError> {
-    let bucket = broker.workers().await?;
-    let keys: Vec<String> = bucket
-        .keys()
-        .await
-        .map_err(jetstream)?
-        .try_collect()
-        .await
-        .map_err(jetstream)?;
-    let beats: Vec<Option<bytes::Bytes>> = futures::stream::iter(keys)
-        .map(|key| bucket.get(key))
-        .buffer_unordered(16)
-        .try_collect()
-        .await
-        .map_err(jetstream)?;
-    Ok(beats
-        .into_iter()
-        .flatten()
-        .filter_map(|beat| serde_json::from_slice::<Heartbeat>(&beat).ok())
-        .filter_map(|beat| beat.doing.map(|doing| doing.job))
+async fn busy_jobs(broker: &Broker) -> Result<HashSet<JobId>, SyncError> {
+    let workers = broker.live_workers().await?.into_iter();
+    Ok(workers
+        .filter_map(|worker| worker.doing.map(|doing| doing.job))
         .collect())
 }
 
 /// Waits until every result that is on the broker now is ingested. Returns false on timeout.
-async fn wait_until_drained(broker: &Broker) -> Result<bool, ReconcileError> {
+async fn wait_until_drained(broker: &Broker) -> Result<bool, SyncError> {
     let results = broker
         .jetstream()
         .get_stream(RESULTS)

@@ -1,5 +1,6 @@
 //! Retrying: which jobs of a sweep may run again.
 
+use halfheard_shared::error::Hint;
 use halfheard_store::{
     JobKind, JobState, Store, StoreError, SweepState,
     control::{JobRow, Reopen, id_digits},
@@ -28,8 +29,7 @@ pub(crate) enum RetryError {
     TrainingFailed { job: String, training: String },
 }
 
-impl RetryError {
-    #[expect(dead_code, reason = "printed as soon as the shared printer lands")]
+impl Hint for RetryError {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::SweepCancelled(_) => {
@@ -41,7 +41,8 @@ impl RetryError {
             }
             Self::Ambiguous(_) => "pass more digits of the id".to_owned(),
             Self::TrainingFailed { training, .. } => format!("retry it: --job {training}"),
-            Self::Store(_) | Self::Done(_) | Self::Open { .. } => return None,
+            Self::Store(error) => return error.hint(),
+            Self::Done(_) | Self::Open { .. } => return None,
         })
     }
 }

@@ -8,8 +8,9 @@
 use super::{
     options::ServeOptions,
     outage_log::OutageLog,
-    reconcile::{self, ReconcileError, jetstream},
+    sync::{SyncError, jetstream, purge, queued_messages},
 };
+use futures::TryStreamExt as _;
 use halfheard_shared::{
     broker::{Broker, BrokerSettings, JOBS, SweepControl},
     error::chain,
@@ -31,7 +32,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// # Errors
 ///
 /// The database or the broker fails; then the leader publishes it later.
-pub async fn publish(store: &Store, broker: &Broker, sweep: SweepId) -> Result<(), ReconcileError> {
+pub async fn publish(store: &Store, broker: &Broker, sweep: SweepId) -> Result<(), SyncError> {
     let bucket = broker.sweeps().await?;
     let key = sweep.to_string();
     let held = store.lock_sweep(sweep).await?;
@@ -45,7 +46,7 @@ pub async fn publish(store: &Store, broker: &Broker, sweep: SweepId) -> Result<(
             .get_stream(JOBS)
             .await
             .map_err(jetstream)?;
-        reconcile::purge(&jobs, sweep).await?;
+        purge(&jobs, sweep).await?;
         if state == SweepState::Paused {
             // Jobs in progress continue; if their worker dies, reconciliation finds them lost.
             store.unqueue(sweep).await?;
@@ -61,6 +62,50 @@ pub async fn publish(store: &Store, broker: &Broker, sweep: SweepId) -> Result<(
     Ok(())
 }
 
+/// Publishes the control of all sweeps, and removes jobs of stopped sweeps from the queues.
+pub(super) async fn publish_all(store: &Store, broker: &Broker) -> Result<(), SyncError> {
+    let bucket = broker.sweeps().await?;
+    let wanted: HashMap<SweepId, SweepState> =
+        store.paused_or_cancelled().await?.into_iter().collect();
+    for (&sweep, &state) in &wanted {
+        let value = SweepControl::from(state).to_string();
+        let published = bucket.get(sweep.to_string()).await.map_err(jetstream)?;
+        if published.is_none_or(|published| published != value) {
+            publish(store, broker, sweep).await?;
+        }
+    }
+    // The dispatcher may have published jobs of a sweep while it was being stopped.
+    if !wanted.is_empty() {
+        let jobs = broker
+            .jetstream()
+            .get_stream(JOBS)
+            .await
+            .map_err(jetstream)?;
+        for sweep in queued_messages(&jobs).await?.into_keys() {
+            if wanted.contains_key(&sweep) {
+                publish(store, broker, sweep).await?;
+            }
+        }
+    }
+    let keys: Vec<String> = bucket
+        .keys()
+        .await
+        .map_err(jetstream)?
+        .try_collect()
+        .await
+        .map_err(jetstream)?;
+    for key in keys {
+        let Ok(sweep) = key.parse::<SweepId>() else {
+            continue;
+        };
+        // A resumed sweep, or one of another database.
+        if !wanted.contains_key(&sweep) {
+            publish(store, broker, sweep).await?;
+        }
+    }
+    Ok(())
+}
+
 /// As [`publish`], for a command: within a few seconds or not at all.
 ///
 /// # Errors
@@ -72,7 +117,7 @@ pub(crate) async fn publish_soon(
     sweep: SweepId,
 ) -> Result<(), PublishError> {
     let publish = async {
-        let broker = broker.connect().await.map_err(ReconcileError::from)?;
+        let broker = broker.connect().await.map_err(SyncError::from)?;
         publish(store, &broker, sweep).await
     };
     let outcome = tokio::time::timeout(TIMEOUT, publish).await;
@@ -83,7 +128,7 @@ pub(crate) async fn publish_soon(
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PublishError {
     #[error(transparent)]
-    Failed(#[from] ReconcileError),
+    Failed(#[from] SyncError),
     #[error("the broker does not answer")]
     Timeout,
 }
@@ -125,11 +170,11 @@ async fn catch_up(
     store: &Store,
     broker: &Broker,
     published: &mut Option<HashMap<SweepId, SweepState>>,
-) -> Result<(), ReconcileError> {
+) -> Result<(), SyncError> {
     let wanted: HashMap<SweepId, SweepState> =
         store.paused_or_cancelled().await?.into_iter().collect();
     match published {
-        None => reconcile::publish_all(store, broker).await?,
+        None => publish_all(store, broker).await?,
         Some(published) => {
             let changed = wanted
                 .iter()

@@ -1,57 +1,68 @@
-//! Text encoders on this machine: whether a folder can be used, and what it is known by.
+//! Text encoders on this machine: whether a folder can be used, and its identity.
 
-use halfheard_shared::hash_cache::HashCache;
 use halfheard_shared::{
     artifacts::Hash,
     encoder::{self, Encoder, EncoderError, EncoderFacts, WeightFiles},
+    error::Hint,
+    hash_cache::HashCache,
 };
 use std::path::{Path, PathBuf};
 
-/// A folder that can be used.
+/// An encoder that can be used.
 #[derive(Clone, Debug)]
-pub struct Examined {
-    /// What the encoder is known by.
-    pub identity: Hash,
-    /// What texts must agree with.
-    pub facts: EncoderFacts,
-    /// What it is: `BERT of width 384, 6 layers, 30522 tokens`.
-    pub summary: String,
+pub(crate) struct Examined {
+    /// The hash by which the encoder is identified.
+    pub(crate) identity: Hash,
+    /// What texts must match.
+    pub(crate) facts: EncoderFacts,
+    /// A description: `BERT of width 384, 6 layers, 30522 tokens`.
+    pub(crate) summary: String,
 }
 
 /// A file of an encoder.
 #[derive(Clone, Debug)]
-pub struct EncoderFile {
-    /// Its name in the folder.
-    pub name: String,
-    /// Where it lies, links followed.
-    pub path: PathBuf,
-    /// Its hash.
-    pub hash: Hash,
+pub(crate) struct EncoderFile {
+    /// The name in the folder.
+    pub(crate) name: String,
+    /// The path, links resolved.
+    pub(crate) path: PathBuf,
+    /// The hash of the content.
+    pub(crate) hash: Hash,
 }
 
 /// Why a folder cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum ExamineError {
-    /// What is in it.
+pub(crate) enum ExamineError {
+    /// Its content is unsuitable.
     #[error(transparent)]
-    Unfit(#[from] Box<EncoderError>),
+    Unsuitable(#[from] Box<EncoderError>),
     /// A file cannot be read.
-    #[error("{}: {source}; check the file and its permissions", path.display())]
+    #[error("cannot read {path}")]
     Unreadable {
-        /// Which.
         path: PathBuf,
-        /// Why.
         source: std::io::Error,
     },
 }
 
-/// The files of the weights in `folder`, with their hashes, in the order that
-/// [`encoder::identity`] takes them in.
+impl Hint for ExamineError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            // Its message contains the remedy.
+            Self::Unsuitable(_) => None,
+            Self::Unreadable { .. } => Some("check the file and its permissions".to_owned()),
+        }
+    }
+}
+
+/// Returns the weight files in `folder` with their hashes, in the order of [`encoder::identity`].
 ///
 /// # Errors
 ///
 /// There are none, or one cannot be read.
-pub fn files(folder: &Path, hashes: &mut HashCache) -> Result<Vec<EncoderFile>, ExamineError> {
+pub(crate) fn files(
+    folder: &Path,
+    hashes: &mut HashCache,
+) -> Result<Vec<EncoderFile>, ExamineError> {
     let found = WeightFiles::find(folder)?;
     let mut files = Vec::new();
     for (name, path) in found.names().iter().zip(found.paths()) {
@@ -70,21 +81,21 @@ pub fn files(folder: &Path, hashes: &mut HashCache) -> Result<Vec<EncoderFile>, 
     Ok(files)
 }
 
-/// Names and hashes of `files`.
-pub fn named(files: &[EncoderFile]) -> Vec<(String, Hash)> {
+/// Returns names and hashes of `files`.
+pub(crate) fn named(files: &[EncoderFile]) -> Vec<(String, Hash)> {
     let named = files
         .iter()
         .map(|file| (file.name.clone(), file.hash.clone()));
     named.collect()
 }
 
-/// Whether the encoder in `folder` can be used, in every respect that does not depend on the texts.
-/// Its weights are read when they were not before.
+/// Checks the encoder in `folder` in every respect that does not depend on the texts. Its weights are
+/// read if they were not checked before.
 ///
 /// # Errors
 ///
-/// It cannot: what is wrong, and what to do.
-pub fn examine(folder: &Path, hashes: &mut HashCache) -> Result<Examined, ExamineError> {
+/// The encoder cannot be used.
+pub(crate) fn examine(folder: &Path, hashes: &mut HashCache) -> Result<Examined, ExamineError> {
     let encoder = Encoder::open(folder)?;
     let tokens = encoder.token_ids()?;
     let files = files(folder, hashes)?;

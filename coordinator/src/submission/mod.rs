@@ -1,5 +1,13 @@
-//! From a spec file to a sweep's jobs: what is checked before anything is queued.
+//! From a spec file to a sweep's jobs: everything that is checked before anything is queued.
 
-pub mod demand;
-pub mod encoders;
-pub mod specs;
+pub(crate) mod encoders;
+mod files;
+mod load;
+pub(crate) mod memory;
+pub(crate) mod protocol;
+pub(crate) mod report;
+mod submit;
+
+pub(crate) use files::{FileError, encoder_shape, facts};
+pub(crate) use load::{LoadError, Loaded, Synthesize, load};
+pub(crate) use submit::submit;

@@ -1,20 +1,20 @@
 //! Datasets and encoders by their hash: in the data folder, at the path in the job, or in the
 //! artifact store, from which they are copied into the data folder.
 //!
-//! A large file is hashed once; its hash is cached by path, size and times.
+//! A large file is hashed once; see [`HashCache`].
 
 use halfheard_shared::{
-    artifacts::{ArtifactError, ArtifactStore, Hash, Key, hash_file},
+    artifacts::{ArtifactError, ArtifactStore, Hash, Key},
     dataset::DataFolder,
     encoder::{self, WeightFiles},
+    env,
     error::Hint,
+    hash_cache::HashCache,
     wire::BlobRef,
 };
-use serde::{Deserialize, Serialize};
 use std::{
-    collections::HashMap,
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 use tokio::sync::Mutex;
 
@@ -55,35 +55,20 @@ impl Hint for BlobError {
     }
 }
 
-/// Identifies the version of a file that was hashed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Stamp {
-    size: u64,
-    inode: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-#[derive(Serialize, Deserialize)]
-struct Verified {
-    path: PathBuf,
-    stamp: Stamp,
-    blake3: String,
-}
-
 /// Finds files by their hash.
 pub(super) struct Blobs {
     folder: DataFolder,
     store: ArtifactStore,
-    verified: Mutex<HashMap<PathBuf, (Stamp, Hash)>>,
+    hashes: Arc<Mutex<HashCache>>,
 }
 
 impl Blobs {
     pub(super) fn new(folder: impl Into<PathBuf>, store: ArtifactStore) -> Self {
+        let folder = DataFolder::new(folder);
         Self {
-            folder: DataFolder::new(folder),
+            hashes: Arc::new(Mutex::new(HashCache::open(folder.root()))),
+            folder,
             store,
-            verified: Mutex::default(),
         }
     }
 
@@ -114,7 +99,7 @@ impl Blobs {
     pub(super) async fn encoder(&self, blob: &BlobRef) -> Result<PathBuf, BlobError> {
         let hash: Hash = blob.blake3.parse()?;
         let own = self.folder.root().join("encoders").join(hash.as_str());
-        let installed = ["HALFHEARD_ENCODER_EN", "HALFHEARD_ENCODER_ZH"];
+        let installed = [env::ENCODER_EN, env::ENCODER_ZH];
         let installed = installed
             .iter()
             .filter_map(std::env::var_os)
@@ -206,83 +191,18 @@ impl Blobs {
 
     async fn hash_of(&self, path: &Path) -> std::io::Result<Hash> {
         let path = std::path::absolute(path)?;
-        let stamp = stamp(&path)?;
+        if !path.metadata()?.is_file() {
+            return Err(std::io::Error::other("not a file"));
+        }
         // Locked while hashing: two jobs that need the same file hash it once.
-        let mut verified = self.verified.lock().await;
-        if let Some((known, hash)) = verified.get(&path)
-            && *known == stamp
-        {
-            return Ok(hash.clone());
-        }
-        let note = self.note(&path);
-        let hash = match remembered(&note, &path, &stamp) {
-            Some(hash) => hash,
-            None => {
-                let file = path.clone();
-                let hash = tokio::task::spawn_blocking(move || hash_file(&file))
-                    .await
-                    .map_err(std::io::Error::other)??;
-                self.remember(&note, &path, &stamp, &hash).await;
-                hash
-            }
-        };
-        verified.insert(path, (stamp, hash.clone()));
-        Ok(hash)
+        let mut hashes = self.hashes.clone().lock_owned().await;
+        let hashing = tokio::task::spawn_blocking(move || {
+            let hash = hashes.get(&path)?;
+            hashes.save();
+            Ok(hash)
+        });
+        hashing.await.map_err(std::io::Error::other)?
     }
-
-    fn note(&self, path: &Path) -> PathBuf {
-        let name = Hash::of(path.as_os_str().as_encoded_bytes());
-        self.folder.root().join("verified").join(name.as_str())
-    }
-
-    async fn remember(&self, note: &Path, path: &Path, stamp: &Stamp, hash: &Hash) {
-        // A file changed less than two seconds ago may change again within the clock's resolution.
-        let now = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |d| d.as_secs() as i64);
-        if now - stamp.changed.0 < 2 {
-            return;
-        }
-        let verified = Verified {
-            path: path.to_owned(),
-            stamp: stamp.clone(),
-            blake3: hash.as_str().to_owned(),
-        };
-        let write = async {
-            let json = serde_json::to_vec(&verified)?;
-            if let Some(parent) = note.parent() {
-                tokio::fs::create_dir_all(parent).await?;
-            }
-            let temporary = note.with_extension(format!("{}.tmp", std::process::id()));
-            tokio::fs::write(&temporary, json).await?;
-            tokio::fs::rename(&temporary, note).await
-        };
-        if let Err(error) = write.await {
-            tracing::debug!(%error, "cannot cache a hash; it is computed again next time");
-        }
-    }
-}
-
-fn stamp(path: &Path) -> std::io::Result<Stamp> {
-    let metadata = std::fs::metadata(path)?;
-    if !metadata.is_file() {
-        return Err(std::io::Error::other("not a file"));
-    }
-    Ok(Stamp {
-        size: metadata.len(),
-        inode: metadata.ino(),
-        modified: (metadata.mtime(), metadata.mtime_nsec()),
-        changed: (metadata.ctime(), metadata.ctime_nsec()),
-    })
-}
-
-fn remembered(note: &Path, path: &Path, stamp: &Stamp) -> Option<Hash> {
-    let json = std::fs::read(note).ok()?;
-    let verified: Verified = serde_json::from_slice(&json).ok()?;
-    if verified.path != path || verified.stamp != *stamp {
-        return None;
-    }
-    verified.blake3.parse().ok()
 }
 
 #[cfg(test)]
@@ -356,23 +276,5 @@ mod tests {
         put(Key::EncoderConfig(Hash::of(b"weights")), b"{}").await;
         let folder = blobs.encoder(&wanted).await.unwrap();
         assert!(folder.join(CONFIG).is_file() && folder.join(WEIGHTS).is_file());
-    }
-
-    #[test]
-    fn cached_hash_applies_to_the_same_file_only() {
-        let root = tempfile::tempdir().unwrap();
-        let (file, note) = (root.path().join("f"), root.path().join("n"));
-        std::fs::write(&file, b"x").unwrap();
-        let is = stamp(&file).unwrap();
-        let verified = Verified {
-            path: file.clone(),
-            stamp: is.clone(),
-            blake3: Hash::of(b"x").as_str().to_owned(),
-        };
-        std::fs::write(&note, serde_json::to_vec(&verified).unwrap()).unwrap();
-        assert_eq!(remembered(&note, &file, &is), Some(Hash::of(b"x")));
-        assert_eq!(remembered(&note, &root.path().join("g"), &is), None);
-        std::fs::write(&file, b"yy").unwrap();
-        assert_eq!(remembered(&note, &file, &stamp(&file).unwrap()), None);
     }
 }

@@ -1,14 +1,21 @@
 //! Hints of errors.
 
 use super::blobs::BlobError;
-use halfheard_shared::error::{Printer, causes, hint_of};
+use halfheard_shared::{
+    error::{Printer, causes, hint_of},
+    settings::{ConfigFileError, SettingsError},
+};
 use std::error::Error;
 
 /// Finds the hint of any error of this program.
-pub(crate) const ERRORS: Printer = Printer::new(&[hint_of::<BlobError>]);
+pub(crate) const ERRORS: Printer = Printer::new(&[
+    hint_of::<BlobError>,
+    hint_of::<ConfigFileError>,
+    hint_of::<SettingsError>,
+]);
 
-/// An error, its causes and its hint, for messages to the coordinator: whoever reads them there
-/// sees nothing else.
+/// An error, its causes and its hint, for messages to the coordinator, where
+/// nothing else is shown.
 pub(super) fn causes_and_hint(error: &(dyn Error + 'static)) -> Vec<String> {
     let mut texts = causes(error);
     texts.extend(ERRORS.hint(error).map(|hint| format!("hint: {hint}")));

@@ -4,7 +4,7 @@ use super::{
     ending::Ending,
     engine::{EvalTask, FetchCheckpoint},
     eval_monitor::{EvalMonitor, Event},
-    faults::{self, Requirement},
+    faults,
     health::Health,
     leases::JobLease,
     retry::{BEFORE_JOB, for_result},
@@ -24,10 +24,7 @@ use halfheard_shared::{
     text::count,
     wire::{CheckpointRef, FailureKind, Fault, FaultKind, ResultBody, TrainSpec, Work},
 };
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 use tokio::{runtime::Handle, sync::mpsc};
 
 /// Evaluation jobs of one model that were taken together. Each leaves when it ends.
@@ -183,7 +180,18 @@ impl Slot {
             // All have ended, or a shutdown is in progress.
             Some(Ok(Ok(_))) => self.hand_back_cases(rest).await,
             Some(Ok(Err(error))) => {
-                let ending = self.evaluation_failed(&rest, &what, &error, &spec, &encoder);
+                let first = rest.first().map(|lease| lease.job.job);
+                let ending = match self.worker_fault(first, &error, &spec, &encoder) {
+                    Some(fault) => Ending::Decline {
+                        after_epoch: 0,
+                        fault,
+                    },
+                    None => {
+                        let failure = failure(&what, &error);
+                        tracing::error!("{}", failure.chain.join(": "));
+                        Ending::Report(ResultBody::Failed(failure))
+                    }
+                };
                 self.end_all(rest, ending).await;
             }
             Some(Err(exited)) => {
@@ -193,42 +201,6 @@ impl Slot {
             }
         }
         batch.finish_reports().await;
-    }
-
-    /// How the remaining jobs end because of an error that concerns all of them.
-    fn evaluation_failed(
-        &self,
-        rest: &[JobLease],
-        what: &str,
-        error: &TrainError,
-        spec: &TrainSpec,
-        encoder: &Path,
-    ) -> Ending {
-        if error.is_fatal_to_process() {
-            self.request_exit(ExitReason::Broken);
-        }
-        let Some(fault) = faults::training_fault(error, spec, encoder) else {
-            let failure = failure(what, error);
-            tracing::error!("{}", failure.chain.join(": "));
-            return Ending::Report(ResultBody::Failed(failure));
-        };
-        let requirement = match (fault.kind, &fault.what) {
-            (FaultKind::Dataset | FaultKind::Encoder, _) => {
-                Requirement::Inputs(Box::new(spec.clone()))
-            }
-            (FaultKind::Checkpoint, what) => what
-                .split_whitespace()
-                .find_map(|word| word.parse::<Hash>().ok())
-                .map_or(Requirement::FaultKind, Requirement::Checkpoint),
-            _ => Requirement::FaultKind,
-        };
-        if let Some(first) = rest.first() {
-            self.record_fault(first.job.job, &fault, requirement);
-        }
-        Ending::Decline {
-            after_epoch: 0,
-            fault,
-        }
     }
 
     /// Stores and reports how one case ended.

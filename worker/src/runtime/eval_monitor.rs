@@ -2,8 +2,8 @@
 //! stop.
 
 use super::{inject, presence::Status};
-use crate::shutdown::Shutdown;
 use halfheard_models::train::{CaseResult, EvalObserver, EvalProgress, TrainError};
+use halfheard_shared::shutdown::Shutdown;
 use std::{
     sync::{
         Arc,

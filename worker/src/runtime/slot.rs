@@ -9,11 +9,12 @@ use super::{
     report::Reporter,
     sweep_control::SweepControls,
 };
-use crate::{exit::Exit, shutdown::Shutdown};
+use crate::exit::Exit;
 use halfheard_models::{device::Device, numerics::Numerics};
 use halfheard_shared::{
     artifacts::ArtifactStore,
     broker::{Broker, BrokerSettings},
+    shutdown::Shutdown,
     wire::{Doing, TrainSpec, WorkerInfo},
 };
 use std::{

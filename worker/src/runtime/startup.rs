@@ -11,16 +11,13 @@ use super::{
     suspension::MAX_PROBE_INTERVAL,
     sweep_control::SweepControls,
 };
-use crate::{
-    exit::Exit,
-    identity,
-    shutdown::{self, Shutdown},
-};
+use crate::{exit::Exit, identity, shutdown};
 use halfheard_models::numerics;
 use halfheard_shared::{
     address::redacted,
     artifacts::{ArtifactError, ArtifactStore},
     broker::{Broker, BrokerError},
+    shutdown::Shutdown,
     wire::{Fault, FaultKind, WorkerInfo},
 };
 use std::{

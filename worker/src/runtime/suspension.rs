@@ -5,14 +5,17 @@ use super::{
     leases::JobLease,
     slot::{ExitReason, Slot},
 };
-use halfheard_models::train as models;
+use halfheard_models::train::{self, TrainError};
 use halfheard_shared::{
     artifacts::Key,
     error::causes,
     ids::JobId,
-    wire::{Fault, FaultKind, WireError},
+    wire::{Fault, FaultKind, TrainSpec, WireError},
 };
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 /// The first interval between probes.
 const FIRST_PROBE: Duration = Duration::from_secs(1);
@@ -30,6 +33,35 @@ impl Slot {
         tracing::error!("worker suspended: {fault}");
         self.last_fault.set(requirement);
         self.status.record_fault(fault.clone());
+    }
+
+    /// The worker's fault behind a failed training or evaluation job, if it is one. Records it as met
+    /// at `job`, and ends the process if the error broke it.
+    pub(super) fn worker_fault(
+        &self,
+        job: Option<JobId>,
+        error: &TrainError,
+        spec: &TrainSpec,
+        encoder: &Path,
+    ) -> Option<Fault> {
+        if error.is_fatal_to_process() {
+            self.request_exit(ExitReason::Broken);
+        }
+        let fault = faults::training_fault(error, spec, encoder)?;
+        let requirement = match (fault.kind, &fault.what) {
+            (FaultKind::Dataset | FaultKind::Encoder, _) => {
+                Requirement::Inputs(Box::new(spec.clone()))
+            }
+            (FaultKind::Checkpoint, what) => what
+                .split_whitespace()
+                .find_map(|word| word.parse().ok())
+                .map_or(Requirement::FaultKind, Requirement::Checkpoint),
+            _ => Requirement::FaultKind,
+        };
+        if let Some(job) = job {
+            self.record_fault(job, &fault, requirement);
+        }
+        Some(fault)
     }
 
     /// Records that a job cannot be decoded: one of another release is this worker's fault, or
@@ -164,7 +196,7 @@ impl Slot {
             (FaultKind::Device, _) => {
                 let chain = match self.engine.probe().await {
                     Ok(Ok(())) => return None,
-                    Ok(Err(error)) => models::chain(&error),
+                    Ok(Err(error)) => train::chain(&error),
                     Err(exited) => causes(&exited),
                 };
                 Some(Fault::new(FaultKind::Device, fault.what.clone(), chain))

@@ -9,21 +9,19 @@ use super::{
     leases::JobLease,
     retry::{BEFORE_JOB, OPTIONAL, RetryPolicy, for_result},
     slot::{ExitReason, Slot, describe},
+    sweep_control::Cancellation,
     train_monitor::{MonitorSettings, TrainMonitor},
 };
 use crate::shutdown;
 use bytes::Bytes;
-use halfheard_models::train::{BestCheckpoint, TrainError, TrainOutcome, failure};
+use halfheard_models::train::{BestCheckpoint, TrainOutcome, failure};
 use halfheard_shared::{
     artifacts::{ArtifactError, Hash, Key, MAX_BYTES},
     error::chain,
     ids::JobId,
-    wire::{CheckpointRef, FailureKind, FaultKind, ResultBody, TrainSpec},
+    wire::{CheckpointRef, FailureKind, ResultBody, TrainSpec},
 };
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 use tokio::runtime::Handle;
 
 /// Limit for reporting a hand-back during a shutdown.
@@ -107,24 +105,7 @@ impl Slot {
     async fn run_training(&self, lease: JobLease, spec: TrainSpec, what: &str, inputs: Inputs) {
         let cancellation = self.sweeps.watch_cancellation(lease.job.sweep);
         let encoder = inputs.encoder.clone();
-        let task = TrainTask {
-            spec: spec.clone(),
-            data: inputs.data,
-            encoder: inputs.encoder,
-            state: inputs.state,
-            processor: self.worker.processor.clone(),
-            fetch: self.fetch_best(lease.job.job),
-            monitor: TrainMonitor::new(MonitorSettings {
-                shutdown: self.shutdown.clone(),
-                cancelled: cancellation.flag(),
-                status: self.status.clone(),
-                reporter: self.reporter.clone(),
-                header: self.header(&lease),
-                delivery: lease.delivery,
-                save_every: self.settings.save_every,
-                store: self.store.clone(),
-            }),
-        };
+        let task = self.train_task(&lease, &spec, inputs, &cancellation);
         let end = tokio::select! {
             end = self.engine.train(task) => end,
             () = self.shutdown.deadline(shutdown::SAVE_DEADLINE) => {
@@ -174,11 +155,45 @@ impl Slot {
             }
             Err(error) => {
                 let after_epoch = monitor.settle().await;
-                let ending =
-                    self.training_failed(&lease, what, error, &spec, &encoder, kept, after_epoch);
-                let ending = ending.await;
+                let job = lease.job.job;
+                let ending = match self.worker_fault(Some(job), &error, &spec, &encoder) {
+                    Some(fault) => Ending::Decline { after_epoch, fault },
+                    None => {
+                        let mut failure = failure(what, &error);
+                        failure.chain.extend(self.keep_last_good(kept).await);
+                        tracing::error!(%job, "{}", failure.chain.join(": "));
+                        Ending::Report(ResultBody::Failed(failure))
+                    }
+                };
                 self.end(lease, ending).await;
             }
+        }
+    }
+
+    fn train_task(
+        &self,
+        lease: &JobLease,
+        spec: &TrainSpec,
+        inputs: Inputs,
+        cancellation: &Cancellation,
+    ) -> TrainTask {
+        TrainTask {
+            spec: spec.clone(),
+            data: inputs.data,
+            encoder: inputs.encoder,
+            state: inputs.state,
+            processor: self.worker.processor.clone(),
+            fetch: self.fetch_best(lease.job.job),
+            monitor: TrainMonitor::new(MonitorSettings {
+                shutdown: self.shutdown.clone(),
+                cancelled: cancellation.flag(),
+                status: self.status.clone(),
+                reporter: self.reporter.clone(),
+                header: self.header(lease),
+                delivery: lease.delivery,
+                save_every: self.settings.save_every,
+                store: self.store.clone(),
+            }),
         }
     }
 
@@ -219,39 +234,6 @@ impl Slot {
             monitor.clear().await;
         }
         tracing::info!(job = %lease.job.job, epochs, seconds, "{what}: completed");
-    }
-
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "everything that is known of a failed training job"
-    )]
-    async fn training_failed(
-        &self,
-        lease: &JobLease,
-        what: &str,
-        error: TrainError,
-        spec: &TrainSpec,
-        encoder: &Path,
-        kept: Vec<(String, BestCheckpoint)>,
-        after_epoch: u32,
-    ) -> Ending {
-        if error.is_fatal_to_process() {
-            self.request_exit(ExitReason::Broken);
-        }
-        if let Some(fault) = faults::training_fault(&error, spec, encoder) {
-            let requirement = match fault.kind {
-                FaultKind::Dataset | FaultKind::Encoder => {
-                    Requirement::Inputs(Box::new(spec.clone()))
-                }
-                _ => Requirement::FaultKind,
-            };
-            self.record_fault(lease.job.job, &fault, requirement);
-            return Ending::Decline { after_epoch, fault };
-        }
-        let mut failure = failure(what, &error);
-        failure.chain.extend(self.keep_last_good(kept).await);
-        tracing::error!(job = %lease.job.job, "{}", failure.chain.join(": "));
-        Ending::Report(ResultBody::Failed(failure))
     }
 
     /// The dataset file and the encoder's folder.

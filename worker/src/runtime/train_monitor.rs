@@ -6,7 +6,7 @@ use super::{
     presence::Status,
     report::{ReportHeader, Reporter},
 };
-use crate::shutdown::{self, Shutdown};
+use crate::shutdown;
 use halfheard_models::train::{
     BestCheckpoint, Directive, SaveSchedule, Snapshot, StepReport, TrainObserver,
 };
@@ -14,6 +14,7 @@ use halfheard_shared::{
     artifacts::{ArtifactError, ArtifactStore, Hash, Key},
     error::chain,
     ids::JobId,
+    shutdown::Shutdown,
     wire::{EpochLog, ResultBody, ResultMessage},
 };
 use std::{

@@ -4,7 +4,7 @@ use super::{
     job_queue::JobQueue,
     slot::{ExitReason, MAX_NOOPS, Slot},
 };
-use halfheard_shared::error::chain;
+use halfheard_shared::{error::chain, retry::Backoff};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -18,7 +18,8 @@ impl Slot {
     /// Takes and processes jobs until the slot is to exit.
     pub(super) async fn process_jobs(self: &Arc<Self>) {
         let mut queue = JobQueue::default();
-        let mut failures = 0_u32;
+        let mut backoff = Backoff::default();
+        let mut failing = false;
         let mut idle_since = Instant::now();
         while !self.is_stopping() {
             if self.status.suspension().is_some() {
@@ -30,19 +31,18 @@ impl Slot {
             let jobs = match queue.next(self).await {
                 Ok(jobs) => jobs,
                 Err(error) => {
-                    if failures == 0 {
+                    if !failing {
                         let error = chain(&error);
                         tracing::warn!(error, "cannot take jobs; retrying");
                     }
-                    failures += 1;
-                    let pause = Duration::from_millis(200 << failures.min(5));
-                    self.shutdown.sleep(pause).await;
+                    failing = true;
+                    self.shutdown.sleep(backoff.delay()).await;
                     continue;
                 }
             };
-            if failures > 0 {
+            if std::mem::take(&mut failing) {
                 tracing::info!("taking jobs again");
-                failures = 0;
+                backoff.reset();
             }
             if jobs.is_empty() {
                 if self.has_idled(idle_since) {

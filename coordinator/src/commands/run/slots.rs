@@ -1,13 +1,13 @@
-//! Where the workers of a run compute.
+//! The slots of a run's workers.
 
-use super::RunArgs;
-use crate::{local::programs::Programs, local::worker_check};
+use super::args::RunArgs;
+use crate::{
+    local::{programs::Programs, worker_check},
+    submission::memory::DEFAULT_WORKERS,
+};
 use anyhow::Context as _;
 use halfheard_shared::{device::Devices, spec::ResourcesSpec};
 use std::path::Path;
-
-/// Workers on the CPU, where neither a flag nor the spec says how many.
-pub(crate) const WORKERS: usize = 2;
 
 /// The slots of the run's workers.
 pub(super) struct Slots {
@@ -15,18 +15,18 @@ pub(super) struct Slots {
     pub(super) flags: Vec<String>,
     /// The device of each slot.
     pub(super) devices: Vec<String>,
-    /// The same for people.
-    pub(super) places: String,
-    /// What keeps slots off a GPU, where somebody may wonder.
+    /// The devices by slot, in one line.
+    placement: String,
+    /// What keeps slots off a GPU, if that may be a surprise.
     pub(super) warning: Option<String>,
 }
 
 impl Slots {
-    /// Asks the worker where its slots would compute, before anything is started.
+    /// Queries the worker for the devices of its slots, before anything is started.
     ///
     /// # Errors
     ///
-    /// The worker does not answer, or the GPUs that were asked for are not there.
+    /// The worker does not answer, or the requested GPUs do not exist.
     pub(super) async fn plan(
         args: &RunArgs,
         resources: &ResourcesSpec,
@@ -39,8 +39,8 @@ impl Slots {
             (None, None) => Devices::Auto,
         };
         let share = args.share_gpus || resources.share_gpus;
-        let asked = args.workers.or(resources.workers).map(usize::from);
-        devices.check(asked.unwrap_or(0), share)?;
+        let requested = args.workers.or(resources.workers).map(usize::from);
+        devices.check(requested.unwrap_or(0), share)?;
         let device = devices.to_string();
         let flags = move |slots: usize, look: bool| {
             let mut flags = vec![
@@ -55,17 +55,17 @@ impl Slots {
         };
         let (worker, programs) = (worker.to_owned(), programs.clone());
         tokio::task::spawn_blocking(move || {
-            let ask = |slots| {
-                let check = worker_check::ask(&worker, &programs, &flags(slots, true));
-                check.with_context(|| format!("asking {} for its devices", worker.display()))
+            let query = |slots| {
+                let check = worker_check::query(&worker, &programs, &flags(slots, true));
+                check.with_context(|| format!("cannot query {} for devices", worker.display()))
             };
-            let mut slots = asked.unwrap_or(devices.slots(WORKERS));
-            let mut check = ask(slots)?;
-            if asked.is_none() && devices == Devices::Auto && check.gpus > 0 {
-                // A worker for each GPU.
+            let mut slots = requested.unwrap_or(devices.slots(DEFAULT_WORKERS));
+            let mut check = query(slots)?;
+            if requested.is_none() && devices == Devices::Auto && check.gpus > 0 {
+                // One worker per GPU.
                 slots = check.gpus;
-                if slots > WORKERS {
-                    check = ask(slots)?;
+                if slots > DEFAULT_WORKERS {
+                    check = query(slots)?;
                 }
                 check.slots.truncate(slots);
                 check.left_out = 0;
@@ -76,19 +76,19 @@ impl Slots {
             Ok(Self {
                 flags: [flags(slots, false), vec!["--name=worker".to_owned()]].concat(),
                 devices: check.slots.iter().map(|slot| slot.device.clone()).collect(),
-                places: check.places(),
+                placement: check.placement(),
                 warning: check.warning(),
             })
         })
         .await
-        .context("asking the worker")?
+        .context("cannot query the worker")?
     }
 
-    /// The first line of a run: where it computes, and why not on a GPU.
-    pub(super) fn line(&self) -> String {
+    /// Describes the devices in one line, and why they are not GPUs.
+    pub(super) fn describe(&self) -> String {
         match &self.warning {
-            Some(warning) => format!("{warning} ({})", self.places),
-            None => format!("workers: {}", self.places),
+            Some(warning) => format!("{warning} ({})", self.placement),
+            None => format!("workers: {}", self.placement),
         }
     }
 }

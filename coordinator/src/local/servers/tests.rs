@@ -1,7 +1,16 @@
-use super::{super::stale, *};
+use super::{
+    super::{Connection, stale},
+    *,
+};
+use halfheard_shared::error::{Printer, hint_of};
 use halfheard_store::Store;
 use sqlx::{ConnectOptions as _, Row as _};
-use std::{process::Command, time::Instant};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
+
+const PRINTER: Printer = Printer::new(&[hint_of::<LocalError>]);
 
 fn programs() -> Programs {
     Programs::with_deps(concat!(env!("CARGO_MANIFEST_DIR"), "/../.deps"))
@@ -33,19 +42,19 @@ fn process_is_gone(pid: u32) -> bool {
     stale::command_line(pid.cast_signed()).is_none()
 }
 
-/// How long a state is waited for: only a hang takes so long.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// How long to wait for a state: only a hang takes so long.
+const TIMEOUT: Duration = Duration::from_secs(300);
 
 async fn soon(what: &str, mut happens: impl FnMut() -> bool) {
     let since = Instant::now();
     while !happens() {
-        assert!(since.elapsed() < PATIENCE, "not in time: {what}");
+        assert!(since.elapsed() < TIMEOUT, "not in time: {what}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
 #[tokio::test]
-async fn a_second_run_goes_on_from_what_is_there() {
+async fn second_run_continues_with_data_of_the_first() {
     let folder = data_dir();
     let dir = folder.path().join("data");
     assert!(!Servers::exists(&dir));
@@ -79,7 +88,7 @@ async fn a_second_run_goes_on_from_what_is_there() {
         .unwrap();
     drop(first);
 
-    // Nobody else gets in, and secrets are their owner's.
+    // Other logins are rejected, and secrets are readable by their owner only.
     let stranger = servers.database().password("wrong").connect().await;
     assert!(stranger.is_err());
     let stranger = async_nats::connect(servers.nats().unwrap().address()).await;
@@ -125,14 +134,15 @@ async fn a_second_run_goes_on_from_what_is_there() {
 }
 
 #[tokio::test]
-async fn servers_that_fall_are_started_again_where_they_were() {
+async fn crashed_servers_restart_on_the_same_port_and_files() {
     let folder = data_dir();
     let mut servers = Servers::start(folder.path(), &programs()).await.unwrap();
     let url = servers.nats_url();
     let broker = broker(&servers).await;
     broker.ensure().await.unwrap();
-    servers.kill_nats().await;
-    servers.restart_nats().await.unwrap();
+    let nats = servers.nats.as_mut().unwrap();
+    nats.kill().await;
+    nats.restart().await.unwrap();
     assert_eq!(servers.nats_url(), url);
     // The client comes back by itself.
     let since = Instant::now();
@@ -141,11 +151,11 @@ async fn servers_that_fall_are_started_again_where_they_were() {
         .await
         .is_err()
     {
-        assert!(since.elapsed() < PATIENCE);
+        assert!(since.elapsed() < TIMEOUT);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 
-    assert!(servers.revive().await.unwrap().is_empty());
+    assert!(servers.restart_exited().await.unwrap().is_empty());
     let postgres = servers.postgres.data().join("postmaster.pid");
     let pid = std::fs::read_to_string(&postgres).unwrap();
     let pid: i32 = pid.lines().next().unwrap().parse().unwrap();
@@ -154,14 +164,14 @@ async fn servers_that_fall_are_started_again_where_they_were() {
         nix::sys::signal::Signal::SIGKILL,
     )
     .unwrap();
-    soon("Postgres falls", || servers.postgres.has_fallen()).await;
-    assert_eq!(servers.revive().await.unwrap(), ["Postgres"]);
+    soon("Postgres exits", || servers.postgres.has_exited()).await;
+    assert_eq!(servers.restart_exited().await.unwrap(), ["Postgres"]);
     servers.database().connect().await.unwrap();
     servers.stop().await;
 }
 
 #[tokio::test]
-async fn a_server_that_is_left_behind_is_stopped_before_a_new_one_starts() {
+async fn leftover_server_is_stopped_before_a_new_one_starts() {
     let folder = data_dir();
     let found = programs().find(Part::Nats).unwrap();
     NatsServer::start(&found, folder.path())
@@ -187,10 +197,10 @@ async fn a_server_that_is_left_behind_is_stopped_before_a_new_one_starts() {
 }
 
 #[tokio::test]
-async fn a_foreign_process_with_an_old_number_is_left_alone() {
+async fn process_with_reused_id_is_left_alone() {
     let folder = data_dir();
     let mut servers = Servers::start(folder.path(), &programs()).await.unwrap();
-    servers.kill_postgres().await;
+    servers.postgres.kill().await;
     // The number in the file now means this test's own process.
     let file = servers.postgres.data().join("postmaster.pid");
     let text = std::fs::read_to_string(&file).unwrap();
@@ -202,7 +212,7 @@ async fn a_foreign_process_with_an_old_number_is_left_alone() {
 }
 
 #[tokio::test]
-async fn files_of_another_version_are_refused() {
+async fn files_of_another_version_are_rejected() {
     let folder = data_dir();
     let servers = Servers::start(folder.path(), &programs()).await.unwrap();
     let version = servers.postgres.data().join("PG_VERSION");
@@ -212,13 +222,13 @@ async fn files_of_another_version_are_refused() {
         .await
         .unwrap_err();
     assert!(
-        error.to_string().contains("made by PostgreSQL 9"),
+        error.to_string().contains("created by PostgreSQL 9"),
         "{error}"
     );
 }
 
 #[tokio::test]
-async fn a_server_that_cannot_start_says_why() {
+async fn start_failure_reports_the_log() {
     let folder = data_dir();
     let config = folder.path().join("embedded/nats");
     std::fs::create_dir_all(&config).unwrap();
@@ -226,24 +236,24 @@ async fn a_server_that_cannot_start_says_why() {
     std::fs::write(config.join("streams"), "").unwrap();
     let error = Servers::start(folder.path(), &programs())
         .await
-        .unwrap_err()
-        .to_string();
+        .unwrap_err();
+    let error = PRINTER.plain(&error);
     assert!(
         error.contains("nats-server does not start") && error.contains("  | "),
         "{error}"
     );
 }
 
-/// A folder that only root can enter, as `/root` is: Postgres' files go elsewhere.
+/// Postgres' files go elsewhere if only root can enter the folder, like `/root`.
 #[tokio::test]
-async fn as_root_a_closed_folder_does() {
+async fn private_folder_works_as_root() {
     if !nix::unistd::geteuid().is_root() {
-        println!("skipped: only root has the trouble");
+        println!("skipped: needs root");
         return;
     }
     let closed = with_mode(0o700);
     let found = programs().find(Part::Postgres).unwrap();
-    // The programs are out of reach, too.
+    // The programs are inaccessible, too.
     let whole = closed.path().join("postgres");
     files::copy_tree(found.path.parent().unwrap(), &whole).unwrap();
     let programs = programs().with(Part::Postgres, whole.join("bin"));

@@ -1,0 +1,91 @@
+//! The command.
+
+use super::{
+    finding::{Finding, Verdict},
+    programs, servers, storage,
+};
+use crate::{
+    config::Settings,
+    exit::Exit,
+    local::programs::{Part, Programs},
+    output::Output,
+};
+use anstyle::{AnsiColor, Style};
+use halfheard_shared::hash_cache::HashCache;
+use serde::Serialize;
+use std::{fmt, process::ExitCode};
+
+/// Arguments of `coord doctor`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Each line is ok, a warning (something that only some uses need) or bad. Exits with 1 if anything is
+bad.
+
+Examples:
+  coord doctor            check that `coord run` works and that the cluster is reachable
+  coord doctor --json     for a node's health check")]
+pub(crate) struct DoctorArgs {}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Findings(Vec<Finding>);
+
+impl fmt::Display for Findings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = |finding: &Finding| finding.what.chars().count();
+        let width = self.0.iter().map(width).max().unwrap_or(0);
+        for finding in &self.0 {
+            let (word, style) = match finding.verdict {
+                Verdict::Ok => ("ok  ", AnsiColor::Green.on_default()),
+                Verdict::Warn => ("warn", AnsiColor::Yellow.on_default()),
+                Verdict::Bad => ("BAD ", AnsiColor::Red.on_default().bold()),
+            };
+            let style: Style = style;
+            let (what, found) = (finding.what, &finding.found);
+            writeln!(f, "{style}{word}{style:#}  {what:width$}  {found}")?;
+            if let Some(remedy) = &finding.remedy {
+                writeln!(f, "      {:width$}  -> {remedy}", "")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Checks everything.
+///
+/// # Errors
+///
+/// None of its own: what is wrong is what it prints.
+pub(crate) async fn run(_args: DoctorArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
+    let programs = Programs::discover();
+    let mut findings = vec![
+        storage::config(settings),
+        programs::server(&programs, Part::Nats, "nats-server"),
+        programs::server(&programs, Part::Postgres, "PostgreSQL"),
+        servers::broker(settings).await,
+        servers::database(settings).await,
+        programs::part(&programs, Part::Libtorch, "libtorch", Verdict::Bad),
+    ];
+    findings.extend(programs::worker(&programs).await);
+    let mut hashes = HashCache::open(&settings.data_dir);
+    for (part, what) in [
+        (Part::EncoderEn, "encoder (en)"),
+        (Part::EncoderZh, "encoder (zh)"),
+    ] {
+        findings.push(programs::encoder(&programs, part, what, &mut hashes));
+    }
+    hashes.save();
+    findings.push(storage::datasets(settings));
+    findings.push(storage::writable(&settings.data_dir));
+    findings.extend(storage::memory(settings, &programs));
+    findings.push(storage::disk(settings));
+
+    let bad = findings
+        .iter()
+        .any(|finding| finding.verdict == Verdict::Bad);
+    Output::of(settings).print_pretty(&Findings(findings))?;
+    Ok(match bad {
+        true => Exit::Error.into(),
+        false => ExitCode::SUCCESS,
+    })
+}

@@ -1,0 +1,9 @@
+//! `coord doctor`: checks the environment and suggests fixes.
+
+mod command;
+mod finding;
+mod programs;
+mod servers;
+mod storage;
+
+pub(crate) use command::{DoctorArgs, run};

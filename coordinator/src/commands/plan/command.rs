@@ -1,0 +1,54 @@
+//! The command.
+
+use super::{
+    jobs,
+    states::{self, States},
+    summary::Summary,
+};
+use crate::{
+    config::Settings,
+    output::Output,
+    submission::{self, Synthesize},
+};
+use std::{path::PathBuf, process::ExitCode};
+
+/// Arguments of `coord plan`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  coord plan deploy/benchmark.toml          what it expands to, and what is done
+  coord plan deploy/demo.toml --jobs        each job
+
+Nothing is written; the spec is checked as `coord submit` checks it.")]
+pub(crate) struct PlanArgs {
+    /// The spec, a TOML file
+    spec: PathBuf,
+    /// List every job
+    #[arg(long)]
+    jobs: bool,
+}
+
+/// Prints what a spec expands to.
+///
+/// # Errors
+///
+/// The spec is invalid. A database that cannot be reached is only noted.
+pub(crate) async fn run(args: PlanArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
+    let loaded = submission::load(&args.spec, &settings.data_dir, Synthesize::PlanOnly)?;
+    // Without the datasets' hashes there is no id yet.
+    let sweep = loaded
+        .pending
+        .is_empty()
+        .then(|| loaded.resolved.sweep_id(None));
+    let states = match sweep {
+        Some(sweep) => states::load(settings, sweep).await,
+        None => States::Pending,
+    };
+    let output = Output::of(settings);
+    if args.jobs {
+        jobs::print(&loaded, sweep, &states, output)?;
+    } else {
+        output.print(&Summary::new(&loaded, sweep, &states))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,8 @@
+//! `coord plan`: shows what a spec expands to.
+
+mod command;
+mod jobs;
+mod states;
+mod summary;
+
+pub(crate) use command::{PlanArgs, run};

@@ -1,0 +1,208 @@
+//! The summary of a plan.
+
+use super::states::States;
+use crate::submission::{
+    Loaded,
+    memory::{self, SlotNeed, gigabytes},
+};
+use comfy_table::{CellAlignment, Table, presets};
+use halfheard_shared::{
+    ids::SweepId,
+    matrix::{self, PlannedWork},
+    spec::ResolvedSpec,
+    text::count,
+    wire::Protocol,
+};
+use serde::Serialize;
+use std::{collections::BTreeMap, fmt};
+
+/// The number of jobs of one method on one dataset, and how many of them are done.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+struct Part {
+    train: usize,
+    train_done: usize,
+    eval: usize,
+    eval_done: usize,
+}
+
+#[derive(Serialize)]
+struct Row {
+    method: String,
+    dataset: String,
+    jobs: Part,
+}
+
+#[derive(Serialize)]
+struct Memory {
+    slots: Vec<SlotNeed>,
+    /// The number of workers that `coord run` would start.
+    workers: usize,
+    available_bytes: Option<u64>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Summary<'a> {
+    name: &'a str,
+    sweep: Option<SweepId>,
+    submitted: bool,
+    /// Why the states of jobs are unknown.
+    database: Option<&'a str>,
+    pending_datasets: &'a [String],
+    notes: &'a [String],
+    memory: Memory,
+    counts: matrix::Counts,
+    seeds: &'a [u64],
+    cases: &'a [String],
+    protocol: &'a Protocol,
+    by_method: Vec<Row>,
+    #[serde(skip)]
+    states: &'a States,
+}
+
+impl<'a> Summary<'a> {
+    pub(super) fn new(loaded: &'a Loaded, sweep: Option<SweepId>, states: &'a States) -> Self {
+        let resolved: &ResolvedSpec = &loaded.resolved;
+        let workers = loaded.spec.resources.workers.map(usize::from);
+        Self {
+            name: &resolved.name,
+            sweep,
+            submitted: states.is_submitted(),
+            database: match states {
+                States::Unknown(reason) => Some(reason),
+                _ => None,
+            },
+            pending_datasets: &loaded.pending,
+            notes: &loaded.notes,
+            memory: Memory {
+                slots: memory::of_sweep(loaded),
+                workers: workers.unwrap_or(memory::DEFAULT_WORKERS),
+                available_bytes: memory::available(),
+            },
+            counts: matrix::counts(resolved),
+            seeds: &resolved.seeds,
+            cases: &resolved.cases,
+            protocol: &resolved.protocol,
+            by_method: rows(loaded, sweep, states),
+            states,
+        }
+    }
+}
+
+/// Counts jobs by method and dataset, in the order of the spec.
+fn rows(loaded: &Loaded, sweep: Option<SweepId>, states: &States) -> Vec<Row> {
+    let mut parts: BTreeMap<(usize, String, String), Part> = BTreeMap::new();
+    let id = sweep.unwrap_or_else(|| loaded.resolved.sweep_id(None));
+    for job in matrix::expand(loaded.resolved.clone(), id) {
+        let spec = match &job.work {
+            PlannedWork::Train(spec) | PlannedWork::Eval { spec, .. } => spec,
+            PlannedWork::Noop => continue,
+        };
+        let methods = loaded.resolved.methods.iter();
+        let order = methods
+            .take_while(|m| m.method != spec.method || m.variant != spec.variant)
+            .count();
+        let name = model_name(&spec.method, &spec.variant);
+        let key = (order, name, spec.dataset.id().to_owned());
+        let part = parts.entry(key).or_default();
+        let (all, done) = match job.work {
+            PlannedWork::Train(_) => (&mut part.train, &mut part.train_done),
+            _ => (&mut part.eval, &mut part.eval_done),
+        };
+        *all += 1;
+        *done += usize::from(states.is_done(job.id));
+    }
+    let row = |((_, method, dataset), jobs)| Row {
+        method,
+        dataset,
+        jobs,
+    };
+    parts.into_iter().map(row).collect()
+}
+
+/// Returns `METHOD` or `METHOD/VARIANT`.
+pub(super) fn model_name(method: &str, variant: &str) -> String {
+    match variant {
+        "" => method.to_owned(),
+        variant => format!("{method}/{variant}"),
+    }
+}
+
+impl fmt::Display for Summary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.sweep {
+            Some(sweep) => writeln!(f, "{} ({sweep})", self.name)?,
+            None => writeln!(f, "{}", self.name)?,
+        }
+        let mut table = Table::new();
+        table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+        table.set_header(["method", "dataset", "training", "evaluation"]);
+        let show = |all: usize, done: usize| match self.submitted {
+            true => format!("{done} of {all} done"),
+            false => all.to_string(),
+        };
+        for row in &self.by_method {
+            table.add_row([
+                row.method.clone(),
+                row.dataset.clone(),
+                show(row.jobs.train, row.jobs.train_done),
+                show(row.jobs.eval, row.jobs.eval_done),
+            ]);
+        }
+        for column in table.column_iter_mut().skip(2) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        writeln!(f, "{table}")?;
+        writeln!(
+            f,
+            "{} and {}: {}, {}",
+            count(self.counts.train, "training job"),
+            count(self.counts.eval, "evaluation job"),
+            count(self.seeds.len(), "seed"),
+            count(self.cases.len(), "case")
+        )?;
+        for name in self.pending_datasets {
+            writeln!(
+                f,
+                "dataset `{name}` does not exist yet; submitting the spec creates it"
+            )?;
+        }
+        write!(f, "{}", self.memory)?;
+        for note in self.notes {
+            writeln!(f, "note: {note}")?;
+        }
+        match self.states {
+            States::NoDatabase => writeln!(f, "no sweep was run here yet"),
+            States::Known(states) if states.is_empty() => writeln!(f, "not submitted yet"),
+            States::Known(_) | States::Pending => Ok(()),
+            States::Unknown(reason) => writeln!(f, "progress is unknown: {reason}"),
+        }
+    }
+}
+
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(largest) = self.slots.first() else {
+            return Ok(());
+        };
+        writeln!(
+            f,
+            "memory: a slot needs up to about {} on the CPU ({} on {}, batches of {})",
+            gigabytes(largest.bytes),
+            largest.method,
+            largest.dataset,
+            largest.batch_size
+        )?;
+        let total = largest.bytes.saturating_mul(self.workers as u64);
+        match self.available_bytes {
+            Some(available) if total > available => writeln!(
+                f,
+                "note: {} of `coord run` may need {}, and {} are free: use fewer (`--workers`, \
+                 `[resources]`) or a smaller `batch_size`",
+                count(self.workers, "worker"),
+                gigabytes(total),
+                gigabytes(available)
+            ),
+            _ => Ok(()),
+        }
+    }
+}

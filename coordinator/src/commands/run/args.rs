@@ -1,0 +1,42 @@
+//! The arguments.
+
+use halfheard_shared::device::Devices;
+use std::path::PathBuf;
+
+/// Arguments of `coord run`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Starts a private nats-server and Postgres on free loopback ports, with their files below the data
+folder, and workers. Submits the sweep, shows its progress, prints its tables, and stops everything
+it started. Ctrl-C stops in an orderly way, a second Ctrl-C at once; the same command continues from
+there.
+
+Examples:
+  coord run deploy/demo.toml                     the demo
+  coord run deploy/real-mosi.toml --workers 4    with four workers
+  coord run deploy/demo.toml --data-dir /tmp/d   with all files in that folder
+  coord run deploy/demo.toml --keep              keep the servers running, for psql
+  coord run deploy/demo.toml --retry             run failed jobs again
+
+Exit codes: 0 all jobs are done; 1 an error; 3 some jobs failed; 130 interrupted.")]
+pub(crate) struct RunArgs {
+    /// The spec, a TOML file
+    pub(super) spec: PathBuf,
+    /// Number of workers, one process each, which share the cores [default: as in the spec, or one
+    /// per GPU, or 2 on the CPU]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(super) workers: Option<u16>,
+    /// Device of the workers: auto (one GPU each; the CPU without GPUs), cpu, cuda:0, or a list such
+    /// as cuda:0,cuda:1 [default: as in the spec, or auto]
+    #[arg(long, value_name = "DEVICE")]
+    pub(super) device: Option<Devices>,
+    /// Let several workers share a GPU; otherwise no more workers start than there are GPUs
+    #[arg(long)]
+    pub(super) share_gpus: bool,
+    /// Keep the servers running after the sweep, until Ctrl-C
+    #[arg(long)]
+    pub(super) keep: bool,
+    /// Run jobs again that failed before, as `coord retry` does
+    #[arg(long)]
+    pub(super) retry: bool,
+}

@@ -1,0 +1,128 @@
+//! The status of all sweeps.
+
+use super::workers::{BrokerState, Workers};
+use chrono::{DateTime, Utc};
+use comfy_table::{CellAlignment, Table, presets};
+use halfheard_shared::{
+    ids::SweepId,
+    wire::{Heartbeat, nobody_can},
+};
+use halfheard_store::{Store, StoreError, SweepState, control::SetAside, sweeps::Progress};
+use serde::Serialize;
+use std::fmt;
+
+#[derive(Serialize)]
+struct Sweep {
+    id: SweepId,
+    name: String,
+    state: SweepState,
+    priority: i32,
+    created: DateTime<Utc>,
+    jobs: Progress,
+    finished: bool,
+}
+
+#[derive(Serialize)]
+pub(super) struct AllSweeps {
+    sweeps: Vec<Sweep>,
+    workers: Vec<Heartbeat>,
+    nobody_can: Option<String>,
+    broker_error: Option<String>,
+    set_aside: SetAside,
+    #[serde(skip)]
+    servers_stopped: bool,
+}
+
+impl AllSweeps {
+    pub(super) async fn load(store: &Store, broker: &BrokerState) -> Result<Self, StoreError> {
+        let mut sweeps = Vec::new();
+        for row in store.sweeps().await? {
+            let jobs = store.progress(row.id).await?;
+            sweeps.push(Sweep {
+                id: row.id,
+                name: row.name,
+                state: row.state,
+                priority: row.priority,
+                created: row.created,
+                jobs,
+                finished: jobs.open() == 0,
+            });
+        }
+        let workers = broker.live_workers().await;
+        Ok(Self {
+            sweeps,
+            nobody_can: nobody_can(&workers),
+            workers,
+            broker_error: broker.error(),
+            set_aside: store.set_aside().await?,
+            servers_stopped: broker.is_stopped(),
+        })
+    }
+}
+
+impl fmt::Display for AllSweeps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.sweeps.is_empty() {
+            writeln!(
+                f,
+                "no sweeps yet; create one with `coord run SPEC` or `coord submit SPEC`"
+            )?;
+        } else {
+            writeln!(f, "{}", self.table().trim_fmt())?;
+        }
+        writeln!(f)?;
+        if let Some(set_aside) = self.set_aside.describe() {
+            writeln!(f, "{set_aside}")?;
+        }
+        let workers = Workers {
+            workers: &self.workers,
+            broker_error: self.broker_error.as_deref(),
+        };
+        write!(f, "{workers}")
+    }
+}
+
+impl AllSweeps {
+    fn table(&self) -> Table {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        table.set_header([
+            "sweep",
+            "name",
+            "state",
+            "submitted",
+            "jobs",
+            "done",
+            "running",
+            "waiting",
+            "failed",
+        ]);
+        for sweep in &self.sweeps {
+            let jobs = &sweep.jobs;
+            table.add_row([
+                sweep.id.short(),
+                sweep.name.clone(),
+                state(sweep.state, jobs.open(), self.servers_stopped),
+                sweep.created.format("%Y-%m-%d %H:%M").to_string(),
+                jobs.total().to_string(),
+                jobs.done.to_string(),
+                jobs.running.to_string(),
+                (jobs.open() - jobs.running).to_string(),
+                jobs.failed.to_string(),
+            ]);
+        }
+        for column in table.column_iter_mut().skip(4) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        table
+    }
+}
+
+/// Describes the state of a sweep with `open` jobs. Nothing runs while the private servers are stopped.
+pub(super) fn state(state: SweepState, open: i64, servers_stopped: bool) -> String {
+    match state {
+        SweepState::Running if open == 0 => "finished".to_owned(),
+        SweepState::Running if servers_stopped => "interrupted".to_owned(),
+        state => state.to_string(),
+    }
+}

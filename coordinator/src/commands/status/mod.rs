@@ -1,0 +1,8 @@
+//! `coord status`: shows sweep progress.
+
+mod all;
+mod command;
+mod sweep;
+mod workers;
+
+pub(crate) use command::{StatusArgs, run};

@@ -1,0 +1,211 @@
+//! The command.
+
+use super::{
+    super::{
+        failures::{self, FailureGroup, jobs},
+        retry,
+        watch::{Observer, Snapshot, follow},
+    },
+    push::push,
+};
+use crate::{
+    config::Settings,
+    exit::Exit,
+    orchestrator::sweep_control::publish_soon,
+    output::Output,
+    submission::{self, Synthesize},
+};
+use halfheard_shared::{error::chain, ids::SweepId, shutdown::Shutdown, text::count};
+use halfheard_store::{Store, control::Reopen, submit::JobCounts, sweeps::Progress};
+use serde::Serialize;
+use std::{
+    fmt,
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// How often `--watch` polls.
+const POLL: Duration = Duration::from_secs(2);
+
+/// Arguments of `coord submit`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  coord submit deploy/benchmark.toml            submit a spec; the same spec is the same sweep
+  coord submit deploy/benchmark.toml --watch    and wait until it is finished
+  coord submit deploy/benchmark.toml --push     for workers that cannot see this machine's files
+  coord submit deploy/benchmark.toml --retry    and run failed jobs again
+
+`coord serve` and workers run the jobs; `coord status` shows their progress.")]
+pub(crate) struct SubmitArgs {
+    /// The spec, a TOML file
+    spec: PathBuf,
+    /// Wait until the sweep is finished, and print its progress
+    #[arg(long)]
+    watch: bool,
+    /// Submit another sweep of a spec that was submitted before
+    #[arg(long)]
+    new: bool,
+    /// Run jobs again that failed before, as `coord retry` does
+    #[arg(long)]
+    retry: bool,
+    /// Upload datasets and encoders to the artifact store, for workers that cannot see the files
+    #[arg(long)]
+    push: bool,
+}
+
+#[derive(Serialize)]
+struct SubmitReport {
+    sweep: SweepId,
+    name: String,
+    new: bool,
+    jobs: JobCounts,
+    reopened: i64,
+    progress: Progress,
+    failures: Vec<FailureGroup>,
+    priority: i32,
+    priority_before: Option<i32>,
+    #[serde(skip)]
+    reopened_jobs: JobCounts,
+}
+
+impl fmt::Display for SubmitReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} ({}) {}: {}, {}",
+            self.name,
+            self.sweep.short(),
+            if self.new {
+                "submitted"
+            } else {
+                "already exists"
+            },
+            count(self.jobs.train.unsigned_abs() as usize, "training job"),
+            count(self.jobs.eval.unsigned_abs() as usize, "evaluation job"),
+        )?;
+        if let Some(before) = self.priority_before {
+            writeln!(f, "its priority is {} now and was {before}", self.priority)?;
+        }
+        if self.reopened > 0 {
+            writeln!(f, "{}", retry::describe(self.reopened_jobs))?;
+        }
+        if let Some((first, rest)) = self.failures.split_first() {
+            write!(f, "{} failed: {}", jobs(self.progress.failed), first.cause)?;
+            if !rest.is_empty() {
+                write!(f, ", and {}", count(rest.len(), "other cause"))?;
+            }
+            let id = self.sweep.short();
+            writeln!(
+                f,
+                "\nsee `coord status {id}`; after fixing the cause, `coord retry {id}`"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Submits a spec.
+///
+/// # Errors
+///
+/// The spec is invalid or the database fails; then nothing was submitted.
+pub(crate) async fn run(args: SubmitArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
+    let output = Output::of(settings);
+    let store = Store::connect_with(settings.database.clone()).await?;
+    store.check().await?;
+    let loaded = submission::load(&args.spec, &settings.data_dir, Synthesize::Create)?;
+    if args.push {
+        push(&loaded, settings).await?;
+    }
+    let nonce = args.new.then(fresh_nonce);
+    let (sweep, submitted) = submission::submit(&store, &loaded, nonce.as_deref()).await?;
+    // Submitting a cancelled sweep again continues it.
+    let (mut reopened_jobs, mut priority_before) = (JobCounts::default(), None);
+    let mut notified = Ok(());
+    if !submitted.new {
+        let which = match args.retry {
+            true => Reopen::Both,
+            false => Reopen::Cancelled,
+        };
+        reopened_jobs = store.reopen(sweep, which).await?;
+        priority_before = store.set_priority(sweep, loaded.spec.priority).await?;
+        if reopened_jobs.total() > 0 {
+            notified = publish_soon(&store, &settings.broker, sweep).await;
+        }
+    }
+    let progress = store.progress(sweep).await?;
+    let mut failures = match progress.failed {
+        0 => Vec::new(),
+        _ => failures::load(&store, sweep).await?,
+    };
+    failures.retain(|group| group.given_up);
+    output.print(&SubmitReport {
+        sweep,
+        name: loaded.resolved.name.clone(),
+        new: submitted.new,
+        jobs: submitted.jobs,
+        reopened: reopened_jobs.total(),
+        progress,
+        failures,
+        priority: loaded.spec.priority,
+        priority_before,
+        reopened_jobs,
+    })?;
+    if let Err(error) = notified {
+        output.note(format_args!(
+            "workers are not notified yet; `coord serve` will do it: {}",
+            chain(&error)
+        ));
+    }
+    if args.watch {
+        let interrupt = Shutdown::on_signals(Exit::Interrupted.code())?;
+        let mut printer = ProgressPrinter { output, last: None };
+        let end = follow(&store, None, sweep, POLL, &interrupt, &mut printer).await?;
+        return Ok(Exit::of_sweep(end.progress.failed).into());
+    }
+    // As with --watch.
+    Ok(match progress.open() {
+        0 => Exit::of_sweep(progress.failed).into(),
+        _ => ExitCode::SUCCESS,
+    })
+}
+
+fn fresh_nonce() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    format!("{}.{}", now.map_or(0, |d| d.as_nanos()), std::process::id())
+}
+
+/// Prints progress whenever it has changed.
+struct ProgressPrinter {
+    output: Output,
+    last: Option<Progress>,
+}
+
+impl Observer for ProgressPrinter {
+    async fn show(&mut self, snapshot: &Snapshot) -> anyhow::Result<()> {
+        if self.last != Some(snapshot.progress) {
+            self.output.print(&ProgressLine(snapshot.progress))?;
+            self.last = Some(snapshot.progress);
+        }
+        Ok(())
+    }
+}
+
+#[derive(Serialize)]
+struct ProgressLine(Progress);
+
+impl fmt::Display for ProgressLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let progress = &self.0;
+        write!(
+            f,
+            "{} of {} done, {} running, {} failed",
+            progress.done,
+            progress.total(),
+            progress.running,
+            progress.failed
+        )
+    }
+}

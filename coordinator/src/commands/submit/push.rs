@@ -1,0 +1,89 @@
+//! Uploads a spec's files to the artifact store, for workers that cannot see them.
+
+use crate::{
+    config::Settings,
+    output::Output,
+    submission::{Loaded, encoders},
+};
+use anyhow::Context as _;
+use halfheard_shared::{
+    artifacts::{ArtifactStore, Hash, Key},
+    encoder,
+    error::hinted,
+    hash_cache::HashCache,
+};
+use std::path::Path;
+
+/// Uploads datasets and encoders under their hashes, unless they are there.
+///
+/// # Errors
+///
+/// A file cannot be read, or the artifact store fails.
+pub(super) async fn push(loaded: &Loaded, settings: &Settings) -> anyhow::Result<()> {
+    let broker = if settings.artifacts.starts_with("nats:") {
+        let broker = settings.broker.connect().await?;
+        broker.ensure().await?;
+        Some(broker)
+    } else {
+        None
+    };
+    let mut upload = Upload {
+        artifacts: ArtifactStore::open(&settings.artifacts, broker.as_ref()).await?,
+        hashes: HashCache::open(&settings.data_dir),
+        output: Output::of(settings),
+    };
+    for dataset in &loaded.resolved.datasets {
+        let data = hash(&dataset.data.blake3)?;
+        upload
+            .file(Key::Blob(data), Path::new(&dataset.data.path))
+            .await?;
+        let identity = hash(&dataset.encoder.blake3)?;
+        upload
+            .encoder(identity, Path::new(&dataset.encoder.path))
+            .await?;
+    }
+    Ok(())
+}
+
+struct Upload {
+    artifacts: ArtifactStore,
+    hashes: HashCache,
+    output: Output,
+}
+
+impl Upload {
+    /// Uploads an encoder: its configuration, its weights and, unless they are a single
+    /// `model.safetensors`, the list of their files.
+    async fn encoder(&mut self, identity: Hash, folder: &Path) -> anyhow::Result<()> {
+        let files = encoders::files(folder, &mut self.hashes)?;
+        let named = encoders::named(&files);
+        if encoder::identity(&named) != identity {
+            let message = format!("the weights in {} have changed meanwhile", folder.display());
+            return Err(hinted(message, "submit again").into());
+        }
+        let config = Key::EncoderConfig(identity.clone());
+        self.file(config, &folder.join("config.json")).await?;
+        for file in &files {
+            self.file(Key::Blob(file.hash.clone()), &file.path).await?;
+        }
+        if !matches!(named.as_slice(), [(name, _)] if name == "model.safetensors") {
+            let list = encoder::write_list(&named);
+            self.artifacts
+                .put(&Key::EncoderFiles(identity), list.into())
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn file(&self, key: Key, path: &Path) -> anyhow::Result<()> {
+        if self.artifacts.size(&key).await?.is_none() {
+            self.output.note(format_args!("pushing {}", path.display()));
+            self.artifacts.put_file(&key, path).await?;
+        }
+        Ok(())
+    }
+}
+
+fn hash(text: &str) -> anyhow::Result<Hash> {
+    text.parse().ok().context("invalid hash in the spec")
+}

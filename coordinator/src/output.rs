@@ -1,0 +1,61 @@
+//! What commands print: text for people or, with `--json`, JSON, both on standard output. Progress and
+//! notes go to standard error.
+
+use crate::config::Settings;
+use serde::Serialize;
+use std::fmt::Display;
+
+/// Prints in the form that the user chose.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    json: bool,
+}
+
+impl Output {
+    pub(crate) fn of(settings: &Settings) -> Self {
+        Self {
+            json: settings.json,
+        }
+    }
+
+    pub(crate) fn is_json(self) -> bool {
+        self.json
+    }
+
+    /// Prints `report` as its text, or as JSON on one line.
+    ///
+    /// # Errors
+    ///
+    /// It does not serialize.
+    pub(crate) fn print(self, report: &(impl Serialize + Display)) -> serde_json::Result<()> {
+        if self.json {
+            anstream::println!("{}", serde_json::to_string(report)?);
+        } else {
+            anstream::println!("{}", report.to_string().trim_end_matches('\n'));
+        }
+        Ok(())
+    }
+
+    /// As [`Self::print`], with indented JSON.
+    ///
+    /// # Errors
+    ///
+    /// It does not serialize.
+    pub(crate) fn print_pretty(
+        self,
+        report: &(impl Serialize + Display),
+    ) -> serde_json::Result<()> {
+        if self.json {
+            anstream::println!("{}", serde_json::to_string_pretty(report)?);
+            return Ok(());
+        }
+        self.print(report)
+    }
+
+    /// Writes a line for people to standard error.
+    pub(crate) fn note(self, text: impl Display) {
+        if !self.json {
+            anstream::eprintln!("{text}");
+        }
+    }
+}

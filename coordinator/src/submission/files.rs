@@ -1,0 +1,399 @@
+//! Finds what a spec names on this machine: datasets in the data folder or elsewhere, and encoders.
+
+use super::{
+    encoders::{self, ExamineError},
+    protocol,
+};
+use crate::local::programs::{Part, ProgramError, Programs};
+use halfheard_import::synthesize::{self, SynthesizeError, Vocabulary, VocabularyError};
+use halfheard_shared::{
+    dataset::{
+        DataFolder, Dataset, DatasetError, Kind, Manifest, Source, Split, layout::MANIFEST_FILE,
+    },
+    encoder::{Config as EncoderConfig, TextFacts},
+    error::{Hint, chain},
+    hash_cache::HashCache,
+    methods::{DataFacts, EncoderShape, nearest},
+    spec::{DatasetSpec, Files, FoundDataset, FoundEncoder, Spec, SynthesizeSpec},
+    wire::BlobRef,
+};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+/// Why something that a spec names cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FileError {
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    #[error(transparent)]
+    Encoder(#[from] ExamineError),
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    #[error(transparent)]
+    Vocabulary(#[from] VocabularyError),
+    #[error(transparent)]
+    Synthesize(#[from] SynthesizeError),
+    #[error("cannot read {path}")]
+    Unreadable {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{path} has {bytes} bytes, its manifest says {expected}")]
+    Size {
+        name: String,
+        path: PathBuf,
+        bytes: u64,
+        expected: u64,
+    },
+    #[error("the data folder has a dataset `{0}` that was imported, not synthesized")]
+    Imported(String),
+    #[error(
+        "dataset `{name}` was made with seed {seed} and {samples} samples, the spec asks for seed \
+         {wanted_seed} and {wanted_samples}"
+    )]
+    OtherSettings {
+        name: String,
+        folder: PathBuf,
+        seed: u64,
+        samples: serde_json::Value,
+        wanted_seed: u64,
+        wanted_samples: serde_json::Value,
+    },
+    #[error("the data folder {folder} has no dataset `{name}`")]
+    UnknownDataset {
+        name: String,
+        folder: PathBuf,
+        nearest: Option<String>,
+        /// Options of `coord data import` for the protocol.
+        options: String,
+    },
+    #[error("the spec has no encoder for `{0}`")]
+    NoEncoder(String),
+    #[error("unknown encoder `encoder:{0}`")]
+    UnknownEncoder(String),
+}
+
+impl Hint for FileError {
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Size { name, .. } => {
+                format!("import it again with `coord data import --name {name} --replace`")
+            }
+            Self::Imported(_) => "give the synthetic one another name".to_owned(),
+            Self::OtherSettings { folder, .. } => format!(
+                "name another dataset in `file`, or remove the folder {}",
+                folder.display()
+            ),
+            Self::UnknownDataset {
+                nearest: Some(nearest),
+                ..
+            } => format!("did you mean `dataset:{nearest}`?"),
+            Self::UnknownDataset { name, options, .. } => {
+                format!("import it with `coord data import {options} FILE --name {name}`")
+            }
+            Self::UnknownEncoder(_) => {
+                "write `encoder:en`, `encoder:zh` or the path of a folder".to_owned()
+            }
+            Self::Encoder(error) => return error.hint(),
+            Self::Program(error) => return error.hint(),
+            Self::Dataset(_)
+            | Self::Vocabulary(_)
+            | Self::Synthesize(_)
+            | Self::Unreadable { .. }
+            | Self::NoEncoder(_) => return None,
+        })
+    }
+}
+
+fn unreadable(path: &Path) -> impl FnOnce(std::io::Error) -> FileError {
+    let path = path.to_owned();
+    move |source| FileError::Unreadable { path, source }
+}
+
+/// The files of this machine.
+pub(super) struct LocalFiles {
+    /// The spec's folder.
+    base: PathBuf,
+    folder: DataFolder,
+    programs: Programs,
+    hashes: HashCache,
+    /// The spec's encoder paths by language.
+    encoders: BTreeMap<String, String>,
+    /// Whether missing synthetic datasets are created.
+    create: bool,
+    pending: Vec<String>,
+    /// The sizes of datasets by their names in the spec.
+    facts: BTreeMap<String, (Kind, DataFacts)>,
+    /// The sizes of encoders by language.
+    shapes: BTreeMap<String, EncoderShape>,
+}
+
+impl LocalFiles {
+    /// Finds files for the spec at `path`, at first without creating any.
+    pub(super) fn new(path: &Path, data_dir: &Path, spec: &Spec) -> Self {
+        let encoders = spec.encoders.iter();
+        Self {
+            base: path.parent().unwrap_or(Path::new("")).to_owned(),
+            folder: DataFolder::new(data_dir),
+            programs: Programs::discover(),
+            hashes: HashCache::open(data_dir),
+            encoders: encoders
+                .map(|(language, encoder)| (language.clone(), encoder.path.clone()))
+                .collect(),
+            create: false,
+            pending: Vec::new(),
+            facts: BTreeMap::new(),
+            shapes: BTreeMap::new(),
+        }
+    }
+
+    /// From now on creates missing synthetic datasets. Returns whether any are missing.
+    pub(super) fn plan_finished(&mut self) -> bool {
+        self.create = true;
+        !std::mem::take(&mut self.pending).is_empty()
+    }
+
+    /// Saves the hashes of files. Returns the datasets that are still missing, and the sizes of each
+    /// dataset and its encoder by the dataset's name.
+    pub(super) fn finish(
+        mut self,
+        spec: &Spec,
+    ) -> (Vec<String>, BTreeMap<String, (DataFacts, EncoderShape)>) {
+        self.hashes.save();
+        let facts = self.facts.iter();
+        let sizes = facts
+            .filter_map(|(name, (kind, facts))| {
+                let own = spec.datasets.get(name)?.language.as_deref();
+                let encoder = self.shapes.get(own.unwrap_or(kind.language()))?;
+                Some((name.clone(), (*facts, *encoder)))
+            })
+            .collect();
+        (self.pending, sizes)
+    }
+
+    fn find_dataset(&mut self, name: &str, spec: &DatasetSpec) -> Result<FoundDataset, FileError> {
+        let Some(kept) = spec.file.strip_prefix("dataset:") else {
+            let path = self.base.join(&spec.file);
+            return self.file(&path);
+        };
+        if self.folder.dataset_dir(kept).join(MANIFEST_FILE).exists() {
+            return self.named(kept, spec);
+        }
+        let kind = spec.kind(name);
+        let (Some(settings), Some(kind)) = (&spec.synthesize, kind) else {
+            let names = self.folder.names().unwrap_or_default();
+            let nearest = nearest(kept, names.iter().map(String::as_str));
+            return Err(FileError::UnknownDataset {
+                name: kept.to_owned(),
+                folder: self.folder.root().to_owned(),
+                nearest,
+                options: kind.map_or_else(|| format!("--as {name}"), protocol::as_options),
+            });
+        };
+        if self.create {
+            self.synthesize(kept, kind, spec, settings)?;
+            return self.named(kept, spec);
+        }
+        // Report now what would fail later.
+        self.vocabulary(kind, spec)?;
+        self.pending.push(kept.to_owned());
+        let small = synthesize::Settings::small(kind, settings.seed);
+        Ok(FoundDataset {
+            blob: BlobRef {
+                blake3: String::new(),
+                path: self.folder.data_file(kept).display().to_string(),
+            },
+            kind,
+            facts: Some(DataFacts {
+                shapes: small.shapes,
+                samples: [settings.train, settings.valid, settings.test],
+                tokens: None,
+            }),
+            texts: None,
+        })
+    }
+
+    /// Finds a dataset of the data folder. Its hash is that of the manifest: finished files are never
+    /// modified, so one of the right size is trusted.
+    fn named(&self, name: &str, spec: &DatasetSpec) -> Result<FoundDataset, FileError> {
+        let manifest = self.folder.manifest(name)?;
+        let path = self.folder.data_file(name);
+        let bytes = std::fs::metadata(&path).map_err(unreadable(&path))?.len();
+        if bytes != manifest.bytes {
+            return Err(FileError::Size {
+                name: name.to_owned(),
+                path,
+                bytes,
+                expected: manifest.bytes,
+            });
+        }
+        if let Some(settings) = &spec.synthesize {
+            check_matches_spec(name, &self.folder.dataset_dir(name), &manifest, settings)?;
+        }
+        let dataset = Dataset::open(&path)?;
+        Ok(FoundDataset {
+            blob: BlobRef {
+                blake3: manifest.blake3.clone(),
+                path: path.display().to_string(),
+            },
+            kind: manifest.kind,
+            facts: Some(facts(&manifest)),
+            texts: Some(TextFacts::of(&dataset)),
+        })
+    }
+
+    /// Finds a dataset file anywhere else.
+    fn file(&mut self, path: &Path) -> Result<FoundDataset, FileError> {
+        let dataset = Dataset::open(path)?;
+        let path = path.canonicalize().map_err(unreadable(path))?;
+        let blake3 = self.hashes.get(&path).map_err(unreadable(&path))?;
+        Ok(FoundDataset {
+            blob: BlobRef {
+                blake3: blake3.into(),
+                path: path.display().to_string(),
+            },
+            kind: dataset.kind(),
+            facts: Some(DataFacts {
+                shapes: dataset.shapes(),
+                samples: Split::ALL.map(|split| dataset.split(split).len()),
+                tokens: None,
+            }),
+            texts: Some(TextFacts::of(&dataset)),
+        })
+    }
+
+    /// Creates a synthetic dataset with the vocabulary of the encoder that will read it.
+    fn synthesize(
+        &self,
+        name: &str,
+        kind: Kind,
+        spec: &DatasetSpec,
+        settings: &SynthesizeSpec,
+    ) -> Result<(), FileError> {
+        let vocabulary = self.vocabulary(kind, spec)?;
+        let settings = synthesize::Settings {
+            samples: [settings.train, settings.valid, settings.test],
+            ..synthesize::Settings::small(kind, settings.seed)
+        };
+        let mut silent = |_, _, _| {};
+        synthesize::synthesize(
+            &settings,
+            &vocabulary,
+            name,
+            &self.folder,
+            false,
+            &mut silent,
+        )?;
+        Ok(())
+    }
+
+    /// Reads the vocabulary of a synthetic dataset.
+    fn vocabulary(&self, kind: Kind, spec: &DatasetSpec) -> Result<Vocabulary, FileError> {
+        let language = spec.language.as_deref().unwrap_or(kind.language());
+        let encoder = self.encoders.get(language);
+        let encoder = encoder.ok_or_else(|| FileError::NoEncoder(language.to_owned()))?;
+        Ok(Vocabulary::read(
+            &self.encoder_folder(encoder)?.join("vocab.txt"),
+        )?)
+    }
+
+    fn find_encoder(&mut self, path: &str) -> Result<FoundEncoder, FileError> {
+        let folder = self.encoder_folder(path)?;
+        let examined = encoders::examine(&folder, &mut self.hashes)?;
+        let folder = folder.canonicalize().map_err(unreadable(&folder))?;
+        Ok(FoundEncoder {
+            blob: BlobRef {
+                blake3: examined.identity.as_str().to_owned(),
+                path: folder.display().to_string(),
+            },
+            shape: encoder_shape(&folder),
+            facts: examined.facts,
+        })
+    }
+
+    fn encoder_folder(&self, path: &str) -> Result<PathBuf, FileError> {
+        match path.strip_prefix("encoder:") {
+            Some("en") => Ok(self.programs.find(Part::EncoderEn)?.path),
+            Some("zh") => Ok(self.programs.find(Part::EncoderZh)?.path),
+            Some(other) => Err(FileError::UnknownEncoder(other.to_owned())),
+            None => Ok(self.base.join(path)),
+        }
+    }
+}
+
+impl Files for LocalFiles {
+    fn dataset(&mut self, name: &str, spec: &DatasetSpec) -> Result<FoundDataset, String> {
+        let found = self.find_dataset(name, spec).map_err(describe)?;
+        if let Some(facts) = found.facts {
+            self.facts.insert(name.to_owned(), (found.kind, facts));
+        }
+        Ok(found)
+    }
+
+    fn encoder(&mut self, language: &str, path: &str) -> Result<FoundEncoder, String> {
+        let found = self.find_encoder(path).map_err(describe)?;
+        if let Some(shape) = found.shape {
+            self.shapes.insert(language.to_owned(), shape);
+        }
+        Ok(found)
+    }
+}
+
+/// Formats an error with its causes and hint for a report on the spec.
+fn describe(error: FileError) -> String {
+    let text = chain(&error);
+    match error.hint() {
+        Some(hint) => format!("{text}; {hint}"),
+        None => text,
+    }
+}
+
+/// Checks that an existing dataset is the one that `settings` asks for.
+fn check_matches_spec(
+    name: &str,
+    folder: &Path,
+    manifest: &Manifest,
+    settings: &SynthesizeSpec,
+) -> Result<(), FileError> {
+    let Source::Synthesize {
+        seed,
+        settings: made,
+    } = &manifest.source
+    else {
+        return Err(FileError::Imported(name.to_owned()));
+    };
+    let wanted_samples = serde_json::json!([settings.train, settings.valid, settings.test]);
+    let samples = made.get("samples").cloned().unwrap_or_default();
+    if *seed == settings.seed && samples == wanted_samples {
+        return Ok(());
+    }
+    Err(FileError::OtherSettings {
+        name: name.to_owned(),
+        folder: folder.to_owned(),
+        seed: *seed,
+        samples,
+        wanted_seed: settings.seed,
+        wanted_samples,
+    })
+}
+
+/// Returns the sizes of a dataset, from its manifest.
+pub(crate) fn facts(manifest: &Manifest) -> DataFacts {
+    let samples = |split| manifest.splits.get(&split).map_or(0, |s| s.samples);
+    DataFacts {
+        shapes: manifest.shapes,
+        samples: Split::ALL.map(samples),
+        tokens: manifest
+            .splits
+            .get(&Split::Train)
+            .map(|train| train.text_lengths.mean.ceil() as usize),
+    }
+}
+
+/// Returns the sizes of the encoder in `folder`, if its configuration is readable.
+pub(crate) fn encoder_shape(folder: &Path) -> Option<EncoderShape> {
+    let config = EncoderConfig::read(folder).ok()?;
+    Some(EncoderShape::of(&config))
+}
