@@ -1,6 +1,6 @@
 //! The settings of `coord`: those that it has in common with `worker`, the database, and the form of the output.
 
-use halfheard_results::figures::Sources;
+use crate::analysis::Sources;
 use halfheard_shared::{
     address::redacted,
     broker::BrokerSettings,

@@ -1,24 +1,31 @@
 //! How `coord` prints errors.
 
 use crate::{
+    analysis::DrawError,
     config::SettingsError,
     local::{LocalError, programs::ProgramError},
     orchestrator::retry::RetryError,
     submission::{FileError, LoadError, encoders::ExamineError, report},
 };
 use halfheard_import::{ImportError, synthesize::SynthesizeError};
+use halfheard_results::figures::FigureError;
 use halfheard_shared::error::{Printer, hint_of};
-use halfheard_store::{StoreError, fault::PostgresError};
+use halfheard_store::{StoreError, fault::PostgresError, results::ResultsError};
 
 /// Prints errors with their causes and hints, and a refused spec as a report with its lines.
 pub(crate) const PRINTER: Printer = Printer::new(&[
+    hint_of::<halfheard_shared::artifacts::ArtifactError>,
+    hint_of::<halfheard_shared::broker::BrokerError>,
+    hint_of::<DrawError>,
     hint_of::<ExamineError>,
+    hint_of::<FigureError>,
     hint_of::<FileError>,
     hint_of::<ImportError>,
     hint_of::<LoadError>,
     hint_of::<LocalError>,
     hint_of::<PostgresError>,
     hint_of::<ProgramError>,
+    hint_of::<ResultsError>,
     hint_of::<RetryError>,
     hint_of::<SettingsError>,
     hint_of::<StoreError>,

@@ -1,5 +1,6 @@
 //! `coord`: the command line, the orchestrator behind `coord serve`, and private servers on one machine.
 
+pub mod analysis;
 pub mod cli;
 pub mod commands;
 pub mod config;

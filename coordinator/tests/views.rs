@@ -3,7 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
 use halfheard_coordinator::{local::Servers, local::programs::Programs};
-use halfheard_results::tables::{layout, load, render};
+use halfheard_results::tables::{layout, paper, render};
+use halfheard_shared::results::Wanted;
 use halfheard_shared::{
     benchmark::Benchmark,
     encoder::TokenIds,
@@ -11,6 +12,7 @@ use halfheard_shared::{
     matrix::{PlannedJob, PlannedWork},
     wire::{BlobRef, Fidelity, Protocol, Selection, TrainSpec},
 };
+use halfheard_store::results;
 use halfheard_store::{Store, submit::NewSweep};
 use sqlx::Row as _;
 use std::{os::unix::fs::PermissionsExt as _, sync::Arc};
@@ -420,9 +422,10 @@ async fn progress_counts(scene: &Scene) {
 async fn tables_print(scene: &Scene) {
     let table = async |number, format| {
         let layout = layout::find(number).unwrap();
-        let table = load::load(&scene.store, scene.sweep, "demo", layout, false)
+        let results = results::load(&scene.store, scene.sweep, Wanted::default())
             .await
             .unwrap();
+        let table = paper::table(&results, layout, false);
         render::render(&table, format, false)
     };
     let text = table(2, render::Format::Markdown).await;
@@ -430,7 +433,7 @@ async fn tables_print(scene: &Scene) {
     assert!(text.contains("34.52"), "{text}");
     assert!(text.contains("**59.50**"), "{text}");
     assert!(
-        text.contains("missing of LNLN on MOSI: seed 2 (1 of 2); 1 of 2 seeds are whole"),
+        text.contains("incomplete: LNLN on MOSI: seed 2 (1 of 2); 1 of 2 seeds complete"),
         "{text}"
     );
     let text = table(9, render::Format::Markdown).await;

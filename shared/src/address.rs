@@ -1,14 +1,14 @@
-//! Addresses of servers and stores as people may see them: one place that knows what in an address
-//! is secret.
+//! Addresses of servers and stores for display: the one place that decides what in an address is
+//! secret.
 
-/// What stands in the place of a login.
+/// Replaces a login.
 const HIDDEN: &str = "***";
 
 /// An address as it may be shown and logged: `***` in the place of everything before its last `@`,
 /// and of the values of parameters that hold a secret.
 ///
-/// It looks at the text and not at what a strict reader would call the login: neither an unescaped
-/// `/` in a password nor an address that cannot be read may bring one to light. A `file://` address
+/// It looks at the raw text, not at what a strict parser would call the login: neither an unescaped
+/// `/` in a password nor an invalid address may reveal one. A `file://` address
 /// is a path and holds none.
 pub fn redacted(address: &str) -> String {
     if address.starts_with("file://") {
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_secret_is_shown() {
+    fn redacted_address_shows_no_secret() {
         for (address, shown) in [
             ("nats://host:4222", "nats://host:4222"),
             ("nats://ann:hush@host:4222", "nats://***@host:4222"),
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_seen_wherever_it_stands() {
+    fn secret_is_found_anywhere_in_address() {
         for address in [
             "nats://ann:hush@host:4222",
             "nats://a:1,nats://ann:hush@b:2",

@@ -21,6 +21,7 @@ pub use key::Key;
 use crate::{
     address::{holds_secret, redacted},
     broker::Broker,
+    error::Hint,
 };
 use bytes::Bytes;
 use std::{
@@ -31,7 +32,7 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 
-/// The most bytes of a checkpoint or saved state that are read: more is damage or a mistake.
+/// Maximum size of a checkpoint or saved state that are read: more is damage or a mistake in bytes.
 pub const MAX_BYTES: u64 = 16 << 30;
 
 /// Bytes read from or written to a file at once.
@@ -104,43 +105,41 @@ impl fmt::Debug for Hash {
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// What can go wrong with artifacts.
+/// An error of the artifact store.
 #[derive(Debug, thiserror::Error)]
 pub enum ArtifactError {
-    /// An address of no kind that there is.
-    #[error(
-        "the artifact store's address `{url}` cannot be used ({reason}): write file:///folder, s3://bucket/prefix or nats://"
-    )]
+    /// An address of an unknown kind.
+    #[error("invalid artifact store address `{url}`: {reason}")]
     Address {
         /// The address, without a login.
         url: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// It is not there, or does not let anybody in.
+    /// The store does not exist or denies access.
     #[error("the artifact store at {url} cannot be opened")]
     Unopened {
         /// The address, which holds no secret.
         url: String,
-        /// Why.
+        /// The reason.
         #[source]
         source: Cause,
     },
     /// Not 64 hexadecimal digits.
-    #[error("`{0}` is no BLAKE3 hash: 64 lower-case hexadecimal digits")]
+    #[error("`{0}` is not a BLAKE3 hash")]
     Hash(String),
-    /// Not there.
+    /// The artifact does not exist.
     #[error("the artifact {key} is not in the store")]
     Missing {
-        /// Its name.
+        /// The name.
         key: String,
     },
-    /// Over the limit.
+    /// The artifact is too large.
     #[error("the artifact {key} has {bytes} bytes, over the limit of {limit}")]
     TooLarge {
-        /// Its name.
+        /// The name.
         key: String,
-        /// Its size.
+        /// The size in bytes.
         bytes: u64,
         /// The limit.
         limit: u64,
@@ -148,7 +147,7 @@ pub enum ArtifactError {
     /// The content is not what the name says.
     #[error("the artifact {key} is damaged: its content has the hash {found}")]
     Damaged {
-        /// Its name.
+        /// The name.
         key: String,
         /// The hash found.
         found: Hash,
@@ -156,16 +155,27 @@ pub enum ArtifactError {
     /// The store did not do it.
     #[error("the artifact {key} cannot be {action}")]
     Store {
-        /// Its name.
+        /// The name.
         key: String,
         /// `read`, `written`, `deleted`.
         action: &'static str,
         /// Whether trying again may help.
         retryable: bool,
-        /// Why.
+        /// The reason.
         #[source]
         source: Cause,
     },
+}
+
+impl Hint for ArtifactError {
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            ArtifactError::Address { .. } => "use file:///folder, s3://bucket/prefix or nats://",
+            ArtifactError::Hash(_) => "a hash has 64 lowercase hexadecimal digits",
+            _ => return None,
+        };
+        Some(hint.to_owned())
+    }
 }
 
 impl ArtifactError {
@@ -198,13 +208,13 @@ impl ArtifactError {
     }
 }
 
-/// A read that brings nothing for so long has lost its object: it was replaced or deleted meanwhile,
-/// which the broker's bucket does not say.
+/// A read that stalls this long has lost its object: it was replaced or deleted meanwhile, which the
+/// broker's bucket does not report.
 const STALLED: Duration = Duration::from_secs(60);
 
 type Reader = Pin<Box<dyn AsyncRead + Send>>;
 
-/// Content on its way out of a store, or into it.
+/// Content that is being read or written.
 struct Opened {
     bytes: u64,
     reader: Reader,
@@ -220,7 +230,7 @@ impl Opened {
             .map_err(|e| ArtifactError::io(key, "read", e))
     }
 
-    /// All of it came, no more and no less.
+    /// Checks that exactly the announced bytes arrived.
     fn complete(&self, key: &Key, read: u64) -> Result<(), ArtifactError> {
         if read == self.bytes {
             return Ok(());
@@ -275,7 +285,7 @@ impl ArtifactStore {
             }
             "s3" => Backend::Remote(remote::Remote::open(url).map_err(|e| wrong(&e.to_string()))?),
             "nats" => {
-                let broker = broker.ok_or_else(|| wrong("there is no connection to a broker"))?;
+                let broker = broker.ok_or_else(|| wrong("no connection to a broker"))?;
                 let bucket = bucket::Bucket::open(broker).await;
                 Backend::Bucket(Box::new(bucket.map_err(|e| unopened_at(url, e))?))
             }
@@ -305,7 +315,7 @@ impl ArtifactStore {
         }
     }
 
-    /// The size of an artifact in bytes; `None` if there is none.
+    /// The size of an artifact in bytes; `None` if it does not exist.
     pub async fn size(&self, key: &Key) -> Result<Option<u64>, ArtifactError> {
         match &self.backend {
             Backend::Folder(folder) => folder.size(key).await,
@@ -314,7 +324,7 @@ impl ArtifactStore {
         }
     }
 
-    /// Deletes an artifact; one that is not there is no error.
+    /// Deletes an artifact; a missing one is not an error.
     pub async fn delete(&self, key: &Key) -> Result<(), ArtifactError> {
         match &self.backend {
             Backend::Folder(folder) => folder.delete(key).await,
@@ -323,8 +333,8 @@ impl ArtifactStore {
         }
     }
 
-    /// Writes `content`, over what was there. What is named by its content is written only if it
-    /// is not there yet in the same size.
+    /// Writes `content`, replacing what exists. An artifact named by its content is written only if it
+    /// does not exist in that size.
     pub async fn put(&self, key: &Key, content: Bytes) -> Result<(), ArtifactError> {
         let bytes = content.len() as u64;
         if key.content_hash().is_some() && self.size(key).await? == Some(bytes) {
@@ -334,7 +344,7 @@ impl ArtifactStore {
         self.write(key, Opened { bytes, reader }).await
     }
 
-    /// Writes `content` unless something is there already; returns what counts: the first content.
+    /// Writes `content` unless the key exists; returns the content that counts, which is the first.
     /// Where the store cannot refuse a second writer (`nats://`), the last of two at the same
     /// moment wins, so both must be acceptable.
     pub async fn put_first(&self, key: &Key, content: Bytes) -> Result<Bytes, ArtifactError> {
@@ -359,7 +369,7 @@ impl ArtifactStore {
     }
 
     /// The content of an artifact of at most `limit` bytes, checked against its hash if it is named
-    /// by it; `None` if there is none.
+    /// by it; `None` if it does not exist.
     pub async fn get(&self, key: &Key, limit: u64) -> Result<Option<Bytes>, ArtifactError> {
         let Some(mut opened) = self.open_key(key).await? else {
             return Ok(None);
@@ -388,8 +398,8 @@ impl ArtifactStore {
         Ok(Some(content.into()))
     }
 
-    /// Puts a file into the store under `key`. What is named by its content must have that hash,
-    /// which the caller has checked.
+    /// Puts a file into the store under `key`. The caller has checked the hash of one that is named
+    /// by its content.
     pub async fn put_file(&self, key: &Key, path: &Path) -> Result<(), ArtifactError> {
         let failed = |e| ArtifactError::io(key, "written", e);
         let file = tokio::fs::File::open(path).await.map_err(failed)?;
@@ -402,7 +412,7 @@ impl ArtifactStore {
     }
 
     /// Writes an artifact of at most `limit` bytes to the file `path`, atomically and checked
-    /// against its hash if it is named by it; `false` if there is none.
+    /// against its hash if it is named by it; `false` if it does not exist.
     pub async fn fetch_to(
         &self,
         key: &Key,

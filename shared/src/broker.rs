@@ -1,19 +1,19 @@
-//! The broker: the names of everything on it, and the ways to publish jobs and results.
+//! The broker: its streams, consumers and buckets, and how to publish jobs and results.
 //!
 //! Layout on NATS JetStream:
 //!
 //! | what | kind | holds |
 //! |---|---|---|
 //! | `JOBS` | stream, work queue, file | `job.train.<sweep>`, `job.eval.<sweep>` (no-op jobs too) |
-//! | `TRAIN`, `EVAL` | durable pull consumers of `JOBS` | one for each kind of job |
+//! | `TRAIN`, `EVAL` | durable pull consumers of `JOBS` | one per queue |
 //! | `RESULTS` | stream, work queue, file | `result.<sweep>` |
-//! | `GATHER` | durable pull consumer of `RESULTS` | read by the coordinator that leads |
+//! | `GATHER` | durable pull consumer of `RESULTS` | read by the leading coordinator |
 //! | `WORKERS` | key-value bucket, memory, entries live 15 s | heartbeats as JSON, key = worker name |
 //! | `SWEEPS` | key-value bucket, file | key = sweep id, value a [`SweepControl`] |
 //! | `ARTIFACTS` | object bucket, file | checkpoints, saved states, outcomes, data, for `nats://` |
 //!
-//! `Nats-Msg-Id` makes a repeated publication harmless within the broker's window; after it, the
-//! worker's outcome marker and the coordinator's upserts do.
+//! `Nats-Msg-Id` deduplicates repeated publications within the broker's window; later ones are
+//! harmless by the worker's outcome marker and the coordinator's upserts.
 
 pub mod connection;
 pub mod topology;
@@ -23,7 +23,7 @@ pub use connection::{BrokerSettings, Tls};
 
 use crate::{
     cryptography::refusal,
-    error::chain,
+    error::{Hint, chain},
     ids::{JobId, SweepId},
     retry::while_transient,
     wire::{JobMessage, ResultBody, ResultMessage, WireError, Work, encode},
@@ -53,14 +53,14 @@ pub const ARTIFACTS: &str = "ARTIFACTS";
 /// How long a delivered message may go without an acknowledgement or an in-progress one before the
 /// broker delivers it again.
 pub const ACK_WAIT: Duration = Duration::from_secs(60);
-/// The same for results: the coordinator takes milliseconds, and what a dead one held should come
-/// back soon.
+/// The same for results: the coordinator needs milliseconds, and the messages of a dead one should be
+/// redelivered soon.
 pub const GATHER_ACK_WAIT: Duration = Duration::from_secs(10);
-/// How long a heartbeat stands.
+/// How long a heartbeat stays valid.
 pub const HEARTBEAT_TTL: Duration = Duration::from_secs(15);
-/// How often a worker says that it lives.
+/// Interval between heartbeats.
 pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(3);
-/// After so many deliveries of one publication the job counts as crashed.
+/// Deliveries of one publication after which the job counts as crashed.
 pub const MAX_DELIVERIES: u64 = 5;
 
 /// The two queues of jobs.
@@ -73,7 +73,7 @@ pub enum Queue {
 }
 
 impl Queue {
-    /// Both.
+    /// Both queues.
     pub const ALL: [Queue; 2] = [Queue::Train, Queue::Eval];
 
     /// The name of its consumer.
@@ -125,7 +125,7 @@ pub fn job_message_id(job: JobId, publication: u32) -> String {
     format!("{job}.{publication}")
 }
 
-/// `Nats-Msg-Id` of a result: what one attempt says is said once.
+/// `Nats-Msg-Id` of a result: each report of an attempt is published once.
 pub fn result_message_id(message: &ResultMessage) -> String {
     let what = match &message.body {
         ResultBody::Started { .. } => "started",
@@ -143,7 +143,7 @@ pub fn result_message_id(message: &ResultMessage) -> String {
 /// What workers should do with a sweep's jobs: the value in the bucket `SWEEPS`, as text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SweepControl {
-    /// Go on. A sweep without an entry is running.
+    /// Continue. A sweep without an entry is running.
     Running,
     /// Start nothing new.
     Paused,
@@ -174,62 +174,61 @@ impl FromStr for SweepControl {
     }
 }
 
-/// What can go wrong with the broker.
+/// An error of the broker.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
-    /// The address cannot be read.
-    #[error("the broker's address cannot be read ({reason}): write it as nats://host:4222")]
+    /// Invalid address.
+    #[error("invalid broker address: {reason}")]
     Address {
-        /// Why; never holds the address itself, which may hold a password.
+        /// The reason, without the address itself, which may hold a password.
         reason: String,
     },
     /// The credentials file cannot be read.
-    #[error("the credentials file {path} cannot be read: {source}")]
+    #[error("cannot read the credentials file {path}")]
     Credentials {
-        /// Its path.
+        /// The path.
         path: String,
-        /// Why.
+        /// The reason.
         source: std::io::Error,
     },
-    /// Nobody there, or not let in.
-    #[error("no connection to the broker at {address}: {source}; {remedy}")]
+    /// Connection refused or authentication failed.
+    #[error("cannot connect to the broker at {address}")]
     Connect {
         /// Without user and password.
         address: String,
         /// What to do.
         remedy: &'static str,
-        /// Why.
+        /// The reason.
         source: async_nats::ConnectError,
     },
-    /// A stream, consumer or bucket cannot be made or read.
+    /// A stream, consumer or bucket cannot be created or read.
     #[error("{what} cannot be {action} on the broker: {reason}")]
     Layout {
         /// `stream JOBS`.
         what: String,
         /// `created`, `opened`.
         action: &'static str,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The broker did not take a message.
-    #[error("the broker did not take a message on {subject}: {source}")]
+    /// The broker did not accept a message.
+    #[error("the broker did not accept a message on {subject}")]
     Publish {
-        /// Its subject.
+        /// The message's subject.
         subject: String,
-        /// Why.
+        /// The reason.
         source: jetstream::context::PublishError,
     },
     /// The message cannot be written.
     #[error(transparent)]
     Wire(#[from] WireError),
-    /// A value in the bucket `SWEEPS` that means nothing.
-    #[error("`{0}` is no state of a sweep: it is running, paused or cancelled")]
+    /// An invalid value in the bucket `SWEEPS`.
+    #[error("`{0}` is not a sweep state")]
     Control(String),
 }
 
 impl BrokerError {
-    /// Whether the same call may succeed later without anybody changing anything here: the broker
-    /// is away or its streams are being made.
+    /// Whether the same call may succeed later: the broker is away or its streams are being created.
     pub fn is_transient(&self) -> bool {
         match self {
             BrokerError::Publish { source, .. } => {
@@ -254,7 +253,18 @@ impl BrokerError {
     }
 }
 
-/// A connection to the broker. Cheap to clone; it reconnects by itself for as long as it lives.
+impl Hint for BrokerError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            BrokerError::Address { .. } => Some("write it as nats://host:4222".to_owned()),
+            BrokerError::Connect { remedy, .. } => Some((*remedy).to_owned()),
+            BrokerError::Control(_) => Some("use running, paused or cancelled".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// A connection to the broker. Cheap to clone; it reconnects automatically.
 #[derive(Clone, Debug)]
 pub struct Broker {
     client: async_nats::Client,
@@ -268,12 +278,12 @@ impl Broker {
         &self.client
     }
 
-    /// JetStream, for what has no method here.
+    /// The JetStream context, for everything without a method here.
     pub fn jetstream(&self) -> &jetstream::Context {
         &self.jetstream
     }
 
-    /// The consumer of one queue of jobs. Fails while no coordinator has made the streams.
+    /// The consumer of one queue of jobs. Fails until a coordinator has created the streams.
     pub async fn jobs(&self, queue: Queue) -> Result<PullConsumer, BrokerError> {
         self.consumer(JOBS, queue.consumer()).await
     }
@@ -307,15 +317,15 @@ impl Broker {
             .map_err(|error| opened(format!("bucket {name}"), &error))
     }
 
-    /// Sends a job and returns as soon as it is on its way; the future it returns waits for the
-    /// broker to have it on disk. Many may be under way at once.
+    /// Sends a job without waiting; [`Sent::confirmed`] waits until the broker has it on disk. Many
+    /// jobs may be in flight.
     pub async fn send_job(&self, message: &JobMessage) -> Result<Sent, BrokerError> {
         let subject = Queue::of(&message.work).subject(message.sweep);
         let id = job_message_id(message.job, message.publication);
         self.send(subject, &id, encode(message)?).await
     }
 
-    /// Publishes a job and waits until the broker has it on disk. Returns whether it was a double.
+    /// Publishes a job and waits until the broker has it on disk. Returns whether it was a duplicate.
     pub async fn publish_job(&self, message: &JobMessage) -> Result<bool, BrokerError> {
         self.send_job(message).await?.confirmed().await
     }
@@ -328,13 +338,13 @@ impl Broker {
     }
 
     /// Publishes a result and waits until the broker has it on disk; tries once. Returns whether
-    /// it was a double.
+    /// it was a duplicate.
     pub async fn publish_result(&self, message: &ResultMessage) -> Result<bool, BrokerError> {
         self.send_result(message).await?.confirmed().await
     }
 
-    /// Publishes a result however long the broker stays away. Fails only where trying again cannot
-    /// help: the message is too large or cannot be written.
+    /// Publishes a result and retries while the broker is away. Fails only if a retry cannot help: the
+    /// message is too large or cannot be encoded.
     pub async fn deliver_result(&self, message: &ResultMessage) -> Result<bool, BrokerError> {
         while_transient(
             || self.publish_result(message),
@@ -358,7 +368,7 @@ impl Broker {
     }
 }
 
-/// A message on its way to the broker.
+/// A message that the broker has not confirmed yet.
 #[must_use = "a message that is not confirmed may be lost"]
 #[derive(Debug)]
 pub struct Sent {
@@ -367,8 +377,8 @@ pub struct Sent {
 }
 
 impl Sent {
-    /// Waits until the broker has it on disk. Returns whether it was a double, dropped by the
-    /// broker because it had that message already.
+    /// Waits until the broker has it on disk. Returns whether it was a duplicate that the
+    /// broker dropped.
     pub async fn confirmed(self) -> Result<bool, BrokerError> {
         match self.ack.await {
             Ok(ack) => Ok(ack.duplicate),
@@ -380,7 +390,7 @@ impl Sent {
     }
 }
 
-/// An error while opening something on the broker.
+/// Wraps an error of opening `what` on the broker.
 fn opened(what: String, error: &dyn std::error::Error) -> BrokerError {
     BrokerError::Layout {
         what,
@@ -394,7 +404,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn subjects_fall_under_their_queue() {
+    fn subjects_match_their_queue() {
         let sweep = SweepId::derive(&[b"s"]);
         for queue in Queue::ALL {
             let prefix = queue.filter().trim_end_matches('>');
@@ -404,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn control_survives_text() {
+    fn sweep_control_round_trips() {
         for control in [
             SweepControl::Running,
             SweepControl::Paused,

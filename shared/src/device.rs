@@ -1,16 +1,16 @@
-//! Where slots compute: what `--device` and a spec's `[resources]` say, and how the GPUs of a
-//! machine are given out to its slots. Nothing here looks at a GPU; the count is the caller's.
+//! Where slots compute: `--device`, a spec's `[resources]`, and how a machine's GPUs are assigned to
+//! its slots. Nothing here detects GPUs; the caller counts them.
 
 use crate::text::count;
 use std::{fmt, str::FromStr};
 
-/// The highest number of a GPU that is taken for one; more is a slip of the finger.
+/// The highest plausible GPU number; more is a typo.
 const MAX_GPU: usize = 1023;
 
-/// Where the slots of a machine are to compute.
+/// Where a machine's slots compute.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Devices {
-    /// On the GPUs there are, one after the other; on the CPU where there is none.
+    /// On the available GPUs in order; on the CPU if there are none.
     #[default]
     Auto,
     /// On the CPU.
@@ -19,15 +19,15 @@ pub enum Devices {
     Gpus(Vec<usize>),
 }
 
-/// A `--device` that means nothing.
+/// An invalid `--device`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DevicesError {
-    /// A word that is none.
-    #[error("`{0}` is no device: write `auto`, `cpu`, `cuda:0`, or a list `cuda:0,cuda:1`")]
+    /// An unknown device.
+    #[error("unknown device `{0}`: write `auto`, `cpu`, `cuda:0`, or a list `cuda:0,cuda:1`")]
     Unknown(String),
-    /// The same GPU again.
+    /// A repeated GPU.
     #[error(
-        "cuda:{0} is named twice: name each GPU once, and let slots share them with --share-gpus (in a spec: `share_gpus = true`)"
+        "cuda:{0} is listed twice: list each GPU once, and let slots share them with --share-gpus (in a spec: `share_gpus = true`)"
     )]
     Twice(usize),
 }
@@ -91,16 +91,16 @@ impl fmt::Display for Place {
 /// Which slot computes where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {
-    /// The place of each slot that is to start.
+    /// The place of each slot that starts.
     pub places: Vec<Place>,
-    /// Slots that were asked for and do not start, because no GPU is left for them.
+    /// Requested slots that do not start because no GPU is left.
     pub left_out: usize,
 }
 
-/// Slots that cannot be given a place.
+/// Slots that cannot be placed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ShareError {
-    /// More slots than GPUs, and nobody said that they may share.
+    /// More slots than GPUs without permission to share.
     #[error(
         "{slots} slots on {} ({}): a slot needs a GPU of its own; start {}, name more GPUs, or let slots share them with --share-gpus (in a spec: `share_gpus = true`)",
         count(gpus.len(), "GPU"), list(gpus), count(gpus.len(), "slot")
@@ -111,7 +111,7 @@ pub enum ShareError {
         /// GPUs named.
         gpus: Vec<usize>,
     },
-    /// A GPU of that number is not there.
+    /// A GPU that does not exist.
     #[error(
         "cuda:{number} was asked for, and libtorch sees {}: check nvidia-smi and CUDA_VISIBLE_DEVICES", count(*visible, "GPU")
     )]
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn devices_are_read_as_written() {
+    fn devices_round_trip() {
         for text in ["auto", "cpu", "cuda:0", "cuda:7", "cuda:1,cuda:0,cuda:12"] {
             assert_eq!(devices(text).to_string(), text);
         }
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn each_slot_has_a_gpu_of_its_own_unless_they_may_share() {
+    fn slots_get_own_gpus_unless_sharing() {
         assert_eq!(places("auto", 1, 4, false), ("cuda:0".into(), 0));
         assert_eq!(
             places("auto", 4, 4, false),
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_taken_as_it_stands() {
+    fn device_list_keeps_its_order() {
         assert_eq!(
             places("cuda:3,cuda:1", 2, 4, false),
             ("cuda:3 cuda:1".into(), 0)

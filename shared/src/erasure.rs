@@ -1,8 +1,8 @@
 //! Erasure: which steps of which samples are missing.
 //!
 //! As the reference draws it (`core/dataset.py` of LNLN, `generate_m`): one uniform number for each
-//! step of each sample, in order, from NumPy's legacy generator, seeded anew with the same seed for
-//! each modality; a step is kept where its number exceeds the sample's rate and it is no padding.
+//! step of each sample, in order, from NumPy's legacy generator, reseeded with the same seed for
+//! each modality; a step is kept where its number exceeds the sample's rate and it is not padding.
 //! Erased tokens become the unknown token of the encoder's vocabulary (BERT's `[UNK]`), erased audio
 //! and vision steps zeros; the first and the last token of a text (BERT's `[CLS]` and `[SEP]`) are
 //! always kept.
@@ -88,7 +88,7 @@ pub fn kept(present: &[u8], rates: &[f64], seed: u32) -> Vec<u8> {
         .collect()
 }
 
-/// Which steps are no padding, `[samples, steps]`, from the samples' lengths.
+/// Which steps are not padding, `[samples, steps]`, from the samples' lengths.
 pub fn present(lengths: &[i64], steps: usize) -> Vec<u8> {
     lengths
         .iter()
@@ -105,7 +105,7 @@ pub struct ErasedText {
     pub kept: Vec<u8>,
 }
 
-/// Erases tokens. `ids` and `mask` are `[samples, tokens]`, `mask` 1 where a token is no padding;
+/// Erases tokens. `ids` and `mask` are `[samples, tokens]`, `mask` 1 where a token is not padding;
 /// `special` are those of the encoder that the text is for.
 ///
 /// Panics when the sizes do not fit.
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_missing_keeps_the_frame_of_the_text() {
+    fn full_text_erasure_keeps_special_tokens() {
         let (ids, mask) = texts();
         let erased = erase_text(&ids, &mask, &[1.0, 1.0], 1111, BERT);
         assert_eq!(erased.ids, [101, 100, 102, 0, 0, 101, 100, 100, 100, 102]);
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_and_padding_are_those_of_the_vocabulary() {
+    fn unknown_and_padding_ids_come_from_vocabulary() {
         let (ids, mask) = texts();
         let roberta = TokenIds {
             unknown: 3,
@@ -181,14 +181,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_missing_changes_nothing() {
+    fn rate_zero_changes_nothing() {
         let (ids, mask) = texts();
         let erased = erase_text(&ids, &mask, &[0.0, 0.0], 1111, BERT);
         assert_eq!((erased.ids, erased.kept), (ids, mask));
     }
 
     #[test]
-    fn half_of_the_training_samples_are_complete() {
+    fn half_of_training_samples_are_complete() {
         let rates = Rates::of_training(101, 1111, 3);
         for modality in [&rates.text, &rates.audio, &rates.vision] {
             assert_eq!(modality.iter().filter(|&&r| r == 0.0).count(), 50);
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_shapes_are_erased_alike_and_seeds_differ() {
+    fn equal_shapes_share_masks_and_seeds_differ() {
         let present = present(&[20; 8], 20);
         let once = kept(&present, &[0.5; 8], 1111);
         assert_eq!(once, kept(&present, &[0.5; 8], 1111));
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn training_rates_have_the_distribution_that_the_paper_asks_for() {
+    fn training_rates_follow_the_papers_distribution() {
         let (mut complete, mut sum) = ([0; 100], 0.0);
         for epoch in 0..400 {
             for (sample, rate) in Rates::of_training(100, 7, epoch).text.iter().enumerate() {
@@ -251,7 +251,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_text_at_rate_0_is_whole_and_at_rate_1_a_frame(
+        fn text_is_complete_at_rate_0_and_special_tokens_at_rate_1(
             (ids, mask, lengths) in any_texts(), seed: u32
         ) {
             let at = |rate| erase_text(&ids, &mask, &vec![rate; lengths.len()], seed, BERT);
@@ -270,7 +270,7 @@ mod tests {
         }
 
         #[test]
-        fn each_text_has_its_own_rate((ids, mask, lengths) in any_texts(), seed: u32) {
+        fn each_text_has_own_rate((ids, mask, lengths) in any_texts(), seed: u32) {
             let rates: Vec<f64> = (0..lengths.len()).map(|i| (i % 2) as f64).collect();
             let erased = erase_text(&ids, &mask, &rates, seed, BERT);
             let rows = erased.ids.chunks(TOKENS).zip(ids.chunks(TOKENS));
@@ -282,7 +282,7 @@ mod tests {
         }
 
         #[test]
-        fn a_higher_rate_erases_more_tokens_and_no_padding_is_kept(
+        fn higher_rate_erases_more_tokens_and_padding_is_never_kept(
             (ids, mask, lengths) in any_texts(),
             seed: u32,
             low in 0.0..1.0f64,
@@ -296,7 +296,7 @@ mod tests {
         }
 
         #[test]
-        fn a_higher_rate_erases_more_and_padding_is_never_kept(
+        fn higher_rate_erases_more_and_padding_is_never_kept(
             lengths in prop::collection::vec(0i64..9, 1..20),
             low in 0.0..1.0f64,
             high in 0.0..1.0f64,

@@ -1,5 +1,5 @@
 //! Features as a model makes them of test samples, for figures that look inside it: the paper's
-//! Figure 8 holds LNLN's language feature against the dominant feature that its correction makes.
+//! Figure 8 shows LNLN's text feature against the dominant feature that its correction makes.
 //!
 //! An evaluation leaves them in the artifact store under [`Key::Features`], for missing rates and
 //! the checkpoint of [`CRITERION`], before its result is published. They depend on the checkpoint,
@@ -28,11 +28,11 @@ const HEADER: u64 = 4096;
 /// Two features of each sample.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Features {
-    /// Features a sample, W.
+    /// Features per sample, W.
     pub width: usize,
     /// Positions in the test split, `[N]`, rising.
     pub index: Vec<i64>,
-    /// The language feature before its correction, `[N, W]`, sample by sample.
+    /// The text feature before its correction, `[N, W]`, sample by sample.
     pub language: Vec<f32>,
     /// The dominant feature that the correction makes of it, `[N, W]`, sample by sample.
     pub dominant: Vec<f32>,
@@ -47,43 +47,43 @@ pub enum FeaturesError {
         /// Their size.
         bytes: u64,
     },
-    /// No safetensors file.
-    #[error("the features are no safetensors file; evaluate the case again to renew them")]
+    /// Not a safetensors file.
+    #[error("the features are not a safetensors file; evaluate the case again to renew them")]
     Unreadable(#[from] SafeTensorError),
-    /// A tensor that is not there.
+    /// A missing tensor.
     #[error("the features have no tensor `{name}`; evaluate the case again to renew them")]
     Missing {
-        /// Its name.
+        /// The name.
         name: &'static str,
     },
     /// A tensor of another kind.
     #[error("the features' `{name}` is of kind {found}, not {expected}")]
     Kind {
-        /// Its name.
+        /// The name.
         name: &'static str,
         /// Its kind.
         found: Dtype,
-        /// What it must be.
+        /// What is expected.
         expected: Dtype,
     },
-    /// Tensors whose shapes do not belong together, or are beyond the limits.
+    /// Tensors with inconsistent shapes, or beyond the limits.
     #[error(
         "the features' `{name}` has shape {found:?}: it must be [samples, width] for the samples \
          of `index`, at most {MAX_SAMPLES} x {MAX_WIDTH}, and the same in both features"
     )]
     Shape {
-        /// Its name.
+        /// The name.
         name: &'static str,
         /// Its shape.
         found: Vec<usize>,
     },
-    /// Positions that are no positions.
+    /// Invalid positions.
     #[error("the features' `index` does not rise from 0 or later at place {at}")]
     Index {
         /// The first place that is wrong.
         at: usize,
     },
-    /// A number that is none.
+    /// A number that is not finite.
     #[error("the features' `{name}` holds a number that is not finite, of sample {sample}")]
     NonFinite {
         /// The tensor.
@@ -107,7 +107,7 @@ impl Features {
             .then(|| Some((self.language.get(range.clone())?, self.dominant.get(range)?)))?
     }
 
-    /// That what the fields say belongs together.
+    /// Checks that the fields are consistent.
     fn check(&self) -> Result<(), FeaturesError> {
         let samples = self.samples();
         let rising = |at: usize| self.index[at] > at.checked_sub(1).map_or(-1, |i| self.index[i]);
@@ -135,7 +135,7 @@ impl Features {
     ///
     /// # Errors
     ///
-    /// Fields that do not belong together, are beyond the limits, or are not finite.
+    /// Fields that are inconsistent, beyond the limits, or not finite.
     pub fn to_bytes(&self) -> Result<Vec<u8>, FeaturesError> {
         self.check()?;
         let samples = self.samples();
@@ -154,12 +154,12 @@ impl Features {
         Ok(safetensors::serialize(tensors, None)?)
     }
 
-    /// Reads what [`to_bytes`](Self::to_bytes) wrote. Takes any bytes: what they say of themselves
-    /// is checked before anything is allocated by it.
+    /// Reads what [`to_bytes`](Self::to_bytes) wrote. Accepts any bytes: their
+    /// claims are checked before anything is allocated.
     ///
     /// # Errors
     ///
-    /// Bytes that are no features: what is wrong with them.
+    /// Bytes that are not features.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, FeaturesError> {
         let size = bytes.len() as u64;
         if size > MAX_BYTES {
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_and_is_always_the_same() {
+    fn features_round_trip_deterministically() {
         let bytes = features().to_bytes().unwrap();
         assert_eq!(Features::from_bytes(&bytes).unwrap(), features());
         assert_eq!(features().to_bytes().unwrap(), bytes);
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_split_of_wide_features_fits_under_the_limit() {
+    fn wide_features_of_full_split_fit_the_limit() {
         let all = MAX_SAMPLES * MAX_WIDTH;
         let largest = Features {
             width: MAX_WIDTH,
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_that_do_not_belong_together_are_refused() {
+    fn inconsistent_fields_are_rejected() {
         let refused = |change: fn(&mut Features)| {
             let mut changed = features();
             change(&mut changed);
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn other_files_are_refused_with_what_is_wrong() {
+    fn foreign_features_file_is_rejected_with_reason() {
         let read = |tensors: &[(&str, Dtype, &[usize])]| {
             let error = Features::from_bytes(&file(tensors)).unwrap_err();
             error.to_string()
@@ -323,13 +323,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = Features::from_bytes(&bytes);
         }
 
         /// A good file with one byte changed is read or refused, and what is read holds together.
         #[test]
-        fn no_changed_byte_panics(at in 0..10_000_usize, to in any::<u8>()) {
+        fn changed_byte_never_panics(at in 0..10_000_usize, to in any::<u8>()) {
             let mut bytes = features().to_bytes().unwrap();
             let at = at % bytes.len();
             bytes[at] = to;

@@ -1,4 +1,4 @@
-//! Identifiers that derive from content, so that the same thing always has the same id.
+//! Identifiers derived from content: the same thing always has the same id.
 //!
 //! An id is the first 128 bits of a BLAKE3 hash over length-prefixed parts, kept as a UUID (version
 //! 8, "custom") because Postgres has a 16-byte type for it and people can read it.
@@ -72,7 +72,7 @@ id!(
     "sweep"
 );
 id!(
-    /// One job of one sweep: a training or an evaluation.
+    /// One job of one sweep: training or evaluation.
     JobId,
     "job"
 );
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_are_kept_apart() {
+    fn id_parts_are_delimited() {
         assert_ne!(JobId::derive(&[b"ab", b"c"]), JobId::derive(&[b"a", b"bc"]));
         assert_ne!(
             JobId::derive(&[b"x"]).0,
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn survives_text() {
+    fn id_round_trips_through_text() {
         let id = JobId::derive(&[b"x"]);
         assert_eq!(id.to_string().parse::<JobId>().unwrap(), id);
         assert_eq!(id.short().len(), 8);

@@ -28,6 +28,7 @@ pub mod numerics;
 pub mod numpy_rng;
 pub mod pickle;
 pub mod published;
+pub mod results;
 pub mod retry;
 pub mod settings;
 pub mod shutdown;

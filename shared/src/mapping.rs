@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_missing_memory_is_explained() {
+    fn only_address_space_limit_is_explained() {
         let none = io::Error::from_raw_os_error(12);
         let text = explain(none, 8_510_084_547).to_string();
         assert!(text.starts_with("its 7.9 GiB cannot be mapped"), "{text}");

@@ -1,4 +1,4 @@
-//! The matrix: what a resolved spec expands to, one job after the other, in constant memory.
+//! The matrix: the jobs that a resolved spec expands to, lazily, in constant memory.
 
 use crate::{
     case::Case,
@@ -70,8 +70,7 @@ pub fn eval_job_id(train: JobId, case: &Case) -> JobId {
     JobId::derive(&[train.as_bytes(), b"eval", case.to_string().as_bytes()])
 }
 
-/// The jobs of `spec`, method by method, dataset by dataset, seed by seed: each training, then its
-/// evaluations.
+/// The jobs of `spec`, by method, dataset and seed: each training job, then its evaluation jobs.
 pub fn expand(spec: Arc<ResolvedSpec>, sweep: SweepId) -> impl Iterator<Item = PlannedJob> + Send {
     // `resolve` writes only cases that read back.
     let cases: Arc<[Case]> = spec.cases.iter().filter_map(|c| c.parse().ok()).collect();

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::{collections::BTreeMap, sync::OnceLock};
 
-/// One line a method: its id, its file, and what it needs of hyper-parameters and data together, in
+/// One line per method: its id, its file, and what it needs of hyper-parameters and data together, in
 /// the order of tables. The worker's registry has a builder for each.
 const FILES: &[(&str, &str, Needs)] = &[
     ("misa", include_str!("../methods/misa.toml"), needs::misa),
@@ -40,10 +40,10 @@ const FILES: &[(&str, &str, Needs)] = &[
     ),
 ];
 
-/// Tells what of a set-up a method cannot work with.
+/// Reports what a method cannot work with in a set-up.
 type Needs = fn(&mut Fit<'_>);
 
-/// Hyper-parameters every method has: what the driver reads.
+/// Hyper-parameters of every method: the trainer reads them.
 pub const RESERVED: [&str; 3] = ["batch_size", "max_epochs", "early_stop"];
 
 /// A method, as its file describes it.
@@ -57,23 +57,23 @@ pub struct MethodInfo {
     pub name: String,
     /// Where it was published.
     pub paper: String,
-    /// What a dataset must have beside texts, audio, vision and labels.
+    /// What a dataset must have besides text, audio, vision and labels.
     #[serde(default)]
     pub needs: Vec<Need>,
     /// Every hyper-parameter with its default.
     pub hyper: Map<String, Value>,
-    /// What each hyper-parameter that is a number may be.
+    /// The range of each numeric hyper-parameter.
     #[serde(deserialize_with = "range::read")]
     pub ranges: BTreeMap<String, Range>,
-    /// What differs on a dataset.
+    /// Different defaults by dataset.
     #[serde(default)]
     pub hyper_by_dataset: BTreeMap<String, Map<String, Value>>,
-    /// Named changes.
+    /// Named variants.
     #[serde(default)]
     pub variants: BTreeMap<String, VariantInfo>,
 }
 
-/// What not every dataset has, and a method may need.
+/// Optional properties of datasets that a method may need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Need {
@@ -99,9 +99,9 @@ impl Need {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VariantInfo {
-    /// What it is.
+    /// What it is about.
     pub about: String,
-    /// What it changes.
+    /// The hyper-parameters that it changes.
     #[serde(default)]
     pub hyper: Map<String, Value>,
 }
@@ -109,29 +109,29 @@ pub struct VariantInfo {
 /// Why a hyper-parameter cannot be set.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum HyperError {
-    /// The method has no such one.
+    /// The method has no such hyper-parameter.
     #[error("{method} has no hyper-parameter `{key}`")]
     Unknown {
         /// The method's id.
         method: String,
         /// The key.
         key: String,
-        /// The nearest that it has.
+        /// The most similar one that it has.
         nearest: Option<String>,
     },
-    /// It has another type.
+    /// A value of another type.
     #[error("`{key}` of {method} is {expected}, not {found}")]
     Type {
         /// The method's id.
         method: String,
         /// The key.
         key: String,
-        /// Its type.
+        /// The expected type.
         expected: &'static str,
         /// The type given.
         found: &'static str,
     },
-    /// It has the right type and a value that can train nothing.
+    /// A value of the right type that cannot train anything.
     #[error("`{key}` of {method} cannot be {value}: it must be {range}")]
     Range {
         /// The method's id.
@@ -140,7 +140,7 @@ pub enum HyperError {
         key: String,
         /// The value given.
         value: String,
-        /// What it must be.
+        /// What is expected.
         range: String,
     },
 }
@@ -177,7 +177,7 @@ pub fn find(id: &str) -> Option<&'static MethodInfo> {
     all().iter().find(|method| method.id == id)
 }
 
-/// The candidate that is written most like `text`, if any is near. Capitals count as small letters.
+/// The candidate most similar to `text`, if any is close. Case is ignored.
 pub fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let text = text.to_lowercase();
     candidates
@@ -191,7 +191,7 @@ pub fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, candidate)| candidate.to_owned())
 }
 
-/// What a JSON value is, for people.
+/// The type of a JSON value, for people.
 fn kind(value: &Value) -> &'static str {
     match value {
         // TOML has no null: only numbers that JSON cannot hold end here.
@@ -205,7 +205,7 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// `value` in the type of `default`: a whole number is taken where a number is asked for.
+/// `value` in the type of `default`: an integer is accepted as a float.
 fn fit(default: &Value, value: &Value) -> Option<Value> {
     match (default, value) {
         (Value::Number(d), Value::Number(v)) if d.is_f64() => v.as_f64().map(Value::from),
@@ -226,7 +226,7 @@ impl MethodInfo {
     ///
     /// # Errors
     ///
-    /// No such hyper-parameter, another type, or a value that can train nothing.
+    /// An unknown hyper-parameter, another type, or a value out of range.
     pub fn check(&self, key: &str, value: &Value) -> Result<Value, HyperError> {
         let Some(default) = self.hyper.get(key) else {
             return Err(HyperError::Unknown {
@@ -252,7 +252,7 @@ impl MethodInfo {
         }
     }
 
-    /// What of its needs a dataset of this protocol lacks, in words.
+    /// What the method needs and a dataset of this protocol lacks, for people.
     pub fn lacks(&self, kind: Kind) -> Option<&'static str> {
         let mut lacking = self.needs.iter().filter(|need| !need.has(kind));
         lacking.next().map(|need| need.words())
@@ -278,8 +278,8 @@ impl MethodInfo {
         Ok(resolved)
     }
 
-    /// Everything that keeps the method from training in this set-up, and what is worth knowing of
-    /// it. `coord plan` and the worker ask the same.
+    /// Everything that prevents the method from training in this set-up, and warnings about it.
+    /// `coord plan` and the worker ask the same.
     pub fn fit<'a>(&'static self, setup: Setup<'a>) -> Fit<'a> {
         let mut fit = Fit::new(self, setup);
         if let Some((_, _, needs)) = FILES.iter().find(|(id, ..)| *id == self.id) {
@@ -296,7 +296,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn every_file_reads_and_every_change_fits() {
+    fn every_method_file_is_valid() {
         for (id, text, _) in FILES {
             let info = parse(id, text).unwrap_or_else(|e| panic!("{id}: {e}"));
             for key in info.ranges.keys() {
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_apply_in_order_and_keep_types() {
+    fn hyper_parameter_changes_apply_in_order_and_keep_types() {
         let lnln = find("lnln").unwrap();
         let changes = json!({"alpha": 1, "batch_size": 8});
         let later = json!({"batch_size": 4});
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_unknown_keys_and_other_types() {
+    fn unknown_keys_and_wrong_types_are_rejected() {
         let lnln = find("lnln").unwrap();
         match lnln.check("learning_rat", &json!(1e-3)) {
             Err(HyperError::Unknown { nearest, .. }) => {
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_sizes_that_train_nothing() {
+    fn degenerate_sizes_are_rejected() {
         let lnln = find("lnln").unwrap();
         let range = |key, value| match lnln.check(key, &value) {
             Err(HyperError::Range { range, .. }) => range,

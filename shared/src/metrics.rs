@@ -1,5 +1,5 @@
 //! The metrics, as the reference computes them (MMSA `utils/metricsTop.py`) on MOSI, MOSEI and SIMS,
-//! and in the same way on datasets of one's own: values are clipped first, rounding is half to even,
+//! and in the same way on own datasets: values are clipped first, rounding is half to even,
 //! F1 is weighted by support, and comparisons happen in single precision. What is undefined is `None`, never NaN.
 
 use crate::benchmark::{Benchmark, Rules, Scale};
@@ -206,7 +206,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_swapped_f1_shows_itself_when_all_answers_are_one_class() {
+    fn swapped_f1_is_visible_for_constant_predictions() {
         // 69.37 % of SIMS' test split is one class: F1 is 56.82, swapped 81.91.
         let labels: Vec<f32> = (0..457).map(|i| if i < 317 { -0.5 } else { 0.5 }).collect();
         let metrics = evaluate(Benchmark::Sims, &[-0.4; 457], &labels).unwrap();
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn undefined_is_none() {
+    fn undefined_metric_is_none() {
         let metrics = evaluate(Benchmark::Mosi, &[0.5, 0.1], &[0.0, 0.0]).unwrap();
         assert_eq!(metrics["acc2_nonzero"], None);
         assert_eq!(metrics["f1_nonzero"], None);
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_not_finite() {
+    fn non_finite_value_is_rejected() {
         let result = evaluate(Benchmark::Mosi, &[0.5, f32::NAN], &[0.0, 0.0]);
         assert_eq!(result, Err(MetricsError::NonFinite { sample: 1 }));
         let result = evaluate(Benchmark::Mosi, &[0.5], &[0.0, 0.0]);
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bounds_of_sims_belong_to_the_class_below_in_single_precision() {
+    fn sims_edges_belong_to_lower_class_in_f32() {
         for (value, two, three, five) in [
             (-1.0, 0, 0, 0),
             (-0.7, 0, 0, 0),
@@ -284,14 +284,14 @@ mod tests {
     }
 
     #[test]
-    fn a_zero_prediction_is_negative_against_positive_and_not_negative_else() {
+    fn zero_prediction_depends_on_binary_split() {
         let metrics = evaluate(Benchmark::Mosi, &[0.0, 0.0], &[1.0, 2.0]).unwrap();
         assert_eq!(metrics["acc2_nonzero"], Some(0.0));
         assert_eq!(metrics["acc2_nonneg"], Some(1.0));
     }
 
     #[test]
-    fn confusion_has_the_truth_in_its_rows() {
+    fn confusion_matrix_rows_are_truth() {
         let counts = confusion(Benchmark::Sims, &[0.05, 0.0, -0.9], &[1.0, -2.0, -0.9]);
         assert_eq!(counts.len(), Benchmark::Sims.rules().fine.count());
         assert_eq!(counts[4], [0, 0, 1, 0, 0]);
@@ -303,7 +303,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn metrics_stay_in_their_ranges_and_perfect_is_perfect(
+        fn metrics_stay_in_range_and_perfect_predictions_score_best(
             pairs in prop::collection::vec((-5.0..5.0_f32, -3.0..3.0_f32), 1..60)
         ) {
             let (predictions, labels): (Vec<f32>, Vec<f32>) = pairs.into_iter().unzip();
@@ -336,7 +336,7 @@ mod tests {
     proptest! {
         /// A definition that says what MOSI's or SIMS' says gives their numbers, to the bit.
         #[test]
-        fn a_definition_equal_to_a_built_in_one_gives_its_numbers(
+        fn definition_equal_to_builtin_gives_equal_numbers(
             pairs in prop::collection::vec((-40i32..40, -30i32..=30), 1..80)
         ) {
             let like_mosi = own("label_range = [-3, 3]\nlanguage = \"en\"\nclasses = [2, 5, 7]");
@@ -360,7 +360,7 @@ mod tests {
         /// Labels moved and stretched have the same accuracies under a definition that is moved and
         /// stretched as they are; the error is stretched.
         #[test]
-        fn intervals_follow_their_range(
+        fn intervals_follow_the_range(
             pairs in prop::collection::vec((-40i32..40, -32i32..=32), 1..80)
         ) {
             let wide = own("label_range = [0, 64]\nlanguage = \"zh\"\nclasses = [2, 3, 5]");
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn stars_have_the_metrics_of_their_classes() {
+    fn stars_have_metrics_of_their_classes() {
         let stars = own("label_range = [0, 5]\nlanguage = \"en\"\nclasses = [2, 6]");
         let metrics = evaluate(stars, &[4.6, 2.0, 0.2, 2.5], &[5.0, 3.0, 0.0, 2.5]).unwrap();
         assert_eq!(metrics["acc6"], Some(0.75), "2.5 rounds to 2, for both");
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn laziness_is_the_distance_of_the_distributions() {
+    fn laziness_is_distance_of_distributions() {
         let metrics = evaluate(Benchmark::Mosi, &[1.0; 4], &[1.0, 1.0, -1.0, 2.0]).unwrap();
         assert_eq!(metrics["laziness"], Some(0.5));
     }

@@ -1,14 +1,14 @@
-//! To which bits a training computes: part of what it is.
+//! Reproducibility of a training run's numbers: part of its identity.
 //!
 //! Products and sums of floats round, and the order of a sum is the processor's instruction set's,
 //! the library's and the number of threads'. So the last bits of a result are those of the kind of
-//! machine that computed it, unless a training asks for the same bits everywhere.
+//! machine that computed it, unless it asks for the same bits everywhere.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{fmt, str::FromStr};
 
-/// How exactly a training's results can be repeated.
+/// How exactly the results of a training run can be reproduced.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema,
 )]
@@ -80,7 +80,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn only_the_default_is_left_out() {
+    fn only_the_default_is_omitted() {
         for numerics in [Numerics::Machine, Numerics::Portable] {
             assert_eq!(numerics.as_str().parse(), Ok(numerics));
             assert_eq!(json!(numerics), numerics.as_str());

@@ -41,7 +41,7 @@ mod tests {
 
     /// What NumPy 2 prints for `RandomState(seed).uniform(size=...)`.
     #[test]
-    fn draws_what_numpy_draws() {
+    fn matches_numpy_draws() {
         let expected = [
             0.09554919920876204,
             0.9250037018616327,
@@ -57,13 +57,13 @@ mod tests {
     }
 
     #[test]
-    fn draws_what_numpy_draws_from_a_list() {
+    fn matches_numpy_draws_with_list_seed() {
         let expected = [0.6098612722867289, 0.8866970434146851, 0.47633673750662764];
         assert_eq!(drawn(RandomState::from_key(&[1, 2, 3])), expected);
     }
 
     #[test]
-    fn goes_on_as_numpy_does_when_its_state_is_used_up() {
+    fn matches_numpy_after_state_is_exhausted() {
         let mut rng = RandomState::new(5);
         for _ in 0..2000 {
             rng.uniform();
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn below_stays_below_and_reaches_all() {
+    fn below_is_bounded_and_reaches_every_value() {
         let mut rng = RandomState::from_key(&[1, 2]);
         let mut seen = [0; 3];
         for _ in 0..3000 {

@@ -1,19 +1,18 @@
-//! The paper's numbers and what is known to be wrong with them: read from `schemas/published.csv`
-//! and `schemas/errata.csv`, which the program carries, and loaded into the database with the
-//! migrations.
+//! The paper's numbers and their errata: read from `schemas/published.csv` and `schemas/errata.csv`,
+//! which the program carries, and loaded into the database with the migrations.
 
 use crate::benchmark::Benchmark;
 use std::sync::LazyLock;
 
-/// The files, by their names under `schemas/`.
+/// The numbers: file name under `schemas/`, and content.
 pub const NUMBERS: (&str, &str) = ("published.csv", include_str!("../../schemas/published.csv"));
-/// The errata: file and content.
+/// The errata: file name and content.
 pub const ERRATA: (&str, &str) = ("errata.csv", include_str!("../../schemas/errata.csv"));
 
-/// A number that the paper prints.
+/// A number in the paper.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Number {
-    /// The table that prints it, 2 to 14.
+    /// The table, 2 to 14.
     pub table: u8,
     /// The dataset.
     pub dataset: Benchmark,
@@ -25,15 +24,15 @@ pub struct Number {
     pub case: &'static str,
     /// The metric's id.
     pub metric: &'static str,
-    /// The digits in print: in percent where the paper prints percent.
+    /// The printed digits: in percent where the paper prints percent.
     pub printed: &'static str,
-    /// The same in the unit of results: a fraction where the paper prints percent.
+    /// The value in the unit of results: a fraction where the paper prints percent.
     pub value: f64,
-    /// The standard deviation beside it in Table 8, in the unit of results.
+    /// The standard deviation in Table 8, in the unit of results.
     pub std: Option<f64>,
 }
 
-/// What is wrong with some numbers.
+/// An erratum: what is wrong with some numbers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Erratum {
     /// The table.
@@ -48,27 +47,27 @@ pub struct Erratum {
     pub case: Option<&'static str>,
     /// The metric's id; `None` for all.
     pub metric: Option<&'static str>,
-    /// In what way.
+    /// The kind.
     pub kind: ErratumKind,
-    /// Who says so: `corrigendum`, `repeated` or `computed`.
+    /// The source: `corrigendum`, `repeated` or `computed`.
     pub source: &'static str,
-    /// In words.
+    /// The reason.
     pub why: &'static str,
 }
 
-/// In what way a published number is wrong.
+/// How a published number is wrong.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ErratumKind {
-    /// The right value is known, in the unit of results.
+    /// Another value is right, in the unit of results.
     Corrected(f64),
     /// The authors withdrew it, or it cannot be right: left out of comparisons.
     Retracted,
-    /// An F1 with truth and prediction swapped.
+    /// An F1 computed with labels and predictions swapped.
     LabelsSwapped,
 }
 
 impl ErratumKind {
-    /// As in the files and in the database.
+    /// The id in the files and the database.
     pub fn id(self) -> &'static str {
         match self {
             ErratumKind::Corrected(_) => "corrected",
@@ -79,7 +78,7 @@ impl ErratumKind {
 }
 
 impl Erratum {
-    /// Whether it speaks of `number`.
+    /// Whether it is about `number`.
     pub fn covers(&self, number: &Number) -> bool {
         self.table == number.table
             && self.dataset == number.dataset
@@ -91,12 +90,12 @@ impl Erratum {
 }
 
 impl Number {
-    /// The erratum that speaks of it, if there is one.
+    /// The erratum about this number.
     pub fn erratum(&self) -> Option<&'static Erratum> {
         errata().iter().find(|erratum| erratum.covers(self))
     }
 
-    /// Decimals in print.
+    /// The number of printed decimals.
     pub fn decimals(&self) -> usize {
         let (_, behind) = self.printed.split_once('.').unwrap_or_default();
         behind.len()
@@ -121,8 +120,7 @@ pub fn percent(dataset: Benchmark, metric: &str) -> bool {
     known.is_some_and(|metric| metric.percent)
 }
 
-/// Reads a file's lines. They hold no quotes, and the unit test reads every line: what the program
-/// carries cannot be ill-formed.
+/// Reads the lines of a file. They have no quotes, and a test reads every line: the files are well-formed.
 fn rows<T>(text: &'static str, read: impl Fn(&[&'static str]) -> Option<T>) -> Vec<T> {
     let lines = text.lines().skip(1);
     lines
@@ -130,9 +128,9 @@ fn rows<T>(text: &'static str, read: impl Fn(&[&'static str]) -> Option<T>) -> V
         .collect()
 }
 
-/// From the unit of print to that of results.
+/// From the printed unit to that of results.
 fn unit(dataset: Benchmark, metric: &str, printed: &str) -> Option<f64> {
-    // Through the decimal text: 34.26 % is the number nearest to 0.3426.
+    // By the decimal text: 34.26 % is the number nearest to 0.3426.
     if percent(dataset, metric) {
         format!("{printed}e-2").parse().ok()
     } else {
@@ -159,7 +157,7 @@ fn number(fields: &[&'static str]) -> Option<Number> {
 }
 
 fn erratum(fields: &[&'static str]) -> Option<Erratum> {
-    // The last field is a sentence and may hold commas.
+    // The last field is a sentence.
     let [
         table,
         dataset,
@@ -205,7 +203,7 @@ mod tests {
     use crate::methods;
 
     #[test]
-    fn every_line_is_read() {
+    fn every_line_is_parsed() {
         assert_eq!(numbers().len(), NUMBERS.1.lines().count() - 1);
         assert_eq!(numbers().len(), 3506);
         assert_eq!(errata().len(), ERRATA.1.lines().count() - 1);
@@ -215,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn every_number_is_of_a_known_method_variant_and_metric() {
+    fn every_number_has_a_known_method_variant_and_metric() {
         for number in numbers() {
             let method = methods::find(number.method).unwrap();
             assert!(
@@ -234,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn every_erratum_speaks_of_numbers_and_no_number_has_two() {
+    fn every_erratum_matches_numbers_and_no_number_matches_two() {
         for erratum in errata() {
             assert!(
                 numbers().iter().any(|number| erratum.covers(number)),
@@ -247,9 +245,9 @@ mod tests {
         }
     }
 
-    /// Against the file it was made from, where that is at hand.
+    /// Compares with the source file, if available.
     #[test]
-    fn the_numbers_are_those_of_the_paper() {
+    fn numbers_equal_those_of_the_paper() {
         let shared = std::env::var("HALFHEARD_SHARED").unwrap_or_else(|_| "../shared".into());
         let shared = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
             .join(shared)

@@ -38,10 +38,10 @@ pub enum WireError {
         /// The version byte found.
         found: u8,
     },
-    /// Over the limit.
+    /// The artifact is too large.
     #[error("the message has {bytes} bytes, over the limit of {MAX_BYTES}")]
     TooLarge {
-        /// Its size.
+        /// The size in bytes.
         bytes: usize,
     },
     /// Bytes behind the end of the value.
@@ -244,7 +244,7 @@ pub struct ResultMessage {
     pub body: ResultBody,
 }
 
-/// What an attempt has to say.
+/// A report of an attempt.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ResultBody {
     /// The attempt began.
@@ -279,7 +279,7 @@ pub enum ResultBody {
     Noop,
     /// The attempt failed.
     Failed(Failure),
-    /// The worker was told to leave and gave the job back.
+    /// The worker shut down and handed the job back.
     HandedBack {
         /// The last completed epoch that its saved state holds.
         after_epoch: u32,
@@ -324,7 +324,7 @@ pub struct CriterionResult {
     pub metrics: BTreeMap<String, Option<f64>>,
 }
 
-/// Why an attempt failed.
+/// A failed attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// The error and its causes, outermost first.
@@ -333,7 +333,7 @@ pub struct Failure {
     pub kind: FailureKind,
 }
 
-/// What kind of failure, which decides whether to try again.
+/// The kind of failure, which decides about a retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {
@@ -342,14 +342,13 @@ pub enum FailureKind {
     Permanent,
     /// It may succeed elsewhere or later: out of memory.
     Retryable,
-    /// The loss or a prediction was not finite. Training repeats itself to the last bit, so the job
-    /// would come to it again.
+    /// The loss or a prediction was not finite. Training is deterministic, so the job would fail again.
     NonFinite,
-    /// The job was delivered again and again and no worker lived to say how it ended.
+    /// The job was delivered repeatedly and no worker survived to report an outcome.
     Crashed,
 }
 
-/// What a worker says of itself in the heartbeat bucket, key `<worker name>`, as JSON.
+/// A worker's entry in the heartbeat bucket, key `<worker name>`, as JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// Who.
@@ -367,7 +366,7 @@ pub struct Heartbeat {
     pub trouble: Option<Trouble>,
 }
 
-/// What a worker is doing.
+/// The job that a worker is processing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Doing {
     /// The sweep.
@@ -378,7 +377,7 @@ pub struct Doing {
     pub what: String,
     /// The epoch in progress, from 1; 0 outside training.
     pub epoch: u32,
-    /// The most epochs there can be.
+    /// Maximum number of epochs.
     pub max_epochs: u32,
     /// Steps done in this epoch.
     pub step: u32,

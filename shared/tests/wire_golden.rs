@@ -186,7 +186,7 @@ fn results() {
 }
 
 #[test]
-fn what_is_no_message_is_refused() {
+fn invalid_message_is_rejected() {
     let good = encode(&JobMessage {
         sweep: sweep(),
         job: job(),

@@ -1,12 +1,13 @@
 //! `coord audit` on a simulated sweep: no finding on a clean one, and each planted fault found.
 
 use anyhow::{Context as _, Result, ensure};
+use halfheard_coordinator::analysis::audit;
 use halfheard_e2e::{
     finished::{self, Matrix, SEEDS, measured, simulated_predictions},
     servers::Postgres,
 };
 use halfheard_import::import::{Request, import};
-use halfheard_results::audit::{self, Finding, Place, Rule, Severity, classes::Splits, render};
+use halfheard_results::audit::{Finding, Place, Rule, Severity, classes::Splits, render};
 use halfheard_shared::{
     benchmark::Benchmark,
     dataset::{DataFolder, Dataset, Kind, Split},
@@ -55,12 +56,16 @@ fn job(seed: u64, method: &str, case: &str) -> String {
     )
 }
 
+fn case(place: &Place) -> String {
+    place.case.map(|case| case.to_string()).unwrap_or_default()
+}
+
 #[tokio::test]
 async fn audit_finds_planted_results_and_nothing_in_a_clean_sweep() -> Result<()> {
     let postgres = Postgres::start()?;
     let store = store(&postgres).await?;
     let sweep = finished::simulated(&store, &matrix("clean")).await?;
-    let clean = audit::sweep(&store, sweep).await?;
+    let clean = audit(&store, sweep).await?;
     let counted: Vec<&Finding> = clean.iter().filter(|finding| finding.counts()).collect();
     assert!(counted.is_empty(), "{counted:#?}");
 
@@ -71,11 +76,11 @@ async fn audit_finds_planted_results_and_nothing_in_a_clean_sweep() -> Result<()
         job(1111, "misa", "r=0.3")
     );
     tamper(&store, sweep, &[statement]).await?;
-    let found = audit::sweep(&store, sweep).await?;
+    let found = audit(&store, sweep).await?;
     let wrong = of(&found, Rule::WrongResult);
     assert_eq!(wrong.severity, Severity::Error);
     assert_eq!(wrong.places.len(), 1);
-    assert_eq!(wrong.places[0].case, "r=0.3");
+    assert_eq!(case(&wrong.places[0]), "r=0.3");
 
     // An impossible F1, a value off its line, and a value out of range.
     let set = |value: &str, job: &str, criterion: &str, metric: &str| {
@@ -97,11 +102,14 @@ async fn audit_finds_planted_results_and_nothing_in_a_clean_sweep() -> Result<()
         set("1.7", &job(1112, "lnln", "r=0.2"), "mae", "corr"),
     ];
     tamper(&store, sweep, &statements).await?;
-    let found = audit::sweep(&store, sweep).await?;
-    assert_eq!(of(&found, Rule::ImpossibleF1).places[0].method, "mmim");
-    let off = |f: &&Finding| f.rule == Rule::Trend && f.places[0].method == "almt";
+    let found = audit(&store, sweep).await?;
+    assert_eq!(
+        of(&found, Rule::ImpossibleF1).places[0].model.method,
+        "mmim"
+    );
+    let off = |f: &&Finding| f.rule == Rule::Trend && f.places[0].model.method == "almt";
     let trend = found.iter().find(off).context("the line is broken")?;
-    assert_eq!(trend.places[0].case, "r=0.5");
+    assert_eq!(case(&trend.places[0]), "r=0.5");
     assert_eq!(of(&found, Rule::OutOfRange).places[0].seed, Some(1112));
 
     // A column of one method copied to another with its predictions: only the repetition shows it.
@@ -124,7 +132,7 @@ async fn audit_finds_planted_results_and_nothing_in_a_clean_sweep() -> Result<()
         ),
     ];
     tamper(&store, sweep, &statements).await?;
-    let found = audit::sweep(&store, sweep).await?;
+    let found = audit(&store, sweep).await?;
     let repeated = of(&found, Rule::Repeated);
     let on_sims = |place: &Place| place.dataset == Benchmark::Sims;
     assert!(repeated.places.iter().all(on_sims), "{repeated:#?}");
@@ -173,7 +181,7 @@ async fn audit_finds_incomplete_conflicting_and_test_selected_jobs() -> Result<(
         .await?;
     tx.commit().await?;
 
-    let found = audit::sweep(&store, sweep).await?;
+    let found = audit(&store, sweep).await?;
     let incomplete = |f: &&Finding| f.rule == Rule::Incomplete && f.counts();
     let texts: Vec<&String> = found
         .iter()
@@ -187,16 +195,21 @@ async fn audit_finds_incomplete_conflicting_and_test_selected_jobs() -> Result<(
     ] {
         assert!(texts.iter().any(|text| *text == part), "{part}: {texts:#?}");
     }
-    assert_eq!(of(&found, Rule::Conflict).places[0].case, "missing=a");
+    assert_eq!(case(&of(&found, Rule::Conflict).places[0]), "missing=a");
     assert_eq!(
         of(&found, Rule::SplitSize).places[0].dataset,
         Benchmark::Sims
     );
     let chosen = of(&found, Rule::TestSelection);
-    assert!(chosen.places.iter().all(|place| place.method == "lnln"));
+    assert!(
+        chosen
+            .places
+            .iter()
+            .all(|place| place.model.method == "lnln")
+    );
     let unreadable = found.iter().find(|f| f.what.contains("cannot be read"));
     let unreadable = unreadable.context("predictions were damaged")?;
-    assert_eq!(unreadable.places[0].method, "mmim");
+    assert_eq!(unreadable.places[0].model.method, "mmim");
 
     let text = render::render("x", &found, render::Format::Text, false);
     assert!(text.contains("error conflict: MOSI, MISA"), "{text}");
@@ -223,7 +236,7 @@ async fn audit_finds_collapsed_models_and_identical_seeds() -> Result<()> {
         measured(&cell, predictions)
     })
     .await?;
-    let found = audit::sweep(&store, sweep).await?;
+    let found = audit(&store, sweep).await?;
     let collapsed: Vec<&Finding> = found.iter().filter(|f| f.rule == Rule::Collapsed).collect();
     // On each of two datasets, a warning on complete data and a note elsewhere.
     assert_eq!(collapsed.len(), 4, "{collapsed:#?}");
@@ -231,18 +244,18 @@ async fn audit_finds_collapsed_models_and_identical_seeds() -> Result<()> {
         collapsed
             .iter()
             .flat_map(|f| &f.places)
-            .all(|p| p.method == "misa")
+            .all(|p| p.model.method == "misa")
     );
     let same: Vec<&Finding> = found.iter().filter(|f| f.rule == Rule::SameSeeds).collect();
     assert_eq!(same.len(), 2, "{same:#?}");
     assert!(
         same.iter()
             .flat_map(|f| &f.places)
-            .all(|p| p.method == "mmim")
+            .all(|p| p.model.method == "mmim")
     );
     assert!(same[0].numbers[0].contains("seeds 1111 and 1112 and 1113"));
-    // Constant on complete data: no better than the most frequent class.
-    assert_eq!(of(&found, Rule::Majority).places[0].method, "misa");
+    // All answers one class with nothing missing: no better than the most frequent class.
+    assert_eq!(of(&found, Rule::Majority).places[0].model.method, "misa");
     Ok(())
 }
 

@@ -157,7 +157,7 @@ const UNUSABLE: &[(&str, &str, &str, Breaking)] = &[
     ),
     (
         "heads that do not divide",
-        "hidden_size 8 is no multiple of num_attention_heads 3",
+        "hidden_size 8 is not a multiple of num_attention_heads 3",
         "config.json",
         |at| config(at, "num_attention_heads", json!(3)),
     ),
@@ -221,7 +221,7 @@ const UNUSABLE: &[(&str, &str, &str, Breaking)] = &[
     ),
     (
         "an invalid configuration",
-        "is no configuration of an encoder",
+        "is not an encoder configuration",
         "published with",
         |at| Ok(fs::write(at.join("config.json"), "{")?),
     ),

@@ -2,22 +2,26 @@
 //! spec or dataset file. The sweeps are simulated.
 #![expect(clippy::unwrap_used, reason = "a test helper")]
 
+use halfheard_coordinator::analysis::{self, resample};
 use halfheard_e2e::{
     finished::{self, Matrix},
     servers::Postgres,
 };
 use halfheard_results::{
-    audit::{self, Rule},
-    drawing,
-    export::{What, rows},
-    statistics::bootstrap::Options,
+    audit::{Finding, Rule},
+    export::columns::Page,
+    statistics::bootstrap::BootstrapOptions,
     tables::{
-        Table, against, extra, layout, load,
+        Table, comparison, derived, layout, paper,
         render::{Format, render},
     },
 };
 use halfheard_shared::benchmark::{Benchmark, Kind, definition::DefinitionSpec};
-use halfheard_store::{Store, StoreError, predictions::Filter};
+use halfheard_shared::results::{Export, Filter, Wanted};
+use halfheard_store::{
+    Store, StoreError,
+    results::{ResultsError, export, load},
+};
 
 fn own(name: &str, text: &str) -> Benchmark {
     let spec: DefinitionSpec = serde_json::from_str(text).unwrap();
@@ -63,9 +67,8 @@ async fn custom_datasets_are_found_by_name() {
     let sweep = finished::simulated(&store, &matrix_).await.unwrap();
     let table = async |number| {
         let layout = layout::find(number).unwrap();
-        load::load(&store, sweep, "various", layout, false)
-            .await
-            .unwrap()
+        let results = load(&store, sweep, Wanted::default()).await.unwrap();
+        paper::table(&results, layout, false)
     };
 
     // The database returns what was stored, and the built-in protocols.
@@ -114,7 +117,7 @@ async fn custom_datasets_are_found_by_name() {
     assert!(
         four.blocks
             .iter()
-            .all(|b| b.rows.iter().any(|r| r.variant == "no-dmc"))
+            .all(|b| b.rows.iter().any(|r| r.model.variant == "no-dmc"))
     );
     assert_eq!(table(10).await.blocks.len(), 10);
     for format in [
@@ -131,8 +134,8 @@ async fn custom_datasets_are_found_by_name() {
     // Published numbers of a protocol are shown for datasets that follow it; others get a note.
     let layout_two = layout::find(2).unwrap();
     let mut compared = table(2).await;
-    let values = load::values(&store, sweep, layout_two).await.unwrap();
-    against::published(&mut compared, &values, layout_two);
+    let results = load(&store, sweep, Wanted::default()).await.unwrap();
+    comparison::published(&mut compared, &results.cells, layout_two);
     let beside = |i: usize| {
         let rows = compared.blocks[i].rows.iter();
         rows.map(|row| row.companions.len()).sum::<usize>()
@@ -142,8 +145,7 @@ async fn custom_datasets_are_found_by_name() {
     assert!(compared.notes.iter().any(said), "{:?}", compared.notes);
     let layout_three = layout::find(3).unwrap();
     let mut three = table(3).await;
-    let values = load::values(&store, sweep, layout_three).await.unwrap();
-    against::published(&mut three, &values, layout_three);
+    comparison::published(&mut three, &results.cells, layout_three);
     assert!(
         three
             .notes
@@ -161,13 +163,13 @@ async fn custom_datasets_are_found_by_name() {
 
     // Intervals, robustness, laziness, ranks.
     let predictions = store.predictions(sweep, &Filter::default()).await.unwrap();
-    let options = Options {
-        draws: 100,
-        ..Options::default()
+    let options = BootstrapOptions {
+        resamples: 100,
+        ..BootstrapOptions::default()
     };
-    let drawn = drawing::draw(predictions, options).await.unwrap();
+    let samples = resample(predictions, options).await.unwrap();
     let mut two = table(2).await;
-    against::drawn(&mut two, &drawn, layout_two, options);
+    comparison::intervals(&mut two, &samples, layout_two, options);
     assert!(
         two.blocks
             .iter()
@@ -175,16 +177,15 @@ async fn custom_datasets_are_found_by_name() {
             .all(|row| row.companions.len() == 1)
     );
     assert_eq!(
-        datasets_of(&extra::robustness_table(&drawn)).await,
+        datasets_of(&derived::robustness_table(&samples)).await,
         ["mosi", "mine", "mosi-aligned", "stars"]
     );
-    let laziness = extra::laziness(&store, sweep).await.unwrap();
+    let laziness = derived::laziness(&results.cells);
     assert_eq!(
         datasets_of(&laziness).await,
         ["mosi", "mine", "mosi-aligned", "stars"]
     );
-    let measured = extra::measured(&store, sweep).await.unwrap();
-    let ranks = extra::ranks_table(&measured);
+    let ranks = derived::ranks_table(&derived::measurements(&results.cells));
     let names: Vec<&str> = ranks.blocks[0]
         .columns
         .iter()
@@ -218,14 +219,17 @@ async fn custom_datasets_are_found_by_name() {
     );
     assert_eq!(compared[0].1, compared[1].1);
 
-    // Predictions are exported, and the stored metrics match them.
-    let row = store.find_sweep("various").await.unwrap();
-    let exported = rows::read(&store, &row, What::Predictions, |_| Ok(()))
-        .await
-        .unwrap();
+    // Predictions are exported, and the stored metrics are those of the stored predictions.
+    let mut exported = 0;
+    export(&store, sweep, Export::Predictions, |rows| {
+        exported += Page::new("various", &rows).rows();
+        Ok::<_, ResultsError>(())
+    })
+    .await
+    .unwrap();
     assert!(exported > 0);
-    let findings = audit::sweep(&store, sweep).await.unwrap();
-    let wrong = |f: &&audit::Finding| matches!(f.rule, Rule::WrongResult | Rule::OutOfRange);
+    let findings = analysis::audit(&store, sweep).await.unwrap();
+    let wrong = |f: &&Finding| matches!(f.rule, Rule::WrongResult | Rule::OutOfRange);
     assert_eq!(findings.iter().find(wrong), None);
     // Nothing is published for the two custom protocols: a note, and not a finding that counts.
     let sizes: Vec<_> = findings

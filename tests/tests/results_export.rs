@@ -6,12 +6,14 @@ use halfheard_e2e::{
     servers::Postgres,
 };
 use halfheard_results::export::{
-    What,
+    columns::{Page, fields},
     file::{Format, Writer},
-    rows,
 };
-use halfheard_shared::benchmark::Benchmark;
-use halfheard_store::Store;
+use halfheard_shared::{benchmark::Benchmark, results::Export};
+use halfheard_store::{
+    Store,
+    results::{ResultsError, export as export_rows},
+};
 use std::{
     path::{Path, PathBuf},
     process::Command,
@@ -45,23 +47,28 @@ async fn exported_files_hold_what_the_database_holds() {
     let id = finished::simulated(&store, &matrix).await.unwrap();
     let sweep = store.find_sweep("exported").await.unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let export = async |what: What, name: &str, format| {
+    let export = async |what: Export, name: &str, format| {
         let path = folder.path().join(name);
-        let mut writer = Writer::new(Some(&path), format, what.fields()).unwrap();
-        let take = |piece: &_| writer.write(piece);
-        let rows = rows::read(&store, &sweep, what, take).await.unwrap();
+        let mut writer = Writer::new(Some(&path), format, fields(what)).unwrap();
+        let mut count = 0;
+        let write = |rows| -> Result<(), ResultsError> {
+            let page = Page::new(&sweep.name, &rows);
+            count += page.rows() as u64;
+            writer.write(&page).unwrap();
+            Ok(())
+        };
+        export_rows(&store, sweep.id, what, write).await.unwrap();
         writer.finish().unwrap();
-        rows
+        count
     };
 
     // 2 methods, 2 seeds, 16 cases; 11 metrics on MOSI, 8 on SIMS.
-    let results = export(What::Results, "results.parquet", Format::Parquet).await;
+    let results = export(Export::Results, "results.parquet", Format::Parquet).await;
     assert_eq!(results, 2 * 2 * 16 * (11 + 8));
-    let again = export(What::Results, "results.csv", Format::Csv).await;
+    let again = export(Export::Results, "results.csv", Format::Csv).await;
     assert_eq!(again, results);
     let text = std::fs::read_to_string(folder.path().join("results.csv")).unwrap();
-    let header: Vec<&str> = What::Results
-        .fields()
+    let header: Vec<&str> = fields(Export::Results)
         .iter()
         .map(|(name, _)| *name)
         .collect();
@@ -81,9 +88,9 @@ async fn exported_files_hold_what_the_database_holds() {
     assert!((sum - stored).abs() < 1e-6, "{sum} {stored}");
 
     // Every sample under each of five or four criteria.
-    let predictions = export(What::Predictions, "predictions.parquet", Format::Parquet).await;
+    let predictions = export(Export::Predictions, "predictions.parquet", Format::Parquet).await;
     assert_eq!(predictions, 2 * 2 * 16 * (686 * 5 + 457 * 4));
-    let comparison = export(What::Comparison, "comparison.csv", Format::Csv).await;
+    let comparison = export(Export::Comparison, "comparison.csv", Format::Csv).await;
     let expected: i64 = sqlx::query_scalar("SELECT count(*) FROM comparison WHERE sweep = $1")
         .bind(id.0)
         .fetch_one(store.pool())
@@ -98,7 +105,7 @@ async fn exported_files_hold_what_the_database_holds() {
     .execute(store.pool())
     .await
     .unwrap();
-    let epochs = export(What::Epochs, "epochs.csv", Format::Csv).await;
+    let epochs = export(Export::Epochs, "epochs.csv", Format::Csv).await;
     assert_eq!(epochs, 2 * 2 * 2 * 5);
     let text = std::fs::read_to_string(folder.path().join("epochs.csv")).unwrap();
     assert!(

@@ -5,27 +5,33 @@
 //! that folder, to be looked at.
 #![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
-use halfheard_coordinator::config::{ConnectionFlags, Settings};
+use halfheard_coordinator::{
+    analysis::{self, DrawError},
+    config::{ConnectionFlags, Settings},
+};
 use halfheard_e2e::{
     finished::{self, Matrix},
     programs::program,
     servers::Postgres,
     tiny::Tiny,
 };
-use halfheard_results::figures::{self, Figure, FigureError, Kind, Request, png};
-use halfheard_shared::env;
+use halfheard_results::figures::{Figure, FigureError, Kind, Request, png};
 use halfheard_shared::{
     artifacts::ArtifactStore,
     benchmark::Benchmark,
     case::Rate,
     dataset::{DataFolder, Dataset, Manifest, Source, Split},
+    env,
+    error::Hint as _,
     ids::SweepId,
+    results::Wanted,
 };
-use halfheard_store::Store;
+use halfheard_store::{Store, results::Snapshot};
 use sqlx::Row as _;
 use std::{
     path::{Path, PathBuf},
     process::{Command, Output},
+    sync::Arc,
 };
 use tempfile::TempDir;
 
@@ -79,15 +85,15 @@ impl Stand {
         }
     }
 
-    async fn draw(&self, kind: Kind, request: &Request) -> Result<Figure, FigureError> {
-        figures::draw(
-            &self.store,
-            &self.settings.sources(),
-            self.sweep,
-            kind,
-            request,
-        )
-        .await
+    async fn draw(&self, kind: Kind, request: &Request) -> Result<Figure, DrawError> {
+        let mut snapshot = Snapshot::begin(&self.store, self.sweep).await?;
+        let wanted = Wanted {
+            checkpoints: true,
+            ..Wanted::default()
+        };
+        let results = Arc::new(snapshot.results(wanted).await?);
+        let sources = self.settings.sources();
+        analysis::draw(&mut snapshot, &results, None, sources, kind, request).await
     }
 
     /// Draws a figure twice, and leaves it where it can be looked at.
@@ -270,7 +276,10 @@ async fn curves(stand: &Stand) {
         .draw(Kind::Curves, &request("acc7"))
         .await
         .unwrap_err();
-    assert!(matches!(error, FigureError::Nothing { .. }), "{error}");
+    assert!(
+        matches!(error, DrawError::Figure(FigureError::Nothing { .. })),
+        "{error}"
+    );
 }
 
 async fn labels(stand: &Stand) {
@@ -409,10 +418,15 @@ async fn features(stand: &Stand) {
         .draw(Kind::Features, &Request::default())
         .await
         .unwrap_err();
-    assert!(matches!(error, FigureError::NoFeatures { .. }), "{error}");
-    for part in ["--artifacts", "coord submit --new", "file://"] {
-        assert!(error.to_string().contains(part), "{error}");
+    assert!(
+        matches!(error, DrawError::Figure(FigureError::NoFeatures { .. })),
+        "{error}"
+    );
+    let hint = error.hint().unwrap();
+    for part in ["--artifacts", "coord submit --new"] {
+        assert!(hint.contains(part), "{hint}");
     }
+    assert!(error.to_string().contains("file://"), "{error}");
     stand.keep_features().await;
     let figure = stand
         .good(Kind::Features, &Request::default(), "figure-8")
@@ -436,7 +450,10 @@ async fn features(stand: &Stand) {
         .draw(Kind::Features, &methods(&["almt"]))
         .await
         .unwrap_err();
-    assert!(matches!(error, FigureError::NotLnln(_)), "{error}");
+    assert!(
+        matches!(error, DrawError::Figure(FigureError::NotLnln(_))),
+        "{error}"
+    );
 }
 
 fn command(stand: &Stand) {
@@ -456,7 +473,7 @@ fn command(stand: &Stand) {
     assert!(error.contains("neither .svg nor .png"), "{error}");
     let error = stand.refused(&["figure", "3", "--out", &svg]);
     assert!(
-        error.contains("there are 2, 4, 5, 6, 7, 8, confusion and ranks"),
+        error.contains("known are 2, 4, 5, 6, 7, 8, confusion and ranks"),
         "{error}"
     );
     let error = stand.refused(&["figure", "2", "--method", "lnlm", "--out", &svg]);

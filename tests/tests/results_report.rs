@@ -3,14 +3,17 @@
 //! With `HALFHEARD_FIGURES=FOLDER` the page is left in that folder, to be looked at.
 #![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
-use halfheard_coordinator::config::{ConnectionFlags, Settings};
+use halfheard_coordinator::{
+    analysis,
+    config::{ConnectionFlags, Settings},
+};
 use halfheard_e2e::{
     finished::{self, Matrix},
     servers::Postgres,
 };
 use halfheard_results::{
-    report::{Item, Report, gather::gather, html, markdown},
-    statistics::bootstrap::Options,
+    report::{Item, Report, html, markdown},
+    statistics::bootstrap::BootstrapOptions,
 };
 use halfheard_shared::benchmark::Benchmark;
 use halfheard_shared::env;
@@ -40,11 +43,11 @@ async fn report() -> Report {
         ..ConnectionFlags::default()
     };
     let settings = Settings::resolve(&flags, &env::process).unwrap();
-    let options = Options {
-        draws: 100,
-        ..Options::default()
+    let options = BootstrapOptions {
+        resamples: 100,
+        ..BootstrapOptions::default()
     };
-    gather(&store, &settings.sources(), &sweep, options, |_| {})
+    analysis::report(&store, sweep.id, settings.sources(), options)
         .await
         .unwrap()
 }
@@ -77,7 +80,7 @@ async fn a_sweep_is_written_up() {
     let page = html::render(&report);
     for number in [6, 8] {
         assert!(
-            page.contains(&format!("Figure {number} is not here: ")),
+            page.contains(&format!("Figure {number} is missing: ")),
             "{number}"
         );
     }

@@ -2,23 +2,29 @@
 //! The sweep is simulated: models are known to be better or worse than each other.
 #![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
+use halfheard_coordinator::analysis::resample;
 use halfheard_e2e::{
     finished::{self, Matrix},
     servers::Postgres,
 };
 use halfheard_results::{
-    drawing,
     statistics::{
-        bootstrap::Options,
-        compare::{Side, compare},
+        bootstrap::BootstrapOptions,
+        compare::{Compared, Side, compare},
     },
     tables::{
-        Beside, Table, against, extra, layout, load,
+        CompanionValue, Table, comparison, derived, layout, paper,
         render::{Format, render},
     },
 };
-use halfheard_shared::{benchmark::Benchmark, ids::SweepId, metrics};
-use halfheard_store::{Store, predictions::Filter};
+use halfheard_shared::{
+    benchmark::Benchmark,
+    case::{Case, CaseKind},
+    ids::SweepId,
+    metrics,
+    results::{Filter, Model, Results, Wanted},
+};
+use halfheard_store::{Store, results};
 use std::{collections::BTreeMap, process::Command};
 
 struct Scene {
@@ -37,8 +43,8 @@ async fn scene() -> Scene {
     let mut models = finished::paper_methods();
     for number in 4..=7 {
         for benchmark in [Benchmark::Mosi, Benchmark::Sims] {
-            for (method, variant) in layout::listed_rows(number, benchmark) {
-                let model = (method.to_owned(), variant.to_owned());
+            for model in layout::listed_rows(number, benchmark) {
+                let model = (model.method, model.variant);
                 if !models.contains(&model) {
                     models.push(model);
                 }
@@ -60,11 +66,15 @@ async fn scene() -> Scene {
 }
 
 impl Scene {
-    async fn table(&self, number: u8) -> Table {
-        let layout = layout::find(number).unwrap();
-        load::load(&self.store, self.sweep, "simulated", layout, false)
+    async fn results(&self) -> Results {
+        results::load(&self.store, self.sweep, Wanted::default())
             .await
             .unwrap()
+    }
+
+    async fn table(&self, number: u8) -> Table {
+        let layout = layout::find(number).unwrap();
+        paper::table(&self.results().await, layout, false)
     }
 }
 
@@ -159,12 +169,12 @@ async fn deviations_are_those_of_a_2(scene: &Scene) {
     };
     let predictions = scene.store.predictions(scene.sweep, &filter).await.unwrap();
     let labels = &predictions.labels[&Benchmark::Mosi];
-    let mut by_rate: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    let mut by_rate: BTreeMap<Case, Vec<f64>> = BTreeMap::new();
     for evaluation in &predictions.evaluations {
-        if evaluation.case.starts_with("r=") {
+        if evaluation.case.kind() == CaseKind::Rate {
             let vector = evaluation.of_metric("acc7").unwrap();
             let metrics = metrics::evaluate(Benchmark::Mosi, vector, labels).unwrap();
-            let values = by_rate.entry(&evaluation.case).or_default();
+            let values = by_rate.entry(evaluation.case).or_default();
             values.push(metrics["acc7"].unwrap());
         }
     }
@@ -174,7 +184,7 @@ async fn deviations_are_those_of_a_2(scene: &Scene) {
     let expected = deviations.sum::<f64>() / 10.0;
     let table = scene.table(8).await;
     let row = &table.blocks[0].rows[0];
-    assert_eq!((row.method.as_str(), row.variant.as_str()), ("misa", ""));
+    assert_eq!(row.model, Model::new("misa", ""));
     assert!((row.cells[0][0].std.unwrap() - expected).abs() < 1e-12);
     let text = render(&table, Format::Text, false);
     assert!(text.contains('±'), "{text}");
@@ -183,30 +193,31 @@ async fn deviations_are_those_of_a_2(scene: &Scene) {
 async fn published_numbers_stand_below_ours(scene: &Scene) {
     let layout = layout::find(2).unwrap();
     let mut table = scene.table(2).await;
-    let values = load::values(&scene.store, scene.sweep, layout)
-        .await
-        .unwrap();
-    against::published(&mut table, &values, layout);
+    let results = scene.results().await;
+    comparison::published(&mut table, &results.cells, layout);
     let row = |label: &str| {
         let mut rows = table.blocks[0].rows.iter();
         rows.find(|row| row.label == label).unwrap()
     };
     let lnln = row("LNLN");
-    assert_eq!(lnln.companions[0].cells[0][0], Beside::Other(0.3426, None));
+    assert_eq!(
+        lnln.companions[0].cells[0][0],
+        CompanionValue::Other(0.3426, None)
+    );
     let ours = lnln.cells[0][0].mean.unwrap();
     assert_eq!(
         lnln.companions[1].cells[0][0],
-        Beside::Difference(ours - 0.3426)
+        CompanionValue::Difference(ours - 0.3426)
     );
     // CENET's Acc-5 is corrected: the difference is to the right value.
     let cenet = row("CENET");
     assert_eq!(
         cenet.companions[0].cells[1][0],
-        Beside::Erratum(Some(0.3362))
+        CompanionValue::Erratum(Some(0.3362))
     );
     assert_eq!(
         cenet.companions[1].cells[1][0],
-        Beside::Difference(cenet.cells[1][0].mean.unwrap() - 0.3362)
+        CompanionValue::Difference(cenet.cells[1][0].mean.unwrap() - 0.3362)
     );
     let text = render(&table, Format::Text, false);
     assert!(text.contains("33.62†"), "{text}");
@@ -218,43 +229,45 @@ async fn published_numbers_stand_below_ours(scene: &Scene) {
     // F1 of SIMS' details was swapped: it is compared with our swapped one.
     let layout = layout::find(10).unwrap();
     let mut table = scene.table(10).await;
-    let values = load::values(&scene.store, scene.sweep, layout)
-        .await
-        .unwrap();
-    against::published(&mut table, &values, layout);
+    let results = scene.results().await;
+    comparison::published(&mut table, &results.cells, layout);
     let block = &table.blocks[0];
     let column = block.columns.iter().position(|c| c.name == "F1").unwrap();
     let lnln = block.rows.iter().find(|row| row.label == "LNLN").unwrap();
-    let Beside::Erratum(Some(printed)) = lnln.companions[0].cells[column][0] else {
+    let CompanionValue::Erratum(Some(printed)) = lnln.companions[0].cells[column][0] else {
         panic!("{:?}", lnln.companions[0]);
     };
-    let swapped = values
-        .get("sims", block.case.as_deref(), ("lnln", ""), "f1_swapped")
+    let swapped = results
+        .cells
+        .get(
+            Benchmark::Sims,
+            &lnln.model,
+            block.case.unwrap().into(),
+            "f1_swapped",
+        )
         .unwrap();
     assert_eq!(
         lnln.companions[1].cells[column][0],
-        Beside::Difference(swapped.mean.unwrap() - printed)
+        CompanionValue::Difference(swapped.mean.unwrap() - printed)
     );
 
     // Another sweep: here the same, so that all differences are nothing.
     let layout = layout::find(3).unwrap();
     let mut table = scene.table(3).await;
-    let values = load::values(&scene.store, scene.sweep, layout)
-        .await
-        .unwrap();
-    against::sweep(&mut table, &values, "other");
+    let results = scene.results().await;
+    comparison::sweep(&mut table, &results.cells, layout, "other");
     for row in &table.blocks[0].rows {
         assert_eq!(row.companions[1].label, "difference");
         for cell in row.companions[1].cells.iter().flatten() {
-            assert_eq!(*cell, Beside::Difference(0.0));
+            assert_eq!(*cell, CompanionValue::Difference(0.0));
         }
     }
 }
 
 async fn intervals_hold_the_means(scene: &Scene) {
-    let options = Options {
-        draws: 200,
-        ..Options::default()
+    let options = BootstrapOptions {
+        resamples: 200,
+        ..BootstrapOptions::default()
     };
     let filter = Filter {
         methods: vec!["lnln".to_owned(), "misa".to_owned()],
@@ -262,11 +275,11 @@ async fn intervals_hold_the_means(scene: &Scene) {
         cases: Vec::new(),
     };
     let predictions = scene.store.predictions(scene.sweep, &filter).await.unwrap();
-    let drawn = drawing::draw(predictions, options).await.unwrap();
+    let samples = resample(predictions, options).await.unwrap();
     for number in [3, 10, 14] {
         let layout = layout::find(number).unwrap();
         let mut table = scene.table(number).await;
-        against::drawn(&mut table, &drawn, layout, options);
+        comparison::intervals(&mut table, &samples, layout, options);
         for row in table.blocks.iter().flat_map(|block| &block.rows) {
             let drawn = ["LNLN", "MISA"].contains(&row.label.as_str());
             assert_eq!(row.companions.len(), usize::from(drawn), "{}", row.label);
@@ -274,7 +287,7 @@ async fn intervals_hold_the_means(scene: &Scene) {
                 continue;
             };
             for (value, beside) in row.cells.iter().flatten().zip(line.cells.iter().flatten()) {
-                let Beside::Interval(low, high) = *beside else {
+                let CompanionValue::Interval(low, high) = *beside else {
                     panic!("{beside:?}");
                 };
                 let mean = value.mean.unwrap();
@@ -294,32 +307,43 @@ async fn the_better_model_is_found(scene: &Scene) {
     let filter = Filter {
         methods: vec!["lnln".to_owned(), "misa".to_owned()],
         datasets: vec![Benchmark::Mosi],
-        cases: vec!["r=0".to_owned(), "r=0.1".to_owned()],
+        cases: ["r=0", "r=0.1"].map(|case| case.parse().unwrap()).into(),
     };
     let predictions = scene.store.predictions(scene.sweep, &filter).await.unwrap();
-    let options = Options {
-        draws: 2000,
-        ..Options::default()
+    let options = BootstrapOptions {
+        resamples: 2000,
+        ..BootstrapOptions::default()
     };
-    let drawn = drawing::draw(predictions, options).await.unwrap();
+    let samples = resample(predictions, options).await.unwrap();
     // The simulated LNLN has less noise than MISA.
-    let model = |method: &str| (method.to_owned(), String::new());
-    let found = compare(&drawn, &model("lnln"), &model("misa"), false, 0.05, |m| {
-        m == "mae" || m == "corr"
-    });
+    let model = |method: &str| Model::new(method, "");
+    let found = compare(
+        &samples,
+        &model("lnln"),
+        &model("misa"),
+        Compared::Cases,
+        0.05,
+        |m| m == "mae" || m == "corr",
+    );
     assert_eq!(found.len(), 4);
     for difference in &found {
         assert_eq!(difference.better, Some(Side::A), "{difference:?}");
     }
     // A model against itself is never better.
-    let found = compare(&drawn, &model("lnln"), &model("lnln"), false, 0.05, |_| {
-        true
-    });
+    let found = compare(
+        &samples,
+        &model("lnln"),
+        &model("lnln"),
+        Compared::Cases,
+        0.05,
+        |_| true,
+    );
     assert!(found.iter().all(|d| d.better.is_none() && d.p == 1.0));
 }
 
 async fn tables_that_the_paper_lacks(scene: &Scene) {
-    let table = extra::laziness(&scene.store, scene.sweep).await.unwrap();
+    let results = scene.results().await;
+    let table = derived::laziness(&results.cells);
     let block = &table.blocks[0];
     assert_eq!(block.columns.len(), 10 + 1 + 6 + 1);
     let lnln = block.rows.iter().find(|row| row.label == "LNLN").unwrap();
@@ -327,8 +351,8 @@ async fn tables_that_the_paper_lacks(scene: &Scene) {
     // The simulated models shrink to the middle as data goes missing.
     assert!(at(9) > at(0), "{} {}", at(0), at(9));
 
-    let measured = extra::measured(&scene.store, scene.sweep).await.unwrap();
-    let table = extra::ranks_table(&measured);
+    let measurements = derived::measurements(&results.cells);
+    let table = derived::ranks_table(&measurements);
     let rows = &table.blocks[0].rows;
     assert_eq!(rows.len(), 8);
     let rank = |label: &str| {
@@ -344,12 +368,12 @@ async fn tables_that_the_paper_lacks(scene: &Scene) {
         ..Filter::default()
     };
     let predictions = scene.store.predictions(scene.sweep, &filter).await.unwrap();
-    let options = Options {
-        draws: 100,
-        ..Options::default()
+    let options = BootstrapOptions {
+        resamples: 100,
+        ..BootstrapOptions::default()
     };
-    let drawn = drawing::draw(predictions, options).await.unwrap();
-    let table = extra::robustness_table(&drawn);
+    let samples = resample(predictions, options).await.unwrap();
+    let table = derived::robustness_table(&samples);
     for block in &table.blocks {
         for row in &block.rows {
             for (column, cell) in block.columns.iter().zip(&row.cells) {
@@ -374,10 +398,8 @@ async fn latex_compiles(scene: &Scene) {
     for number in [2, 7, 8, 13] {
         let layout = layout::find(number).unwrap();
         let mut table = scene.table(number).await;
-        let values = load::values(&scene.store, scene.sweep, layout)
-            .await
-            .unwrap();
-        against::published(&mut table, &values, layout);
+        let results = scene.results().await;
+        comparison::published(&mut table, &results.cells, layout);
         document.push_str(&render(&table, Format::Latex, false));
         document.push_str("\\clearpage\n");
     }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
 use halfheard_coordinator::{
+    analysis,
     commands::failures,
     commands::watch::{Forecast, Snapshot},
 };
@@ -10,7 +11,6 @@ use halfheard_e2e::{
     finished::{self, Cell, Matrix},
     servers::Postgres,
 };
-use halfheard_results::audit;
 use halfheard_shared::{
     benchmark::Benchmark,
     ids::SweepId,
@@ -123,7 +123,9 @@ async fn remaining_time_counts_an_evaluation_bundle_once() {
 async fn status_groups_failures_by_cause_and_names_collapsed_models() {
     let scene = scene().await;
     assert_eq!(failures::load(&scene.store, scene.sweep).await.unwrap(), []);
-    let collapsed = audit::collapsed(&scene.store, scene.sweep).await.unwrap();
+    let collapsed = analysis::collapsed(&scene.store, scene.sweep)
+        .await
+        .unwrap();
     assert_eq!(collapsed, ["lf-dnn on mosi (seed 2)"]);
 
     scene

@@ -144,7 +144,7 @@ fn other_formats_are_recognized() {
     // Anything else is rejected by its first opcode.
     let message = report(&import_bytes(Kind::Mosi, b"\xfe\xfe\xfe").unwrap_err());
     assert!(
-        message.contains("at byte 0: 0xfe is no pickle opcode"),
+        message.contains("at byte 0: 0xfe is not a pickle opcode"),
         "{message}"
     );
 }

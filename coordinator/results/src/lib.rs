@@ -1,9 +1,10 @@
-//! The results of a sweep as tables, figures, audits, statistics, exports and reports.
+//! The results of a sweep as tables, figures, audits, statistics, exports and reports: functions of
+//! [`halfheard_shared::results`], without database and network.
 
 pub mod audit;
-pub mod drawing;
 pub mod export;
 pub mod figures;
 pub mod report;
 pub mod statistics;
 pub mod tables;
+mod text;

@@ -1,6 +1,7 @@
 //! `coord audit`: finds what is wrong or suspect, in the published tables or in a sweep.
 
-use crate::{config::Settings, exit::Exit, local::connect::Database};
+use super::formats::AuditFormat;
+use crate::{analysis, config::Settings, exit::Exit, local::connect::Database};
 use halfheard_results::audit::{
     self, Finding,
     render::{Format, render},
@@ -16,27 +17,27 @@ Examples:
   coord audit published --format markdown    the same, for a page
   coord audit demo                           a sweep: its jobs, results and stored predictions
 
-A finding says what is wrong, where, with which numbers, and why it matters:
-  error    it cannot be right: it contradicts arithmetic, or another number
-  warning  it is hardly right, or makes a result doubtful
-  note     it may be right, and one should know it
-Findings about published numbers say whether an erratum is known; the rules do not look there.
+A finding tells what is wrong, where, with which numbers, and why it matters:
+  error    cannot be right: contradicts arithmetic, or another number
+  warning  is probably wrong, or makes a result doubtful
+  note     may be right, but is worth knowing
+Findings about published numbers show known errata, which the rules do not consult.
 
-Ends with 0 if there are no errors and no warnings, else with 4.")]
+Exits with 0 without errors and warnings, else with 4.")]
 pub struct AuditArgs {
     /// `published` for the paper's tables; or a sweep: its name, its id, or the beginning of its id
     #[arg(value_name = "published|SWEEP")]
     what: String,
-    /// How to print it [default: text, or json with --json]
+    /// The format [default: text, or json with --json]
     #[arg(long, value_enum)]
-    format: Option<Format>,
+    format: Option<AuditFormat>,
 }
 
-/// Audits and prints what is found.
+/// Audits and prints the findings.
 ///
 /// # Errors
 ///
-/// No such sweep, or a database out of reach.
+/// An unknown sweep; the database cannot be reached.
 pub async fn run(args: AuditArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
     let (subject, findings) = if args.what == "published" {
         let subject = "the published Tables 2 to 14".to_owned();
@@ -47,11 +48,12 @@ pub async fn run(args: AuditArgs, settings: &Settings) -> anyhow::Result<ExitCod
         database.close().await;
         outcome?
     };
-    let format = args.format.unwrap_or(if settings.json {
+    let default = if settings.json {
         Format::Json
     } else {
         Format::Text
-    });
+    };
+    let format = args.format.map_or(default, Format::from);
     print!("{}", render(&subject, &findings, format, settings.color));
     Ok(if findings.iter().any(Finding::counts) {
         Exit::Findings.into()
@@ -63,5 +65,5 @@ pub async fn run(args: AuditArgs, settings: &Settings) -> anyhow::Result<ExitCod
 async fn of_sweep(store: &Store, text: &str) -> anyhow::Result<(String, Vec<Finding>)> {
     let sweep = store.find_sweep(text).await?;
     let subject = format!("sweep {} ({})", sweep.name, sweep.id);
-    Ok((subject, audit::sweep(store, sweep.id).await?))
+    Ok((subject, analysis::audit(store, sweep.id).await?))
 }

@@ -1,31 +1,29 @@
-//! `coord compare`: where one of two models is really better.
+//! `coord compare`: compares two models with paired bootstrap tests.
 
 use super::table::newest;
-use crate::{config::Settings, local::connect::Database};
+use crate::{analysis::resample, config::Settings, local::connect::Database};
 use anyhow::{bail, ensure};
 use halfheard_results::{
-    drawing::draw,
     statistics::{
-        bootstrap::{Model, Options},
-        compare::{Difference, Side, compare, draws_needed},
+        bootstrap::BootstrapOptions,
+        compare::{Compared, Difference, Side, compare, resamples_needed},
     },
     tables::{ColumnMetric, layout},
 };
-use halfheard_shared::benchmark::Benchmark;
-use halfheard_store::{
-    Store,
-    benchmarks::Benchmarks,
-    predictions::{Filter, Predictions},
-    sweeps::SweepRow,
+use halfheard_shared::{
+    benchmark::Benchmark,
+    case::Case,
+    results::{Filter, Model, Predictions},
 };
+use halfheard_store::{Store, benchmarks::Benchmarks, results::Snapshot, sweeps::SweepRow};
 use std::{collections::BTreeMap, fmt::Write as _, process::ExitCode};
 
 /// Arguments of `coord compare`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-Draws test samples and seeds again and again, the same for both models (paired bootstrap), and
-corrects for looking at many cells (Holm): what is called better is so at the level --alpha in all
-cells together. Only stored predictions are read; nothing is trained or evaluated.
+Resamples test samples and seeds, the same for both models (paired bootstrap), and corrects for
+multiple comparisons (Holm): \"better\" holds at the level --alpha over all cells together. Only
+stored predictions are read; nothing is trained or evaluated.
 
 Examples:
   coord compare lnln almt                       in the newest sweep
@@ -33,9 +31,9 @@ Examples:
   coord compare new:lnln old:lnln               the same method in two sweeps
   coord compare lnln almt --dataset mosi --metric mae --metric corr --all")]
 pub struct CompareArgs {
-    /// The first model: METHOD or METHOD/VARIANT, with SWEEP: before it if it is in another one
+    /// The first model: METHOD or METHOD/VARIANT, after SWEEP: if it is of another sweep
     a: String,
-    /// The second
+    /// The second model
     b: String,
     /// The sweep: its name, its id, or the beginning of its id [default: the newest]
     #[arg(long)]
@@ -46,37 +44,37 @@ pub struct CompareArgs {
     /// Only these metrics, by their ids
     #[arg(long)]
     metric: Vec<String>,
-    /// The level at which a difference counts
+    /// The significance level
     #[arg(long, default_value_t = 0.05, value_parser = level)]
     alpha: f64,
-    /// How often to draw [default: 10000, or what the level needs with so many cells]
+    /// The number of resamples [default: 10000, or what the level needs with that many cells]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
     draws: Option<u32>,
-    /// Print every cell, not only those with a difference
+    /// Print every cell, not only significant differences
     #[arg(long)]
     all: bool,
 }
 
-/// The least number of draws, where the user does not say.
-const DRAWS: usize = 10_000;
+/// The minimum of the default number of resamples.
+const RESAMPLES: usize = 10_000;
 
 fn level(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(level) if level > 0.0 && level < 0.5 => Ok(level),
-        _ => Err("a level lies between 0 and 0.5".to_owned()),
+        _ => Err("a level is between 0 and 0.5".to_owned()),
     }
 }
 
-/// What came out.
+/// The outcome of a comparison.
 #[derive(Debug, serde::Serialize)]
 struct Comparison {
     a: String,
     b: String,
     alpha: f64,
-    draws: usize,
-    /// Means over rates and over sets, corrected among each other.
+    resamples: usize,
+    /// Means over rates and over sets, corrected together.
     means: Vec<Difference>,
-    /// Each cell, corrected among each other.
+    /// Each cell, corrected together.
     cells: Vec<Difference>,
 }
 
@@ -84,10 +82,10 @@ struct Comparison {
 ///
 /// # Errors
 ///
-/// No such sweep or model; nothing that both were evaluated on; the database cannot be reached.
+/// An unknown sweep or model; no common evaluations; the database cannot be reached.
 pub async fn run(args: CompareArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
     let database = Database::open(settings).await?;
-    let outcome = compared(&args, &database).await;
+    let outcome = compare_models(&args, &database).await;
     database.close().await;
     let comparison = outcome?;
     if settings.json {
@@ -105,109 +103,145 @@ fn metric_ids(known: &Benchmarks) -> String {
             ids.push(metric.id);
         }
     }
-    format!("there are {}", ids.join(", "))
+    format!("known are {}", ids.join(", "))
 }
 
-async fn compared(args: &CompareArgs, store: &Store) -> anyhow::Result<Comparison> {
+/// One of the two models, with its sweep.
+struct Operand {
+    sweep: SweepRow,
+    model: Model,
+}
+
+impl Operand {
+    /// Reads `[SWEEP:]METHOD[/VARIANT]`.
+    async fn parse(store: &Store, default: &SweepRow, text: &str) -> anyhow::Result<Self> {
+        let (sweep, model) = match text.rsplit_once(':') {
+            Some((sweep, model)) => (store.find_sweep(sweep).await?, model),
+            None => (default.clone(), text),
+        };
+        let model = model.parse()?;
+        Ok(Self { sweep, model })
+    }
+
+    fn label(&self) -> String {
+        layout::label(&self.model)
+    }
+
+    /// The predictions of the model, as those of a model called `name`: two sweeps may have the same
+    /// model.
+    async fn predictions(
+        &self,
+        store: &Store,
+        datasets: &[Benchmark],
+        name: &Model,
+    ) -> anyhow::Result<Predictions> {
+        let mut snapshot = Snapshot::begin(store, self.sweep.id).await?;
+        let filter = Filter {
+            methods: vec![self.model.method.clone()],
+            datasets: datasets.to_vec(),
+            cases: Vec::new(),
+        };
+        let mut predictions = snapshot.predictions(&filter).await?;
+        let evaluations = &mut predictions.evaluations;
+        evaluations.retain(|evaluation| evaluation.model == self.model);
+        if evaluations.is_empty() {
+            let models = store.evaluated_models(self.sweep.id).await?;
+            bail!(
+                "sweep {} has no finished evaluations of {}{}",
+                self.sweep.name,
+                self.label(),
+                if models.is_empty() {
+                    ": none is finished yet".to_owned()
+                } else {
+                    format!("; it has some of {}", models.join(", "))
+                }
+            );
+        }
+        for evaluation in evaluations {
+            evaluation.model = name.clone();
+        }
+        Ok(predictions)
+    }
+}
+
+/// Adds the second model's predictions, on the same test samples.
+fn join(mut both: Predictions, other: Predictions) -> anyhow::Result<Predictions> {
+    for (dataset, labels) in other.labels {
+        let known = both.labels.entry(dataset).or_insert_with(|| labels.clone());
+        ensure!(
+            **known == *labels,
+            "the two sweeps have {dataset} from different files: their test splits differ"
+        );
+    }
+    both.evaluations.extend(other.evaluations);
+    Ok(both)
+}
+
+async fn compare_models(args: &CompareArgs, store: &Store) -> anyhow::Result<Comparison> {
     let known = store.benchmarks().await?;
     for metric in &args.metric {
-        let there = known.all().iter().any(|b| b.metric(metric).is_some());
-        ensure!(
-            there,
-            "there is no metric `{metric}`: {}",
-            metric_ids(&known)
-        );
+        let exists = known.all().iter().any(|b| b.metric(metric).is_some());
+        ensure!(exists, "unknown metric `{metric}`: {}", metric_ids(&known));
     }
     let datasets = known.select(&args.dataset)?;
     let default = match &args.sweep {
         Some(text) => store.find_sweep(text).await?,
         None => newest(store).await?,
     };
-    let (a_sweep, a) = side(store, &default, &args.a).await?;
-    let (b_sweep, b) = side(store, &default, &args.b).await?;
+    let a = Operand::parse(store, &default, &args.a).await?;
+    let b = Operand::parse(store, &default, &args.b).await?;
     ensure!(
-        a_sweep.id != b_sweep.id || a != b,
+        a.sweep.id != b.sweep.id || a.model != b.model,
         "both are {} of sweep {}: name two models",
-        layout::label(&a.0, &a.1),
-        a_sweep.name
+        a.label(),
+        a.sweep.name
     );
-    let mut both = Predictions::default();
-    // Two sweeps may have the same method: the sides are told apart by their place.
-    let names = ["a", "b"].map(|name| (name.to_owned(), String::new()));
-    for ((sweep, model), name) in [(&a_sweep, &a), (&b_sweep, &b)].into_iter().zip(&names) {
-        let filter = Filter {
-            methods: vec![model.0.clone()],
-            datasets: datasets.clone(),
-            cases: Vec::new(),
-        };
-        let own = store.predictions(sweep.id, &filter).await?;
-        let mut evaluations = own.evaluations;
-        evaluations.retain(|e| e.variant == model.1);
-        ensure!(
-            !evaluations.is_empty(),
-            "sweep {} has no evaluations of {} that are done{}",
-            sweep.name,
-            layout::label(&model.0, &model.1),
-            have(store, sweep).await?
-        );
-        for evaluation in &mut evaluations {
-            evaluation.method.clone_from(&name.0);
-            evaluation.variant.clear();
-        }
-        for (dataset, labels) in own.labels {
-            let known = both.labels.entry(dataset).or_insert_with(|| labels.clone());
-            if **known != *labels {
-                bail!(
-                    "the two sweeps have {dataset} from different files: their test splits differ"
-                );
-            }
-        }
-        both.evaluations.extend(evaluations);
-    }
-
+    let [a_name, b_name] = ["a", "b"].map(|name| Model::new(name, ""));
+    let both = join(
+        a.predictions(store, &datasets, &a_name).await?,
+        b.predictions(store, &datasets, &b_name).await?,
+    )?;
     let wanted = |id: &str| args.metric.is_empty() || args.metric.iter().any(|m| m == id);
-    let draws = args.draws.map_or_else(
-        || draws_needed(comparisons(&both, wanted), args.alpha).max(DRAWS),
+    let resamples = args.draws.map_or_else(
+        || resamples_needed(comparisons(&both, wanted), args.alpha).max(RESAMPLES),
         |draws| draws as usize,
     );
-    let options = Options {
-        draws,
-        ..Options::default()
+    let options = BootstrapOptions {
+        resamples,
+        ..BootstrapOptions::default()
     };
-    let drawn = draw(both, options).await?;
-    let [a_name, b_name] = &names;
-    let of = |means| compare(&drawn, a_name, b_name, means, args.alpha, wanted);
-    let (means, cells) = (of(true), of(false));
+    let samples = resample(both, options).await?;
+    let of = |compared| compare(&samples, &a_name, &b_name, compared, args.alpha, wanted);
+    let (means, cells) = (of(Compared::Means), of(Compared::Cases));
     ensure!(
         !cells.is_empty(),
-        "the two have no dataset and case in common: there is nothing to compare"
+        "the two have no dataset and case in common to compare"
     );
-    let name = |sweep: &SweepRow, model: &Model| {
-        let label = layout::label(&model.0, &model.1);
-        if a_sweep.id == b_sweep.id {
-            label
+    let name = |operand: &Operand| {
+        if a.sweep.id == b.sweep.id {
+            operand.label()
         } else {
-            format!("{}:{label}", sweep.name)
+            format!("{}:{}", operand.sweep.name, operand.label())
         }
     };
     Ok(Comparison {
-        a: name(&a_sweep, &a),
-        b: name(&b_sweep, &b),
+        a: name(&a),
+        b: name(&b),
         alpha: args.alpha,
-        draws,
+        resamples,
         means,
         cells,
     })
 }
 
-/// How many cells both have, times their metrics.
+/// The number of comparisons: common cells times their metrics.
 fn comparisons(both: &Predictions, wanted: impl Fn(&str) -> bool) -> usize {
-    let mut sides: BTreeMap<(Benchmark, &str), Vec<&str>> = BTreeMap::new();
+    let mut sides: BTreeMap<(Benchmark, Case), Vec<&Model>> = BTreeMap::new();
     for evaluation in &both.evaluations {
-        let key = (evaluation.dataset, evaluation.case.as_str());
+        let key = (evaluation.dataset, evaluation.case);
         let sides = sides.entry(key).or_default();
-        if !sides.contains(&evaluation.method.as_str()) {
-            sides.push(&evaluation.method);
+        if !sides.contains(&&evaluation.model) {
+            sides.push(&evaluation.model);
         }
     }
     let common = sides.iter().filter(|(_, sides)| sides.len() == 2);
@@ -222,30 +256,9 @@ fn comparisons(both: &Predictions, wanted: impl Fn(&str) -> bool) -> usize {
         .sum()
 }
 
-/// Reads `[SWEEP:]METHOD[/VARIANT]`.
-async fn side(store: &Store, default: &SweepRow, text: &str) -> anyhow::Result<(SweepRow, Model)> {
-    let (sweep, model) = match text.rsplit_once(':') {
-        Some((sweep, model)) => (store.find_sweep(sweep).await?, model),
-        None => (default.clone(), text),
-    };
-    let (method, variant) = model.split_once('/').unwrap_or((model, ""));
-    ensure!(!method.is_empty(), "`{text}` names no method");
-    Ok((sweep, (method.to_owned(), variant.to_owned())))
-}
-
-/// `; it has almt, lnln`.
-async fn have(store: &Store, sweep: &SweepRow) -> anyhow::Result<String> {
-    let models = store.evaluated_models(sweep.id).await?;
-    Ok(if models.is_empty() {
-        ": none at all is done yet".to_owned()
-    } else {
-        format!("; it has some of {}", models.join(", "))
-    })
-}
-
 fn text(comparison: &Comparison, all: bool) -> String {
     let Comparison { a, b, .. } = comparison;
-    let mut out = format!("{a} (A) against {b} (B)\n");
+    let mut out = format!("{a} (A) vs. {b} (B)\n");
     if !comparison.means.is_empty() {
         out.push_str("\nMeans over cases\n");
         out.push_str(&listing(comparison.means.iter()));
@@ -260,8 +273,8 @@ fn text(comparison: &Comparison, all: bool) -> String {
     let (for_a, for_b, of) = (count(Side::A), count(Side::B), comparison.cells.len());
     let _ = writeln!(
         out,
-        "\nOf {of} cells and metrics {a} is really better in {for_a}, {b} in {for_b}; the other {} \
-         may be chance.",
+        "\nOf {of} cells and metrics, {a} is significantly better in {for_a}, {b} in {for_b}; the other \
+         {} may be chance.",
         of - for_a - for_b
     );
     let shown = || {
@@ -275,9 +288,9 @@ fn text(comparison: &Comparison, all: bool) -> String {
     }
     let _ = writeln!(
         out,
-        "\nPaired bootstrap over test samples and seeds, {} draws; p corrected by Holm's method \
-         among the means and among the cells; better: p below {}.",
-        comparison.draws, comparison.alpha
+        "\nPaired bootstrap over test samples and seeds, {} resamples; p corrected by Holm's method \
+         over the means and over the cells; better: p below {}.",
+        comparison.resamples, comparison.alpha
     );
     if !all && for_a + for_b < of {
         out.push_str("Every cell: --all; for programs: --json.\n");
@@ -316,7 +329,7 @@ fn listing<'a>(differences: impl Iterator<Item = &'a Difference>) -> String {
         };
         table.add_row([
             d.dataset.title(),
-            d.case.clone(),
+            d.case.to_string(),
             metric.map_or(d.metric, |metric| metric.name).to_owned(),
             printed.print(d.a),
             printed.print(d.b),
@@ -347,7 +360,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_level_lies_between_nothing_and_a_half() {
+    fn level_is_between_zero_and_a_half() {
         assert_eq!(level("0.05"), Ok(0.05));
         for bad in ["0", "0.5", "-1", "x", "NaN"] {
             assert!(level(bad).is_err(), "{bad}");

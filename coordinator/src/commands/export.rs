@@ -1,20 +1,24 @@
 //! `coord export`: results as files for notebooks.
 
+use super::formats::FileFormat;
 use crate::{config::Settings, local::connect::Database};
 use anyhow::{Context as _, ensure};
 use halfheard_results::export::{
-    What,
-    file::{Format, Writer},
-    rows,
+    columns::{Page, fields},
+    file::{FileError, Format, Writer},
 };
-use halfheard_store::Store;
+use halfheard_shared::results::Export;
+use halfheard_store::{
+    Store,
+    results::{ResultsError, export as export_rows},
+};
 use std::{path::PathBuf, process::ExitCode};
 
 /// Arguments of `coord export`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-Long tables, one value a row; values are fractions from 0 to 1 except mae and corr. A file appears
-under its name only when it is whole.
+Long tables, one value per row; values are fractions from 0 to 1 except mae and corr. A file appears
+under its name only when it is complete.
 
 Examples:
   coord export full --out results.parquet
@@ -31,9 +35,9 @@ pub struct ExportArgs {
     /// What to export
     #[arg(long, value_enum, default_value_t = What::Results)]
     what: What,
-    /// How to write it [default: by the file's ending, csv without a file]
+    /// The format [default: by the file's extension; csv without a file]
     #[arg(long, value_enum)]
-    format: Option<Format>,
+    format: Option<FileFormat>,
     /// The file [default: standard output, csv only]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -43,16 +47,16 @@ pub struct ExportArgs {
 ///
 /// # Errors
 ///
-/// No such sweep; the database cannot be reached; the file cannot be written.
+/// An unknown sweep; the database cannot be reached; the file cannot be written.
 pub async fn run(args: ExportArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
     let format = match (args.format, &args.out) {
-        (Some(format), _) => format,
+        (Some(format), _) => format.into(),
         (None, None) => Format::Csv,
-        (None, Some(path)) => match path.extension().and_then(|ending| ending.to_str()) {
+        (None, Some(path)) => match path.extension().and_then(|extension| extension.to_str()) {
             Some("parquet") => Format::Parquet,
             Some("csv") => Format::Csv,
             _ => anyhow::bail!(
-                "{} ends in neither .parquet nor .csv: say which with --format",
+                "{} ends in neither .parquet nor .csv: select the format with --format",
                 path.display()
             ),
         },
@@ -71,7 +75,7 @@ pub async fn run(args: ExportArgs, settings: &Settings) -> anyhow::Result<ExitCo
             println!("{}", serde_json::json!({ "file": path, "rows": rows }));
         }
         (Some(path), false) => println!("{}: {rows} rows", path.display()),
-        // The rows are what standard output is for.
+        // Standard output has the rows.
         (None, _) => {}
     }
     Ok(ExitCode::SUCCESS)
@@ -79,10 +83,52 @@ pub async fn run(args: ExportArgs, settings: &Settings) -> anyhow::Result<ExitCo
 
 async fn export(args: &ExportArgs, format: Format, store: &Store) -> anyhow::Result<u64> {
     let sweep = store.find_sweep(&args.sweep).await?;
-    let mut writer = Writer::new(args.out.as_deref(), format, args.what.fields())?;
-    let rows = rows::read(store, &sweep, args.what, |piece| writer.write(piece))
+    let what = args.what.into();
+    let mut writer = Writer::new(args.out.as_deref(), format, fields(what))?;
+    let mut count = 0;
+    let write = |rows| -> Result<(), ExportError> {
+        let page = Page::new(&sweep.name, &rows);
+        count += page.rows() as u64;
+        Ok(writer.write(&page)?)
+    };
+    export_rows(store, sweep.id, what, write)
         .await
-        .with_context(|| format!("exporting sweep {}", sweep.name))?;
+        .with_context(|| format!("cannot export sweep {}", sweep.name))?;
     writer.finish()?;
-    Ok(rows)
+    Ok(count)
+}
+
+/// Why rows cannot be exported.
+#[derive(Debug, thiserror::Error)]
+enum ExportError {
+    /// They cannot be read.
+    #[error(transparent)]
+    Read(#[from] ResultsError),
+    /// They cannot be written.
+    #[error(transparent)]
+    Write(#[from] FileError),
+}
+
+/// What can be exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum What {
+    /// Every metric of every evaluation
+    Results,
+    /// Our means and the published numbers
+    Comparison,
+    /// Losses and metrics of every training epoch
+    Epochs,
+    /// The predictions of every model for every test sample
+    Predictions,
+}
+
+impl From<What> for Export {
+    fn from(what: What) -> Self {
+        match what {
+            What::Results => Export::Results,
+            What::Comparison => Export::Comparison,
+            What::Epochs => Export::Epochs,
+            What::Predictions => Export::Predictions,
+        }
+    }
 }

@@ -1,28 +1,28 @@
 //! `coord figure`: draws a figure of the paper from a sweep's results.
 
 use super::table::newest;
-use crate::{config::Settings, local::connect::Database};
+use crate::{analysis, config::Settings, local::connect::Database};
 use anyhow::{Context as _, bail};
-use halfheard_results::figures::{self, Figure, Kind, Request, png};
-use halfheard_shared::atomic_file;
-use halfheard_shared::case::Rate;
-use halfheard_store::Store;
+use halfheard_results::figures::{Figure, Kind, Request, png};
+use halfheard_shared::{atomic_file, case::Rate, results::Wanted};
+use halfheard_store::{Store, results::Snapshot};
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
 };
 
 /// Arguments of `coord figure`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-2 has metrics over the missing rate, 4 the labels of each split, 5 to 7 confusion matrices on MOSI,
-MOSEI and SIMS, 8 LNLN's language feature before and after its correction; confusion has matrices on
-any dataset, ranks mean ranks with the difference that counts. Nothing is trained or evaluated for any of them. docs/guide/figures.md shows
-how to read them.
+2 shows metrics over the missing rate, 4 the labels of each split, 5 to 7 confusion matrices on
+MOSI, MOSEI and SIMS, 8 LNLN's language feature before and after its correction; confusion shows
+matrices on any dataset, ranks mean ranks with their critical difference. Nothing is trained or
+evaluated. docs/guide/figures.md explains how to read them.
 
 Examples:
-  coord figure 2 --out curves.svg                            the newest sweep, whole
-  coord figure 2 --dataset mosi --published --out mosi.png   one dataset beside the paper
+  coord figure 2 --out curves.svg                            the newest sweep
+  coord figure 2 --dataset mosi --published --out mosi.png   one dataset and the paper
   coord figure 2 --metric mae --metric corr --method lnln --method almt --out two.svg
   coord figure 5 --method lnln --method misa --rates 0,0.5,0.9 --out confusion.png
   coord figure confusion --dataset mine --out mine.png
@@ -32,7 +32,7 @@ pub struct FigureArgs {
     /// The figure: its number in the paper, 2, 4, 5, 6, 7 or 8, or confusion, ranks
     #[arg(value_name = "FIGURE")]
     which: Kind,
-    /// The file: .svg for print and the web, .png for slides (300 pixels to the inch)
+    /// The file: .svg for print and the web, .png for slides (300 pixels per inch)
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// The sweep: its name, its id, or the beginning of its id [default: the newest]
@@ -47,10 +47,10 @@ pub struct FigureArgs {
     /// Only these metrics, by their ids [default: one of each kind; of one dataset all] (figure 2)
     #[arg(long)]
     metric: Vec<String>,
-    /// Only these missing rates, with commas between [default: all; 5 to 8: four of them]
+    /// Only these missing rates, separated by commas [default: all; 5 to 8: four of them]
     #[arg(long, value_name = "RATES", value_delimiter = ',', value_parser = rate)]
     rates: Vec<Rate>,
-    /// Add the paper's numbers as dashed lines, without those that its errata void (figure 2)
+    /// Add the paper's numbers as dashed lines, without retracted ones (figure 2)
     #[arg(long)]
     published: bool,
 }
@@ -58,11 +58,13 @@ pub struct FigureArgs {
 fn rate(text: &str) -> Result<Rate, String> {
     let number: f64 = text.parse().unwrap_or(f64::NAN);
     Rate::new(number).map_err(|_| {
-        format!("`{text}` is no missing rate: give numbers from 0 to 1 with at most three decimals")
+        format!(
+            "invalid missing rate `{text}`: give numbers from 0 to 1 with at most three decimals"
+        )
     })
 }
 
-/// How a file is written.
+/// The format of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Format {
     Svg,
@@ -70,12 +72,12 @@ enum Format {
 }
 
 fn format(path: &Path) -> anyhow::Result<Format> {
-    let ending = path.extension().and_then(|ending| ending.to_str());
-    match ending.map(str::to_lowercase).as_deref() {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    match extension.map(str::to_lowercase).as_deref() {
         Some("svg") => Ok(Format::Svg),
         Some("png") => Ok(Format::Png),
         _ => bail!(
-            "{} ends in neither .svg nor .png: the ending says what is written",
+            "{} ends in neither .svg nor .png: the extension selects the format",
             path.display()
         ),
     }
@@ -85,13 +87,13 @@ fn format(path: &Path) -> anyhow::Result<Format> {
 ///
 /// # Errors
 ///
-/// No such sweep, or one that lacks what the figure shows; the database cannot be reached; the file
+/// An unknown sweep, or one without what the figure shows; the database cannot be reached; the file
 /// cannot be written.
 pub async fn run(args: FigureArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
     // Before anything is computed.
     let format = format(&args.out)?;
     let database = Database::open(settings).await?;
-    let outcome = drawn(&args, settings, &database).await;
+    let outcome = draw(&args, settings, &database).await;
     database.close().await;
     let (sweep, figure) = outcome?;
     let bytes = match format {
@@ -125,7 +127,7 @@ pub async fn run(args: FigureArgs, settings: &Settings) -> anyhow::Result<ExitCo
     Ok(ExitCode::SUCCESS)
 }
 
-async fn drawn(
+async fn draw(
     args: &FigureArgs,
     settings: &Settings,
     store: &Store,
@@ -141,9 +143,16 @@ async fn drawn(
         rates: args.rates.clone(),
         published: args.published,
     };
-    let figure = figures::draw(store, &settings.sources(), sweep.id, args.which, &request)
+    let mut snapshot = Snapshot::begin(store, sweep.id).await?;
+    let wanted = Wanted {
+        checkpoints: args.which == Kind::Features,
+        ..Wanted::default()
+    };
+    let results = Arc::new(snapshot.results(wanted).await?);
+    let (sources, kind) = (settings.sources(), args.which);
+    let figure = analysis::draw(&mut snapshot, &results, None, sources, kind, &request)
         .await
-        .with_context(|| format!("figure {} of sweep {}", args.which.id(), sweep.name))?;
+        .with_context(|| format!("cannot draw figure {} of sweep {}", kind.id(), sweep.name))?;
     Ok((sweep.id.to_string(), figure))
 }
 
@@ -152,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ending_says_what_is_written() {
+    fn extension_selects_the_format() {
         assert_eq!(format(Path::new("a/b.svg")).unwrap(), Format::Svg);
         assert_eq!(format(Path::new("B.PNG")).unwrap(), Format::Png);
         for other in ["a", "a.pdf", "svg", ""] {
@@ -162,10 +171,13 @@ mod tests {
     }
 
     #[test]
-    fn rates_are_rates() {
+    fn rate_is_a_number_from_0_to_1() {
         assert_eq!(rate("0.3").unwrap().thousandths(), 300);
         for bad in ["1.1", "-0.1", "x", "NaN", ""] {
-            assert!(rate(bad).unwrap_err().contains("no missing rate"), "{bad}");
+            assert!(
+                rate(bad).unwrap_err().contains("invalid missing rate"),
+                "{bad}"
+            );
         }
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod doctor;
 pub(crate) mod export;
 pub mod failures;
 pub(crate) mod figure;
+mod formats;
 pub(crate) mod migrate;
 mod notify;
 pub(crate) mod pause;

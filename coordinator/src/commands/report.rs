@@ -1,15 +1,13 @@
-//! `coord report`: a sweep written up.
+//! `coord report`: writes a report of a sweep.
 
-use crate::{config::Settings, local::connect::Database};
+use crate::{analysis, config::Settings, local::connect::Database};
 use anyhow::{Context as _, ensure};
 use halfheard_results::{
     report::{
-        Report,
-        gather::gather,
-        html,
+        Report, html,
         markdown::{self, FIGURES},
     },
-    statistics::bootstrap::Options,
+    statistics::bootstrap::BootstrapOptions,
 };
 use halfheard_shared::atomic_file;
 use halfheard_store::Store;
@@ -22,11 +20,11 @@ use std::{
 /// Arguments of `coord report`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-Writes into the folder: report.html, one page that needs nothing else and no network; report.md, the
-same as text; figures/, the drawings as SVG and PNG. Files of these names are replaced.
+Writes into the folder: report.html, one self-contained page; report.md, the same as text; figures/,
+the figures as SVG and PNG. Existing files of these names are replaced.
 
-Tables stand beside the published numbers and have 95 % bootstrap intervals; the audits of the sweep
-and of the published tables are in it. All comes from the database (and, for Figure 8, the artifact
+Tables have published numbers and 95 % bootstrap intervals; the audits of the sweep and of the
+published tables are included. Everything comes from the database (and, for Figure 8, the artifact
 store): nothing is trained or evaluated.
 
 Examples:
@@ -35,24 +33,24 @@ Examples:
 pub struct ReportArgs {
     /// The sweep: its name, its id, or the beginning of its id
     sweep: String,
-    /// The folder to write to; it is made if need be
+    /// The folder to write to; created if necessary
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// How often to draw for the intervals
+    /// The number of bootstrap resamples for the intervals
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
     draws: u32,
 }
 
-/// Writes a sweep up.
+/// Writes a report.
 ///
 /// # Errors
 ///
-/// No such sweep; the database cannot be reached; the folder cannot be written to.
+/// An unknown sweep; the database cannot be reached; the folder cannot be written to.
 pub async fn run(args: ReportArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
     // Before anything is computed.
     let figures = args.out.join(FIGURES);
     std::fs::create_dir_all(&figures)
-        .with_context(|| format!("cannot make the folder {}", figures.display()))?;
+        .with_context(|| format!("cannot create folder {}", figures.display()))?;
     let since = Instant::now();
     let database = Database::open(settings).await?;
     let outcome = make(&args, settings, &database).await;
@@ -84,18 +82,17 @@ async fn make(args: &ReportArgs, settings: &Settings, store: &Store) -> anyhow::
     let sweep = store.find_sweep(&args.sweep).await?;
     ensure!(
         sweep.jobs.eval > 0,
-        "sweep {} has no evaluations: there is nothing to write up",
+        "sweep {} has no evaluations to report",
         sweep.name
     );
-    let options = Options {
-        draws: args.draws as usize,
-        ..Options::default()
+    let options = BootstrapOptions {
+        resamples: args.draws as usize,
+        ..BootstrapOptions::default()
     };
-    let say = |what: &str| tracing::info!("{what}");
-    Ok(gather(store, &settings.sources(), &sweep, options, say).await?)
+    analysis::report(store, sweep.id, settings.sources(), options).await
 }
 
-/// Writes every file whole or not at all; returns their names, the page first.
+/// Writes every file atomically; returns their names, the page first.
 fn write(report: &Report, folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut put = |name: PathBuf, bytes: &[u8]| -> anyhow::Result<()> {

@@ -1,18 +1,25 @@
-//! `coord table`: prints a table of the paper from a sweep's results, or one that the paper lacks.
+//! `coord table`: prints a table of the paper, or one that the paper lacks, from a sweep's results.
 
-use crate::{config::Settings, local::connect::Database};
-use anyhow::Context as _;
+use super::formats::TableFormat;
+use crate::{analysis::resample, config::Settings, local::connect::Database};
 use halfheard_results::{
-    drawing::draw,
-    statistics::bootstrap::Options,
+    statistics::bootstrap::BootstrapOptions,
     tables::{
-        Table, against, extra,
+        Table, comparison, derived,
         layout::{self, Layout},
-        load,
+        paper,
         render::{Format, render},
     },
 };
-use halfheard_store::{Store, predictions::Filter, sweeps::SweepRow};
+use halfheard_shared::{
+    error::hinted,
+    results::{Filter, Wanted},
+};
+use halfheard_store::{
+    Store,
+    results::{Snapshot, load},
+    sweeps::SweepRow,
+};
 use std::{process::ExitCode, str::FromStr};
 
 /// Arguments of `coord table`.
@@ -27,9 +34,9 @@ Examples:
   coord table laziness                   how far predicted classes are from the true ones
 
 Tables 2 and 3 are means over missing rates, 4 to 7 ablations and loss weights of LNLN, 8 has
-deviations over seeds, 9 and 10 each rate, 11 and 12 means over missing modalities, 13 and 14 each
-set. Best values are bold (a star in a pipe), second best underlined (a stroke in a pipe); values
-not yet there are …, undefined ones –.")]
+standard deviations over seeds, 9 and 10 each rate, 11 and 12 means over missing modalities, 13 and
+14 each set. Best values are bold (* in a pipe), second best underlined (' in a pipe); … marks
+missing values, – undefined ones.")]
 pub struct TableArgs {
     /// The table: its number in the paper, 2 to 14, or laziness, robustness, ranks
     #[arg(value_name = "TABLE")]
@@ -37,19 +44,19 @@ pub struct TableArgs {
     /// The sweep: its name, its id, or the beginning of its id [default: the newest]
     #[arg(long)]
     sweep: Option<String>,
-    /// How to print it [default: text, or json with --json]
+    /// The format [default: text, or json with --json]
     #[arg(long, value_enum)]
-    format: Option<Format>,
-    /// Whose numbers to set below ours, with the difference: `published`, or a sweep
+    format: Option<TableFormat>,
+    /// Add other numbers and the differences: `published`, or those of a sweep
     #[arg(long, value_name = "WHOSE")]
     compare: Option<String>,
-    /// Add 95 % intervals from drawing test samples and seeds again and again (bootstrap)
+    /// Add 95 % bootstrap intervals over test samples and seeds
     #[arg(long)]
     intervals: bool,
-    /// How often to draw for them
+    /// The number of bootstrap resamples
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
     draws: u32,
-    /// Add a column of laziness, which says how much an accuracy is worth
+    /// Add a laziness column: how far predicted classes are from the true ones
     #[arg(long)]
     laziness: bool,
 }
@@ -76,7 +83,7 @@ impl FromStr for Which {
         let number = text.parse().ok();
         let layout = number.and_then(layout::find);
         layout.map(Which::Paper).ok_or_else(|| {
-            format!("there is no table `{text}`: there are 2 to 14, laziness, robustness and ranks")
+            format!("unknown table `{text}`: known are 2 to 14, laziness, robustness and ranks")
         })
     }
 }
@@ -85,7 +92,7 @@ impl FromStr for Which {
 ///
 /// # Errors
 ///
-/// No such sweep; the database cannot be reached.
+/// An unknown sweep; the database cannot be reached.
 pub async fn run(args: TableArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
     let database = Database::open(settings).await?;
     let outcome = show(&args, settings, &database).await;
@@ -98,23 +105,28 @@ async fn show(args: &TableArgs, settings: &Settings, store: &Store) -> anyhow::R
         Some(text) => store.find_sweep(text).await?,
         None => newest(store).await?,
     };
-    let format = args.format.unwrap_or(if settings.json {
+    let default = if settings.json {
         Format::Json
     } else {
         Format::Text
-    });
-    let options = Options {
-        draws: args.draws as usize,
-        ..Options::default()
     };
+    let format = args.format.map_or(default, Format::from);
+    let options = BootstrapOptions {
+        resamples: args.draws as usize,
+        ..BootstrapOptions::default()
+    };
+    let mut snapshot = Snapshot::begin(store, sweep.id).await?;
     let table = match args.which {
-        Which::Paper(layout) => paper(args, store, &sweep, layout, options).await?,
-        Which::Laziness => extra::laziness(store, sweep.id).await?,
+        Which::Paper(layout) => paper(args, store, &mut snapshot, layout, options).await?,
+        Which::Laziness => derived::laziness(&snapshot.results(Wanted::default()).await?.cells),
         Which::Robustness => {
-            let predictions = store.predictions(sweep.id, &Filter::default()).await?;
-            extra::robustness_table(&draw(predictions, options).await?)
+            let predictions = snapshot.predictions(&Filter::default()).await?;
+            derived::robustness_table(&resample(predictions, options).await?)
         }
-        Which::Ranks => extra::ranks_table(&extra::measured(store, sweep.id).await?),
+        Which::Ranks => {
+            let results = snapshot.results(Wanted::default()).await?;
+            derived::ranks_table(&derived::measurements(&results.cells))
+        }
     };
     print!("{}", render(&table, format, settings.color));
     Ok(ExitCode::SUCCESS)
@@ -123,35 +135,33 @@ async fn show(args: &TableArgs, settings: &Settings, store: &Store) -> anyhow::R
 async fn paper(
     args: &TableArgs,
     store: &Store,
-    sweep: &SweepRow,
+    snapshot: &mut Snapshot,
     layout: Layout,
-    options: Options,
+    options: BootstrapOptions,
 ) -> anyhow::Result<Table> {
-    let mut table = load::load(store, sweep.id, &sweep.name, layout, args.laziness).await?;
+    let results = snapshot.results(Wanted::default()).await?;
+    let mut table = paper::table(&results, layout, args.laziness);
     match args.compare.as_deref() {
         None => {}
-        Some("published") => {
-            let values = load::values(store, sweep.id, layout).await?;
-            against::published(&mut table, &values, layout);
-        }
+        Some("published") => comparison::published(&mut table, &results.cells, layout),
         Some(other) => {
             let other = store.find_sweep(other).await?;
-            let values = load::values(store, other.id, layout).await?;
-            against::sweep(&mut table, &values, &other.name);
+            let others = load(store, other.id, Wanted::default()).await?;
+            comparison::sweep(&mut table, &others.cells, layout, &other.name);
         }
     }
     if args.intervals {
         let filter = Filter {
-            datasets: layout.datasets(&store.benchmarks().await?.all()),
+            datasets: layout.datasets(&results.known),
             ..Filter::default()
         };
-        let drawn = draw(store.predictions(sweep.id, &filter).await?, options).await?;
-        against::drawn(&mut table, &drawn, layout, options);
+        let samples = resample(snapshot.predictions(&filter).await?, options).await?;
+        comparison::intervals(&mut table, &samples, layout, options);
     }
     Ok(table)
 }
 
-/// Prints table `layout` of `sweep` on standard output.
+/// Prints tables of a sweep on standard output.
 ///
 /// # Errors
 ///
@@ -159,24 +169,24 @@ async fn paper(
 pub async fn print(
     store: &Store,
     sweep: &SweepRow,
-    layout: Layout,
-    format: Format,
-    colour: bool,
+    layouts: &[Layout],
+    color: bool,
 ) -> anyhow::Result<()> {
-    let table = load::load(store, sweep.id, &sweep.name, layout, false).await?;
-    print!("{}", render(&table, format, colour));
+    let results = load(store, sweep.id, Wanted::default()).await?;
+    for layout in layouts {
+        let table = paper::table(&results, *layout, false);
+        println!("{}", render(&table, Format::Text, color));
+    }
     Ok(())
 }
 
-/// The sweep that was submitted last.
+/// The newest sweep.
 ///
 /// # Errors
 ///
-/// The database's, or there is none.
+/// The database's; a database without sweeps.
 pub async fn newest(store: &Store) -> anyhow::Result<SweepRow> {
     let sweeps = store.sweeps().await?;
-    sweeps
-        .into_iter()
-        .max_by_key(|sweep| sweep.created)
-        .context("there is no sweep yet: `coord submit SPEC` makes one")
+    let newest = sweeps.into_iter().max_by_key(|sweep| sweep.created);
+    Ok(newest.ok_or_else(|| hinted("no sweep yet", "submit one with `coord submit SPEC`"))?)
 }

@@ -278,7 +278,7 @@ mod tests {
             ("--label-range 1 --language zh --classes 2", "-1..1"),
             (
                 "--label-range -1..1 --language zh --classes 4",
-                "no usual edges for 4",
+                "no default edges for 4",
             ),
             ("--label-range -1..1 --language zh", "--classes"),
             (

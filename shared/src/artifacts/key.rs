@@ -16,9 +16,9 @@ pub enum Key {
     /// The list of an encoder's files where they are other than one `model.safetensors`
     /// ([`crate::encoder::read_list`]), by what the encoder is known by.
     EncoderFiles(Hash),
-    /// Where a training stands; replaced as it goes on.
+    /// The saved state of a training run; replaced as it proceeds.
     Resume(JobId),
-    /// A best checkpoint so far of a training that is not done, by BLAKE3.
+    /// A best checkpoint so far of an unfinished training run, by BLAKE3.
     ResumeCheckpoint(JobId, Hash),
     /// How a job ended (an encoded [`crate::wire::ResultBody`]); written once.
     Outcome(JobId),

@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_store_that_works_is_left_as_it_was() {
+    async fn probe_leaves_working_store_unchanged() {
         let folder = tempfile::tempdir().unwrap();
         let url = ArtifactStore::url_of(folder.path());
         let store = ArtifactStore::open(&url, None).await.unwrap();
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_store_that_cannot_be_written_says_so() {
+    async fn probe_reports_unwritable_store() {
         let folder = tempfile::tempdir().unwrap();
         let url = ArtifactStore::url_of(folder.path());
         let store = ArtifactStore::open(&url, None).await.unwrap();

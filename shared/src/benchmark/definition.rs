@@ -1,20 +1,20 @@
 //! What a protocol says of a dataset: the range of its labels, its language, its classes. The three
-//! built-in ones are definitions, too; anybody can write another for a dataset of their own.
+//! built-in ones are definitions, too; users can write others for their own datasets.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The largest number that a label can be, to either side: single precision keeps six digits.
+/// The largest absolute value of a label: single precision keeps six digits.
 pub const MAX_LABEL: f64 = 1e6;
 
-/// The most classes that an accuracy can have.
+/// Maximum number of classes that an accuracy can have.
 pub const MAX_CLASSES: usize = 21;
 
-/// The most accuracies that a definition can ask for.
+/// Maximum number of accuracies that a definition can ask for.
 pub const MAX_ACCURACIES: usize = 8;
 
-/// A protocol of one's own, as specs and `coord data import` have it.
+/// A protocol of your own, as specs and `coord data import` have it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DefinitionSpec {
@@ -42,7 +42,7 @@ pub struct DefinitionSpec {
     expecting = "a number of classes, or a list of the edges between them"
 )]
 pub enum ClassesSpec {
-    /// So many, by the rule.
+    /// This many, by the rule.
     Count(u32),
     /// One more than there are edges, rising; each edge belongs to the class below it.
     Edges(Vec<f64>),
@@ -57,7 +57,7 @@ pub enum Rule {
     /// As on MOSI and MOSEI: clipped to the middle so many whole numbers, then rounded half to
     /// even. Two classes are measured without neutral labels and with them among the positive ones.
     Rounded,
-    /// As on SIMS: clipped to the range, then told apart by edges, each of which belongs to the
+    /// As on SIMS: clipped to the range, then separated by edges, each of which belongs to the
     /// class below it. Two classes have neutral labels among the negative ones.
     Intervals,
 }
@@ -79,7 +79,7 @@ impl std::str::FromStr for Rule {
         [Rule::Rounded, Rule::Intervals]
             .into_iter()
             .find(|rule| rule.as_str() == text)
-            .ok_or_else(|| format!("`{text}` is no rule: write rounded or intervals"))
+            .ok_or_else(|| format!("`{text}` is not a rule: write rounded or intervals"))
     }
 }
 
@@ -101,7 +101,7 @@ pub struct Definition {
 /// The classes of one accuracy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Classes {
-    /// How many.
+    /// Their number.
     pub count: u32,
     /// The edges between them, rising; none where the rule rounds.
     pub edges: Vec<f64>,
@@ -133,20 +133,17 @@ fn usual_edges(count: u32) -> Option<&'static [f64]> {
 }
 
 impl DefinitionSpec {
-    /// Checks it and fills in what is left open.
+    /// Checks it and fills in the defaults.
     ///
     /// # Errors
     ///
-    /// What of it makes no protocol, by key.
+    /// What is invalid, by key.
     pub fn resolve(&self) -> Result<Definition, DefinitionError> {
         let range = self.label_range;
         check_range(range)?;
         let rule = self.rule.unwrap_or_else(|| usual_rule(range));
         if self.classes.is_empty() {
-            return wrong(
-                "classes",
-                "there is none: write how many, such as `[2, 3, 5]`",
-            );
+            return wrong("classes", "empty: write how many, such as `[2, 3, 5]`");
         }
         let mut classes = self
             .classes
@@ -207,7 +204,7 @@ fn usual_rule([low, high]: [f64; 2]) -> Rule {
     }
 }
 
-/// So many classes by the rule.
+/// This many classes by the rule.
 fn counted([low, high]: [f64; 2], rule: Rule, count: u32) -> Result<Classes, DefinitionError> {
     let edges = match rule {
         // Whether they can be rounded to is checked with the rest.
@@ -218,7 +215,7 @@ fn counted([low, high]: [f64; 2], rule: Rule, count: u32) -> Result<Classes, Def
                 return wrong(
                     "classes",
                     format!(
-                        "there are no usual edges for {count} classes (there are for 2, 3 and 5): \
+                        "no default edges for {count} classes (there are for 2, 3 and 5): \
                          write the edges between them instead, rising, as a list in the list"
                     ),
                 );
@@ -234,7 +231,7 @@ impl Definition {
     ///
     /// # Errors
     ///
-    /// What of it makes no protocol, by key.
+    /// What is invalid, by key.
     pub fn check(&self) -> Result<(), DefinitionError> {
         check_range(self.label_range)?;
         let tag = |c: char| c.is_ascii_alphanumeric() || c == '-';
@@ -242,7 +239,7 @@ impl Definition {
             return wrong(
                 "language",
                 format!(
-                    "`{}` is no language: write 1 to 16 letters, as in `[encoders.zh]`",
+                    "`{}` is not a language: write 1 to 16 letters, as in `[encoders.zh]`",
                     self.language.escape_debug()
                 ),
             );
@@ -255,7 +252,7 @@ impl Definition {
             if pair[0].count >= pair[1].count {
                 return wrong(
                     key,
-                    format!("{} classes are named twice: leave one away", pair[1].count),
+                    format!("{} classes are listed twice: remove one", pair[1].count),
                 );
             }
         }
@@ -326,7 +323,7 @@ impl Definition {
         Ok(())
     }
 
-    /// In what it differs from `other`, a line each: what is here, what is there.
+    /// The differences from `other`, one line each: this value, the other value.
     pub fn differences(&self, other: &Definition) -> Vec<String> {
         let mut found = Vec::new();
         let mut differs = |key: &str, here: &dyn fmt::Display, there: &dyn fmt::Display| {
@@ -363,7 +360,7 @@ impl Definition {
 }
 
 impl fmt::Display for Definition {
-    /// In one line, for people: `labels -1 to 1, zh, classes [2, 3, 5] by intervals`.
+    /// On one line, for people: `labels -1 to 1, zh, classes [2, 3, 5] by intervals`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [low, high] = self.label_range;
         write!(

@@ -1,4 +1,4 @@
-//! Protocols: the three built-in ones, and those that anybody defines.
+//! Protocols: the three built-in ones, and user-defined ones.
 
 use super::{
     definition::{Classes, Definition, DefinitionError, Rule},
@@ -24,11 +24,11 @@ pub enum Kind {
     Mosei,
     /// CH-SIMS: Chinese, labels in [-1, 1], with a label for each modality alone.
     Sims,
-    /// One that somebody defined.
+    /// A user-defined protocol.
     Own(OwnKind),
 }
 
-/// A protocol that somebody defined: two of the same definition are equal.
+/// A user-defined protocol: two with the same definition are equal.
 #[derive(Clone, Copy)]
 pub struct OwnKind(&'static Rules);
 
@@ -64,15 +64,15 @@ impl fmt::Debug for OwnKind {
     }
 }
 
-/// A name that is no protocol's.
+/// An unknown protocol.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no dataset protocol: give mosi, mosei or sims, or define one (docs/guide/own-dataset.md)"
+    "`{0}` is not a dataset protocol: use mosi, mosei or sims, or define one (docs/guide/own-dataset.md)"
 )]
 pub struct UnknownKind(pub String);
 
-/// The most protocols that a process keeps. They stay until it ends; nobody has so many, and what
-/// comes over the wire must not fill its memory.
+/// Maximum number of protocols that a process keeps. They stay until it ends; nobody needs so many, and
+/// messages must not fill its memory.
 const MAX_OWN: usize = 4096;
 
 fn rounded(count: u32) -> Classes {
@@ -122,7 +122,7 @@ impl Kind {
     ///
     /// # Errors
     ///
-    /// A definition that makes no protocol.
+    /// An invalid definition.
     pub fn own(definition: Definition) -> Result<Self, DefinitionError> {
         definition.check()?;
         let text = serde_json::to_string(&definition).map_err(|error| DefinitionError {
@@ -136,7 +136,7 @@ impl Kind {
         if own.len() >= MAX_OWN {
             return Err(DefinitionError {
                 key: "classes",
-                what: format!("this process knows {MAX_OWN} protocols already: start another"),
+                what: format!("this process already has {MAX_OWN} protocols: start another"),
             });
         }
         let rules: &'static Rules = Box::leak(Box::new(Rules::of(definition, text.clone())));
@@ -144,7 +144,7 @@ impl Kind {
         Ok(Kind::Own(OwnKind(rules)))
     }
 
-    /// What its metrics are computed by.
+    /// The rules by which its metrics are computed.
     pub fn rules(self) -> &'static Rules {
         match self {
             Kind::Mosi | Kind::Mosei => &ENGLISH,

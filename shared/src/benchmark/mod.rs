@@ -1,8 +1,8 @@
 //! Protocols and the datasets that follow them: which metrics there are, and by which of them a
 //! checkpoint is the best one.
 //!
-//! A protocol ([`Kind`]) is one of the three of the field or defined by anybody ([`definition`]); all
-//! that depends on it follows from its definition ([`Rules`]). A [`Benchmark`] is a dataset's name
+//! A protocol ([`Kind`]) is built in or user-defined ([`definition`]); everything that
+//! depends on it follows from its definition ([`Rules`]). A [`Benchmark`] is a dataset's name
 //! with the protocol that it follows: results are kept under the name.
 
 pub mod definition;
@@ -54,7 +54,7 @@ pub struct Metric {
     pub id: &'static str,
     /// As in tables.
     pub name: &'static str,
-    /// Whether more is better.
+    /// Whether higher values are better.
     pub higher_is_better: bool,
     /// Whether it is a fraction that tables print in percent.
     pub percent: bool,
@@ -73,17 +73,17 @@ impl Metric {
 pub struct Criterion {
     /// Its id: that of the metric that selects.
     pub id: &'static str,
-    /// Whether more is better.
+    /// Whether higher values are better.
     pub higher_is_better: bool,
     /// The metrics reported from its checkpoint.
     pub family: &'static [&'static str],
 }
 
-/// Why a name and a protocol make no dataset.
+/// Why a name and a protocol do not make a dataset.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BenchmarkError {
-    /// A name that results cannot be kept under.
-    #[error("`{}` is no dataset's name: it has 1 to 64 letters, digits, `-`, `_` or `.`", .0.escape_debug())]
+    /// An invalid name.
+    #[error("`{}` is not a valid dataset name: it has 1 to 64 letters, digits, `-`, `_` or `.`", .0.escape_debug())]
     Name(String),
     /// The name of a protocol for a dataset that follows another.
     #[error(
@@ -94,12 +94,12 @@ pub enum BenchmarkError {
         /// The name.
         name: String,
     },
-    /// More than a process keeps.
-    #[error("this process knows {MAX_NAMES} datasets already: start another")]
+    /// Too many names in one process.
+    #[error("this process already has {MAX_NAMES} datasets: start another")]
     TooMany,
 }
 
-/// The most datasets that a process keeps; they stay until it ends.
+/// Maximum number of datasets that a process keeps; they stay until it ends.
 const MAX_NAMES: usize = 65_536;
 
 static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
@@ -112,7 +112,7 @@ impl Benchmark {
     ///
     /// # Errors
     ///
-    /// A name that is none, or that of another protocol.
+    /// An invalid name, or that of another protocol.
     pub fn new(name: &str, kind: Kind) -> Result<Self, BenchmarkError> {
         if let Ok(built_in) = name.parse::<Benchmark>() {
             return if built_in.kind() == kind {
@@ -138,7 +138,7 @@ impl Benchmark {
         Ok(Benchmark::Own(Own { name, kind }))
     }
 
-    /// Its name, under which results are kept: `mosi`, `mosei`, `sims`, or one's own.
+    /// Its name, under which results are kept: `mosi`, `mosei`, `sims`, or an own one.
     pub fn id(self) -> &'static str {
         match self {
             Benchmark::Mosi => "mosi",
@@ -148,7 +148,7 @@ impl Benchmark {
         }
     }
 
-    /// As tables and figures write it: `MOSI`, or a name of one's own as it is.
+    /// As tables and figures write it: `MOSI`, or a name of your own as it is.
     pub fn title(self) -> String {
         match self {
             Benchmark::Own(own) => own.name.to_owned(),
@@ -172,7 +172,7 @@ impl Benchmark {
         self.kind().as_str().parse().ok()
     }
 
-    /// What its metrics are computed by.
+    /// The rules by which its metrics are computed.
     pub fn rules(self) -> &'static Rules {
         self.kind().rules()
     }
@@ -209,11 +209,11 @@ impl Benchmark {
     }
 
     /// Whether `candidate` beats `best`, the best so far of `criterion`'s metric: it must be strictly
-    /// better, so that of equal epochs the earliest stays. An undefined value beats nothing, and
+    /// better, so the earliest of equal epochs wins. An undefined value beats nothing, and
     /// any value beats an undefined one.
     ///
     /// As in the reference (LNLN `core/utils.py`), whose metrics come rounded to four decimals on
-    /// MOSI and MOSEI and unrounded on SIMS: an error smaller by less than that is no better.
+    /// MOSI and MOSEI and unrounded on SIMS: a smaller difference does not count.
     pub fn improves(
         self,
         criterion: &Criterion,
@@ -264,13 +264,11 @@ impl fmt::Display for Benchmark {
 impl FromStr for Benchmark {
     type Err = String;
 
-    /// Reads the name of a built-in one; what others follow, a name does not say.
+    /// Parses the name of a built-in one.
     fn from_str(s: &str) -> Result<Self, String> {
         Benchmark::ALL
             .into_iter()
             .find(|b| b.id() == s)
-            .ok_or_else(|| {
-                format!("`{s}` is no built-in benchmark: there are mosi, mosei and sims")
-            })
+            .ok_or_else(|| format!("`{s}` is not a built-in benchmark: use mosi, mosei and sims"))
     }
 }

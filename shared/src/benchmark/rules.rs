@@ -5,9 +5,9 @@ use super::{Criterion, Metric, definition::Definition, definition::Rule};
 /// What a protocol's metrics are computed by.
 #[derive(Debug)]
 pub struct Rules {
-    /// What it follows from.
+    /// The definition that the rules follow from.
     pub definition: Definition,
-    /// The definition in one canonical text, by which protocols are told apart.
+    /// The definition in one canonical text, by which protocols are distinguished.
     pub(super) text: String,
     /// In the order of the paper's tables; those it does not print come last.
     pub metrics: Vec<Metric>,
@@ -26,7 +26,7 @@ pub struct Rules {
 pub struct Scale {
     /// The accuracy's id: `acc5`.
     pub accuracy: &'static str,
-    /// What each class is called, lowest first.
+    /// The names of the classes, lowest first.
     pub names: Vec<&'static str>,
     bins: Bins,
 }
@@ -84,7 +84,7 @@ pub struct Binary {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cut {
-    /// Above the edge is positive; labels that lie on it are left out.
+    /// Above the edge is positive; labels on it are excluded.
     WithoutEdge,
     /// Not below the edge is positive.
     AtLeast,
@@ -107,7 +107,7 @@ impl Binary {
     }
 }
 
-/// A text that lives as long as the program: there are as many as there are protocols.
+/// Leaks a text: there are as many as protocols.
 fn kept(text: String) -> &'static str {
     Box::leak(text.into_boxed_str())
 }
@@ -186,7 +186,7 @@ fn scale(definition: &Definition, count: u32, edges: &[f64]) -> Scale {
     }
 }
 
-/// The words of SIMS where the edges are its own, scaled; else the edges.
+/// SIMS' class names if the edges are its own, scaled; otherwise the edges.
 fn interval_names(definition: &Definition, edges: &[f64]) -> Vec<&'static str> {
     let [low, high] = definition.label_range;
     let (middle, half) = (f64::midpoint(low, high), (high - low) / 2.0);
@@ -250,7 +250,7 @@ fn binaries(definition: &Definition, edges: &[f64]) -> Vec<Binary> {
     }
 }
 
-/// Two classes, where there is no accuracy of more.
+/// Two classes, if no accuracy has more.
 fn of_two(definition: &Definition, binaries: &[Binary]) -> Scale {
     let bins = match binaries.last() {
         Some(binary) if binary.cut == Cut::Above => Bins::Edges(vec![binary.edge]),

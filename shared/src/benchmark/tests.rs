@@ -11,7 +11,7 @@ fn every_metric_is_reported_from_exactly_one_checkpoint() {
     }
 }
 #[test]
-fn criteria_are_metrics_and_stand_in_their_own_families() {
+fn criteria_are_metrics_of_their_family() {
     for benchmark in Benchmark::ALL {
         for criterion in benchmark.criteria() {
             let metric = benchmark.metric(criterion.id).unwrap();
@@ -26,7 +26,7 @@ fn criteria_are_metrics_and_stand_in_their_own_families() {
 }
 
 #[test]
-fn only_strictly_better_is_better() {
+fn only_strictly_better_value_wins() {
     let improves = |benchmark: Benchmark, id, new, old| {
         benchmark.improves(benchmark.criterion(id).unwrap(), new, old)
     };
@@ -60,7 +60,7 @@ const LIKE_SIMS: &str =
     "label_range = [-1, 1]\nlanguage = \"zh\"\nclasses = [2, 3, 5]\nunimodal = true";
 
 #[test]
-fn a_definition_equal_to_a_built_in_one_gives_the_same_metrics_and_criteria() {
+fn definition_equal_to_builtin_gives_equal_metrics_and_criteria() {
     for (text, built_in) in [(LIKE_MOSI, Benchmark::Mosi), (LIKE_SIMS, Benchmark::Sims)] {
         let kind = own(text).unwrap();
         assert_eq!(kind.definition(), built_in.kind().definition());
@@ -73,7 +73,7 @@ fn a_definition_equal_to_a_built_in_one_gives_the_same_metrics_and_criteria() {
 }
 
 #[test]
-fn the_built_in_metrics_and_criteria_are_those_of_the_paper() {
+fn builtin_metrics_and_criteria_match_the_paper() {
     let metrics = |b: Benchmark| b.metrics().iter().map(|m| m.id).collect::<Vec<_>>();
     assert_eq!(
         metrics(Benchmark::Mosei),
@@ -143,7 +143,7 @@ fn the_built_in_metrics_and_criteria_are_those_of_the_paper() {
 }
 
 #[test]
-fn every_metric_of_a_definition_is_reported_from_one_checkpoint() {
+fn every_defined_metric_is_reported_from_one_checkpoint() {
     for text in [
         "label_range = [0, 5]\nlanguage = \"en\"\nclasses = [2, 4, 6]",
         "label_range = [1, 10]\nlanguage = \"en\"\nclasses = [10]",
@@ -164,7 +164,7 @@ fn every_metric_of_a_definition_is_reported_from_one_checkpoint() {
 }
 
 #[test]
-fn stars_are_rounded_about_the_middle_of_their_range() {
+fn stars_round_around_the_middle_of_the_range() {
     let kind = own("label_range = [0, 5]\nlanguage = \"en\"\nclasses = [2, 4, 6]").unwrap();
     assert_eq!(kind.definition().rule, Rule::Rounded);
     assert_eq!((kind.neutral(), kind.label_range()), (2.5, [0.0, 5.0]));
@@ -184,7 +184,7 @@ fn stars_are_rounded_about_the_middle_of_their_range() {
 }
 
 #[test]
-fn the_edges_of_sims_are_scaled_to_other_ranges_and_may_be_given() {
+fn sims_edges_scale_to_range_or_are_given() {
     let kind = own("label_range = [0, 100]\nlanguage = \"zh\"\nclasses = [2, 3, 5]").unwrap();
     let edges = |i: usize| kind.definition().classes[i].edges.clone();
     assert_eq!(edges(0), [50.0]);
@@ -212,7 +212,7 @@ fn the_edges_of_sims_are_scaled_to_other_ranges_and_may_be_given() {
 }
 
 #[test]
-fn definitions_that_make_no_protocol_are_refused_by_key() {
+fn invalid_definition_is_rejected_by_key() {
     let refused = |range: &str, classes: &str, more: &str| {
         let text = format!("label_range = {range}\nlanguage = \"en\"\nclasses = {classes}\n{more}");
         own(&text).unwrap_err()
@@ -223,13 +223,13 @@ fn definitions_that_make_no_protocol_are_refused_by_key() {
         ("[nan, 1]", "[2]", "", "label_range", "is not within"),
         ("[0, 1e9]", "[2]", "", "label_range", "is not within"),
         ("[1000, 1000.5]", "[2]", "", "label_range", "too narrow"),
-        ("[-3, 3]", "[]", "", "classes", "there is none"),
+        ("[-3, 3]", "[]", "", "classes", "empty"),
         ("[-3, 3]", "[4]", "", "classes", "there can be 2, 3, 5, 7"),
         ("[-3, 3]", "[9]", "", "classes", "cannot be rounded to 9"),
         ("[-3, 3]", "[1]", "", "classes", "2 to 21 classes, not 1"),
-        ("[-3, 3]", "[5, 5]", "", "classes", "named twice"),
+        ("[-3, 3]", "[5, 5]", "", "classes", "listed twice"),
         ("[-3, 3]", "[[0.5]]", "", "classes", "edges need"),
-        ("[-1, 1]", "[7]", "", "classes", "no usual edges for 7"),
+        ("[-1, 1]", "[7]", "", "classes", "no default edges for 7"),
         (
             "[-1, 1]",
             "[[0.5, 0.1]]",
@@ -255,7 +255,7 @@ fn definitions_that_make_no_protocol_are_refused_by_key() {
 }
 
 #[test]
-fn names_of_protocols_are_theirs_and_others_are_told_apart() {
+fn protocol_names_are_reserved() {
     let kind = own(LIKE_MOSI).unwrap();
     let taken = Benchmark::new("sims", kind).unwrap_err();
     assert!(taken.to_string().contains("another name"), "{taken}");
@@ -295,7 +295,7 @@ struct Carried {
 }
 
 #[test]
-fn a_protocol_travels_with_its_dataset_and_a_hostile_one_is_refused() {
+fn protocol_round_trips_with_dataset_and_hostile_one_is_rejected() {
     let mine = Benchmark::new("mine", own(LIKE_SIMS).unwrap()).unwrap();
     for dataset in [
         mine,

@@ -1,4 +1,4 @@
-//! Writes a [`Benchmark`] with its protocol, so that whoever reads it needs nothing else: for jobs and
+//! Writes a [`Benchmark`] with its protocol, for readers that have nothing else: in jobs and
 //! resolved specs (`#[serde(with = "whole")]`).
 
 use super::{Benchmark, Kind};
@@ -15,7 +15,7 @@ struct Form {
 ///
 /// # Errors
 ///
-/// The format's.
+/// The format's error.
 pub fn serialize<S: Serializer>(benchmark: &Benchmark, serializer: S) -> Result<S::Ok, S::Error> {
     if serializer.is_human_readable() && !matches!(benchmark, Benchmark::Own(_)) {
         return serializer.serialize_str(benchmark.id());
@@ -31,7 +31,7 @@ pub fn serialize<S: Serializer>(benchmark: &Benchmark, serializer: S) -> Result<
 ///
 /// # Errors
 ///
-/// The format's; a name or a definition that cannot be used.
+/// The format's error; a name or a definition that cannot be used.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Benchmark, D::Error> {
     if deserializer.is_human_readable() {
         return deserializer.deserialize_any(Either);

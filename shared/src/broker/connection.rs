@@ -5,7 +5,7 @@ use async_nats::{ConnectErrorKind, ConnectOptions, Event, ServerAddr, jetstream}
 use percent_encoding::percent_decode_str;
 use std::{fmt, path::PathBuf, time::Duration};
 
-/// Where a broker is looked for when nothing else is said.
+/// The default address of the broker.
 pub const DEFAULT_URL: &str = "nats://127.0.0.1:4222";
 
 /// How to reach the broker.
@@ -20,7 +20,7 @@ pub struct BrokerSettings {
     pub credentials: Option<PathBuf>,
     /// How to encrypt; an address that starts with `tls://` asks for encryption too.
     pub tls: Tls,
-    /// What the connection is called on the broker.
+    /// Name of the connection, as the broker shows it.
     pub name: String,
     /// How many servers of a NATS cluster keep each stream.
     pub replicas: usize,
@@ -29,7 +29,7 @@ pub struct BrokerSettings {
 /// How the connection is encrypted.
 #[derive(Clone, Debug, Default)]
 pub struct Tls {
-    /// Refuse to speak without encryption.
+    /// Refuse connections without encryption.
     pub required: bool,
     /// The authority to trust besides the system's, in PEM.
     pub ca: Option<PathBuf>,
@@ -94,7 +94,7 @@ impl BrokerSettings {
             .collect()
     }
 
-    /// Connects, once; afterwards the connection comes back by itself however often it falls.
+    /// Connects once; afterwards the connection is restored automatically.
     pub async fn connect(&self) -> Result<Broker, BrokerError> {
         crate::cryptography::choose();
         let servers = self.servers()?;
@@ -103,7 +103,7 @@ impl BrokerSettings {
             .max_reconnects(None)
             .reconnect_delay_callback(reconnect_delay)
             .event_callback(|event| async move { report(&event) });
-        // The client itself leaves the user and password of an address aside.
+        // The client itself ignores user and password in an address.
         if let Some((user, password)) = servers.iter().find_map(login) {
             options = options.user_and_password(user, password);
         }
@@ -188,7 +188,7 @@ fn reconnect_delay(attempt: usize) -> Duration {
 fn report(event: &Event) {
     match event {
         Event::Connected => tracing::info!("connected to the broker"),
-        Event::Disconnected => tracing::warn!("the connection to the broker fell, reconnecting"),
+        Event::Disconnected => tracing::warn!("lost the connection to the broker; reconnecting"),
         other => tracing::debug!(event = %other, "broker"),
     }
 }
@@ -196,21 +196,22 @@ fn report(event: &Event) {
 fn remedy(kind: ConnectErrorKind) -> &'static str {
     match kind {
         ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
-            "give the right credentials file (HALFHEARD_NATS_CREDS)"
+            "pass the right credentials file (HALFHEARD_NATS_CREDS)"
         }
         ConnectErrorKind::Tls => {
-            "check the certificates (HALFHEARD_NATS_CA names the authority), or whether the server speaks TLS at all"
+            "check the certificates (HALFHEARD_NATS_CA names the authority) and whether the server speaks TLS"
         }
-        _ => "start nats-server with JetStream (-js), or say where it is (HALFHEARD_NATS_URL)",
+        _ => "start nats-server with JetStream (-js), or set HALFHEARD_NATS_URL",
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Hint as _;
 
     #[test]
-    fn a_password_is_never_shown() {
+    fn password_is_never_shown() {
         let settings = BrokerSettings::at("nats://ann:hush@broker.example:4333,tls://[::1]:1");
         let shown = format!("{settings:?} {}", settings.address());
         assert!(!shown.contains("hush") && !shown.contains("ann"), "{shown}");
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_in_the_address_is_unescaped() {
+    fn login_in_address_is_unescaped() {
         let server: ServerAddr = "nats://ann:h%40sh%2f@y".parse().unwrap();
         assert_eq!(login(&server), Some(("ann".into(), "h@sh/".into())));
         let server: ServerAddr = "nats://y".parse().unwrap();
@@ -229,13 +230,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_there_is_a_clear_error() {
+    async fn refused_connection_has_hint() {
         // Port 1 of the loopback has no listener.
         let error = BrokerSettings::at("nats://ann:hush@127.0.0.1:1")
             .connect()
             .await
             .unwrap_err();
-        let text = error.to_string();
+        let text = format!("{error}; {}", error.hint().unwrap());
         assert!(text.contains("nats://127.0.0.1:1"), "{text}");
         assert!(text.contains("HALFHEARD_NATS_URL"), "{text}");
         assert!(!text.contains("hush"), "{text}");
@@ -243,11 +244,9 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_address_is_refused() {
-        let error = BrokerSettings::at("http://x:hush@y")
-            .servers()
-            .unwrap_err()
-            .to_string();
+    fn invalid_address_is_rejected() {
+        let error = BrokerSettings::at("http://x:hush@y").servers().unwrap_err();
+        let error = format!("{error}; {}", error.hint().unwrap());
         assert!(error.contains("nats://host:4222"), "{error}");
         assert!(!error.contains("hush"), "{error}");
     }

@@ -1,6 +1,6 @@
 //! Making the streams, consumers and buckets.
 //!
-//! Everything here may be called again at any time: what stands as it should is left alone, what
+//! Everything here is idempotent: what is right already is left alone, what
 //! is missing is made. The coordinator that leads calls it at its start and every so often after, so
 //! that it is made again where the broker lost its storage; a worker never has to.
 

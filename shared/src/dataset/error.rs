@@ -10,7 +10,7 @@ pub enum DatasetError {
     Io {
         /// Which file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
     /// No dataset of that name in the data folder.
@@ -38,8 +38,8 @@ pub enum DatasetError {
         /// BLAKE3 of what is there.
         existing: String,
     },
-    /// The file is no safetensors file, or one of something else.
-    #[error("{} is no halfheard dataset: {what}; `coord data import` makes one from a feature pickle", path.display())]
+    /// The file is not a safetensors file, or one of something else.
+    #[error("{} is not a Halfheard dataset: {what}; `coord data import` makes one from a feature pickle", path.display())]
     NotADataset {
         /// Which file.
         path: PathBuf,

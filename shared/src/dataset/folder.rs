@@ -3,7 +3,7 @@
 //! ```text
 //! <data folder>/datasets/<name>/data.safetensors
 //! <data folder>/datasets/<name>/manifest.json
-//! <data folder>/blobs/<blake3>                     a hard link, so that workers find it by hash
+//! <data folder>/blobs/<blake3>                     a hard link by which workers find it
 //! ```
 //!
 //! Content that is there already is not stored again: a further name for it is a further link to

@@ -133,7 +133,7 @@ pub struct NotFinite {
 }
 
 impl NotFinite {
-    /// All of them.
+    /// All of them, in order.
     pub fn total(&self) -> u64 {
         self.neg_inf + self.pos_inf + self.nan + self.too_large
     }
@@ -304,7 +304,7 @@ impl Manifest {
         };
         let manifest: Self = serde_json::from_str(&text).map_err(|error| {
             bad(format!(
-                "is no dataset manifest: {error}; import the dataset again"
+                "is not a dataset manifest: {error}; import the dataset again"
             ))
         })?;
         if manifest.version != VERSION {

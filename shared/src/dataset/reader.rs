@@ -178,7 +178,7 @@ impl Dataset {
             let (start, end) = info.data_offsets;
             let range = data_start.saturating_add(start)..data_start.saturating_add(end);
             let bytes = map.get(range.clone()).ok_or_else(|| {
-                tensor_error(&spec.name, "lies beyond the end of the file".to_owned())
+                tensor_error(&spec.name, "extends beyond the end of the file".to_owned())
             })?;
             if bytes.as_ptr().align_offset(spec.element.size()) != 0 {
                 return Err(tensor_error(
@@ -338,7 +338,7 @@ impl Dataset {
                             split,
                             name,
                             sample,
-                            "is no UTF-8 text inside the file".to_owned(),
+                            "is not UTF-8 text within the file".to_owned(),
                         ));
                     }
                 }

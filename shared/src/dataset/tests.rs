@@ -68,7 +68,7 @@ fn made(kind: Kind) -> (tempfile::TempDir, PathBuf) {
 }
 
 #[test]
-fn what_is_written_is_read() {
+fn dataset_round_trips() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("d");
     let hash = write(&path, Kind::Sims);
@@ -98,7 +98,7 @@ fn what_is_written_is_read() {
 }
 
 #[test]
-fn the_writer_refuses_wrong_order_and_size() {
+fn writer_rejects_wrong_order_and_size() {
     let dir = tempfile::tempdir().unwrap();
     let sizes = [SplitSizes {
         samples: 1,
@@ -120,7 +120,7 @@ fn the_writer_refuses_wrong_order_and_size() {
 }
 
 #[test]
-fn truncation_anywhere_is_refused() {
+fn truncated_file_is_rejected() {
     let (dir, path) = made(Kind::Mosi);
     let bytes = std::fs::read(&path).unwrap();
     let cut = dir.path().join("cut");
@@ -143,7 +143,7 @@ fn patched(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_file_of_something_else_is_refused_and_says_why() {
+fn foreign_file_is_rejected_with_reason() {
     let (dir, path) = made(Kind::Mosi);
     let bytes = std::fs::read(&path).unwrap();
     let bad = dir.path().join("bad");
@@ -153,7 +153,7 @@ fn a_file_of_something_else_is_refused_and_says_why() {
         (
             "\"kind\":\"mosi\"",
             "\"kind\":\"sima\"",
-            "no dataset protocol",
+            "not a dataset protocol",
         ),
         ("\"valid.vision\"", "\"valid.Vision\"", "is missing"),
         ("\"train.text\":", "\"train.tixt\":", "is missing"),
@@ -165,7 +165,7 @@ fn a_file_of_something_else_is_refused_and_says_why() {
 }
 
 #[test]
-fn values_outside_the_protocol_are_refused() {
+fn values_outside_protocol_are_rejected() {
     let (dir, path) = made(Kind::Mosi);
     let good = std::fs::read(&path).unwrap();
     let data = Dataset::open(&path).unwrap();
@@ -211,7 +211,7 @@ fn values_outside_the_protocol_are_refused() {
 }
 
 #[test]
-fn a_file_carries_the_protocol_that_somebody_defined() {
+fn file_carries_own_protocol() {
     let spec: crate::benchmark::definition::DefinitionSpec = toml::from_str(
         "label_range = [-0.25, 0.25]\nlanguage = \"zh\"\nclasses = [2, [-0.1, 0.1]]",
     )
@@ -259,7 +259,7 @@ fn a_file_carries_the_protocol_that_somebody_defined() {
 }
 
 #[test]
-fn classes_are_the_papers() {
+fn classes_match_the_paper() {
     let seven = |y| Kind::Mosi.class_of(y);
     assert_eq!(
         [-3.0, -2.5, -0.5, 0.5, 1.5, 2.6, 9.0].map(seven),
@@ -277,7 +277,7 @@ fn source() -> Source {
 }
 
 #[test]
-fn a_folder_holds_datasets_by_name_and_by_hash() {
+fn folder_finds_datasets_by_name_and_hash() {
     let dir = tempfile::tempdir().unwrap();
     let folder = DataFolder::new(dir.path());
     assert_eq!(folder.names().unwrap(), [""; 0]);
@@ -340,7 +340,7 @@ fn a_folder_holds_datasets_by_name_and_by_hash() {
 
 #[cfg(unix)]
 #[test]
-fn the_same_content_under_several_names_is_stored_once() {
+fn equal_content_is_stored_once() {
     use std::os::unix::fs::MetadataExt as _;
     let dir = tempfile::tempdir().unwrap();
     let folder = DataFolder::new(dir.path());
@@ -399,7 +399,7 @@ proptest! {
 
     /// No damage to the header makes opening panic.
     #[test]
-    fn a_damaged_header_never_panics(edits in prop::collection::vec((0usize..2600, any::<u8>()), 1..6)) {
+    fn damaged_header_never_panics(edits in prop::collection::vec((0usize..2600, any::<u8>()), 1..6)) {
         let (dir, path) = made(Kind::Mosi);
         let mut bytes = std::fs::read(&path).unwrap();
         for (at, value) in edits {

@@ -1,4 +1,4 @@
-//! Writes a safetensors file from front to back, so that no tensor need be in memory as a whole.
+//! Writes a safetensors file sequentially: no tensor has to fit into memory.
 
 use super::{
     Kind,
@@ -184,7 +184,7 @@ impl Number for i32 {}
 impl Number for i64 {}
 
 fn as_bytes<T: Number>(numbers: &[T]) -> &[u8] {
-    // SAFETY: the slice is initialised, `T` is a plain number without padding, and bytes have no
+    // SAFETY: the slice is initialized, `T` is a plain number without padding, and bytes have no
     // alignment; the target is little-endian (`layout` refuses to compile elsewhere).
     unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast(), size_of_val(numbers)) }
 }

@@ -4,10 +4,10 @@ use super::error::{ANOTHER, EncoderError, Result};
 use serde::Deserialize;
 use std::{fs::File, io::Read as _, path::Path};
 
-/// The most bytes of a `config.json`.
+/// Maximum size of a `config.json` in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// The largest of a configuration's sizes that is believed.
+/// The largest of a configuration's sizes that is accepted.
 const MAX_SIZE: i64 = 1 << 20;
 
 /// How an encoder computes.
@@ -15,13 +15,13 @@ const MAX_SIZE: i64 = 1 << 20;
 pub enum Architecture {
     /// BERT (Devlin et al. 2019).
     Bert,
-    /// RoBERTa (Liu et al. 2019) and XLM-RoBERTa: BERT's layers, positions that begin behind the id
-    /// of padding, no kinds of segment.
+    /// RoBERTa (Liu et al. 2019) and XLM-RoBERTa: BERT's layers, positions start after the padding
+    /// id, no segment types.
     Roberta,
 }
 
 impl Architecture {
-    /// Its name for people.
+    /// The name for people.
     pub fn name(self) -> &'static str {
         match self {
             Architecture::Bert => "BERT",
@@ -41,13 +41,13 @@ pub struct Config {
     pub hidden_size: i64,
     /// Layers.
     pub num_hidden_layers: i64,
-    /// Heads a layer.
+    /// Heads per layer.
     pub num_attention_heads: i64,
     /// Width of the feed-forward layers.
     pub intermediate_size: i64,
     /// Rows of the table of positions.
     pub max_position_embeddings: i64,
-    /// Kinds of segment.
+    /// Segment types.
     pub type_vocab_size: i64,
     /// Added to variances.
     pub layer_norm_eps: f64,
@@ -58,13 +58,13 @@ pub struct Config {
     /// The token whose embedding takes no gradient, if any. Always there for RoBERTa, whose
     /// positions are counted from it.
     pub pad_token_id: Option<i64>,
-    /// Standard deviation of fresh weights.
+    /// Standard deviation of newly initialized weights.
     pub initializer_range: f64,
-    /// Whether the file itself says which architecture it is.
+    /// Whether the file itself names the architecture.
     declared: bool,
 }
 
-/// The file as it stands.
+/// The raw file.
 #[derive(Deserialize)]
 struct Raw {
     model_type: Option<String>,
@@ -110,7 +110,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// It is not there, is no configuration of a BERT or RoBERTa, or asks for what is not computed
+    /// It does not exist, is not a configuration of a BERT or RoBERTa, or needs what is not supported
     /// here: another activation, relative positions.
     pub fn read(folder: &Path) -> std::result::Result<Self, Box<EncoderError>> {
         let wrong = |found: String| {
@@ -126,9 +126,7 @@ impl Config {
             File::open(&path).and_then(|file| file.take(MAX_BYTES + 1).read_to_string(&mut text));
         if let Err(error) = read {
             let found = match error.kind() {
-                std::io::ErrorKind::NotFound if !folder.is_dir() => {
-                    "there is no such folder".to_owned()
-                }
+                std::io::ErrorKind::NotFound if !folder.is_dir() => "no such folder".to_owned(),
                 std::io::ErrorKind::NotFound => "it has no config.json".to_owned(),
                 _ => format!("its config.json cannot be read: {error}"),
             };
@@ -148,7 +146,7 @@ impl Config {
         }
         let raw: Raw = serde_json::from_str(&text).map_err(|e| {
             wrong(format!(
-                "its config.json is no configuration of an encoder: {e}"
+                "its config.json is not an encoder configuration: {e}"
             ))
         })?;
         Self::of(folder, raw)
@@ -268,7 +266,7 @@ impl Config {
         if self.hidden_size % self.num_attention_heads != 0 {
             return refuse(
                 format!(
-                    "config.json: hidden_size {} is no multiple of num_attention_heads {}",
+                    "config.json: hidden_size {} is not a multiple of num_attention_heads {}",
                     self.hidden_size, self.num_attention_heads
                 ),
                 "take the config.json that was published with the weights",
@@ -325,13 +323,13 @@ impl Config {
         self.declared
     }
 
-    /// The most tokens a text can have: RoBERTa's positions up to that of padding are none of a
+    /// Maximum number of tokens a text can have: RoBERTa's positions up to that of padding are none of a
     /// text.
     pub fn longest(&self) -> i64 {
         self.max_position_embeddings - self.first_position()
     }
 
-    /// The row of the table of positions that a text's first token has.
+    /// The row of the position table for a text's first token.
     pub fn first_position(&self) -> i64 {
         match (self.architecture, self.pad_token_id) {
             (Architecture::Roberta, Some(padding)) => padding + 1,

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// What was found in an encoder's folder, what was expected, and what to do.
+/// A folder that cannot be used: what was found, what was expected, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the text encoder {} cannot be used: {found}; {remedy}", folder.display())]
 pub struct EncoderError {
@@ -28,14 +28,14 @@ impl EncoderError {
     }
 }
 
-/// What reading an encoder gives.
+/// The result of reading an encoder.
 pub(super) type Result<T> = std::result::Result<T, Box<EncoderError>>;
 
-/// How to lay down another encoder.
+/// How to install another encoder.
 pub(super) const ANOTHER: &str =
     "name the folder of a BERT or RoBERTa in the Hugging Face layout (docs/reference/encoders.md)";
 
-/// How to come by a whole file.
+/// How to get a complete file.
 pub(super) const AGAIN: &str = "download the file again (`hf download MODEL --local-dir FOLDER`)";
 
 /// Python that writes an encoder as safetensors, whatever it is now.

@@ -9,9 +9,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The most bytes of an index.
+/// Maximum size of an index in bytes.
 const MAX_INDEX: u64 = 16 << 20;
-/// The most files that weights are spread over.
+/// Maximum number of files that weights are spread over.
 const MAX_SHARDS: usize = 1000;
 
 /// How weights are written.
@@ -80,7 +80,7 @@ impl WeightFiles {
             return Err(EncoderError::new(folder, found, kind.remedy));
         }
         let index: Index = serde_json::from_slice(&text)
-            .map_err(|e| wrong(format!("its {name} is no index of weights: {e}")))?;
+            .map_err(|e| wrong(format!("its {name} is not a weight index: {e}")))?;
         let files: BTreeSet<&String> = index.weight_map.values().collect();
         if files.is_empty() || files.len() > MAX_SHARDS {
             return Err(wrong(format!(
@@ -195,13 +195,13 @@ fn none(folder: &Path) -> Box<EncoderError> {
     }
 }
 
-/// Something that is often found in a file's place.
+/// What is often found instead of a file.
 pub(super) struct Recognised {
     pub what: &'static str,
     pub remedy: &'static str,
 }
 
-/// What content is that no file of an encoder has, by its first bytes.
+/// Recognizes by its first bytes content that no encoder file has.
 pub(super) fn recognise(content: &[u8]) -> Option<Recognised> {
     let start = content.trim_ascii_start();
     let known = |what, remedy| Some(Recognised { what, remedy });

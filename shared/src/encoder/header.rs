@@ -8,7 +8,7 @@ use super::{
 use safetensors::{SafeTensorError, SafeTensors};
 use std::path::Path;
 
-/// The most bytes of a header: some hundred for each of a few hundred tensors.
+/// Maximum size of a header: some hundred for each of a few hundred tensors in bytes.
 const MAX_HEADER: u64 = 16 << 20;
 
 /// The tensors of `folder/name`, whose content is `bytes` and whose index among the encoder's files
@@ -38,7 +38,7 @@ pub(super) fn tensors(
     if !(2..=MAX_HEADER).contains(&header) {
         return Err(refuse(
             format!(
-                "has {size} bytes and is no safetensors file: it does not begin with the size of a header"
+                "has {size} bytes and is not a safetensors file: it does not begin with the size of a header"
             ),
             AGAIN,
         ));
@@ -67,7 +67,7 @@ pub(super) fn tensors(
                     AGAIN,
                 )
             }
-            _ => refuse(format!("is no safetensors file: {error}"), AGAIN),
+            _ => refuse(format!("is not a safetensors file: {error}"), AGAIN),
         }
     })?;
     let start = length + 8;
@@ -102,7 +102,7 @@ pub(super) fn tensors(
                 .iter()
                 .try_fold(dtype.size(), |all, dim| all.checked_mul(*dim));
             if end > bytes.len() || needs.is_none_or(|n| n > end.saturating_sub(place.at)) {
-                let what = format!("says of `{tensor}` that it lies beyond the end of the file");
+                let what = format!("says of `{tensor}` that it extends beyond the end of the file");
                 return Err(refuse(what, AGAIN));
             }
             Ok((tensor, place))

@@ -1,15 +1,15 @@
 //! Text encoders as they are published: a folder in the Hugging Face layout.
 //!
 //! [`Encoder::open`] is the one reader of such a folder, for `coord plan`, `submit` and `doctor` as
-//! for the worker: what it accepts, trains, and what cannot be trained is refused with what was
-//! found, what was expected, and what to do. It reads headers, not weights; [`Encoder::tensor`]
+//! for the worker: what it accepts can be trained; the rest is rejected with what was found, what was
+//! expected, and what to do. It reads headers, not weights; [`Encoder::tensor`]
 //! reads those. Nothing in a file is ever executed, and sizes that a file claims are checked before
 //! they are believed.
 //!
 //! Names are those of the field's models without a prefix (`embeddings.word_embeddings.weight`):
-//! `bert.`, `roberta.` and `model.` are taken off, `LayerNorm.gamma` and `LayerNorm.beta` are
+//! `bert.`, `roberta.` and `model.` are stripped, `LayerNorm.gamma` and `LayerNorm.beta` are
 //! `weight` and `bias`, heads and buffers of other tasks (`cls.*`, `lm_head.*`, `position_ids`) are
-//! passed over.
+//! ignored.
 
 mod config;
 mod error;
@@ -49,8 +49,8 @@ pub struct Encoder {
     tensors: BTreeMap<String, Place>,
 }
 
-/// What an encoder is known by: of one file its BLAKE3, of several a hash over their names and
-/// hashes, in order. `files` are those of [`WeightFiles::names`].
+/// The identity of an encoder: the BLAKE3 hash of its one file, or a hash over the names and
+/// hashes of several. `files` are those of [`WeightFiles::names`].
 pub fn identity(files: &[(String, Hash)]) -> Hash {
     if let [(_, hash)] = files {
         return hash.clone();
@@ -62,10 +62,10 @@ pub fn identity(files: &[(String, Hash)]) -> Hash {
     Hash::of(lines.as_bytes())
 }
 
-/// The most bytes of a list of files.
+/// Maximum size of a list of files in bytes.
 pub const MAX_LIST: u64 = 1 << 20;
 
-/// The list of an encoder's files, for a machine that has none of them.
+/// The list of an encoder's files, for a machine that has to fetch them.
 pub fn write_list(files: &[(String, Hash)]) -> Vec<u8> {
     let lines: String = files
         .iter()
@@ -79,9 +79,9 @@ pub fn write_list(files: &[(String, Hash)]) -> Vec<u8> {
 ///
 /// # Errors
 ///
-/// It is no such list, or that of another encoder: what is wrong, for people.
+/// Not such a list, or that of another encoder: what is wrong, for people.
 pub fn read_list(list: &[u8], wanted: &Hash) -> Result<Vec<(String, Hash)>, String> {
-    let text = std::str::from_utf8(list).map_err(|_| "it is no text".to_owned())?;
+    let text = std::str::from_utf8(list).map_err(|_| "not UTF-8".to_owned())?;
     let files = text
         .lines()
         .map(|line| {
@@ -103,7 +103,7 @@ pub fn read_list(list: &[u8], wanted: &Hash) -> Result<Vec<(String, Hash)>, Stri
 
 impl Encoder {
     /// Reads the configuration and the headers of the weights in `folder`, and checks that they
-    /// belong together: every weight of the configuration is there, with its shape.
+    /// match: every weight of the configuration exists with its shape.
     ///
     /// # Errors
     ///
@@ -178,7 +178,7 @@ impl Encoder {
         EncoderError::new(&self.folder, found, remedy)
     }
 
-    /// That configuration and weights belong together.
+    /// Checks that configuration and weights match.
     fn check(&self, marks: &Marks) -> Result<(), Box<EncoderError>> {
         let config = &self.config;
         if config.architecture == Architecture::Bert
@@ -390,7 +390,7 @@ impl Marks {
     }
 }
 
-/// The name that a tensor has here; `None` of one that is no part of an encoder.
+/// The name that a tensor has here; `None` if it is not part of an encoder.
 fn canonical(name: &str) -> Option<String> {
     let mut rest = name;
     // `model.bert.` is written by some trainers: one prefix of the trainer, one of the model.

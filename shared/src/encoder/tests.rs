@@ -4,6 +4,8 @@ use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use std::fs;
 
+mod tokens;
+
 /// Folders that the field's own programs wrote (`shared/tests/data/encoders/make.py`).
 fn written(name: &str) -> PathBuf {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/encoders");
@@ -46,7 +48,7 @@ fn config(folder: &Path, change: impl FnOnce(&mut Value)) {
 }
 
 #[test]
-fn the_same_weights_come_out_of_every_form_they_are_published_in() {
+fn all_weight_formats_give_equal_tensors() {
     let expected = weights(&written("bert"));
     assert_eq!(expected.len(), 3 + 2 + 2 * 16);
     for form in [
@@ -62,7 +64,7 @@ fn the_same_weights_come_out_of_every_form_they_are_published_in() {
 }
 
 #[test]
-fn weights_of_lower_precision_are_converted_as_pytorch_does() {
+fn low_precision_weights_convert_like_pytorch() {
     for form in ["bert-half", "bert-bfloat"] {
         let content = fs::read(written(form).join("expected.safetensors")).unwrap();
         let expected = SafeTensors::deserialize(&content).unwrap();
@@ -79,7 +81,7 @@ fn weights_of_lower_precision_are_converted_as_pytorch_does() {
 }
 
 #[test]
-fn links_of_a_hubs_cache_are_followed_and_safetensors_are_preferred() {
+fn hub_cache_links_are_followed_and_safetensors_preferred() {
     let cache = tempfile::tempdir().unwrap();
     let (blobs, snapshot) = (cache.path().join("blobs"), cache.path().join("snapshots/1"));
     fs::create_dir_all(&blobs).unwrap();
@@ -96,7 +98,7 @@ fn links_of_a_hubs_cache_are_followed_and_safetensors_are_preferred() {
 }
 
 #[test]
-fn prefixes_are_taken_off_and_two_of_one_name_are_refused() {
+fn prefixes_are_stripped_and_collisions_rejected() {
     for (name, expected) in [
         (
             "roberta.embeddings.LayerNorm.gamma",
@@ -132,7 +134,7 @@ fn prefixes_are_taken_off_and_two_of_one_name_are_refused() {
 }
 
 #[test]
-fn an_encoder_is_known_by_all_its_files() {
+fn encoder_identity_covers_all_files() {
     let hash = |text: &str| Hash::of(text.as_bytes());
     let one = [("model.safetensors".to_owned(), hash("a"))];
     assert_eq!(identity(&one), hash("a"), "of one file its own");
@@ -157,7 +159,7 @@ fn an_encoder_is_known_by_all_its_files() {
 }
 
 #[test]
-fn an_index_leads_to_files_of_its_own_folder_alone() {
+fn weight_index_cannot_leave_its_folder() {
     let folder = copy("bert-shards");
     let path = folder.path().join("model.safetensors.index.json");
     let index: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
@@ -181,7 +183,7 @@ fn an_index_leads_to_files_of_its_own_folder_alone() {
         );
     }
     assert!(with(json!("gone.safetensors")).contains("gone.safetensors, which is not there"));
-    assert!(with(json!(7)).contains("is no index of weights"));
+    assert!(with(json!(7)).contains("is not a weight index"));
     // In another file than the index says.
     let mut swapped = index.clone();
     let bias = "encoder.layer.0.output.dense.bias";
@@ -196,7 +198,7 @@ fn an_index_leads_to_files_of_its_own_folder_alone() {
 }
 
 #[test]
-fn configurations_that_are_not_computed_here_are_refused() {
+fn unsupported_configurations_are_rejected() {
     for (key, value, says) in [
         ("model_type", json!("electra"), "it is a `electra`"),
         (
@@ -212,13 +214,13 @@ fn configurations_that_are_not_computed_here_are_refused() {
         (
             "num_attention_heads",
             json!(3),
-            "no multiple of num_attention_heads 3",
+            "not a multiple of num_attention_heads 3",
         ),
         ("num_attention_heads", json!(0), "num_attention_heads is 0"),
         (
             "vocab_size",
             json!("many"),
-            "is no configuration of an encoder",
+            "is not an encoder configuration",
         ),
         ("vocab_size", json!(-1), "vocab_size is -1"),
         ("hidden_size", json!(i64::MAX), "hidden_size is"),
@@ -263,7 +265,7 @@ fn configurations_that_are_not_computed_here_are_refused() {
 }
 
 #[test]
-fn a_roberta_is_never_taken_for_a_bert() {
+fn roberta_is_not_mistaken_for_bert() {
     let folder = copy("roberta");
     assert_eq!(Config::read(folder.path()).unwrap().longest(), 16);
     assert!(Encoder::open(folder.path()).is_ok());
@@ -341,7 +343,7 @@ fn hostile(pickle: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn nothing_but_tensors_is_taken_out_of_a_pickle() {
+fn only_tensors_are_read_from_torch_pickle() {
     let folder = copy("bert");
     fs::remove_file(folder.path().join("model.safetensors")).unwrap();
     let with = |content: &[u8]| {
@@ -390,7 +392,7 @@ fn nothing_but_tensors_is_taken_out_of_a_pickle() {
 }
 
 #[test]
-fn what_a_safetensors_header_claims_is_not_believed() {
+fn hostile_safetensors_header_is_rejected() {
     let folder = copy("bert");
     let path = folder.path().join("model.safetensors");
     let with = |header: &str, data: usize| {
@@ -408,12 +410,14 @@ fn what_a_safetensors_header_claims_is_not_believed() {
     let error = with(&one("[2,2]", "[0,16]"), 12);
     assert!(error.contains("is cut off: it has"), "{error}");
     assert!(with(&one("[2,2]", "[0,16]"), 20).contains("is too long"));
-    assert!(with(&one("[2,2]", "[0,8]"), 8).contains("no safetensors file"));
-    assert!(with(&one("[2,2]", "[16,0]"), 16).contains("no safetensors file"));
-    assert!(with(&one("[18446744073709551615,2]", "[0,16]"), 16).contains("no safetensors file"));
+    assert!(with(&one("[2,2]", "[0,8]"), 8).contains("not a safetensors file"));
+    assert!(with(&one("[2,2]", "[16,0]"), 16).contains("not a safetensors file"));
+    assert!(
+        with(&one("[18446744073709551615,2]", "[0,16]"), 16).contains("not a safetensors file")
+    );
     let endless = one("[2,2]", "[0,18446744073709551615]");
-    assert!(with(&endless, 16).contains("no safetensors file"));
-    assert!(with("{", 0).contains("no safetensors file"));
+    assert!(with(&endless, 16).contains("not a safetensors file"));
+    assert!(with("{", 0).contains("not a safetensors file"));
     for size in [0, 1, u64::MAX, 1 << 40] {
         fs::write(&path, size.to_le_bytes()).unwrap();
         assert!(refusal(folder.path()).contains("does not begin with the size of a header"));
@@ -427,7 +431,7 @@ fn what_a_safetensors_header_claims_is_not_believed() {
 }
 
 #[test]
-fn weights_that_are_no_numbers_are_named() {
+fn non_finite_weights_are_named() {
     let folder = copy("bert");
     let path = folder.path().join("model.safetensors");
     let mut content = fs::read(&path).unwrap();
@@ -437,212 +441,4 @@ fn weights_that_are_no_numbers_are_named() {
     let encoder = Encoder::open(folder.path()).unwrap();
     let error = encoder.check_finite().unwrap_err().to_string();
     assert!(error.contains("not finite (NaN at position"), "{error}");
-}
-
-fn ids(folder: &Path) -> Result<TokenIds, String> {
-    let encoder = Encoder::open(folder).unwrap();
-    encoder.token_ids().map_err(|error| error.to_string())
-}
-
-const ROBERTA: TokenIds = TokenIds {
-    unknown: 3,
-    mask: Some(59),
-    start: 0,
-    end: 2,
-    padding: 1,
-};
-
-#[test]
-fn special_tokens_have_the_ids_of_the_vocabulary() {
-    // A BERT without one has those that all BERT vocabularies give.
-    assert_eq!(ids(&written("bert")), Ok(TokenIds::BERT));
-    assert_eq!(ids(&written("roberta")), Ok(ROBERTA));
-    let folder = copy("bert");
-    let write = |name: &str, content: &str| fs::write(folder.path().join(name), content).unwrap();
-    write(
-        "vocab.txt",
-        "[PAD]\r\n[MASK]\r\n[SEP]\n[CLS]\n[UNK]\nword\n",
-    );
-    let own = TokenIds {
-        unknown: 4,
-        mask: Some(1),
-        start: 3,
-        end: 2,
-        padding: 0,
-    };
-    assert_eq!(ids(folder.path()), Ok(own));
-    // Other names, as the folder declares them, and the fast tokenizer's file beside it.
-    write(
-        "special_tokens_map.json",
-        r#"{"unk_token": {"content": "word"}, "cls_token": "[CLS]"}"#,
-    );
-    write(
-        "tokenizer.json",
-        r#"{"added_tokens": [{"id": 3, "content": "[CLS]"}], "model": {"vocab": {"word": 5}}}"#,
-    );
-    assert_eq!(ids(folder.path()), Ok(TokenIds { unknown: 5, ..own }));
-    write(
-        "tokenizer.json",
-        r#"{"added_tokens": [{"id": 4, "content": "[CLS]"}]}"#,
-    );
-    let error = ids(folder.path()).unwrap_err();
-    assert!(
-        error.contains("its vocab.txt gives `[CLS]` the id 3, its tokenizer.json the id 4"),
-        "{error}"
-    );
-    fs::remove_file(folder.path().join("tokenizer.json")).unwrap();
-    write("vocab.txt", "[PAD]\n[SEP]\nword\n");
-    assert!(
-        ids(folder.path())
-            .unwrap_err()
-            .contains("has no `[CLS]` (cls_token)")
-    );
-    write(
-        "vocab.txt",
-        &"\n".repeat(600).replacen('\n', "[PAD]\n[SEP]\nword\n", 1),
-    );
-    write("vocab.json", r#"{"[CLS]": 512}"#);
-    assert!(
-        ids(folder.path())
-            .unwrap_err()
-            .contains("the id 512, its weights have 512 tokens")
-    );
-    write("vocab.json", "[]");
-    assert!(
-        ids(folder.path())
-            .unwrap_err()
-            .contains("not what a tokenizer writes")
-    );
-    write("vocab.json", "version https://git-lfs.github.com/spec/v1\n");
-    assert!(ids(folder.path()).unwrap_err().contains("git lfs pull"));
-}
-
-#[test]
-fn a_robertas_vocabulary_must_be_there_and_agree_with_its_positions() {
-    let folder = copy("roberta");
-    let vocabulary = folder.path().join("vocab.json");
-    fs::remove_file(&vocabulary).unwrap();
-    assert!(
-        ids(folder.path())
-            .unwrap_err()
-            .contains("none of vocab.json")
-    );
-    // XLM-RoBERTa's tokenizer has them in code.
-    fs::write(folder.path().join("sentencepiece.bpe.model"), "pieces").unwrap();
-    assert_eq!(ids(folder.path()), Ok(ROBERTA));
-    // The order of a list is that of the ids.
-    let pieces = r#"{"model": {"unk_id": 3, "vocab": [["<s>", 0.0], ["<pad>", 0.0], ["</s>", 0.0],
-        ["<unk>", 0.0]]}, "added_tokens": [{"id": 59, "content": "<mask>", "special": true}]}"#;
-    fs::write(folder.path().join("tokenizer.json"), pieces).unwrap();
-    assert_eq!(ids(folder.path()), Ok(ROBERTA));
-    fs::remove_file(folder.path().join("tokenizer.json")).unwrap();
-    fs::write(
-        &vocabulary,
-        r#"{"<s>": 0, "<pad>": 4, "</s>": 2, "<unk>": 3}"#,
-    )
-    .unwrap();
-    let error = ids(folder.path()).unwrap_err();
-    assert!(
-        error.contains("pads with 4, its config.json says pad_token_id 1"),
-        "{error}"
-    );
-}
-
-#[test]
-fn texts_of_another_vocabulary_are_told_apart() {
-    let bert = EncoderFacts {
-        vocabulary: 30_522,
-        longest: 512,
-        segments: 2,
-        tokens: TokenIds::BERT,
-    };
-    let texts = TextFacts {
-        length: 50,
-        largest: 29_000,
-        segments: 0,
-        starts: [(101, 40)].into(),
-        ends: [(102, 38)].into(),
-    };
-    assert_eq!(texts.misfit(&bert), None);
-    let roberta = EncoderFacts {
-        tokens: ROBERTA,
-        ..bert
-    };
-    let says = texts.misfit(&roberta).unwrap();
-    assert!(
-        says.contains(
-            "another vocabulary: all of its texts start with the token 101, this encoder's start \
-             with 0"
-        ),
-        "{says}"
-    );
-    let mixed = TextFacts {
-        ends: [(102, 30), (7, 8)].into(),
-        ..texts.clone()
-    };
-    let says = mixed.misfit(&bert).unwrap();
-    assert!(
-        says.contains("8 of 38 of its texts end with the token 7"),
-        "{says}"
-    );
-    let says = |texts: TextFacts| texts.misfit(&bert).unwrap();
-    let large = TextFacts {
-        largest: 30_522,
-        ..texts.clone()
-    };
-    assert!(says(large).contains("knows only 30522 tokens"));
-    let long = TextFacts {
-        length: 513,
-        ..texts.clone()
-    };
-    assert!(says(long).contains("takes at most 512"));
-    let segments = TextFacts {
-        segments: 2,
-        ..texts.clone()
-    };
-    assert!(says(segments).contains("only 2 kinds"));
-    let small = EncoderFacts {
-        vocabulary: 100,
-        ..bert
-    };
-    let short = TextFacts {
-        largest: 99,
-        ..texts
-    };
-    // Erasure would put the unknown token beyond the table.
-    assert!(short.misfit(&small).unwrap().contains("the token 100"));
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
-
-    /// No damage makes opening or reading panic.
-    #[test]
-    fn no_changed_byte_panics(
-        form in 0..6_usize, edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)
-    ) {
-        let (form, file) = [
-            ("bert", "config.json"),
-            ("bert", "model.safetensors"),
-            ("bert-zip", "pytorch_model.bin"),
-            ("bert-legacy", "pytorch_model.bin"),
-            ("bert-bin-shards", "pytorch_model.bin.index.json"),
-            ("roberta", "vocab.json"),
-        ][form];
-        let folder = copy(form);
-        let path = folder.path().join(file);
-        let mut content = fs::read(&path).unwrap();
-        // What can be understood wrongly lies at both ends; between them are numbers.
-        let ends = content.len().min(6_000);
-        for (at, value) in edits {
-            let at = at.index(2 * ends);
-            let at = if at < ends { at } else { content.len() - 1 - (at - ends) };
-            content[at] = value;
-        }
-        fs::write(&path, content).unwrap();
-        if let Ok(encoder) = Encoder::open(folder.path()) {
-            let _ = encoder.check_finite();
-            let _ = encoder.token_ids();
-        }
-    }
 }

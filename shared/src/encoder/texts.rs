@@ -80,12 +80,12 @@ impl TextFacts {
         let largest = self.largest.max(tokens.unknown);
         if largest >= *vocabulary {
             return Some(format!(
-                "it has the token {largest}, but the encoder knows only {vocabulary} tokens"
+                "it has the token {largest}, but the encoder has only {vocabulary} tokens"
             ));
         }
         if self.segments >= *segments {
             return Some(format!(
-                "it has segments up to {}, but the encoder knows only {segments} kinds",
+                "it has segments up to {}, but the encoder has only {segments} kinds",
                 self.segments
             ));
         }
@@ -104,7 +104,7 @@ impl TextFacts {
 pub struct EncoderFacts {
     /// How many tokens it knows.
     pub vocabulary: i64,
-    /// The most tokens of a text.
+    /// Maximum number of tokens of a text.
     pub longest: i64,
     /// Kinds of segment that it knows, or is blind to.
     pub segments: i64,

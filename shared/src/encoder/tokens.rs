@@ -13,7 +13,7 @@ use std::{
     path::Path,
 };
 
-/// The most bytes of a vocabulary's file: XLM-RoBERTa's has 17 MB.
+/// Maximum size of a vocabulary's file: XLM-RoBERTa's has 17 MB in bytes.
 const MAX_BYTES: u64 = 256 << 20;
 
 /// The ids of the tokens that frame a text or stand for something in it.

@@ -124,7 +124,7 @@ fn zipped(bytes: &[u8]) -> Read<Vec<(String, Place)>> {
 fn legacy(bytes: &[u8]) -> Read<Vec<(String, Place)>> {
     let version = unpickled(bytes, MAGIC.len())?;
     if version.root() != Value::Int(1001) {
-        return Err(Problem::foreign("has a version that is not known"));
+        return Err(Problem::foreign("has an unknown version"));
     }
     let system = unpickled(bytes, version.end())?;
     if system.get(system.root(), "little_endian") == Some(Value::Bool(false)) {
@@ -184,8 +184,11 @@ struct Described {
 impl Described {
     /// Where it lies, its storage being `range` of the file.
     fn place(&self, name: &str, range: Range<usize>) -> Read<Place> {
-        let beyond =
-            || Problem::damaged(format!("says of `{name}` that it lies beyond its storage"));
+        let beyond = || {
+            Problem::damaged(format!(
+                "says of `{name}` that it extends beyond its storage"
+            ))
+        };
         let held = range.len() / self.bytes_a_number.max(1);
         let count = self
             .shape
@@ -325,7 +328,7 @@ fn tensor<'a>(
         Some(("torch", "CharStorage")) => (Dtype::Other("I8"), 1),
         Some(("torch", "ByteStorage")) => (Dtype::Other("U8"), 1),
         Some(("torch", "BoolStorage")) => (Dtype::Other("BOOL"), 1),
-        _ => return Err(Some("whose storage is of a kind that is not known")),
+        _ => return Err(Some("whose storage is of an unknown kind")),
     };
     let whole = |value: Value<'a>| match value {
         Value::Int(number) => usize::try_from(number).ok(),

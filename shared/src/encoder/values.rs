@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn halves_are_converted_exactly() {
+    fn half_precision_converts_exactly() {
         for (bits, value) in [
             (0x3c00, 1.0),
             (0xc000, -2.0),
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_lie_crosswise_are_read_in_order() {
+    fn transposed_tensor_is_read_in_order() {
         let bytes: Vec<u8> = (0..6).flat_map(|i| (i as f32).to_le_bytes()).collect();
         let place = |strides: Option<Vec<usize>>| Place {
             file: 0,

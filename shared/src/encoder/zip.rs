@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, ops::Range};
 
-/// The most files in a zip.
+/// Maximum number of files in a zip.
 const MAX_FILES: u64 = 100_000;
 
 /// A record's first four bytes.

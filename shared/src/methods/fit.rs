@@ -18,7 +18,7 @@ pub struct DataFacts {
     pub shapes: Shapes,
     /// Samples of train, valid and test.
     pub samples: [usize; 3],
-    /// Tokens of a training text that are no padding, in the mean and rounded up, where known.
+    /// Tokens of a training text that are not padding, in the mean and rounded up, where known.
     pub tokens: Option<usize>,
 }
 
@@ -210,7 +210,7 @@ impl<'a> Fit<'a> {
             self.refuse(
                 About::Settings,
                 keys,
-                format!("{width} {size} is no multiple of {heads} {count}"),
+                format!("{width} {size} is not a multiple of {heads} {count}"),
                 format!(
                     "set `{heads}` to one of {}, or another `{width}`",
                     near.join(", ")
@@ -238,14 +238,14 @@ impl<'a> Fit<'a> {
         }
     }
 
-    /// A method whose centres or variances are of at least two samples.
+    /// A method whose centers or variances are of at least two samples.
     pub(super) fn two_samples(&mut self, why: &str) {
         if self.train_samples().is_some_and(|samples| samples < 2) {
             self.refuse(
                 About::Dataset,
                 &[],
                 format!("the dataset has one training sample, and {why}"),
-                "take a dataset with more training samples, or leave the method away",
+                "take a dataset with more training samples, or remove the method",
             );
         }
     }
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_test_split_fits_into_a_message() {
+    fn results_of_largest_test_split_fit_a_message() {
         for benchmark in Benchmark::ALL {
             let most = largest_test(benchmark);
             assert!(results_fit(benchmark, most).is_ok());

@@ -61,7 +61,7 @@ struct Sizes<'a> {
     fit: &'a Fit<'a>,
     batch: f64,
     text: f64,
-    /// Tokens of a text that are no padding, in the mean.
+    /// Tokens of a text that are not padding, in the mean.
     tokens: f64,
     audio: f64,
     audio_dim: f64,

@@ -29,8 +29,8 @@ pub(super) fn misa(fit: &mut Fit<'_>) {
     );
 }
 
-/// Labels by modality are guessed from two centres.
-const CENTRES: &str = "labels by modality are guessed from a positive and a negative centre";
+/// Labels by modality are guessed from two centers.
+const CENTRES: &str = "labels by modality are guessed from a positive and a negative center";
 
 pub(super) fn self_mm(fit: &mut Fit<'_>) {
     fit.two_samples(CENTRES);

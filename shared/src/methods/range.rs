@@ -43,7 +43,7 @@ pub(super) fn read<'de, D: serde::Deserializer<'de>>(
         Written::Named(name) => match Range::named(&name) {
             Some(range) => Ok((key, range)),
             None => Err(serde::de::Error::custom(format!(
-                "`{name}` is no kind of range"
+                "`{name}` is not a kind of range"
             ))),
         },
     };
@@ -186,23 +186,20 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn ranges_say_what_they_take() {
+    fn range_describes_accepted_values() {
         let named = |name| Range::named(name).unwrap();
         let said = |name| named(name).to_string();
         assert_eq!(said("batch"), "1 to 1,048,576");
         assert_eq!(said("rate"), "above 0 and at most 1");
         assert_eq!(said("dropout"), "at least 0 and below 1");
         assert_eq!(said("clip"), "above 0 and at most 1,000,000, or -1");
-        assert_eq!(Range::named("colour"), None);
+        assert_eq!(Range::named("color"), None);
         let takes = |name, value| named(name).has(&value);
         assert!(takes("dropout", json!(0.0)) && !takes("dropout", json!(1.0)));
         assert!(!takes("rate", json!(0.0)) && takes("rate", json!(1e-5)));
         assert!(takes("clip", json!(-1.0)) && !takes("clip", json!(-0.5)));
         assert!(!takes("layers", json!([1, 0, 1])) && takes("layers", json!([1, 1])));
-        assert!(
-            takes("layers", json!(true)),
-            "what is no number has no range"
-        );
+        assert!(takes("layers", json!(true)), "only numbers have a range");
         assert!(!takes("batch", json!(u64::MAX)) && !takes("batch", json!(i64::MIN)));
     }
 }

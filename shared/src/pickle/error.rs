@@ -18,7 +18,7 @@ pub enum PickleErrorKind {
     #[error("the pickle uses `{0}`, which is not in this file")]
     Opcode(&'static str),
     /// A byte that is no opcode.
-    #[error("0x{0:02x} is no pickle opcode: the file is damaged there, or no pickle")]
+    #[error("0x{0:02x} is not a pickle opcode: the file is damaged there, or not a pickle")]
     NoOpcode(u8),
     /// The end came too early.
     #[error("the file ends inside {0}: it is cut off, copy it again")]

@@ -261,7 +261,7 @@ impl<'a> Machine<'a> {
     pub(super) fn global(&mut self, module: Value<'a>, name: Value<'a>) -> Step {
         let (Some(text), Some(name_text)) = (self.pickle.text(module), self.pickle.text(name))
         else {
-            return malformed("a name that is no text");
+            return malformed("a name that is not text");
         };
         if let Some(global) = Global::find(text, name_text) {
             return self.push(Value::Global(global));

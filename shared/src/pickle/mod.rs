@@ -1,7 +1,7 @@
 //! Reads pickles as data, without ever executing what they name.
 //!
 //! Python's own unpickler imports and calls whatever a pickle asks for. Here the few constructors
-//! that plain data and NumPy's arrays need are recognised by name and done by hand. Every other
+//! that plain data and NumPy's arrays need are recognized by name and done by hand. Every other
 //! name stays what it is, a name ([`Value::Class`]), and what it would have made is an opaque
 //! object ([`Value::Object`]): the name, the arguments and the state it was given, as plain values.
 //! Array contents are borrowed from the input, never copied, but for protocols 0 to 2, where bytes

@@ -30,7 +30,7 @@ pub enum DtypeKind {
 /// An element type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dtype {
-    /// What it is.
+    /// What it is about.
     pub kind: DtypeKind,
     /// Its bytes.
     pub size: usize,
@@ -137,7 +137,7 @@ impl<'a> Pickle<'a> {
             Value::Int(_) => &single[..],
             _ => match self.items(value) {
                 Some(items) => items,
-                None => return malformed("an array's shape is no tuple"),
+                None => return malformed("an array's shape is not a tuple"),
             },
         };
         if items.len() > MAX_RANK {
@@ -147,7 +147,7 @@ impl<'a> Pickle<'a> {
         let mut shape = Vec::with_capacity(items.len());
         for item in items {
             let Value::Int(size) = item else {
-                return malformed("an array's size is no integer");
+                return malformed("an array's size is not an integer");
             };
             let Ok(size) = usize::try_from(*size) else {
                 return malformed(format!("an array of size {size}"));
@@ -233,7 +233,7 @@ impl<'a> Pickle<'a> {
     pub(super) fn array_from_state(&self, state: Value<'a>) -> Result<Array<'a>, Kind> {
         let items = match (state, self.items(state)) {
             (Value::Tuple(_), Some(items)) => items,
-            _ => return malformed("an array's state is no tuple"),
+            _ => return malformed("an array's state is not a tuple"),
         };
         let (shape, dtype, fortran, data) = match *items {
             [Value::Int(0 | 1), shape, dtype, fortran, data] | [shape, dtype, fortran, data] => {
@@ -244,7 +244,7 @@ impl<'a> Pickle<'a> {
         let fortran = match fortran {
             Value::Bool(fortran) => fortran,
             Value::Int(n) => n != 0,
-            _ => return malformed("an array's order is no bool"),
+            _ => return malformed("an array's order is not a bool"),
         };
         self.checked(self.shape_of(shape)?, self.dtype_of(dtype)?, fortran, data)
     }
@@ -294,7 +294,7 @@ impl<'a> Pickle<'a> {
     pub(super) fn dtype_with_state(&self, dtype: Dtype, state: Value<'a>) -> Result<Dtype, Kind> {
         let items = match (state, self.items(state)) {
             (Value::Tuple(_), Some(items)) => items,
-            _ => return malformed("a dtype's state is no tuple"),
+            _ => return malformed("a dtype's state is not a tuple"),
         };
         let [
             Value::Int(3 | 4),
@@ -359,7 +359,7 @@ impl<'a> Pickle<'a> {
                     self.owned.push(text);
                     Ok(Value::OwnedStr(Handle(self.owned.len() as u32 - 1)))
                 }
-                None => malformed("a scalar that is no text"),
+                None => malformed("a scalar that is not text"),
             },
             DtypeKind::Object => Err(Kind::Unsupported("an object scalar".to_owned())),
         }

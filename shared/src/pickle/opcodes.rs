@@ -34,7 +34,7 @@ impl<'a> Machine<'a> {
         }
         let digits = line.strip_prefix('-').unwrap_or(line);
         if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-            return malformed(format!("`{}` is no integer", shown(line)));
+            return malformed(format!("`{}` is not an integer", shown(line)));
         }
         Ok(Value::Decimal(line))
     }
@@ -132,7 +132,7 @@ impl<'a> Machine<'a> {
                 let line = self.input.text_line()?;
                 match line.trim().parse() {
                     Ok(number) => self.push(Value::Float(number))?,
-                    Err(_) => return malformed(format!("`{}` is no float", shown(line))),
+                    Err(_) => return malformed(format!("`{}` is not a float", shown(line))),
                 }
             }
             b'G' => {
@@ -258,7 +258,7 @@ impl<'a> Machine<'a> {
             b'p' | b'g' => {
                 let line = self.input.text_line()?;
                 let Ok(index) = line.trim().parse() else {
-                    return malformed(format!("`{}` is no memo entry", shown(line)));
+                    return malformed(format!("`{}` is not a memo entry", shown(line)));
                 };
                 if opcode == b'p' {
                     self.remember(index)?

@@ -12,7 +12,7 @@ fn at<'a>(pickle: &Pickle<'a>, key: &str) -> Value<'a> {
 }
 
 #[test]
-fn every_way_to_make_an_object_is_opaque() {
+fn every_object_constructor_is_opaque() {
     for (bytes, class) in [
         // REDUCE by GLOBAL and by STACK_GLOBAL, INST, OBJ, NEWOBJ, NEWOBJ_EX.
         (&b"cos\nsystem\n(S'id'\ntR."[..], "os.system"),
@@ -57,7 +57,7 @@ fn every_way_to_make_an_object_is_opaque() {
 }
 
 #[test]
-fn an_opaque_object_keeps_what_it_was_given() {
+fn opaque_object_keeps_its_arguments() {
     // {"o": a.B(1, k=2)} with state {"s": 3}, then a list and a dict of things put into it.
     let bytes = b"\x80\x04}\x8c\x01oca\nB\nK\x01\x85}\x8c\x01kK\x02s\x92}\x8c\x01sK\x03sb(K\x04K\x05eK\x06a\x8c\x01xK\x07ss.";
     let pickle = read(bytes);
@@ -76,7 +76,7 @@ fn an_opaque_object_keeps_what_it_was_given() {
 }
 
 #[test]
-fn persistent_ids_and_pickles_behind_each_other() {
+fn persistent_ids_and_concatenated_pickles_are_read() {
     // A number over 64 bits, then ("storage", "0") by BINPERSID, then an id of protocol 0.
     let bytes = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02X\x07\0\0\0storageX\x01\0\0\x000\x86Q.Pid 7\n.rest";
     let first = read(bytes);
@@ -100,7 +100,7 @@ fn persistent_ids_and_pickles_behind_each_other() {
 }
 
 #[test]
-fn plain_values_beside_objects() {
+fn plain_values_beside_objects_are_read() {
     let cases: [(&[u8], Value<'_>); 4] = [
         (b"\x8a\x00.", Value::Int(0)),
         (
@@ -134,7 +134,7 @@ fn plain_values_beside_objects() {
 }
 
 #[test]
-fn arrays_of_types_that_are_not_supported_harm_only_themselves() {
+fn unsupported_array_does_not_affect_others() {
     for code in ["c8", "V8", "M8[ns]", "U0"] {
         let mut bytes = b"}X\x01\0\0\0acnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85C\x01btR(K\x01K\x01\x85cnumpy\ndtype\n(X".to_vec();
         bytes.extend((code.len() as u32).to_le_bytes());
@@ -153,7 +153,7 @@ fn arrays_of_types_that_are_not_supported_harm_only_themselves() {
 }
 
 #[test]
-fn objects_and_memo_are_bounded() {
+fn objects_and_memo_are_limited() {
     let limits = Limits {
         objects: 10_000,
         memo: 1000,

@@ -328,7 +328,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn halves_are_exact() {
+    fn half_precision_is_exact() {
         for (bits, value) in [
             (0x0000, 0.0),
             (0x3c00, 1.0),
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_numbers_only() {
+    fn only_whole_numbers_are_accepted() {
         assert_eq!(whole(-3.0), Ok(-3));
         assert_eq!(whole(0.5), Err(0.5));
         assert!(

@@ -46,7 +46,7 @@ impl BenchmarkSpec {
     ///
     /// # Errors
     ///
-    /// A definition that makes none.
+    /// An invalid definition.
     pub fn kind(&self) -> Result<Kind, DefinitionError> {
         match self {
             BenchmarkSpec::BuiltIn(built_in) => Ok(built_in.kind()),
@@ -55,7 +55,7 @@ impl BenchmarkSpec {
     }
 }
 
-// By hand, so that a mistake in a definition is told by its key and not as "no variant matches".
+// By hand: a mistake in a definition is reported at its key, not as "no variant matches".
 impl<'de> Deserialize<'de> for BenchmarkSpec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(Either)

@@ -1,4 +1,4 @@
-//! Settings that change nothing: the spec is used as it is, and its author is told.
+//! Settings without effect: the spec is used as it is, with a warning.
 
 use super::{
     Problem, Spec,

@@ -1,30 +1,30 @@
-//! What is wrong with a spec, with the line.
+//! Problems of a spec, with their lines.
 
 use miette::{Diagnostic, NamedSource, SourceSpan};
 
-/// One thing that is wrong.
+/// One problem of a spec.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Diagnostic)]
 #[error("{message}")]
 pub struct Problem {
-    /// What.
+    /// What is wrong.
     pub message: String,
-    /// Where in the text.
+    /// The marked part of the text.
     #[label("{label}")]
     pub span: Option<SourceSpan>,
-    /// What is pointed at.
+    /// The text below the mark.
     pub label: String,
     /// What to do about it.
     #[help]
     pub help: Option<String>,
 }
 
-/// All that is wrong with a spec.
+/// All problems of a spec.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 #[error("{path} cannot be used: {}", count(.problems.len()))]
 pub struct SpecError {
-    /// The file.
+    /// The file's path.
     pub path: String,
-    /// Its text.
+    /// The file's text.
     #[source_code]
     pub text: NamedSource<String>,
     /// What is wrong.
@@ -34,9 +34,9 @@ pub struct SpecError {
 
 fn count(problems: usize) -> String {
     if problems == 1 {
-        "one thing is wrong".to_owned()
+        "1 problem".to_owned()
     } else {
-        format!("{problems} things are wrong")
+        format!("{problems} problems")
     }
 }
 

@@ -55,10 +55,10 @@ impl<'s> Keys<'s> {
                 let all = || known.into_iter().flat_map(|known| known.keys());
                 let help = match nearest(name, all().map(String::as_str)) {
                     Some(near) => format!("did you mean `{near}`?"),
-                    None => format!("there are: {}", Vec::from_iter(all().cloned()).join(", ")),
+                    None => format!("known: {}", Vec::from_iter(all().cloned()).join(", ")),
                 };
                 let message = format!("unknown field `{name}` in {what}");
-                checker.problem_at(key.span(), message, "not known", Some(help));
+                checker.problem_at(key.span(), message, "unknown", Some(help));
             } else if let Some(schema @ Value::Object(_)) = others {
                 self.value(value, schema, [name, name_of_table], checker);
             }

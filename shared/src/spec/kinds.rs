@@ -1,10 +1,10 @@
-//! What kind of value stands where another is asked for, in TOML's words: the parser speaks of Rust's
+//! Describes a value of the wrong type in TOML's terms: the parser uses Rust's
 //! types.
 
 use serde_json::Value;
 use toml::de::DeValue;
 
-/// What is told of a value of the wrong kind.
+/// A report about a value of the wrong type.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Wrong {
     pub(super) message: String,
@@ -40,7 +40,7 @@ fn largest(schema: &Value) -> Option<u64> {
         "uint16" => Some(u16::MAX.into()),
         "int32" => Some(i32::MAX as u64),
         "uint32" => Some(u32::MAX.into()),
-        // TOML knows no whole number beyond 63 bits.
+        // TOML has no integers beyond 63 bits.
         "uint64" | "uint" => Some(i64::MAX as u64),
         _ => None,
     }
@@ -58,7 +58,7 @@ pub(super) fn wrong(
     let told = |asked: &str, label: &'static str, help: Option<String>| {
         let found = called(value);
         Some(Wrong {
-            message: format!("`{name}` is {asked}, and {found} stands here"),
+            message: format!("`{name}` must be {asked}, not {found}"),
             label,
             help,
         })

@@ -1,4 +1,4 @@
-//! What a person is told about a wrong spec: message, line, the text pointed at, label, remedy.
+//! The reports about invalid specs: message, line, marked text, label, remedy.
 
 use super::{
     SpecError,
@@ -16,7 +16,7 @@ fn refused(text: &str) -> SpecError {
     }
 }
 
-/// A mistake and what is told of it.
+/// A mistake and its expected report.
 struct Mistake {
     from: &'static str,
     to: &'static str,
@@ -30,34 +30,34 @@ struct Mistake {
 #[rustfmt::skip]
 const MISTAKES: &[Mistake] = &[
     Mistake { from: "seeds =", to: "seedz =", line: 4, marked: "seedz",
-        message: "unknown field `seedz` in the spec", label: "not known", help: Some("did you mean `seeds`?") },
+        message: "unknown field `seedz` in the spec", label: "unknown", help: Some("did you mean `seeds`?") },
     Mistake { from: "\"almt\"", to: "\"amlt\"", line: 3, marked: "\"amlt\"",
-        message: "there is no method `amlt`", label: "not known", help: Some("did you mean `almt`?") },
+        message: "unknown method `amlt`", label: "unknown", help: Some("did you mean `almt`?") },
     Mistake { from: "lnln/no-dmc", to: "lnln/no-dcm", line: 3, marked: "\"lnln/no-dcm\"",
-        message: "there is no method `lnln/no-dcm`", label: "not known", help: Some("did you mean `lnln/no-dmc`?") },
+        message: "unknown method `lnln/no-dcm`", label: "unknown", help: Some("did you mean `lnln/no-dmc`?") },
     Mistake { from: "\"almt\", ", to: "\"almt\", \"almt\", ", line: 3, marked: "\"almt\"",
-        message: "the method almt is named twice", label: "again", help: Some("leave one away") },
+        message: "the method almt is listed twice", label: "again", help: Some("remove one") },
     Mistake { from: "1112", to: "1111", line: 4, marked: "1111",
-        message: "the seed 1111 is named twice", label: "again", help: Some("leave one away") },
+        message: "the seed 1111 is listed twice", label: "again", help: Some("remove one") },
     Mistake { from: "[1111, 1112]", to: "[]", line: 4, marked: "[]",
-        message: "there is no seed", label: "empty", help: None },
+        message: "no seeds", label: "empty", help: None },
     Mistake { from: "[1111, 1112]", to: "\"1111\"", line: 4, marked: "\"1111\"",
-        message: "`seeds` is a list, and a text stands here", label: "not a list", help: Some("write `seeds = [1111]`") },
+        message: "`seeds` must be a list, not a text", label: "not a list", help: Some("write `seeds = [1111]`") },
     Mistake { from: "[1111, 1112]", to: "3", line: 4, marked: "3",
-        message: "`seeds` is a list, and a whole number stands here", label: "not a list", help: Some("write `seeds = [3]`") },
+        message: "`seeds` must be a list, not a whole number", label: "not a list", help: Some("write `seeds = [3]`") },
     Mistake { from: "[1111, 1112]", to: "[-1]", line: 4, marked: "-1",
         message: "`seeds` cannot be negative, and -1 is", label: "negative", help: None },
     Mistake { from: "[1111, 1112]", to: "[1.0]", line: 4, marked: "1.0",
-        message: "`seeds` is a whole number, and a number with a fraction stands here", label: "not whole", help: Some("write `1`") },
+        message: "`seeds` must be a whole number, not a number with a fraction", label: "not whole", help: Some("write `1`") },
     Mistake { from: "[0.0, 0.3]", to: "[\"0.0\"]", line: 5, marked: "\"0.0\"",
-        message: "`rates` is a number, and a text stands here", label: "a text", help: Some("write it without quotes: `0.0`") },
+        message: "`rates` must be a number, not a text", label: "a text", help: Some("write it without quotes: `0.0`") },
     Mistake { from: "[0.0, 0.3]", to: "[0, 10, 20, 30]", line: 5, marked: "10",
-        message: "`10` is no missing rate: rates are shares from 0 to 1, not percent", label: "not a rate",
+        message: "`10` is not a missing rate: rates are shares from 0 to 1, not percent", label: "not a rate",
         help: Some("did you mean `rates = [0.0, 0.1, 0.2, 0.3]`?") },
     Mistake { from: "[\"la\"]", to: "\"la\"", line: 6, marked: "\"la\"",
-        message: "`missing` is a list, and a text stands here", label: "not a list", help: Some("write `missing = [\"la\"]`") },
+        message: "`missing` must be a list, not a text", label: "not a list", help: Some("write `missing = [\"la\"]`") },
     Mistake { from: "name = \"small\"", to: "name = 7", line: 2, marked: "7",
-        message: "`name` is a text, and a whole number stands here", label: "no quotes", help: Some("put it into quotes: `\"7\"`") },
+        message: "`name` must be a text, not a whole number", label: "no quotes", help: Some("put it into quotes: `\"7\"`") },
     Mistake { from: "name = \"small\"", to: "name = \"缺失 2\"", line: 2, marked: "\"缺失 2\"",
         message: "the name must have 1 to 64 of the letters a to z and A to Z, digits, `-`, `_` and `.`", label: "not a name",
         help: Some("for example `sweep-2`") },
@@ -65,44 +65,44 @@ const MISTAKES: &[Mistake] = &[
         message: "the name must have 1 to 64 of the letters a to z and A to Z, digits, `-`, `_` and `.`", label: "not a name",
         help: Some("for example `my-sweep-gr-er`") },
     Mistake { from: "[hyper.lnln]\n", to: "[hyper]\n", line: 22, marked: "1e-3",
-        message: "`learning_rate` is a table, and a number with a fraction stands here", label: "not a table",
+        message: "`learning_rate` must be a table, not a number with a fraction", label: "not a table",
         help: Some("settings stand below a method: write `[hyper.lnln]` and, below it, `learning_rate = 1e-3`") },
     Mistake { from: "epochs = 7", to: "protocol = 7", line: 7, marked: "7",
-        message: "`protocol` is a table, and a whole number stands here", label: "not a table", help: Some("write `[protocol]`, or `protocol = { … }`") },
+        message: "`protocol` must be a table, not a whole number", label: "not a table", help: Some("write `[protocol]`, or `protocol = { … }`") },
     Mistake { from: "epochs = 7", to: "protocol = { train_missing = \"true\" }", line: 7, marked: "\"true\"",
-        message: "`train_missing` is true or false, and a text stands here", label: "a text", help: Some("write it without quotes: `true`") },
+        message: "`train_missing` must be true or false, not a text", label: "a text", help: Some("write it without quotes: `true`") },
     Mistake { from: "epochs = 7", to: "epochs = 7.5", line: 7, marked: "7.5",
-        message: "`epochs` is a whole number, and a number with a fraction stands here", label: "not whole", help: None },
+        message: "`epochs` must be a whole number, not a number with a fraction", label: "not whole", help: None },
     Mistake { from: "epochs = 7", to: "epochs = -7", line: 7, marked: "-7",
         message: "`epochs` cannot be negative, and -7 is", label: "negative", help: None },
     Mistake { from: "epochs = 7", to: "priority = 3000000000", line: 7, marked: "3000000000",
         message: "`priority` cannot be 3000000000: it is at most 2147483647", label: "too large", help: None },
     Mistake { from: "\"almt\"", to: "\"ALMT\"", line: 3, marked: "\"ALMT\"",
-        message: "there is no method `ALMT`", label: "not known", help: Some("did you mean `almt`?") },
+        message: "unknown method `ALMT`", label: "unknown", help: Some("did you mean `almt`?") },
     Mistake { from: "\"almt\"", to: "\"LNLN\"", line: 3, marked: "\"LNLN\"",
-        message: "there is no method `LNLN`", label: "not known", help: Some("did you mean `lnln`?") },
+        message: "unknown method `LNLN`", label: "unknown", help: Some("did you mean `lnln`?") },
     Mistake { from: "[datasets.mosi]", to: "[datasets.MOSI]", line: 9, marked: "[datasets.MOSI]",
         message: "the dataset `MOSI` does not say whose protocol it follows", label: "no benchmark", help: Some("did you mean `[datasets.mosi]`?") },
     Mistake { from: "0.3", to: "1.3", line: 5, marked: "1.3",
-        message: "`1.3` is no missing rate: give a number from 0 to 1 with at most three decimals", label: "not a rate", help: None },
+        message: "`1.3` is not a missing rate: give a number from 0 to 1 with at most three decimals", label: "not a rate", help: None },
     Mistake { from: "0.3", to: "0.00", line: 5, marked: "0.00",
-        message: "the rate 0 is named twice", label: "again", help: Some("leave one away") },
+        message: "the rate 0 is listed twice", label: "again", help: Some("remove one") },
     Mistake { from: "[\"la\"]", to: "[\"lav\"]", line: 6, marked: "\"lav\"",
-        message: "`lav` is no set of modalities: give one or two of l (language), a (audio), v (vision)", label: "not a set", help: Some("did you mean `av`?") },
+        message: "`lav` is not a set of modalities: give one or two of l (text), a (audio), v (vision)", label: "not a set", help: Some("did you mean `av`?") },
     Mistake { from: "[\"la\"]", to: "[\"la\", \"al\"]", line: 6, marked: "\"al\"",
-        message: "the set la is named twice", label: "again", help: Some("leave one away") },
+        message: "the set la is listed twice", label: "again", help: Some("remove one") },
     Mistake { from: "epochs = 7", to: "epochs = 0", line: 7, marked: "0",
-        message: "a training has 1 to 1,000,000 epochs", label: "out of range", help: None },
+        message: "the number of epochs must be 1 to 1,000,000", label: "out of range", help: None },
     Mistake { from: "epochs = 7", to: "epochs = 4294967295", line: 7, marked: "4294967295",
-        message: "a training has 1 to 1,000,000 epochs", label: "out of range", help: None },
+        message: "the number of epochs must be 1 to 1,000,000", label: "out of range", help: None },
     Mistake { from: "learning_rate = 1e-3", to: "learning_rat = 1e-3", line: 22, marked: "learning_rat",
-        message: "lnln has no hyper-parameter `learning_rat`", label: "not known", help: Some("did you mean `learning_rate`?") },
+        message: "lnln has no hyper-parameter `learning_rat`", label: "unknown", help: Some("did you mean `learning_rate`?") },
     Mistake { from: "learning_rate = 1e-3", to: "learning_rate = nan", line: 22, marked: "nan",
         message: "`learning_rate` of lnln is a number, not nan or inf", label: "another type", help: None },
     Mistake { from: "beta = 0.5", to: "beta = \"x\"", line: 24, marked: "\"x\"",
         message: "`beta` of lnln is a number, not a text", label: "another type", help: None },
     Mistake { from: "[hyper.lnln.sims]", to: "[hyper.lnln.smis]", line: 23, marked: "smis",
-        message: "there is no dataset `smis`", label: "not known", help: Some("did you mean `sims`?") },
+        message: "unknown dataset `smis`", label: "unknown", help: Some("did you mean `sims`?") },
     Mistake { from: "max_epochs = 9", to: "max_epochs = 5000000000", line: 26, marked: "5000000000",
         message: "`max_epochs` of lnln cannot be 5000000000: it must be 1 to 1,000,000", label: "out of range", help: None },
     Mistake { from: "max_epochs = 9", to: "batch_size = 0", line: 26, marked: "0",
@@ -112,36 +112,36 @@ const MISTAKES: &[Mistake] = &[
     Mistake { from: "width = 256", to: "width = 2.5", line: 32, marked: "2.5",
         message: "`width` of lnln is a whole number, not a number", label: "another type", help: None },
     Mistake { from: "about =", to: "base = \"lnln/wide\"\nabout =", line: 30, marked: "\"lnln/wide\"",
-        message: "there is no variant `lnln/wide` of lnln to start from", label: "not known", help: Some("there are: lnln, lnln/alpha-0.5, lnln/alpha-1.0, lnln/beta-0.3, lnln/beta-0.5, lnln/beta-1.0, lnln/gamma-0.2, lnln/no-audio, lnln/no-dmc, lnln/no-dmc-reconstructor, lnln/no-dmml, lnln/no-l-adv, lnln/no-l-cc, lnln/no-l-rec, lnln/no-language, lnln/no-reconstructor, lnln/no-train-missing, lnln/no-vision") },
+        message: "unknown variant `lnln/wide` of lnln as base", label: "unknown", help: Some("known: lnln, lnln/alpha-0.5, lnln/alpha-1.0, lnln/beta-0.3, lnln/beta-0.5, lnln/beta-1.0, lnln/gamma-0.2, lnln/no-audio, lnln/no-dmc, lnln/no-dmc-reconstructor, lnln/no-dmml, lnln/no-l-adv, lnln/no-l-cc, lnln/no-l-rec, lnln/no-language, lnln/no-reconstructor, lnln/no-train-missing, lnln/no-vision") },
     Mistake { from: "about =", to: "base = \"lnln/no-dcm\"\nabout =", line: 30, marked: "\"lnln/no-dcm\"",
-        message: "there is no variant `lnln/no-dcm` of lnln to start from", label: "not known", help: Some("did you mean `lnln/no-dmc`?") },
+        message: "unknown variant `lnln/no-dcm` of lnln as base", label: "unknown", help: Some("did you mean `lnln/no-dmc`?") },
     Mistake { from: "file = \"dataset:sims\"", to: "file = \"gone\"", line: 13, marked: "\"gone\"",
         message: "there is no file `gone`", label: "cannot be used", help: None },
     Mistake { from: "dataset:mosi", to: "dataset:../../etc", line: 10, marked: "\"dataset:../../etc\"",
-        message: "`../../etc` is no dataset's name", label: "not a name",
+        message: "`../../etc` is not a valid dataset name", label: "not a name",
         help: Some("a name has 1 to 64 of the letters a to z and A to Z, digits, `-`, `_` and `.`; a file elsewhere is named by its path alone") },
     Mistake { from: "dataset:mosi", to: "dataset:foreign", line: 10, marked: "\"dataset:foreign\"",
-        message: "the dataset `mosi` does not fit the text encoder for `en`: it has the token 30522, but the encoder knows only 30522 tokens", label: "does not fit",
-        help: Some("give `[encoders]` the encoder whose tokenizer wrote the dataset's texts, or make the dataset anew with this one's") },
+        message: "the dataset `mosi` does not fit the text encoder for `en`: it has the token 30522, but the encoder has only 30522 tokens", label: "does not fit",
+        help: Some("give `[encoders]` the encoder whose tokenizer wrote the dataset's texts, or create the dataset again with this one's") },
     Mistake { from: "[encoders.zh]", to: "[encoders.xx]", line: 12, marked: "[datasets.sims]",
         message: "the dataset `sims` needs a text encoder for `zh`", label: "no encoder for it",
         help: Some("add `[encoders.zh]` with `path` of a folder with config.json and model.safetensors") },
     Mistake { from: "epochs = 7", to: "resources = { workers = 0 }", line: 7, marked: "0",
-        message: "there can be 1 to 256 workers", label: "out of range", help: None },
+        message: "the number of workers must be 1 to 256", label: "out of range", help: None },
     Mistake { from: "epochs = 7", to: "resources = { device = \"gpu\" }", line: 7, marked: "\"gpu\"",
-        message: "`gpu` is no device", label: "not known", help: Some("write `auto`, `cpu`, `cuda:0`, or a list: `cuda:0,cuda:1`") },
+        message: "unknown device `gpu`", label: "unknown", help: Some("write `auto`, `cpu`, `cuda:0`, or a list: `cuda:0,cuda:1`") },
     Mistake { from: "epochs = 7", to: "resources = { device = \"cuda:1,cuda:1\" }", line: 7, marked: "\"cuda:1,cuda:1\"",
-        message: "cuda:1 is named twice: name each GPU once, and let slots share them with --share-gpus (in a spec: `share_gpus = true`)", label: "named twice", help: None },
+        message: "cuda:1 is listed twice: list each GPU once, and let slots share them with --share-gpus (in a spec: `share_gpus = true`)", label: "listed twice", help: None },
     Mistake { from: "epochs = 7", to: "resources = { workers = 2, device = \"cuda:1\" }", line: 7, marked: "\"cuda:1\"",
         message: "2 slots on 1 GPU (cuda:1): a slot needs a GPU of its own; start 1 slot, name more GPUs, or let slots share them with --share-gpus (in a spec: `share_gpus = true`)", label: "too few", help: None },
     Mistake { from: "epochs = 7", to: "protocol = { selection = \"tset\" }", line: 7, marked: "\"tset\"",
-        message: "unknown variant `tset`, expected `validation` or `test`", label: "not known", help: Some("did you mean `test`?") },
+        message: "unknown variant `tset`, expected `validation` or `test`", label: "unknown", help: Some("did you mean `test`?") },
     Mistake { from: "epochs = 7", to: "epochs = ", line: 7, marked: "",
         message: "string values must be quoted, expected literal string", label: "here", help: None },
 ];
 
 #[test]
-fn every_mistake_is_told_with_its_place_and_a_remedy() {
+fn every_mistake_is_reported_with_place_and_remedy() {
     let mut differences = Vec::new();
     for mistake in MISTAKES {
         let text = GOOD.replacen(mistake.from, mistake.to, 1);
@@ -184,13 +184,13 @@ fn every_mistake_is_told_with_its_place_and_a_remedy() {
 }
 
 #[test]
-fn several_mistakes_are_told_at_once() {
+fn several_mistakes_are_reported_at_once() {
     let text = GOOD.replace("\"almt\"", "\"amlt\"").replace("0.3", "7");
     assert_eq!(refused(&text).problems.len(), 2);
 }
 
 #[test]
-fn all_unknown_and_missing_keys_are_told_at_once() {
+fn all_unknown_and_missing_keys_are_reported_at_once() {
     let text = GOOD
         .replacen("seeds = [1111, 1112]", "sedes = [1]", 1)
         .replacen("id = \"lnln/wide\"", "ident = \"lnln/wide\"", 1)
@@ -223,12 +223,12 @@ fn all_unknown_and_missing_keys_are_told_at_once() {
     let help = missing.and_then(|p| p.help.as_deref());
     assert_eq!(
         help,
-        Some("`seeds`: Random seeds: each is a training of its own.")
+        Some("`seeds`: Random seeds: one training run per seed.")
     );
 }
 
 #[test]
-fn another_hash_than_the_files_is_refused() {
+fn wrong_blake3_is_rejected() {
     let wrong = format!("file = \"dataset:mosi\"\nblake3 = \"{}\"", "a".repeat(64));
     let error = refused(&GOOD.replacen("file = \"dataset:mosi\"", &wrong, 1));
     let problem = &error.problems[0];
@@ -237,7 +237,7 @@ fn another_hash_than_the_files_is_refused() {
 }
 
 #[test]
-fn texts_longer_than_the_encoder_takes_are_refused() {
+fn text_beyond_encoder_limit_is_rejected() {
     let error = refused(&GOOD.replacen("dataset:mosi", "dataset:long", 1));
     let message = &error.problems[0].message;
     assert!(
@@ -247,7 +247,7 @@ fn texts_longer_than_the_encoder_takes_are_refused() {
 }
 
 #[test]
-fn a_spec_is_bounded() {
+fn oversized_spec_is_rejected() {
     let told = |text: &str| refused(text).problems[0].message.clone();
     let long = format!("{GOOD}# {}", "x".repeat(MAX_BYTES));
     assert!(told(&long).contains("over the limit of 1048576"));
@@ -268,14 +268,14 @@ fn a_spec_is_bounded() {
 }
 
 #[test]
-fn many_mistakes_are_counted_not_listed() {
+fn mistakes_beyond_fifty_are_counted() {
     let sets = vec!["\"x\""; 200].join(", ");
     let error = refused(&GOOD.replacen("\"la\"", &sets, 1));
     assert_eq!(error.problems.len(), 51);
     assert_eq!(error.problems[50].message, "150 more things are wrong");
 }
 
-/// What is told of a dataset whose `benchmark` is `definition`, and where.
+/// The reports about a dataset whose `benchmark` is `definition`.
 fn own_refused(definition: &str) -> Vec<(String, String, Option<String>)> {
     let text = GOOD.replace(
         "[datasets.sims]",
@@ -297,7 +297,7 @@ fn own_refused(definition: &str) -> Vec<(String, String, Option<String>)> {
 }
 
 #[test]
-fn a_definition_that_makes_no_protocol_is_told_where_it_is_wrong() {
+fn invalid_definition_is_reported_at_its_key() {
     for (definition, message, marked) in [
         (
             "{ label_range = [1, -1], language = \"zh\", classes = [2] }",
@@ -311,7 +311,7 @@ fn a_definition_that_makes_no_protocol_is_told_where_it_is_wrong() {
         ),
         (
             "{ label_range = [-1, 1], language = \"zh\", classes = [8] }",
-            "there are no usual edges for 8 classes",
+            "no default edges for 8 classes",
             "[8]",
         ),
         (
@@ -352,7 +352,7 @@ fn a_definition_that_makes_no_protocol_is_told_where_it_is_wrong() {
 }
 
 #[test]
-fn a_dataset_says_whose_protocol_it_follows_under_a_name_of_its_own() {
+fn own_dataset_requires_a_benchmark() {
     let error = refused(&GOOD.replace("[datasets.sims]", "[datasets.mine]"));
     let problem = &error.problems[0];
     assert!(
@@ -376,7 +376,7 @@ fn a_dataset_says_whose_protocol_it_follows_under_a_name_of_its_own() {
     ));
     let message = &error.problems[0].message;
     assert!(
-        message.contains("`my data` is no dataset's name"),
+        message.contains("`my data` is not a valid dataset name"),
         "{message}"
     );
 }

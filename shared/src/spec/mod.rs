@@ -1,14 +1,15 @@
 //! `benchmark.toml`: what a sweep runs.
 //!
-//! [`read`] parses and checks the text alone; [`resolve`] looks at the files it names and fills in
-//! everything that is left open. Nothing is written by either, and all that is wrong is told at
-//! once, each with its line.
+//! [`read`] parses and checks the text; [`resolve`] looks at the files it names and fills in the
+//! rest. Neither writes anything, and all problems are reported at once, each with its line.
 
 mod benchmark;
 mod effect;
 mod error;
 mod keys;
 mod kinds;
+mod methods;
+mod names;
 mod place;
 mod read;
 mod resolve;
@@ -41,7 +42,7 @@ pub struct Spec {
     pub methods: Vec<String>,
     /// Datasets by name.
     pub datasets: BTreeMap<String, DatasetSpec>,
-    /// Random seeds: each is a training of its own.
+    /// Random seeds: one training run per seed.
     #[schemars(length(min = 1))]
     pub seeds: Vec<u64>,
     /// Missing rates to test at, 0 to 1, with at most three decimals.
@@ -52,14 +53,14 @@ pub struct Spec {
     #[serde(default)]
     #[schemars(inner(regex(pattern = "^[lav]{1,2}$")))]
     pub missing: Vec<String>,
-    /// The most epochs of every training, instead of each method's own.
+    /// Maximum epochs of every training run, instead of each method's own.
     #[serde(default)]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub epochs: Option<u32>,
-    /// A higher one is served first.
+    /// Sweeps with a higher priority are served first.
     #[serde(default)]
     pub priority: i32,
-    /// What `coord run` gives the sweep on this machine.
+    /// Resources that `coord run` gives the sweep on this machine.
     #[serde(default)]
     pub resources: ResourcesSpec,
     /// How to train and select.
@@ -70,7 +71,7 @@ pub struct Spec {
     /// Hyper-parameters by method, and below a method by dataset.
     #[serde(default)]
     pub hyper: BTreeMap<String, Map<String, Value>>,
-    /// Variants of one's own.
+    /// Your own variants.
     #[serde(default, rename = "variant")]
     pub variants: Vec<VariantSpec>,
 }
@@ -82,7 +83,7 @@ pub struct DatasetSpec {
     /// The imported file, relative to the spec, or `dataset:NAME` for one in the data folder
     /// (`coord data import` puts it there).
     pub file: String,
-    /// BLAKE3 of the file, to be sure that it is the right one.
+    /// BLAKE3 hash of the file, checked if given.
     #[serde(default)]
     #[schemars(regex(pattern = "^[0-9a-fA-F]{64}$"))]
     pub blake3: Option<String>,
@@ -98,7 +99,7 @@ pub struct DatasetSpec {
     #[serde(default)]
     #[schemars(with = "Option<BuiltIn>")]
     pub hyper_like: Option<BuiltIn>,
-    /// Makes the dataset where it is missing: synthetic, small, learnable.
+    /// Creates the dataset if it is missing: synthetic, small, learnable.
     #[serde(default)]
     pub synthesize: Option<SynthesizeSpec>,
 }
@@ -107,16 +108,16 @@ pub struct DatasetSpec {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SynthesizeSpec {
-    /// Samples to train on.
+    /// Training samples.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub train: usize,
-    /// Samples to validate on.
+    /// Validation samples.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub valid: usize,
-    /// Samples to test on.
+    /// Test samples.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub test: usize,
-    /// The seed that it is made from.
+    /// Seed of the synthetic data.
     #[serde(default)]
     pub seed: u64,
 }
@@ -173,7 +174,7 @@ pub struct ResourcesSpec {
     #[serde(default)]
     #[schemars(range(min = 1, max = 256))]
     pub workers: Option<u16>,
-    /// Where they compute: `auto` (a GPU each; the CPU where there is none), `cpu`, `cuda:N`, or a
+    /// Where they compute: `auto` (one GPU each; the CPU if there is none), `cpu`, `cuda:N`, or a
     /// list `cuda:0,cuda:1` whose GPUs they take in turn; `--device` says otherwise.
     #[serde(default)]
     #[schemars(regex(pattern = "^(auto|cpu|cuda|cuda:[0-9]+(, *cuda:[0-9]+)*)$"))]
@@ -184,20 +185,20 @@ pub struct ResourcesSpec {
     pub share_gpus: bool,
 }
 
-/// A variant of one's own.
+/// A variant that the spec defines.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VariantSpec {
     /// Method and name: `lnln/wide`. It must be named in `methods` to be run.
     pub id: String,
-    /// What it is.
+    /// What it is about.
     #[serde(default)]
     pub about: String,
     /// A variant of the same method that it starts from, built in or written above it; the method
     /// itself, if left out.
     #[serde(default)]
     pub base: Option<String>,
-    /// What it changes.
+    /// The hyper-parameters that it changes.
     #[serde(default)]
     pub hyper: Map<String, Value>,
 }

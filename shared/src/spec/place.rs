@@ -8,7 +8,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-/// The most problems that are told one by one.
+/// Maximum number of problems that are reported one by one.
 const MAX_TOLD: usize = 50;
 
 /// A step into the text: a key or a place in a list.
@@ -41,7 +41,7 @@ impl<'t> Checker<'t> {
         self.tree.take()
     }
 
-    /// Where the value at `path` stands; as near as the text has it.
+    /// The span of the value at `path`, or the nearest that the text has.
     fn span(&self, path: &[Step<'_>]) -> Option<SourceSpan> {
         let tree = self.tree.as_ref()?;
         let mut table = Some(tree.get_ref());
@@ -71,7 +71,7 @@ impl<'t> Checker<'t> {
         found.map(|span| self.shown(span))
     }
 
-    /// Where the last key of `path` itself stands, not its value; as near as the text has it.
+    /// The span of the last key of `path`, not its value, or the nearest that the text has.
     fn key_span(&self, path: &[Step<'_>]) -> Option<SourceSpan> {
         let Some((Step::Key(last), above)) = path.split_last() else {
             return self.span(path);
@@ -140,7 +140,7 @@ impl<'t> Checker<'t> {
         });
     }
 
-    /// A problem with what stands at `span` of the text.
+    /// A problem with the text at `span`.
     pub(super) fn problem_at(
         &mut self,
         span: Range<usize>,
@@ -159,7 +159,7 @@ impl<'t> Checker<'t> {
 
     fn add(&mut self, problem: Problem) {
         if self.problems.contains(&problem) {
-            return; // a setting of several variants is told once
+            return; // a setting of several variants is reported once
         }
         if self.problems.len() < MAX_TOLD {
             self.problems.push(problem);

@@ -1,7 +1,9 @@
 //! Reads a spec and checks what can be checked without looking at other files.
 
 use super::{
-    DatasetSpec, Problem, Spec, SpecError, VariantSpec, keys,
+    DatasetSpec, Problem, Spec, SpecError, keys,
+    methods::{check_hyper, check_methods, check_variants},
+    names::{NAME, duplicates, plain_name, safe_name},
     place::{Checker, Step},
 };
 use crate::{
@@ -9,22 +11,21 @@ use crate::{
     case::{Case, MissingSet, Rate},
     dataset::valid_name,
     device::{Devices, DevicesError},
-    methods::{self, HyperError, MAX_EPOCHS, MethodInfo, nearest},
+    methods::{MAX_EPOCHS, nearest},
 };
 use miette::SourceSpan;
-use serde_json::{Map, Value};
-use std::{collections::BTreeSet, fmt::Display};
+use std::collections::BTreeSet;
 
-/// The most bytes a spec may have.
+/// Maximum size of a spec in bytes.
 pub const MAX_BYTES: usize = 1 << 20;
 
-/// The most jobs a spec may expand to.
+/// Maximum number of jobs that a spec may expand to.
 pub const MAX_JOBS: usize = 5_000_000;
 
-/// The most entries of a list: methods, variants, rates, sets. Seeds are bounded by [`MAX_JOBS`].
+/// Maximum length of a list: methods, variants, rates, sets. Seeds are bounded by [`MAX_JOBS`].
 pub const MAX_LIST: usize = 1_000;
 
-/// What is told of a file with so many bytes.
+/// The message for a file that is too large.
 pub fn too_large(bytes: u64) -> String {
     format!("the spec has {bytes} bytes, over the limit of {MAX_BYTES}")
 }
@@ -33,7 +34,7 @@ pub fn too_large(bytes: u64) -> String {
 ///
 /// # Errors
 ///
-/// All that is wrong, each with its place.
+/// All problems, each with its place.
 pub fn read(path: &str, text: &str) -> Result<Spec, SpecError> {
     if text.len() > MAX_BYTES {
         let problem = Problem {
@@ -48,7 +49,7 @@ pub fn read(path: &str, text: &str) -> Result<Spec, SpecError> {
     let spec: Spec = match toml::from_str(text) {
         Ok(spec) => spec,
         Err(error) => {
-            // The parser ends at the first: all unknown and missing keys are told with it.
+            // The parser stops at the first problem: report all unknown and missing keys with it.
             keys::check(&mut checker);
             checker.add_unless_told(syntax_problem(&error));
             return Err(SpecError::new(path, text, checker.into_problems()));
@@ -61,7 +62,7 @@ pub fn read(path: &str, text: &str) -> Result<Spec, SpecError> {
     }
 }
 
-/// TOML's own message; an unknown key with the nearest that there is.
+/// TOML's own message; for an unknown key with the nearest known one.
 fn syntax_problem(error: &toml::de::Error) -> Problem {
     let message = error.message().to_owned();
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
@@ -70,7 +71,7 @@ fn syntax_problem(error: &toml::de::Error) -> Problem {
         Some((unknown_name, known)) if unknown => {
             match nearest(unknown_name, known.iter().copied()) {
                 Some(near) => Some(format!("did you mean `{near}`?")),
-                None => Some(format!("there are: {}", known.join(", "))),
+                None => Some(format!("known: {}", known.join(", "))),
             }
         }
         _ => None,
@@ -78,7 +79,7 @@ fn syntax_problem(error: &toml::de::Error) -> Problem {
     Problem {
         message,
         span: error.span().map(SourceSpan::from),
-        label: if unknown { "not known" } else { "here" }.to_owned(),
+        label: if unknown { "unknown" } else { "here" }.to_owned(),
         help,
     }
 }
@@ -113,7 +114,7 @@ fn check(spec: &Spec, checker: &mut Checker<'_>) {
         );
     }
     if too_long {
-        return; // each of its entries would be looked at
+        return; // checking every entry would take too long
     }
     check_variants(spec, checker);
     check_methods(spec, checker);
@@ -121,10 +122,10 @@ fn check(spec: &Spec, checker: &mut Checker<'_>) {
     check_cases(spec, checker);
     check_hyper(spec, checker);
     if spec.seeds.is_empty() {
-        checker.problem(&[Key("seeds")], "there is no seed", "empty", None);
+        checker.problem(&[Key("seeds")], "no seeds", "empty", None);
     }
     duplicates(&spec.seeds, "seeds", "seed", checker);
-    // Postgres and TOML know no whole number beyond 63 bits.
+    // Postgres and TOML have no integers beyond 63 bits.
     if let Some(i) = spec.seeds.iter().position(|&s| i64::try_from(s).is_err()) {
         checker.problem(
             &[Key("seeds"), Index(i)],
@@ -136,7 +137,7 @@ fn check(spec: &Spec, checker: &mut Checker<'_>) {
     if spec.epochs.is_some_and(|n| !(1..=MAX_EPOCHS).contains(&n)) {
         checker.problem(
             &[Key("epochs")],
-            "a training has 1 to 1,000,000 epochs",
+            "the number of epochs must be 1 to 1,000,000",
             "out of range",
             None,
         );
@@ -163,39 +164,6 @@ fn check(spec: &Spec, checker: &mut Checker<'_>) {
     }
 }
 
-/// What names are made of. Letters of other scripts are not among them: names are parts of paths, ids
-/// and commands.
-const NAME: &str = "1 to 64 of the letters a to z and A to Z, digits, `-`, `_` and `.`";
-
-fn plain_name(name: &str) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    !name.is_empty() && name.len() <= 64 && name.chars().all(plain)
-}
-
-/// A name that can be used and keeps what it can of `name`; `otherwise` with a number where nothing
-/// is left.
-fn safe_name(name: &str, otherwise: &str) -> String {
-    let mut safe = String::new();
-    for c in name.chars() {
-        if c.is_ascii_alphanumeric() || "_.".contains(c) {
-            safe.push(c);
-        } else if !safe.is_empty() && !safe.ends_with('-') {
-            safe.push('-');
-        }
-        if safe.len() == 64 {
-            break;
-        }
-    }
-    let safe = safe.trim_matches(|c: char| "-_.".contains(c));
-    if safe.chars().any(|c| c.is_ascii_alphabetic()) {
-        safe.to_owned()
-    } else if safe.is_empty() {
-        format!("{otherwise}-1")
-    } else {
-        format!("{otherwise}-{safe}")
-    }
-}
-
 fn check_resources(spec: &Spec, checker: &mut Checker<'_>) {
     let at = |key| [Step::Key("resources"), Step::Key(key)];
     if let Some(workers) = spec.resources.workers
@@ -203,7 +171,7 @@ fn check_resources(spec: &Spec, checker: &mut Checker<'_>) {
     {
         checker.problem(
             &at("workers"),
-            "there can be 1 to 256 workers",
+            "the number of workers must be 1 to 256",
             "out of range",
             None,
         );
@@ -214,12 +182,12 @@ fn check_resources(spec: &Spec, checker: &mut Checker<'_>) {
     match device.parse::<Devices>() {
         Err(DevicesError::Unknown(_)) => checker.problem(
             &at("device"),
-            format!("`{device}` is no device"),
-            "not known",
+            format!("unknown device `{device}`"),
+            "unknown",
             Some("write `auto`, `cpu`, `cuda:0`, or a list: `cuda:0,cuda:1`".to_owned()),
         ),
         Err(error @ DevicesError::Twice(_)) => {
-            checker.problem(&at("device"), error.to_string(), "named twice", None);
+            checker.problem(&at("device"), error.to_string(), "listed twice", None);
         }
         Ok(devices) => {
             let workers = spec.resources.workers.map_or(0, usize::from);
@@ -230,185 +198,7 @@ fn check_resources(spec: &Spec, checker: &mut Checker<'_>) {
     }
 }
 
-/// Tells of each value that was there before.
-fn duplicates<T: Ord + Display>(values: &[T], key: &str, what: &str, checker: &mut Checker<'_>) {
-    let mut seen = BTreeSet::new();
-    for (i, value) in values.iter().enumerate() {
-        if !seen.insert(value) {
-            checker.problem(
-                &[Step::Key(key), Step::Index(i)],
-                format!("the {what} {value} is named twice"),
-                "again",
-                Some("leave one away".to_owned()),
-            );
-        }
-    }
-}
-
-/// All ids that can be named in `methods`.
-fn known_methods(spec: &Spec) -> BTreeSet<String> {
-    methods::all()
-        .iter()
-        .flat_map(|method| {
-            let variants = method.variants.keys();
-            std::iter::once(method.id.to_owned())
-                .chain(variants.map(|variant| format!("{}/{variant}", method.id)))
-        })
-        .chain(spec.variants.iter().map(|variant| variant.id.clone()))
-        .collect()
-}
-
-fn check_methods(spec: &Spec, checker: &mut Checker<'_>) {
-    use Step::{Index, Key};
-    if spec.methods.is_empty() {
-        checker.problem(&[Key("methods")], "there is no method", "empty", None);
-    }
-    duplicates(&spec.methods, "methods", "method", checker);
-    let known = known_methods(spec);
-    for (i, id) in spec.methods.iter().enumerate() {
-        if !known.contains(id) {
-            let help = match nearest(id, known.iter().map(String::as_str)) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => {
-                    let ids: Vec<&str> = methods::all().iter().map(|m| m.id).collect();
-                    format!("there are: {}", ids.join(", "))
-                }
-            };
-            checker.problem(
-                &[Key("methods"), Index(i)],
-                format!("there is no method `{id}`"),
-                "not known",
-                Some(help),
-            );
-        }
-    }
-}
-
-fn hyper_problem(checker: &mut Checker<'_>, path: &[Step<'_>], error: &HyperError) {
-    let (label, help) = match error {
-        HyperError::Unknown {
-            nearest: Some(near),
-            ..
-        } => ("not known", Some(format!("did you mean `{near}`?"))),
-        HyperError::Unknown { method, .. } => {
-            let keys = methods::find(method).map(|m| m.hyper.keys().cloned().collect::<Vec<_>>());
-            let help = keys.map(|keys| format!("there are: {}", keys.join(", ")));
-            ("not known", help)
-        }
-        HyperError::Type { .. } => ("another type", None),
-        HyperError::Range { .. } => ("out of range", None),
-    };
-    match error {
-        // The name is what is wrong, and not what stands behind it.
-        HyperError::Unknown { .. } => checker.problem_key(path, error, label, help),
-        _ => checker.problem(path, error, label, help),
-    }
-}
-
-fn check_variants(spec: &Spec, checker: &mut Checker<'_>) {
-    use Step::{Index, Key};
-    let mut seen = BTreeSet::new();
-    for (i, variant) in spec.variants.iter().enumerate() {
-        let at = [Key("variant"), Index(i), Key("id")];
-        let Some((method, name)) = variant.id.split_once('/') else {
-            checker.problem(
-                &at,
-                format!("`{}` is no variant's id", variant.id),
-                "no slash",
-                Some("write method and name: `lnln/wide`".to_owned()),
-            );
-            continue;
-        };
-        let Some(info) = methods::find(method) else {
-            let near = nearest(method, methods::all().iter().map(|m| m.id));
-            checker.problem(
-                &at,
-                format!("there is no method `{method}`"),
-                "not known",
-                near.map(|near| format!("did you mean `{near}/{name}`?")),
-            );
-            continue;
-        };
-        if !plain_name(name) {
-            checker.problem(
-                &at,
-                format!("a variant's name has {NAME}"),
-                "not a name",
-                Some(format!(
-                    "for example `{method}/{}`",
-                    safe_name(name, "variant")
-                )),
-            );
-        }
-        if info.variants.contains_key(name) || !seen.insert(&variant.id) {
-            checker.problem(
-                &at,
-                format!("there is a variant `{}` already", variant.id),
-                "taken",
-                Some("give it another name".to_owned()),
-            );
-        }
-        check_base(spec, i, info, checker);
-        for (key, value) in &variant.hyper {
-            if let Err(error) = info.check(key, value) {
-                let at = [Key("variant"), Index(i), Key("hyper"), Key(key)];
-                hyper_problem(checker, &at, &error);
-            }
-        }
-    }
-}
-
-/// All that a variant of `info` changes: what it starts from, then its own. Nothing for the method
-/// itself.
-pub(super) fn variant_changes(spec: &Spec, info: &MethodInfo, variant: &str) -> Map<String, Value> {
-    let id = format!("{}/{variant}", info.id);
-    // Each one starts from one above it ([`check_base`]), so this ends.
-    let mut above: &[VariantSpec] = &spec.variants;
-    let (mut id, mut layers) = (id.as_str(), Vec::new());
-    while let Some(at) = above.iter().position(|own| own.id == id) {
-        let own = &above[at];
-        layers.push(&own.hyper);
-        above = &above[..at];
-        id = own.base.as_deref().unwrap_or_default();
-    }
-    let known = id
-        .split_once('/')
-        .and_then(|(_, name)| info.variants.get(name));
-    let mut changes = known.map(|known| known.hyper.clone()).unwrap_or_default();
-    for layer in layers.into_iter().rev() {
-        changes.extend(layer.clone());
-    }
-    changes
-}
-
-/// What a variant starts from must be there before it: so none starts from itself.
-fn check_base(spec: &Spec, i: usize, info: &MethodInfo, checker: &mut Checker<'_>) {
-    let Some(base) = &spec.variants[i].base else {
-        return;
-    };
-    let built_in = info.variants.keys().map(|v| format!("{}/{v}", info.id));
-    let above = spec.variants[..i].iter().map(|v| v.id.clone());
-    let own = format!("{}/", info.id);
-    let known: BTreeSet<String> = std::iter::once(info.id.to_owned())
-        .chain(built_in)
-        .chain(above.filter(|id| id.starts_with(&own)))
-        .collect();
-    if known.contains(base) {
-        return;
-    }
-    let near = nearest(base, known.iter().map(String::as_str));
-    checker.problem(
-        &[Step::Key("variant"), Step::Index(i), Step::Key("base")],
-        format!("there is no variant `{base}` of {} to start from", info.id),
-        "not known",
-        Some(match near {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("there are: {}", Vec::from_iter(known).join(", ")),
-        }),
-    );
-}
-
-/// The protocol that a dataset follows, if it is one.
+/// The protocol that a dataset follows, if it is valid.
 fn check_protocol(name: &str, dataset: &DatasetSpec, checker: &mut Checker<'_>) -> Option<Kind> {
     use Step::Key;
     let at = [Key("datasets"), Key(name), Key("benchmark")];
@@ -448,7 +238,7 @@ fn check_protocol(name: &str, dataset: &DatasetSpec, checker: &mut Checker<'_>) 
 }
 
 impl DatasetSpec {
-    /// The protocol that the dataset called `name` follows; `None` where [`read`] refuses it.
+    /// The protocol that the dataset called `name` follows; `None` if [`read`] rejects it.
     pub fn kind(&self, name: &str) -> Option<Kind> {
         match &self.benchmark {
             None => name.parse().ok(),
@@ -460,7 +250,7 @@ impl DatasetSpec {
 fn check_datasets(spec: &Spec, checker: &mut Checker<'_>) {
     use Step::Key;
     if spec.datasets.is_empty() {
-        checker.problem(&[Key("datasets")], "there is no dataset", "empty", None);
+        checker.problem(&[Key("datasets")], "no datasets", "empty", None);
     }
     for (name, dataset) in &spec.datasets {
         if check_protocol(name, dataset, checker).is_none() {
@@ -482,7 +272,7 @@ fn check_datasets(spec: &Spec, checker: &mut Checker<'_>) {
         {
             checker.problem(
                 &[Key("datasets"), Key(name), Key("file")],
-                format!("`{kept}` is no dataset's name"),
+                format!("`{kept}` is not a valid dataset name"),
                 "not a name",
                 Some(format!(
                     "a name has {NAME}; a file elsewhere is named by its path alone"
@@ -550,11 +340,11 @@ fn check_cases(spec: &Spec, checker: &mut Checker<'_>) {
     let mut seen = BTreeSet::new();
     let percent = in_percent(&spec.rates);
     if let Some((i, help)) = &percent {
-        // All of them at once: who thinks in percent writes every rate so.
+        // One report for all: if one rate is in percent, the others are too.
         let rate = spec.rates.get(*i).copied().unwrap_or_default();
         checker.problem(
             &[Key("rates"), Index(*i)],
-            format!("`{rate}` is no missing rate: rates are shares from 0 to 1, not percent"),
+            format!("`{rate}` is not a missing rate: rates are shares from 0 to 1, not percent"),
             "not a rate",
             Some(help.clone()),
         );
@@ -566,9 +356,9 @@ fn check_cases(spec: &Spec, checker: &mut Checker<'_>) {
             Ok(rate) if seen.insert(rate) => {}
             Ok(rate) => checker.problem(
                 &at,
-                format!("the rate {rate} is named twice"),
+                format!("the rate {rate} is listed twice"),
                 "again",
-                Some("leave one away".to_owned()),
+                Some("remove one".to_owned()),
             ),
             Err(error) => checker.problem(&at, error, "not a rate", None),
         }
@@ -578,12 +368,12 @@ fn check_cases(spec: &Spec, checker: &mut Checker<'_>) {
         let at = [Key("missing"), Index(i)];
         match set.parse::<MissingSet>() {
             Ok(parsed) if seen.insert(parsed) => {}
-            // `la` and `al` are the same one.
+            // `la` and `al` are the same set.
             Ok(parsed) => checker.problem(
                 &at,
-                format!("the set {parsed} is named twice"),
+                format!("the set {parsed} is listed twice"),
                 "again",
-                Some("leave one away".to_owned()),
+                Some("remove one".to_owned()),
             ),
             Err(error) => {
                 let near = nearest(set, MissingSet::PAPER);
@@ -594,52 +384,8 @@ fn check_cases(spec: &Spec, checker: &mut Checker<'_>) {
     }
 }
 
-fn check_hyper(spec: &Spec, checker: &mut Checker<'_>) {
-    use Step::Key;
-    let known = known_methods(spec);
-    for (id, changes) in &spec.hyper {
-        let method = id.split_once('/').map_or(id.as_str(), |(method, _)| method);
-        let Some(info) = methods::find(method).filter(|_| known.contains(id)) else {
-            let near = nearest(id, known.iter().map(String::as_str));
-            checker.problem_key(
-                &[Key("hyper"), Key(id)],
-                format!("there is no method `{id}`"),
-                "not known",
-                near.map(|near| format!("did you mean `{near}`?")),
-            );
-            continue;
-        };
-        for (key, value) in changes {
-            match value {
-                Value::Object(own) if !info.hyper.contains_key(key) => {
-                    if !spec.datasets.contains_key(key) && key.parse::<Benchmark>().is_err() {
-                        let near = nearest(key, spec.datasets.keys().map(String::as_str));
-                        checker.problem_key(
-                            &[Key("hyper"), Key(id), Key(key)],
-                            format!("there is no dataset `{key}`"),
-                            "not known",
-                            near.map(|near| format!("did you mean `{near}`?")),
-                        );
-                    }
-                    for (inner, value) in own {
-                        if let Err(error) = info.check(inner, value) {
-                            let at = [Key("hyper"), Key(id), Key(key), Key(inner)];
-                            hyper_problem(checker, &at, &error);
-                        }
-                    }
-                }
-                _ => {
-                    if let Err(error) = info.check(key, value) {
-                        hyper_problem(checker, &[Key("hyper"), Key(id), Key(key)], &error);
-                    }
-                }
-            }
-        }
-    }
-}
-
 impl Spec {
-    /// The cases: rates first, then sets, in the spec's order. Those that are none are left out;
+    /// The cases: rates first, then sets, in the spec's order. Invalid ones are left out;
     /// [`read`] refuses them.
     pub fn cases(&self) -> Vec<Case> {
         let rates = self.rates.iter().filter_map(|&rate| Rate::new(rate).ok());

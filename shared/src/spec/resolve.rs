@@ -3,8 +3,8 @@
 use super::{
     BuiltIn, DatasetSpec, Problem, Spec, SpecError,
     effect::{self, place_of},
+    methods::variant_changes,
     place::{Checker, Step},
-    read::variant_changes,
 };
 use crate::{
     benchmark::{Benchmark, Kind, whole},
@@ -22,44 +22,44 @@ use std::collections::BTreeMap;
 /// The hyper-parameter of methods that make labels for single modalities: within ± this.
 const LABEL_BOUND: &str = "label_bound";
 
-/// A dataset that was found.
+/// A dataset file that exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundDataset {
     /// The file and its hash.
     pub blob: BlobRef,
     /// Whose protocol it was imported for.
     pub kind: Kind,
-    /// What its texts ask of an encoder; `None` where it is still to be made.
+    /// Requirements of its texts on an encoder; `None` for a synthetic dataset that does not exist yet.
     pub texts: Option<TextFacts>,
-    /// Its sizes, where known: what methods are asked whether they fit.
+    /// Sizes that methods must fit, if known.
     pub facts: Option<DataFacts>,
 }
 
-/// An encoder that was found.
+/// An encoder folder that exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundEncoder {
     /// Its folder, and the hash of its weights.
     pub blob: BlobRef,
-    /// What texts must agree with.
+    /// What texts must match.
     pub facts: EncoderFacts,
     /// Its sizes, where known.
     pub shape: Option<EncoderShape>,
 }
 
-/// Finds what a spec names. An error says what is missing and what to do, for people.
+/// Finds the files that a spec names. An error is a message for people: what is missing and what to do.
 pub trait Files {
     /// The dataset file of `spec`; one that can be made may be made now.
     ///
     /// # Errors
     ///
-    /// It is not there, or it is none.
+    /// It does not exist or is invalid.
     fn dataset(&mut self, name: &str, spec: &DatasetSpec) -> Result<FoundDataset, String>;
 
     /// The encoder folder at `path`.
     ///
     /// # Errors
     ///
-    /// It is not there, or it is none.
+    /// It does not exist or is invalid.
     fn encoder(&mut self, language: &str, path: &str) -> Result<FoundEncoder, String>;
 }
 
@@ -78,8 +78,8 @@ pub struct ResolvedSpec {
     pub cases: Vec<String>,
     /// How to train and select.
     pub protocol: Protocol,
-    /// To which bits to compute. The default is not written, so that a sweep that says nothing of
-    /// it keeps the id that it had before it could be said.
+    /// Reproducibility of the numbers. The default is not written: sweeps without it keep the ids that
+    /// they had before this setting existed.
     #[serde(default, skip_serializing_if = "Numerics::is_default")]
     pub numerics: Numerics,
 }
@@ -115,7 +115,7 @@ pub struct ResolvedDataset {
 ///
 /// # Errors
 ///
-/// All that is missing or does not fit, each with its place.
+/// All missing or unsuitable files, each with its place in the spec.
 pub fn resolve(
     path: &str,
     text: &str,
@@ -283,7 +283,7 @@ fn find_datasets(
                 "does not fit",
                 Some(
                     "give `[encoders]` the encoder whose tokenizer wrote the dataset's texts, or \
-                     make the dataset anew with this one's"
+                     create the dataset again with this one's"
                         .to_owned(),
                 ),
             );
@@ -359,7 +359,7 @@ fn resolve_methods(
                     ),
                     "cannot train on it",
                     Some(format!(
-                        "leave the method out, or put `{name}` into a spec of its own without it; \
+                        "remove the method, or put `{name}` into a spec of its own without it; \
                          if its file has them, import it again with them (docs/guide/own-dataset.md)"
                     )),
                 );

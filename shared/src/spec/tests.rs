@@ -99,7 +99,7 @@ fn resolved(text: &str) -> ResolvedSpec {
 }
 
 #[test]
-fn nearer_settings_win() {
+fn more_specific_hyper_parameters_win() {
     let spec = resolved(GOOD);
     let hyper = |i: usize, dataset: &str| &spec.methods[i].hyper[dataset];
     assert_eq!(hyper(0, "mosi")["max_epochs"], 7);
@@ -144,7 +144,7 @@ fn expands_in_order_and_ids_are_stable() {
 /// that their jobs would be done anew: never change them without need. They also change when a
 /// build makes serde_json keep keys in the order they came (its feature `preserve_order`).
 #[test]
-fn ids_are_those_of_earlier_releases() {
+fn ids_match_earlier_releases() {
     let fixed = r#"{"name":"fixed","methods":[{"method":"lnln","variant":"no-dmc","hyper":{"mosi":
         {"max_epochs":3,"batch_size":64,"learning_rate":1e-4,"dmc":false,"list":[1,2.5]}}}],
         "datasets":[{"benchmark":"mosi","data":{"blake3":"aa","path":"/somewhere"},
@@ -176,7 +176,7 @@ fn ids_are_those_of_earlier_releases() {
 }
 
 #[test]
-fn a_variant_starts_from_its_base() {
+fn variant_inherits_from_its_base() {
     let text = GOOD
         .replacen("\"lnln/wide\"]", "\"lnln/wide\", \"lnln/wider\"]", 1)
         .replacen("about = ", "base = \"lnln/no-dmc\"\nabout = ", 1)
@@ -201,7 +201,7 @@ fn a_variant_starts_from_its_base() {
 }
 
 #[test]
-fn resources_and_priority_change_no_id() {
+fn resources_and_priority_do_not_affect_ids() {
     let plain = resolved(GOOD);
     let more = GOOD.replacen(
         "epochs = 7",
@@ -214,7 +214,7 @@ fn resources_and_priority_change_no_id() {
 }
 
 #[test]
-fn paths_are_hints_and_hashes_count() {
+fn id_depends_on_hashes_not_paths() {
     let spec = resolved(GOOD);
     let mut moved = spec.clone();
     moved.datasets[0].data.path = "/elsewhere".to_owned();
@@ -224,7 +224,7 @@ fn paths_are_hints_and_hashes_count() {
 }
 
 #[test]
-fn the_resolved_form_survives_json() {
+fn resolved_spec_round_trips_through_json() {
     let spec = resolved(GOOD);
     let text = serde_json::to_string(&spec).unwrap();
     let back: ResolvedSpec = serde_json::from_str(&text).unwrap();
@@ -233,7 +233,7 @@ fn the_resolved_form_survives_json() {
 }
 
 #[test]
-fn too_many_jobs_are_refused() {
+fn spec_with_too_many_jobs_is_rejected() {
     let seeds: Vec<String> = (0..60_000).map(|s| s.to_string()).collect();
     let rates: Vec<String> = (0..20)
         .map(|r| format!("{}", f64::from(r) / 100.0))
@@ -246,7 +246,7 @@ fn too_many_jobs_are_refused() {
 }
 
 #[test]
-fn a_million_evaluations_expand_without_being_kept() {
+fn million_evaluations_expand_in_constant_memory() {
     let mut spec = resolved(GOOD);
     spec.seeds = (0..60_000).collect();
     spec.cases = (0..6).map(|r| format!("r=0.{r}")).collect();
@@ -267,7 +267,7 @@ fn a_million_evaluations_expand_without_being_kept() {
 }
 
 #[test]
-fn the_schema_in_the_repository_is_this_one() {
+fn schema_in_repository_is_current() {
     let path = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../schemas/benchmark.schema.json"
@@ -294,7 +294,7 @@ fn deployed(name: &str) -> ResolvedSpec {
 }
 
 #[test]
-fn the_papers_matrix_has_its_size() {
+fn paper_matrix_has_published_size() {
     let spec = deployed("benchmark.toml");
     let counts = matrix::counts(&spec);
     assert_eq!((counts.train, counts.eval), (72, 1152));
@@ -302,7 +302,7 @@ fn the_papers_matrix_has_its_size() {
 
 /// What benchmark.toml shows in comments works when it is taken in.
 #[test]
-fn the_commented_examples_read() {
+fn commented_example_specs_are_valid() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/benchmark.toml");
     let text = std::fs::read_to_string(path).unwrap();
     let code = |line: &&str| {
@@ -340,7 +340,7 @@ fn the_commented_examples_read() {
 }
 
 #[test]
-fn the_other_specs_read() {
+fn shipped_specs_are_valid() {
     for name in ["demo.toml", "real-mosi.toml", "eight-mosi.toml"] {
         assert_eq!(deployed(name).cases.len(), 16, "{name}");
     }
@@ -349,13 +349,13 @@ fn the_other_specs_read() {
 
 proptest! {
     #[test]
-    fn no_text_panics(text in "\\PC{0,200}") {
+    fn arbitrary_text_never_panics(text in "\\PC{0,200}") {
         let _ = read("test.toml", &text);
     }
 
     /// Lines of the good spec in any order, some left out, some twice: TOML that says odd things.
     #[test]
-    fn no_order_of_lines_panics(order in proptest::collection::vec(0..GOOD.lines().count(), 0..60)) {
+    fn shuffled_lines_never_panic(order in proptest::collection::vec(0..GOOD.lines().count(), 0..60)) {
         let lines: Vec<&str> = GOOD.lines().collect();
         let text: String = order.iter().map(|&i| format!("{}\n", lines[i])).collect();
         if let Ok(spec) = read("test.toml", &text) {
@@ -365,7 +365,7 @@ proptest! {
 
     /// Any value at any key.
     #[test]
-    fn no_value_panics(
+    fn arbitrary_value_never_panics(
         line in 0..GOOD.lines().count(),
         value in "(-?[0-9]{1,25}(\\.[0-9]{1,3})?|nan|inf|true|\"\\PC{0,5}\"|\\[[0-9,. -]{0,9}\\]|\\{ a = 1 \\}|1979-05-27)",
     ) {
@@ -383,7 +383,7 @@ proptest! {
     }
 
     #[test]
-    fn no_damage_panics(at in 0..GOOD.len(), junk in "[\\[\\]{}=\"'0-9a-z./,\\n -]{0,8}") {
+    fn damaged_spec_never_panics(at in 0..GOOD.len(), junk in "[\\[\\]{}=\"'0-9a-z./,\\n -]{0,8}") {
         let mut text = GOOD.to_owned();
         if text.is_char_boundary(at) {
             text.insert_str(at, &junk);
@@ -427,7 +427,7 @@ label_bound = 2.0
 "#;
 
 #[test]
-fn datasets_of_ones_own_are_swept_under_their_names() {
+fn own_datasets_keep_their_names_in_results() {
     let spec = resolved(OWN);
     let names: Vec<&str> = spec.datasets.iter().map(|d| d.benchmark.id()).collect();
     assert_eq!(
@@ -454,7 +454,7 @@ fn datasets_of_ones_own_are_swept_under_their_names() {
 }
 
 #[test]
-fn hyper_parameters_of_a_dataset_of_ones_own_start_where_it_says() {
+fn own_dataset_starts_from_hyper_like() {
     let spec = resolved(OWN);
     let hyper = |method: usize, dataset: &str| &spec.methods[method].hyper[dataset];
     let lnln = crate::methods::find("lnln").unwrap();
@@ -483,7 +483,7 @@ fn hyper_parameters_of_a_dataset_of_ones_own_start_where_it_says() {
 }
 
 #[test]
-fn no_method_of_this_program_needs_labels_of_single_modalities() {
+fn no_method_needs_unimodal_labels() {
     // Self-MM and TETFN make their own; were one to read them, it would say so here.
     assert!(
         crate::methods::all()

@@ -1,11 +1,11 @@
-//! Faults of a worker, as against faults of a job: what a worker lacks or what broke in it, so that
+//! Faults of a worker, not of a job: what a worker lacks or what broke in it, so that
 //! another worker may well do what it cannot.
 
 use super::Heartbeat;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The most characters of one text of a fault that are kept: it stands in every heartbeat.
+/// Maximum length of a fault's text in characters: it is part of every heartbeat.
 const LONGEST: usize = 1000;
 /// The most causes that are kept.
 const DEEPEST: usize = 8;
@@ -31,7 +31,7 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    /// All of them.
+    /// All of them, in order.
     pub const ALL: [FaultKind; 7] = [
         FaultKind::Store,
         FaultKind::DataFolder,
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_can_only_where_all_have_the_same_fault() {
+    fn nobody_can_requires_same_fault_everywhere() {
         let mosi = || worker(Some((FaultKind::Dataset, "dataset mosi")));
         let sims = worker(Some((FaultKind::Dataset, "dataset sims")));
         assert_eq!(
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_heartbeat_of_an_older_release_is_read() {
+    fn heartbeat_of_older_release_is_read() {
         let mut json = serde_json::to_value(worker(None)).unwrap();
         json.as_object_mut().unwrap().remove("trouble");
         assert_eq!(
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_is_written_alike_in_the_database_and_in_json() {
+    fn fault_kind_has_one_text_form() {
         for kind in FaultKind::ALL {
             let json = serde_json::to_value(kind).unwrap();
             assert_eq!(json, kind.as_str());
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_text_is_cut() {
+    fn oversized_fault_text_is_truncated() {
         let fault = Fault::new(FaultKind::Store, "ü".repeat(5000), vec!["x".into(); 50]);
         assert_eq!(fault.what.chars().count(), LONGEST);
         assert_eq!(fault.chain.len(), DEEPEST);

@@ -8,10 +8,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("halfheard-shared", &[]),
     ("halfheard-store", &["halfheard-shared"]),
     ("halfheard-import", &["halfheard-shared"]),
-    (
-        "halfheard-results",
-        &["halfheard-shared", "halfheard-store"],
-    ),
+    ("halfheard-results", &["halfheard-shared"]),
     (
         "halfheard-coordinator",
         &[
@@ -58,7 +55,6 @@ const CONFINED: &[(&str, &[&str])] = &[
         &[
             "halfheard-shared",
             "halfheard-store",
-            "halfheard-results",
             "halfheard-coordinator",
             "halfheard-worker",
             "halfheard-e2e",

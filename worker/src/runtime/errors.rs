@@ -2,6 +2,8 @@
 
 use super::blobs::BlobError;
 use halfheard_shared::{
+    artifacts::ArtifactError,
+    broker::BrokerError,
     error::{Printer, causes, hint_of},
     settings::{ConfigFileError, SettingsError},
 };
@@ -9,7 +11,9 @@ use std::error::Error;
 
 /// Finds the hint of any error of this program.
 pub(crate) const ERRORS: Printer = Printer::new(&[
+    hint_of::<ArtifactError>,
     hint_of::<BlobError>,
+    hint_of::<BrokerError>,
     hint_of::<ConfigFileError>,
     hint_of::<SettingsError>,
 ]);

@@ -1,4 +1,4 @@
-//! What rests on a wrong number: the mean over it, and the same mean in other tables.
+//! What depends on a wrong number: the mean over it, and the same mean in other tables.
 
 use super::{
     Cell, Finding, Place, Rule,
@@ -6,9 +6,9 @@ use super::{
 };
 use std::collections::BTreeSet;
 
-/// Notes at each finding about details which means rest on them. A mean that does not follow from
-/// its details was not computed from them and is not one of these.
-pub fn carry(findings: &mut [Finding], cells: &[Cell], layout: &[Details]) {
+/// Adds to findings about details the means that depend on them. A mean that does not follow from its
+/// details was not computed from them.
+pub(super) fn carry(findings: &mut [Finding], cells: &[Cell], layout: &[Details]) {
     for finding in findings {
         if !matches!(
             finding.rule,
@@ -19,12 +19,12 @@ pub fn carry(findings: &mut [Finding], cells: &[Cell], layout: &[Details]) {
         let mut carried = BTreeSet::new();
         for mean in cells.iter().filter(|cell| cell.place.is_mean()) {
             let details = details_of(mean, cells, layout);
-            let rests = details
+            let depends = details
                 .iter()
                 .any(|detail| finding.places.contains(&detail.place));
             let follows = expected(mean, &details)
                 .is_some_and(|(value, tolerance)| (mean.value - value).abs() <= tolerance);
-            if rests && follows {
+            if depends && follows {
                 carried.insert(mean.place.clone());
                 carried.extend(repeats(mean, cells));
             }

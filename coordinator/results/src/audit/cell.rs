@@ -1,11 +1,15 @@
-//! What rules look at: numbers with their places, and what every rule needs of them.
+//! Numbers with their places, and what all rules need of them.
 
 use crate::tables::layout;
-use halfheard_shared::benchmark::Benchmark;
-use serde::Serialize;
+use halfheard_shared::{
+    benchmark::Benchmark,
+    case::{CaseKind, CaseOrMean},
+    results::Model,
+};
+use serde::{Serialize, Serializer};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Where a number stands.
+/// What a number is of, and where it is printed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Place {
     /// The paper's table; `None` in a sweep.
@@ -13,66 +17,97 @@ pub struct Place {
     pub table: Option<u8>,
     /// The dataset.
     pub dataset: Benchmark,
-    /// The method's id.
-    pub method: String,
-    /// The variant's id; empty for the method itself.
-    pub variant: String,
-    /// The seed, where the number is of one.
+    /// The model; empty for the whole dataset.
+    #[serde(flatten)]
+    pub model: Model,
+    /// The seed of a number of one seed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// The metric's id; empty where it is about all of them.
+    /// The metric's id; empty for all of them.
     pub metric: String,
-    /// `r=0.3`, `missing=la`, `r=mean`, `missing=mean`; empty where it is about all of them.
-    pub case: String,
+    /// The case, or the mean over cases; `None` for all of them.
+    #[serde(serialize_with = "text_or_empty")]
+    pub case: Option<CaseOrMean>,
+}
+
+fn text_or_empty<S: Serializer>(
+    case: &Option<CaseOrMean>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match case {
+        Some(case) => serializer.collect_str(case),
+        None => serializer.serialize_str(""),
+    }
 }
 
 impl Place {
-    /// The missing rate, if the case is one.
-    pub fn rate(&self) -> Option<f64> {
-        self.case.strip_prefix("r=")?.parse().ok()
+    /// A model on a dataset, without seed, metric and case.
+    pub fn of_model(dataset: Benchmark, model: &Model) -> Self {
+        Self {
+            table: None,
+            dataset,
+            model: model.clone(),
+            seed: None,
+            metric: String::new(),
+            case: None,
+        }
+    }
+
+    /// The missing rate.
+    pub(super) fn rate(&self) -> Option<f64> {
+        Some(self.case?.rate()?.value())
+    }
+
+    /// The kind of the case or cases.
+    pub(super) fn kind(&self) -> Option<CaseKind> {
+        self.case.map(CaseOrMean::kind)
+    }
+
+    /// The case as text.
+    pub(super) fn case_text(&self) -> String {
+        self.case.map(|case| case.to_string()).unwrap_or_default()
     }
 
     /// Whether it is a mean over cases.
-    pub fn is_mean(&self) -> bool {
-        self.case.ends_with("=mean")
+    pub(super) fn is_mean(&self) -> bool {
+        matches!(self.case, Some(CaseOrMean::Mean(_)))
     }
 
-    /// The method with its variant, as tables print it.
-    pub fn label(&self) -> String {
-        layout::label(&self.method, &self.variant)
+    /// The printed name of the model.
+    pub(super) fn label(&self) -> String {
+        layout::label(&self.model)
     }
 }
 
 /// A number.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cell {
-    /// Where it stands.
+    /// Its place.
     pub place: Place,
-    /// The value in the unit of results: fractions, MAE and correlation as they are.
+    /// The value in the unit of results: fractions, MAE and correlation.
     pub value: f64,
-    /// How far it may be from what was measured, in the same unit: half a unit of its last digit, 0
-    /// for one that was not rounded.
+    /// The largest rounding error, in the same unit: half a unit of the last digit, 0 if not rounded.
     pub half: f64,
-    /// The spread over seeds that is printed beside it.
+    /// The printed standard deviation over seeds.
     pub std: Option<f64>,
-    /// Samples of the split that it was measured on.
+    /// The number of test samples.
     pub samples: usize,
 }
 
 impl Cell {
-    /// As tables print it.
-    pub fn text(&self) -> String {
+    /// The value as printed.
+    pub(super) fn text(&self) -> String {
         show(&self.place, self.value)
     }
 
     /// Whether both may be the same number, rounded.
-    pub fn agrees(&self, other: &Cell) -> bool {
+    pub(super) fn agrees(&self, other: &Cell) -> bool {
         (self.value - other.value).abs() < (self.half + other.half) * 0.5 + 1e-9
     }
 }
 
-/// `value` as tables print the metric of `place`.
-pub fn show(place: &Place, value: f64) -> String {
+/// A value as tables print the metric of `place`.
+pub(super) fn show(place: &Place, value: f64) -> String {
     if is_percent(place) {
         format!("{:.2}", value * 100.0)
     } else {
@@ -80,21 +115,21 @@ pub fn show(place: &Place, value: f64) -> String {
     }
 }
 
-/// Whether tables print it in percent.
-pub fn is_percent(place: &Place) -> bool {
+/// Whether tables print its metric in percent.
+pub(super) fn is_percent(place: &Place) -> bool {
     let metric = place.dataset.metric(&place.metric);
     metric.is_none_or(|metric| metric.percent)
 }
 
-/// How far apart two measurements of nearly the same thing are by chance, at the least: a quarter of
-/// the standard error that the size of the test split gives. In the unit of results.
-pub fn noise(cell: &Cell) -> f64 {
+/// A lower bound of the random difference of two similar measurements: a quarter of the standard error
+/// from the size of the test split, in the unit of results.
+pub(super) fn noise(cell: &Cell) -> f64 {
     let error = if is_percent(&cell.place) { 0.5 } else { 1.0 };
     0.25 * error / (cell.samples as f64).sqrt()
 }
 
-/// The middle value.
-pub fn median(values: &[f64]) -> Option<f64> {
+/// The median.
+pub(super) fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
@@ -105,8 +140,8 @@ pub fn median(values: &[f64]) -> Option<f64> {
     }
 }
 
-/// Cells that belong together, by a key.
-pub fn by<'a, K: Ord>(
+/// Groups cells by a key of their places.
+pub(super) fn by<'a, K: Ord>(
     cells: impl IntoIterator<Item = &'a Cell>,
     key: impl Fn(&Place) -> K,
 ) -> BTreeMap<K, Vec<&'a Cell>> {
@@ -118,34 +153,33 @@ pub fn by<'a, K: Ord>(
 }
 
 /// A column: one metric of one model over the cases of a kind.
-pub type ColumnKey = (
-    Option<u8>,
-    Benchmark,
-    String,
-    String,
-    Option<u64>,
-    String,
-    bool,
-);
-
-/// The column that a number stands in.
-pub fn column(place: &Place) -> ColumnKey {
-    (
-        place.table,
-        place.dataset,
-        place.method.clone(),
-        place.variant.clone(),
-        place.seed,
-        place.metric.clone(),
-        place.case.starts_with("r="),
-    )
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ColumnKey {
+    pub(super) table: Option<u8>,
+    pub(super) dataset: Benchmark,
+    pub(super) model: Model,
+    pub(super) seed: Option<u64>,
+    pub(super) metric: String,
+    pub(super) kind: Option<CaseKind>,
 }
 
-/// The most names of one kind in a summary.
+/// The column of a number.
+pub(super) fn column(place: &Place) -> ColumnKey {
+    ColumnKey {
+        table: place.table,
+        dataset: place.dataset,
+        model: place.model.clone(),
+        seed: place.seed,
+        metric: place.metric.clone(),
+        kind: place.kind(),
+    }
+}
+
+/// The most names of a kind in a summary.
 const NAMES: usize = 4;
 
-/// Where numbers are, in a few words.
-pub fn summary(places: &[Place]) -> String {
+/// A short description of places.
+pub(super) fn summary(places: &[Place]) -> String {
     let mut parts = Vec::new();
     let tables: BTreeSet<u8> = places.iter().filter_map(|p| p.table).collect();
     match tables.len() {
@@ -168,25 +202,25 @@ pub fn summary(places: &[Place]) -> String {
         },
         "metrics",
     ));
-    parts.push(names(places, |p| p.case.clone(), "cases"));
+    parts.push(names(places, Place::case_text, "cases"));
     parts.retain(|part| !part.is_empty());
     parts.join(", ")
 }
 
-/// The models; many variants of one method are only counted.
+/// The models; many variants of one method are counted.
 fn models(places: &[Place]) -> String {
-    let methods: BTreeSet<&str> = places.iter().map(|p| p.method.as_str()).collect();
-    let variants: BTreeSet<&str> = places.iter().map(|p| p.variant.as_str()).collect();
+    let methods: BTreeSet<&str> = places.iter().map(|p| p.model.method.as_str()).collect();
+    let variants: BTreeSet<&str> = places.iter().map(|p| p.model.variant.as_str()).collect();
     match methods.first() {
         Some(method) if methods.len() == 1 && variants.len() > NAMES => {
-            let name = layout::label(method, "");
+            let name = layout::label(&Model::new(*method, ""));
             if variants.contains("") {
                 format!("{name} and {} variants", variants.len() - 1)
             } else {
                 format!("{} variants of {name}", variants.len())
             }
         }
-        // What is about a whole dataset names no model.
+        // Places of whole datasets have no model.
         Some(&"") if methods.len() == 1 => String::new(),
         _ => names(places, Place::label, "models"),
     }
@@ -197,7 +231,7 @@ fn joined(items: impl IntoIterator<Item = u8>) -> String {
     items.join(", ")
 }
 
-/// The distinct names among places in the order they come in; many are only counted.
+/// The distinct names among places, in order; many are counted.
 fn names(places: &[Place], name: impl Fn(&Place) -> String, plural: &str) -> String {
     let mut found: Vec<String> = Vec::new();
     for place in places {
@@ -226,11 +260,10 @@ pub(crate) mod tests {
             } else {
                 Benchmark::Mosi
             },
-            method: method.to_owned(),
-            variant: String::new(),
+            model: Model::new(method, ""),
             seed: None,
             metric: metric.to_owned(),
-            case: case.to_owned(),
+            case: Some(case.parse().unwrap()),
         };
         let digits = if is_percent(&place) { 1e4 } else { 1e3 };
         Cell {
@@ -243,7 +276,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_middle_is_robust() {
+    fn median_is_robust() {
         assert_eq!(median(&[]), None);
         assert_eq!(median(&[3.0]), Some(3.0));
         assert_eq!(median(&[1.0, 900.0, 2.0]), Some(2.0));
@@ -251,7 +284,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_summary_counts_what_is_many() {
+    fn summary_counts_many_names() {
         let places: Vec<Place> = (0..10)
             .map(|tenth| cell(9, "lnln", "acc7", &format!("r=0.{tenth}"), 0.5).place)
             .collect();
@@ -260,12 +293,11 @@ pub(crate) mod tests {
             .iter()
             .enumerate()
             .map(|(i, place)| Place {
-                variant: if i == 0 {
-                    String::new()
-                } else {
-                    format!("v{i}")
+                model: match i {
+                    0 => Model::new("lnln", ""),
+                    _ => Model::new("lnln", format!("v{i}")),
                 },
-                case: "r=0".to_owned(),
+                case: Some("r=0".parse().unwrap()),
                 ..place.clone()
             })
             .collect();
@@ -275,7 +307,7 @@ pub(crate) mod tests {
         );
         assert_eq!(
             summary(&places[..2]),
-            "Table 9, MOSI, LNLN, Acc-7, r=0.0 and r=0.1"
+            "Table 9, MOSI, LNLN, Acc-7, r=0 and r=0.1"
         );
     }
 }

@@ -1,5 +1,5 @@
-//! What the classes of a test split say about two-class metrics: answers that are all of one class,
-//! and accuracies that such an answer would have, too.
+//! Two-class metrics against the classes of the test split: predictions that are all of one class, and
+//! accuracies that such predictions would have, too.
 
 use super::{
     Cell, Finding, Place, Rule, Severity,
@@ -8,17 +8,17 @@ use super::{
 use halfheard_shared::benchmark::Benchmark;
 use std::collections::{BTreeMap, HashMap};
 
-/// A two-class accuracy and the F1 of the same answers.
+/// A two-class accuracy and the F1 of the same predictions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pair {
+pub(super) struct Pair {
     /// The accuracy's id.
-    pub accuracy: &'static str,
+    pub(super) accuracy: &'static str,
     /// The F1's id.
-    pub f1: &'static str,
+    pub(super) f1: &'static str,
 }
 
 /// The pairs of a dataset.
-pub fn pairs(dataset: Benchmark) -> impl DoubleEndedIterator<Item = Pair> {
+pub(super) fn pairs(dataset: Benchmark) -> impl DoubleEndedIterator<Item = Pair> {
     let binaries = dataset.rules().binaries.iter();
     binaries.map(|binary| Pair {
         accuracy: binary.accuracy,
@@ -26,7 +26,7 @@ pub fn pairs(dataset: Benchmark) -> impl DoubleEndedIterator<Item = Pair> {
     })
 }
 
-/// How many samples of the test split are truly of each of two classes: negative first.
+/// The number of test samples in each of two classes, negative first.
 pub type Split = [u64; 2];
 
 /// The splits of datasets, by two-class accuracy.
@@ -34,10 +34,10 @@ pub type Split = [u64; 2];
 pub struct Splits(BTreeMap<(Benchmark, &'static str), Split>);
 
 impl Splits {
-    /// Those of the published test splits. MOSI: 379 negative, 30 neutral, 277 positive utterances;
-    /// MOSEI: 1350, 1025, 2284; SIMS: 317 not above 0, 140 above. Counted on the labels of MOSI; on
-    /// the other two they follow from the split's size and from what the paper prints of answers
-    /// that are all of one class: 62.85, 71.02 and 69.37.
+    /// The published test splits. MOSI: 379 negative, 30 neutral, 277 positive utterances; MOSEI: 1350,
+    /// 1025, 2284; SIMS: 317 not above 0, 140 above. Counted on the labels of MOSI; for the other two
+    /// they follow from the size of the split and the printed accuracies of predictions that are all of
+    /// one class: 62.85, 71.02 and 69.37.
     pub fn published() -> Self {
         Self(BTreeMap::from([
             ((Benchmark::Mosi, "acc2_nonzero"), [379, 277]),
@@ -48,7 +48,7 @@ impl Splits {
         ]))
     }
 
-    /// Counts the classes of a test split's labels.
+    /// Counts the classes of test labels.
     pub fn count(&mut self, dataset: Benchmark, labels: &[f32]) {
         let rules = dataset.rules();
         for binary in &rules.binaries {
@@ -61,7 +61,7 @@ impl Splits {
         }
     }
 
-    /// The split that a two-class accuracy is of, if it is known and has both classes.
+    /// The split of a two-class accuracy, if it is known and has both classes.
     pub fn of(&self, dataset: Benchmark, accuracy: &str) -> Option<Split> {
         let mut known = self.0.iter();
         let (_, &split) = known.find(|((d, a), _)| *d == dataset && *a == accuracy)?;
@@ -75,8 +75,8 @@ impl Splits {
     }
 }
 
-/// Every accuracy with the F1 beside it.
-pub fn beside(cells: &[Cell]) -> Vec<(Pair, &Cell, &Cell)> {
+/// Every accuracy with the F1 of the same predictions.
+pub(super) fn paired(cells: &[Cell]) -> Vec<(Pair, &Cell, &Cell)> {
     let without_metric = |place: &Place| Place {
         metric: String::new(),
         ..place.clone()
@@ -102,12 +102,12 @@ pub fn beside(cells: &[Cell]) -> Vec<(Pair, &Cell, &Cell)> {
     found
 }
 
-/// Pairs of accuracy and F1 that answers of a single class have. A note for each table and dataset:
-/// where the language is missing, many models come to this.
-pub fn one_class(cells: &[Cell], splits: &Splits) -> Vec<Finding> {
+/// Finds pairs of accuracy and F1 of predictions that are all of one class. One note per table and
+/// dataset: without language, many models collapse to this.
+pub(super) fn one_class(cells: &[Cell], splits: &Splits) -> Vec<Finding> {
     type Found<'a> = Vec<(&'a Cell, &'a Cell)>;
     let mut found: BTreeMap<(Option<u8>, Benchmark), Found<'_>> = BTreeMap::new();
-    for (pair, accuracy, f1) in beside(cells) {
+    for (pair, accuracy, f1) in paired(cells) {
         let place = &accuracy.place;
         let Some(split) = splits.of(place.dataset, pair.accuracy) else {
             continue;
@@ -136,9 +136,9 @@ pub fn one_class(cells: &[Cell], splits: &Splits) -> Vec<Finding> {
             let numbers = models
                 .into_iter()
                 .map(|(model, pairs)| {
-                    let mut cases: Vec<&str> = pairs
+                    let mut cases: Vec<String> = pairs
                         .iter()
-                        .map(|(accuracy, _)| accuracy.place.case.as_str())
+                        .map(|(accuracy, _)| accuracy.place.case_text())
                         .collect();
                     cases.dedup();
                     let mut texts: Vec<String> = pairs
@@ -155,7 +155,7 @@ pub fn one_class(cells: &[Cell], splits: &Splits) -> Vec<Finding> {
             Finding::new(
                 Rule::OneClass,
                 Severity::Note,
-                "accuracy and F1 are those of answers that are all of one class",
+                "accuracy and F1 are those of predictions that are all of one class",
                 pairs
                     .iter()
                     .flat_map(|(accuracy, f1)| [accuracy.place.clone(), f1.place.clone()])
@@ -166,21 +166,15 @@ pub fn one_class(cells: &[Cell], splits: &Splits) -> Vec<Finding> {
         .collect()
 }
 
-/// Two-class accuracies that the most frequent class alone would have, too. Of complete inputs that
-/// is a warning; of damaged ones, a note where it is worse by more than chance: three standard
-/// errors.
-pub fn majority(cells: &[Cell], splits: &Splits) -> Vec<Finding> {
+/// Finds two-class accuracies that are not better than the share of the most frequent class. With
+/// complete inputs that is a warning; with damaged ones, a note if worse by more than chance (three
+/// standard errors).
+pub(super) fn majority(cells: &[Cell], splits: &Splits) -> Vec<Finding> {
     let of_complete = |cell: &&Cell| cell.place.rate() == Some(0.0);
     let share = |cell: &Cell| splits.majority(cell.place.dataset, &cell.place.metric);
     let accuracies = || cells.iter().filter(|cell| share(cell).is_some());
     let complete = by(accuracies().filter(of_complete), |p| {
-        (
-            p.table,
-            p.dataset,
-            p.method.clone(),
-            p.variant.clone(),
-            p.seed,
-        )
+        (p.table, p.dataset, p.model.clone(), p.seed)
     });
     let mut findings: Vec<Finding> = complete
         .into_values()
@@ -189,7 +183,7 @@ pub fn majority(cells: &[Cell], splits: &Splits) -> Vec<Finding> {
                 Finding::new(
                     Rule::Majority,
                     Severity::Warning,
-                    "with nothing missing, no better than always answering the most frequent class",
+                    "with nothing missing, not better than always predicting the most frequent class",
                     places,
                     numbers,
                 )
@@ -206,7 +200,7 @@ pub fn majority(cells: &[Cell], splits: &Splits) -> Vec<Finding> {
             Finding::new(
                 Rule::Majority,
                 Severity::Note,
-                "worse than always answering the most frequent class, by more than chance",
+                "worse than always predicting the most frequent class, by more than chance",
                 places,
                 numbers,
             )
@@ -229,7 +223,7 @@ fn below(
                 "{} {} {}: {}, the class has {}",
                 cell.place.label(),
                 cell.place.metric,
-                cell.place.case,
+                cell.place.case_text(),
                 cell.text(),
                 show(&cell.place, share)
             ));
@@ -243,7 +237,7 @@ mod tests {
     use super::{super::cell::tests::cell, *};
 
     #[test]
-    fn the_splits_fit_the_published_sizes_and_what_is_printed_of_one_class() {
+    fn splits_match_published_sizes_and_one_class_accuracies() {
         let splits = Splits::published();
         for dataset in Benchmark::ALL {
             let [.., test] = dataset.split_sizes().unwrap();
@@ -272,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_counted_as_metrics_count_them() {
+    fn labels_are_counted_as_by_metrics() {
         let mut splits = Splits::default();
         splits.count(Benchmark::Mosi, &[-1.0, 0.0, 0.0, 2.0, 3.0]);
         assert_eq!(splits.of(Benchmark::Mosi, "acc2_nonzero"), Some([1, 2]));
@@ -284,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_of_one_class_are_seen_swapped_too() {
+    fn one_class_predictions_are_recognized_swapped_too() {
         let splits = Splits::published();
         let cells = |f1| {
             [
@@ -298,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_majority_does_as_well_is_no_merit() {
+    fn accuracy_at_the_majority_share_is_found() {
         let splits = Splits::published();
         let of = |case, value| majority(&[cell(10, "lnln", "acc2", case, value)], &splits);
         assert_eq!(of("r=0", 0.68)[0].severity, Severity::Warning);

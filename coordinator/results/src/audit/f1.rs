@@ -1,15 +1,14 @@
 //! F1 that no prediction can have at that accuracy.
 //!
-//! With two classes of known size, a prediction is two numbers: how many of each class it gets right.
-//! All of them are tried, which gives the least and the largest weighted F1 at every accuracy. A
-//! printed pair is a mean over seeds, and over cases, of such points, so it lies in their convex
-//! hull. With truth and prediction swapped, F1 is weighted by what is predicted instead of what is
-//! true, and has a hull of its own.
+//! With two classes of known size, a prediction is two numbers: the hits in each class. Trying all of
+//! them gives the smallest and the largest weighted F1 at every accuracy. A printed pair is a mean of
+//! such points over seeds and cases, so it is in their convex hull. With labels and predictions
+//! swapped, F1 is weighted by the predicted classes and has a hull of its own.
 
 use super::{
     Cell, Finding, Place, Rule, Severity,
     cell::show,
-    classes::{Split, Splits, beside},
+    classes::{Split, Splits, paired},
 };
 use halfheard_shared::benchmark::Benchmark;
 use std::{
@@ -17,28 +16,28 @@ use std::{
     sync::{Arc, LazyLock, Mutex, PoisonError},
 };
 
-/// What weighted F1 means of predictions of a split can be.
+/// The possible weighted F1 of predictions on a split.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Attainable {
+pub(super) struct Attainable {
     /// The F1 itself.
-    pub right: Hull,
-    /// The F1 with truth and prediction swapped.
-    pub swapped: Hull,
+    pub(super) right: Hull,
+    /// The F1 with labels and predictions swapped.
+    pub(super) swapped: Hull,
 }
 
-/// The outline of all pairs of accuracy and F1, as corners from the least accuracy to the largest.
+/// The convex hull of all pairs of accuracy and F1, as corners by rising accuracy.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Hull {
-    least: Vec<(f64, f64)>,
-    most: Vec<(f64, f64)>,
+pub(super) struct Hull {
+    min: Vec<(f64, f64)>,
+    max: Vec<(f64, f64)>,
 }
 
 impl Attainable {
-    /// Tries all predictions of `split`. Splits that were tried before are remembered.
-    pub fn of(split: Split) -> Arc<Self> {
+    /// Tries all predictions of `split`; cached per split.
+    pub(super) fn of(split: Split) -> Arc<Self> {
         static KNOWN: LazyLock<Mutex<HashMap<Split, Arc<Attainable>>>> =
             LazyLock::new(Mutex::default);
-        // Nothing panics while it is held, and what it holds is always whole.
+        // The cache is valid even if a thread panicked.
         let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(
             known
@@ -49,7 +48,7 @@ impl Attainable {
 
     fn compute([negative, positive]: Split) -> Self {
         let samples = (negative + positive) as usize;
-        // By number of right answers: the least and the largest.
+        // By number of hits: the smallest and the largest.
         let mut right = vec![(f64::INFINITY, f64::NEG_INFINITY); samples + 1];
         let mut swapped = right.clone();
         let (n0, n1, n) = (negative as f64, positive as f64, samples as f64);
@@ -71,9 +70,9 @@ impl Attainable {
     }
 }
 
-fn widen((least, most): &mut (f64, f64), value: f64) {
-    *least = least.min(value);
-    *most = most.max(value);
+fn widen((min, max): &mut (f64, f64), value: f64) {
+    *min = min.min(value);
+    *max = max.max(value);
 }
 
 impl Hull {
@@ -84,25 +83,25 @@ impl Hull {
         let upper = outline(points.clone().map(|(hits, p)| (accuracy(hits), p.1)));
         let lower = outline(points.map(|(hits, p)| (accuracy(hits), -p.0)));
         Self {
-            least: lower.into_iter().map(|(x, y)| (x, -y)).collect(),
-            most: upper,
+            min: lower.into_iter().map(|(x, y)| (x, -y)).collect(),
+            max: upper,
         }
     }
 
-    /// The least and the largest F1 at accuracies from `low` to `high`.
-    pub fn between(&self, low: f64, high: f64) -> (f64, f64) {
-        // Both outlines may bend in between; a printed accuracy is known to far less than a bend.
+    /// The smallest and the largest F1 at accuracies from `low` to `high`.
+    pub(super) fn between(&self, low: f64, high: f64) -> (f64, f64) {
+        // Bends in between do not matter: the range of a printed accuracy is far smaller.
         let (low, high) = (low.clamp(0.0, 1.0), high.clamp(0.0, 1.0));
         (
-            at(&self.least, low).min(at(&self.least, high)),
-            at(&self.most, low).max(at(&self.most, high)),
+            at(&self.min, low).min(at(&self.min, high)),
+            at(&self.max, low).max(at(&self.max, high)),
         )
     }
 
-    /// Whether `accuracy` and `f1` may be means of attainable ones, rounding allowed for.
-    pub fn holds(&self, accuracy: &Cell, f1: &Cell) -> bool {
-        let (least, most) = self.at_cell(accuracy);
-        f1.value + f1.half >= least - 1e-9 && f1.value - f1.half <= most + 1e-9
+    /// Whether `accuracy` and `f1` may be rounded means of attainable pairs.
+    pub(super) fn holds(&self, accuracy: &Cell, f1: &Cell) -> bool {
+        let (min, max) = self.at_cell(accuracy);
+        f1.value + f1.half >= min - 1e-9 && f1.value - f1.half <= max + 1e-9
     }
 
     fn at_cell(&self, accuracy: &Cell) -> (f64, f64) {
@@ -113,7 +112,7 @@ impl Hull {
     }
 }
 
-/// The corners that are not below any line between others, from left to right.
+/// The corners of the upper hull, from left to right.
 fn outline(points: impl Iterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
     let mut corners: Vec<(f64, f64)> = Vec::new();
     for point in points {
@@ -142,20 +141,20 @@ fn at(corners: &[(f64, f64)], x: f64) -> f64 {
     }
 }
 
-/// A pair that is not attainable.
+/// An unattainable pair.
 struct Impossible {
     place: Place,
     line: String,
-    /// How far the F1 is outside.
+    /// The distance of the F1 from the hull.
     outside: f64,
     swapped: bool,
 }
 
-/// Finds impossible F1: one finding for each dataset and method, over all tables. Those that are
-/// farthest from what is possible come first.
-pub fn check(cells: &[Cell], splits: &Splits) -> Vec<Finding> {
+/// Finds impossible F1: one finding per dataset and method, over all tables, with the farthest from the
+/// hull first.
+pub(super) fn check(cells: &[Cell], splits: &Splits) -> Vec<Finding> {
     let mut found: BTreeMap<(Benchmark, String), Vec<Impossible>> = BTreeMap::new();
-    for (pair, accuracy, f1) in beside(cells) {
+    for (pair, accuracy, f1) in paired(cells) {
         let place = &f1.place;
         let Some(split) = splits.of(place.dataset, pair.accuracy) else {
             continue;
@@ -164,7 +163,7 @@ pub fn check(cells: &[Cell], splits: &Splits) -> Vec<Finding> {
         if attainable.right.holds(accuracy, f1) {
             continue;
         }
-        let (least, most) = attainable.right.at_cell(accuracy);
+        let (min, max) = attainable.right.at_cell(accuracy);
         let table = match place.table {
             Some(table) => format!("Table {table}, "),
             None => String::new(),
@@ -175,24 +174,24 @@ pub fn check(cells: &[Cell], splits: &Splits) -> Vec<Finding> {
                 "{table}{} {} {}: accuracy {}, F1 {}; possible {} to {}",
                 place.label(),
                 place.metric,
-                place.case,
+                place.case_text(),
                 accuracy.text(),
                 f1.text(),
-                show(place, least),
-                show(place, most),
+                show(place, min),
+                show(place, max),
             ),
-            outside: (least - f1.value).max(f1.value - most),
+            outside: (min - f1.value).max(f1.value - max),
             swapped: attainable.swapped.holds(accuracy, f1),
         };
-        let key = (place.dataset, place.method.clone());
+        let key = (place.dataset, place.model.method.clone());
         found.entry(key).or_default().push(impossible);
     }
     found
         .into_values()
         .map(|mut found| {
             let what = if found.iter().all(|impossible| impossible.swapped) {
-                "no prediction has this F1 at that accuracy; with truth and prediction swapped some \
-                 have it"
+                "no prediction has this F1 at that accuracy; some have it with labels and predictions \
+                 swapped"
             } else {
                 "no prediction has this F1 at that accuracy"
             };
@@ -218,9 +217,9 @@ mod tests {
         ]
     }
 
-    /// Against the metrics themselves, for answers of all shapes.
+    /// Checks against the metrics themselves, for predictions of all shapes.
     #[test]
-    fn what_predictions_have_is_attainable() {
+    fn metrics_of_predictions_are_attainable() {
         let labels: Vec<f32> = (0..457).map(|i| if i < 317 { -0.5 } else { 0.5 }).collect();
         let attainable = Attainable::of(SIMS);
         for (wrong0, wrong1) in [(0, 0), (0, 140), (317, 0), (317, 140), (100, 20), (5, 130)] {
@@ -247,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_swapped_f1_shows_itself() {
+    fn swapped_f1_is_recognized() {
         let splits = Splits::published();
         let found = check(&pair(0.6937, 0.8191), &splits);
         assert_eq!(found.len(), 1);
@@ -260,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn means_of_possible_pairs_are_possible() {
+    fn means_of_attainable_pairs_are_attainable() {
         let hull = &Attainable::of(SIMS).right;
         let ends = [(317.0 / 457.0, 0.568_170), (1.0, 1.0)];
         for share in [0.1, 0.5, 0.9] {

@@ -1,23 +1,23 @@
-//! Labels findings about the published tables by the known errata. Rules never see these.
+//! Labels findings about the published tables by the known errata, which rules never see.
 
 use super::{Finding, Place, Rule};
 use halfheard_shared::published::{Erratum, ErratumKind, Number, errata, numbers};
 
-/// Whether an erratum speaks of a number.
+/// Whether an erratum is about a number.
 fn covers(erratum: &Erratum, place: &Place) -> bool {
     let is = |number: &&Number| {
         Some(number.table) == place.table
             && number.dataset == place.dataset
-            && number.method == place.method
-            && number.variant == place.variant
-            && number.case == place.case
+            && number.method == place.model.method
+            && number.variant == place.model.variant
+            && number.case == place.case_text()
             && number.metric == place.metric
     };
     numbers().iter().find(is).is_some_and(|n| erratum.covers(n))
 }
 
-/// Whether an erratum is of the kind that a rule finds: that truth and prediction were swapped in an
-/// F1 says nothing of how it came into another row.
+/// Whether an erratum explains a finding of a rule: swapped labels and predictions in an F1 do not
+/// explain why it is in another row.
 fn fits(erratum: &Erratum, rule: Rule) -> bool {
     match erratum.kind {
         ErratumKind::LabelsSwapped => matches!(rule, Rule::ImpossibleF1 | Rule::OneClass),
@@ -25,7 +25,7 @@ fn fits(erratum: &Erratum, rule: Rule) -> bool {
     }
 }
 
-/// The errata that speak of any number of a finding, or of one that rests on it.
+/// The errata about any number of a finding, or one that depends on it.
 pub(super) fn errata_of(finding: &Finding) -> Vec<&'static Erratum> {
     errata()
         .iter()
@@ -36,19 +36,21 @@ pub(super) fn errata_of(finding: &Finding) -> Vec<&'static Erratum> {
         .collect()
 }
 
-/// Labels findings: an erratum that speaks of several tables in the same words is told once.
+/// Labels findings. Equal errata of several tables are merged.
 pub(super) fn label(findings: &mut [Finding]) {
     for finding in findings {
-        let mut told: Vec<(&str, &str, Vec<u8>)> = Vec::new();
+        let mut merged: Vec<(&str, &str, Vec<u8>)> = Vec::new();
         for erratum in errata_of(finding) {
             let (why, source) = (erratum.why, erratum.source);
-            let known = told.iter_mut().find(|(w, s, _)| (*w, *s) == (why, source));
+            let known = merged
+                .iter_mut()
+                .find(|(w, s, _)| (*w, *s) == (why, source));
             match known {
                 Some((_, _, tables)) => tables.push(erratum.table),
-                None => told.push((why, source, vec![erratum.table])),
+                None => merged.push((why, source, vec![erratum.table])),
             }
         }
-        let texts = told.into_iter().map(|(why, source, mut tables)| {
+        let texts = merged.into_iter().map(|(why, source, mut tables)| {
             tables.sort_unstable();
             tables.dedup();
             let plural = if tables.len() == 1 { "" } else { "s" };

@@ -1,32 +1,31 @@
 //! Means that do not follow from their details.
 
 use super::{Cell, Finding, Place, Rule, Severity, cell::is_percent};
+use halfheard_shared::case::CaseOrMean;
 use std::collections::{BTreeMap, HashMap};
 
-/// A table of means and the one that has their details.
-pub type Details = (u8, u8);
+/// A table of means and the table of their details.
+pub(super) type Details = (u8, u8);
 
-/// The details that a mean is over.
-pub fn details_of<'a>(mean: &Cell, cells: &'a [Cell], layout: &[Details]) -> Vec<&'a Cell> {
+/// The details of a mean.
+pub(super) fn details_of<'a>(mean: &Cell, cells: &'a [Cell], layout: &[Details]) -> Vec<&'a Cell> {
     let Some(table) = details_table(&mean.place, layout) else {
         return Vec::new();
     };
     let place = &mean.place;
-    let kind = place.case.split('=').next();
     cells
         .iter()
         .filter(|cell| {
             let other = &cell.place;
             other.table == Some(table)
-                && (other.dataset, &other.method, &other.variant, &other.metric)
-                    == (place.dataset, &place.method, &place.variant, &place.metric)
-                && other.case.split('=').next() == kind
+                && (other.dataset, &other.model, &other.metric, other.kind())
+                    == (place.dataset, &place.model, &place.metric, place.kind())
         })
         .collect()
 }
 
 fn details_table(place: &Place, layout: &[Details]) -> Option<u8> {
-    if !place.is_mean() || !place.variant.is_empty() {
+    if !place.is_mean() || !place.model.variant.is_empty() {
         return None;
     }
     let mut pairs = layout.iter();
@@ -35,9 +34,9 @@ fn details_table(place: &Place, layout: &[Details]) -> Option<u8> {
         .map(|p| p.1)
 }
 
-/// The mean of details, and how far a printed one may be from it: half a unit of the details' last
-/// digit and half a unit of its own.
-pub fn expected(mean: &Cell, details: &[&Cell]) -> Option<(f64, f64)> {
+/// The mean of details, and the largest difference of a printed one: half a unit of the last digit of
+/// the details and of its own.
+pub(super) fn expected(mean: &Cell, details: &[&Cell]) -> Option<(f64, f64)> {
     if details.is_empty() {
         return None;
     }
@@ -47,14 +46,14 @@ pub fn expected(mean: &Cell, details: &[&Cell]) -> Option<(f64, f64)> {
     Some((sum / count, mean.half + halves / count + 1e-9))
 }
 
-/// Finds means off by more than rounding explains: one finding for each row of a table.
-pub fn check(cells: &[Cell], layout: &[Details]) -> Vec<Finding> {
-    // All details of a table's column at once: looking each mean's up would be quadratic.
+/// Finds means off by more than rounding: one finding per row of a table.
+pub(super) fn check(cells: &[Cell], layout: &[Details]) -> Vec<Finding> {
+    // Grouped once: searching the details of each mean would be quadratic.
+    let of_kind = |place: &Place| place.kind().map(CaseOrMean::Mean);
     let mut columns: HashMap<Place, Vec<&Cell>> = HashMap::new();
     for cell in cells.iter().filter(|cell| !cell.place.is_mean()) {
-        let kind = cell.place.case.split('=').next().unwrap_or_default();
         let key = Place {
-            case: kind.to_owned(),
+            case: of_kind(&cell.place),
             ..cell.place.clone()
         };
         columns.entry(key).or_default().push(cell);
@@ -67,7 +66,7 @@ pub fn check(cells: &[Cell], layout: &[Details]) -> Vec<Finding> {
         };
         let key = Place {
             table: Some(table),
-            case: place.case.split('=').next().unwrap_or_default().to_owned(),
+            case: of_kind(place),
             ..place.clone()
         };
         let Some(details) = columns.get(&key) else {
@@ -81,7 +80,7 @@ pub fn check(cells: &[Cell], layout: &[Details]) -> Vec<Finding> {
             continue;
         }
         let entry = found
-            .entry((place.table, place.dataset, place.method.clone()))
+            .entry((place.table, place.dataset, place.model.method.clone()))
             .or_default();
         entry.0.push(place.clone());
         let exact = show_fine(place, expected);
@@ -109,7 +108,7 @@ pub fn check(cells: &[Cell], layout: &[Details]) -> Vec<Finding> {
         .collect()
 }
 
-/// With a digit more than tables print.
+/// With one more digit than tables print.
 fn show_fine(place: &Place, value: f64) -> String {
     if is_percent(place) {
         format!("{:.3}", value * 100.0)
@@ -134,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn rounding_is_allowed_for_and_no_more() {
+    fn mean_may_be_off_by_rounding_and_not_more() {
         let right = 0.45 - 0.0202 * 4.5;
         assert_eq!(check(&table(right), &[(2, 9)]), []);
         assert_eq!(check(&table(right + 0.0001), &[(2, 9)]), []);
@@ -142,7 +141,7 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].places[0].table, Some(2));
         assert_eq!(found[0].severity, Severity::Error);
-        // Without details there is nothing to say.
+        // Without details nothing can be checked.
         assert_eq!(check(&table(0.9), &[(3, 10)]), []);
     }
 }

@@ -1,15 +1,18 @@
 //! The audit of the paper's tables.
 
 use super::{
-    Cell, Finding, Place, carry, cell, classes, classes::Splits, f1, known, means, range, repeated,
-    same, sort, spread, trend,
+    Cell, Finding, Place, carry, cell, classes, classes::Splits, f1, finding, known, means, range,
+    repeated, same, spread, trend,
 };
-use halfheard_shared::published::{Number, numbers};
+use halfheard_shared::{
+    published::{Number, numbers},
+    results::Model,
+};
 
-/// Which table has the details of which table's means: the paper's own layout.
-pub const DETAILS: &[means::Details] = &[(2, 9), (3, 10), (11, 13), (12, 14)];
+/// The paper's tables of means, with the tables of their details.
+const DETAILS: &[means::Details] = &[(2, 9), (3, 10), (11, 13), (12, 14)];
 
-/// What is wrong or suspect in the paper's Tables 2 to 14, labelled by the known errata.
+/// Audits the paper's Tables 2 to 14, and labels the findings by the known errata.
 pub fn published() -> Vec<Finding> {
     let cells: Vec<Cell> = numbers().iter().map(from_number).collect();
     let mut findings = check(&cells);
@@ -17,8 +20,8 @@ pub fn published() -> Vec<Finding> {
     findings
 }
 
-/// Applies all rules for tables to any numbers.
-pub fn check(cells: &[Cell]) -> Vec<Finding> {
+/// Applies all rules for tables.
+fn check(cells: &[Cell]) -> Vec<Finding> {
     let splits = Splits::published();
     let mut findings = [
         range::check(cells),
@@ -35,7 +38,7 @@ pub fn check(cells: &[Cell]) -> Vec<Finding> {
     ]
     .concat();
     carry::carry(&mut findings, cells, DETAILS);
-    sort(&mut findings);
+    finding::sort(&mut findings);
     findings
 }
 
@@ -43,14 +46,12 @@ fn from_number(number: &Number) -> Cell {
     let place = Place {
         table: Some(number.table),
         dataset: number.dataset,
-        method: number.method.to_owned(),
-        variant: number.variant.to_owned(),
+        model: Model::new(number.method, number.variant),
         seed: None,
         metric: number.metric.to_owned(),
-        case: number.case.to_owned(),
+        case: number.case.parse().ok(),
     };
-    // The paper prints two decimals of percents and three of others; the file has no zeros at the
-    // end.
+    // The paper prints two decimals in percent and three otherwise; the file omits trailing zeros.
     let half = if cell::is_percent(&place) {
         0.5e-4
     } else {
@@ -72,7 +73,7 @@ mod tests {
     use halfheard_shared::published::{Erratum, ErratumKind, errata};
 
     #[test]
-    fn every_erratum_is_found_without_being_told() {
+    fn every_erratum_is_found_without_errata() {
         let findings = published();
         let found: Vec<_> = findings
             .iter()
@@ -80,8 +81,8 @@ mod tests {
             .flat_map(errata_of)
             .collect();
         for erratum in errata() {
-            // Where we concluded from most values of a column that all are swapped, those that
-            // are possible both ways are not suspect by themselves.
+            // If we concluded from most values of a column that all are swapped, those possible both
+            // ways are not suspect on their own.
             let concluded =
                 erratum.kind == ErratumKind::LabelsSwapped && erratum.source == "computed";
             let of_the_same = |other: &&Erratum| {
@@ -98,7 +99,7 @@ mod tests {
 
     /// docs/reference/audit.md lists every finding with a verdict, in the order of the command.
     #[test]
-    fn the_page_has_every_finding() {
+    fn page_lists_every_finding() {
         let page = include_str!("../../../../docs/reference/audit.md");
         let findings = published();
         let counts = crate::audit::render::Counts::of(&findings).text();
@@ -124,9 +125,9 @@ mod tests {
         }
     }
 
-    /// The whole is not found by declaring everything wrong: what is not suspect stays unnamed.
+    /// Most numbers have no finding: errata are not found by suspecting everything.
     #[test]
-    fn most_numbers_are_not_suspect() {
+    fn most_numbers_have_no_finding() {
         let findings = published();
         let suspect = |n: &&Number| {
             let place = from_number(n).place;
@@ -140,9 +141,9 @@ mod tests {
         assert!(named * 15 < all, "{named} of {all}");
     }
 
-    /// What the authors printed for methods that no rule has anything against, with faults planted.
+    /// The numbers of methods without findings, with planted faults.
     #[test]
-    fn faults_planted_in_clean_tables_are_found() {
+    fn planted_faults_are_found() {
         let clean = |n: &&Number| {
             ["misa", "mmim"].contains(&n.method) || (n.method == "self-mm" && n.table != 14)
         };
@@ -162,7 +163,7 @@ mod tests {
             let is = |c: &Cell| {
                 let p = &c.place;
                 p.table == Some(table)
-                    && [p.method.as_str(), &p.metric, &p.case] == place
+                    && [p.model.method.as_str(), &p.metric, &p.case_text()] == place
                     && p.dataset.id() != "mosei"
             };
             cells.iter().position(is).unwrap()
@@ -195,8 +196,8 @@ mod tests {
                 (0..cells.len())
                     .filter(|&i| {
                         let q = &cells[i].place;
-                        (q.table, q.dataset, &q.method, &q.metric)
-                            == (p.table, p.dataset, &p.method, &p.metric)
+                        (q.table, q.dataset, &q.model.method, &q.metric)
+                            == (p.table, p.dataset, &p.model.method, &p.metric)
                     })
                     .collect()
             };

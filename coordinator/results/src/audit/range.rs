@@ -1,12 +1,12 @@
-//! Values that their metric cannot have, and accuracies below the finer ones they contain.
+//! Values outside the range of their metric, and accuracies below the finer ones that they include.
 
 use super::{Cell, Finding, Place, Rule, Severity, cell::by};
 use halfheard_shared::benchmark::Benchmark;
 use std::collections::BTreeMap;
 
-/// Finds fractions outside 0 to 1, correlations outside -1 to 1, and errors below 0 or above the
-/// labels' whole range.
-pub fn check(cells: &[Cell]) -> Vec<Finding> {
+/// Finds fractions outside 0 to 1, correlations outside -1 to 1, and errors below 0 or above the label
+/// range.
+pub(super) fn check(cells: &[Cell]) -> Vec<Finding> {
     cells
         .iter()
         .filter_map(|cell| {
@@ -19,7 +19,7 @@ pub fn check(cells: &[Cell]) -> Vec<Finding> {
                 Finding::new(
                     Rule::OutOfRange,
                     Severity::Error,
-                    "no such value exists",
+                    "the metric cannot have this value",
                     vec![cell.place.clone()],
                     vec![format!(
                         "{}: {}; possible {} to {}",
@@ -34,7 +34,7 @@ pub fn check(cells: &[Cell]) -> Vec<Finding> {
         .collect()
 }
 
-/// The finer and the coarser of two accuracies whose classes nest: a right fine class is a right
+/// The finer and the coarser of two accuracies with nested classes: a correct fine class is a correct
 /// coarse one.
 fn nested(dataset: Benchmark) -> Option<(&'static str, &'static str)> {
     let [fine, coarse, ..] = &dataset.rules().scales[..] else {
@@ -44,12 +44,12 @@ fn nested(dataset: Benchmark) -> Option<(&'static str, &'static str)> {
         .then_some((fine.accuracy, coarse.accuracy))
 }
 
-/// From here on a coarse accuracy below the fine one is a warning.
+/// The gap from which a coarse accuracy below the fine one is a warning.
 const FAR: f64 = 0.05;
 
-/// Finds coarse accuracies below the finer ones: one finding for each table and dataset. Small
-/// differences are a note: metrics may come from different checkpoints.
-pub fn nesting(cells: &[Cell]) -> Vec<Finding> {
+/// Finds coarse accuracies below the finer ones: one finding per table and dataset. Small gaps are a
+/// note: metrics may be of different checkpoints.
+pub(super) fn nesting(cells: &[Cell]) -> Vec<Finding> {
     let mut found: BTreeMap<_, (Vec<Place>, Vec<String>)> = BTreeMap::new();
     let models = by(cells, |p| Place {
         metric: String::new(),
@@ -77,7 +77,7 @@ pub fn nesting(cells: &[Cell]) -> Vec<Finding> {
             entry.1.push(format!(
                 "{} {}: {} {}, {} {}",
                 place.label(),
-                place.case,
+                place.case_text(),
                 coarse.place.metric,
                 coarse.text(),
                 fine.place.metric,
@@ -91,7 +91,7 @@ pub fn nesting(cells: &[Cell]) -> Vec<Finding> {
             Finding::new(
                 Rule::Nested,
                 severity,
-                "fewer right answers among few classes than among many",
+                "lower accuracy with few classes than with many",
                 places,
                 numbers,
             )
@@ -104,14 +104,14 @@ mod tests {
     use super::{super::cell::tests::cell, *};
 
     #[test]
-    fn values_stay_in_their_ranges() {
+    fn values_outside_their_range_are_found() {
         let of = |metric, value| check(&[cell(9, "lnln", metric, "r=0", value)]).len();
         assert_eq!(of("acc7", 1.01) + of("corr", -1.2) + of("mae", -0.1), 3);
         assert_eq!(of("acc7", 1.0) + of("corr", -0.2) + of("mae", 5.9), 0);
     }
 
     #[test]
-    fn few_classes_are_easier_than_many() {
+    fn coarse_accuracy_below_the_fine_one_is_found() {
         let cells = |five, seven| {
             [
                 cell(9, "lnln", "acc5", "r=0", five),

@@ -1,34 +1,34 @@
-//! Prints findings: text for a terminal or a pipe, markdown, JSON.
+//! Prints findings as text, Markdown or JSON.
 
 use super::{Finding, Rule, Severity};
 use std::fmt::Write as _;
 
-/// How findings are printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+/// The format of printed findings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// For a terminal
     Text,
     /// Markdown: a list by severity
     Markdown,
-    /// Every finding with all of its places
+    /// Every finding with all its places
     Json,
 }
 
-/// The most lines of numbers of one finding in text and markdown.
+/// The most lines of evidence of a finding in text and Markdown.
 const LINES: usize = 8;
-/// Lines of text break here.
+/// The width of text.
 const WIDTH: usize = 100;
 
-/// How many findings there are of each kind.
+/// The number of findings by severity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Counts {
-    /// What cannot be right.
+    /// Errors.
     pub errors: usize,
-    /// What is hardly right.
+    /// Warnings.
     pub warnings: usize,
-    /// What one should know.
+    /// Notes.
     pub notes: usize,
-    /// How many of all of them touch a known erratum; `None` where there are no errata.
+    /// Findings about a known erratum; `None` for a sweep.
     pub known: Option<usize>,
 }
 
@@ -46,7 +46,7 @@ impl Counts {
         }
     }
 
-    /// In a sentence.
+    /// The counts in words.
     pub fn text(&self) -> String {
         let number = |count: usize, one: &str| match count {
             0 => format!("no {one}s"),
@@ -63,7 +63,7 @@ impl Counts {
             let all = self.errors + self.warnings + self.notes;
             let _ = write!(
                 text,
-                "; {known} of {all} touch a known erratum, {} do not",
+                "; {known} of {all} match a known erratum, {} do not",
                 all - known
             );
         }
@@ -71,19 +71,19 @@ impl Counts {
     }
 }
 
-/// Prints the findings about `subject`; `colour` matters to text only.
-pub fn render(subject: &str, findings: &[Finding], format: Format, colour: bool) -> String {
+/// Prints the findings about `subject`. `color` only affects text.
+pub fn render(subject: &str, findings: &[Finding], format: Format, color: bool) -> String {
     match format {
-        Format::Text => text(subject, findings, colour),
+        Format::Text => text(subject, findings, color),
         Format::Markdown => markdown(subject, findings),
         Format::Json => json(subject, findings),
     }
 }
 
-fn text(subject: &str, findings: &[Finding], colour: bool) -> String {
+fn text(subject: &str, findings: &[Finding], color: bool) -> String {
     let mut out = format!("Audit of {subject}\n");
     let paint = |code: &str, text: &str| {
-        if colour {
+        if color {
             format!("\x1b[{code}m{text}\x1b[0m")
         } else {
             text.to_owned()
@@ -115,16 +115,16 @@ fn text(subject: &str, findings: &[Finding], colour: bool) -> String {
     out
 }
 
-/// A paragraph, set in by two; lines that go on, by four.
+/// A paragraph indented by two; its further lines by four.
 fn wrapped(out: &mut String, text: &str) {
     let mut line = String::from("  ");
     for word in text.split(' ') {
-        let begun = !line.trim().is_empty();
-        if begun && line.chars().count() + 1 + word.chars().count() > WIDTH {
+        let started = !line.trim().is_empty();
+        if started && line.chars().count() + 1 + word.chars().count() > WIDTH {
             out.push_str(&line);
             out.push('\n');
             line = "    ".to_owned();
-        } else if begun {
+        } else if started {
             line.push(' ');
         }
         line.push_str(word);
@@ -133,7 +133,7 @@ fn wrapped(out: &mut String, text: &str) {
     out.push('\n');
 }
 
-/// The lines of numbers that are shown.
+/// The lines of evidence that are printed.
 fn shown(numbers: &[String]) -> Vec<String> {
     if numbers.len() <= LINES {
         return numbers.to_vec();
@@ -146,12 +146,12 @@ fn shown(numbers: &[String]) -> Vec<String> {
     lines
 }
 
-/// What rests on it, and whether it was known.
+/// Dependent numbers and known errata.
 fn rest(finding: &Finding) -> Vec<String> {
     let mut lines = Vec::new();
     if !finding.carried.is_empty() {
         lines.push(format!(
-            "on it rests: {}",
+            "affects: {}",
             super::cell::summary(&finding.carried)
         ));
     }
@@ -166,8 +166,8 @@ fn rest(finding: &Finding) -> Vec<String> {
 fn markdown(subject: &str, findings: &[Finding]) -> String {
     let mut out = format!("**Audit of {subject}**: {}\n", Counts::of(findings).text());
     for (severity, heading) in [
-        (Severity::Error, "Errors: it cannot be right"),
-        (Severity::Warning, "Warnings: hardly right, or doubtful"),
+        (Severity::Error, "Errors: cannot be right"),
+        (Severity::Warning, "Warnings: probably wrong, or doubtful"),
         (Severity::Note, "Notes"),
     ] {
         let mut of_severity = findings
@@ -239,7 +239,7 @@ mod tests {
         let mut finding = Finding::new(
             Rule::Trend,
             Severity::Warning,
-            "the value breaks the line of its neighbours",
+            "the value breaks the line of its neighbors",
             vec![cell(9, "lnln", "acc5", "r=0.7", 0.5).place],
             (0..12).map(|i| format!("number {i}")).collect(),
         );
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn text_says_what_where_the_numbers_why_and_whether_it_was_known() {
+    fn text_has_place_evidence_reason_and_errata() {
         let out = render("x", &[finding()], Format::Text, false);
         for part in [
             "warning trend: Table 9, MOSI, LNLN, Acc-5, r=0.7",
@@ -257,7 +257,7 @@ mod tests {
             "and 5 more",
             "not in the errata",
             "why it matters: a misprint",
-            "no errors, 1 warning, no notes; 0 of 1 touch a known erratum, 1 do not",
+            "no errors, 1 warning, no notes; 0 of 1 match a known erratum, 1 do not",
         ] {
             assert!(out.contains(part), "{part}\n{out}");
         }
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn json_has_all_numbers_and_markdown_a_list() {
+    fn json_has_all_evidence_and_markdown_a_list() {
         let out = render("x", &[finding()], Format::Json, true);
         let value: serde_json::Value = serde_json::from_str(&out).unwrap();
         assert_eq!(

@@ -1,8 +1,8 @@
-//! Columns and rows that stand in two places.
+//! Columns and rows that occur twice.
 //!
-//! A run of four or more values with at least three different ones, equal in every digit, does not
-//! come about by chance. Which of the two is out of place shows by the others around it: a column
-//! that was copied from elsewhere does not fit the other models of its table.
+//! A run of four or more values with at least three different ones, equal in every digit, is not
+//! chance. The other models of the table show which of the two is misplaced: a copied column does not
+//! fit them.
 
 use super::{
     Cell, Finding, Place, Rule, Severity,
@@ -10,23 +10,23 @@ use super::{
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// The shortest run that is no chance.
+/// The shortest run that is not chance.
 const RUN: usize = 4;
-/// How many different values it must have.
+/// The least number of different values in a run.
 const DISTINCT: usize = 3;
-/// The place that fits worse is the wrong one if it fits so much worse.
+/// The factor by which the wrong place fits worse than the other.
 const CLEAR: f64 = 2.0;
 
 type Column<'a> = (ColumnKey, Vec<&'a Cell>);
-/// Two places that hold the same, number by number.
+/// Two equal runs, number by number.
 type Copies<'a> = Vec<(&'a Cell, &'a Cell)>;
 
-/// Finds repeated columns: one finding for each two models, with all metrics that are repeated.
-pub fn columns(cells: &[Cell]) -> Vec<Finding> {
+/// Finds repeated columns: one finding per pair of models, with all repeated metrics.
+pub(super) fn columns(cells: &[Cell]) -> Vec<Finding> {
     let columns: Vec<Column<'_>> = by(cells.iter().filter(|c| !c.place.is_mean()), column)
         .into_iter()
         .collect();
-    // Where each window of values stands.
+    // The places of each window of values.
     let mut windows: HashMap<Vec<u64>, Vec<(usize, usize)>> = HashMap::new();
     for (c, (_, cells)) in columns.iter().enumerate() {
         for (start, window) in cells.windows(RUN).enumerate() {
@@ -36,7 +36,7 @@ pub fn columns(cells: &[Cell]) -> Vec<Finding> {
             }
         }
     }
-    // Windows that overlap are one run: two columns and how far they are shifted.
+    // Overlapping windows are one run: two columns and their shift.
     let mut runs: BTreeMap<(usize, usize, isize), BTreeSet<usize>> = BTreeMap::new();
     for stands in windows.values() {
         for (i, &(a, at_a)) in stands.iter().enumerate() {
@@ -52,8 +52,7 @@ pub fn columns(cells: &[Cell]) -> Vec<Finding> {
         }
     }
     // All metrics of the same two models together.
-    type Model = (Option<u8>, Place);
-    let mut models: BTreeMap<(Model, Model, isize), Copies<'_>> = BTreeMap::new();
+    let mut models: BTreeMap<(Place, Place, isize), Copies<'_>> = BTreeMap::new();
     for ((a, b, shift), indices) in runs {
         let (first, second) = (&columns[a].1, &columns[b].1);
         let entry = models
@@ -68,38 +67,36 @@ pub fn columns(cells: &[Cell]) -> Vec<Finding> {
     }
     models
         .into_values()
-        .map(|copies| finding(&copies, cells, "the column stands in two places"))
+        .map(|copies| finding(&copies, cells, "the column occurs twice"))
         .collect()
 }
 
-fn model(cell: &Cell) -> (Option<u8>, Place) {
-    let place = Place {
+/// The place of a cell without metric and case.
+fn model(cell: &Cell) -> Place {
+    Place {
         metric: String::new(),
-        case: String::new(),
+        case: None,
         ..cell.place.clone()
-    };
-    (place.table, place)
+    }
 }
 
-/// Metrics of one and the same model that may well agree: an accuracy over fewer classes equals the
-/// one over more where the outer classes are never answered. Seeds of one model have a rule of their
-/// own.
+/// Metrics of the same model that may agree: an accuracy over fewer classes equals the one over more if
+/// the outer classes are never predicted. Seeds of one model have their own rule.
 fn expected_alike(a: &ColumnKey, b: &ColumnKey) -> bool {
-    let same_model = (a.0, a.1, &a.2, &a.3) == (b.0, b.1, &b.2, &b.3);
-    same_model && (a.4 != b.4 || (a.5.starts_with("acc") && b.5.starts_with("acc")))
+    let same_model = (a.table, a.dataset, &a.model) == (b.table, b.dataset, &b.model);
+    let accuracies = [a, b].iter().all(|key| key.metric.starts_with("acc"));
+    same_model && (a.seed != b.seed || accuracies)
 }
 
-/// Finds repeated rows among means: two models or two datasets of one table that agree in at least
-/// three different values and in half of their metrics.
-pub fn rows(cells: &[Cell]) -> Vec<Finding> {
+/// Finds repeated rows among means: two models or datasets of one table that agree in at least three
+/// different values and half of their metrics.
+pub(super) fn rows(cells: &[Cell]) -> Vec<Finding> {
     let means = cells.iter().filter(|cell| cell.place.is_mean());
     let mut findings = Vec::new();
-    for cells_of in by(means, |p| (p.table, p.case.clone())).into_values() {
-        let rows: Vec<Vec<&Cell>> = by(cells_of, |p| {
-            (p.dataset, p.method.clone(), p.variant.clone(), p.seed)
-        })
-        .into_values()
-        .collect();
+    for cells_of in by(means, |p| (p.table, p.case)).into_values() {
+        let rows: Vec<Vec<&Cell>> = by(cells_of, |p| (p.dataset, p.model.clone(), p.seed))
+            .into_values()
+            .collect();
         for (i, first) in rows.iter().enumerate() {
             for second in &rows[i + 1..] {
                 let mut shared = 0;
@@ -114,7 +111,7 @@ pub fn rows(cells: &[Cell]) -> Vec<Finding> {
                 let distinct: BTreeSet<u64> =
                     copies.iter().map(|(a, _)| a.value.to_bits()).collect();
                 if distinct.len() >= DISTINCT && 2 * copies.len() >= shared {
-                    findings.push(finding(&copies, cells, "the row stands in two places"));
+                    findings.push(finding(&copies, cells, "the row occurs twice"));
                 }
             }
         }
@@ -144,12 +141,12 @@ fn finding(copies: &Copies<'_>, cells: &[Cell], what: &str) -> Finding {
         numbers.push(format!("{metric}: {}", values.join(" ")));
     }
     let places = |cells: &[&Cell]| cells.iter().map(|cell| cell.place.clone()).collect();
-    // The one that does not fit, where that is clear.
+    // The place that does not fit, if that is clear.
     let wrong: Vec<Place> = match fits {
         [Some(a), Some(b)] => {
             numbers.push(format!(
-                "among the other models the first is {a:.1} times their spread from the middle, \
-                 the second {b:.1}"
+                "the first is {a:.1} times the spread of the other models from their median, the \
+                 second {b:.1}"
             ));
             if b >= CLEAR * a {
                 places(&seconds)
@@ -168,8 +165,8 @@ fn finding(copies: &Copies<'_>, cells: &[Cell], what: &str) -> Finding {
     Finding::new(Rule::Repeated, Severity::Error, what, wrong, numbers)
 }
 
-/// How far cells are from the middle of the other models at the same place, in units of those
-/// models' spread: the median over the cells.
+/// The median distance of cells from the median of the other models at the same place, in units of the
+/// spread of those models.
 fn misfit(cells: &[&Cell], all: &[Cell]) -> Option<f64> {
     let distances: Vec<f64> = cells
         .iter()
@@ -179,9 +176,9 @@ fn misfit(cells: &[&Cell], all: &[Cell]) -> Option<f64> {
                 .iter()
                 .filter(|other| {
                     let p = &other.place;
-                    (p.table, p.dataset, &p.metric, &p.case)
-                        == (place.table, place.dataset, &place.metric, &place.case)
-                        && (&p.method, &p.variant) != (&place.method, &place.variant)
+                    (p.table, p.dataset, &p.metric, p.case)
+                        == (place.table, place.dataset, &place.metric, place.case)
+                        && p.model != place.model
                 })
                 .map(|other| other.value)
                 .collect();
@@ -218,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn different_columns_are_fine_and_a_copied_one_is_found_where_it_does_not_belong() {
+    fn copied_column_is_found_where_it_does_not_fit() {
         let mut cells = tables();
         assert_eq!(columns(&cells), []);
         // The second model's column of the first dataset, in the second.
@@ -237,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shifted_copy_in_another_metric_is_found_and_constants_are_not() {
+    fn shifted_copy_is_found_and_constant_columns_are_not() {
         let mut cells = tables();
         for i in 0..4 {
             cells[18 + i].value = cells[1 + i].value;
@@ -252,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_means_that_agree_are_found() {
+    fn equal_rows_of_means_are_found() {
         let mut cells = Vec::new();
         for (m, method) in ["lnln", "almt"].iter().enumerate() {
             for (i, metric) in ["acc5", "acc7", "mae", "corr"].iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The same number in two tables, with two values.
+//! The same number in two tables, with different values.
 
 use super::{Cell, Finding, Place, Rule, Severity, cell::by};
 use std::collections::BTreeMap;
@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 /// One number in two tables.
 type Two<'a> = (&'a Cell, &'a Cell);
 
-/// Finds numbers that tables repeat and do not agree about: one finding for two variants that are
-/// exchanged, one for each other row.
-pub fn check(cells: &[Cell]) -> Vec<Finding> {
+/// Finds numbers that two tables print differently: one finding for two exchanged variants, one for
+/// each other row.
+pub(super) fn check(cells: &[Cell]) -> Vec<Finding> {
     let numbers = by(cells, |p| Place {
         table: None,
         ..p.clone()
@@ -19,13 +19,7 @@ pub fn check(cells: &[Cell]) -> Vec<Finding> {
             for second in &cells[i + 1..] {
                 if !first.agrees(second) {
                     let p = &first.place;
-                    let key = (
-                        p.table,
-                        second.place.table,
-                        p.dataset,
-                        p.method.clone(),
-                        p.variant.clone(),
-                    );
+                    let key = (p.table, second.place.table, p.dataset, p.model.clone());
                     rows.entry(key).or_default().push((first, second));
                 }
             }
@@ -78,7 +72,7 @@ fn both(row: &[Two<'_>]) -> Vec<Place> {
         .collect()
 }
 
-/// Whether each has in one table what the other has in the other, in more than one metric.
+/// Whether each row has in one table the values of the other row in the other table, in several metrics.
 fn exchanged(a: &[Two<'_>], b: &[Two<'_>]) -> bool {
     a.len() > 1
         && a.len() == b.len()
@@ -100,14 +94,14 @@ mod tests {
             .zip(values)
             .map(|(metric, value)| {
                 let mut cell = cell(table, "lnln", metric, "r=mean", value);
-                cell.place.variant = variant.to_owned();
+                cell.place.model.variant = variant.to_owned();
                 cell
             })
             .collect()
     }
 
     #[test]
-    fn equal_numbers_are_fine_and_others_are_named() {
+    fn different_values_of_a_number_are_found() {
         let clean = [row(5, "a", [0.34, 1.046]), row(7, "a", [0.34, 1.046])].concat();
         assert_eq!(check(&clean), []);
         let wrong = [row(5, "a", [0.34, 1.048]), row(7, "a", [0.34, 1.148])].concat();

@@ -8,19 +8,17 @@ use super::{
     cell::{by, is_percent, median, show},
 };
 
-/// So many times the row's usual ratio is a finding.
+/// The multiple of the row's median ratio that is a finding.
 const FAR: f64 = 4.0;
 
-/// Finds spreads whose ratio to the metric's sampling error is far above the row's: one finding for
-/// each table and dataset.
-pub fn check(cells: &[Cell]) -> Vec<Finding> {
+/// Finds spreads whose ratio to the sampling error is far above that of their row: one finding per table
+/// and dataset.
+pub(super) fn check(cells: &[Cell]) -> Vec<Finding> {
     let with_std = cells.iter().filter(|cell| cell.std.is_some());
     by(with_std, |p| (p.table, p.dataset))
         .into_values()
         .filter_map(|cells| {
-            let rows = by(cells, |p| {
-                (p.method.clone(), p.variant.clone(), p.case.clone())
-            });
+            let rows = by(cells, |p| (p.model.clone(), p.case));
             let found: Vec<(Place, String)> =
                 rows.into_values().flat_map(|row| odd(&row)).collect();
             let (places, numbers): (Vec<Place>, Vec<String>) = found.into_iter().unzip();
@@ -37,12 +35,12 @@ pub fn check(cells: &[Cell]) -> Vec<Finding> {
         .collect()
 }
 
-/// The standard error that the size of the test split gives the metric.
+/// The standard error of the metric from the size of the test split.
 fn sampling_error(cell: &Cell) -> f64 {
     let root = (cell.samples as f64).sqrt();
     match cell.place.metric.as_str() {
         "corr" => (1.0 - cell.value * cell.value) / root,
-        // Absolute errors of a bounded label vary about as much as they are large.
+        // The standard deviation of absolute errors of a bounded label is about their mean.
         "mae" => cell.value / root,
         _ if is_percent(&cell.place) => (cell.value * (1.0 - cell.value)).max(0.0).sqrt() / root,
         _ => f64::INFINITY,
@@ -60,7 +58,7 @@ fn odd(row: &[&Cell]) -> Vec<(Place, String)> {
         .filter(|(_, ratio)| **ratio > FAR * usual)
         .map(|(cell, ratio)| {
             let text = format!(
-                "{} {}: {} ± {}, {ratio:.1} times its sampling error; the row's usual is {usual:.1}",
+                "{} {}: {} ± {}, {ratio:.1} times its sampling error; the median of the row is {usual:.1}",
                 cell.place.label(),
                 cell.place.metric,
                 cell.text(),
@@ -76,7 +74,7 @@ mod tests {
     use super::{super::cell::tests::cell, *};
 
     #[test]
-    fn a_spread_of_another_kind_stands_out() {
+    fn disproportionate_spread_is_found() {
         let row = |corr: f64| -> Vec<Cell> {
             [
                 ("acc7", 0.34, 0.011),

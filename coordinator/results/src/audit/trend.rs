@@ -1,9 +1,9 @@
-//! Values far off the line through their neighbours.
+//! Values far off the line through their neighbors.
 //!
-//! A metric falls smoothly as more is missing. Each value is compared with the polynomial through
-//! its nearest neighbours at other rates; how far is far follows from all models' values of the same
-//! metric and dataset: 1.4826 times the median distance, which a few wrong values cannot move; or
-//! from the line itself, where that is noisier, unless the value has the digits of another model.
+//! A metric falls smoothly with the missing rate. Each value is compared with the polynomial through its
+//! nearest neighbors at other rates. The scale follows from the values of all models for the same metric
+//! and dataset: 1.4826 times the median distance, which a few wrong values cannot move; or from the line
+//! itself if that is noisier, unless the value has the digits of another model.
 
 use super::{
     Cell, Finding, Rule, Severity,
@@ -11,18 +11,18 @@ use super::{
 };
 use std::collections::BTreeMap;
 
-/// So many robust standard deviations off is a finding.
-pub const FAR: f64 = 6.0;
-/// Fewer rates than this make no line.
+/// The distance in robust standard deviations that is a finding.
+const FAR: f64 = 6.0;
+/// The least number of rates of a line.
 const RATES: usize = 5;
-/// Fewer distances than this give no scale.
+/// The least number of distances for a scale.
 const SCALE: usize = 6;
-/// So many inner values give a line a scale of its own: one wrong value spoils three of them.
+/// The least number of inner values for a line's own scale: one wrong value affects three of them.
 const OWN: usize = 8;
-/// Chance moves the distance of an end so much more than that of an inner value, at the least: three
-/// neighbours on one side are weighted 3, -3 and 1, four on both sides -1/6, 2/3, 2/3 and -1/6.
+/// How much more chance moves the distance of an end than of an inner value, at least: three neighbors
+/// on one side have the weights 3, -3 and 1, four on both sides -1/6, 2/3, 2/3 and -1/6.
 const END: f64 = 3.2;
-/// The most wrong values that are looked for in one line.
+/// The most wrong values searched in one line.
 const WRONG: usize = 3;
 
 /// One metric of one model over the rates.
@@ -32,22 +32,21 @@ struct Line<'a> {
     own: f64,
 }
 
-/// A value and how far off it is.
+/// A value and its distance from the line.
 struct Off {
     at: usize,
     expected: f64,
-    /// In scales of its line.
+    /// In units of the scale of its line.
     far: f64,
-    /// In scales of all lines.
+    /// In units of the scale of all lines.
     common: f64,
 }
 
-/// Values by metric and dataset share a scale; the ends of lines, which have neighbours on one side
-/// only, have one of their own.
+/// Scales by metric; the ends of lines, with neighbors on one side only, have their own.
 type Scales = BTreeMap<(String, bool), f64>;
 
-/// Finds values that break their line: one finding each.
-pub fn check(cells: &[Cell]) -> Vec<Finding> {
+/// Finds values far off their line: one finding each.
+pub(super) fn check(cells: &[Cell]) -> Vec<Finding> {
     let mut findings = Vec::new();
     let of_rates = cells.iter().filter(|cell| cell.place.rate().is_some());
     for cells in by(of_rates, |p| (p.table, p.dataset)).into_values() {
@@ -103,8 +102,8 @@ impl<'a> Line<'a> {
         &self.cells[0].place.metric
     }
 
-    /// What the nearest neighbours of value `at` say it should be: `reach` on each side, and three
-    /// on the one side that an end has.
+    /// The value at `at` by its nearest neighbors: `reach` on each side, or three on the one side of an
+    /// end.
     fn expected(&self, values: &[f64], at: usize, reach: usize) -> f64 {
         let last = self.rates.len() - 1;
         let near: Vec<usize> = if at == 0 {
@@ -112,7 +111,7 @@ impl<'a> Line<'a> {
         } else if at == last {
             (last - 3..last).collect()
         } else {
-            // As many on both sides: a lopsided line would bend.
+            // As many on both sides: an asymmetric line would bend.
             let reach = reach.min(at).min(last - at);
             (at - reach..=at + reach).filter(|&i| i != at).collect()
         };
@@ -128,8 +127,8 @@ impl<'a> Line<'a> {
             .sum()
     }
 
-    /// The line's own scale, where it is long enough for one: a model that is noisier than the
-    /// others is not wrong for it.
+    /// The line's own scale, if it is long enough: a model that is noisier than the others is not wrong
+    /// for that.
     fn own_scale(&self) -> f64 {
         let values = self.values();
         let inner = 1..values.len() - 1;
@@ -162,9 +161,8 @@ impl<'a> Line<'a> {
         })
     }
 
-    /// The values that are far off. A wrong value bends the line for its neighbours, too, so of the
-    /// candidates that one is taken which, put right, leaves the least that is off; then the next is
-    /// looked for.
+    /// The values far off. A wrong value bends the line for its neighbors, too: of all candidates, the
+    /// one is taken whose repair reduces the total distance most; then the next is searched.
     fn offs(&self, scales: &Scales, lines: &[Line<'_>]) -> Vec<Off> {
         let mut values = self.values();
         let all_off = |values: &[f64]| -> f64 {
@@ -177,7 +175,7 @@ impl<'a> Line<'a> {
             let best = (0..values.len())
                 .filter_map(|at| self.distance(&values, at, scales))
                 .map(|off| {
-                    // Digits of another model are no noise of this one.
+                    // The digits of another model are not noise of this one.
                     let copied = off.common >= FAR && !twins(self.cells[off.at], lines).is_empty();
                     let far = if copied { off.common } else { off.far };
                     Off { far, ..off }
@@ -202,8 +200,8 @@ impl<'a> Line<'a> {
 }
 
 fn scales(lines: &[Line<'_>]) -> Scales {
-    // Distances by the wide and by the narrow neighbourhood: a wrong value spoils four others of
-    // the one, two of the other, which matters where there are few lines.
+    // Distances by the wide and the narrow neighborhood: a wrong value affects four others of the
+    // former and two of the latter, which matters with few lines.
     let mut distances: BTreeMap<(String, bool), [Vec<f64>; 2]> = BTreeMap::new();
     let mut floors: BTreeMap<String, f64> = BTreeMap::new();
     for line in lines {
@@ -241,7 +239,7 @@ fn scales(lines: &[Line<'_>]) -> Scales {
     scales
 }
 
-/// The models that have the same digits at the same place.
+/// The models with the same digits at the same place.
 fn twins(cell: &Cell, lines: &[Line<'_>]) -> Vec<String> {
     let place = &cell.place;
     lines
@@ -250,9 +248,7 @@ fn twins(cell: &Cell, lines: &[Line<'_>]) -> Vec<String> {
         .flat_map(|line| &line.cells)
         .filter(|other| {
             let p = &other.place;
-            other.value == cell.value
-                && (&p.method, &p.variant) != (&place.method, &place.variant)
-                && p.case == place.case
+            other.value == cell.value && p.model != place.model && p.case == place.case
         })
         .map(|other| other.place.label())
         .collect()
@@ -262,9 +258,9 @@ fn finding(line: &Line<'_>, off: &Off, lines: &[Line<'_>], scales: &Scales) -> F
     let cell = line.cells[off.at];
     let place = &cell.place;
     let mut numbers = vec![format!(
-        "{} {}: {}; its neighbours say {}: {:.0} robust standard deviations off",
+        "{} {}: {}; its neighbors suggest {}: {:.0} robust standard deviations off",
         place.metric,
-        place.case,
+        place.case_text(),
         cell.text(),
         show(place, off.expected),
         off.far
@@ -273,8 +269,7 @@ fn finding(line: &Line<'_>, off: &Off, lines: &[Line<'_>], scales: &Scales) -> F
         .iter()
         .filter(|other| {
             let p = &other.cells[0].place;
-            (&p.method, &p.variant, p.seed) == (&place.method, &place.variant, place.seed)
-                && p.metric != place.metric
+            (&p.model, p.seed) == (&place.model, place.seed) && p.metric != place.metric
         })
         .filter_map(|other| {
             let at = other.rates.iter().position(|r| Some(*r) == place.rate())?;
@@ -290,15 +285,12 @@ fn finding(line: &Line<'_>, off: &Off, lines: &[Line<'_>], scales: &Scales) -> F
     }
     let twins = twins(cell, lines);
     if !twins.is_empty() {
-        numbers.push(format!(
-            "the same digits stand there for {}",
-            twins.join(", ")
-        ));
+        numbers.push(format!("the same digits there: {}", twins.join(", ")));
     }
     Finding::new(
         Rule::Trend,
         Severity::Warning,
-        "the value breaks the line of its neighbours",
+        "the value breaks the line of its neighbors",
         vec![place.clone()],
         numbers,
     )
@@ -308,7 +300,7 @@ fn finding(line: &Line<'_>, off: &Off, lines: &[Line<'_>], scales: &Scales) -> F
 mod tests {
     use super::{super::cell::tests::cell, *};
 
-    /// Lines that fall as the paper's do, with small bumps.
+    /// Lines that fall like the paper's, with small bumps.
     fn lines() -> Vec<Cell> {
         let mut cells = Vec::new();
         for (m, method) in ["lnln", "almt", "misa"].iter().enumerate() {
@@ -323,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn smooth_lines_are_fine() {
+    fn smooth_lines_have_no_finding() {
         assert_eq!(check(&lines()), []);
     }
 
@@ -337,22 +329,22 @@ mod tests {
     }
 
     #[test]
-    fn a_lone_line_is_enough() {
+    fn wrong_value_is_found_in_a_single_line() {
         let mut cells = lines();
         cells.truncate(10);
         assert_eq!(check(&cells), []);
         cells[4].value += 0.2;
         let found = check(&cells);
         assert_eq!(found.len(), 1, "{found:?}");
-        assert_eq!(found[0].places[0].case, "r=0.4");
+        assert_eq!(found[0].places[0].case_text(), "r=0.4");
     }
 
     #[test]
-    fn ends_count_too() {
+    fn wrong_value_is_found_at_the_end_of_a_line() {
         let mut cells = lines();
         cells[9].value += 0.2;
         let found = check(&cells);
         assert_eq!(found.len(), 1, "{found:?}");
-        assert_eq!(found[0].places[0].case, "r=0.9");
+        assert_eq!(found[0].places[0].case_text(), "r=0.9");
     }
 }

@@ -1,6 +1,6 @@
-//! Writes pieces as Parquet or CSV. A file appears under its name only when it is whole.
+//! Writes pages as Parquet or CSV. A file appears under its name only when it is complete.
 
-use super::{Column, Field, Kind, Piece};
+use super::columns::{Column, Field, Kind, Page};
 use halfheard_shared::atomic_file::{AtomicFile, DEFAULT_MODE};
 use parquet::{
     basic::{Compression, LogicalType, Repetition, Type as PhysicalType},
@@ -18,8 +18,8 @@ use std::{
     sync::Arc,
 };
 
-/// How a file is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+/// The format of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// Columns, compressed; for pandas, polars, DuckDB, R
     Parquet,
@@ -27,23 +27,23 @@ pub enum Format {
     Csv,
 }
 
-/// Why a file could not be written.
+/// Why a file cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// The disk or a pipe.
-    #[error("{path} cannot be written: {reason}; free the disk or name another file")]
+    #[error("cannot write {path}")]
     Write {
-        /// Where.
+        /// The file.
         path: PathBuf,
-        /// Why.
-        reason: String,
+        /// The cause.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The Parquet library refuses.
-    #[error("the Parquet file cannot be made: {0}")]
+    /// The Parquet library.
+    #[error("cannot write the Parquet file")]
     Parquet(#[from] ParquetError),
 }
 
-/// Takes pieces and writes them. Nothing is under the final name before [`Writer::finish`].
+/// Writes pages. The file does not exist before [`Writer::finish`].
 pub struct Writer {
     path: PathBuf,
     inner: Inner,
@@ -57,18 +57,18 @@ enum Inner {
 }
 
 impl Writer {
-    /// Begins a file; `path` `None` means CSV to standard output.
+    /// Begins a file; without `path`, CSV on standard output.
     ///
     /// # Errors
     ///
-    /// The folder cannot be written to.
+    /// A folder that cannot be written to.
     pub fn new(path: Option<&Path>, format: Format, fields: &[Field]) -> Result<Self, FileError> {
         let names = fields.iter().map(|(name, _)| *name);
         let Some(path) = path else {
             let mut pipe = csv::Writer::from_writer(std::io::stdout());
             let path = PathBuf::from("standard output");
             pipe.write_record(names)
-                .map_err(|error| write_error(&path, &error))?;
+                .map_err(|error| write_error(&path, error))?;
             return Ok(Self {
                 path,
                 inner: Inner::Pipe(Box::new(pipe)),
@@ -76,7 +76,7 @@ impl Writer {
         };
         let path = path.to_owned();
         let temporary =
-            AtomicFile::create(&path, DEFAULT_MODE).map_err(|error| write_error(&path, &error))?;
+            AtomicFile::create(&path, DEFAULT_MODE).map_err(|error| write_error(&path, error))?;
         let inner = match format {
             Format::Parquet => {
                 let properties = WriterProperties::builder()
@@ -93,33 +93,33 @@ impl Writer {
                 let mut writer = csv::Writer::from_writer(temporary);
                 writer
                     .write_record(names)
-                    .map_err(|error| write_error(&path, &error))?;
+                    .map_err(|error| write_error(&path, error))?;
                 Inner::Csv(Box::new(writer))
             }
         };
         Ok(Self { path, inner })
     }
 
-    /// Writes some rows.
+    /// Writes a page of rows.
     ///
     /// # Errors
     ///
     /// The disk's, or the library's.
-    pub fn write(&mut self, piece: &Piece) -> Result<(), FileError> {
+    pub fn write(&mut self, page: &Page) -> Result<(), FileError> {
         match &mut self.inner {
             Inner::Parquet(writer) => {
                 let mut group = writer.next_row_group()?;
-                for column in &piece.columns {
+                for column in &page.columns {
                     write_column(&mut group, column)?;
                 }
                 group.close()?;
                 Ok(())
             }
             Inner::Csv(writer) => {
-                write_records(writer, piece).map_err(|error| write_error(&self.path, &error))
+                write_records(writer, page).map_err(|error| write_error(&self.path, error))
             }
             Inner::Pipe(writer) => {
-                write_records(writer, piece).map_err(|error| write_error(&self.path, &error))
+                write_records(writer, page).map_err(|error| write_error(&self.path, error))
             }
         }
     }
@@ -135,21 +135,24 @@ impl Writer {
             Inner::Parquet(writer) => writer.into_inner()?,
             Inner::Csv(writer) => writer
                 .into_inner()
-                .map_err(|error| write_error(&path, error.error()))?,
+                .map_err(|error| write_error(&path, error.into_error()))?,
             Inner::Pipe(mut writer) => {
-                return writer.flush().map_err(|error| write_error(&path, &error));
+                return writer.flush().map_err(|error| write_error(&path, error));
             }
         };
         temporary
             .persist()
-            .map_err(|error| write_error(&path, &error))
+            .map_err(|error| write_error(&path, error))
     }
 }
 
-fn write_error(path: &Path, error: &dyn std::error::Error) -> FileError {
+fn write_error(
+    path: &Path,
+    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> FileError {
     FileError::Write {
         path: path.to_owned(),
-        reason: error.to_string(),
+        source: source.into(),
     }
 }
 
@@ -161,7 +164,7 @@ fn schema(fields: &[Field]) -> Result<Type, ParquetError> {
                 Some(LogicalType::String),
                 Repetition::REQUIRED,
             ),
-            Kind::Whole => (PhysicalType::INT64, None, Repetition::REQUIRED),
+            Kind::Integer => (PhysicalType::INT64, None, Repetition::REQUIRED),
             Kind::Real => (PhysicalType::DOUBLE, None, Repetition::OPTIONAL),
         };
         let builder = Type::primitive_type_builder(name, physical)
@@ -183,7 +186,7 @@ fn write_column<W: Write + Send>(
     group: &mut SerializedRowGroupWriter<'_, W>,
     column: &Column,
 ) -> Result<(), ParquetError> {
-    // There is one for each field, in their order.
+    // One for each field, in their order.
     let Some(mut writer) = group.next_column()? else {
         return Ok(());
     };
@@ -195,28 +198,28 @@ fn write_column<W: Write + Send>(
                 .typed::<ByteArrayType>()
                 .write_batch(&bytes, None, None)?;
         }
-        Column::Whole(values) => {
+        Column::Integer(values) => {
             writer
                 .typed::<Int64Type>()
                 .write_batch(values, None, None)?;
         }
         Column::Real(values) => {
-            let there: Vec<f64> = values.iter().flatten().copied().collect();
+            let present: Vec<f64> = values.iter().flatten().copied().collect();
             let levels: Vec<i16> = values.iter().map(|v| i16::from(v.is_some())).collect();
             writer
                 .typed::<DoubleType>()
-                .write_batch(&there, Some(&levels), None)?;
+                .write_batch(&present, Some(&levels), None)?;
         }
     }
     writer.close()
 }
 
-fn write_records<W: Write>(writer: &mut csv::Writer<W>, piece: &Piece) -> csv::Result<()> {
-    for row in 0..piece.rows() {
-        for column in &piece.columns {
+fn write_records<W: Write>(writer: &mut csv::Writer<W>, page: &Page) -> csv::Result<()> {
+    for row in 0..page.rows() {
+        for column in &page.columns {
             match column {
                 Column::Text(values) => writer.write_field(&values[row])?,
-                Column::Whole(values) => writer.write_field(values[row].to_string())?,
+                Column::Integer(values) => writer.write_field(values[row].to_string())?,
                 Column::Real(values) => {
                     let text = values[row].map(|value| value.to_string());
                     writer.write_field(text.unwrap_or_default())?;
@@ -238,15 +241,15 @@ mod tests {
 
     const FIELDS: &[Field] = &[
         ("method", Kind::Text),
-        ("seed", Kind::Whole),
+        ("seed", Kind::Integer),
         ("value", Kind::Real),
     ];
 
-    fn piece() -> Piece {
-        Piece {
+    fn page() -> Page {
+        Page {
             columns: vec![
                 Column::Text(vec!["lnln".to_owned(), "a,\"b\"".to_owned()]),
-                Column::Whole(vec![1111, -2]),
+                Column::Integer(vec![1111, -2]),
                 Column::Real(vec![Some(0.25), None]),
             ],
         }
@@ -257,8 +260,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("results.parquet");
         let mut writer = Writer::new(Some(&path), Format::Parquet, FIELDS).unwrap();
-        writer.write(&piece()).unwrap();
-        writer.write(&piece()).unwrap();
+        writer.write(&page()).unwrap();
+        writer.write(&page()).unwrap();
         assert!(!path.exists(), "half a file under the final name");
         writer.finish().unwrap();
         let reader = SerializedFileReader::new(std::fs::File::open(&path).unwrap()).unwrap();
@@ -280,7 +283,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("results.csv");
         let mut writer = Writer::new(Some(&path), Format::Csv, FIELDS).unwrap();
-        writer.write(&piece()).unwrap();
+        writer.write(&page()).unwrap();
         writer.finish().unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(
@@ -290,11 +293,11 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_that_is_given_up_leaves_nothing() {
+    fn dropped_writer_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("results.csv");
         let mut writer = Writer::new(Some(&path), Format::Csv, FIELDS).unwrap();
-        writer.write(&piece()).unwrap();
+        writer.write(&page()).unwrap();
         drop(writer);
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
         let nowhere = folder.path().join("no/such/folder.csv");

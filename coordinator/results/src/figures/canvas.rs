@@ -1,10 +1,10 @@
-//! A page to draw on, measured in points of print (1/72 inch) from its upper left corner.
+//! A page to draw on, measured in points (1/72 inch) from its upper left corner.
 //!
-//! Plotters' SVG backend takes whole numbers: a unit of it is a tenth of a point here. Text stays
-//! text in the SVG, in whatever plain sans-serif font a viewer has, and is laid out by the widths of
-//! Helvetica, which those fonts share or come near to.
+//! The SVG backend of plotters uses integers: its unit is a tenth of a point here. Text remains text in
+//! the SVG, in the viewer's sans-serif font, and is laid out by the widths of Helvetica, which such
+//! fonts have or approximate.
 
-use super::style::Mark;
+use super::mark::{Mark, Place};
 use plotters::{
     coord::Shift,
     element::DashedPathElement,
@@ -18,38 +18,34 @@ use plotters::{
     },
 };
 
-/// The width of a page's text, 7 inches: what figures are made for.
-pub const WIDTH: f64 = 504.0;
-/// Where plotters would name a font for each text.
+/// The width of figures: that of a page's text, 7 inches.
+pub(super) const WIDTH: f64 = 504.0;
+/// Stands for the font that plotters names for each text.
 const STAND_IN: &str = "figure";
 /// The fonts of all text.
 const FONTS: &str = "Helvetica, Arial, Liberation Sans, DejaVu Sans, sans-serif";
-/// Units of the backend in a point.
+/// Units of the backend per point.
 const UNITS: f64 = 10.0;
-/// Plotters divides sizes of fonts by this on their way into an SVG.
+/// Plotters divides font sizes by this.
 const SHRINKS: f64 = 1.24;
-/// How far below the given height plotters puts the baseline of a text anchored at its top, in sizes
-/// of the font.
+/// How far below its anchor plotters puts the baseline of a text anchored at the top, in font sizes.
 const DROP: f64 = 0.76;
-/// Capitals and digits are so high, in sizes of the font.
+/// The height of capitals and digits, in font sizes.
 const CAPITALS: f64 = 0.72;
 
-/// Why nothing was drawn.
+/// The figure cannot be drawn.
 #[derive(Debug, thiserror::Error)]
 #[error("the figure cannot be drawn: {0}")]
 pub struct DrawError(String);
 
-/// A place on the page, in points: right, down.
-pub type Place = (f64, f64);
-
-/// A page that is being drawn on.
-pub struct Canvas<'a> {
+/// A page in progress.
+pub(super) struct Canvas<'a> {
     area: DrawingArea<SVGBackend<'a>, Shift>,
 }
 
-/// Which part of a text is at its place.
+/// The part of a text that is at its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Anchor {
+pub(super) enum Anchor {
     /// Its start.
     Start,
     /// Its middle.
@@ -58,54 +54,54 @@ pub enum Anchor {
     End,
 }
 
-/// How a text is written.
+/// The style of a text.
 #[derive(Clone, Copy, Debug)]
-pub struct Lettering {
+pub(super) struct Lettering {
     /// The font's size in points.
-    pub size: f64,
-    /// Its colour.
-    pub colour: RGBColor,
-    /// What is at the place.
-    pub anchor: Anchor,
-    /// In bold.
-    pub bold: bool,
+    pub(super) size: f64,
+    /// The color.
+    pub(super) color: RGBColor,
+    /// The part at the place.
+    pub(super) anchor: Anchor,
+    /// Whether it is bold.
+    pub(super) bold: bool,
 }
 
 impl Lettering {
-    /// Dark text of this size that begins at its place.
-    pub const fn new(size: f64) -> Self {
+    /// Dark text of this size, starting at its place.
+    pub(super) const fn new(size: f64) -> Self {
         Self {
             size,
-            colour: super::style::INK,
+            color: super::style::INK,
             anchor: Anchor::Start,
             bold: false,
         }
     }
 
-    /// The same around its place.
-    pub const fn middle(self) -> Self {
+    /// Centers it at its place.
+    pub(super) const fn middle(self) -> Self {
         Self {
             anchor: Anchor::Middle,
             ..self
         }
     }
 
-    /// The same that ends at its place.
-    pub const fn end(self) -> Self {
+    /// Ends it at its place.
+    pub(super) const fn end(self) -> Self {
         Self {
             anchor: Anchor::End,
             ..self
         }
     }
 
-    /// The same in bold.
-    pub const fn bold(self) -> Self {
+    /// Makes it bold.
+    pub(super) const fn bold(self) -> Self {
         Self { bold: true, ..self }
     }
 
-    /// The same in another colour.
-    pub const fn colour(self, colour: RGBColor) -> Self {
-        Self { colour, ..self }
+    /// Changes its color.
+    pub(super) const fn color(self, color: RGBColor) -> Self {
+        Self { color, ..self }
     }
 }
 
@@ -113,8 +109,8 @@ impl Lettering {
 ///
 /// # Errors
 ///
-/// Plotters', which a page in memory has none of.
-pub fn page(
+/// Those of plotters; drawing to memory has none.
+pub(super) fn page(
     width: f64,
     height: f64,
     paint: impl FnOnce(&Canvas<'_>) -> Result<(), DrawError>,
@@ -129,7 +125,7 @@ pub fn page(
         paint(&canvas)?;
         canvas.area.present().map_err(failed)?;
     }
-    // The size in print, and the fonts once for all.
+    // The printed size, and the fonts once instead of with each text.
     let svg = svg.replacen(
         &format!("<svg width=\"{wide}\" height=\"{high}\""),
         &format!("<svg width=\"{width}pt\" height=\"{height}pt\" font-family=\"{FONTS}\""),
@@ -156,27 +152,32 @@ impl Canvas<'_> {
     /// # Errors
     ///
     /// As [`page`].
-    pub fn line(&self, points: &[Place], colour: RGBColor, width: f64) -> Result<(), DrawError> {
+    pub(super) fn line(
+        &self,
+        points: &[Place],
+        color: RGBColor,
+        width: f64,
+    ) -> Result<(), DrawError> {
         let points: Vec<_> = points.iter().map(|&point| at(point)).collect();
-        let path = PathElement::new(points, stroke(colour, width));
+        let path = PathElement::new(points, stroke(color, width));
         self.area.draw(&path).map_err(failed)
     }
 
-    /// A dashed line through all points; dashes and gaps as long as said.
+    /// A dashed line through all points, with these lengths of dashes and gaps.
     ///
     /// # Errors
     ///
     /// As [`page`].
-    pub fn dashes(
+    pub(super) fn dashes(
         &self,
         points: &[Place],
-        colour: RGBColor,
+        color: RGBColor,
         width: f64,
         (dash, gap): (f64, f64),
     ) -> Result<(), DrawError> {
         let points: Vec<_> = points.iter().map(|&point| at(point)).collect();
         let (dash, gap) = (units(dash), units(gap));
-        let path = DashedPathElement::new(points, dash, gap, stroke(colour, width));
+        let path = DashedPathElement::new(points, dash, gap, stroke(color, width));
         self.area.draw(&path).map_err(failed)
     }
 
@@ -185,9 +186,9 @@ impl Canvas<'_> {
     /// # Errors
     ///
     /// As [`page`].
-    pub fn shape(&self, points: &[Place], colour: RGBAColor) -> Result<(), DrawError> {
+    pub(super) fn shape(&self, points: &[Place], color: RGBAColor) -> Result<(), DrawError> {
         let points: Vec<_> = points.iter().map(|&point| at(point)).collect();
-        let polygon = Polygon::new(points, colour.filled());
+        let polygon = Polygon::new(points, color.filled());
         self.area.draw(&polygon).map_err(failed)
     }
 
@@ -196,21 +197,26 @@ impl Canvas<'_> {
     /// # Errors
     ///
     /// As [`page`].
-    pub fn rectangle(&self, from: Place, to: Place, colour: RGBColor) -> Result<(), DrawError> {
-        let rectangle = Rectangle::new([at(from), at(to)], colour.filled());
+    pub(super) fn rectangle(
+        &self,
+        from: Place,
+        to: Place,
+        color: RGBColor,
+    ) -> Result<(), DrawError> {
+        let rectangle = Rectangle::new([at(from), at(to)], color.filled());
         self.area.draw(&rectangle).map_err(failed)
     }
 
-    /// A line around a rectangle, whose upper left corner and size are given.
+    /// The outline of a rectangle, by its upper left corner and size.
     ///
     /// # Errors
     ///
     /// As [`page`].
-    pub fn frame(
+    pub(super) fn frame(
         &self,
         (left, top): Place,
         (wide, high): (f64, f64),
-        colour: RGBColor,
+        color: RGBColor,
         width: f64,
     ) -> Result<(), DrawError> {
         let (right, bottom) = (left + wide, top + high);
@@ -221,7 +227,7 @@ impl Canvas<'_> {
             (left, bottom),
             (left, top),
         ];
-        self.line(&corners, colour, width)
+        self.line(&corners, color, width)
     }
 
     /// A mark around a place.
@@ -229,17 +235,17 @@ impl Canvas<'_> {
     /// # Errors
     ///
     /// As [`page`].
-    pub fn mark(
+    pub(super) fn mark(
         &self,
         mark: Mark,
         place: Place,
         radius: f64,
-        colour: RGBAColor,
+        color: RGBAColor,
     ) -> Result<(), DrawError> {
         match mark.corners(place, radius) {
-            Some(corners) => self.shape(&corners, colour),
+            Some(corners) => self.shape(&corners, color),
             None => {
-                let circle = Circle::new(at(place), units(radius), colour.filled());
+                let circle = Circle::new(at(place), units(radius), color.filled());
                 self.area.draw(&circle).map_err(failed)
             }
         }
@@ -250,19 +256,24 @@ impl Canvas<'_> {
     /// # Errors
     ///
     /// As [`page`].
-    pub fn text(&self, text: &str, (x, y): Place, as_: Lettering) -> Result<(), DrawError> {
+    pub(super) fn text(&self, text: &str, (x, y): Place, as_: Lettering) -> Result<(), DrawError> {
         let place = at((x, y - DROP * as_.size));
         self.area
             .draw_text(text, &style(as_, FontTransform::None), place)
             .map_err(failed)
     }
 
-    /// A text whose capitals have a place at half their height.
+    /// A text whose capitals are vertically centered at a place.
     ///
     /// # Errors
     ///
     /// As [`page`].
-    pub fn centred(&self, text: &str, (x, y): Place, as_: Lettering) -> Result<(), DrawError> {
+    pub(super) fn centered(
+        &self,
+        text: &str,
+        (x, y): Place,
+        as_: Lettering,
+    ) -> Result<(), DrawError> {
         self.text(text, (x, y + CAPITALS * as_.size / 2.0), as_)
     }
 
@@ -271,7 +282,12 @@ impl Canvas<'_> {
     /// # Errors
     ///
     /// As [`page`].
-    pub fn upwards(&self, text: &str, (x, y): Place, as_: Lettering) -> Result<(), DrawError> {
+    pub(super) fn upwards(
+        &self,
+        text: &str,
+        (x, y): Place,
+        as_: Lettering,
+    ) -> Result<(), DrawError> {
         let place = at((x - DROP * as_.size, y));
         self.area
             .draw_text(text, &style(as_, FontTransform::Rotate270), place)
@@ -279,8 +295,8 @@ impl Canvas<'_> {
     }
 }
 
-fn stroke(colour: RGBColor, width: f64) -> ShapeStyle {
-    colour.stroke_width(units(width).unsigned_abs())
+fn stroke(color: RGBColor, width: f64) -> ShapeStyle {
+    color.stroke_width(units(width).unsigned_abs())
 }
 
 fn style(as_: Lettering, turned: FontTransform) -> TextStyle<'static> {
@@ -298,12 +314,12 @@ fn style(as_: Lettering, turned: FontTransform) -> TextStyle<'static> {
         .into_font()
         .style(weight)
         .transform(turned)
-        .color(&as_.colour)
+        .color(&as_.color)
         .pos(Pos::new(horizontal, VPos::Top))
 }
 
-/// How wide the printable characters of ASCII are in Helvetica, from the space on, in thousandths of
-/// the font's size.
+/// The widths of the printable ASCII characters in Helvetica, from the space on, in thousandths of the
+/// font size.
 const WIDTHS: [u16; 95] = [
     278, 278, 355, 556, 556, 889, 667, 191, 333, 333, 389, 584, 278, 333, 278,
     278, // space to /
@@ -314,9 +330,8 @@ const WIDTHS: [u16; 95] = [
     556, 556, 333, 500, 278, 556, 500, 722, 500, 500, 500, 334, 260, 334, 584, // p to ~
 ];
 
-/// About how wide a text is, in points: that of Helvetica and a little more, for fonts that are
-/// wider.
-pub fn width(text: &str, size: f64) -> f64 {
+/// The approximate width of a text in points: that of Helvetica, with a margin for wider fonts.
+pub(super) fn width(text: &str, size: f64) -> f64 {
     let thousandths: f64 = text
         .chars()
         .map(|c| {
@@ -332,7 +347,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_has_its_size_in_print_and_its_text_as_text() {
+    fn page_has_its_printed_size_and_text_as_text() {
         let svg = page(72.0, 36.5, |canvas| {
             canvas.text("a < b", (10.0, 10.0), Lettering::new(7.0).bold())?;
             canvas.upwards("up", (10.0, 10.0), Lettering::new(7.0))
@@ -347,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn wide_letters_are_wide() {
+    fn text_width_follows_its_letters() {
         assert!(width("WWW", 10.0) > 2.0 * width("iii", 10.0));
         assert!(width("−0.5", 10.0) > width("0.5", 10.0));
         assert_eq!(width("", 10.0), 0.0);

@@ -2,44 +2,41 @@
 
 use super::{
     Figure, FigureError, Kind, Request,
-    canvas::{self, Canvas, DrawError, Lettering, Place, width},
+    canvas::{self, Canvas, DrawError, Lettering, width},
+    mark::Place,
     plot::{NAME, TICK},
-    select::{Content, Model, name},
-    style::{FAINT, GREY, INK, PAPER, shade},
+    select::{Content, name},
+    style::{FAINT, GRAY, INK, PAPER, shade},
 };
 use crate::tables::layout;
 use halfheard_shared::{
     benchmark::Benchmark,
     case::{Case, Rate},
-    ids::SweepId,
     metrics,
-};
-use halfheard_store::{
-    Store,
-    predictions::{Filter, Predictions},
+    results::{Filter, Model, Predictions},
 };
 
-/// So many matrices stand beside each other.
-const BESIDE: usize = 4;
+/// The most matrices in a row.
+const PER_ROW: usize = 4;
 
-/// How often each class (row) is taken for each (column).
+/// How often each class (row) is predicted as each (column).
 type Counts = Vec<Vec<u64>>;
 
 /// A matrix of a model at a rate, over all its seeds.
 struct Matrix {
     label: String,
     rate: Rate,
-    /// `None` while nothing of it is done.
+    /// `None` without a finished evaluation.
     counts: Option<Counts>,
 }
 
-/// The metric whose checkpoint predicts: the accuracy of the classes that are shown.
-pub fn metric(dataset: Benchmark) -> &'static str {
+/// The metric whose checkpoint predicts: the accuracy of the classes shown.
+fn metric(dataset: Benchmark) -> &'static str {
     dataset.rules().fine.accuracy
 }
 
-/// The classes, the most negative first, as axes call them.
-pub fn classes(dataset: Benchmark) -> Vec<String> {
+/// The short names of the classes, the most negative first.
+fn classes(dataset: Benchmark) -> Vec<String> {
     let short = |name: &&str| match *name {
         "negative" => "neg.".to_owned(),
         "weakly negative" => "w. neg.".to_owned(),
@@ -53,8 +50,8 @@ pub fn classes(dataset: Benchmark) -> Vec<String> {
     dataset.rules().fine.names.iter().map(short).collect()
 }
 
-/// With a minus sign for a hyphen before a number.
-pub fn minus(text: &str) -> String {
+/// With a true minus before numbers.
+pub(super) fn minus(text: &str) -> String {
     let words = text.split(' ').map(|word| match word.strip_prefix('-') {
         Some(number) => format!("\u{2212}{number}"),
         None => word.to_owned(),
@@ -62,37 +59,56 @@ pub fn minus(text: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
+/// The models and rates of the figure, and whether the models were requested.
+fn chosen(
+    content: &Content,
+    dataset: Benchmark,
+    request: &Request,
+) -> Result<(Vec<Model>, Vec<Rate>, bool), FigureError> {
+    content.has(dataset)?;
+    let requested = content.requested(request)?;
+    let is_requested = requested.is_some();
+    let models = match requested {
+        Some(models) => models,
+        None => default_models(content, request)?,
+    };
+    Ok((models, content.rates(request, PER_ROW)?, is_requested))
+}
+
+/// LNLN, as in the paper, or else all models.
+fn default_models(content: &Content, request: &Request) -> Result<Vec<Model>, FigureError> {
+    let lnln = Model::new("lnln", "");
+    if content.models.contains(&lnln) {
+        return Ok(vec![lnln]);
+    }
+    content.models(request)
+}
+
+/// The predictions that the figure is computed from.
+pub(super) fn needs(
+    content: &Content,
+    dataset: Benchmark,
+    request: &Request,
+) -> Result<Filter, FigureError> {
+    let (models, rates, _) = chosen(content, dataset, request)?;
+    Ok(Filter {
+        methods: models.into_iter().map(|model| model.method).collect(),
+        datasets: vec![dataset],
+        cases: rates.into_iter().map(Case::Rate).collect(),
+    })
+}
+
 /// Draws the figure.
-///
-/// # Errors
-///
-/// As [`super::draw`].
-pub async fn figure(
-    store: &Store,
-    sweep: SweepId,
+pub(super) fn figure(
+    predictions: &Predictions,
     content: &Content,
     dataset: Benchmark,
     request: &Request,
 ) -> Result<Figure, FigureError> {
-    content.has(dataset)?;
-    let asked = content.asked(request)?;
-    let chosen = asked.is_some();
-    let models = match asked {
-        Some(models) => models,
-        None => default_models(content, request)?,
-    };
-    let rates = content.rates(request, BESIDE)?;
-    let filter = Filter {
-        methods: models.iter().map(|(method, _)| method.clone()).collect(),
-        datasets: vec![dataset],
-        cases: rates
-            .iter()
-            .map(|rate| Case::Rate(*rate).to_string())
-            .collect(),
-    };
-    let predictions = store.predictions(sweep, &filter).await?;
-    let matrices = count(&predictions, dataset, &models, &rates);
-    if matrices.iter().all(|matrix| matrix.counts.is_none()) {
+    let (models, rates, is_requested) = chosen(content, dataset, request)?;
+    let matrices = count(predictions, dataset, &models, &rates);
+    let missing = matrices.iter().filter(|m| m.counts.is_none()).count();
+    if missing == matrices.len() {
         return Err(FigureError::Nothing {
             what: format!(
                 "no finished evaluation on {} of what the figure would show",
@@ -101,41 +117,29 @@ pub async fn figure(
         });
     }
     let mut notes = Vec::new();
-    if !chosen && content.models.len() > models.len() {
-        notes.push("other methods are drawn with --method".to_owned());
+    if !is_requested && content.models.len() > models.len() {
+        notes.push("--method draws other methods".to_owned());
     }
-    let lacking = matrices.iter().filter(|m| m.counts.is_none()).count();
-    if lacking > 0 {
+    if missing > 0 {
         notes.push(format!(
-            "{lacking} of {} matrices have no finished evaluation yet",
+            "{missing} of {} matrices have no finished evaluation yet",
             matrices.len()
         ));
     }
-    let wanted: u64 = predictions.labels.get(&dataset).map_or(0, |l| l.len()) as u64;
+    let samples = predictions.labels.get(&dataset).map_or(0, |l| l.len());
     let caption = format!(
         "Rows are true classes, columns predicted ones; each number is the percentage of its row, \
-         over all seeds ({wanted} test samples each), of the checkpoint chosen for {}. A column \
-         that is dark from top to bottom is a model that gives the same answer whatever it sees",
+         over all seeds ({samples} test samples each), by the checkpoint selected for {}. A column \
+         that is dark from top to bottom is a model that gives the same answer for every input",
         dataset.metric(metric(dataset)).map_or("", |m| m.name)
     );
-    let per_row = rates.len().min(BESIDE);
-    let svg = tokio::task::spawn_blocking(move || paint(dataset, &matrices, per_row)).await??;
     Ok(Figure {
         kind: Kind::Confusion(dataset),
         title: format!("Confusion matrices on {}", name(dataset)),
         caption,
         notes,
-        svg,
+        svg: paint(dataset, &matrices, rates.len().min(PER_ROW))?,
     })
-}
-
-/// LNLN, whose figure it is in the paper, or else whatever the sweep has.
-fn default_models(content: &Content, request: &Request) -> Result<Vec<Model>, FigureError> {
-    let lnln = ("lnln".to_owned(), String::new());
-    if content.models.contains(&lnln) {
-        return Ok(vec![lnln]);
-    }
-    content.models(request)
 }
 
 fn count(
@@ -147,13 +151,12 @@ fn count(
     let mut matrices = Vec::new();
     for model in models {
         for &rate in rates {
-            let case = Case::Rate(rate).to_string();
             let mut sum: Option<Counts> = None;
-            for evaluation in &predictions.evaluations {
-                let own = (&evaluation.method, &evaluation.variant) == (&model.0, &model.1);
-                if !own || evaluation.dataset != dataset || evaluation.case != case {
-                    continue;
-                }
+            let own = predictions.evaluations.iter().filter(|evaluation| {
+                (&evaluation.model, evaluation.dataset, evaluation.case)
+                    == (model, dataset, Case::Rate(rate))
+            });
+            for evaluation in own {
                 let (Some(labels), Some(predicted)) = (
                     predictions.labels.get(&dataset),
                     evaluation.of_metric(metric(dataset)),
@@ -172,7 +175,7 @@ fn count(
                 }
             }
             matrices.push(Matrix {
-                label: layout::label(&model.0, &model.1),
+                label: layout::label(model),
                 rate,
                 counts: sum,
             });
@@ -181,7 +184,7 @@ fn count(
     matrices
 }
 
-/// The left margin, which holds names of classes and of the axis.
+/// The left margin, with the names of classes and axis.
 fn margin(dataset: Benchmark) -> f64 {
     let names = classes(dataset).into_iter();
     names.map(|name| width(&name, TICK)).fold(0.0, f64::max) + 20.0
@@ -190,7 +193,7 @@ fn margin(dataset: Benchmark) -> f64 {
 const GAP: f64 = 11.0;
 const TITLE: f64 = 15.0;
 const SIDE: f64 = 104.0;
-/// Names of classes below a matrix, and the gap to the next.
+/// The names of classes below a matrix and the gap to the next.
 const BELOW: f64 = 19.0;
 /// The name of the lowest axes.
 const LAST: f64 = 8.0;
@@ -200,7 +203,7 @@ const SCALE: f64 = 34.0;
 fn paint(dataset: Benchmark, matrices: &[Matrix], per_row: usize) -> Result<String, DrawError> {
     let rows = matrices.len().div_ceil(per_row);
     let start = margin(dataset);
-    // Fewer matrices are larger, up to a point.
+    // Fewer matrices are larger, up to a limit.
     let room = (canvas::WIDTH - start - 6.0 + GAP) / per_row as f64 - GAP;
     let side = room.clamp(SIDE, 1.5 * SIDE);
     let width = start + (side + GAP) * per_row as f64 - GAP + 6.0;
@@ -242,7 +245,7 @@ fn draw_matrix(
         let along = cell * (i as f64 + 0.5);
         let size = Lettering::new(TICK);
         if first {
-            canvas.centred(class, (left - 4.0, top + along), size.end())?;
+            canvas.centered(class, (left - 4.0, top + along), size.end())?;
         }
         canvas.text(class, (left + along, top + side + 8.5), size.middle())?;
     }
@@ -257,8 +260,8 @@ fn draw_matrix(
     match &matrix.counts {
         None => {
             canvas.rectangle((left, top), (left + side, top + side), FAINT)?;
-            let as_ = Lettering::new(NAME).middle().colour(GREY);
-            canvas.centred("not there yet", (middle, top + side / 2.0), as_)?;
+            let as_ = Lettering::new(NAME).middle().color(GRAY);
+            canvas.centered("not there yet", (middle, top + side / 2.0), as_)?;
         }
         Some(counts) => {
             for (i, row) in counts.iter().enumerate() {
@@ -266,7 +269,7 @@ fn draw_matrix(
             }
         }
     }
-    canvas.frame((left, top), (side, side), GREY, 0.5)
+    canvas.frame((left, top), (side, side), GRAY, 0.5)
 }
 
 fn draw_row(
@@ -281,15 +284,15 @@ fn draw_row(
         let (x, y) = (left + cell * i as f64, top);
         let share = count as f64 / all.max(1) as f64;
         canvas.rectangle((x, y), (x + cell, y + cell), shade(share))?;
-        // A class that no sample has is no zero.
+        // A class without samples has no percentage.
         let text = if all == 0 {
             "\u{2013}".to_owned()
         } else {
             format!("{:.0}", share * 100.0)
         };
-        let colour = if share > 0.55 { PAPER } else { INK };
+        let color = if share > 0.55 { PAPER } else { INK };
         let place = (x + cell / 2.0, y + cell / 2.0);
-        canvas.centred(&text, place, Lettering::new(size).middle().colour(colour))?;
+        canvas.centered(&text, place, Lettering::new(size).middle().color(color))?;
     }
     Ok(())
 }
@@ -302,36 +305,35 @@ fn draw_scale(canvas: &Canvas<'_>, (middle, top): Place) -> Result<(), DrawError
     for i in 0..STEPS {
         let x = left + step * f64::from(i);
         let share = (f64::from(i) + 0.5) / f64::from(STEPS);
-        // A little into the next, so that no seam shows.
+        // Overlaps the next a little, to hide the seam.
         let end = (x + step + 0.3).min(left + wide);
         canvas.rectangle((x, top), (end, top + high), shade(share))?;
     }
-    canvas.frame((left, top), (wide, high), GREY, 0.4)?;
+    canvas.frame((left, top), (wide, high), GRAY, 0.4)?;
     for percent in [0.0, 50.0, 100.0] {
         let x = left + wide * percent / 100.0;
         let place = (x, top + high + 8.5);
         canvas.text(&format!("{percent}"), place, Lettering::new(TICK).middle())?;
     }
     let place = (left + wide + 10.0, top + high / 2.0);
-    canvas.centred("% of the true class", place, Lettering::new(NAME))
+    canvas.centered("% of the true class", place, Lettering::new(NAME))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use halfheard_shared::ids::JobId;
-    use halfheard_store::predictions::Evaluation;
+    use halfheard_shared::results::Evaluation;
     use std::{collections::BTreeMap, sync::Arc};
 
     #[test]
-    fn seeds_are_added_and_what_is_not_there_is_left_open() {
+    fn seeds_are_summed_and_missing_matrices_are_left_open() {
         let evaluation = |seed, values: [f32; 3]| Evaluation {
             job: JobId::derive(&[&[seed as u8]]),
             dataset: Benchmark::Sims,
-            method: "lnln".to_owned(),
-            variant: String::new(),
+            model: Model::new("lnln", ""),
             seed,
-            case: "r=0.5".to_owned(),
+            case: "r=0.5".parse().unwrap(),
             by_criterion: BTreeMap::from([("acc5".to_owned(), Arc::from(values))]),
         };
         let predictions = Predictions {
@@ -341,7 +343,7 @@ mod tests {
                 evaluation(2, [-1.0, 0.5, 0.5]),
             ],
         };
-        let models = [("lnln".to_owned(), String::new())];
+        let models = [Model::new("lnln", "")];
         let rates = [0.5, 0.9].map(|rate| Rate::new(rate).unwrap());
         let matrices = count(&predictions, Benchmark::Sims, &models, &rates);
         let counts = matrices[0].counts.as_ref().unwrap();
@@ -359,7 +361,7 @@ mod tests {
         ] {
             assert!(svg.contains(part), "{part}");
         }
-        // Two classes that no sample has.
+        // Two classes without samples.
         assert_eq!(svg.matches("\u{2013}").count(), 10);
     }
 

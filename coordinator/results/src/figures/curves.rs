@@ -1,72 +1,71 @@
-//! Figure 2: metrics over the missing rate, a line for each method with a band over its seeds.
+//! Figure 2: metrics over the missing rate, one line per method with a band over its seeds.
 
 use super::{
     Figure, FigureError, Kind, Request,
-    canvas::{self, Canvas, DrawError, Lettering, Place},
+    canvas::{self, Canvas, DrawError, Lettering},
+    mark::Place,
     plot::{Axis, BAND, DASHES, Legend, Plot, Sample, point},
-    select::{self, Content, Model, name},
-    style::{GREY, Style, styles},
+    select::{self, Content, name},
+    style::{GRAY, Style, styles},
 };
 use crate::tables::layout;
-use halfheard_shared::published::{self, ErratumKind};
 use halfheard_shared::{
     benchmark::{Benchmark, Metric},
     case::{Case, Rate},
-    ids::SweepId,
+    published::{self, ErratumKind, Number},
+    results::{Model, Results},
 };
-use halfheard_store::{Store, StoreError};
 use plotters::style::Color as _;
-use sqlx::Row as _;
 use std::collections::BTreeMap;
 
-/// A mean over seeds, with the least and the greatest of them.
+/// A mean over seeds, with their range.
 #[derive(Clone, Copy, Debug)]
-struct Measured {
+struct Point {
     rate: Rate,
     mean: f64,
-    least: f64,
-    most: f64,
+    min: f64,
+    max: f64,
 }
 
 /// Dataset, model, metric; points by rising rate.
-type Curves = BTreeMap<(Benchmark, Model, &'static str), Vec<Measured>>;
+type Curves<'a> = BTreeMap<(Benchmark, &'a Model, &'static str), Vec<Point>>;
 
-/// One frame.
+/// A frame with the lines of all models.
 struct Panel {
     dataset: Benchmark,
     metric: &'static Metric,
     lines: Vec<Line>,
 }
 
-/// What is drawn for a model.
+/// The line of a model.
 struct Line {
     style: Style,
-    ours: Vec<Measured>,
+    ours: Vec<Point>,
     paper: Vec<(Rate, f64)>,
 }
 
-/// Published numbers that are not drawn, counted.
+/// Counts of published numbers that are not drawn.
 #[derive(Default)]
-struct LeftOut {
-    void: usize,
-    swapped: usize,
+struct Omitted {
+    retracted: usize,
+    labels_swapped: usize,
 }
 
-impl LeftOut {
+impl Omitted {
     fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        if self.void > 0 {
+        if self.retracted > 0 {
             notes.push(format!(
-                "{} published numbers that errata void are left out",
-                self.void
+                "{} published numbers are left out: retracted by errata",
+                self.retracted
             ));
         }
-        if self.swapped > 0 {
+        if self.labels_swapped > 0 {
             notes.push(format!(
-                "{} published F1 are left out that were computed with truth and prediction swapped: \
-                 `--metric f1_nonzero_swapped` (`f1_swapped` on SIMS) draws them beside ours computed \
-                 the same way",
-                self.swapped
+                "{} published F1 are left out: computed with labels and predictions swapped; \
+                 `--metric f1_nonzero_swapped` (`f1_swapped` on SIMS) compares them with ours \
+                 computed the same way",
+                self.labels_swapped
             ));
         }
         notes
@@ -74,13 +73,8 @@ impl LeftOut {
 }
 
 /// Draws the figure.
-///
-/// # Errors
-///
-/// As [`super::draw`].
-pub async fn figure(
-    store: &Store,
-    sweep: SweepId,
+pub(super) fn figure(
+    results: &Results,
     content: &Content,
     request: &Request,
 ) -> Result<Figure, FigureError> {
@@ -88,29 +82,27 @@ pub async fn figure(
     let datasets = content.datasets(request)?;
     let rates = content.rates(request, usize::MAX)?;
     let wanted = select::metrics(request, &datasets)?;
-    let (curves, done, asked) = load(store, sweep, &rates).await?;
-    let looks = styles(&models);
+    let (curves, completed, expected) = curves(results, &rates);
+    let styles = styles(&models);
     let mut panels: Vec<Vec<Panel>> = Vec::new();
     let mut notes = Vec::new();
-    let mut left_out = LeftOut::default();
+    let mut omitted = Omitted::default();
     for &dataset in &datasets {
-        let metrics = shown(dataset, wanted, datasets.len() > 1);
         let mut column = Vec::new();
-        for metric in metrics {
-            let mut lines = Vec::new();
-            for (model, style) in models.iter().zip(&looks) {
-                let ours = curves.get(&(dataset, model.clone(), metric.id));
-                let paper = if request.published {
-                    paper(dataset, model, metric, &rates, &mut left_out)
+        for metric in shown(dataset, wanted, datasets.len() > 1) {
+            let line = |(model, style): (&Model, &Style)| Line {
+                style: *style,
+                ours: curves
+                    .get(&(dataset, model, metric.id))
+                    .cloned()
+                    .unwrap_or_default(),
+                paper: if request.published {
+                    paper(dataset, model, metric, &rates, &mut omitted)
                 } else {
                     Vec::new()
-                };
-                lines.push(Line {
-                    style: *style,
-                    ours: ours.cloned().unwrap_or_default(),
-                    paper,
-                });
-            }
+                },
+            };
+            let lines: Vec<Line> = models.iter().zip(&styles).map(line).collect();
             if lines.iter().any(|line| !line.ours.is_empty()) {
                 column.push(Panel {
                     dataset,
@@ -121,7 +113,7 @@ pub async fn figure(
         }
         if column.is_empty() {
             let of = wanted.map_or(String::new(), |ids| format!(" of {}", ids.join(", ")));
-            notes.push(format!("nothing{of} is there on {}", name(dataset)));
+            notes.push(format!("no results{of} on {}", name(dataset)));
         } else {
             panels.push(column);
         }
@@ -132,61 +124,50 @@ pub async fn figure(
                 .to_owned(),
         });
     }
-    if done < asked {
+    if completed < expected {
         notes.push(format!(
-            "{done} of {asked} evaluations at these rates are done"
+            "{completed} of {expected} evaluations at these rates are done"
         ));
     }
-    let band = panels.iter().flatten().any(|panel| {
-        let points = panel.lines.iter().flat_map(|line| &line.ours);
-        points.into_iter().any(|p| p.most > p.least)
-    });
-    let dashed = panels
-        .iter()
-        .flatten()
-        .any(|panel| panel.lines.iter().any(|line| line.paper.len() > 1));
+    let lines = || panels.iter().flatten().flat_map(|panel| &panel.lines);
+    let dashed = lines().any(|line| line.paper.len() > 1);
     if request.published && !dashed {
-        notes.push("the paper has no numbers that could be set beside these".to_owned());
+        notes.push("the paper has no numbers to compare with".to_owned());
     }
-    notes.extend(left_out.notes());
-    // A model without a line has no place in the legend.
+    notes.extend(omitted.notes());
+    // A model without a line has no legend entry.
     let has_line = |style: &Style| {
-        let mut lines = panels.iter().flatten().flat_map(|panel| &panel.lines);
-        lines.any(|line| line.style == *style && !(line.ours.is_empty() && line.paper.is_empty()))
+        lines().any(|line| line.style == *style && !(line.ours.is_empty() && line.paper.is_empty()))
     };
     let mut entries: Vec<(Sample, String)> = models
         .iter()
-        .zip(&looks)
+        .zip(&styles)
         .filter(|(_, style)| has_line(style))
-        .map(|((method, variant), style)| (Sample::Line(*style), layout::label(method, variant)))
+        .map(|(model, style)| (Sample::Line(*style), layout::label(model)))
         .collect();
     let mut caption = "Lines are means over seeds".to_owned();
-    if band {
-        entries.push((Sample::Band(GREY), "range over seeds".to_owned()));
-        caption.push_str(", bands span the least to the greatest seed");
+    if lines().any(|line| line.ours.iter().any(|p| p.max > p.min)) {
+        entries.push((Sample::Band(GRAY), "range over seeds".to_owned()));
+        caption.push_str(", bands span the range over seeds");
     }
     if dashed {
-        entries.push((Sample::Dashes(GREY), "published".to_owned()));
-        caption.push_str("; dashed in the same colour is what the paper prints");
+        entries.push((Sample::Dashes(GRAY), "published".to_owned()));
+        caption.push_str("; dashed in the same color are the paper's numbers");
     }
     caption.push_str(
         ". Accuracies, F1 and laziness are in percent, MAE in units of the label (\u{2212}3 to 3, \
          on SIMS \u{2212}1 to 1)",
     );
-    let (title, svg) = (
-        "Metrics over the missing rate".to_owned(),
-        tokio::task::spawn_blocking(move || paint(&panels, &entries)).await??,
-    );
     Ok(Figure {
         kind: Kind::Curves,
-        title,
+        title: "Metrics over the missing rate".to_owned(),
         caption,
         notes,
-        svg,
+        svg: paint(&panels, &entries)?,
     })
 }
 
-/// One metric of each kind: the accuracy of the most classes, of two, its F1, error, correlation.
+/// One metric of each kind: the accuracy with the most classes, with two, its F1, error, correlation.
 fn one_of_each(dataset: Benchmark) -> Vec<&'static str> {
     let rules = dataset.rules();
     let mut ids: Vec<&str> = rules.scales.iter().take(1).map(|s| s.accuracy).collect();
@@ -202,14 +183,10 @@ fn one_of_each(dataset: Benchmark) -> Vec<&'static str> {
 }
 
 /// The metrics of a dataset's column.
-fn shown(
-    dataset: Benchmark,
-    wanted: Option<&[String]>,
-    beside_others: bool,
-) -> Vec<&'static Metric> {
+fn shown(dataset: Benchmark, wanted: Option<&[String]>, several: bool) -> Vec<&'static Metric> {
     let ids: Vec<&str> = match wanted {
         Some(ids) => ids.iter().map(String::as_str).collect(),
-        None if beside_others => one_of_each(dataset),
+        None if several => one_of_each(dataset),
         None => layout::columns(dataset)
             .into_iter()
             .flat_map(|(_, metrics)| metrics)
@@ -220,99 +197,82 @@ fn shown(
         .collect()
 }
 
-/// The curves, and how many evaluations of those at these rates are done.
-async fn load(
-    store: &Store,
-    sweep: SweepId,
-    rates: &[Rate],
-) -> Result<(Curves, i64, i64), StoreError> {
-    let rows = sqlx::query(
-        "SELECT dataset, method, variant, case_id, metric, mean, min, max, seeds_completed, seeds_expected
-         FROM cell WHERE sweep = $1 AND case_id LIKE 'r=%'",
-    )
-    .bind(sweep.0)
-    .fetch_all(store.pool())
-    .await?;
-    let known = store.benchmarks().await?;
+/// The curves, and how many evaluations at these rates are done and expected.
+fn curves<'a>(results: &'a Results, rates: &[Rate]) -> (Curves<'a>, i64, i64) {
     let mut curves = Curves::new();
-    let (mut done, mut asked) = (0, 0);
-    for row in rows {
-        let (dataset, case): (String, String) = (row.try_get("dataset")?, row.try_get("case_id")?);
-        let metric: String = row.try_get("metric")?;
-        let (Some(dataset), Ok(Case::Rate(rate))) = (known.get(&dataset), case.parse()) else {
+    let (mut completed, mut expected) = (0, 0);
+    for (key, cell) in results.cells.iter() {
+        let rate = key.case.rate().filter(|rate| rates.contains(rate));
+        let (Some(rate), Some(metric)) = (rate, key.dataset.metric(key.metric)) else {
             continue;
         };
-        let Some(metric) = dataset.metric(&metric).filter(|_| rates.contains(&rate)) else {
-            continue;
-        };
-        // Every cell has this metric.
+        // Every case has this metric.
         if metric.id == "mae" {
-            done += row.try_get::<i64, _>("seeds_completed")?;
-            asked += row.try_get::<i64, _>("seeds_expected")?;
+            completed += cell.completed;
+            expected += cell.expected;
         }
-        let number = |column| row.try_get::<Option<f64>, _>(column);
-        let (mean, least, most) = (number("mean")?, number("min")?, number("max")?);
-        if let (Some(mean), Some(least), Some(most)) = (mean, least, most) {
+        if let (Some(mean), Some(min), Some(max)) = (cell.mean, cell.min, cell.max) {
             let scale = if metric.percent { 100.0 } else { 1.0 };
-            let model = (row.try_get("method")?, row.try_get("variant")?);
-            let curve = curves.entry((dataset, model, metric.id)).or_default();
-            curve.push(Measured {
+            let curve = curves.entry((key.dataset, &key.model, metric.id));
+            curve.or_default().push(Point {
                 rate,
                 mean: mean * scale,
-                least: least * scale,
-                most: most * scale,
+                min: min * scale,
+                max: max * scale,
             });
         }
     }
-    for curve in curves.values_mut() {
-        curve.sort_by_key(|point| point.rate);
-    }
-    Ok((curves, done, asked))
+    (curves, completed, expected)
 }
 
-/// What the paper prints of a model, but for what errata void; counts those. An F1 that was
-/// computed with truth and prediction swapped belongs to the metric that is.
+/// The paper's numbers of a model without retracted ones, which are counted. An F1 that was computed
+/// with labels and predictions swapped belongs to the swapped metric.
 fn paper(
     dataset: Benchmark,
-    (method, variant): &Model,
+    model: &Model,
     metric: &Metric,
     rates: &[Rate],
-    left_out: &mut LeftOut,
+    omitted: &mut Omitted,
 ) -> Vec<(Rate, f64)> {
     let scale = if metric.percent { 100.0 } else { 1.0 };
+    let (id, is_swapped) = match metric.id.strip_suffix("_swapped") {
+        Some(id) => (id, true),
+        None => (metric.id, false),
+    };
+    let of_model = |number: &&Number| {
+        matches!(number.table, 9 | 10)
+            && Some(number.dataset) == dataset.published()
+            && (number.method, number.variant) == (&*model.method, &*model.variant)
+            && number.metric == id
+    };
     let mut line = Vec::new();
-    for number in published::numbers() {
-        let details = [9, 10].contains(&number.table);
-        let own = Some(number.dataset) == dataset.published()
-            && number.method == method
-            && number.variant == variant;
+    for number in published::numbers().iter().filter(of_model) {
         let Ok(Case::Rate(rate)) = number.case.parse() else {
             continue;
         };
-        if !details || !own || !rates.contains(&rate) {
+        if !rates.contains(&rate) {
             continue;
         }
-        let erratum = number.erratum().map(|erratum| erratum.kind);
-        let swapped = matches!(erratum, Some(ErratumKind::LabelsSwapped));
-        let (id, is_swapped) = match metric.id.strip_suffix("_swapped") {
-            Some(id) => (id, true),
-            None => (metric.id, false),
+        let value = match (number.erratum().map(|erratum| erratum.kind), is_swapped) {
+            (Some(ErratumKind::LabelsSwapped), true) | (None, false) => number.value,
+            (Some(ErratumKind::Corrected(value)), false) => value,
+            (Some(ErratumKind::LabelsSwapped), false) => {
+                omitted.labels_swapped += 1;
+                continue;
+            }
+            (Some(ErratumKind::Retracted), false) => {
+                omitted.retracted += 1;
+                continue;
+            }
+            (_, true) => continue,
         };
-        if number.metric != id || (is_swapped && !swapped) {
-            continue;
-        }
-        match erratum {
-            Some(ErratumKind::Retracted) => left_out.void += 1,
-            Some(ErratumKind::LabelsSwapped) if !is_swapped => left_out.swapped += 1,
-            Some(ErratumKind::Corrected(value)) => line.push((rate, value * scale)),
-            Some(ErratumKind::LabelsSwapped) | None => line.push((rate, number.value * scale)),
-        }
+        line.push((rate, value * scale));
     }
     line.sort_by_key(|(rate, _)| *rate);
     line
 }
 
-/// What an axis is called.
+/// The name of an axis.
 fn axis_name(metric: &Metric) -> String {
     match metric.id {
         "mae" => "MAE (label units)".to_owned(),
@@ -321,7 +281,7 @@ fn axis_name(metric: &Metric) -> String {
     }
 }
 
-/// Sizes of a grid of panels.
+/// The sizes of a grid of panels.
 struct Grid {
     columns: usize,
     width: f64,
@@ -344,13 +304,13 @@ impl Grid {
 }
 
 const HEADING: f64 = 18.0;
-/// Numbers below a frame, and the gap to the next.
+/// The numbers below a frame and the gap to the next.
 const BELOW: f64 = 23.0;
 /// The name of the lowest axes.
 const LAST: f64 = 12.0;
 
 fn paint(panels: &[Vec<Panel>], entries: &[(Sample, String)]) -> Result<String, DrawError> {
-    // Datasets beside each other; of one alone, its metrics.
+    // Datasets side by side; of one dataset, its metrics.
     let (grid, one) = match panels {
         [one] => (Grid::of(one.len().min(3)), true),
         several => (Grid::of(several.len()), false),
@@ -417,13 +377,13 @@ fn draw_panel(
     let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
     let (mut first, mut end) = (f64::INFINITY, f64::NEG_INFINITY);
     for line in &panel.lines {
-        let ours = line.ours.iter().map(|p| (p.rate, p.least, p.most));
+        let ours = line.ours.iter().map(|p| (p.rate, p.min, p.max));
         let paper = line
             .paper
             .iter()
             .map(|(rate, value)| (*rate, *value, *value));
-        for (rate, least, most) in ours.chain(paper) {
-            (low, high) = (low.min(least), high.max(most));
+        for (rate, min, max) in ours.chain(paper) {
+            (low, high) = (low.min(min), high.max(max));
             (first, end) = (first.min(rate.value()), end.max(rate.value()));
         }
     }
@@ -438,17 +398,17 @@ fn draw_panel(
     plot.draw(canvas, heading, x_name, &axis_name(panel.metric))?;
     let at = |rate: Rate, value: f64| plot.at(rate.value(), value);
     for line in &panel.lines {
-        let forth = line.ours.iter().map(|p| at(p.rate, p.most));
-        let back = line.ours.iter().rev().map(|p| at(p.rate, p.least));
-        if line.ours.len() > 1 && line.ours.iter().any(|p| p.most > p.least) {
+        let forth = line.ours.iter().map(|p| at(p.rate, p.max));
+        let back = line.ours.iter().rev().map(|p| at(p.rate, p.min));
+        if line.ours.len() > 1 && line.ours.iter().any(|p| p.max > p.min) {
             let corners: Vec<Place> = forth.chain(back).collect();
-            canvas.shape(&corners, line.style.colour.mix(BAND))?;
+            canvas.shape(&corners, line.style.color.mix(BAND))?;
         }
     }
     for line in &panel.lines {
         let points: Vec<Place> = line.paper.iter().map(|&(rate, v)| at(rate, v)).collect();
         if points.len() > 1 {
-            canvas.dashes(&points, line.style.colour, 0.7, DASHES)?;
+            canvas.dashes(&points, line.style.color, 0.7, DASHES)?;
         }
     }
     let drawn: Vec<Vec<Place>> = panel
@@ -459,10 +419,10 @@ fn draw_panel(
     for (number, (line, points)) in panel.lines.iter().zip(&drawn).enumerate() {
         let hidden = |place: &Place| above(*place, &drawn[number + 1..]);
         for pair in points.windows(2) {
-            // Covered where both ends are, by the same lines.
+            // A segment is covered if both ends are, by the same lines.
             let (one, other) = (hidden(&pair[0]), hidden(&pair[1]));
             let covered = one.iter().filter(|line| other.contains(line)).count();
-            canvas.line(pair, line.style.colour, 0.9 + WIDER * covered as f64)?;
+            canvas.line(pair, line.style.color, 0.9 + WIDER * covered as f64)?;
         }
         for place in points {
             let covered = hidden(place).len() as f64;
@@ -472,14 +432,14 @@ fn draw_panel(
     Ok(())
 }
 
-/// By how much a line is wider for each other line that lies upon it, and a mark larger: what is
-/// below looks out on both sides.
+/// How much wider a line is, and larger a mark, for each line above it: it remains visible on both
+/// sides.
 const WIDER: f64 = 1.5;
 const LARGER: f64 = 0.9;
-/// Marks that are nearer than this hide each other.
+/// Marks closer than this hide each other.
 const NEAR: f64 = 1.0;
 
-/// Which of the lines that are drawn later have a mark upon `place`.
+/// The later lines with a mark at `place`.
 fn above((x, y): Place, later: &[Vec<Place>]) -> Vec<usize> {
     let near =
         |&(other_x, other_y): &Place| (x - other_x).abs() < NEAR && (y - other_y).abs() < NEAR;
@@ -492,31 +452,31 @@ fn above((x, y): Place, later: &[Vec<Place>]) -> Vec<usize> {
 mod tests {
     use super::*;
 
-    /// The widths of all lines of a panel that are drawn in `colour`.
-    fn widths(svg: &str, Style { colour, .. }: Style) -> Vec<String> {
-        let colour = format!("#{:02X}{:02X}{:02X}", colour.0, colour.1, colour.2);
+    /// The widths of all lines of a panel in this color.
+    fn widths(svg: &str, Style { color, .. }: Style) -> Vec<String> {
+        let color = format!("#{:02X}{:02X}{:02X}", color.0, color.1, color.2);
         svg.split("<polyline")
             .skip(1)
-            .filter(|element| element[..element.find('>').unwrap()].contains(&colour))
+            .filter(|element| element[..element.find('>').unwrap()].contains(&color))
             .filter_map(|element| element.split("stroke-width=\"").nth(1)?.split('"').next())
             .map(str::to_owned)
             .collect()
     }
 
     #[test]
-    fn curves_that_coincide_are_both_seen() {
-        let models = ["almt", "lf-dnn"].map(|method| (method.to_owned(), String::new()));
-        let looks = styles(&models);
-        assert_ne!(looks[0].colour, looks[1].colour);
+    fn coinciding_curves_are_both_visible() {
+        let models = ["almt", "lf-dnn"].map(|method| Model::new(method, ""));
+        let styles = styles(&models);
+        assert_ne!(styles[0].color, styles[1].color);
         let line = |style, values: [f64; 3]| Line {
             style,
             ours: (0..3)
                 .zip(values)
-                .map(|(i, mean)| Measured {
+                .map(|(i, mean)| Point {
                     rate: Rate::new(f64::from(i) / 10.0).unwrap(),
                     mean,
-                    least: mean,
-                    most: mean,
+                    min: mean,
+                    max: mean,
                 })
                 .collect(),
             paper: Vec::new(),
@@ -525,19 +485,19 @@ mod tests {
             let panel = Panel {
                 dataset: Benchmark::Mosi,
                 metric: Benchmark::Mosi.metric("acc7").unwrap(),
-                lines: vec![line(looks[0], [20.0, 30.0, 40.0]), line(looks[1], second)],
+                lines: vec![line(styles[0], [20.0, 30.0, 40.0]), line(styles[1], second)],
             };
             paint(&[vec![panel]], &[]).unwrap()
         };
         // The same in two of three points: their segment is wider below than above.
         let svg = draw([20.0, 30.0, 20.0]);
-        let (below, above) = (widths(&svg, looks[0]), widths(&svg, looks[1]));
+        let (below, above) = (widths(&svg, styles[0]), widths(&svg, styles[1]));
         assert_eq!((below.len(), above.len()), (2, 2), "{svg}");
         assert_ne!(below[0], below[1], "one of its segments is covered");
         assert!(above.iter().all(|width| *width == below[1]), "{above:?}");
         // Apart everywhere: all alike.
         let svg = draw([10.0, 20.0, 30.0]);
-        let all = [widths(&svg, looks[0]), widths(&svg, looks[1])].concat();
+        let all = [widths(&svg, styles[0]), widths(&svg, styles[1])].concat();
         assert!(all.iter().all(|width| *width == all[0]), "{all:?}");
     }
 }

@@ -1,210 +1,158 @@
-//! Figure 8: LNLN's language feature beside the dominant feature that its correction makes of it, at
-//! several missing rates.
+//! Figure 8: LNLN's language feature and the dominant feature after its correction, at several missing
+//! rates.
 //!
-//! An evaluation at a missing rate leaves both in the artifact store; they are placed in the plane
-//! together, by t-SNE, for each rate by itself.
+//! An evaluation at a missing rate leaves both in the artifact store. t-SNE embeds them together, for
+//! each rate separately.
 
-use super::sources::Sources;
 use super::{
-    Figure, FigureError, Kind, Request,
-    canvas::{self, Canvas, DrawError, Lettering, Place},
+    Figure, FigureError, Inputs, Kind, NeededFeatures, Request,
+    canvas::{self, Canvas, DrawError, Lettering},
+    mark::{Mark, Place},
     plot::{Legend, NAME, Sample},
-    select::{Content, Model, name, spread},
-    style::{COLOURS, FAINT, GREY, Mark, Style},
+    select::{Content, name, spread},
+    style::{COLORS, FAINT, GRAY, Style},
     tsne,
 };
 use crate::tables::layout;
 use halfheard_shared::{
-    address::redacted,
-    artifacts::{ArtifactStore, Hash, Key},
-    benchmark::Benchmark,
-    case::{Case, Rate},
-    features::{CRITERION, Features, MAX_BYTES},
-    ids::SweepId,
+    features::Features,
+    results::{Model, Results},
 };
-use halfheard_store::Store;
 use plotters::style::Color as _;
-use sqlx::Row as _;
 use std::collections::BTreeMap;
 
-/// So many rates are shown unless others are asked for, and stand beside each other.
-const BESIDE: usize = 4;
-/// So many samples are shown, evenly from those that were kept: twice as many points.
+/// The most rates in a row, and the default number of rates.
+const PER_ROW: usize = 4;
+/// The most samples shown, evenly spaced among those kept: twice as many points.
 const SAMPLES: usize = 250;
 
 const LANGUAGE: Style = Style {
-    colour: COLOURS[1],
+    color: COLORS[1],
     mark: Mark::Circle,
 };
 const DOMINANT: Style = Style {
-    colour: COLOURS[6],
+    color: COLORS[6],
     mark: Mark::Triangle,
 };
 
 /// The features of a model at a rate.
 struct Kept {
     heading: String,
-    /// `None` where they are not in the store.
+    /// `None` if they are not in the store.
     features: Option<Features>,
 }
 
-/// Draws the figure.
-///
-/// # Errors
-///
-/// As [`super::draw`].
-pub async fn figure(
-    store: &Store,
-    settings: &Sources<'_>,
-    sweep: SweepId,
+/// The features that the figure is drawn from, by model and dataset.
+pub(super) fn needs(
+    results: &Results,
     content: &Content,
     request: &Request,
-) -> Result<Figure, FigureError> {
-    let models = match content.asked(request)? {
+) -> Result<Vec<NeededFeatures>, FigureError> {
+    let models = match content.requested(request)? {
         Some(models) => models,
-        None => vec![("lnln".to_owned(), String::new())],
+        None => vec![Model::new("lnln", "")],
     };
-    for (method, variant) in &models {
-        if method != "lnln" {
-            return Err(FigureError::NotLnln(layout::label(method, variant)));
-        }
+    if let Some(other) = models.iter().find(|model| model.method != "lnln") {
+        return Err(FigureError::NotLnln(layout::label(other)));
     }
     if !models.iter().all(|model| content.models.contains(model)) {
-        let have = content.models.iter();
-        let have: Vec<String> = have.map(|(m, v)| layout::label(m, v)).collect();
+        let have: Vec<String> = content.models.iter().map(layout::label).collect();
         return Err(FigureError::NotInSweep {
             what: "LNLN, whose features the figure shows,".to_owned(),
             have: have.join(", "),
         });
     }
     let datasets = content.datasets(request)?;
-    let rates = content.rates(request, BESIDE)?;
-    // Only the broker's own bucket needs the broker.
-    let broker = if settings.artifacts.starts_with("nats:") {
-        Some(settings.broker.connect().await?)
-    } else {
-        None
-    };
-    let artifacts = ArtifactStore::open(settings.artifacts, broker.as_ref()).await?;
+    let rates = content.rates(request, PER_ROW)?;
+    let mut needed = Vec::new();
+    for model in models {
+        for &dataset in &datasets {
+            let own = results.checkpoints.iter();
+            let own = own.filter(|c| c.model == model && c.dataset == dataset);
+            needed.push(NeededFeatures {
+                model: model.clone(),
+                dataset,
+                rates: rates.clone(),
+                checkpoints: own.map(|c| (c.seed, c.hash.clone())).collect(),
+            });
+        }
+    }
+    Ok(needed)
+}
+
+/// Draws the figure.
+pub(super) fn figure(
+    results: &Results,
+    content: &Content,
+    request: &Request,
+    inputs: &Inputs,
+) -> Result<Figure, FigureError> {
+    let needed = needs(results, content, request)?;
+    let several = needed.iter().any(|other| other.model != needed[0].model);
     let mut kept = Vec::new();
     let mut notes = Vec::new();
     let mut seeds: Vec<String> = Vec::new();
-    for model in &models {
-        for &dataset in &datasets {
-            let (seed, own) = load(store, &artifacts, sweep, model, dataset, &rates).await?;
-            let label = layout::label(&model.0, &model.1);
-            let Some(seed) = seed else {
-                notes.push(format!(
-                    "no features of {label} on {} are there",
-                    name(dataset)
-                ));
-                continue;
-            };
-            let seed = seed.to_string();
-            if !seeds.contains(&seed) {
-                seeds.push(seed);
-            }
-            for (&rate, features) in rates.iter().zip(own) {
-                let model = if models.len() > 1 {
-                    format!("{label}, ")
-                } else {
-                    String::new()
-                };
-                kept.push(Kept {
-                    heading: format!("{model}{}, r = {rate}", name(dataset)),
-                    features,
-                });
-            }
+    for (needed, loaded) in needed.iter().zip(&inputs.features) {
+        let label = layout::label(&needed.model);
+        let dataset = name(needed.dataset);
+        let Some(loaded) = loaded else {
+            notes.push(format!("no features of {label} on {dataset}"));
+            continue;
+        };
+        let seed = loaded.seed.to_string();
+        if !seeds.contains(&seed) {
+            seeds.push(seed);
         }
+        let model = if several {
+            format!("{label}, ")
+        } else {
+            String::new()
+        };
+        let panels = needed.rates.iter().zip(&loaded.features);
+        kept.extend(panels.map(|(rate, features)| Kept {
+            heading: format!("{model}{dataset}, r = {rate}"),
+            features: features.clone(),
+        }));
     }
     if kept.is_empty() {
-        let of: Vec<String> = datasets.iter().map(|dataset| name(*dataset)).collect();
+        let mut datasets: Vec<String> = needed.iter().map(|n| name(n.dataset)).collect();
+        datasets.dedup();
         return Err(FigureError::NoFeatures {
-            store: redacted(settings.artifacts),
-            what: format!("LNLN on {} in this sweep", of.join(", ")),
+            store: inputs.artifacts.clone(),
+            what: format!("LNLN on {} in this sweep", datasets.join(", ")),
         });
     }
-    let lacking = kept.iter().filter(|kept| kept.features.is_none()).count();
-    if lacking > 0 {
+    let missing = kept.iter().filter(|kept| kept.features.is_none()).count();
+    if missing > 0 {
         notes.push(format!(
-            "{lacking} of {} panels lack their features",
+            "{missing} of {} panels lack their features",
             kept.len()
         ));
     }
     let samples = kept.iter().filter_map(|kept| kept.features.as_ref());
     let samples = samples.map(|f| f.samples().min(SAMPLES)).max().unwrap_or(0);
     let caption = format!(
-        "t-SNE of the language feature and of the dominant feature that the correction makes of it, \
-         {samples} test samples each, of seed {}; the axes have no unit, and every panel is placed \
-         by itself. Where language goes missing, its feature gathers in one place; the corrected \
+        "t-SNE of the language feature and of the dominant feature after its correction, {samples} \
+         test samples each, of seed {}; the axes have no unit, and every panel is embedded \
+         separately. Where language goes missing, its feature collapses to one place; the corrected \
          feature should not",
         seeds.join(" and ")
     );
-    let per_row = rates.len().min(BESIDE);
-    let svg = tokio::task::spawn_blocking(move || {
-        let placed = place(&kept);
-        paint(&kept, &placed, per_row)
-    })
-    .await??;
+    let per_row = needed.first().map_or(1, |needed| needed.rates.len());
+    let placed = place(&kept);
     Ok(Figure {
         kind: Kind::Features,
         title: "The language feature before and after its correction".to_owned(),
         caption,
         notes,
-        svg,
+        svg: paint(&kept, &placed, per_row.min(PER_ROW))?,
     })
 }
 
-/// The features of the first seed that has any, by rate.
-async fn load(
-    store: &Store,
-    artifacts: &ArtifactStore,
-    sweep: SweepId,
-    (method, variant): &Model,
-    dataset: Benchmark,
-    rates: &[Rate],
-) -> Result<(Option<i64>, Vec<Option<Features>>), FigureError> {
-    let rows = sqlx::query(
-        "SELECT j.seed, k.blake3
-         FROM job j
-         JOIN checkpoint k ON k.job = j.id AND k.criterion = $5
-         WHERE j.sweep = $1 AND j.kind = 'train' AND j.dataset = $2 AND j.method = $3
-           AND j.variant = $4
-         ORDER BY j.seed",
-    )
-    .bind(sweep.0)
-    .bind(dataset.id())
-    .bind(method)
-    .bind(variant)
-    .bind(CRITERION)
-    .fetch_all(store.pool())
-    .await?;
-    for row in rows {
-        let (seed, blake3): (i64, String) = (row.try_get("seed")?, row.try_get("blake3")?);
-        let checkpoint: Hash = blake3.parse()?;
-        let mut found = Vec::new();
-        for &rate in rates {
-            let key = Key::Features(checkpoint.clone(), Case::Rate(rate));
-            let bytes = artifacts.get(&key, MAX_BYTES).await?;
-            let features = bytes.map(|bytes| {
-                Features::from_bytes(&bytes).map_err(|source| FigureError::Damaged {
-                    key: key.to_string(),
-                    source,
-                })
-            });
-            found.push(features.transpose()?);
-        }
-        if found.iter().any(Option::is_some) {
-            return Ok((Some(seed), found));
-        }
-    }
-    Ok((None, Vec::new()))
-}
-
-/// Language and dominant features in the plane.
+/// Embedded language and dominant features.
 type Placed = [Vec<[f64; 2]>; 2];
 
-/// Places every panel's points, on as many threads as there are cores.
+/// Embeds every panel, on as many threads as there are cores.
 fn place(kept: &[Kept]) -> Vec<Option<Placed>> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut placed: BTreeMap<usize, Placed> = BTreeMap::new();
@@ -219,7 +167,7 @@ fn place(kept: &[Kept]) -> Vec<Option<Placed>> {
             })
             .collect();
         for thread in threads {
-            // A thread that died leaves its panels empty; nothing in it can.
+            // A panicked thread would leave its panels empty; none can panic.
             placed.extend(thread.join().unwrap_or_default());
         }
     });
@@ -269,7 +217,7 @@ fn paint(kept: &[Kept], placed: &[Option<Placed>], per_row: usize) -> Result<Str
             let left = LEFT + (side + GAP) * (i % per_row) as f64;
             let above = top + pitch * (i / per_row) as f64 + TITLE;
             draw_panel(canvas, &kept.heading, placed.as_ref(), (left, above), side)?;
-            let small = Lettering::new(6.5).middle().colour(GREY);
+            let small = Lettering::new(6.5).middle().color(GRAY);
             let middle = (left + side / 2.0, above + side / 2.0);
             canvas.text("t-SNE 1", (middle.0, above + side + 8.5), small)?;
             if i % per_row == 0 {
@@ -292,10 +240,10 @@ fn draw_panel(
     canvas.text(heading, (middle.0, top - 4.5), as_)?;
     let Some(placed) = placed else {
         canvas.rectangle((left, top), (left + side, top + side), FAINT)?;
-        let as_ = Lettering::new(NAME).middle().colour(GREY);
-        return canvas.centred("not there", middle, as_);
+        let as_ = Lettering::new(NAME).middle().color(GRAY);
+        return canvas.centered("not there", middle, as_);
     };
-    // The same scale along both axes: distances are what counts.
+    // The same scale along both axes: distances matter.
     let (mut low, mut high) = ([f64::INFINITY; 2], [f64::NEG_INFINITY; 2]);
     for point in placed.iter().flatten() {
         for axis in 0..2 {
@@ -305,20 +253,20 @@ fn draw_panel(
     }
     let wide = (high[0] - low[0]).max(high[1] - low[1]).max(1e-9);
     let scale = (side - 10.0) / wide;
-    let centre = [0, 1].map(|axis| f64::midpoint(low[axis], high[axis]));
+    let center = [0, 1].map(|axis| f64::midpoint(low[axis], high[axis]));
     let at = |point: &[f64; 2]| {
         (
-            middle.0 + (point[0] - centre[0]) * scale,
-            middle.1 - (point[1] - centre[1]) * scale,
+            middle.0 + (point[0] - center[0]) * scale,
+            middle.1 - (point[1] - center[1]) * scale,
         )
     };
-    canvas.frame((left, top), (side, side), GREY, 0.5)?;
-    // By turns, so that neither hides the other.
+    canvas.frame((left, top), (side, side), GRAY, 0.5)?;
+    // Alternating, so neither hides the other.
     let [language, dominant] = placed;
     for i in 0..language.len().max(dominant.len()) {
         for (points, style) in [(language, LANGUAGE), (dominant, DOMINANT)] {
             if let Some(point) = points.get(i) {
-                canvas.mark(style.mark, at(point), 1.5, style.colour.mix(0.7))?;
+                canvas.mark(style.mark, at(point), 1.5, style.color.mix(0.7))?;
             }
         }
     }
@@ -330,7 +278,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn panels_are_placed_whatever_the_number_of_threads() {
+    fn embedding_does_not_depend_on_the_number_of_threads() {
         let features = |shift: f32| Features {
             width: 3,
             index: (0..20).collect(),

@@ -1,43 +1,37 @@
-//! Figure 4: how the labels of each split are distributed.
+//! Figure 4: the distribution of labels in each split.
 //!
 //! The database has the labels of test splits, which predictions are measured against. Those of the
-//! other splits are counted in the manifest that lies beside an imported dataset: the data folder is
-//! looked through for one of the same hash.
+//! other splits are counted in the manifests of imported datasets.
 
-use super::sources::Sources;
 use super::{
-    Figure, FigureError, Kind, Request,
-    canvas::{self, Canvas, DrawError, Lettering, Place},
+    Figure, FigureError, Inputs, Kind, Request, SplitCounts,
+    canvas::{self, Canvas, DrawError, Lettering},
+    mark::Place,
     plot::{Axis, Legend, NAME, Plot, Sample, TICK, thousands},
     select::{Content, name},
-    style::{COLOURS, GREY},
+    style::{COLORS, GRAY},
 };
 use halfheard_shared::{
     benchmark::Benchmark,
-    dataset::{DataFolder, DatasetError, Split},
-    ids::SweepId,
+    dataset::Split,
     metrics,
+    results::{DatasetFile, Results},
 };
-use halfheard_store::Store;
 use plotters::style::RGBColor;
-use sqlx::Row as _;
 
-/// How many samples of a split have each class, the most negative first.
-type Counts = Vec<u64>;
-
-/// The splits of a dataset, as far as they are known.
+/// The known splits of a dataset.
 #[derive(Debug)]
 struct Labels {
     dataset: Benchmark,
-    splits: Vec<(Split, Counts)>,
+    splits: Vec<SplitCounts>,
 }
 
-/// Dark, middle, light: apart without colour, too.
-fn colour(split: Split) -> RGBColor {
+/// Dark, medium, light: distinct without color, too.
+fn color(split: Split) -> RGBColor {
     match split {
-        Split::Train => COLOURS[1],
-        Split::Valid => COLOURS[4],
-        Split::Test => COLOURS[0],
+        Split::Train => COLORS[1],
+        Split::Valid => COLORS[4],
+        Split::Test => COLORS[0],
     }
 }
 
@@ -50,49 +44,33 @@ fn split_name(split: Split) -> &'static str {
 }
 
 /// Draws the figure.
-///
-/// # Errors
-///
-/// As [`super::draw`].
-pub async fn figure(
-    store: &Store,
-    settings: &Sources<'_>,
-    sweep: SweepId,
+pub(super) fn figure(
+    results: &Results,
     content: &Content,
     request: &Request,
+    inputs: &Inputs,
 ) -> Result<Figure, FigureError> {
     let datasets = content.datasets(request)?;
-    let rows = sqlx::query(
-        "SELECT DISTINCT j.dataset, d.blake3, d.test_labels
-         FROM job j
-         JOIN config c ON c.id = j.config
-         JOIN dataset d ON d.blake3 = c.spec #>> '{data,blake3}'
-         WHERE j.sweep = $1 AND j.kind = 'train'",
-    )
-    .bind(sweep.0)
-    .fetch_all(store.pool())
-    .await?;
-    let folder = DataFolder::new(settings.data_dir);
     let mut found: Vec<Labels> = Vec::new();
     let mut notes = Vec::new();
-    for row in rows {
-        let (dataset, blake3): (String, String) = (row.try_get("dataset")?, row.try_get("blake3")?);
-        let mut asked = datasets.iter().copied();
-        let Some(dataset) = asked.find(|asked| asked.id() == dataset) else {
+    for file in &results.files {
+        if !datasets.contains(&file.dataset) {
             continue;
-        };
-        let mut splits = imported(&folder, &blake3)?;
+        }
+        let mut splits = inputs.splits.get(&file.blake3).cloned().unwrap_or_default();
         if splits.is_empty() {
             notes.push(format!(
                 "of {} only the test split is shown: no dataset with its hash, {}…, is in the data \
-                 folder (`coord data import` brings it there, --data-dir names another folder)",
-                name(dataset),
-                blake3.chars().take(12).collect::<String>()
+                 folder (`coord data import` adds it, --data-dir names another folder)",
+                name(file.dataset),
+                file.blake3.chars().take(12).collect::<String>()
             ));
         }
-        let bytes: Vec<u8> = row.try_get("test_labels")?;
-        splits.push((Split::Test, counted(dataset, &bytes)));
-        found.push(Labels { dataset, splits });
+        splits.push((Split::Test, counted(file)));
+        found.push(Labels {
+            dataset: file.dataset,
+            splits,
+        });
     }
     found.sort_by_key(|labels| datasets.iter().position(|d| *d == labels.dataset));
     if found.is_empty() {
@@ -100,54 +78,26 @@ pub async fn figure(
             what: "no labels in the database yet".to_owned(),
         });
     }
-    let svg = tokio::task::spawn_blocking(move || paint(&found)).await??;
     Ok(Figure {
         kind: Kind::Labels,
         title: "Distribution of labels".to_owned(),
-        caption: "The share of each class in each split; below a dataset's name, how many samples \
-                  the splits have. A model that always gives the most frequent class has its share \
+        caption: "The share of each class in each split; below the name of a dataset are the sizes \
+                  of its splits. A model that always predicts the most frequent class has its share \
                   as accuracy"
             .to_owned(),
         notes,
-        svg,
+        svg: paint(&found)?,
     })
 }
 
-/// The classes of the training and the validation split of an imported dataset with this hash.
-fn imported(folder: &DataFolder, blake3: &str) -> Result<Vec<(Split, Counts)>, DatasetError> {
-    for name in folder.names()? {
-        // One that cannot be read is none of ours; `coord data list` tells of it.
-        let Ok(manifest) = folder.manifest(&name) else {
-            continue;
-        };
-        if manifest.blake3 != blake3 {
-            continue;
-        }
-        let splits = [Split::Train, Split::Valid].into_iter();
-        return Ok(splits
-            .filter_map(|split| {
-                let counts = manifest.splits.get(&split)?.label_counts.clone();
-                Some((split, counts))
-            })
-            .collect());
-    }
-    Ok(Vec::new())
-}
-
-/// Counts the classes of labels stored as little-endian single precision numbers.
-fn counted(dataset: Benchmark, bytes: &[u8]) -> Counts {
-    let labels: Vec<f32> = bytes
-        .as_chunks::<4>()
-        .0
-        .iter()
-        .map(|bytes| f32::from_le_bytes(*bytes))
-        .collect();
-    // Where truth and prediction are the same, a class's row has all of it.
-    let matrix = metrics::confusion(dataset, &labels, &labels);
+/// Counts the classes of the test labels.
+fn counted(file: &DatasetFile) -> Vec<u64> {
+    // With labels as predictions, a class's row has all of its samples.
+    let matrix = metrics::confusion(file.dataset, &file.test_labels, &file.test_labels);
     matrix.iter().map(|row| row.iter().sum()).collect()
 }
 
-/// As the axis calls the classes, in one or two lines.
+/// The names of the classes at the axis, in one or two lines.
 fn classes(dataset: Benchmark) -> Vec<String> {
     let short = |name: &&str| {
         let short = name.replace("negative", "neg.").replace("positive", "pos.");
@@ -164,7 +114,7 @@ fn paint(found: &[Labels]) -> Result<String, DrawError> {
         let mut all = found.iter().flat_map(|labels| &labels.splits);
         all.any(|(known, _)| known == split)
     });
-    let entries = splits.map(|split| (Sample::Box(colour(split)), split_name(split).to_owned()));
+    let entries = splits.map(|split| (Sample::Box(color(split)), split_name(split).to_owned()));
     let wide = match found.len() {
         1 => 300.0,
         2 => 220.0,
@@ -189,7 +139,7 @@ fn draw_panel(
     (from, to): (Place, Place),
 ) -> Result<(), DrawError> {
     let classes = classes(labels.dataset);
-    let share = |counts: &Counts, class: usize| -> f64 {
+    let share = |counts: &[u64], class: usize| -> f64 {
         let all: u64 = counts.iter().sum();
         100.0 * counts.get(class).copied().unwrap_or(0) as f64 / all.max(1) as f64
     };
@@ -197,7 +147,7 @@ fn draw_panel(
         let own = 0..classes.len();
         own.map(|class| share(counts, class)).collect::<Vec<_>>()
     });
-    let most = shares.fold(0.0, f64::max);
+    let max = shares.fold(0.0, f64::max);
     let plot = Plot {
         from,
         to,
@@ -206,7 +156,7 @@ fn draw_panel(
             high: classes.len() as f64,
             ticks: Vec::new(),
         },
-        y: Axis::between(0.0, (most * 1.05).max(1.0), 6),
+        y: Axis::between(0.0, (max * 1.05).max(1.0), 6),
     };
     plot.draw(canvas, "", "", "share of the split, %")?;
     let middle = f64::midpoint(from.0, to.0);
@@ -221,7 +171,7 @@ fn draw_panel(
             format!("{} {samples}", split.as_str())
         })
         .collect();
-    let small = Lettering::new(6.2).middle().colour(GREY);
+    let small = Lettering::new(6.2).middle().color(GRAY);
     canvas.text(&sizes.join("  \u{b7}  "), (middle, from.1 - 5.0), small)?;
     let bar = 0.8 / labels.splits.len() as f64;
     for (class, label) in classes.iter().enumerate() {
@@ -231,7 +181,7 @@ fn draw_panel(
                 plot.at(x, share(counts, class)),
                 plot.at(x + bar * 0.94, 0.0),
             );
-            canvas.rectangle(upper, lower, colour(*split))?;
+            canvas.rectangle(upper, lower, color(*split))?;
         }
         let (x, _) = plot.at(class as f64 + 0.5, 0.0);
         for (i, line) in label.split(' ').enumerate() {
@@ -249,23 +199,20 @@ mod tests {
 
     #[test]
     fn labels_are_counted_by_class() {
-        let bytes: Vec<u8> = [-1.0f32, -0.7, 0.0, 0.05, 0.9]
-            .iter()
-            .flat_map(|label| label.to_le_bytes())
-            .collect();
-        assert_eq!(counted(Benchmark::Sims, &bytes), [2, 0, 2, 0, 1]);
-        assert_eq!(counted(Benchmark::Mosi, &bytes), [0, 0, 2, 2, 1, 0, 0]);
+        let count = |dataset| {
+            counted(&DatasetFile {
+                dataset,
+                blake3: String::new(),
+                sizes: [0, 0, 5],
+                test_labels: [-1.0f32, -0.7, 0.0, 0.05, 0.9].into(),
+            })
+        };
+        assert_eq!(count(Benchmark::Sims), [2, 0, 2, 0, 1]);
+        assert_eq!(count(Benchmark::Mosi), [0, 0, 2, 2, 1, 0, 0]);
     }
 
     #[test]
-    fn an_empty_data_folder_has_no_manifest() {
-        let folder = tempfile::tempdir().unwrap();
-        let folder = DataFolder::new(folder.path());
-        assert!(imported(&folder, "00").unwrap().is_empty());
-    }
-
-    #[test]
-    fn sizes_and_classes_are_written() {
+    fn sizes_and_classes_are_labeled() {
         let labels = |dataset, splits| Labels { dataset, splits };
         let svg = paint(&[
             labels(

@@ -1,39 +1,40 @@
 //! Frames with axes, and legends.
 
 use super::{
-    canvas::{Canvas, DrawError, Lettering, Place, width},
-    style::{FAINT, GREY, Mark, Style},
+    canvas::{Canvas, DrawError, Lettering, width},
+    mark::{Mark, Place},
+    style::{FAINT, GRAY, Style},
 };
 use plotters::style::{Color as _, RGBColor};
 
-/// The size of an axis' name and of a legend's.
-pub const NAME: f64 = 7.5;
-/// The size of the numbers at an axis.
-pub const TICK: f64 = 6.5;
+/// The font size of names of axes and legend entries.
+pub(super) const NAME: f64 = 7.5;
+/// The font size of the numbers at an axis.
+pub(super) const TICK: f64 = 6.5;
 
-/// An axis: its ends, and what is written along it.
+/// An axis: its ends and its ticks.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Axis {
-    /// One end.
-    pub low: f64,
-    /// The other.
-    pub high: f64,
+pub(super) struct Axis {
+    /// The lower end.
+    pub(super) low: f64,
+    /// The upper end.
+    pub(super) high: f64,
     /// Places with their labels.
-    pub ticks: Vec<(f64, String)>,
+    pub(super) ticks: Vec<(f64, String)>,
 }
 
 impl Axis {
-    /// An axis for values between two, with round numbers along it and a little room at its ends.
-    pub fn around(low: f64, high: f64, ticks: usize) -> Self {
+    /// An axis around values between two, with ticks at round numbers and a margin at its ends.
+    pub(super) fn around(low: f64, high: f64, ticks: usize) -> Self {
         let middle = f64::midpoint(low, high);
-        // Of one value alone, or nearly so, a piece that shows where it is.
-        let least = 0.06 * middle.abs().max(0.5);
-        let half = ((high - low) / 2.0 * 1.08).max(least);
+        // A single value needs an axis, too.
+        let min_half = 0.06 * middle.abs().max(0.5);
+        let half = ((high - low) / 2.0 * 1.08).max(min_half);
         Self::between(middle - half, middle + half, ticks)
     }
 
-    /// An axis with these ends and round numbers along it.
-    pub fn between(low: f64, high: f64, ticks: usize) -> Self {
+    /// An axis with these ends and ticks at round numbers.
+    pub(super) fn between(low: f64, high: f64, ticks: usize) -> Self {
         let rough = (high - low) / ticks.max(1) as f64;
         let power = 10f64.powf(rough.log10().floor());
         let step = [1.0, 2.0, 5.0, 10.0]
@@ -58,8 +59,8 @@ impl Axis {
     }
 }
 
-/// A number in figures: with a true minus, and no minus before zero.
-pub fn number(value: f64, decimals: usize) -> String {
+/// A number in a figure: with a true minus, and none before zero.
+pub(super) fn number(value: f64, decimals: usize) -> String {
     let text = format!("{:.decimals$}", value.abs());
     if value < 0.0 && text.bytes().any(|b| matches!(b, b'1'..=b'9')) {
         format!("\u{2212}{text}")
@@ -68,8 +69,8 @@ pub fn number(value: f64, decimals: usize) -> String {
     }
 }
 
-/// A count with its thousands apart.
-pub fn thousands(count: usize) -> String {
+/// A count with separated thousands.
+pub(super) fn thousands(count: usize) -> String {
     let digits = count.to_string();
     let mut text = String::new();
     for (i, digit) in digits.chars().enumerate() {
@@ -83,32 +84,32 @@ pub fn thousands(count: usize) -> String {
 
 /// A frame with two axes.
 #[derive(Clone, Debug)]
-pub struct Plot {
+pub(super) struct Plot {
     /// Upper left corner of the frame.
-    pub from: Place,
+    pub(super) from: Place,
     /// Lower right corner.
-    pub to: Place,
-    /// To the right.
-    pub x: Axis,
-    /// Upwards.
-    pub y: Axis,
+    pub(super) to: Place,
+    /// The horizontal axis.
+    pub(super) x: Axis,
+    /// The vertical axis.
+    pub(super) y: Axis,
 }
 
 impl Plot {
-    /// Where a point lies on the page.
-    pub fn at(&self, x: f64, y: f64) -> Place {
+    /// The place of a point on the page.
+    pub(super) fn at(&self, x: f64, y: f64) -> Place {
         (
             self.from.0 + (self.to.0 - self.from.0) * self.x.share(x),
             self.to.1 - (self.to.1 - self.from.1) * self.y.share(y),
         )
     }
 
-    /// Draws grid, axes, their numbers and names; what is empty is left out.
+    /// Draws grid, axes, their numbers and names; empty texts are left out.
     ///
     /// # Errors
     ///
     /// As [`super::canvas::page`].
-    pub fn draw(
+    pub(super) fn draw(
         &self,
         canvas: &Canvas<'_>,
         heading: &str,
@@ -119,15 +120,15 @@ impl Plot {
         for (value, label) in &self.y.ticks {
             let (_, y) = self.at(self.x.low, *value);
             canvas.line(&[(left, y), (right, y)], FAINT, 0.4)?;
-            canvas.line(&[(left - 2.0, y), (left, y)], GREY, 0.5)?;
-            canvas.centred(label, (left - 4.0, y), Lettering::new(TICK).end())?;
+            canvas.line(&[(left - 2.0, y), (left, y)], GRAY, 0.5)?;
+            canvas.centered(label, (left - 4.0, y), Lettering::new(TICK).end())?;
         }
         for (value, label) in &self.x.ticks {
             let (x, _) = self.at(*value, self.y.low);
-            canvas.line(&[(x, bottom), (x, bottom + 2.0)], GREY, 0.5)?;
+            canvas.line(&[(x, bottom), (x, bottom + 2.0)], GRAY, 0.5)?;
             canvas.text(label, (x, bottom + 9.5), Lettering::new(TICK).middle())?;
         }
-        canvas.line(&[(left, top), (left, bottom), (right, bottom)], GREY, 0.6)?;
+        canvas.line(&[(left, top), (left, bottom), (right, bottom)], GRAY, 0.6)?;
         let middle = f64::midpoint(left, right);
         if !heading.is_empty() {
             let as_ = Lettering::new(8.0).middle().bold();
@@ -150,9 +151,9 @@ impl Plot {
     }
 }
 
-/// The sample beside a name in a legend.
+/// The sample of a legend entry.
 #[derive(Clone, Copy, Debug)]
-pub enum Sample {
+pub(super) enum Sample {
     /// A line with a point.
     Line(Style),
     /// A dashed line.
@@ -165,15 +166,15 @@ pub enum Sample {
     Box(RGBColor),
 }
 
-/// A legend, in as many rows as it needs.
+/// A legend, in as many rows as necessary.
 #[derive(Clone, Debug)]
-pub struct Legend {
+pub(super) struct Legend {
     rows: Vec<Vec<(Sample, String)>>,
 }
 
-/// From one row of a legend to the next.
+/// The height of a row.
 const ROW: f64 = 12.0;
-/// The width of a sample and the gap behind it; the gap behind an entry.
+/// The widths of a sample, the gap after it, and the gap after an entry.
 const SAMPLE: f64 = 18.0;
 const AFTER_SAMPLE: f64 = 4.0;
 const AFTER: f64 = 12.0;
@@ -183,9 +184,9 @@ fn wide(entry: &(Sample, String)) -> f64 {
 }
 
 impl Legend {
-    /// A legend that is as wide as `space` at most.
-    pub fn new(entries: Vec<(Sample, String)>, space: f64) -> Self {
-        // As many rows as are needed, filled evenly.
+    /// A legend of at most this width.
+    pub(super) fn new(entries: Vec<(Sample, String)>, space: f64) -> Self {
+        // As many rows as necessary, filled evenly.
         let all: f64 = entries.iter().map(wide).sum();
         let rows = (all / space).ceil().max(1.0);
         let aim = (all / rows).max(space * 0.5);
@@ -205,8 +206,8 @@ impl Legend {
         legend
     }
 
-    /// How high it is.
-    pub fn height(&self) -> f64 {
+    /// The height.
+    pub(super) fn height(&self) -> f64 {
         ROW * self.rows.len() as f64
     }
 
@@ -215,8 +216,8 @@ impl Legend {
     /// # Errors
     ///
     /// As [`super::canvas::page`].
-    pub fn draw(&self, canvas: &Canvas<'_>, middle: f64, top: f64) -> Result<(), DrawError> {
-        // Rows begin below each other.
+    pub(super) fn draw(&self, canvas: &Canvas<'_>, middle: f64, top: f64) -> Result<(), DrawError> {
+        // Rows are left-aligned.
         let widths = self
             .rows
             .iter()
@@ -229,7 +230,7 @@ impl Legend {
                 let (sample, name) = entry;
                 draw_sample(canvas, *sample, x, y)?;
                 let place = (x + SAMPLE + AFTER_SAMPLE, y);
-                canvas.centred(name, place, Lettering::new(NAME))?;
+                canvas.centered(name, place, Lettering::new(NAME))?;
                 x += wide(entry);
             }
         }
@@ -242,12 +243,12 @@ fn draw_sample(canvas: &Canvas<'_>, sample: Sample, x: f64, y: f64) -> Result<()
     let middle = (x + SAMPLE / 2.0, y);
     match sample {
         Sample::Line(style) => {
-            canvas.line(&across, style.colour, 1.1)?;
+            canvas.line(&across, style.color, 1.1)?;
             point(canvas, style, middle, 2.3)
         }
-        Sample::Point(style) => canvas.mark(style.mark, middle, 2.6, style.colour.to_rgba()),
-        Sample::Dashes(colour) => canvas.dashes(&across, colour, 0.9, DASHES),
-        Sample::Band(colour) => {
+        Sample::Point(style) => canvas.mark(style.mark, middle, 2.6, style.color.to_rgba()),
+        Sample::Dashes(color) => canvas.dashes(&across, color, 0.9, DASHES),
+        Sample::Band(color) => {
             let (above, below) = (y - 3.5, y + 3.5);
             let corners = [
                 (x, above),
@@ -255,26 +256,26 @@ fn draw_sample(canvas: &Canvas<'_>, sample: Sample, x: f64, y: f64) -> Result<()
                 (x + SAMPLE, below),
                 (x, below),
             ];
-            canvas.shape(&corners, colour.mix(BAND))
+            canvas.shape(&corners, color.mix(BAND))
         }
-        Sample::Box(colour) => {
+        Sample::Box(color) => {
             let (from, to) = ((middle.0 - 4.0, y - 3.5), (middle.0 + 4.0, y + 3.5));
-            canvas.rectangle(from, to, colour)
+            canvas.rectangle(from, to, color)
         }
     }
 }
 
-/// How much of a band's colour is seen.
-pub const BAND: f64 = 0.16;
+/// The opacity of a band.
+pub(super) const BAND: f64 = 0.16;
 /// Dash and gap of a dashed line.
-pub const DASHES: (f64, f64) = (3.2, 2.2);
+pub(super) const DASHES: (f64, f64) = (3.2, 2.2);
 
-/// A mark with a rim of paper, so that it stands off the lines below.
+/// A mark with a white rim, which separates it from the lines below.
 ///
 /// # Errors
 ///
 /// As [`super::canvas::page`].
-pub fn point(
+pub(super) fn point(
     canvas: &Canvas<'_>,
     style: Style,
     place: Place,
@@ -285,20 +286,20 @@ pub fn point(
         _ => radius + 0.6,
     };
     canvas.mark(style.mark, place, rim, super::style::PAPER.to_rgba())?;
-    canvas.mark(style.mark, place, radius, style.colour.to_rgba())
+    canvas.mark(style.mark, place, radius, style.color.to_rgba())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::figures::style::COLOURS;
+    use crate::figures::style::COLORS;
 
     fn labels(axis: &Axis) -> Vec<&str> {
         axis.ticks.iter().map(|(_, label)| label.as_str()).collect()
     }
 
     #[test]
-    fn axes_have_round_numbers() {
+    fn axis_has_ticks_at_round_numbers() {
         assert_eq!(
             labels(&Axis::between(0.0, 0.9, 5)),
             ["0.0", "0.2", "0.4", "0.6", "0.8"]
@@ -327,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_written_for_people() {
+    fn numbers_have_a_true_minus_and_separated_thousands() {
         assert_eq!(number(-0.04, 1), "0.0");
         assert_eq!(number(-2.0, 0), "\u{2212}2");
         assert_eq!(thousands(16326), "16,326");
@@ -336,10 +337,10 @@ mod tests {
     }
 
     #[test]
-    fn a_legend_wraps_and_loses_nothing() {
+    fn legend_wraps_and_keeps_all_entries() {
         let entries = |count: usize| -> Vec<(Sample, String)> {
             (0..count)
-                .map(|i| (Sample::Box(COLOURS[0]), format!("a method {i}")))
+                .map(|i| (Sample::Box(COLORS[0]), format!("a method {i}")))
                 .collect()
         };
         for count in [1, 3, 8, 25] {

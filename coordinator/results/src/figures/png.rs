@@ -1,4 +1,4 @@
-//! Pixels of a drawing, with a font that the program carries: no font need be on the machine.
+//! Renders a drawing as PNG, with a font that the program carries: the machine needs none.
 
 use resvg::{
     tiny_skia::{Pixmap, Transform},
@@ -6,17 +6,17 @@ use resvg::{
 };
 use std::sync::{Arc, LazyLock};
 
-/// Pixels in a CSS pixel, of which 96 are an inch: 300 to the inch.
+/// Pixels per CSS pixel (1/96 inch): 300 per inch.
 pub const SCALE: f32 = 3.125;
 
-/// More pixels than this in a direction are a mistake.
-const MOST: f32 = 20_000.0;
+/// The most pixels in a direction.
+const MAX: f32 = 20_000.0;
 
-/// Why there are no pixels.
+/// Why a drawing cannot be rendered.
 #[derive(Debug, thiserror::Error)]
 pub enum PngError {
-    /// What was drawn is no SVG.
-    #[error("the drawing cannot be read back")]
+    /// The drawing is not an SVG.
+    #[error("cannot parse the drawing")]
     Unreadable(#[from] resvg::usvg::Error),
     /// Too many pixels.
     #[error(
@@ -24,17 +24,17 @@ pub enum PngError {
          rates, or write it as SVG"
     )]
     TooLarge {
-        /// To the right.
+        /// The width in pixels.
         width: f32,
-        /// Down.
+        /// The height in pixels.
         height: f32,
     },
     /// The encoder.
-    #[error("the pixels cannot be encoded as PNG: {0}")]
+    #[error("cannot encode the pixels as PNG: {0}")]
     Encoding(String),
 }
 
-/// The one font that is there whatever font is asked for.
+/// The only font, whatever font is requested.
 static FONTS: LazyLock<Arc<Database>> = LazyLock::new(|| {
     let mut fonts = Database::new();
     fonts.load_font_data(epaint_default_fonts::UBUNTU_LIGHT.to_vec());
@@ -45,11 +45,11 @@ static FONTS: LazyLock<Arc<Database>> = LazyLock::new(|| {
     Arc::new(fonts)
 });
 
-/// Renders a drawing on white, with `scale` pixels to each CSS pixel.
+/// Renders a drawing on white, with `scale` pixels per CSS pixel.
 ///
 /// # Errors
 ///
-/// No SVG, or one that is too large.
+/// A drawing that is not an SVG, or too large.
 pub fn render(svg: &str, scale: f32) -> Result<Vec<u8>, PngError> {
     let options = Options {
         fontdb: Arc::clone(&FONTS),
@@ -62,7 +62,7 @@ pub fn render(svg: &str, scale: f32) -> Result<Vec<u8>, PngError> {
         (size.height() * scale).ceil(),
     );
     let too_large = PngError::TooLarge { width, height };
-    if width > MOST || height > MOST {
+    if width > MAX || height > MAX {
         return Err(too_large);
     }
     let Some(mut pixels) = Pixmap::new(width as u32, height as u32) else {
@@ -78,8 +78,8 @@ pub fn render(svg: &str, scale: f32) -> Result<Vec<u8>, PngError> {
     encoded.map_err(|error| PngError::Encoding(error.to_string()))
 }
 
-/// The font is a light one: text gets an outline in its own colour, which makes it as heavy as a
-/// regular one, and what is bold a thicker one.
+/// The font is a light one: an outline in its own color makes text look regular, and a thicker one
+/// bold.
 fn heavier(svg: &str) -> String {
     let mut out = String::with_capacity(svg.len() + 4096);
     for (number, part) in svg.split("<text ").enumerate() {
@@ -117,7 +117,7 @@ mod tests {
         <text x=\"50\" y=\"200\" font-size=\"200\" fill=\"#000000\">\u{2212}0.5</text></svg>";
 
     #[test]
-    fn text_is_drawn_without_any_font_on_the_machine() {
+    fn text_is_rendered_without_fonts_on_the_machine() {
         let png = render(TEXT, 1.0).unwrap();
         assert!(png.starts_with(b"\x89PNG"));
         let pixels = Pixmap::decode_png(&png).unwrap();
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_large_is_refused() {
+    fn too_large_drawing_is_refused() {
         let error = render(TEXT, 1000.0).unwrap_err().to_string();
         assert!(error.contains("96000 x 48000"), "{error}");
         assert!(render("<p>", 1.0).is_err());

@@ -1,48 +1,42 @@
-//! The critical-difference diagram (Demšar 2006): mean ranks on a line, and bars over methods that
-//! cannot be told apart.
+//! The critical-difference diagram (Demšar 2006): mean ranks on a line, and bars over methods that do
+//! not differ significantly.
 
 use super::{
     Figure, FigureError, Kind, Request,
-    canvas::{self, Canvas, DrawError, Lettering, Place, width},
+    canvas::{self, Canvas, DrawError, Lettering, width},
+    mark::Place,
     plot::{NAME, TICK},
     select::Content,
-    style::{GREY, INK, PAPER},
+    style::{GRAY, INK, PAPER},
 };
 use crate::{
-    statistics::ranks::{Measured, ranks},
-    tables::{extra, layout},
+    statistics::ranks::{Measurement, ranks},
+    tables::{derived, layout},
 };
-use halfheard_shared::ids::SweepId;
-use halfheard_store::Store;
+use halfheard_shared::results::Results;
 
 /// Draws the figure.
-///
-/// # Errors
-///
-/// As [`super::draw`].
-pub async fn figure(
-    store: &Store,
-    sweep: SweepId,
+pub(super) fn figure(
+    results: &Results,
     content: &Content,
     request: &Request,
 ) -> Result<Figure, FigureError> {
-    let models = content.models(request)?;
     let datasets = content.datasets(request)?;
-    let labels: Vec<String> = models.iter().map(|(m, v)| layout::label(m, v)).collect();
-    let mut measured = extra::measured(store, sweep).await?;
-    measured.retain(|one| labels.contains(&one.0) && datasets.contains(&one.1));
-    of_measured(&measured)?.ok_or_else(|| FigureError::Nothing {
-        what: "no two methods (ablations left aside) with all seeds of a cell in common".to_owned(),
+    let labels: Vec<String> = content.models(request)?.iter().map(layout::label).collect();
+    let mut measurements = derived::measurements(&results.cells);
+    measurements.retain(|m| labels.contains(&m.method) && datasets.contains(&m.dataset));
+    of_measurements(&measurements)?.ok_or_else(|| FigureError::Nothing {
+        what: "no two methods (besides ablations) with all seeds of a cell in common".to_owned(),
     })
 }
 
-/// The figure of measured cells; `None` with fewer than two methods or no cell that all have.
+/// The diagram of measured cells; `None` with fewer than two methods or without a cell that all have.
 ///
 /// # Errors
 ///
-/// Plotters'.
-pub fn of_measured(measured: &[Measured]) -> Result<Option<Figure>, DrawError> {
-    let Some(ranks) = ranks(measured) else {
+/// Those of plotters.
+pub fn of_measurements(measurements: &[Measurement]) -> Result<Option<Figure>, DrawError> {
+    let Some(ranks) = ranks(measurements) else {
         return Ok(None);
     };
     let title = "mean rank over all cells (1 is best)";
@@ -50,8 +44,8 @@ pub fn of_measured(measured: &[Measured]) -> Result<Option<Figure>, DrawError> {
     let differ = match ranks.critical_difference {
         Some(difference) => format!(
             ". Methods under one bar do not differ at the level 0.05: their mean ranks are closer \
-             than {difference:.2} (Nemenyi); cells of one dataset share its samples, so that the \
-             difference that counts is rather larger"
+             than {difference:.2} (Nemenyi); cells of one dataset share its samples, so the true \
+             critical difference is larger"
         ),
         None => String::new(),
     };
@@ -59,7 +53,7 @@ pub fn of_measured(measured: &[Measured]) -> Result<Option<Figure>, DrawError> {
         kind: Kind::Ranks,
         title: "Mean ranks".to_owned(),
         caption: format!(
-            "Mean rank over {} cells, a dataset and a case each, averaged over metrics{differ}",
+            "Mean rank over {} cells (one dataset and one case each), averaged over metrics{differ}",
             ranks.cells
         ),
         notes: Vec::new(),
@@ -75,7 +69,7 @@ const BAR: f64 = 5.0;
 ///
 /// # Errors
 ///
-/// Plotters'.
+/// Those of plotters.
 pub fn critical_difference(
     title: &str,
     mean: &[(String, f64)],
@@ -108,17 +102,17 @@ pub fn critical_difference(
                 at(1.0 + difference) - at(1.0),
             )?;
         }
-        canvas.line(&[(ends.0, axis), (ends.1, axis)], GREY, 0.8)?;
+        canvas.line(&[(ends.0, axis), (ends.1, axis)], GRAY, 0.8)?;
         for rank in 1..=count.max(2) {
             let x = at(rank as f64);
-            canvas.line(&[(x, axis - 3.0), (x, axis)], GREY, 0.6)?;
+            canvas.line(&[(x, axis - 3.0), (x, axis)], GRAY, 0.6)?;
             let place = (x, axis - 5.0);
             canvas.text(&rank.to_string(), place, Lettering::new(TICK).middle())?;
         }
         for (i, (label, rank)) in mean.iter().enumerate() {
             let x = at(*rank);
-            // The better half to the left, the best on top; the other half turned round, so that no
-            // line crosses another.
+            // The better half to the left, the best on top; the other half reversed, which avoids
+            // crossing lines.
             let (row, left) = if i < left_side {
                 (i, true)
             } else {
@@ -126,7 +120,7 @@ pub fn critical_difference(
             };
             let y = names + LINE * (row as f64 + 0.5);
             let end = if left { ends.0 - 6.0 } else { ends.1 + 6.0 };
-            canvas.line(&[(x, axis), (x, y), (end, y)], GREY, 0.5)?;
+            canvas.line(&[(x, axis), (x, y), (end, y)], GRAY, 0.5)?;
             let text = if left {
                 format!("{label}  {rank:.2}")
             } else {
@@ -138,7 +132,7 @@ pub fn critical_difference(
             } else {
                 ((end + 3.0, y), as_)
             };
-            canvas.centred(&text, place, as_)?;
+            canvas.centered(&text, place, as_)?;
         }
         for (i, &(first, last)) in groups.iter().enumerate() {
             let y = bars + BAR * i as f64;
@@ -149,7 +143,7 @@ pub fn critical_difference(
     })
 }
 
-/// How long the critical difference is.
+/// A ruler as long as the critical difference.
 fn draw_ruler(
     canvas: &Canvas<'_>,
     difference: f64,
@@ -163,14 +157,14 @@ fn draw_ruler(
     }
     let text = format!("critical difference {difference:.2}");
     let behind = (right + 6.0, y);
-    // Paper below, where the scale is short and the text long.
+    // White below the text, which may reach into the diagram.
     let wide = width(&text, TICK);
     canvas.rectangle((behind.0 - 1.0, y - 4.0), (behind.0 + wide, y + 4.0), PAPER)?;
-    canvas.centred(&text, behind, Lettering::new(TICK))
+    canvas.centered(&text, behind, Lettering::new(TICK))
 }
 
-/// The longest runs of two or more methods whose first and last are closer than `difference`: places
-/// of the first and the last.
+/// The longest runs of two or more methods closer than `difference`, as indices of the first and the
+/// last.
 fn groups(mean: &[(String, f64)], difference: f64) -> Vec<(usize, usize)> {
     let mut groups: Vec<(usize, usize)> = Vec::new();
     for first in 0..mean.len() {
@@ -178,7 +172,7 @@ fn groups(mean: &[(String, f64)], difference: f64) -> Vec<(usize, usize)> {
         let Some(last) = (first..mean.len()).rev().find(within) else {
             continue;
         };
-        // One that lies within the one before says nothing new.
+        // A run within the previous one adds nothing.
         if last > first && groups.last().is_none_or(|&(_, before)| last > before) {
             groups.push((first, last));
         }
@@ -205,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn every_method_is_written_with_its_rank() {
+    fn every_method_is_labeled_with_its_rank() {
         for count in [1, 2, 3, 8, 19] {
             let ranks: Vec<f64> = (0..count).map(|i| 1.0 + 0.9 * f64::from(i)).collect();
             let ranks = mean(&ranks);

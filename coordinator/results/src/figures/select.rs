@@ -1,83 +1,28 @@
-//! What of a sweep a figure shows: checks what was asked for against what there is, and chooses
-//! where nothing was said.
+//! What a figure shows of a sweep: checks the request against the sweep, and chooses defaults.
 
 use super::{FigureError, Request};
 use crate::tables::layout;
 use halfheard_shared::{
     benchmark::Benchmark,
     case::{Case, Rate},
-    ids::SweepId,
     methods,
+    results::{Model, Results},
 };
-use halfheard_store::{Store, StoreError};
-use sqlx::Row as _;
-
-/// Method and variant.
-pub type Model = (String, String);
+use std::collections::BTreeSet;
 
 /// What a sweep's spec asks for.
 #[derive(Clone, Debug, Default)]
-pub struct Content {
+pub(super) struct Content {
     /// Models in the order of tables.
-    pub models: Vec<Model>,
-    /// Datasets in the paper's order, others behind.
-    pub datasets: Vec<Benchmark>,
+    pub(super) models: Vec<Model>,
+    /// Datasets in the paper's order, others after these.
+    pub(super) datasets: Vec<Benchmark>,
     /// Missing rates, rising.
-    pub rates: Vec<Rate>,
+    pub(super) rates: Vec<Rate>,
 }
 
-/// Looks up what a sweep has.
-///
-/// # Errors
-///
-/// The database's.
-pub async fn content(store: &Store, sweep: SweepId) -> Result<Content, StoreError> {
-    let rows = sqlx::query(
-        "SELECT DISTINCT method, variant, dataset, case_id
-         FROM job WHERE sweep = $1 AND kind = 'eval'",
-    )
-    .bind(sweep.0)
-    .fetch_all(store.pool())
-    .await?;
-    let known = store.benchmarks().await?;
-    let mut content = Content::default();
-    for row in rows {
-        let model: Model = (row.try_get("method")?, row.try_get("variant")?);
-        if !content.models.contains(&model) {
-            content.models.push(model);
-        }
-        let (dataset, case): (String, String) = (row.try_get("dataset")?, row.try_get("case_id")?);
-        if let Some(dataset) = known.get(&dataset)
-            && !content.datasets.contains(&dataset)
-        {
-            content.datasets.push(dataset);
-        }
-        if let Ok(Case::Rate(rate)) = case.parse()
-            && !content.rates.contains(&rate)
-        {
-            content.rates.push(rate);
-        }
-    }
-    let place = |method: &str| layout::method_order(method);
-    content
-        .models
-        .sort_by(|a, b| (place(&a.0), a).cmp(&(place(&b.0), b)));
-    content.datasets.sort();
-    content.rates.sort();
-    Ok(content)
-}
-
-/// `lnln`, `lnln/no-dmc`.
-fn written((method, variant): &Model) -> String {
-    if variant.is_empty() {
-        method.clone()
-    } else {
-        format!("{method}/{variant}")
-    }
-}
-
-/// How figures write a dataset: `MOSI`.
-pub fn name(dataset: Benchmark) -> String {
+/// The printed name of a dataset: `MOSI`.
+pub(super) fn name(dataset: Benchmark) -> String {
     dataset.title()
 }
 
@@ -89,20 +34,41 @@ fn listed<T>(items: &[T], write: impl Fn(&T) -> String) -> String {
 }
 
 impl Content {
-    /// The models that were asked for, in that order; `None` if none was.
+    /// What the evaluations of a sweep are of.
+    pub(super) fn of(results: &Results) -> Self {
+        let (mut models, mut datasets, mut rates) =
+            (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        for job in &results.jobs {
+            let Some(case) = job.case else { continue };
+            models.insert(&job.model);
+            datasets.insert(job.dataset);
+            if let Case::Rate(rate) = case {
+                rates.insert(rate);
+            }
+        }
+        let mut models: Vec<Model> = models.into_iter().cloned().collect();
+        layout::sort_models(&mut models);
+        Self {
+            models,
+            datasets: datasets.into_iter().collect(),
+            rates: rates.into_iter().collect(),
+        }
+    }
+
+    /// The requested models, in that order; `None` if none was requested.
     ///
     /// # Errors
     ///
     /// One that the sweep does not have.
-    pub fn asked(&self, request: &Request) -> Result<Option<Vec<Model>>, FigureError> {
+    pub(super) fn requested(&self, request: &Request) -> Result<Option<Vec<Model>>, FigureError> {
         if request.methods.is_empty() {
             return Ok(None);
         }
         let mut models: Vec<Model> = Vec::new();
         for given in &request.methods {
             let all = || self.models.iter();
-            let Some(model) = all().find(|model| written(model) == *given) else {
-                let names: Vec<String> = all().map(written).collect();
+            let Some(model) = all().find(|model| model.to_string() == *given) else {
+                let names: Vec<String> = all().map(ToString::to_string).collect();
                 return Err(FigureError::Method {
                     given: given.clone(),
                     nearest: methods::nearest(given, names.iter().map(String::as_str)),
@@ -116,17 +82,17 @@ impl Content {
         Ok(Some(models))
     }
 
-    /// The models that were asked for, or all that are no ablations.
+    /// The requested models; by default all but ablations.
     ///
     /// # Errors
     ///
     /// One that the sweep does not have.
-    pub fn models(&self, request: &Request) -> Result<Vec<Model>, FigureError> {
-        if let Some(models) = self.asked(request)? {
+    pub(super) fn models(&self, request: &Request) -> Result<Vec<Model>, FigureError> {
+        if let Some(models) = self.requested(request)? {
             return Ok(models);
         }
         let mut models = self.models.clone();
-        models.retain(|(method, variant)| !layout::is_ablation(method, variant));
+        models.retain(|model| !layout::is_ablation(model));
         Ok(if models.is_empty() {
             self.models.clone()
         } else {
@@ -134,12 +100,12 @@ impl Content {
         })
     }
 
-    /// The datasets that were asked for, or all.
+    /// The requested datasets; by default all.
     ///
     /// # Errors
     ///
     /// One that the sweep does not have.
-    pub fn datasets(&self, request: &Request) -> Result<Vec<Benchmark>, FigureError> {
+    pub(super) fn datasets(&self, request: &Request) -> Result<Vec<Benchmark>, FigureError> {
         if request.datasets.is_empty() {
             return Ok(self.datasets.clone());
         }
@@ -151,17 +117,17 @@ impl Content {
         Ok(datasets)
     }
 
-    /// The datasets' names as they are asked for.
-    pub fn names(&self) -> String {
+    /// The ids of all datasets.
+    pub(super) fn names(&self) -> String {
         listed(&self.datasets, |dataset| dataset.id().to_owned())
     }
 
-    /// That a dataset is in the sweep.
+    /// Checks that a dataset is in the sweep.
     ///
     /// # Errors
     ///
-    /// That it is not.
-    pub fn has(&self, dataset: Benchmark) -> Result<(), FigureError> {
+    /// It is not.
+    pub(super) fn has(&self, dataset: Benchmark) -> Result<(), FigureError> {
         if self.datasets.contains(&dataset) {
             return Ok(());
         }
@@ -171,12 +137,12 @@ impl Content {
         })
     }
 
-    /// The rates that were asked for, or at most so many, spread over those of the sweep.
+    /// The requested rates; by default at most `max`, spread over those of the sweep.
     ///
     /// # Errors
     ///
     /// One that the sweep does not have; a sweep without any.
-    pub fn rates(&self, request: &Request, most: usize) -> Result<Vec<Rate>, FigureError> {
+    pub(super) fn rates(&self, request: &Request, max: usize) -> Result<Vec<Rate>, FigureError> {
         if self.rates.is_empty() {
             return Err(FigureError::NotInSweep {
                 what: "a missing rate".to_owned(),
@@ -184,7 +150,7 @@ impl Content {
             });
         }
         if request.rates.is_empty() {
-            return Ok(spread(&self.rates, most));
+            return Ok(spread(&self.rates, max));
         }
         let mut rates = request.rates.clone();
         rates.sort();
@@ -199,22 +165,22 @@ impl Content {
     }
 }
 
-/// The first, the last, and those evenly between.
-pub fn spread<T: Clone>(all: &[T], most: usize) -> Vec<T> {
-    if all.len() <= most || most < 2 {
-        return all[..all.len().min(most)].to_vec();
+/// At most `max` items: the first, the last, and evenly spaced ones in between.
+pub(super) fn spread<T: Clone>(all: &[T], max: usize) -> Vec<T> {
+    if all.len() <= max || max < 2 {
+        return all[..all.len().min(max)].to_vec();
     }
     let last = all.len() - 1;
-    let place = |i: usize| (i * last + (most - 1) / 2) / (most - 1);
-    (0..most).map(|i| all[place(i)].clone()).collect()
+    let place = |i: usize| (i * last + (max - 1) / 2) / (max - 1);
+    (0..max).map(|i| all[place(i)].clone()).collect()
 }
 
-/// The metrics that were asked for, checked; `None` if none was.
+/// The requested metrics, checked; `None` if none was requested.
 ///
 /// # Errors
 ///
-/// One that there is not.
-pub fn metrics<'r>(
+/// An unknown one.
+pub(super) fn metrics<'r>(
     request: &'r Request,
     datasets: &[Benchmark],
 ) -> Result<Option<&'r [String]>, FigureError> {
@@ -242,19 +208,18 @@ mod tests {
     use super::*;
 
     fn content() -> Content {
-        let model = |method: &str, variant: &str| (method.to_owned(), variant.to_owned());
         Content {
             models: vec![
-                model("almt", ""),
-                model("lnln", ""),
-                model("lnln", "no-dmc"),
+                Model::new("almt", ""),
+                Model::new("lnln", ""),
+                Model::new("lnln", "no-dmc"),
             ],
             datasets: vec![Benchmark::Mosi, Benchmark::Sims],
             rates: (0..10).map(|i| Rate::from_thousandths(i * 100)).collect(),
         }
     }
 
-    fn asking(methods: &[&str]) -> Request {
+    fn requesting(methods: &[&str]) -> Request {
         Request {
             methods: methods.iter().map(|&m| m.to_owned()).collect(),
             ..Request::default()
@@ -265,14 +230,20 @@ mod tests {
     fn models_are_those_of_the_sweep() {
         let content = content();
         assert_eq!(content.models(&Request::default()).unwrap().len(), 2);
-        let asked = content
-            .models(&asking(&["lnln/no-dmc", "almt", "almt"]))
+        let requested = content
+            .models(&requesting(&["lnln/no-dmc", "almt", "almt"]))
             .unwrap();
         assert_eq!(
-            asked.iter().map(written).collect::<Vec<_>>(),
+            requested
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>(),
             ["lnln/no-dmc", "almt"]
         );
-        let error = content.models(&asking(&["lnl"])).unwrap_err().to_string();
+        let error = content
+            .models(&requesting(&["lnl"]))
+            .unwrap_err()
+            .to_string();
         assert_eq!(
             error,
             "the sweep has no method `lnl` (did you mean `lnln`?): it has almt, lnln, lnln/no-dmc"
@@ -285,28 +256,28 @@ mod tests {
     }
 
     #[test]
-    fn rates_are_spread_over_the_sweeps() {
+    fn default_rates_are_spread_over_the_sweep() {
         let content = content();
         let written = |rates: Vec<Rate>| listed(&rates, Rate::to_string);
         let default = content.rates(&Request::default(), 4).unwrap();
         assert_eq!(written(default), "0, 0.3, 0.6, 0.9");
         assert_eq!(spread(&[1, 2], 4), [1, 2]);
         assert_eq!(spread(&[1, 2, 3, 4, 5], 3), [1, 3, 5]);
-        let asked = |rates: &[f64]| {
+        let requested = |rates: &[f64]| {
             let request = Request {
                 rates: rates.iter().map(|&r| Rate::new(r).unwrap()).collect(),
                 ..Request::default()
             };
             content.rates(&request, 4)
         };
-        assert_eq!(written(asked(&[0.9, 0.1, 0.9]).unwrap()), "0.1, 0.9");
-        let error = asked(&[0.35]).unwrap_err().to_string();
+        assert_eq!(written(requested(&[0.9, 0.1, 0.9]).unwrap()), "0.1, 0.9");
+        let error = requested(&[0.35]).unwrap_err().to_string();
         assert!(error.starts_with("the missing rate 0.35 is not in the sweep: it has 0, 0.1"));
         assert!(Content::default().rates(&Request::default(), 4).is_err());
     }
 
     #[test]
-    fn datasets_and_metrics_are_checked() {
+    fn unknown_datasets_and_metrics_are_refused() {
         let request = Request {
             datasets: vec![Benchmark::Mosei],
             metrics: vec!["acc8".to_owned()],

@@ -1,22 +1,22 @@
-//! Colours and marks that stay apart in print and for colour-blind readers.
+//! Colors and marks that are distinct in print and for color-blind readers.
 
-use super::canvas::Place;
+use super::mark::Mark;
 use crate::tables::layout;
+use halfheard_shared::results::Model;
 use plotters::style::RGBColor;
-use std::f64::consts::TAU;
 
 /// Text and axes.
-pub const INK: RGBColor = RGBColor(34, 34, 34);
-/// What is less than text: ticks, frames, what stands for all methods in a legend.
-pub const GREY: RGBColor = RGBColor(110, 110, 110);
-/// Lines of a grid.
-pub const FAINT: RGBColor = RGBColor(228, 228, 228);
+pub(super) const INK: RGBColor = RGBColor(34, 34, 34);
+/// Ticks, frames, and legend entries of all methods.
+pub(super) const GRAY: RGBColor = RGBColor(110, 110, 110);
+/// Grid lines.
+pub(super) const FAINT: RGBColor = RGBColor(228, 228, 228);
 /// Paper.
-pub const PAPER: RGBColor = RGBColor(255, 255, 255);
+pub(super) const PAPER: RGBColor = RGBColor(255, 255, 255);
 
-/// Okabe and Ito's colours, in an order in which neighbours differ in lightness, with a grey for
-/// their yellow, which is faint on white, and Tol's wine behind them.
-pub const COLOURS: [RGBColor; 9] = [
+/// Okabe and Ito's colors, ordered so that neighbors differ in lightness, with a gray instead of their
+/// yellow, which is faint on white, and Tol's wine at the end.
+pub(super) const COLORS: [RGBColor; 9] = [
     RGBColor(230, 159, 0),
     RGBColor(0, 114, 178),
     RGBColor(0, 158, 115),
@@ -27,29 +27,6 @@ pub const COLOURS: [RGBColor; 9] = [
     RGBColor(0, 0, 0),
     RGBColor(136, 34, 85),
 ];
-
-/// The shape of a point.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mark {
-    /// ●
-    Circle,
-    /// ■
-    Square,
-    /// ▲
-    Triangle,
-    /// ◆
-    Diamond,
-    /// ▼
-    Inverted,
-    /// ✚
-    Plus,
-    /// ✖
-    Cross,
-    /// ★
-    Star,
-    /// ⬟
-    Pentagon,
-}
 
 const MARKS: [Mark; 9] = [
     Mark::Square,
@@ -63,83 +40,44 @@ const MARKS: [Mark; 9] = [
     Mark::Star,
 ];
 
-impl Mark {
-    /// Its corners around a place; `None` for a circle, which has none.
-    pub fn corners(self, (x, y): Place, radius: f64) -> Option<Vec<Place>> {
-        // From the top, clockwise; shapes of the same radius look of a size.
-        let around = |count: u32, turn: f64, radii: &dyn Fn(u32) -> f64| -> Vec<Place> {
-            (0..count)
-                .map(|corner| {
-                    let angle = TAU * (f64::from(corner) / f64::from(count) + turn);
-                    let long = radii(corner) * radius;
-                    (x + long * angle.sin(), y - long * angle.cos())
-                })
-                .collect()
-        };
-        let even = |count, turn, size: f64| around(count, turn, &|_| size);
-        let cross = |turn: f64| -> Vec<Place> {
-            let (wide, long) = (0.36, 1.15);
-            let arm = [(-wide, -long), (wide, -long), (wide, -wide)];
-            (0..4)
-                .flat_map(|quarter| {
-                    let (sin, cos) = (TAU * (f64::from(quarter) / 4.0 + turn)).sin_cos();
-                    arm.map(|(a, b)| (a * cos - b * sin, a * sin + b * cos))
-                })
-                .map(|(a, b)| (x + a * radius, y + b * radius))
-                .collect()
-        };
-        Some(match self {
-            Mark::Circle => return None,
-            Mark::Square => even(4, 0.125, 1.25),
-            Mark::Triangle => even(3, 0.0, 1.3),
-            Mark::Diamond => even(4, 0.0, 1.3),
-            Mark::Inverted => even(3, 0.5, 1.3),
-            Mark::Plus => cross(0.0),
-            Mark::Cross => cross(0.125),
-            Mark::Star => around(10, 0.0, &|i| if i % 2 == 0 { 1.4 } else { 0.58 }),
-            Mark::Pentagon => even(5, 0.0, 1.15),
-        })
-    }
-}
-
 /// How a model is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Style {
-    /// Its colour.
-    pub colour: RGBColor,
+pub(super) struct Style {
+    /// The color.
+    pub(super) color: RGBColor,
     /// The shape of its points.
-    pub mark: Mark,
+    pub(super) mark: Mark,
 }
 
-/// The styles of models, method and variant each. A method has the same in every figure and sweep;
-/// variants take those that are free.
-pub fn styles(models: &[(String, String)]) -> Vec<Style> {
+/// The styles of models. A method has the same style in every figure and sweep; variants get the free
+/// ones.
+pub(super) fn styles(models: &[Model]) -> Vec<Style> {
     let mut taken: Vec<usize> = models
         .iter()
-        .filter(|(_, variant)| variant.is_empty())
-        .map(|(method, _)| layout::method_order(method))
+        .filter(|model| model.variant.is_empty())
+        .map(|model| layout::method_order(&model.method))
         .collect();
     models
         .iter()
-        .map(|(method, variant)| {
-            let place = if variant.is_empty() {
-                layout::method_order(method)
+        .map(|model| {
+            let place = if model.variant.is_empty() {
+                layout::method_order(&model.method)
             } else {
                 let free = (0..).find(|place| !taken.contains(place)).unwrap_or(0);
                 taken.push(free);
                 free
             };
             Style {
-                colour: COLOURS[place % COLOURS.len()],
-                // Another one in each round of the colours.
-                mark: MARKS[(place + place / COLOURS.len()) % MARKS.len()],
+                color: COLORS[place % COLORS.len()],
+                // Different marks in each round of the colors.
+                mark: MARKS[(place + place / COLORS.len()) % MARKS.len()],
             }
         })
         .collect()
 }
 
-/// A share, 0 to 1, as a colour from white to dark blue whose lightness falls evenly.
-pub fn shade(share: f64) -> RGBColor {
+/// A share from 0 to 1 as a color from white to dark blue, with evenly falling lightness.
+pub(super) fn shade(share: f64) -> RGBColor {
     const STOPS: [[f64; 3]; 4] = [
         [255.0, 255.0, 255.0],
         [158.0, 202.0, 225.0],
@@ -162,31 +100,27 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn models_of_a_figure_look_different() {
-        let mut models: Vec<(String, String)> = halfheard_shared::methods::all()
+    fn models_have_distinct_styles() {
+        let mut models: Vec<Model> = halfheard_shared::methods::all()
             .iter()
-            .map(|method| (method.id.to_owned(), String::new()))
+            .map(|method| Model::new(method.id, ""))
             .collect();
         let alone = styles(&models[7..8]);
-        models.extend((0..9).map(|i| ("lnln".to_owned(), format!("v{i}"))));
+        models.extend((0..9).map(|i| Model::new("lnln", format!("v{i}"))));
         let all = styles(&models);
         assert_eq!(all[7], alone[0], "LNLN looks the same everywhere");
         let looks: BTreeSet<String> = all.iter().map(|style| format!("{style:?}")).collect();
         assert_eq!(looks.len(), models.len());
-        let methods = halfheard_shared::methods::all().len().min(COLOURS.len());
-        let colours: BTreeSet<[u8; 3]> = all[..methods]
+        let methods = halfheard_shared::methods::all().len().min(COLORS.len());
+        let colors: BTreeSet<[u8; 3]> = all[..methods]
             .iter()
-            .map(|style| [style.colour.0, style.colour.1, style.colour.2])
+            .map(|style| [style.color.0, style.color.1, style.color.2])
             .collect();
-        assert_eq!(
-            colours.len(),
-            methods,
-            "each method has a colour of its own"
-        );
+        assert_eq!(colors.len(), methods, "each method has its own color");
     }
 
     #[test]
-    fn shades_grow_darker() {
+    fn shade_darkens_with_the_share() {
         let light = |share| {
             let RGBColor(r, g, b) = shade(share);
             0.3 * f64::from(r) + 0.59 * f64::from(g) + 0.11 * f64::from(b)

@@ -1,18 +1,17 @@
-//! t-SNE in the plane (van der Maaten and Hinton 2008), exact: the figures have hundreds of points,
-//! and the same points must give the same picture on every machine and at every run. So nothing is
-//! drawn at random: it begins with the two principal components, which also keeps what is far apart
-//! far apart (Kobak and Berens 2019).
+//! Exact two-dimensional t-SNE (van der Maaten and Hinton 2008): the figures have hundreds of points,
+//! and the same points must give the same picture on every machine. Nothing is random: it starts from
+//! the first two principal components, which also preserves global distances (Kobak and Berens 2019).
 
-/// The most neighbours that count, unless there are fewer points.
+/// The perplexity, unless there are too few points.
 const PERPLEXITY: f64 = 30.0;
 const STEPS: usize = 750;
-/// For so many steps, attraction is stronger by so much.
+/// The steps and the factor of early exaggeration.
 const EARLY: (usize, f64) = (250, 12.0);
-/// The spread of the beginning.
-const BEGIN: f64 = 1e-4;
+/// The standard deviation of the initial positions.
+const INITIAL: f64 = 1e-4;
 
-/// Places `points`, `[count][width]` one after the other, in the plane.
-pub fn embed(points: &[f32], width: usize) -> Vec<[f64; 2]> {
+/// Embeds `points`, `[count][width]`, in the plane.
+pub(super) fn embed(points: &[f32], width: usize) -> Vec<[f64; 2]> {
     let count = points.len().checked_div(width).unwrap_or(0);
     if count < 3 {
         return (0..count).map(|i| [i as f64, 0.0]).collect();
@@ -39,8 +38,8 @@ fn distances(points: &[f32], width: usize, count: usize) -> Vec<f64> {
     distances
 }
 
-/// How near points are to each other, `[count][count]`, symmetric, 1 in all: each point's
-/// neighbourhood is as wide as gives it the same number of neighbours.
+/// Affinities `[count][count]`, symmetric, with sum 1: the precision of each point gives all the same
+/// perplexity.
 fn affinities(distances: &[f64], count: usize) -> Vec<f64> {
     let perplexity = PERPLEXITY.min((count as f64 - 1.0) / 3.0).max(1.0);
     let mut near = vec![0.0; count * count];
@@ -48,15 +47,15 @@ fn affinities(distances: &[f64], count: usize) -> Vec<f64> {
         let own = &distances[i * count..(i + 1) * count];
         let row = &mut near[i * count..(i + 1) * count];
         let others = || (0..count).filter(|j| *j != i);
-        // What is taken off all distances changes nothing but that the nearest stays above 0.
-        let least = others().map(|j| own[j]).fold(f64::INFINITY, f64::min);
+        // Subtracting the minimum changes nothing, but keeps the nearest above 0.
+        let min = others().map(|j| own[j]).fold(f64::INFINITY, f64::min);
         let (mut low, mut high) = (0.0, f64::INFINITY);
-        let mean = others().map(|j| own[j] - least).sum::<f64>() / (count as f64 - 1.0);
+        let mean = others().map(|j| own[j] - min).sum::<f64>() / (count as f64 - 1.0);
         let mut precision = if mean > 0.0 { 1.0 / mean } else { 1.0 };
         for _ in 0..64 {
             let (mut sum, mut weighted) = (0.0, 0.0);
             for j in others() {
-                let away = own[j] - least;
+                let away = own[j] - min;
                 row[j] = (-away * precision).exp();
                 sum += row[j];
                 weighted += away * row[j];
@@ -90,7 +89,7 @@ fn affinities(distances: &[f64], count: usize) -> Vec<f64> {
     both
 }
 
-/// The first two principal components, small, found from the distances (classical scaling).
+/// The first two principal components, scaled down, from the distances (classical scaling).
 fn principal(distances: &[f64], count: usize) -> Vec<[f64; 2]> {
     let n = count as f64;
     let means: Vec<f64> = (0..count)
@@ -105,31 +104,31 @@ fn principal(distances: &[f64], count: usize) -> Vec<[f64; 2]> {
     let spread = |vector: &[f64]| {
         let square = vector.iter().map(|v| v * v).sum::<f64>() / n;
         if square > 0.0 {
-            BEGIN / square.sqrt()
+            INITIAL / square.sqrt()
         } else {
             0.0
         }
     };
-    // The second is narrower, as it is in the data; both keep a trace of the points' order, so that
-    // equal points can part.
+    // The second is narrower, as in the data; both get a trace of the points' order, which lets equal
+    // points separate.
     let scale = spread(&first);
     (0..count)
         .map(|i| {
-            let trace = BEGIN * 1e-3 * (i as f64 / n - 0.5);
+            let trace = INITIAL * 1e-3 * (i as f64 / n - 0.5);
             [first[i] * scale + trace, second[i] * scale - trace]
         })
         .collect()
 }
 
-/// The leading eigenvector of a symmetric matrix, as long as its eigenvalue's root; beside another,
-/// the next.
-fn leading(matrix: &[f64], count: usize, beside: Option<&[f64]>) -> Vec<f64> {
+/// The leading eigenvector of a symmetric matrix, orthogonal to `other`, with the root of its
+/// eigenvalue as length.
+fn leading(matrix: &[f64], count: usize, other: Option<&[f64]>) -> Vec<f64> {
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-    // Some direction that is no one's in particular.
+    // An arbitrary direction.
     let mut vector: Vec<f64> = (0..count).map(|i| ((i + 1) as f64 * 1.7).sin()).collect();
     let mut value = 0.0;
     for _ in 0..100 {
-        if let Some(other) = beside {
+        if let Some(other) = other {
             let length = dot(other, other);
             if length > 0.0 {
                 let share = dot(&vector, other) / length;
@@ -155,7 +154,7 @@ fn leading(matrix: &[f64], count: usize, beside: Option<&[f64]>) -> Vec<f64> {
     if length < 1e-150 || value <= 0.0 {
         return vec![0.0; count];
     }
-    // The sign is nobody's: the largest entry is positive.
+    // The sign is arbitrary: make the largest entry positive.
     let largest = vector
         .iter()
         .copied()
@@ -170,7 +169,7 @@ fn descend(affinities: &[f64], places: &mut [[f64; 2]]) {
     let rate = (count as f64 / EARLY.1 / 4.0).max(50.0);
     let mut speed = vec![[0.0; 2]; count];
     let mut gains = vec![[1.0f64; 2]; count];
-    // Of pairs, each once: row by row below the diagonal.
+    // Each pair once: row by row below the diagonal.
     let mut kernel = vec![0.0; count * (count - 1) / 2];
     for step in 0..STEPS {
         let (stronger, momentum) = if step < EARLY.0 {
@@ -178,14 +177,14 @@ fn descend(affinities: &[f64], places: &mut [[f64; 2]]) {
         } else {
             (1.0, 0.8)
         };
-        let mut all = 0.0;
+        let mut total = 0.0;
         let mut pair = 0;
         for i in 1..count {
             for j in 0..i {
                 let (x, y) = (places[i][0] - places[j][0], places[i][1] - places[j][1]);
                 let near = 1.0 / (1.0 + x * x + y * y);
                 kernel[pair] = near;
-                all += 2.0 * near;
+                total += 2.0 * near;
                 pair += 1;
             }
         }
@@ -194,7 +193,7 @@ fn descend(affinities: &[f64], places: &mut [[f64; 2]]) {
         for i in 1..count {
             for j in 0..i {
                 let near = kernel[pair];
-                let force = 4.0 * (stronger * affinities[i * count + j] - near / all) * near;
+                let force = 4.0 * (stronger * affinities[i * count + j] - near / total) * near;
                 for axis in 0..2 {
                     let pull = force * (places[i][axis] - places[j][axis]);
                     gradient[i][axis] += pull;
@@ -228,21 +227,21 @@ fn descend(affinities: &[f64], places: &mut [[f64; 2]]) {
 mod tests {
     use super::*;
 
-    /// Three bunches of twenty points in five dimensions.
-    fn bunches() -> Vec<f32> {
+    /// Three clusters of twenty points in five dimensions.
+    fn clusters() -> Vec<f32> {
         let mut points = Vec::new();
         for i in 0..60 {
             for axis in 0..5 {
-                let centre = if axis == i % 3 { 10.0 } else { 0.0 };
-                points.push(centre + ((i * 7 + axis * 13) as f32).sin());
+                let center = if axis == i % 3 { 10.0 } else { 0.0 };
+                points.push(center + ((i * 7 + axis * 13) as f32).sin());
             }
         }
         points
     }
 
     #[test]
-    fn what_is_apart_stays_apart() {
-        let places = embed(&bunches(), 5);
+    fn clusters_stay_separate() {
+        let places = embed(&clusters(), 5);
         assert_eq!(places.len(), 60);
         assert!(places.iter().flatten().all(|v| v.is_finite()));
         let away = |a: usize, b: usize| {
@@ -259,12 +258,12 @@ mod tests {
     }
 
     #[test]
-    fn the_same_points_give_the_same_picture() {
-        assert_eq!(embed(&bunches(), 5), embed(&bunches(), 5));
+    fn embedding_is_deterministic() {
+        assert_eq!(embed(&clusters(), 5), embed(&clusters(), 5));
     }
 
     #[test]
-    fn points_without_difference_do_no_harm() {
+    fn equal_points_are_embedded_at_finite_places() {
         assert!(embed(&[], 4).is_empty());
         assert_eq!(embed(&[1.0, 2.0], 2).len(), 1);
         for points in [vec![0.0f32; 40], vec![3.5; 12]] {

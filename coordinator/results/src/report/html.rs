@@ -1,145 +1,131 @@
-//! The report as one HTML page that needs nothing else: style and drawings are in it, and no script.
+//! The report as one self-contained HTML page: style and drawings are in it, and no script.
 
 use super::{Image, Item, Report};
 use crate::{
     audit::{Finding, render::Counts},
-    tables::render::{Format, render as render_table},
+    tables::html as table,
 };
-use html_escape::{encode_double_quoted_attribute, encode_text};
-use std::fmt::Write as _;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 const STYLE: &str = include_str!("style.css");
 
-/// Makes the page.
+/// Nothing is fetched and nothing runs.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
+
+/// Renders the page.
 pub fn render(report: &Report) -> String {
-    let mut out = String::with_capacity(1 << 20);
-    let title = encode_text(&report.sweep);
-    let _ = write!(
-        out,
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; \
-         style-src 'unsafe-inline'; img-src data:\">\n\
-         <title>halfheard: {title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
-         <header><h1>halfheard: {title}</h1>\n"
-    );
-    for sentence in &report.summary {
-        let _ = writeln!(out, "<p>{}</p>", encode_text(sentence));
-    }
-    out.push_str("<nav><ul>\n");
-    for section in &report.sections {
-        let _ = writeln!(
-            out,
-            "<li><a href=\"#{}\">{}</a></li>",
-            section.id, section.title
-        );
-    }
-    out.push_str("</ul></nav></header>\n<main>\n");
-    let mut folded = 0;
-    for section in &report.sections {
-        let _ = writeln!(
-            out,
-            "<section id=\"{}\">\n<h2>{}</h2>",
-            section.id, section.title
-        );
-        for item in &section.items {
-            write_item(&mut out, item, &mut folded);
+    let mut folds = Folds::default();
+    let page = html! {
+        (DOCTYPE) "\n"
+        html lang="en" {
+            head {
+                meta charset="utf-8"; "\n"
+                meta name="viewport" content="width=device-width, initial-scale=1"; "\n"
+                meta http-equiv="Content-Security-Policy" content=(POLICY); "\n"
+                title { "halfheard: " (report.sweep) } "\n"
+                style { (PreEscaped(STYLE)) }
+            } "\n"
+            body {
+                header {
+                    h1 { "halfheard: " (report.sweep) } "\n"
+                    @for paragraph in &report.summary { p { (paragraph) } "\n" }
+                    nav {
+                        ul {
+                            @for section in &report.sections {
+                                li { a href={ "#" (section.id) } { (section.title) } } "\n"
+                            }
+                        }
+                    }
+                } "\n"
+                main {
+                    @for section in &report.sections {
+                        section id=(section.id) {
+                            h2 { (section.title) } "\n"
+                            @for item in &section.items { (render_item(item, &mut folds)) "\n" }
+                        } "\n"
+                    }
+                }
+            }
+        } "\n"
+    };
+    page.into_string()
+}
+
+/// Numbers the folds of a page.
+#[derive(Default)]
+struct Folds(usize);
+
+impl Folds {
+    /// A part that is folded on a screen until its heading is clicked, and open on paper, where a closed
+    /// `details` element would be empty.
+    fn fold(&mut self, class: &str, heading: &Markup, body: &Markup) -> Markup {
+        self.0 += 1;
+        let id = format!("fold-{}", self.0);
+        html! {
+            div class={ "fold " (class) } {
+                input type="checkbox" id=(id);
+                label for=(id) { (heading) } "\n"
+                div class="folded" { (body) }
+            } "\n"
         }
-        out.push_str("</section>\n");
     }
-    out.push_str("</main>\n</body>\n</html>\n");
-    out
 }
 
-/// What is folded away on a screen, until its heading is clicked, and stands in full on paper: a
-/// closed `<details>` would be printed without what is in it. `number` tells the folds of a page
-/// apart.
-fn fold(out: &mut String, class: &str, heading: &str, body: &str, number: &mut usize) {
-    *number += 1;
-    let _ = writeln!(
-        out,
-        "<div class=\"fold {class}\"><input type=\"checkbox\" id=\"fold-{number}\">\
-         <label for=\"fold-{number}\">{heading}</label>\n<div class=\"folded\">\n{body}</div></div>"
-    );
-}
-
-fn write_item(out: &mut String, item: &Item, folded: &mut usize) {
+fn render_item(item: &Item, folds: &mut Folds) -> Markup {
     match item {
-        Item::Text(text) => {
-            let _ = writeln!(out, "<p>{}</p>", encode_text(text));
-        }
-        Item::Table(table) => out.push_str(&render_table(table, Format::Html, false)),
-        Item::Figure(image) => figure(out, image),
-        Item::Findings { subject, findings } => {
-            let counts = Counts::of(findings).text();
-            let _ = writeln!(
-                out,
-                "<h3>Audit of {}</h3>\n<p>{}.</p>",
-                encode_text(subject),
-                encode_text(&counts)
-            );
-            for finding in findings {
-                write_finding(out, finding, folded);
+        Item::Text(text) => html! { p { (text) } },
+        Item::Table(own) => table::render(own),
+        Item::Figure(image) => figure(image),
+        Item::Findings { subject, findings } => html! {
+            h3 { "Audit of " (subject) } "\n"
+            p { (Counts::of(findings).text()) "." } "\n"
+            @for finding in findings { (render_finding(finding, folds)) }
+        },
+        Item::Facts(facts) => html! {
+            dl {
+                @for (name, value) in facts { dt { (name) } dd { (value) } "\n" }
             }
-        }
-        Item::Facts(facts) => {
-            out.push_str("<dl>\n");
-            for (name, value) in facts {
-                let (name, value) = (encode_text(name), encode_text(value));
-                let _ = writeln!(out, "<dt>{name}</dt><dd>{value}</dd>");
-            }
-            out.push_str("</dl>\n");
-        }
+        },
         Item::File { title, text } => {
-            let body = format!("<pre>{}</pre>\n", encode_text(text));
-            fold(out, "file", &encode_text(title), &body, folded);
+            folds.fold("file", &html! { (title) }, &html! { pre { (text) } })
         }
     }
 }
 
-fn figure(out: &mut String, image: &Image) {
-    // Without the XML declaration, which has no place inside HTML.
+fn figure(image: &Image) -> Markup {
+    // HTML has no XML declaration.
     let start = image.svg.find("<svg").unwrap_or(0);
-    let _ = writeln!(
-        out,
-        "<figure class=\"drawing\" role=\"img\" aria-label=\"{}\">\n{}\n\
-         <figcaption><b>{}</b> {}</figcaption>\n</figure>",
-        encode_double_quoted_attribute(&image.caption),
-        own_ids(&image.svg[start..], &image.name),
-        encode_text(&image.number),
-        encode_text(&image.caption)
-    );
+    html! {
+        figure class="drawing" role="img" aria-label=(image.caption) {
+            (PreEscaped(own_ids(&image.svg[start..], &image.name))) "\n"
+            figcaption { b { (image.number) } " " (image.caption) }
+        }
+    }
 }
 
-/// Several drawings on one page must not share the names of their parts.
+/// Makes the ids in a drawing unique on the page.
 fn own_ids(svg: &str, name: &str) -> String {
     svg.replace("id=\"", &format!("id=\"{name}-"))
         .replace("url(#", &format!("url(#{name}-"))
         .replace("href=\"#", &format!("href=\"#{name}-"))
 }
 
-fn write_finding(out: &mut String, finding: &Finding, folded: &mut usize) {
+fn render_finding(finding: &Finding, folds: &mut Folds) -> Markup {
     let severity = finding.severity.id();
-    let heading = format!(
-        "<span>{severity}</span> <code>{}</code> {}",
-        finding.rule.id(),
-        encode_text(&finding.place()),
-    );
-    let mut body = format!("<p>{}</p>\n<ul>\n", encode_text(&finding.what));
-    for line in &finding.numbers {
-        let _ = writeln!(body, "<li>{}</li>", encode_text(line));
-    }
-    body.push_str("</ul>\n");
-    match &finding.known {
-        Some(errata) if errata.is_empty() => body.push_str("<p>Not in the errata.</p>\n"),
-        Some(errata) => {
-            let _ = writeln!(body, "<p>Known: {}</p>", encode_text(&errata.join("; ")));
+    let heading = html! {
+        span { (severity) } " " code { (finding.rule.id()) } " " (finding.place())
+    };
+    let body = html! {
+        p { (finding.what) } "\n"
+        ul { @for line in &finding.numbers { li { (line) } "\n" } }
+        @match &finding.known {
+            Some(errata) if errata.is_empty() => { p { "Not in the errata." } "\n" }
+            Some(errata) => { p { "Known: " (errata.join("; ")) } "\n" }
+            None => {}
         }
-        None => {}
-    }
-    let why = encode_text(finding.rule.why());
-    let _ = writeln!(body, "<p>Why it matters: {why}.</p>");
-    fold(out, &format!("finding {severity}"), &heading, &body, folded);
+        p { "Why it matters: " (finding.rule.why()) "." }
+    };
+    folds.fold(&format!("finding {severity}"), &heading, &body)
 }
 
 #[cfg(test)]
@@ -148,7 +134,7 @@ mod tests {
     use crate::{figures, report::Section};
 
     #[test]
-    fn the_page_is_whole_and_nothing_in_it_is_taken_for_markup() {
+    fn page_is_self_contained_and_escapes_all_text() {
         let image = Image {
             name: "figure-2".to_owned(),
             number: "Figure 2.".to_owned(),
@@ -187,7 +173,7 @@ mod tests {
             "<g id=\"figure-2-x\" fill=\"url(#figure-2-x)\"/>"
         );
         assert!(page.contains("impossible-f1"));
-        // What is folded on a screen is there on paper, and each fold is opened by its own heading.
+        // A fold is open on paper, and each is opened by its own heading.
         assert!(!page.contains("<details"));
         let folds = page.matches("class=\"fold ").count();
         assert!(folds > 2);

@@ -1,4 +1,4 @@
-//! The report as markdown, with its figures as files beside it.
+//! The report as Markdown, with figures as files.
 
 use super::{Item, Report};
 use crate::{
@@ -7,10 +7,10 @@ use crate::{
 };
 use std::fmt::Write as _;
 
-/// Where figures lie, beside the text.
+/// The folder of the figures, next to the text.
 pub const FIGURES: &str = "figures";
 
-/// Makes the text.
+/// Renders the text.
 pub fn render(report: &Report) -> String {
     let mut out = format!("# halfheard: {}\n", one_line(&report.sweep));
     for sentence in &report.summary {
@@ -36,7 +36,7 @@ pub fn render(report: &Report) -> String {
                 }
                 Item::Findings { subject, findings } => {
                     let text = render_audit(subject, findings, AuditFormat::Markdown, false);
-                    // Its headings go below the section's.
+                    // Its headings are below that of the section.
                     for line in text.lines() {
                         let deeper = if line.starts_with('#') { "##" } else { "" };
                         let _ = writeln!(out, "{deeper}{line}");
@@ -59,13 +59,13 @@ pub fn render(report: &Report) -> String {
     out
 }
 
-/// On one line, and nothing taken for HTML.
+/// On one line, without HTML.
 fn one_line(text: &str) -> String {
     let joined = text.split_whitespace().collect::<Vec<_>>().join(" ");
     joined.replace('<', "&lt;")
 }
 
-/// More backticks than the text has in a row.
+/// A fence longer than any in the text.
 fn fence(text: &str) -> String {
     let runs = text.split(|c| c != '`').map(str::len);
     "`".repeat(runs.max().unwrap_or(0).max(2) + 1)
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_with_fences_gets_a_longer_one() {
+    fn fence_is_longer_than_any_in_the_text() {
         assert_eq!(fence("a"), "```");
         assert_eq!(fence("```toml\n````"), "`````");
         assert_eq!(one_line("a\n# b <i>"), "a # b &lt;i>");

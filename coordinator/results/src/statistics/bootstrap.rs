@@ -1,107 +1,112 @@
-//! Draws test samples and seeds again and again (Efron's bootstrap).
+//! Resamples test samples and seeds (Efron's bootstrap).
 //!
-//! A draw takes as many test samples as there are, with replacement, and as many seeds. All cells of
-//! a dataset see the same draws, so that differences between cells are paired. With few seeds the
-//! spread over seeds comes out somewhat small: three drawn from three vary by two thirds of the
-//! variance between them.
+//! A resample has as many test samples as there are, with replacement, and as many seeds. All cells of
+//! a dataset share the resamples: differences between cells are paired. With few seeds the spread over
+//! seeds is somewhat small: three resampled from three vary by two thirds of the variance between
+//! them.
 
 use super::{interval, sums};
-use halfheard_shared::benchmark::Benchmark;
-use halfheard_store::predictions::{Evaluation, Predictions};
+use halfheard_shared::{
+    benchmark::Benchmark,
+    case::{Case, CaseKind, CaseOrMean},
+    results::{Evaluation, Model, Predictions},
+};
 use ndarray::ArrayView2;
 use rand_mt::Mt64;
 use std::collections::BTreeMap;
 
-/// How to draw.
+/// How to resample.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// How often.
-    pub draws: usize,
-    /// What the draws come from: the same number, the same draws.
+pub struct BootstrapOptions {
+    /// The number of resamples.
+    pub resamples: usize,
+    /// The seed: the same seed gives the same resamples.
     pub seed: u64,
 }
 
-impl Default for Options {
+impl Default for BootstrapOptions {
     fn default() -> Self {
         Self {
-            draws: 1000,
+            resamples: 1000,
             seed: 1111,
         }
     }
 }
 
-/// A model: method and variant.
-pub type Model = (String, String);
-
-/// What was drawn for each cell.
+/// The resampled metrics of each cell.
 #[derive(Clone, Debug, Default)]
-pub struct Drawn {
+pub struct BootstrapSamples {
     /// By dataset, model and case.
-    pub cells: BTreeMap<(Benchmark, Model, String), Cell>,
+    pub cells: BTreeMap<(Benchmark, Model, Case), SampledCell>,
 }
 
-/// What was drawn for one cell.
+/// The resampled metrics of one cell.
 #[derive(Clone, Debug)]
-pub struct Cell {
-    /// How many seeds it rests on.
+pub struct SampledCell {
+    /// The number of seeds.
     pub seeds: usize,
-    /// By metric, as [`sums::ids`] lists them: the mean over seeds on the samples as they are.
+    /// By metric, in the order of `sums::ids`: the mean over seeds on the original samples.
     pub observed: Vec<f32>,
-    /// By metric, the mean over the drawn seeds on the drawn samples, one a draw.
-    pub draws: Vec<Vec<f32>>,
+    /// By metric and resample, the mean over its seeds on its samples.
+    pub samples: Vec<Vec<f32>>,
 }
 
-/// Weights of this many draws are in memory at once.
+/// The weights of this many resamples are in memory at once.
 const AT_ONCE: usize = 500;
 
-/// Draws for every cell of `predictions`. `progress` hears the share that is done.
-pub fn draw(predictions: &Predictions, options: Options, progress: impl Fn(f64)) -> Drawn {
-    let mut drawn = Drawn::default();
+/// Resamples every cell of `predictions`. `progress` is called with the finished share.
+pub fn resample(
+    predictions: &Predictions,
+    options: BootstrapOptions,
+    progress: impl Fn(f64),
+) -> BootstrapSamples {
+    let mut resampled = BootstrapSamples::default();
     let total = predictions.evaluations.len().max(1) as f64;
     let mut before = 0.0;
     for (&dataset, labels) in &predictions.labels {
         let own = predictions.evaluations.iter();
         let own: Vec<&Evaluation> = own.filter(|e| e.dataset == dataset).collect();
         let share = own.len() as f64 / total;
-        draw_dataset(dataset, labels, &own, options, &mut drawn, |part| {
+        resample_dataset(dataset, labels, &own, options, &mut resampled, |part| {
             progress(before + share * part);
         });
         before += share;
     }
-    drawn
+    resampled
 }
 
-fn draw_dataset(
+/// Computes metrics as matrix products, which are the work: first of the original samples, then chunk by
+/// chunk of the resamples. The steps share a dozen values, so they stay in one function.
+fn resample_dataset(
     dataset: Benchmark,
     labels: &[f32],
     evaluations: &[&Evaluation],
-    options: Options,
-    drawn: &mut Drawn,
+    options: BootstrapOptions,
+    resampled: &mut BootstrapSamples,
     progress: impl Fn(f64),
 ) {
     let samples = labels.len();
     if samples == 0 {
         return;
     }
-    let mut models: BTreeMap<Model, BTreeMap<&str, Vec<&Evaluation>>> = BTreeMap::new();
+    let mut models: BTreeMap<&Model, BTreeMap<Case, Vec<&Evaluation>>> = BTreeMap::new();
     for evaluation in evaluations {
-        // One that lacks a criterion, which a worker of another version may have left, is not drawn.
+        // An evaluation by a worker of another version may lack a criterion: it is left out.
         let mut criteria = sums::criteria(dataset).into_iter();
         if criteria.all(|c| evaluation.by_criterion.contains_key(c)) {
-            let model = (evaluation.method.clone(), evaluation.variant.clone());
-            let cases = models.entry(model).or_default();
-            cases.entry(&evaluation.case).or_default().push(evaluation);
+            let cases = models.entry(&evaluation.model).or_default();
+            cases.entry(evaluation.case).or_default().push(evaluation);
         }
     }
     let width = sums::width(dataset);
     let metrics = sums::ids(dataset).len();
     let label_rows = sums::label_statistics(dataset, labels);
-    let chunks = options.draws.div_ceil(AT_ONCE);
+    let chunks = options.resamples.div_ceil(AT_ONCE);
     let steps = (models.len() * chunks).max(1) as f64;
 
-    // The first draw of a cell is no draw: every sample once, every seed once.
+    // The observed values: every sample once, every seed once.
     let ones = vec![1.0f32; samples];
-    for ((method, variant), cases) in &models {
+    for (model, cases) in &models {
         let columns = cases.values().map(Vec::len).sum::<usize>() * width;
         let rows = statistics(dataset, labels, cases, columns);
         let sums = product(&ones, 1, &rows, samples, columns);
@@ -114,53 +119,45 @@ fn draw_dataset(
                 mean.add(dataset, of, &label_sums, samples as f64);
             }
             first += seeds.len();
-            let key = (
-                dataset,
-                (method.clone(), variant.clone()),
-                (*case).to_owned(),
-            );
-            let cell = Cell {
+            let key = (dataset, (*model).clone(), *case);
+            let cell = SampledCell {
                 seeds: seeds.len(),
                 observed: mean.take(),
-                draws: vec![Vec::with_capacity(options.draws); metrics],
+                samples: vec![Vec::with_capacity(options.resamples); metrics],
             };
-            drawn.cells.insert(key, cell);
+            resampled.cells.insert(key, cell);
         }
     }
 
     for chunk in 0..chunks {
-        let count = AT_ONCE.min(options.draws - chunk * AT_ONCE);
+        let count = AT_ONCE.min(options.resamples - chunk * AT_ONCE);
         let mut source = Mt64::new(seed_of(options.seed, dataset, chunk as u64));
         let weights = weights(&mut source, count, samples);
-        // Which seeds a draw takes, as shares of however many a cell has.
+        // The seeds of a resample, as shares of the number that a cell has.
         let places: Vec<[f64; SEEDS]> = (0..count)
             .map(|_| std::array::from_fn(|_| uniform(&mut source)))
             .collect();
         let label_sums = product(&weights, count, &label_rows, samples, sums::LABEL_WIDTH);
-        for (number, ((method, variant), cases)) in models.iter().enumerate() {
+        for (number, (model, cases)) in models.iter().enumerate() {
             let columns = cases.values().map(Vec::len).sum::<usize>() * width;
             let rows = statistics(dataset, labels, cases, columns);
             let sums = product(&weights, count, &rows, samples, columns);
             let mut first = 0;
             for (case, seeds) in cases {
-                let key = (
-                    dataset,
-                    (method.clone(), variant.clone()),
-                    (*case).to_owned(),
-                );
-                let Some(cell) = drawn.cells.get_mut(&key) else {
+                let key = (dataset, (*model).clone(), *case);
+                let Some(cell) = resampled.cells.get_mut(&key) else {
                     continue;
                 };
-                for draw in 0..count {
+                for resample in 0..count {
                     let mut mean = Mean::new(metrics);
-                    for place in (0..seeds.len()).map(|i| places[draw][i % SEEDS]) {
+                    for place in (0..seeds.len()).map(|i| places[resample][i % SEEDS]) {
                         let seed = ((place * seeds.len() as f64) as usize).min(seeds.len() - 1);
-                        let of = &sums[draw * columns + (first + seed) * width..][..width];
-                        let label_sums = &label_sums[draw * sums::LABEL_WIDTH..];
+                        let of = &sums[resample * columns + (first + seed) * width..][..width];
+                        let label_sums = &label_sums[resample * sums::LABEL_WIDTH..];
                         mean.add(dataset, of, label_sums, samples as f64);
                     }
                     for (metric, value) in mean.take().into_iter().enumerate() {
-                        cell.draws[metric].push(value);
+                        cell.samples[metric].push(value);
                     }
                 }
                 first += seeds.len();
@@ -170,11 +167,11 @@ fn draw_dataset(
     }
 }
 
-/// More seeds than this share their places.
+/// Further seeds reuse the places of the first.
 const SEEDS: usize = 16;
 
-/// Adds up metrics over seeds. A metric that is undefined with a seed is left out of the mean, as
-/// the tables do; one that is undefined with all is NaN.
+/// Averages metrics over seeds. A metric that is undefined for a seed is left out of the mean, as in
+/// tables; one that is undefined for all seeds is NaN.
 struct Mean {
     sums: Vec<f64>,
     counts: Vec<u32>,
@@ -208,11 +205,11 @@ impl Mean {
     }
 }
 
-/// The statistics of all evaluations of a model beside each other, `[samples, columns]`.
+/// The statistics of all evaluations of a model side by side, `[samples, columns]`.
 fn statistics(
     dataset: Benchmark,
     labels: &[f32],
-    cases: &BTreeMap<&str, Vec<&Evaluation>>,
+    cases: &BTreeMap<Case, Vec<&Evaluation>>,
     columns: usize,
 ) -> Vec<f32> {
     let mut rows = vec![0.0; labels.len() * columns];
@@ -229,9 +226,9 @@ fn statistics(
     rows
 }
 
-/// How often each draw takes each sample, `[draws, samples]`.
-fn weights(source: &mut Mt64, draws: usize, samples: usize) -> Vec<f32> {
-    let mut weights = vec![0.0; draws * samples];
+/// How often each sample is in each resample, `[resamples, samples]`.
+fn weights(source: &mut Mt64, resamples: usize, samples: usize) -> Vec<f32> {
+    let mut weights = vec![0.0; resamples * samples];
     for row in weights.chunks_exact_mut(samples) {
         for _ in 0..samples {
             let sample = (uniform(source) * samples as f64) as usize;
@@ -256,20 +253,20 @@ fn seed_of(seed: u64, dataset: Benchmark, chunk: u64) -> u64 {
     u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
-/// `a [m, k]` times `b [k, n]`, rows one after the other.
+/// `a [m, k]` times `b [k, n]`, row by row.
 #[expect(
     clippy::expect_used,
-    reason = "every caller makes matrices of the sizes it says"
+    reason = "every caller passes matrices of these sizes"
 )]
 fn product(a: &[f32], m: usize, b: &[f32], k: usize, n: usize) -> Vec<f32> {
     let a = ArrayView2::from_shape((m, k), a).expect("m * k numbers");
     let b = ArrayView2::from_shape((k, n), b).expect("k * n numbers");
-    // What `dot` makes lies row by row, without an offset.
+    // The product is row by row, without an offset.
     a.dot(&b).into_raw_vec_and_offset().0
 }
 
-impl Drawn {
-    /// The datasets that there are cells of, in the paper's order, those of one's own behind.
+impl BootstrapSamples {
+    /// The datasets of the cells: the paper's in its order, then custom ones.
     pub fn datasets(&self) -> Vec<Benchmark> {
         let mut datasets: Vec<Benchmark> = self.cells.keys().map(|key| key.0).collect();
         datasets.dedup();
@@ -277,68 +274,72 @@ impl Drawn {
     }
 
     /// One cell.
-    pub fn cell(&self, dataset: Benchmark, model: &Model, case: &str) -> Option<&Cell> {
-        self.cells.get(&(dataset, model.clone(), case.to_owned()))
+    pub fn cell(&self, dataset: Benchmark, model: &Model, case: Case) -> Option<&SampledCell> {
+        self.cells.get(&(dataset, model.clone(), case))
     }
 
-    /// The draws of a metric in a cell.
+    /// The observed value and the samples of a metric in a cell.
     pub fn metric(
         &self,
         dataset: Benchmark,
         model: &Model,
-        case: &str,
+        case: Case,
         metric: &str,
     ) -> Option<(f32, &[f32])> {
         let place = sums::ids(dataset).iter().position(|id| *id == metric)?;
         let cell = self.cell(dataset, model, case)?;
-        Some((cell.observed[place], &cell.draws[place]))
+        Some((cell.observed[place], &cell.samples[place]))
     }
 
-    /// The cases that a model has on a dataset and whose names begin with `kind`.
-    pub fn cases(&self, dataset: Benchmark, model: &Model, kind: &str) -> Vec<&str> {
-        let own = self
-            .cells
-            .keys()
-            .filter(|(d, m, case)| *d == dataset && m == model && case.starts_with(kind));
-        own.map(|(_, _, case)| case.as_str()).collect()
+    /// The cases that a model has on a dataset.
+    pub fn cases(&self, dataset: Benchmark, model: &Model) -> Vec<Case> {
+        let own = self.cells.keys();
+        let own = own.filter(|(d, m, _)| *d == dataset && m == model);
+        own.map(|(_, _, case)| *case).collect()
     }
 
-    /// The mean of a metric over the cases whose names begin with `kind`, draw by draw.
+    /// Those of a kind.
+    pub fn cases_of(&self, dataset: Benchmark, model: &Model, kind: CaseKind) -> Vec<Case> {
+        let mut cases = self.cases(dataset, model);
+        cases.retain(|case| case.kind() == kind);
+        cases
+    }
+
+    /// The mean of a metric over the cases of a kind, resample by resample.
     pub fn mean(
         &self,
         dataset: Benchmark,
         model: &Model,
-        kind: &str,
+        kind: CaseKind,
         metric: &str,
     ) -> Option<(f32, Vec<f32>)> {
         let mut observed = 0.0;
-        let mut draws: Vec<f32> = Vec::new();
-        let cases = self.cases(dataset, model, kind);
+        let mut samples: Vec<f32> = Vec::new();
+        let cases = self.cases_of(dataset, model, kind);
         let share = 1.0 / cases.len() as f32;
         for case in cases {
             let (value, own) = self.metric(dataset, model, case, metric)?;
             observed += value * share;
-            draws.resize(own.len(), 0.0);
-            for (sum, value) in draws.iter_mut().zip(own) {
+            samples.resize(own.len(), 0.0);
+            for (sum, value) in samples.iter_mut().zip(own) {
                 *sum += value * share;
             }
         }
-        (!draws.is_empty()).then_some((observed, draws))
+        (!samples.is_empty()).then_some((observed, samples))
     }
 
-    /// The interval of a cell, or of the mean over a kind of cases (`case` `None`).
+    /// The interval of a metric at a case, or of its mean over cases.
     pub fn interval(
         &self,
         dataset: Benchmark,
         model: &Model,
-        case: Option<&str>,
-        kind: &str,
+        case: CaseOrMean,
         metric: &str,
         level: f64,
     ) -> Option<(f64, f64)> {
         match case {
-            Some(case) => interval(self.metric(dataset, model, case, metric)?.1, level),
-            None => interval(&self.mean(dataset, model, kind, metric)?.1, level),
+            CaseOrMean::Case(case) => interval(self.metric(dataset, model, case, metric)?.1, level),
+            CaseOrMean::Mean(kind) => interval(&self.mean(dataset, model, kind, metric)?.1, level),
         }
     }
 }
@@ -364,10 +365,9 @@ mod tests {
                     evaluations.push(Evaluation {
                         job: JobId::derive(&[method.as_bytes(), case.as_bytes(), &[seed]]),
                         dataset: Benchmark::Mosi,
-                        method: method.to_owned(),
-                        variant: String::new(),
+                        model: model(method),
                         seed: u64::from(seed),
-                        case: case.to_owned(),
+                        case: at(case),
                         by_criterion: criteria
                             .iter()
                             .map(|c| ((*c).to_owned(), Arc::clone(&values)))
@@ -383,23 +383,27 @@ mod tests {
     }
 
     fn model(name: &str) -> Model {
-        (name.to_owned(), String::new())
+        Model::new(name, "")
     }
 
-    const OPTIONS: Options = Options {
-        draws: 600,
+    fn at(case: &str) -> Case {
+        case.parse().unwrap()
+    }
+
+    const OPTIONS: BootstrapOptions = BootstrapOptions {
+        resamples: 600,
         seed: 1,
     };
 
     #[test]
-    fn what_is_observed_is_the_mean_over_seeds_of_the_protocols_metrics() {
+    fn observed_value_is_the_mean_over_seeds_of_the_protocols_metric() {
         let predictions = predictions();
-        let drawn = draw(&predictions, OPTIONS, |_| {});
-        assert_eq!(drawn.cells.len(), 4);
+        let resampled = resample(&predictions, OPTIONS, |_| {});
+        assert_eq!(resampled.cells.len(), 4);
         for metric in sums::ids(Benchmark::Mosi) {
             let own = predictions.evaluations.iter();
             let values: Vec<f64> = own
-                .filter(|e| e.method == "good" && e.case == "r=0.5")
+                .filter(|e| e.model == model("good") && e.case == at("r=0.5"))
                 .map(|e| {
                     let vector = e.of_metric(metric).unwrap();
                     let labels = &predictions.labels[&Benchmark::Mosi];
@@ -407,28 +411,28 @@ mod tests {
                 })
                 .collect();
             let mean = values.iter().sum::<f64>() / 3.0;
-            let (observed, draws) = drawn
-                .metric(Benchmark::Mosi, &model("good"), "r=0.5", metric)
+            let (observed, samples) = resampled
+                .metric(Benchmark::Mosi, &model("good"), at("r=0.5"), metric)
                 .unwrap();
             assert!((f64::from(observed) - mean).abs() < 1e-4, "{metric}");
-            assert_eq!(draws.len(), 600);
-            let (low, high) = interval(draws, 0.95).unwrap();
+            assert_eq!(samples.len(), 600);
+            let (low, high) = interval(samples, 0.95).unwrap();
             assert!(low < mean && mean < high, "{metric}: {low} {mean} {high}");
         }
     }
 
-    /// The spread of a drawn accuracy is near the binomial one, which no code of ours computes.
+    /// The binomial spread is computed by none of our code.
     #[test]
-    fn the_spread_of_an_accuracy_is_the_binomial_one() {
+    fn spread_of_an_accuracy_is_near_the_binomial_one() {
         let mut predictions = predictions();
         predictions.evaluations.retain(|e| e.seed == 0);
-        let drawn = draw(&predictions, OPTIONS, |_| {});
-        let (p, draws) = drawn
-            .metric(Benchmark::Mosi, &model("bad"), "r=0", "acc7")
+        let resampled = resample(&predictions, OPTIONS, |_| {});
+        let (p, samples) = resampled
+            .metric(Benchmark::Mosi, &model("bad"), at("r=0"), "acc7")
             .unwrap();
-        let mean = draws.iter().sum::<f32>() / draws.len() as f32;
+        let mean = samples.iter().sum::<f32>() / samples.len() as f32;
         let square = |v: &f32| (v - mean) * (v - mean);
-        let spread = (draws.iter().map(square).sum::<f32>() / draws.len() as f32).sqrt();
+        let spread = (samples.iter().map(square).sum::<f32>() / samples.len() as f32).sqrt();
         let binomial = (p * (1.0 - p) / 200.0).sqrt();
         assert!(
             (spread / binomial - 1.0).abs() < 0.15,
@@ -437,31 +441,33 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_draws_the_same_and_another_does_not() {
+    fn resamples_depend_on_the_seed_alone() {
         let predictions = predictions();
         let first = |options| {
-            let drawn = draw(&predictions, options, |_| {});
-            drawn.cells.into_values().next().unwrap().draws
+            let resampled = resample(&predictions, options, |_| {});
+            resampled.cells.into_values().next().unwrap().samples
         };
         assert_eq!(first(OPTIONS), first(OPTIONS));
-        assert_ne!(first(OPTIONS), first(Options { seed: 2, ..OPTIONS }));
+        assert_ne!(
+            first(OPTIONS),
+            first(BootstrapOptions { seed: 2, ..OPTIONS })
+        );
     }
 
     #[test]
-    fn a_constant_prediction_has_no_interval_for_its_correlation() {
+    fn constant_prediction_has_no_interval_for_its_correlation() {
         let mut predictions = predictions();
         for evaluation in &mut predictions.evaluations {
             for vector in evaluation.by_criterion.values_mut() {
                 *vector = vec![0.4; vector.len()].into();
             }
         }
-        let drawn = draw(&predictions, OPTIONS, |_| {});
+        let resampled = resample(&predictions, OPTIONS, |_| {});
         let of = |metric| {
-            drawn.interval(
+            resampled.interval(
                 Benchmark::Mosi,
                 &model("good"),
-                Some("r=0"),
-                "r=",
+                at("r=0").into(),
                 metric,
                 0.95,
             )

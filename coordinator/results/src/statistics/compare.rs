@@ -1,34 +1,35 @@
-//! Where one of two models is really better: paired bootstrap, corrected for looking at many cells
-//! (Holm 1979).
+//! Where one of two models is significantly better: paired bootstrap, corrected for multiple
+//! comparisons (Holm 1979).
 
-use super::{
-    bootstrap::{Drawn, Model},
-    interval, sums,
+use super::{LEVEL, bootstrap::BootstrapSamples, interval, sums};
+use halfheard_shared::{
+    benchmark::Benchmark,
+    case::{CaseKind, CaseOrMean},
+    results::Model,
 };
-use halfheard_shared::benchmark::Benchmark;
 
-/// One comparison.
+/// The difference of two models in one metric of one cell.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Difference {
     /// The dataset.
     pub dataset: Benchmark,
-    /// The case; `r=mean` and `missing=mean` for means over them.
-    pub case: String,
-    /// The metric.
+    /// The case, or all cases of a kind.
+    pub case: CaseOrMean,
+    /// The metric's id.
     pub metric: &'static str,
     /// The first model's mean over seeds.
     pub a: f64,
     /// The second's.
     pub b: f64,
-    /// The first less the second.
+    /// The first minus the second.
     pub difference: f64,
-    /// Where the difference lies.
+    /// The interval of the difference.
     pub interval: Option<(f64, f64)>,
-    /// How often so large a difference comes up by chance, two-sided, by itself.
+    /// The two-sided p-value of this comparison alone.
     pub p: f64,
-    /// The same among all that were compared.
+    /// The p-value corrected for all comparisons.
     pub p_holm: f64,
-    /// Which is really better, if one is: at `p_holm` below the level.
+    /// The better model, if `p_holm` is below the significance level.
     pub better: Option<Side>,
 }
 
@@ -42,52 +43,58 @@ pub enum Side {
     B,
 }
 
-/// How many draws are needed for `comparisons` at significance `alpha`: twice as many as the
-/// smallest p that Holm's method may ask for takes.
-pub fn draws_needed(comparisons: usize, alpha: f64) -> usize {
+/// The number of resamples for `comparisons` at significance level `alpha`: twice as many as the
+/// smallest p-value that Holm's method may need.
+pub fn resamples_needed(comparisons: usize, alpha: f64) -> usize {
     (4.0 * comparisons as f64 / alpha).ceil() as usize
 }
 
-/// Compares two models by the metrics of the paper: in every case that both have, and in the means
-/// over rates and over sets where `means` says so. `wanted` chooses metrics.
+/// What a comparison is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compared {
+    /// Every case that both models have.
+    Cases,
+    /// The means over missing rates and over sets of missing modalities.
+    Means,
+}
+
+/// Compares two models by the metrics of the paper that `wanted` selects.
 pub fn compare(
-    drawn: &Drawn,
+    samples: &BootstrapSamples,
     a: &Model,
     b: &Model,
-    means: bool,
+    compared: Compared,
     alpha: f64,
     wanted: impl Fn(&str) -> bool,
 ) -> Vec<Difference> {
     let mut found = Vec::new();
-    for dataset in drawn.datasets() {
+    for dataset in samples.datasets() {
         let metrics = sums::ids(dataset).into_iter();
         let metrics: Vec<&'static str> = metrics
             .filter(|id| !id.ends_with("_swapped") && wanted(id))
             .collect();
-        let cases = drawn.cases(dataset, a, "");
-        let both: Vec<&str> = cases
-            .into_iter()
-            .filter(|case| drawn.cell(dataset, b, case).is_some())
-            .collect();
+        let mut both = samples.cases(dataset, a);
+        both.retain(|case| samples.cell(dataset, b, *case).is_some());
         for metric in metrics {
-            if means {
-                for kind in ["r=", "missing="] {
-                    // A mean of both is over the same cases, or none.
-                    let same = drawn.cases(dataset, a, kind) == drawn.cases(dataset, b, kind);
-                    let a = drawn.mean(dataset, a, kind, metric);
-                    let b = drawn.mean(dataset, b, kind, metric);
+            if compared == Compared::Means {
+                for kind in [CaseKind::Rate, CaseKind::Missing] {
+                    // Means are comparable over the same cases only.
+                    let cases = |model| samples.cases_of(dataset, model, kind);
+                    let same = cases(a) == cases(b);
+                    let a = samples.mean(dataset, a, kind, metric);
+                    let b = samples.mean(dataset, b, kind, metric);
                     if let (true, Some(a), Some(b)) = (same, a, b) {
                         let pairs = ((a.0, &a.1[..]), (b.0, &b.1[..]));
-                        found.extend(one(dataset, format!("{kind}mean"), metric, pairs));
+                        found.extend(one(dataset, CaseOrMean::Mean(kind), metric, pairs));
                     }
                 }
                 continue;
             }
-            for case in &both {
-                let a = drawn.metric(dataset, a, case, metric);
-                let b = drawn.metric(dataset, b, case, metric);
+            for &case in &both {
+                let a = samples.metric(dataset, a, case, metric);
+                let b = samples.metric(dataset, b, case, metric);
                 if let (Some(a), Some(b)) = (a, b) {
-                    found.extend(one(dataset, (*case).to_owned(), metric, (a, b)));
+                    found.extend(one(dataset, case.into(), metric, (a, b)));
                 }
             }
         }
@@ -96,26 +103,26 @@ pub fn compare(
     found
 }
 
-/// A metric as observed and as drawn.
-type Drawing<'a> = (f32, &'a [f32]);
+/// A metric as observed and as resampled.
+type Sampled<'a> = (f32, &'a [f32]);
 
 fn one(
     dataset: Benchmark,
-    case: String,
+    case: CaseOrMean,
     metric: &'static str,
-    (a, b): (Drawing<'_>, Drawing<'_>),
+    (a, b): (Sampled<'_>, Sampled<'_>),
 ) -> Option<Difference> {
-    let (a, a_draws) = (f64::from(a.0), a.1);
-    let (b, b_draws) = (f64::from(b.0), b.1);
+    let (a, a_samples) = (f64::from(a.0), a.1);
+    let (b, b_samples) = (f64::from(b.0), b.1);
     if a.is_nan() || b.is_nan() {
         return None;
     }
-    let pairs = a_draws.iter().zip(b_draws);
-    let draws: Vec<f32> = pairs.map(|(a, b)| a - b).filter(|d| !d.is_nan()).collect();
-    // The observed one counts as a draw, so that no p is zero.
+    let pairs = a_samples.iter().zip(b_samples);
+    let differences: Vec<f32> = pairs.map(|(a, b)| a - b).filter(|d| !d.is_nan()).collect();
+    // The observed difference counts as a resample: no p-value is zero.
     let tail = |beyond: fn(f32) -> bool| {
-        let count = draws.iter().filter(|d| beyond(**d)).count();
-        (count + 1) as f64 / (draws.len() + 1) as f64
+        let count = differences.iter().filter(|d| beyond(**d)).count();
+        (count + 1) as f64 / (differences.len() + 1) as f64
     };
     let p = (2.0 * tail(|d| d <= 0.0).min(tail(|d| d >= 0.0))).min(1.0);
     Some(Difference {
@@ -125,14 +132,14 @@ fn one(
         a,
         b,
         difference: a - b,
-        interval: interval(&draws, 0.95),
+        interval: interval(&differences, LEVEL),
         p,
         p_holm: 1.0,
         better: None,
     })
 }
 
-/// Holm's step-down correction, and what follows from it.
+/// Holm's step-down correction, and which model is better by it.
 fn holm(found: &mut [Difference], alpha: f64) {
     let mut order: Vec<usize> = (0..found.len()).collect();
     order.sort_by(|&i, &j| found[i].p.total_cmp(&found[j].p));
@@ -157,35 +164,42 @@ fn holm(found: &mut [Difference], alpha: f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::statistics::bootstrap::Cell;
+    use crate::statistics::bootstrap::SampledCell;
 
     fn model(name: &str) -> Model {
-        (name.to_owned(), String::new())
+        Model::new(name, "")
     }
 
-    /// Cells whose every metric is drawn evenly from `centre` ± `width`.
-    fn drawn(cells: &[(&str, &str, f32, f32)]) -> Drawn {
-        let mut drawn = Drawn::default();
-        for &(name, case, centre, width) in cells {
+    /// Cells whose every metric is spread evenly over `center` ± `width`.
+    fn samples(cells: &[(&str, &str, f32, f32)]) -> BootstrapSamples {
+        let mut resampled = BootstrapSamples::default();
+        for &(name, case, center, width) in cells {
             let metrics = sums::ids(Benchmark::Sims).len();
-            let draws: Vec<f32> = (0..2001)
-                .map(|i| centre + width * ((i * 7919 % 2001) as f32 / 1000.0 - 1.0))
+            let samples: Vec<f32> = (0..2001)
+                .map(|i| center + width * ((i * 7919 % 2001) as f32 / 1000.0 - 1.0))
                 .collect();
-            let key = (Benchmark::Sims, model(name), case.to_owned());
-            let cell = Cell {
+            let key = (Benchmark::Sims, model(name), case.parse().unwrap());
+            let cell = SampledCell {
                 seeds: 3,
-                observed: vec![centre; metrics],
-                draws: vec![draws; metrics],
+                observed: vec![center; metrics],
+                samples: vec![samples; metrics],
             };
-            drawn.cells.insert(key, cell);
+            resampled.cells.insert(key, cell);
         }
-        drawn
+        resampled
     }
 
     #[test]
-    fn a_clear_difference_is_found_and_goes_by_the_metrics_direction() {
-        let drawn = drawn(&[("a", "r=0", 0.8, 0.01), ("b", "r=0", 0.7, 0.005)]);
-        let found = compare(&drawn, &model("a"), &model("b"), false, 0.05, |_| true);
+    fn clear_difference_is_found_in_the_direction_of_the_metric() {
+        let samples = samples(&[("a", "r=0", 0.8, 0.01), ("b", "r=0", 0.7, 0.005)]);
+        let found = compare(
+            &samples,
+            &model("a"),
+            &model("b"),
+            Compared::Cases,
+            0.05,
+            |_| true,
+        );
         assert_eq!(found.len(), 6);
         for difference in &found {
             let better = if difference.metric == "mae" {
@@ -199,17 +213,24 @@ mod tests {
     }
 
     #[test]
-    fn what_chance_explains_is_no_difference() {
-        let drawn = drawn(&[("a", "r=0", 0.705, 0.1), ("b", "r=0", 0.7, 0.0)]);
-        let found = compare(&drawn, &model("a"), &model("b"), false, 0.05, |_| true);
+    fn difference_within_chance_is_not_significant() {
+        let samples = samples(&[("a", "r=0", 0.705, 0.1), ("b", "r=0", 0.7, 0.0)]);
+        let found = compare(
+            &samples,
+            &model("a"),
+            &model("b"),
+            Compared::Cases,
+            0.05,
+            |_| true,
+        );
         assert!(found.iter().all(|d| d.better.is_none() && d.p > 0.5));
     }
 
     #[test]
-    fn more_comparisons_ask_for_more() {
+    fn more_comparisons_need_smaller_p_values_and_more_resamples() {
         let p = |p: f64| Difference {
             dataset: Benchmark::Mosi,
-            case: String::new(),
+            case: CaseOrMean::Mean(CaseKind::Rate),
             metric: "acc7",
             a: 0.0,
             b: 0.0,
@@ -229,25 +250,40 @@ mod tests {
         assert_eq!(corrected, [0.06, 0.04, 0.045, 0.06]);
         let better: Vec<bool> = found.iter().map(|d| d.better.is_some()).collect();
         assert_eq!(better, [false, true, true, false]);
-        assert!(draws_needed(352, 0.05) as f64 > 2.0 * 352.0 / 0.05);
+        assert!(resamples_needed(352, 0.05) as f64 > 2.0 * 352.0 / 0.05);
     }
 
     #[test]
-    fn means_are_compared_over_the_same_cases_only() {
+    fn means_are_compared_over_equal_cases_only() {
         let cells = [
             ("a", "r=0", 0.8, 0.0),
             ("a", "r=0.5", 0.6, 0.0),
             ("b", "r=0", 0.5, 0.0),
         ];
-        let one = drawn(&cells);
-        assert!(compare(&one, &model("a"), &model("b"), true, 0.05, |_| true).is_empty());
+        let one = samples(&cells);
+        assert!(
+            compare(
+                &one,
+                &model("a"),
+                &model("b"),
+                Compared::Means,
+                0.05,
+                |_| true
+            )
+            .is_empty()
+        );
         let mut more = cells.to_vec();
         more.push(("b", "r=0.5", 0.3, 0.0));
-        let found = compare(&drawn(&more), &model("a"), &model("b"), true, 0.05, |m| {
-            m == "acc2"
-        });
+        let found = compare(
+            &samples(&more),
+            &model("a"),
+            &model("b"),
+            Compared::Means,
+            0.05,
+            |m| m == "acc2",
+        );
         assert_eq!(found.len(), 1);
         assert!((found[0].difference - 0.3).abs() < 1e-6);
-        assert_eq!(found[0].case, "r=mean");
+        assert_eq!(found[0].case.to_string(), "r=mean");
     }
 }

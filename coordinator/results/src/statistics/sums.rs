@@ -1,15 +1,14 @@
 //! Metrics as functions of sums over samples.
 //!
-//! Drawing samples anew only gives each sample another weight. Every metric of the paper is a
-//! function of a few sums over samples (how many are right, how far predictions are off, …), so that
-//! thousands of draws are one matrix product: weights `[draws, samples]` times statistics
-//! `[samples, statistics]`.
+//! A resample only gives each sample another weight. Every metric of the paper is a function of a few
+//! sums over samples (how many are right, how far predictions are off, …): thousands of resamples are
+//! one matrix product, weights `[resamples, samples]` times statistics `[samples, statistics]`.
 
 use halfheard_shared::benchmark::{Benchmark, Rules};
 
-/// The metrics that are drawn, in the order of [`metrics`]' values: those of the paper, and the
-/// swapped F1.
-pub fn ids(dataset: Benchmark) -> Vec<&'static str> {
+/// The resampled metrics, in the order of the values of [`metrics`]: those of the paper and the swapped
+/// F1.
+pub(super) fn ids(dataset: Benchmark) -> Vec<&'static str> {
     let rules = dataset.rules();
     let scales = rules.scales.iter().map(|scale| scale.accuracy);
     let binaries = rules.binaries.iter();
@@ -17,38 +16,38 @@ pub fn ids(dataset: Benchmark) -> Vec<&'static str> {
     scales.chain(binaries).chain(["mae", "corr"]).collect()
 }
 
-/// What each prediction vector is chosen by, in the order of [`statistics`]' argument.
-pub fn criteria(dataset: Benchmark) -> Vec<&'static str> {
+/// The selection criterion of each prediction vector, in the order of the argument of [`statistics`].
+pub(super) fn criteria(dataset: Benchmark) -> Vec<&'static str> {
     let rules = dataset.rules();
     let scales = rules.scales.iter().map(|scale| scale.accuracy);
     let binaries = rules.binaries.iter().map(|binary| binary.accuracy);
     scales.chain(binaries).chain(["mae"]).collect()
 }
 
-/// Statistics of one two-class accuracy.
+/// Number of statistics of one two-class accuracy.
 const BINARY: usize = 4;
 
-/// Statistics of the error and the correlation.
+/// Number of statistics of the error and the correlation.
 const MOMENTS: usize = 4;
 
-/// Statistics of one evaluation.
-pub fn width(dataset: Benchmark) -> usize {
+/// Number of statistics of one evaluation.
+pub(super) fn width(dataset: Benchmark) -> usize {
     let rules = dataset.rules();
     rules.scales.len() + BINARY * rules.binaries.len() + MOMENTS
 }
 
-/// Statistics of the labels alone: the label and its square, about their mean.
-pub const LABEL_WIDTH: usize = 2;
+/// Number of statistics of the labels alone: the label about its mean, and the square of that.
+pub(super) const LABEL_WIDTH: usize = 2;
 
-/// The labels' statistics, `[samples, 2]`.
-pub fn label_statistics(dataset: Benchmark, labels: &[f32]) -> Vec<f32> {
-    let centred = centred(dataset.rules(), labels);
-    centred.iter().flat_map(|&t| [t, t * t]).collect()
+/// The statistics of the labels, `[samples, 2]`.
+pub(super) fn label_statistics(dataset: Benchmark, labels: &[f32]) -> Vec<f32> {
+    let centered = centered(dataset.rules(), labels);
+    centered.iter().flat_map(|&t| [t, t * t]).collect()
 }
 
-/// Values about their mean, clipped first where the dataset's protocol clips: sums of squares
-/// about something else would lose digits.
-fn centred(rules: &Rules, values: &[f32]) -> Vec<f32> {
+/// Values about their mean, clipped first if the protocol clips: sums of squares about another value
+/// would lose digits.
+fn centered(rules: &Rules, values: &[f32]) -> Vec<f32> {
     let clipped = values.iter().map(|&value| rules.clip(value));
     let mean = clipped.clone().map(f64::from).sum::<f64>() / values.len().max(1) as f64;
     clipped.map(|v| (f64::from(v) - mean) as f32).collect()
@@ -56,7 +55,7 @@ fn centred(rules: &Rules, values: &[f32]) -> Vec<f32> {
 
 /// The statistics of one evaluation, written to `out`, whose rows are `stride` apart:
 /// `[samples, width]`. `predictions` are those of the checkpoints of [`criteria`].
-pub fn statistics(
+pub(super) fn statistics(
     dataset: Benchmark,
     predictions: &[&[f32]],
     labels: &[f32],
@@ -66,7 +65,7 @@ pub fn statistics(
     let rules = dataset.rules();
     let width = width(dataset);
     let one = |is: bool| if is { 1.0 } else { 0.0 };
-    // True and predicted positive, predicted positive only, true only, neither; zero if left out.
+    // True positive, false positive, false negative, true negative; zero if the sample is left out.
     let quadrants = |counts: bool, p: bool, t: bool| {
         [(true, true), (true, false), (false, true), (false, false)]
             .map(|cell| one(counts && (p, t) == cell))
@@ -74,7 +73,7 @@ pub fn statistics(
     let Some((by_mae, by_accuracy)) = predictions.split_last() else {
         return;
     };
-    let (p_centred, t_centred) = (centred(rules, by_mae), centred(rules, labels));
+    let (p_centered, t_centered) = (centered(rules, by_mae), centered(rules, labels));
     for (i, &label) in labels.iter().enumerate() {
         let row = &mut out[i * stride..][..width];
         let t = rules.clip(label);
@@ -90,14 +89,14 @@ pub fn statistics(
             cells.copy_from_slice(&quadrants(counted, p, binary.positive(t)));
         }
         let error = (rules.clip(by_mae[i]) - t).abs();
-        let (p, c) = (p_centred[i], t_centred[i]);
+        let (p, c) = (p_centered[i], t_centered[i]);
         moments.copy_from_slice(&[error, p, p * p, p * c]);
     }
 }
 
 /// The metrics of [`ids`] from the sums of an evaluation's and of the labels' statistics over
 /// `samples` (weighted) samples; NaN where undefined.
-pub fn metrics(
+pub(super) fn metrics(
     dataset: Benchmark,
     sums: &[f32],
     label_sums: &[f32],
@@ -121,7 +120,7 @@ pub fn metrics(
     let [p, pp, pt] = [moments[1], moments[2], moments[3]].map(|sum| f64::from(sum) / samples);
     let [t, tt] = [label_sums[0], label_sums[1]].map(|sum| f64::from(sum) / samples);
     let (var_p, var_t) = (pp - p * p, tt - t * t);
-    // Below this, what is left of single precision sums is rounding.
+    // Below this, single precision sums are rounding error.
     let varies = |variance: f64, square: f64| variance > 1e-6 * square;
     out[first + 1] = if varies(var_p, pp) && varies(var_t, tt) {
         ((pt - p * t) / (var_p.sqrt() * var_t.sqrt())).clamp(-1.0, 1.0) as f32
@@ -132,8 +131,8 @@ pub fn metrics(
 
 /// Accuracy, F1 weighted by true classes, F1 weighted by predicted ones.
 fn binary(counts: &[f32]) -> (f32, f32, f32) {
-    let [tp, fp, missed, tn] = [0, 1, 2, 3].map(|i| f64::from(counts[i]));
-    let all = tp + fp + missed + tn;
+    let [tp, fp, fn_, tn] = [0, 1, 2, 3].map(|i| f64::from(counts[i]));
+    let all = tp + fp + fn_ + tn;
     if all <= 0.0 {
         return (f32::NAN, f32::NAN, f32::NAN);
     }
@@ -144,12 +143,12 @@ fn binary(counts: &[f32]) -> (f32, f32, f32) {
             0.0
         }
     };
-    let (of_positive, of_negative) = (f1(tp, fp + missed), f1(tn, fp + missed));
+    let (of_positive, of_negative) = (f1(tp, fp + fn_), f1(tn, fp + fn_));
     let weighted =
         |positives: f64| ((positives * of_positive + (all - positives) * of_negative) / all) as f32;
     (
         ((tp + tn) / all) as f32,
-        weighted(tp + missed),
+        weighted(tp + fn_),
         weighted(tp + fp),
     )
 }
@@ -168,7 +167,7 @@ mod tests {
         Benchmark::new("mine", Kind::own(spec.resolve().unwrap()).unwrap()).unwrap()
     }
 
-    /// Every metric of every sample counted once is what the protocol computes.
+    /// With every sample counted once, every metric is that of the protocol.
     fn agrees(dataset: Benchmark, pairs: &[(f32, f32)]) -> Result<(), TestCaseError> {
         let (predictions, labels): (Vec<f32>, Vec<f32>) = pairs.iter().copied().unzip();
         let width = width(dataset);
@@ -194,7 +193,7 @@ mod tests {
             .map_err(|error| TestCaseError::fail(error.to_string()))?;
         for (id, value) in ids(dataset).into_iter().zip(values) {
             match expected[id] {
-                // Correlations of all but constant values hang on the last digits.
+                // Correlations of nearly constant values depend on the last digits.
                 None => prop_assert!(value.is_nan() || id == "corr", "{id}: {value}"),
                 Some(expected) => prop_assert!(
                     (f64::from(value) - expected).abs() < 1e-3 || (id == "corr" && value.is_nan()),
@@ -208,7 +207,7 @@ mod tests {
     proptest! {
         #[test]
         fn sums_give_the_metrics_of_the_protocol(
-            // Steps of a tenth: labels of exactly zero and halves come up.
+            // Steps of a tenth: exact zeros and halves occur.
             pairs in proptest::collection::vec((-35i32..35, -30i32..=30), 2..60),
         ) {
             let scaled = |by: f32| -> Vec<(f32, f32)> {
@@ -216,7 +215,7 @@ mod tests {
             };
             agrees(Benchmark::Mosi, &scaled(10.0))?;
             agrees(Benchmark::Sims, &scaled(30.0))?;
-            // Stars from 0 to 5 about 2.5, and three classes by edges of one's own.
+            // Stars from 0 to 5 about 2.5, and three classes by custom edges.
             let stars = own("label_range = [0, 5]\nlanguage = \"en\"\nclasses = [2, 4, 6]");
             let moved: Vec<(f32, f32)> =
                 pairs.iter().map(|&(p, t)| (p as f32 / 12.0 + 2.5, t as f32 / 12.0 + 2.5)).collect();

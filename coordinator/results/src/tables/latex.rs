@@ -1,14 +1,14 @@
-//! A table as LaTeX with booktabs, a `table` environment a dataset.
+//! A table as LaTeX with booktabs: one `table` environment per dataset.
 
-use super::layout;
 use super::{
     Block, Rank, Table,
-    render::{heading, joined},
-    text::case_heading,
+    headings::{case_heading, datasets, heading},
+    layout,
+    lines::joined,
 };
 use std::fmt::Write as _;
 
-/// Characters that LaTeX would take for commands or does not know.
+/// Escapes what LaTeX would read as commands or cannot print.
 fn tex(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -33,16 +33,10 @@ fn tex(text: &str) -> String {
     out
 }
 
-/// Prints `table`: a float for each dataset, its cases below each other.
+/// Prints `table`: one float per dataset, its cases below each other.
 pub(super) fn render(table: &Table) -> String {
     let mut out = String::from("% needs \\usepackage{booktabs} and \\usepackage{graphicx}\n");
-    let mut datasets: Vec<&str> = Vec::new();
-    for block in &table.blocks {
-        if !datasets.contains(&block.dataset.as_str()) {
-            datasets.push(&block.dataset);
-        }
-    }
-    for dataset in datasets {
+    for dataset in datasets(&table.blocks) {
         let own = table.blocks.iter().filter(|block| block.dataset == dataset);
         let blocks: Vec<&Block> = own.collect();
         float(table, &blocks, &mut out);
@@ -73,7 +67,7 @@ fn float(table: &Table, blocks: &[&Block], out: &mut String) {
     out.push_str(" \\\\\n");
     for block in blocks {
         out.push_str("\\midrule\n");
-        if let (true, Some(case)) = (blocks.len() > 1, &block.case) {
+        if let (true, Some(case)) = (blocks.len() > 1, block.case) {
             let _ = writeln!(
                 out,
                 "\\multicolumn{{{}}}{{c}}{{{}}} \\\\",

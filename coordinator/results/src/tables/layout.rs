@@ -1,9 +1,13 @@
 //! What each of the paper's tables holds.
 
-use halfheard_shared::published;
-use halfheard_shared::{benchmark::Benchmark, methods};
+use halfheard_shared::{
+    benchmark::Benchmark,
+    case::{Case, CaseKind, CaseOrMean},
+    methods, published,
+    results::Model,
+};
 
-/// What a table's rows are over.
+/// Whether a table has means over cases or each case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// Means over all cases of the kind.
@@ -12,40 +16,31 @@ pub enum Scope {
     Details,
 }
 
-/// The kind of case, as the views call it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CaseKind {
-    /// Random missing.
-    Rate,
-    /// Missing modalities.
-    Missing,
-}
-
-/// Which rows there are.
+/// The rows of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rows {
-    /// What the sweep has, in the paper's order; not the variants that are rows of other tables.
+    /// The models of the sweep, in the paper's order, without the ablations.
     Methods,
-    /// Those that the paper's table has, in its order: an ablation.
+    /// The rows of the paper's table, in its order: an ablation.
     Listed,
-    /// The same, each labelled with the weights of its loss.
+    /// The same, labeled with the weights of the losses.
     Weights,
 }
 
 /// One table of the paper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// Its number.
+    /// The number in the paper.
     pub number: u8,
-    /// What it shows.
+    /// The title, with the paper's datasets.
     pub title: &'static str,
-    /// The paper's datasets, in order; those of one's own stand behind ([`Layout::shows`]).
+    /// The paper's datasets, in order; custom ones follow ([`Layout::shows`]).
     pub datasets: &'static [Benchmark],
-    /// Means or details.
+    /// Means or single cases.
     pub scope: Scope,
-    /// Over what.
+    /// The kind of the cases.
     pub kind: CaseKind,
-    /// Its rows.
+    /// The rows.
     pub rows: Rows,
     /// Whether values are printed with their standard deviation.
     pub spread: bool,
@@ -74,7 +69,7 @@ const fn layout(
     }
 }
 
-/// A table of listed rows, of means over the missing rates.
+/// A table of listed rows, with means over the missing rates.
 const fn listed(
     number: u8,
     title: &'static str,
@@ -93,7 +88,7 @@ const fn listed(
     }
 }
 
-/// The tables that can be printed.
+/// The tables of the paper.
 pub const LAYOUTS: &[Layout] = &[
     layout(
         2,
@@ -188,15 +183,20 @@ pub const LAYOUTS: &[Layout] = &[
     ),
 ];
 
-/// The layout of table `number`, if it can be printed.
+/// The layout of table `number`.
 pub fn find(number: u8) -> Option<Layout> {
     LAYOUTS.iter().copied().find(|l| l.number == number)
 }
 
 impl Layout {
-    /// Whether the table has a block for a dataset. One that follows a built-in protocol stands
-    /// where that does; one with a protocol of its own where those stand whose classes are made as
-    /// its are (rounded: with MOSI; by intervals: with SIMS), and in all tables of ablations.
+    /// What the cells of a block are of; a block of an overall table has no case.
+    pub(crate) fn case_or_mean(self, case: Option<Case>) -> CaseOrMean {
+        case.map_or(CaseOrMean::Mean(self.kind), CaseOrMean::Case)
+    }
+
+    /// Whether the table has a block for a dataset. One that follows a built-in protocol is where
+    /// that protocol's dataset is; one with a custom protocol is with those whose classes are formed
+    /// alike (rounded: with MOSI; by intervals: with SIMS), and in all tables of ablations.
     pub fn shows(self, benchmark: Benchmark) -> bool {
         if let Some(published) = benchmark.published() {
             return self.datasets.contains(&published);
@@ -209,15 +209,14 @@ impl Layout {
                 .any(|own| rule(own) == rule(&benchmark))
     }
 
-    /// Of the datasets of a sweep those that the table shows: the paper's in its order, then the
-    /// others.
+    /// The datasets of the table: the paper's in its order, then those of a sweep that it shows.
     pub fn datasets(self, have: &[Benchmark]) -> Vec<Benchmark> {
         let others = have.iter().filter(|b| matches!(b, Benchmark::Own(_)));
         let others = others.filter(|b| self.shows(**b));
         self.datasets.iter().chain(others).copied().collect()
     }
 
-    /// What it shows, of the datasets that have a block.
+    /// The title, with the datasets that have a block.
     pub fn title_on(self, shown: &[Benchmark]) -> String {
         let of_paper = |b: &Benchmark| self.datasets.contains(b);
         let what = match self.title.rsplit_once(" on ") {
@@ -233,7 +232,7 @@ impl Layout {
     }
 }
 
-/// How tables write a dataset: `MOSI`; a name of one's own as it is.
+/// The printed name of a dataset: `MOSI`; a custom name as it is.
 pub fn dataset_title(name: &str) -> String {
     match name.parse::<Benchmark>() {
         Ok(built_in) => built_in.title(),
@@ -244,7 +243,7 @@ pub fn dataset_title(name: &str) -> String {
 /// A column's heading and its metrics.
 pub type Heading = (String, Vec<&'static str>);
 
-/// The columns of a dataset: heading and metrics, two beside each other where the paper prints
+/// The columns of a dataset: two metrics share one where the paper prints
 /// `negative/positive / negative/non-negative`.
 pub fn columns(benchmark: Benchmark) -> Vec<Heading> {
     let rules = benchmark.rules();
@@ -263,47 +262,53 @@ pub fn columns(benchmark: Benchmark) -> Vec<Heading> {
     columns
 }
 
-/// Where a method stands in tables: in the paper's order, those the paper does not have behind.
+/// The position of a method in tables: in the paper's order, others after these.
 pub fn method_order(method: &str) -> usize {
     let all = methods::all();
     let place = all.iter().position(|known| known.id == method);
     place.unwrap_or(all.len())
 }
 
-/// How tables write a method or variant: `LNLN`, `LNLN/no-dmc`.
-pub fn label(method: &str, variant: &str) -> String {
-    let name = methods::find(method).map_or(method, |known| &known.name);
-    if variant.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{name}/{variant}")
-    }
+/// Sorts models as tables list them.
+pub(crate) fn sort_models(models: &mut [Model]) {
+    models.sort_by(|a, b| {
+        let order = |model: &Model| method_order(&model.method);
+        order(a).cmp(&order(b)).then_with(|| a.cmp(b))
+    });
 }
 
-/// The rows of the paper's table `number` on a dataset, in its order: methods and variants. On one
-/// that the paper does not have, those of the table's first.
-pub fn listed_rows(number: u8, benchmark: Benchmark) -> Vec<(&'static str, &'static str)> {
+/// The printed name of a model: `LNLN`, `LNLN/no-dmc`.
+pub fn label(model: &Model) -> String {
+    let method = model.method.as_str();
+    let name = methods::find(method).map_or(method, |known| &known.name);
+    Model::new(name, model.variant.as_str()).to_string()
+}
+
+/// The rows of the paper's table `number` on a dataset, in its order. On a dataset that the paper
+/// does not have, those of the table's first.
+pub fn listed_rows(number: u8, benchmark: Benchmark) -> Vec<Model> {
     let mut rows = Vec::new();
     let first = || find(number).and_then(|layout| layout.datasets.first().copied());
     let benchmark = benchmark.published().or_else(first);
     for n in published::numbers() {
-        let row = (n.method, n.variant);
-        if n.table == number && Some(n.dataset) == benchmark && !rows.contains(&row) {
-            rows.push(row);
+        if n.table == number && Some(n.dataset) == benchmark {
+            let row = Model::new(n.method, n.variant);
+            if !rows.contains(&row) {
+                rows.push(row);
+            }
         }
     }
     rows
 }
 
-/// Whether a variant is a row of one of the tables of ablations.
-pub fn is_ablation(method: &str, variant: &str) -> bool {
-    !variant.is_empty()
-        && published::numbers()
-            .iter()
-            .any(|n| n.method == method && n.variant == variant)
+/// Whether a model is a variant in one of the tables of ablations.
+pub(crate) fn is_ablation(model: &Model) -> bool {
+    let mut numbers = published::numbers().iter();
+    !model.variant.is_empty()
+        && numbers.any(|n| n.method == model.method && n.variant == model.variant)
 }
 
-/// How the tables of ablations write a variant.
+/// The labels of variants in the tables of ablations.
 const ABLATIONS: &[(&str, &str)] = &[
     ("no-dmc-reconstructor", "w/o DMC & Reconstructor"),
     ("no-dmc", "w/o DMC"),
@@ -318,26 +323,26 @@ const ABLATIONS: &[(&str, &str)] = &[
     ("no-vision", "w/o vision"),
 ];
 
-/// How a table writes a row.
-pub fn row_label(rows: Rows, benchmark: Benchmark, method: &str, variant: &str) -> String {
-    match rows {
-        Rows::Methods => label(method, variant),
-        Rows::Listed => ABLATIONS
-            .iter()
-            .find(|(id, _)| *id == variant)
-            .map_or_else(|| label(method, variant), |(_, text)| (*text).to_owned()),
-        Rows::Weights => {
-            weights(benchmark, method, variant).unwrap_or_else(|| label(method, variant))
+/// The label of a row.
+pub(crate) fn row_label(rows: Rows, benchmark: Benchmark, model: &Model) -> String {
+    let own = match rows {
+        Rows::Methods => None,
+        Rows::Listed => {
+            let mut ablations = ABLATIONS.iter();
+            let found = ablations.find(|(id, _)| *id == model.variant);
+            found.map(|(_, text)| (*text).to_owned())
         }
-    }
+        Rows::Weights => weights(benchmark, model),
+    };
+    own.unwrap_or_else(|| label(model))
 }
 
-/// `α=0.9, β=0.8, γ=0.1`, as the method's file has them.
-fn weights(benchmark: Benchmark, method: &str, variant: &str) -> Option<String> {
-    let info = methods::find(method)?;
-    let changes = match variant {
+/// `α=0.9, β=0.8, γ=0.1`, from the method's file.
+fn weights(benchmark: Benchmark, model: &Model) -> Option<String> {
+    let info = methods::find(&model.method)?;
+    let changes = match model.variant.as_str() {
         "" => None,
-        _ => Some(&info.variants.get(variant)?.hyper),
+        variant => Some(&info.variants.get(variant)?.hyper),
     };
     let hyper = info
         .resolve(benchmark.kind().as_str(), changes.as_slice())
@@ -386,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dataset_of_ones_own_stands_where_its_like_do() {
+    fn custom_dataset_is_where_alike_protocols_are() {
         let own = |name, text: &str| {
             let spec: DefinitionSpec = toml::from_str(text).unwrap();
             Benchmark::new(name, Kind::own(spec.resolve().unwrap()).unwrap()).unwrap()
@@ -432,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn every_table_of_the_paper_has_a_layout_with_its_datasets_and_rows() {
+    fn layout_exists_for_every_table_with_its_datasets_and_rows() {
         for number in 2..=14 {
             let layout = find(number).unwrap();
             let numbers = || published::numbers().iter().filter(|n| n.table == number);
@@ -452,8 +457,10 @@ mod tests {
     }
 
     #[test]
-    fn ablations_are_labelled_as_the_paper_does() {
-        let label = |rows, benchmark, variant| row_label(rows, benchmark, "lnln", variant);
+    fn ablations_are_labeled_as_in_the_paper() {
+        let label = |rows, benchmark, variant: &str| {
+            row_label(rows, benchmark, &Model::new("lnln", variant))
+        };
         assert_eq!(label(Rows::Listed, Benchmark::Mosi, "no-dmc"), "w/o DMC");
         assert_eq!(label(Rows::Listed, Benchmark::Mosi, ""), "LNLN");
         for (variant, text) in [
@@ -464,15 +471,16 @@ mod tests {
             assert_eq!(label(Rows::Weights, Benchmark::Sims, variant), text);
         }
         for number in 4..=7 {
-            for (_, variant) in listed_rows(number, Benchmark::Mosi) {
-                let text = label(find(number).unwrap().rows, Benchmark::Mosi, variant);
+            for model in listed_rows(number, Benchmark::Mosi) {
+                let rows = find(number).unwrap().rows;
+                let text = label(rows, Benchmark::Mosi, &model.variant);
                 assert!(!text.contains('/') || text.starts_with("w/o"), "{text}");
             }
         }
     }
 
     #[test]
-    fn methods_stand_in_the_papers_order_and_others_behind() {
+    fn methods_are_in_the_order_of_the_paper_and_others_follow() {
         let paper = [
             "MISA", "Self-MM", "MMIM", "CENET", "TETFN", "TFR-Net", "ALMT", "LNLN",
         ];
@@ -480,9 +488,9 @@ mod tests {
         all.extend(["no-longer-there"]);
         all.sort();
         all.sort_by_key(|id| method_order(id));
-        let labels: Vec<String> = all.iter().map(|id| label(id, "")).collect();
+        let labels: Vec<String> = all.iter().map(|id| label(&Model::new(*id, ""))).collect();
         assert_eq!(labels[..8], paper);
         assert_eq!(labels[8..], ["LF-DNN", "no-longer-there"]);
-        assert_eq!(label("lnln", "no-dmc"), "LNLN/no-dmc");
+        assert_eq!(label(&Model::new("lnln", "no-dmc")), "LNLN/no-dmc");
     }
 }

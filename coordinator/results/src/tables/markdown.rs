@@ -2,7 +2,8 @@
 
 use super::{
     Rank, Table,
-    render::{heading, joined},
+    headings::{NOTHING, heading},
+    lines::joined,
 };
 use std::fmt::Write as _;
 
@@ -13,7 +14,7 @@ pub(super) fn render(table: &Table) -> String {
         None => format!("**{}**\n", table.title),
     };
     if table.blocks.is_empty() {
-        out.push_str("\nThis sweep has nothing of it.\n");
+        let _ = write!(out, "\n{NOTHING}\n");
     }
     for block in &table.blocks {
         let _ = write!(out, "\n{}\n\n| {} |", heading(block), table.stub);

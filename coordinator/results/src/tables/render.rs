@@ -1,10 +1,10 @@
 //! Prints a table: text, markdown, LaTeX, CSV, JSON, HTML.
 
-use super::{Beside, Block, Rank, Table, html, latex, layout, markdown, text};
-use std::fmt::Write as _;
+use super::{CompanionValue, Rank, Table, html, latex, markdown, text};
+use halfheard_shared::results::Model;
 
-/// How a table is printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+/// The format of a printed table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// For a terminal
     Text,
@@ -12,120 +12,124 @@ pub enum Format {
     Markdown,
     /// LaTeX with booktabs
     Latex,
-    /// One row a value, for spreadsheets and scripts
+    /// One row per value, for spreadsheets and scripts
     Csv,
-    /// Everything there is to know
+    /// Everything, for programs
     Json,
-    /// HTML, one table element a block
+    /// HTML, one table element per block
     Html,
 }
 
-/// The table in `format`; `colour` only matters to text: best bold and second underlined.
-pub fn render(table: &Table, format: Format, colour: bool) -> String {
+/// Prints `table` in `format`. With `color`, text has the best bold and the second underlined.
+pub fn render(table: &Table, format: Format, color: bool) -> String {
     match format {
-        Format::Text => text::render(table, colour, terminal_width()),
+        Format::Text => text::render(table, color, terminal_width()),
         Format::Markdown => markdown::render(table),
         Format::Latex => latex::render(table),
-        Format::Csv => csv(table),
+        Format::Csv => or_error(csv(table)),
         Format::Json => json(table),
-        Format::Html => html::render(table),
+        Format::Html => html::render(table).into_string(),
     }
 }
 
-/// Columns of the terminal that standard output goes to, if it does.
+/// The width of the terminal that standard output goes to.
 fn terminal_width() -> Option<usize> {
     comfy_table::Table::new().width().map(usize::from)
 }
 
-/// `MOSI, r = 0.3`.
-pub(super) fn heading(block: &Block) -> String {
-    let dataset = layout::dataset_title(&block.dataset);
-    match &block.case {
-        Some(case) => format!("{dataset}, {}", text::case_heading(case)),
-        None => dataset,
-    }
-}
+const CSV_HEADER: [&str; 14] = [
+    "table",
+    "dataset",
+    "case",
+    "method",
+    "variant",
+    "metric",
+    "of",
+    "value",
+    "std",
+    "low",
+    "high",
+    "completed",
+    "expected",
+    "rank",
+];
 
-/// The cell's texts joined, each marked by its rank.
-pub(super) fn joined(cell: &[(String, Rank)], mark: impl Fn(&str, Rank) -> String) -> String {
-    let texts: Vec<String> = cell.iter().map(|(text, rank)| mark(text, *rank)).collect();
-    texts.join(" / ")
-}
-
-fn field(text: &str) -> String {
-    if text.contains(['"', ',', '\n', '\r']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text.to_owned()
-    }
-}
-
-/// One line a value. Other numbers have lines of their own: `of` says whose a line's value is, and
-/// is empty for ours.
-fn csv(table: &Table) -> String {
-    let mut out = String::from(
-        "table,dataset,case,method,variant,metric,of,value,std,low,high,done,asked,rank\n",
-    );
+/// One row per value. The column `of` is empty for our values and names the source of others.
+fn csv(table: &Table) -> csv::Result<String> {
     let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
-    let name = table
-        .number
-        .map_or_else(|| table.title.clone(), |n| n.to_string());
+    let name = match table.number {
+        Some(number) => number.to_string(),
+        None => table.title.clone(),
+    };
+    let mut out = csv::Writer::from_writer(Vec::new());
+    out.write_record(CSV_HEADER)?;
     for block in &table.blocks {
+        let case = block.case.map(|case| case.to_string()).unwrap_or_default();
         for row in &block.rows {
-            let start = [
-                field(&name),
-                field(&block.dataset),
-                field(block.case.as_deref().unwrap_or_default()),
-                field(&row.method),
-                field(&row.variant),
-            ]
-            .join(",");
+            let Model { method, variant } = &row.model;
+            let start = [&name, &block.dataset, &case, method, variant];
             for (c, column) in block.columns.iter().enumerate() {
                 for (m, metric) in column.metrics.iter().enumerate() {
+                    let mut write = |rest: [String; 8]| {
+                        let start = start.into_iter().chain([&metric.id]);
+                        out.write_record(start.chain(&rest))
+                    };
+                    let none = String::new;
                     let value = &row.cells[c][m];
                     let rank = match value.rank {
                         Rank::Best => "best",
                         Rank::Second => "second",
                         Rank::Other => "",
                     };
-                    let (mean, std) = (number(value.mean), number(value.std));
-                    let (done, asked) = (value.done, value.asked);
-                    let id = field(&metric.id);
-                    let _ = writeln!(out, "{start},{id},,{mean},{std},,,{done},{asked},{rank}");
+                    write([
+                        none(),
+                        number(value.mean),
+                        number(value.std),
+                        none(),
+                        none(),
+                        value.completed.to_string(),
+                        value.expected.to_string(),
+                        rank.to_owned(),
+                    ])?;
                     for companion in &row.companions {
                         let [value, std, low, high] = match companion.cells[c][m] {
-                            Beside::Nothing | Beside::Erratum(None) => continue,
-                            Beside::Other(value, std) => [Some(value), std, None, None],
-                            Beside::Erratum(Some(value)) | Beside::Difference(value) => {
-                                [Some(value), None, None, None]
+                            CompanionValue::Nothing | CompanionValue::Erratum(None) => continue,
+                            CompanionValue::Other(value, std) => [Some(value), std, None, None],
+                            CompanionValue::Erratum(Some(value))
+                            | CompanionValue::Difference(value) => [Some(value), None, None, None],
+                            CompanionValue::Interval(low, high) => {
+                                [None, None, Some(low), Some(high)]
                             }
-                            Beside::Interval(low, high) => [None, None, Some(low), Some(high)],
                         }
                         .map(number);
-                        let of = field(&companion.label);
-                        let _ = writeln!(out, "{start},{id},{of},{value},{std},{low},{high},,,");
+                        let of = companion.label.clone();
+                        write([of, value, std, low, high, none(), none(), none()])?;
                     }
                 }
             }
         }
     }
-    out
+    let bytes = out.into_inner().map_err(|error| error.into_error())?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Strings, integers and finite numbers can be written to memory; anything else is reported in the
+/// output itself.
+fn or_error<E: std::fmt::Display>(text: Result<String, E>) -> String {
+    text.unwrap_or_else(|error| format!("{{\"error\": \"{error}\"}}"))
 }
 
 fn json(table: &Table) -> String {
-    // A table holds strings, integers and finite numbers only; should it ever not, that is said.
-    serde_json::to_string_pretty(table)
-        .unwrap_or_else(|error| format!("{{\"error\": \"{error}\"}}"))
-        + "\n"
+    or_error(serde_json::to_string_pretty(table)) + "\n"
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tables::tests::table;
+    use crate::tables::example as table;
 
     #[test]
-    fn text_marks_ranks_without_colour() {
+    fn text_marks_ranks_without_color() {
         let out = render(&table(), Format::Text, false);
         assert!(out.contains("72.12' / 71.00*"), "{out}");
         assert!(out.contains("1.035*") && out.contains('…'), "{out}");
@@ -133,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn text_styles_ranks_with_colour() {
+    fn text_styles_ranks_with_color() {
         let out = render(&table(), Format::Text, true);
         assert!(out.contains("\u{1b}[1m73.50\u{1b}[22m"), "{out:?}");
     }
@@ -162,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn csv_has_a_row_a_value() {
+    fn csv_has_one_row_per_value() {
         let out = render(&table(), Format::Csv, false);
         assert_eq!(out.lines().count(), 1 + 9);
         assert!(

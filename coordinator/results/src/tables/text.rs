@@ -1,24 +1,31 @@
-//! A table as text: the datasets side by side as in the paper, or one below the other where the
-//! terminal is too narrow.
+//! A table as text: the datasets side by side as in the paper, or one below the other on a narrow
+//! terminal.
 
-use super::{Block, Line, Rank, Table, layout};
+use super::{
+    Block, Rank, Table,
+    headings::{NOTHING, case_heading, datasets},
+    layout,
+    lines::Line,
+};
+use halfheard_shared::case::Case;
+use unicode_width::UnicodeWidthStr as _;
 
-/// Between columns.
+/// The gap between columns.
 const GAP: usize = 2;
-/// Where there is no terminal.
+/// The width of a page without a terminal.
 const WIDEST: usize = 240;
-/// Between datasets.
+/// The gap between datasets.
 const WIDE_GAP: usize = 4;
 
-/// What a place on the page holds, and how wide it is without marks.
+/// A printed cell, and its width without escape codes.
 struct Shown {
     width: usize,
     marked: String,
 }
 
-/// A cell. The best is bold and the second underlined, and companions are dim; without colour `*`
-/// and `'` stand behind the best and the second, so that a pipe or a log shows them too.
-fn show(line: &Line, column: usize, colour: bool) -> Shown {
+/// A cell: the best bold, the second underlined, companions dim; without color the best is followed
+/// by `*` and the second by `'`, which a pipe or a log shows too.
+fn show(line: &Line, column: usize, color: bool) -> Shown {
     let Some(cell) = line.cells.get(column) else {
         return Shown {
             width: 0,
@@ -28,8 +35,8 @@ fn show(line: &Line, column: usize, colour: bool) -> Shown {
     let mut width = 0;
     let mut parts = Vec::new();
     for (text, rank) in cell {
-        width += text.chars().count() + usize::from(!colour);
-        parts.push(match (rank, colour) {
+        width += text.width() + usize::from(!color);
+        parts.push(match (rank, color) {
             (Rank::Best, true) => format!("\u{1b}[1m{text}\u{1b}[22m"),
             (Rank::Second, true) => format!("\u{1b}[4m{text}\u{1b}[24m"),
             (Rank::Best, false) => format!("{text}*"),
@@ -45,7 +52,7 @@ fn show(line: &Line, column: usize, colour: bool) -> Shown {
     }
 }
 
-/// What stands before a line.
+/// The first column of a line.
 fn label(line: &Line) -> String {
     if line.companion {
         format!("  {}", line.label)
@@ -54,26 +61,21 @@ fn label(line: &Line) -> String {
     }
 }
 
-/// Prints `table`; `width` is that of the terminal, if there is one.
-pub(super) fn render(table: &Table, colour: bool, width: Option<usize>) -> String {
+/// Prints `table`; `width` is that of the terminal.
+pub(super) fn render(table: &Table, color: bool, width: Option<usize>) -> String {
     let mut out = format!("{}\n\n", table.heading());
-    let mut datasets: Vec<&str> = Vec::new();
-    for block in &table.blocks {
-        if !datasets.contains(&block.dataset.as_str()) {
-            datasets.push(&block.dataset);
-        }
-    }
+    let datasets = datasets(&table.blocks);
     if datasets.is_empty() {
-        out.push_str("This sweep has nothing of it.\n\n");
+        out.push_str(NOTHING);
+        out.push_str("\n\n");
     } else {
-        let whole = Page::new(table, &datasets, colour);
-        // Without a terminal there is no width, but nobody reads lines that are as long as that.
-        if whole.width() <= width.unwrap_or(WIDEST) {
-            whole.write(&mut out);
+        let page = Page::new(table, &datasets, color);
+        if page.width() <= width.unwrap_or(WIDEST) {
+            page.write(&mut out);
             out.push('\n');
         } else {
             for dataset in datasets {
-                Page::new(table, &[dataset], colour).write(&mut out);
+                Page::new(table, &[dataset], color).write(&mut out);
                 out.push('\n');
             }
         }
@@ -92,11 +94,11 @@ struct Page<'a> {
     name_width: usize,
     /// By dataset, the widths of its columns.
     widths: Vec<Vec<usize>>,
-    colour: bool,
+    color: bool,
 }
 
 impl<'a> Page<'a> {
-    fn new(table: &'a Table, datasets: &[&'a str], colour: bool) -> Self {
+    fn new(table: &'a Table, datasets: &[&'a str], color: bool) -> Self {
         let lines: Vec<(&Block, Vec<Line>)> = table
             .blocks
             .iter()
@@ -105,8 +107,8 @@ impl<'a> Page<'a> {
         let name_width = lines
             .iter()
             .flat_map(|(_, lines)| lines)
-            .map(|line| label(line).chars().count())
-            .chain([table.stub.chars().count()])
+            .map(|line| label(line).width())
+            .chain([table.stub.width()])
             .max()
             .unwrap_or(0);
         let widths = datasets
@@ -119,9 +121,9 @@ impl<'a> Page<'a> {
                         .flat_map(|(block, lines)| {
                             let cells = lines
                                 .iter()
-                                .map(move |line| show(line, column, colour).width);
+                                .map(move |line| show(line, column, color).width);
                             let name = block.columns.get(column);
-                            cells.chain(name.map(|column| column.name.chars().count()))
+                            cells.chain(name.map(|column| column.name.width()))
                         })
                         .max()
                         .unwrap_or(0)
@@ -134,20 +136,20 @@ impl<'a> Page<'a> {
             datasets: datasets.to_vec(),
             name_width,
             widths,
-            colour,
+            color,
         }
     }
 
-    fn block(&self, dataset: &str, case: Option<&str>) -> Option<&'a Block> {
+    fn block(&self, dataset: &str, case: Option<Case>) -> Option<&'a Block> {
         let mut blocks = self.table.blocks.iter();
-        blocks.find(|block| block.dataset == dataset && block.case.as_deref() == case)
+        blocks.find(|block| block.dataset == dataset && block.case == case)
     }
 
-    /// The cases in the order in which they come.
-    fn cases(&self) -> Vec<Option<&'a str>> {
+    /// The cases of the blocks, in their order.
+    fn cases(&self) -> Vec<Option<Case>> {
         let mut cases = Vec::new();
         for block in &self.table.blocks {
-            let case = block.case.as_deref();
+            let case = block.case;
             if self.datasets.contains(&block.dataset.as_str()) && !cases.contains(&case) {
                 cases.push(case);
             }
@@ -190,8 +192,8 @@ impl<'a> Page<'a> {
             let columns = first.map_or(&[][..], |block| &block.columns);
             for (number, column) in columns.iter().enumerate() {
                 let gap = if number == 0 { WIDE_GAP } else { GAP };
-                // A mark stands behind the numbers; the heading ends above their last digit.
-                let mark = usize::from(!self.colour);
+                // A mark follows the numbers; the heading ends above their last digit.
+                let mark = usize::from(!self.color);
                 let width = self.widths[group][number].saturating_sub(mark);
                 line.push_str(&format!("{:gap$}{:>width$}{:mark$}", "", column.name, ""));
             }
@@ -208,7 +210,7 @@ impl<'a> Page<'a> {
         }
     }
 
-    fn write_rows(&self, out: &mut String, case: Option<&str>) {
+    fn write_rows(&self, out: &mut String, case: Option<Case>) {
         let spread = self.table.spread;
         let blocks: Vec<Vec<Line>> = self
             .datasets
@@ -221,7 +223,7 @@ impl<'a> Page<'a> {
         let mut keys: Vec<(&(String, usize), String)> = Vec::new();
         for line in blocks.iter().flatten() {
             if !keys.iter().any(|(key, _)| *key == &line.key) {
-                // Companions that only a later dataset has come after their row.
+                // Companions of a later dataset only follow their row.
                 let row = keys.iter().rposition(|(key, _)| key.0 == line.key.0);
                 let place = row.map_or(keys.len(), |row| row + 1);
                 keys.insert(place, (&line.key, label(line)));
@@ -234,7 +236,7 @@ impl<'a> Page<'a> {
                 for (number, width) in self.widths[group].iter().enumerate() {
                     let gap = if number == 0 { WIDE_GAP } else { GAP };
                     // The sweep may have this method on another dataset only.
-                    let shown = line.map(|line| show(line, number, self.colour));
+                    let shown = line.map(|line| show(line, number, self.color));
                     let taken = shown.as_ref().map_or(0, |shown| shown.width);
                     out_line.push_str(&" ".repeat(gap + width.saturating_sub(taken)));
                     out_line.push_str(shown.as_ref().map_or("", |shown| &shown.marked));
@@ -245,25 +247,6 @@ impl<'a> Page<'a> {
     }
 }
 
-/// `r = 0.3`, `missing language and audio`.
-pub(super) fn case_heading(case: &str) -> String {
-    if let Some(rate) = case.strip_prefix("r=") {
-        return format!("r = {rate}");
-    }
-    let Some(set) = case.strip_prefix("missing=") else {
-        return case.to_owned();
-    };
-    let words: Vec<&str> = set
-        .chars()
-        .map(|letter| match letter {
-            'l' => "language",
-            'a' => "audio",
-            _ => "vision",
-        })
-        .collect();
-    format!("missing {}", words.join(" and "))
-}
-
 fn push_line(out: &mut String, line: &str) {
     out.push_str(line.trim_end());
     out.push('\n');
@@ -272,10 +255,10 @@ fn push_line(out: &mut String, line: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tables::tests::table;
+    use crate::tables::example as table;
 
     #[test]
-    fn datasets_stand_side_by_side_where_there_is_room() {
+    fn datasets_are_side_by_side_unless_the_terminal_is_narrow() {
         let mut table = table();
         let mut other = table.blocks[0].clone();
         other.dataset = "mosei".to_owned();
@@ -303,11 +286,5 @@ sweep x
             "{narrow}"
         );
         assert_eq!(narrow.matches("ALMT").count(), 2);
-    }
-
-    #[test]
-    fn cases_are_said_in_words() {
-        assert_eq!(case_heading("r=0.3"), "r = 0.3");
-        assert_eq!(case_heading("missing=la"), "missing language and audio");
     }
 }

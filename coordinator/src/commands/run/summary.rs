@@ -2,6 +2,7 @@
 
 use super::context::RunContext;
 use crate::{
+    analysis,
     commands::{
         failures::{self, FailureGroup, jobs},
         table,
@@ -9,13 +10,7 @@ use crate::{
     },
     local::Servers,
 };
-use halfheard_results::{
-    audit,
-    tables::{
-        layout::{self, Layout},
-        render::Format,
-    },
-};
+use halfheard_results::tables::layout::{self, Layout};
 use halfheard_shared::{ids::SweepId, text::quoted_path};
 use halfheard_store::{
     Store,
@@ -73,7 +68,7 @@ impl<'a> Summary<'a> {
             name: sweep.name.clone(),
             jobs: progress,
             failures: failures::load(store, sweep.id).await?,
-            collapsed: audit::collapsed(store, sweep.id).await?,
+            collapsed: analysis::collapsed(store, sweep.id).await?,
             seconds: context.started.elapsed().as_secs_f64(),
             devices: &context.slots.devices,
             device_warning: context.slots.warning.as_deref(),
@@ -90,11 +85,8 @@ impl<'a> Summary<'a> {
     pub(super) async fn print(&self, store: &Store, sweep: &SweepRow) -> anyhow::Result<()> {
         let output = self.context.output;
         if !output.is_json() && self.evaluated {
-            for layout in self.tables() {
-                let color = self.context.settings.color;
-                table::print(store, sweep, layout, Format::Text, color).await?;
-                println!();
-            }
+            let layouts: Vec<Layout> = self.tables().collect();
+            table::print(store, sweep, &layouts, self.context.settings.color).await?;
         }
         Ok(output.print(self)?)
     }

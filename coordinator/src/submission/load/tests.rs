@@ -135,10 +135,7 @@ fn damaged_dataset_and_unsuitable_encoder_are_refused() {
     encoder(folder.path(), 300, 512);
     std::fs::write(folder.path().join("enc/config.json"), "{").unwrap();
     let error = refused(&path, &data, Synthesize::PlanOnly);
-    assert!(
-        error.contains("is no configuration of an encoder"),
-        "{error}"
-    );
+    assert!(error.contains("is not an encoder configuration"), "{error}");
 
     encoder(folder.path(), 300, 512);
     let file = DataFolder::new(&data).data_file("toy");
@@ -201,7 +198,7 @@ fn misfits_are_refused_and_ineffective_settings_are_noted() {
     for part in [
         "tfr-net cannot be trained on mosi: num_temporal_head 25 must divide",
         "set `num_temporal_head` to one of 1, 2",
-        "almt cannot be trained on mosi: width 128 is no multiple of hyper_heads 7",
+        "almt cannot be trained on mosi: width 128 is not a multiple of hyper_heads 7",
         "spec.toml:15",
         "× ",
     ] {

@@ -252,7 +252,7 @@ fn misfits() -> Vec<Misfit> {
         plain(
             "tetfn",
             json!({"nheads": 7}),
-            "dst_feature_dims 20 is no multiple of nheads 7",
+            "dst_feature_dims 20 is not a multiple of nheads 7",
         ),
         plain(
             "tetfn",
@@ -275,7 +275,7 @@ fn misfits() -> Vec<Misfit> {
         plain(
             "tfr-net",
             json!({"nheads": 5}),
-            "dst_feature_dims 12 is no multiple of nheads 5",
+            "dst_feature_dims 12 is not a multiple of nheads 5",
         ),
         plain(
             "tfr-net",
@@ -301,9 +301,9 @@ fn misfits() -> Vec<Misfit> {
         plain(
             "almt",
             json!({"hyper_heads": 7}),
-            "width 32 is no multiple of hyper_heads 7",
+            "width 32 is not a multiple of hyper_heads 7",
         ),
-        plain("lnln", json!({"heads": 7}), "is no multiple of heads 7"),
+        plain("lnln", json!({"heads": 7}), "is not a multiple of heads 7"),
         plain(
             "lnln",
             json!({"hyper_depth": 9}),

@@ -1,0 +1,115 @@
+//! The jobs of a sweep and what its results rest on.
+
+use super::Model;
+use crate::{
+    artifacts::Hash,
+    benchmark::Benchmark,
+    case::Case,
+    ids::JobId,
+    wire::{Fidelity, Selection},
+};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// A training job or, with a case, an evaluation job.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Its id.
+    pub id: JobId,
+    /// The dataset.
+    pub dataset: Benchmark,
+    /// The model.
+    pub model: Model,
+    /// The seed.
+    pub seed: u64,
+    /// The case of an evaluation.
+    pub case: Option<Case>,
+    /// How far it is.
+    pub outcome: JobOutcome,
+    /// The last error of a failed attempt.
+    pub error: Option<String>,
+}
+
+/// How far a job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobOutcome {
+    /// Not finished: blocked, ready, queued or running.
+    Open,
+    /// Its result is stored.
+    Done,
+    /// Given up.
+    Failed,
+    /// Cancelled with its sweep.
+    Cancelled,
+}
+
+/// The stored values of an evaluation, by criterion and metric; `None` where undefined.
+pub type StoredValues = BTreeMap<(String, String), Option<f64>>;
+
+/// A protocol by which models of a sweep are trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Protocol {
+    /// The split that checkpoints are selected on.
+    pub selection: Selection,
+    /// Whether methods follow the reference code or the papers.
+    pub fidelity: Fidelity,
+    /// Whether training sees erased data.
+    pub train_missing: bool,
+}
+
+/// The file of a dataset.
+#[derive(Clone, Debug)]
+pub struct DatasetFile {
+    /// The dataset.
+    pub dataset: Benchmark,
+    /// The file's BLAKE3 hash.
+    pub blake3: String,
+    /// Samples of the training, validation and test split.
+    pub sizes: [usize; 3],
+    /// The labels of the test split, `[samples]`.
+    pub test_labels: Arc<[f32]>,
+}
+
+/// A result that differs from the one that is stored.
+#[derive(Clone, Debug)]
+pub struct Conflict {
+    /// The dataset.
+    pub dataset: Benchmark,
+    /// The model.
+    pub model: Model,
+    /// The seed.
+    pub seed: u64,
+    /// The case of an evaluation.
+    pub case: Option<Case>,
+    /// The kind of message: `trained`, `evaluated`.
+    pub what: String,
+    /// The worker whose result was refused.
+    pub worker: String,
+    /// That worker's device.
+    pub device: String,
+    /// The worker whose result is kept.
+    pub first_worker: Option<String>,
+}
+
+/// Something that results rest on.
+#[derive(Clone, Debug)]
+pub struct Fact {
+    /// Its kind: `trained with`.
+    pub name: String,
+    /// The thing itself.
+    pub value: String,
+    /// How many evaluations rest on it.
+    pub evaluations: i64,
+}
+
+/// A checkpoint, by the seed that it was trained with.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    /// The dataset.
+    pub dataset: Benchmark,
+    /// The model.
+    pub model: Model,
+    /// The seed.
+    pub seed: u64,
+    /// Its hash in the artifact store.
+    pub hash: Hash,
+}
