@@ -456,7 +456,7 @@ fn run_logs_its_devices_first() -> Result<()> {
         (
             &[(PRETEND, "1")],
             &["--workers", "2"],
-            &["2 workers asked for", "1 GPU", "--share-gpus"],
+            &["2 workers requested", "1 GPU", "--share-gpus"],
         ),
         (
             &[(PRETEND, "1")],
@@ -523,8 +523,8 @@ fn doctor_shows_the_device_of_each_slot() -> Result<()> {
             "2",
             "2 GPUs; slot 0 on cuda:0 (pretended), slot 1 on cuda:1 (pretended)",
         ),
-        ("1", "`worker --slots 2` computes on all"),
-        ("3", "3 workers asked for"),
+        ("1", "`worker --slots 2` uses all of them"),
+        ("3", "3 workers requested"),
     ] {
         let mut command = alone(place.path(), &["doctor"])?;
         let doctor = command

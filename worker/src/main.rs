@@ -114,15 +114,10 @@ async fn run_slot(cli: &Cli, settings: Settings, slot: usize, shutdown: Shutdown
     };
     match runtime::run(settings, shutdown).await {
         Ok(exit) => exit,
-        Err(error) => {
-            let exit = match &error {
-                SlotError::Broker(_) => Exit::Broker,
-                SlotError::Artifacts(_) => Exit::Artifacts,
-                SlotError::Unfit(_) => Exit::Unfit,
-                SlotError::Engine(_) => Exit::Internal,
-            };
-            fail(&error, exit)
-        }
+        Err(SlotError::Broker(error)) => fail(&error, Exit::Broker),
+        Err(SlotError::Artifacts(error)) => fail(&error, Exit::Artifacts),
+        Err(error @ SlotError::Unfit(_)) => fail(&error, Exit::Unfit),
+        Err(error @ SlotError::Engine(_)) => fail(&error, Exit::Internal),
     }
 }
 

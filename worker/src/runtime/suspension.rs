@@ -1,6 +1,7 @@
 //! Suspending the worker for a fault of its own, and resuming once it has passed.
 
 use super::{
+    errors::causes_and_hint,
     faults::{self, Requirement},
     leases::JobLease,
     slot::{ExitReason, Slot},
@@ -70,7 +71,7 @@ impl Slot {
         // Several may arrive at once.
         if matches!(error, WireError::Version { .. }) && self.status.suspension().is_none() {
             let what = "jobs of another release";
-            let fault = Fault::new(FaultKind::Method, what, causes(error));
+            let fault = Fault::new(FaultKind::Method, what, causes_and_hint(error));
             tracing::error!("worker suspended: {fault}");
             self.last_fault.set(Requirement::FaultKind);
             self.status.record_fault(fault);
