@@ -2,15 +2,12 @@
 
 use crate::{
     commands,
-    config::{Color, ConnectionFlags, Settings},
+    config::{ConnectionFlags, Settings},
     errors,
     exit::Exit,
 };
 use clap::{CommandFactory as _, Parser, Subcommand};
-use halfheard_shared::{
-    color::{self, ColorChoice},
-    env,
-};
+use halfheard_shared::{color, env};
 use std::process::ExitCode;
 
 const TOUR: &str = "\
@@ -125,11 +122,7 @@ impl Command {
 /// Runs `coord` with the arguments of this process.
 pub async fn main() -> ExitCode {
     let cli = Cli::parse();
-    color::set(match cli.connections.color {
-        Color::Auto => ColorChoice::Auto,
-        Color::Always => ColorChoice::Always,
-        Color::Never => ColorChoice::Never,
-    });
+    color::set(cli.connections.color.into());
     match cli.run().await {
         Ok(code) => code,
         Err(error) => {

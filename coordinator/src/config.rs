@@ -4,6 +4,7 @@ use crate::analysis::Sources;
 use halfheard_shared::{
     address::redacted,
     broker::BrokerSettings,
+    color::{self, ColorChoice},
     env::{self, Env},
     error::{Hint, hint_of},
     settings::{self, Flags, Layers, Secret},
@@ -54,7 +55,7 @@ pub struct ConnectionFlags {
     /// The database's address, without password [env: HALFHEARD_DATABASE_URL]
     #[arg(long, global = true, value_name = "URL", hide_short_help = true)]
     pub database_url: Option<String>,
-    /// Where checkpoints lie: file:///folder, s3://bucket/prefix or nats:// [env: HALFHEARD_ARTIFACTS]
+    /// The artifact store: file:///folder, s3://bucket/prefix or nats:// [env: HALFHEARD_ARTIFACTS]
     #[arg(long, global = true, value_name = "URL", hide_short_help = true)]
     pub artifacts: Option<String>,
     /// The folder of datasets and of private servers [env: HALFHEARD_DATA_DIR] [default: the user's
@@ -67,7 +68,7 @@ pub struct ConnectionFlags {
     /// Print JSON for programs instead of text for people
     #[arg(long, global = true)]
     pub json: bool,
-    /// When to use colours
+    /// When to use colors
     #[arg(
         long,
         global = true,
@@ -78,7 +79,7 @@ pub struct ConnectionFlags {
     pub color: Color,
 }
 
-/// When to use colours.
+/// When to use colors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Color {
     /// On a terminal, unless NO_COLOR is set.
@@ -90,7 +91,17 @@ pub enum Color {
     Never,
 }
 
-/// What a command needs to know of its surroundings.
+impl From<Color> for ColorChoice {
+    fn from(color: Color) -> Self {
+        match color {
+            Color::Auto => Self::Auto,
+            Color::Always => Self::Always,
+            Color::Never => Self::Never,
+        }
+    }
+}
+
+/// The settings of a command.
 ///
 /// `Debug` shows no password.
 #[derive(Clone)]
@@ -189,7 +200,7 @@ impl Settings {
             data_dir_origin: common.data_dir_origin,
             config_file,
             json: flags.json,
-            color: use_color(flags.color, env),
+            color: color::stdout(),
         })
     }
 
@@ -204,19 +215,6 @@ impl Settings {
                 options.get_host(),
                 options.get_port()
             ),
-        }
-    }
-}
-
-fn use_color(when: Color, env: Env) -> bool {
-    use std::io::IsTerminal as _;
-    match when {
-        Color::Always => true,
-        Color::Never => false,
-        Color::Auto => {
-            env("NO_COLOR").is_none()
-                && env("TERM").as_deref() != Some("dumb")
-                && std::io::stdout().is_terminal()
         }
     }
 }

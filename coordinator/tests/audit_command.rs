@@ -1,5 +1,4 @@
-//! `coord audit published` as a person runs it: no database, an exit code that tells, findings that
-//! a program can read.
+//! `coord audit published`: without a database, with an exit code and machine-readable findings.
 
 use std::process::{Command, Output};
 
@@ -13,7 +12,7 @@ fn coord(arguments: &[&str]) -> std::io::Result<Output> {
 }
 
 #[test]
-fn the_published_tables_are_audited_without_a_database() {
+fn published_tables_are_audited_without_a_database() {
     let out = coord(&["audit", "published", "--format", "json"]).unwrap();
     assert_eq!(out.status.code(), Some(4), "{out:?}");
     let value: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
@@ -37,13 +36,13 @@ fn the_published_tables_are_audited_without_a_database() {
 
     let text = String::from_utf8(coord(&["audit", "published"]).unwrap().stdout).unwrap();
     assert!(text.starts_with("Audit of the published Tables 2 to 14"));
-    assert!(!text.contains('\x1b'), "a pipe gets no colours");
+    assert!(!text.contains('\x1b'), "a pipe gets no colors");
     let last = text.lines().last().unwrap();
     assert!(last.contains("touch a known erratum"), "{last}");
 }
 
 #[test]
-fn a_sweep_needs_a_database_and_says_so() {
+fn audit_of_a_sweep_without_a_database_fails() {
     let out = coord(&["audit", "demo"]).unwrap();
     assert_eq!(out.status.code(), Some(1), "{out:?}");
     assert!(!out.stderr.is_empty());

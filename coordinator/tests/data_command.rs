@@ -1,4 +1,4 @@
-//! `coord data` as a person and a program meet it.
+//! `coord data`, with text and JSON output.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -14,7 +14,7 @@ use std::{
     process::{Command, Output},
 };
 
-/// `coord data` with a data folder of its own.
+/// Runs `coord data` with a separate data folder.
 fn coord(home: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_coord"))
         .arg("data")
@@ -48,7 +48,7 @@ fn unclean() -> Vec<u8> {
 }
 
 #[test]
-fn import_reports_corrections_and_manifest_keeps_them() {
+fn import_reports_changes_and_records_them_in_the_manifest() {
     let home = tempfile::tempdir().unwrap();
     let pickle = unclean();
     std::fs::write(home.path().join("x.pkl"), &pickle).unwrap();
@@ -161,7 +161,7 @@ fn import_reports_corrections_and_manifest_keeps_them() {
 /// allocation fails and the process dies instead of ending with a refusal.
 #[cfg(target_os = "linux")]
 #[test]
-fn hostile_pickles_are_rejected_in_little_memory() {
+fn hostile_pickles_are_refused_in_little_memory() {
     let home = tempfile::tempdir().unwrap();
     let many = |start: &[u8], unit: &[u8], count: usize| {
         [b"\x80\x04", start, &unit.repeat(count), b"N."].concat()

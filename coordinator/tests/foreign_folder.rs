@@ -1,4 +1,4 @@
-//! `coord` in a folder that somebody else has made: nothing that lies there is executed.
+//! `coord` in someone else's folder: nothing in it is executed.
 
 use std::{os::unix::fs::PermissionsExt as _, process::Command};
 

@@ -122,7 +122,7 @@ impl ShippedNats {
     /// A connection with a login, `user:password`.
     pub async fn connect(&self, login: &str) -> Result<Broker> {
         let settings = BrokerSettings::at(self.url(login));
-        Ok(timeout(PATIENCE, settings.connect_patiently()).await??)
+        Ok(timeout(PATIENCE, settings.connect_with_retry()).await??)
     }
 }
 

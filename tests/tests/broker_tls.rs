@@ -41,12 +41,12 @@ async fn tls_broker_is_accepted_and_unknown_authority_is_rejected() -> Result<()
         ..BrokerSettings::at(format!("tls://localhost:{port}"))
     };
 
-    let broker = timeout(PATIENCE, settings(&ours).connect_patiently()).await??;
+    let broker = timeout(PATIENCE, settings(&ours).connect_with_retry()).await??;
     broker.ensure().await?;
     assert!(broker.client().server_info().tls_required);
 
     // Not retried: a wrong certificate is permanent.
-    let refused = timeout(PATIENCE, settings(&theirs).connect_patiently()).await?;
+    let refused = timeout(PATIENCE, settings(&theirs).connect_with_retry()).await?;
     let error = refused.err().context("a stranger's server was trusted")?;
     assert!(error.to_string().contains("certificate"), "{error}");
     Ok(())

@@ -236,7 +236,7 @@ const UNUSABLE: &[(&str, &str, &str, Breaking)] = &[
             Ok(fs::write(at.join("model.safetensors"), content)?)
         },
     ),
-    ("quantised", "holds numbers I8", "not quantised", |at| {
+    ("quantized", "holds numbers I8", "not quantized", |at| {
         let path = at.join("model.safetensors");
         let content = fs::read(&path)?;
         let tensors = safetensors::SafeTensors::deserialize(&content)?;

@@ -17,7 +17,10 @@ use halfheard_results::{
     },
 };
 use halfheard_shared::benchmark::{Benchmark, Kind, definition::DefinitionSpec};
-use halfheard_shared::results::{Export, Filter, Wanted};
+use halfheard_shared::{
+    error::Hint as _,
+    results::{Export, Filter, Wanted},
+};
 use halfheard_store::{
     Store, StoreError,
     results::{ResultsError, export, load},
@@ -257,7 +260,7 @@ async fn dataset_name_keeps_one_protocol() {
     let error = finished::simulated(&store, &other).await.unwrap_err();
     let error = error.downcast::<StoreError>().unwrap();
     assert!(matches!(error, StoreError::OtherProtocol { .. }), "{error}");
-    let text = error.to_string();
+    let text = format!("{error}; hint: {}", error.hint().unwrap_or_default());
     for part in ["`mine`", "labels -1 to 1", "labels 0 to 5", "another name"] {
         assert!(text.contains(part), "{text}");
     }

@@ -250,7 +250,7 @@ fn gpu_problem_is_diagnosed_with_a_remedy() -> Result<()> {
         &Case {
             name: "no CUDA build",
             kind: "no_cuda_build",
-            says: &["there is no libtorch_cuda.so in"],
+            says: &["no libtorch_cuda.so in"],
             remedy: "set LIBTORCH",
             verdict: "warn",
         },
@@ -264,7 +264,7 @@ fn gpu_problem_is_diagnosed_with_a_remedy() -> Result<()> {
             name: "garbage",
             kind: "load_failed",
             says: &["does not load", "file too short"],
-            remedy: "lay that libtorch down again",
+            remedy: "reinstall that libtorch",
             verdict: "bad",
         },
         &garbage,
@@ -317,14 +317,14 @@ fn gpu_problem_is_diagnosed_with_a_remedy() -> Result<()> {
             "an old driver",
             runtime(12_020, 12_080, 35),
             "driver_too_old",
-            &["knows CUDA up to 12.2", "built for CUDA 12.8"][..],
+            &["supports CUDA up to 12.2", "built for CUDA 12.8"][..],
             "update the NVIDIA driver",
         ),
         (
             "a much older driver",
             runtime(11_040, 12_080, 999),
             "driver_too_old",
-            &["knows CUDA up to 11.4"],
+            &["supports CUDA up to 11.4"],
             "CUDA 11.4 or older",
         ),
         (
@@ -371,7 +371,7 @@ async fn cpu_fallback_is_the_first_log_line() -> Result<()> {
         first.contains("WARN")
             && first.contains("on the CPU")
             && first.contains("file too short")
-            && first.contains("lay that libtorch down again"),
+            && first.contains("reinstall that libtorch"),
         "{log}"
     );
     // A library that crashes its process does not crash the supervisor.
@@ -395,7 +395,7 @@ async fn cpu_fallback_is_the_first_log_line() -> Result<()> {
     let ended = with_library(asked.args(["--device", "cuda:0"]), &folder)?;
     let log = String::from_utf8_lossy(&ended.stderr).into_owned();
     ensure!(ended.status.code() == Some(4), "{}: {log}", ended.status);
-    ensure!(log.contains("cuda:0 was asked for"), "{log}");
+    ensure!(log.contains("cannot use cuda:0"), "{log}");
     Ok(())
 }
 

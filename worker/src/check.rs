@@ -113,7 +113,7 @@ pub(crate) fn check(question: &Question) -> Check {
             error,
         });
     }
-    let (trouble_says, remedy) = match &found.trouble {
+    let (trouble_says, remedy) = match &found.problem {
         Some(trouble) => (Some(trouble.to_string()), Some(trouble.remedy())),
         None => (None, None),
     };
@@ -124,7 +124,7 @@ pub(crate) fn check(question: &Question) -> Check {
         cuda_library: found.library,
         driver: cuda::driver_version(),
         gpus: found.gpus,
-        trouble: found.trouble,
+        trouble: found.problem,
         trouble_says,
         remedy,
         works: question.compute.then_some(device_error.is_none()),

@@ -72,7 +72,7 @@ impl Supervisor {
             .devices
             .assign(self.slots, found.gpus, self.share)
             .map_err(|error| device::device_error(&self.devices, &found, error))?;
-        if let (Devices::Auto, Some(trouble)) = (&self.devices, &found.trouble) {
+        if let (Devices::Auto, Some(trouble)) = (&self.devices, &found.problem) {
             tracing::warn!(
                 "{} on the CPU because no GPU can be used: {trouble}; {}",
                 count(self.slots, "slot"),
@@ -124,7 +124,7 @@ impl Supervisor {
             Ok(look) => GpuDetection {
                 library: look.cuda_library,
                 gpus: look.gpus,
-                trouble: look.trouble,
+                problem: look.trouble,
             },
             Err(_) => failed(format!(
                 "the process that loaded it ended with {}",

@@ -7,4 +7,3 @@ pub mod figures;
 pub mod report;
 pub mod statistics;
 pub mod tables;
-mod text;

@@ -56,7 +56,7 @@ pub(crate) async fn run(args: ServeArgs, settings: &Settings) -> anyhow::Result<
                 store.migrate().await?;
             }
             store.check().await?;
-            anyhow::Ok((store, settings.broker.connect_patiently().await?))
+            anyhow::Ok((store, settings.broker.connect_with_retry().await?))
         } => connected?,
     };
     tracing::info!(

@@ -21,7 +21,7 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// A running child. On drop it is asked to stop and, after a few seconds, killed.
 #[derive(Debug)]
-pub struct ServerProcess {
+pub(super) struct ServerProcess {
     child: Child,
     name: String,
     log: PathBuf,
@@ -39,7 +39,7 @@ impl ServerProcess {
     /// # Errors
     ///
     /// The log cannot be opened, or the program cannot be started.
-    pub fn start(
+    pub(super) fn start(
         mut command: Command,
         name: impl Into<String>,
         log: &Path,
@@ -61,12 +61,12 @@ impl ServerProcess {
     }
 
     /// Returns the file of its log.
-    pub fn log(&self) -> &Path {
+    pub(super) fn log(&self) -> &Path {
         &self.log
     }
 
     /// Returns its exit status, if it has exited.
-    pub fn exited(&mut self) -> Option<ExitStatus> {
+    pub(super) fn exited(&mut self) -> Option<ExitStatus> {
         if self.exited.is_none() {
             self.exited = self.child.try_wait().ok().flatten();
         }
@@ -94,7 +94,7 @@ impl ServerProcess {
     }
 
     /// Asks it to stop and kills it after `timeout`. Returns whether it stopped in time.
-    pub async fn stop(&mut self, timeout: Duration) -> bool {
+    pub(super) async fn stop(&mut self, timeout: Duration) -> bool {
         self.signal(self.stop_with);
         if self.wait(timeout).await {
             return true;
@@ -112,7 +112,7 @@ impl ServerProcess {
     }
 
     /// Returns the last lines of its log.
-    pub fn log_tail(&self) -> String {
+    pub(super) fn log_tail(&self) -> String {
         log_tail(&self.log)
     }
 }

@@ -25,7 +25,7 @@ const PORTS: usize = 5;
 
 /// A private nats-server on the loopback interface, with its own login and its streams below one folder.
 #[derive(Debug)]
-pub struct NatsServer {
+pub(super) struct NatsServer {
     program: PathBuf,
     folder: PathBuf,
     password: String,
@@ -39,7 +39,7 @@ impl NatsServer {
     /// # Errors
     ///
     /// Its files cannot be written, or it does not start.
-    pub async fn start(program: &Found, folder: &Path) -> Result<Self, LocalError> {
+    pub(super) async fn start(program: &Found, folder: &Path) -> Result<Self, LocalError> {
         files::create_folder(folder, 0o700)?;
         stop_stale(folder).await?;
         let mut server = Self {
@@ -64,7 +64,7 @@ impl NatsServer {
     }
 
     /// Returns its address with user and password.
-    pub fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
         format!("nats://halfheard:{}@127.0.0.1:{}", self.password, self.port)
     }
 
@@ -80,18 +80,18 @@ impl NatsServer {
     }
 
     /// Returns whether it exited unexpectedly.
-    pub fn has_exited(&mut self) -> bool {
+    pub(super) fn has_exited(&mut self) -> bool {
         self.process
             .as_mut()
             .is_some_and(|process| process.exited().is_some())
     }
 
-    /// Restarts it on the same port and files, after [`NatsServer::kill`] or a crash.
+    /// Restarts it on the same port and files, after a kill or a crash.
     ///
     /// # Errors
     ///
     /// It does not start.
-    pub async fn restart(&mut self) -> Result<(), LocalError> {
+    pub(super) async fn restart(&mut self) -> Result<(), LocalError> {
         self.process = None;
         let config = self.folder.join("nats.conf");
         files::write_private(&config, &self.config(), None)?;
@@ -110,14 +110,14 @@ impl NatsServer {
     }
 
     /// Kills it with SIGKILL.
-    pub async fn kill(&mut self) {
+    pub(super) async fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill().await;
         }
     }
 
     /// Stops it.
-    pub async fn stop(&mut self) {
+    pub(super) async fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.stop(STOP_TIMEOUT).await;
         }

@@ -121,7 +121,7 @@ impl Servers {
     }
 
     /// Returns the database.
-    pub fn postgres(&self) -> &PostgresServer {
+    pub(crate) fn postgres(&self) -> &PostgresServer {
         &self.postgres
     }
 

@@ -9,51 +9,51 @@ use std::{
 
 /// The part of the report that `coord` uses.
 #[derive(Clone, Debug, serde::Deserialize)]
-pub struct WorkerCheck {
+pub(crate) struct WorkerCheck {
     /// The number of GPUs that libtorch sees.
-    pub gpus: usize,
+    pub(crate) gpus: usize,
     /// The NVIDIA driver's version.
     #[serde(default)]
-    pub driver: Option<String>,
+    pub(crate) driver: Option<String>,
     /// Why there is no GPU, if one was looked for.
     #[serde(default)]
-    pub trouble_says: Option<String>,
+    pub(crate) trouble_says: Option<String>,
     /// What to do about it.
     #[serde(default)]
-    pub remedy: Option<String>,
+    pub(crate) remedy: Option<String>,
     /// Why there is no GPU, by kind.
     #[serde(default)]
-    pub trouble: Option<Trouble>,
+    pub(crate) trouble: Option<Trouble>,
     /// The slots that would start.
-    pub slots: Vec<Slot>,
+    pub(crate) slots: Vec<Slot>,
     /// The number of slots that would not start for lack of their own GPU.
     #[serde(default)]
-    pub left_out: usize,
+    pub(crate) left_out: usize,
     /// Why no slot can start, or cannot compute.
-    pub device_error: Option<String>,
+    pub(crate) device_error: Option<String>,
     /// CPU threads per slot.
-    pub threads: u32,
+    pub(crate) threads: u32,
 }
 
 /// Why there is no GPU, by its kind.
 #[derive(Clone, Debug, serde::Deserialize)]
-pub struct Trouble {
+pub(crate) struct Trouble {
     /// `no_cuda_build`, `load_failed`, `driver_too_old`, `no_driver`, `no_gpu`.
-    pub kind: String,
+    pub(crate) kind: String,
 }
 
 /// Where one slot would compute.
 #[derive(Clone, Debug, serde::Deserialize)]
-pub struct Slot {
+pub(crate) struct Slot {
     /// The number of the slot.
-    pub slot: usize,
+    pub(crate) slot: usize,
     /// The name of its device.
-    pub device: String,
+    pub(crate) device: String,
 }
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
-pub enum CheckError {
+pub(crate) enum CheckError {
     /// The worker cannot be started.
     #[error("cannot run it")]
     Run(#[from] std::io::Error),

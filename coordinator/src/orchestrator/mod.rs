@@ -10,3 +10,5 @@ pub(crate) mod retry;
 pub mod serve;
 pub mod sweep_control;
 mod sync;
+
+pub use sync::SyncError;

@@ -57,9 +57,9 @@ pub(crate) enum FileError {
         name: String,
         folder: PathBuf,
         seed: u64,
-        samples: serde_json::Value,
+        samples: String,
         wanted_seed: u64,
-        wanted_samples: serde_json::Value,
+        wanted_samples: String,
     },
     #[error("the data folder {folder} has no dataset `{name}`")]
     UnknownDataset {
@@ -373,9 +373,9 @@ fn check_matches_spec(
         name: name.to_owned(),
         folder: folder.to_owned(),
         seed: *seed,
-        samples,
+        samples: samples.to_string(),
         wanted_seed: settings.seed,
-        wanted_samples,
+        wanted_samples: wanted_samples.to_string(),
     })
 }
 

@@ -7,15 +7,16 @@
 
 pub mod definition;
 mod kind;
+mod name;
 mod rules;
 #[cfg(test)]
 mod tests;
 pub mod whole;
 
 pub use kind::{Kind, OwnKind, UnknownKind};
+pub use name::valid_name;
 pub use rules::{Binary, Rules, Scale};
 
-use crate::dataset::valid_name;
 use definition::Rule;
 use serde::{Serialize, Serializer};
 use std::{

@@ -148,7 +148,7 @@ impl BrokerSettings {
 
     /// Connects, however long it takes: only a wrong address, wrong credentials or wrong TLS
     /// settings end it.
-    pub async fn connect_patiently(&self) -> Result<Broker, BrokerError> {
+    pub async fn connect_with_retry(&self) -> Result<Broker, BrokerError> {
         let mut attempt = 0;
         loop {
             match self.connect().await {

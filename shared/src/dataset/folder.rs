@@ -13,6 +13,7 @@
 use super::{
     DatasetError, Manifest, hash_file,
     layout::{DATA_FILE, MANIFEST_FILE},
+    valid_name,
 };
 use std::{
     fs::{self, File},
@@ -264,15 +265,4 @@ fn sync_dir(dir: &Path) -> Result<(), DatasetError> {
     File::open(dir)
         .and_then(|dir| dir.sync_all())
         .map_err(DatasetError::io(dir))
-}
-
-/// Whether `name` can be a dataset's: 1 to 64 letters, digits, `-`, `_` or `.`, no `.` in front. So
-/// it can be a folder's name everywhere, is not hidden and leads nowhere else.
-pub fn valid_name(name: &str) -> bool {
-    !name.is_empty()
-        && name.len() <= 64
-        && !name.starts_with('.')
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }

@@ -27,7 +27,7 @@ mod tests;
 mod writer;
 
 pub use error::DatasetError;
-pub use folder::{DataFolder, Prepared, valid_name};
+pub use folder::{DataFolder, Prepared};
 pub use manifest::{
     FeatureStats, LengthSource, LengthStats, Manifest, NotFinite, Source, SplitManifest, Treatment,
     hash_file,
@@ -36,7 +36,7 @@ pub use reader::{Dataset, SplitView, mask_problem};
 pub use split::Split;
 pub use writer::{TensorFile, WriteError};
 
-pub use crate::benchmark::{Kind, UnknownKind};
+pub use crate::benchmark::{Kind, UnknownKind, valid_name};
 use serde::{Deserialize, Serialize};
 
 /// The sizes that all samples of a dataset share.

@@ -51,6 +51,10 @@ impl Dataset {
     /// # Errors
     /// The file cannot be read, is no dataset of this version, or holds what the protocol does not
     /// allow. No content of the file makes this panic.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one check of the file after the other"
+    )]
     pub fn open(path: &Path) -> Result<Self, DatasetError> {
         let file = File::open(path).map_err(DatasetError::io(path))?;
         // SAFETY: finished dataset files are never written to (see the type's comment); the

@@ -152,6 +152,10 @@ impl Config {
         Self::of(folder, raw)
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one check of the configuration after the other"
+    )]
     fn of(folder: &Path, raw: Raw) -> Result<Self> {
         let refuse = |found: String, remedy: &str| Err(EncoderError::new(folder, found, remedy));
         let named = raw

@@ -13,6 +13,10 @@ const MAX_HEADER: u64 = 16 << 20;
 
 /// The tensors of `folder/name`, whose content is `bytes` and whose index among the encoder's files
 /// is `file`.
+#[expect(
+    clippy::too_many_lines,
+    reason = "one check of the header after the other"
+)]
 pub(super) fn tensors(
     folder: &Path,
     name: &str,

@@ -179,6 +179,10 @@ impl Encoder {
     }
 
     /// Checks that configuration and weights match.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one check of the weights after the other"
+    )]
     fn check(&self, marks: &Marks) -> Result<(), Box<EncoderError>> {
         let config = &self.config;
         if config.architecture == Architecture::Bert
@@ -232,7 +236,7 @@ impl Encoder {
                     format!(
                         "its `{name}` holds numbers {kind}; F32, F16, BF16 or F64 are expected"
                     ),
-                    "take the model that was not quantised",
+                    "take the model that was not quantized",
                 ));
             }
         }

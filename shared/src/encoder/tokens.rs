@@ -118,6 +118,10 @@ struct Source {
 }
 
 /// Reads the ids of the vocabulary in `folder`.
+#[expect(
+    clippy::too_many_lines,
+    reason = "one vocabulary format after the other"
+)]
 pub(super) fn read(folder: &Path, config: &Config) -> Result<TokenIds> {
     let names = names(folder)?;
     let sources = sources(folder, config, &names)?;

@@ -2,7 +2,7 @@
 //! sizes is known before anything is queued. `coord plan` and the worker's methods ask the same
 //! functions, so that what is planned can be built.
 
-use super::{MethodInfo, needs::divisors};
+use super::MethodInfo;
 use crate::{
     benchmark::Benchmark,
     dataset::Shapes,
@@ -10,6 +10,15 @@ use crate::{
     wire::{self, Fidelity},
 };
 use serde_json::{Map, Value};
+
+/// Whole numbers that divide `n`, smallest first, at most 16 of them.
+pub(super) fn divisors(n: u64) -> Vec<u64> {
+    // No width or number of heads is larger, and a damaged manifest may say anything.
+    (1..=n.min(16_384))
+        .filter(|d| n.is_multiple_of(*d))
+        .take(16)
+        .collect()
+}
 
 /// What is known of a dataset without reading its samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

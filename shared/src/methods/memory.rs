@@ -144,6 +144,7 @@ fn recurrent_weights(input: f64, hidden: f64) -> f64 {
     4.0 * hidden * (input + hidden + 2.0)
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm per method")]
 fn model(s: &Sizes<'_>) -> Option<Model> {
     let (batch, width) = (s.batch, s.width());
     Some(match s.fit.method_id() {

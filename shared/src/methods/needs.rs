@@ -2,17 +2,8 @@
 //! its file. A method that needs nothing has a function that asks nothing, so that adding one asks
 //! for it.
 
-use super::fit::{About, Fit};
+use super::fit::{About, Fit, divisors};
 use crate::{features, wire::Fidelity};
-
-/// Whole numbers that divide `n`, smallest first, at most 16 of them.
-pub(super) fn divisors(n: u64) -> Vec<u64> {
-    // No width or number of heads is larger, and a damaged manifest may say anything.
-    (1..=n.min(16_384))
-        .filter(|d| n.is_multiple_of(*d))
-        .take(16)
-        .collect()
-}
 
 pub(super) fn misa(fit: &mut Fit<'_>) {
     let width = fit.whole("hidden_size");

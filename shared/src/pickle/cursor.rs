@@ -2,7 +2,7 @@
 
 use super::{
     PickleErrorKind as Kind, Value,
-    machine::{Step, malformed},
+    error::{Step, malformed},
 };
 
 /// A place in the input.

@@ -51,3 +51,10 @@ pub(super) fn shown(name: &str) -> String {
     }
     short
 }
+
+/// The result of one step of the machine.
+pub(super) type Step<T = ()> = Result<T, PickleErrorKind>;
+
+pub(super) fn malformed<T>(what: impl Into<String>) -> Step<T> {
+    Err(PickleErrorKind::Malformed(what.into()))
+}

@@ -2,7 +2,9 @@
 
 use super::{
     Class, Container, Global, Handle, Limits, Pickle, PickleError, PickleErrorKind as Kind, Value,
-    cursor::Cursor, numpy::Array,
+    cursor::Cursor,
+    error::{Step, malformed},
+    numpy::Array,
 };
 
 pub(super) struct Machine<'a> {
@@ -20,12 +22,6 @@ pub(super) struct Machine<'a> {
     objects: usize,
     owned_bytes: usize,
     pub(super) pickle: Pickle<'a>,
-}
-
-pub(super) type Step<T = ()> = Result<T, Kind>;
-
-pub(super) fn malformed<T>(what: impl Into<String>) -> Step<T> {
-    Err(Kind::Malformed(what.into()))
 }
 
 impl<'a> Machine<'a> {

@@ -2,7 +2,8 @@
 
 use super::{
     Dtype, Global, Handle, Object, PickleErrorKind as Kind, Value,
-    machine::{Machine, Step, malformed},
+    error::{Step, malformed},
+    machine::Machine,
     numpy::{Array, Data},
 };
 

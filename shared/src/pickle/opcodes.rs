@@ -3,8 +3,8 @@
 use super::{
     PickleErrorKind as Kind, Value,
     cursor::{python2_string, raw_unicode_escape},
-    error::shown,
-    machine::{Machine, Step, malformed},
+    error::{Step, malformed, shown},
+    machine::Machine,
 };
 
 /// The newest protocol there is.
@@ -40,6 +40,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Executes one opcode; true at the end.
+    #[expect(clippy::too_many_lines, reason = "one arm per opcode")]
     pub(super) fn step(&mut self) -> Step<bool> {
         let opcode = match self.input.bytes.get(self.input.at) {
             Some(&opcode) => opcode,

@@ -19,8 +19,10 @@
 
 mod error;
 mod file;
+mod origin;
 mod resolve;
 
 pub use error::SettingsError;
 pub use file::{ConfigFile, ConfigFileError};
-pub use resolve::{Flags, Layers, Origin, Secret, Settings};
+pub use origin::Origin;
+pub use resolve::{Flags, Layers, Secret, Settings};

@@ -48,6 +48,7 @@ fn largest(schema: &Value) -> Option<u64> {
 
 /// What is wrong with the kind of `value`, written `text`, at the key `name` below `above`; nothing,
 /// where `schema` takes it or does not say.
+#[expect(clippy::too_many_lines, reason = "one arm per expected type")]
 pub(super) fn wrong(
     value: &DeValue<'_>,
     text: &str,

@@ -199,6 +199,10 @@ struct Ground {
     encoder: Option<EncoderShape>,
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "one check of a dataset after the other"
+)]
 fn find_datasets(
     spec: &Spec,
     files: &mut dyn Files,

@@ -33,7 +33,7 @@ async fn main() -> Result<()> {
 
 /// A worker process: takes no-op jobs until it is killed.
 async fn work(url: &str) -> Result<()> {
-    let broker = BrokerSettings::at(url).connect_patiently().await?;
+    let broker = BrokerSettings::at(url).connect_with_retry().await?;
     let _worker = ScriptedWorker::completing(&broker, &format!("bench-{}", std::process::id()));
     std::future::pending::<()>().await;
     Ok(())

@@ -1,15 +1,14 @@
-//! Seconds of a training step and of an evaluation, for each method: MOSI's shapes (text 50, audio
+//! Seconds per training step and predictions per second of each method: MOSI's shapes (text 50, audio
 //! 375 x 5, vision 500 x 20), batches of 64, the small English encoder, random data.
 //!
-//! Each is measured twice, on the same weights, each time in a process of its own: before, with all
-//! work that could be left out (every text as long as texts can be, erased and complete inputs
-//! apart, evaluation in batches of the training's size and each case by itself, memory given back
-//! after every use), and after, as the worker does it.
+//! Each method is measured twice with the same weights, in separate processes: unoptimized (full
+//! padding, erased and complete inputs encoded apart, evaluation in training batches without a cache,
+//! memory released after every use), and optimized, as in the worker.
 //!
-//! `cargo bench -p halfheard-models --bench steps -- lnln almt` measures the methods named, all without names.
-//! `HALFHEARD_BENCH_ROUNDS` says how many rounds of four steps are timed (3),
-//! `HALFHEARD_BENCH_THREADS` on how many cores (2), `HALFHEARD_ENCODER_EN` where the encoder is,
-//! `HALFHEARD_BENCH_DEVICE` where it runs (`cpu`, `cuda:0`).
+//! `cargo bench -p halfheard-models --bench steps -- lnln almt` measures the named methods, or all.
+//! `HALFHEARD_BENCH_ROUNDS` sets the number of timed rounds of four steps (3),
+//! `HALFHEARD_BENCH_THREADS` the number of threads (2), `HALFHEARD_ENCODER_EN` the encoder's folder,
+//! and `HALFHEARD_BENCH_DEVICE` the device (`cpu`, `cuda:0`).
 
 use halfheard_models::{
     context::{EncoderCache, Optimizations},
@@ -40,13 +39,13 @@ const SHAPE: DataShape = DataShape {
     unimodal_labels: false,
 };
 
-/// In a child process: which of the two ways it measures.
-const WAY: &str = "HALFHEARD_BENCH_WAY";
+/// In a child process: the mode to measure.
+const MODE: &str = "HALFHEARD_BENCH_MODE";
 
-/// Samples in a training batch.
+/// Samples per training batch.
 const BATCH: i64 = 64;
 
-/// Steps that are timed together: gradients of up to four batches are added up before an update.
+/// Steps timed together, since gradients of up to four batches accumulate before an update.
 const ROUND: usize = 4;
 
 fn root() -> PathBuf {
@@ -66,12 +65,11 @@ fn hyper(id: &str) -> Result<Value, Box<dyn Error>> {
     Ok(hyper.into())
 }
 
-/// Random samples of random lengths, three tenths erased.
+/// Random samples of random lengths, 30 % erased.
 fn samples(count: i64, device: Device) -> Batch {
     let random = |dims: &[i64]| Tensor::rand(dims, (Kind::Float, device));
-    let lengths = |least: i64, most: i64| {
-        Tensor::randint_low(least, most + 1, [count], (Kind::Int64, device))
-    };
+    let lengths =
+        |min: i64, max: i64| Tensor::randint_low(min, max + 1, [count], (Kind::Int64, device));
     let present = |lengths: &Tensor, steps: i64| {
         let steps = Tensor::arange(steps, (Kind::Int64, device)).unsqueeze(0);
         steps.lt_tensor(&lengths.unsqueeze(1)).to_kind(Kind::Float)
@@ -122,47 +120,47 @@ fn samples(count: i64, device: Device) -> Batch {
     }
 }
 
-fn wait(device: Device) {
+fn synchronize(device: Device) {
     if let Device::Cuda(index) = device {
         Cuda::synchronize(index as i64);
     }
 }
 
-/// What is measured of a method in one of the two ways.
+/// Measurements of a method in one mode.
 #[derive(Serialize, Deserialize)]
 struct Measured {
-    /// Seconds of a training step.
+    /// Seconds per training step.
     step: f64,
-    /// Samples that are evaluated in a second.
+    /// Predictions per second.
     evaluated: f64,
-    /// The largest resident size, in bytes.
+    /// Peak resident memory in bytes.
     peak: u64,
 }
 
-/// The two ways.
+/// The two modes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum Mode {
     Before,
     After,
 }
 
-impl Way {
+impl Mode {
     fn named(name: &str) -> Result<Self, Box<dyn Error>> {
         match name {
             "before" => Ok(Self::Before),
             "after" => Ok(Self::After),
-            _ => Err(format!("{WAY} is `{name}`: before or after").into()),
+            _ => Err(format!("{MODE} is `{name}`: before or after").into()),
         }
     }
 
-    /// Measures a method in a child process: how memory is kept is decided at its start.
+    /// Measures a method in a child process, since heap settings take effect at its start.
     fn measure(self, id: &str) -> Result<Measured, Box<dyn Error>> {
         let mut child = Command::new(std::env::current_exe()?);
         child.arg("--bench").arg(id).env_remove(memory::TUNABLES);
         match self {
-            Self::Before => child.env(WAY, "before"),
+            Self::Before => child.env(MODE, "before"),
             Self::After => child
-                .env(WAY, "after")
+                .env(MODE, "after")
                 .env(memory::TUNABLES, memory::KEEP_HEAP),
         };
         let out = child.stderr(Stdio::inherit()).output()?;
@@ -173,10 +171,15 @@ impl Way {
     }
 }
 
-fn measure(id: &str, way: Way, device: Device, rounds: usize) -> Result<Measured, Box<dyn Error>> {
-    let (optimizations, size) = match way {
-        Way::Before => (Optimizations::NONE, BATCH),
-        Way::After => (Optimizations::ALL, PREDICTION_BATCH),
+fn measure(
+    id: &str,
+    mode: Mode,
+    device: Device,
+    rounds: usize,
+) -> Result<Measured, Box<dyn Error>> {
+    let (optimizations, size) = match mode {
+        Mode::Before => (Optimizations::NONE, BATCH),
+        Mode::After => (Optimizations::ALL, PREDICTION_BATCH),
     };
     let build = halfheard_models::methods::builder(id).ok_or(format!("no method `{id}`"))?;
     tch::manual_seed(1);
@@ -195,7 +198,7 @@ fn measure(id: &str, way: Way, device: Device, rounds: usize) -> Result<Measured
     let mut seconds = Vec::new();
     for pass in 0..method.passes() {
         let at = |step| Position {
-            // A training under way: TFR-Net's generators take part from the second epoch on.
+            // TFR-Net trains its generators from the second epoch on.
             epoch: 2,
             pass,
             step,
@@ -207,8 +210,8 @@ fn measure(id: &str, way: Way, device: Device, rounds: usize) -> Result<Measured
             for step in 0..ROUND {
                 method.train_step(at(round * ROUND + step), &batch)?;
             }
-            wait(device);
-            // The first round, not counted, allocates.
+            synchronize(device);
+            // The first round, which allocates, is not counted.
             if round > 0 {
                 seconds.push(start.elapsed().as_secs_f64() / ROUND as f64);
             }
@@ -216,13 +219,13 @@ fn measure(id: &str, way: Way, device: Device, rounds: usize) -> Result<Measured
     }
     Ok(Measured {
         step: median(seconds),
-        evaluated: evaluated_per_second(method.as_ref(), size, way == Way::After, device)?,
-        peak: memory::peak_bytes().ok_or("the kernel does not say how much memory was used")?,
+        evaluated: evaluated_per_second(method.as_ref(), size, mode == Mode::After, device)?,
+        peak: memory::peak_bytes().ok_or("the kernel reports no peak memory")?,
     })
 }
 
-/// Samples a second when sixteen cases are evaluated, which have eleven texts: ten missing rates, no
-/// language, and five times one of these.
+/// Predictions per second for sixteen cases with eleven distinct texts: ten missing rates, no
+/// language, and five that share one of these.
 fn evaluated_per_second(
     method: &dyn Method,
     size: i64,
@@ -232,23 +235,23 @@ fn evaluated_per_second(
     let mut batch = samples(size, device);
     let text = batch.input.text.shallow_clone();
     let texts = (0..16).map(|case| {
-        // Other tokens, of the same lengths.
+        // Other tokens of the same lengths.
         let other = if case < 11 { case } else { 0 };
         &text + text.ge(1000).to_kind(Kind::Int64) * other
     });
     drop(method.predict(&batch, None)?);
-    wait(device);
+    synchronize(device);
     let start = Instant::now();
     let cache = reuse.then(EncoderCache::default);
     for text in texts {
         batch.input.text = text;
         drop(method.predict(&batch, cache.as_ref())?);
     }
-    wait(device);
+    synchronize(device);
     Ok((16 * size) as f64 / start.elapsed().as_secs_f64())
 }
 
-/// The middle of at least one.
+/// The median of a non-empty list.
 fn median(mut seconds: Vec<f64>) -> f64 {
     seconds.sort_by(f64::total_cmp);
     seconds[seconds.len() / 2]
@@ -262,7 +265,7 @@ fn encoder() -> PathBuf {
 fn main() -> Result<(), Box<dyn Error>> {
     if !encoder().join("config.json").exists() {
         println!(
-            "skipped: no encoder at {}; `make setup` lays it",
+            "skipped: no encoder at {}; `make setup` installs it",
             encoder().display()
         );
         return Ok(());
@@ -283,8 +286,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .skip(1)
         .filter(|arg| !arg.starts_with('-'))
         .collect();
-    if let (Ok(way), [id]) = (std::env::var(WAY), &named[..]) {
-        let measured = measure(id, Way::named(&way)?, device, rounds)?;
+    if let (Ok(mode), [id]) = (std::env::var(MODE), &named[..]) {
+        let measured = measure(id, Mode::named(&mode)?, device, rounds)?;
         println!("{}", serde_json::to_string(&measured)?);
         return Ok(());
     }
@@ -293,7 +296,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         if !named.is_empty() && !named.iter().any(|name| name == id) {
             continue;
         }
-        let (before, after) = (Way::Before.measure(id)?, Way::After.measure(id)?);
+        let (before, after) = (Mode::Before.measure(id)?, Mode::After.measure(id)?);
         println!(
             "{id:>8}: a training step {:.3} s before, {:.3} s after ({:.2}x); predictions a second \
              {:.0} before, {:.0} after ({:.2}x); peak memory {:.1} GB before, {:.1} GB after",

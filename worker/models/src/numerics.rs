@@ -1,62 +1,59 @@
-//! Which instructions libtorch computes with: the last bits of everything depend on it.
+//! The instruction sets that libtorch computes with, on which the last bits of all results depend.
 //!
-//! Three libraries choose instructions for themselves: libtorch's own kernels, MKL (products of
-//! matrices, and functions of many numbers) and oneDNN (convolutions). They look at the environment
-//! once, before the first tensor, so that a process has one way to compute for as long as it lives.
+//! Three libraries select instructions on their own: libtorch's kernels, MKL (matrix products and
+//! vectorized functions) and oneDNN (convolutions). They read the environment once, before the first
+//! tensor, so the choice holds for the lifetime of a process.
 //!
-//! MKL besides adds up a product in an order that may depend on where its matrices lie in memory,
-//! unless its "conditional numerical reproducibility" is on. Tensors of libtorch lie at multiples of
-//! 64 bytes, parts of them do not. With it on, results no longer depend on that; measured over
-//! products of 16 to 768 rows it costs less than 2 %, so every process that computes has it on:
-//! [`initialize`] comes before the first tensor.
+//! MKL also sums products in an order that may depend on the memory alignment of its matrices, unless
+//! "conditional numerical reproducibility" is on. libtorch aligns tensors, but not slices of them, to
+//! 64 bytes. Over products of 16 to 768 rows the option costs less than 2 %, so every process that
+//! computes turns it on: call [`initialize`] before the first tensor.
 
 pub use halfheard_shared::numerics::Numerics;
 use libloading::os::unix::Library;
 use std::{ffi::c_int, sync::OnceLock};
 use tch::Device;
 
-/// MKL's numbers for its branches (`mkl_types.h`): reproducibility is off.
+/// Branches of MKL (`mkl_types.h`): reproducibility off.
 const OFF: c_int = 1;
-/// The best instructions of this processor.
+/// The best instructions of the processor.
 const AUTO: c_int = 2;
-/// Instructions that every x86-64 processor has, Intel's or not.
+/// Instructions of every x86-64 processor.
 const COMPATIBLE: c_int = 3;
-/// Asks for all of the setting.
+/// Selects the full setting in a query.
 const ALL: c_int = -1;
 
-/// Why portable results cannot be computed here.
+/// Why this process cannot compute portable results.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NumericsError {
-    /// Another kind of processor.
+    /// An unsupported processor.
     #[error(
         "numerics = \"portable\" needs an x86-64 processor with AVX2 and FMA, and this one has {0}"
     )]
     Processor(String),
-    /// A libtorch that is built otherwise.
+    /// A libtorch without MKL.
     #[error(
-        "numerics = \"portable\" needs a libtorch with MKL, as PyTorch publishes it for x86-64, and this one has none"
+        "numerics = \"portable\" needs a libtorch with MKL, as PyTorch publishes it for x86-64"
     )]
     NoMkl,
-    /// The process was not started for it.
+    /// A process started without the required environment.
     #[error(
-        "numerics = \"portable\" needs {variable}={wanted} in the environment from the start of the process, and found {found}"
+        "numerics = \"portable\" needs {variable}={wanted} in the environment from the start of the process, but found `{found}`"
     )]
     Environment {
-        /// Which variable.
+        /// The variable.
         variable: &'static str,
-        /// The value it needs.
+        /// Its required value.
         wanted: &'static str,
-        /// What it had.
+        /// Its value.
         found: String,
     },
-    /// MKL did not take it.
-    #[error(
-        "MKL did not take its setting for numerics = \"portable\" (it says {0}): it was in use before"
-    )]
+    /// MKL rejected the setting.
+    #[error("MKL rejected numerics = \"portable\" because it was already in use (branch {0})")]
     TooLate(c_int),
 }
 
-/// What a process that computes portably has in its environment.
+/// The environment of a process that computes portably.
 const PORTABLE: [(&str, &str); 4] = [
     ("ATEN_CPU_CAPABILITY", "avx2"),
     ("MKL_CBWR", "COMPATIBLE"),
@@ -64,10 +61,10 @@ const PORTABLE: [(&str, &str); 4] = [
     ("ONEDNN_CPU_ISA_HINTS", "NO_HINTS"),
 ];
 
-/// Threads of a process that computes portably: sums are split among threads.
+/// Threads of a process that computes portably: more would split sums.
 pub const PORTABLE_THREADS: usize = 1;
 
-/// What a child process needs in its environment to compute in this way.
+/// The environment that a child process needs to compute with `numerics`.
 pub fn environment(numerics: Numerics) -> &'static [(&'static str, &'static str)] {
     match numerics {
         Numerics::Machine => &[],
@@ -75,8 +72,8 @@ pub fn environment(numerics: Numerics) -> &'static [(&'static str, &'static str)
     }
 }
 
-/// MKL's reproducibility. libtorch has MKL within it and exports these functions under their inner
-/// names; the documented names, `mkl_cbwr_get` and `mkl_cbwr_set`, are mere wrappers.
+/// MKL's reproducibility functions, exported by libtorch under their internal names; the documented
+/// `mkl_cbwr_get` and `mkl_cbwr_set` are wrappers.
 struct Mkl {
     get: unsafe extern "C" fn(c_int) -> c_int,
     set: unsafe extern "C" fn(c_int) -> c_int,
@@ -85,8 +82,8 @@ struct Mkl {
 impl Mkl {
     fn find() -> Option<Self> {
         let this = Library::this();
-        // SAFETY: both take and return one C int, as `mkl_service.h` declares them, and stay where
-        // they are for as long as the process lives: libtorch is linked.
+        // SAFETY: both take and return one C int, as declared in `mkl_service.h`, and stay loaded
+        // because libtorch is linked.
         unsafe {
             Some(Self {
                 get: *this.get(b"mkl_serv_cbwr_get\0").ok()?,
@@ -100,19 +97,19 @@ impl Mkl {
         unsafe { (self.get)(ALL) }
     }
 
-    /// Nothing happens where it comes too late.
+    /// Has no effect once MKL is in use.
     fn choose(&self, branch: c_int) {
-        // SAFETY: see `find`. What it returns is asked for by `branch`.
+        // SAFETY: see `find`. `branch` reads the result.
         let _ = unsafe { (self.set)(branch) };
     }
 }
 
-/// Fixes how this process computes. To be called before the first tensor is made, by everything
-/// that computes; later calls change nothing.
+/// Fixes how this process computes. Everything that computes calls it before the first tensor; later
+/// calls have no effect.
 ///
 /// # Errors
 ///
-/// The process cannot compute portably, and was asked to.
+/// The process cannot compute portably.
 pub fn initialize(numerics: Numerics) -> Result<(), NumericsError> {
     static SETTLED: OnceLock<Result<(), NumericsError>> = OnceLock::new();
     SETTLED.get_or_init(|| fix(numerics)).clone()
@@ -121,12 +118,12 @@ pub fn initialize(numerics: Numerics) -> Result<(), NumericsError> {
 fn fix(numerics: Numerics) -> Result<(), NumericsError> {
     let mkl = Mkl::find();
     if numerics == Numerics::Machine {
-        // A setting of the user's own, in MKL_CBWR, stands.
+        // The user's MKL_CBWR takes precedence.
         if let Some(mkl) = mkl.filter(|mkl| mkl.branch() == OFF) {
             mkl.choose(AUTO);
             if mkl.branch() == OFF {
                 tracing::warn!(
-                    "MKL was in use before its reproducibility was turned on: results may depend on where tensors lie"
+                    "MKL was in use before its reproducibility was turned on; results may depend on memory alignment"
                 );
             }
         }
@@ -149,11 +146,11 @@ fn fix(numerics: Numerics) -> Result<(), NumericsError> {
     }
 }
 
-/// Whether a process of this machine can compute in this way.
+/// Checks that a process on this machine can compute with `numerics`.
 ///
 /// # Errors
 ///
-/// It cannot: another processor, another libtorch.
+/// The processor or libtorch does not support it.
 pub fn check_supported(numerics: Numerics) -> Result<(), NumericsError> {
     if numerics == Numerics::Machine {
         return Ok(());
@@ -188,11 +185,11 @@ fn has_avx512() -> bool {
     false
 }
 
-/// The instruction set that libtorch's own kernels are chosen by: `x86-64-avx512`.
+/// The instruction set that libtorch's kernels use, such as `x86-64-avx512`.
 fn instructions() -> String {
     let arch = std::env::consts::ARCH.replace('_', "-");
-    let asked = std::env::var("ATEN_CPU_CAPABILITY").unwrap_or_default();
-    let set = match asked.as_str() {
+    let requested = std::env::var("ATEN_CPU_CAPABILITY").unwrap_or_default();
+    let set = match requested.as_str() {
         "default" => "",
         "avx2" if has_avx2() => "-avx2",
         _ if has_avx512() => "-avx512",
@@ -202,8 +199,8 @@ fn instructions() -> String {
     format!("{arch}{set}")
 }
 
-/// Who made the processor: MKL has other kernels for other makers'.
-fn maker() -> Option<String> {
+/// The processor's vendor, on which MKL's choice of kernels depends.
+fn vendor() -> Option<String> {
     let cpus = std::fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = cpus.lines().find(|line| line.starts_with("vendor_id"))?;
     let id = line.split_once(':')?.1.trim();
@@ -215,37 +212,37 @@ fn maker() -> Option<String> {
 }
 
 fn slug(text: &str) -> String {
-    let words = text
+    let parts = text
         .split(|c: char| !c.is_ascii_alphanumeric())
-        .filter(|word| !word.is_empty());
-    let words: Vec<String> = words.map(str::to_ascii_lowercase).collect();
-    words.join("-")
+        .filter(|part| !part.is_empty());
+    let parts: Vec<String> = parts.map(str::to_ascii_lowercase).collect();
+    parts.join("-")
 }
 
-/// Variables by which a user may tell the libraries which instructions to use.
-const CHOICES: [&str; 4] = [
+/// Environment variables that change the instructions of the libraries.
+const OVERRIDES: [&str; 4] = [
     "MKL_CBWR",
     "MKL_ENABLE_INSTRUCTIONS",
     "ONEDNN_MAX_CPU_ISA",
     "DNNL_MAX_CPU_ISA",
 ];
 
-/// What the last bits of this process's results depend on, in a word: `x86-64-avx512-amd-2t` for
-/// two threads of such a processor, `cuda-nvidia-h100-80gb-hbm3`, or `portable`. `gpu` is the GPU's
-/// name for people, `cuda:0 NVIDIA H100 80GB HBM3`.
+/// An id of everything that the last bits of this process's results depend on:
+/// `x86-64-avx512-amd-2t` for two threads of such a processor, `cuda-nvidia-h100-80gb-hbm3`, or
+/// `portable`. `gpu` is the device's name, `cuda:0 NVIDIA H100 80GB HBM3`.
 pub fn processor_id(numerics: Numerics, device: Device, gpu: &str, threads: usize) -> String {
     if numerics == Numerics::Portable {
         return Numerics::Portable.to_string();
     }
     if matches!(device, Device::Cuda(_)) {
-        // Which one of several alike makes no difference.
+        // Equal GPUs compute alike, so the index is left out.
         let model = gpu.split_once(' ').map_or("", |(_, model)| model);
         return slug(&format!("cuda {model}"));
     }
     let mut kind = instructions();
-    kind.extend(maker().map(|maker| format!("-{maker}")));
+    kind.extend(vendor().map(|vendor| format!("-{vendor}")));
     kind += &format!("-{threads}t");
-    for variable in CHOICES {
+    for variable in OVERRIDES {
         if let Ok(value) = std::env::var(variable)
             && !value.is_empty()
         {
@@ -260,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_processor_is_named_by_what_bits_depend_on() {
+    fn processor_id_covers_what_bits_depend_on() {
         let machine = |threads| processor_id(Numerics::Machine, Device::Cpu, "cpu", threads);
         assert!(machine(2).starts_with(&instructions()));
         assert_ne!(machine(1), machine(2));
@@ -279,8 +276,8 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_was_not_started_for_it_does_not_compute_portably() {
-        // This one was not: no test process is.
+    fn portable_numerics_require_the_environment() {
+        // Test processes do not have it.
         let error = fix(Numerics::Portable).unwrap_err();
         assert!(
             matches!(

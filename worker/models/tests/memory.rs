@@ -1,24 +1,24 @@
-//! A slot's process keeps memory for the next step: the kernel hands out pages once.
+//! A training process keeps memory for the next step, so the kernel provides its pages once.
 
 use halfheard_models::memory;
 use std::{env, error::Error, fs, process::Command, thread};
 use tch::{Device, Kind, Tensor};
 
-/// In the child: it is the one that takes memory.
+/// Set in the child process, which allocates.
 const CHILD: &str = "HALFHEARD_TEST_TAKES_MEMORY";
-/// So many pages of 4 kB has a tensor: more than 32 MB, below which the C library keeps memory anyway.
+/// Pages of 4 kB per tensor: more than 32 MB, below which the C library keeps memory by default.
 const PAGES: i64 = 9_216;
 const TIMES: u64 = 48;
 
-/// How many pages this process has asked the kernel for.
+/// The number of pages that this process has requested from the kernel.
 fn faults() -> Option<u64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    // Behind the program's name in parentheses: state, six numbers, and then this.
+    // After the program's name in parentheses: the state, six numbers, then this.
     let (_, rest) = stat.rsplit_once(") ")?;
     rest.split(' ').nth(7)?.parse().ok()
 }
 
-fn take_and_free() -> Option<u64> {
+fn allocate_and_free() -> Option<u64> {
     let before = faults()?;
     for _ in 0..TIMES {
         let size = [PAGES, 1024];
@@ -29,7 +29,11 @@ fn take_and_free() -> Option<u64> {
 
 fn faults_of_child(tunables: Option<(&str, &str)>) -> Result<u64, Box<dyn Error>> {
     let child = Command::new(env::current_exe()?)
-        .args(["--exact", "memory_is_kept_for_the_next_step", "--nocapture"])
+        .args([
+            "--exact",
+            "freed_memory_is_kept_for_the_next_step",
+            "--nocapture",
+        ])
         .env(CHILD, "1")
         .env_remove(memory::TUNABLES)
         .envs(tunables)
@@ -41,15 +45,15 @@ fn faults_of_child(tunables: Option<(&str, &str)>) -> Result<u64, Box<dyn Error>
 }
 
 #[test]
-fn memory_is_kept_for_the_next_step() {
+fn freed_memory_is_kept_for_the_next_step() {
     if env::var_os(CHILD).is_some() {
         // In a thread, as jobs run.
-        let taken = thread::spawn(take_and_free).join().unwrap().unwrap();
+        let taken = thread::spawn(allocate_and_free).join().unwrap().unwrap();
         println!("faults: {taken}");
         return;
     }
     let kept = faults_of_child(Some((memory::TUNABLES, memory::KEEP_HEAP))).unwrap();
-    let given_back = faults_of_child(None).unwrap();
-    // A few tensors' pages, because the heap has to find its shape, and not those of all.
-    assert!(4 * kept < given_back, "{kept} of {given_back}");
+    let released = faults_of_child(None).unwrap();
+    // The heap needs the pages of a few tensors until it has its size, not those of all.
+    assert!(4 * kept < released, "{kept} of {released}");
 }

@@ -1,7 +1,7 @@
-//! What `coord plan` says that a slot needs, against what a process was seen to take: one training
-//! step and an update of every method, each in a process of its own.
+//! The memory estimate of `coord plan` against the peak of a process: training steps with an update
+//! of every method, each in its own process.
 
-#![allow(clippy::unwrap_used, reason = "a test stops where something is wrong")]
+#![allow(clippy::unwrap_used, reason = "a test fails where something is wrong")]
 
 use halfheard_models::memory;
 use halfheard_models::{
@@ -18,12 +18,12 @@ use serde_json::{Map, Value, json};
 use std::{collections::BTreeMap, env, error::Error, fs, path::Path, process::Command};
 use tch::{Device, Kind, Tensor, nn};
 
-/// In the child: the method whose step it takes.
+/// In the child: the method to train.
 const CHILD: &str = "HALFHEARD_TEST_STEP_OF";
 /// In the child: the encoder's folder.
 const ENCODER: &str = "HALFHEARD_TEST_ENCODER";
 
-/// Longer than wide, as the field's datasets are.
+/// Longer than wide, as in published datasets.
 const SHAPE: DataShape = DataShape {
     text_length: 40,
     audio_length: 200,
@@ -34,8 +34,8 @@ const SHAPE: DataShape = DataShape {
     unimodal_labels: false,
 };
 
-/// How far from what is seen an estimate may be: these shares of it.
-const WITHIN: std::ops::RangeInclusive<f64> = 0.75..=1.35;
+/// Allowed ratios of the estimate to the measured peak.
+const ALLOWED: std::ops::RangeInclusive<f64> = 0.75..=1.35;
 
 fn hyper(id: &str) -> Map<String, Value> {
     let info = methods::find(id).unwrap();
@@ -60,20 +60,20 @@ fn encoder(folder: &Path) {
 
 fn batch(samples: i64) -> Batch {
     let float = (Kind::Float, Device::Cpu);
-    let whole = (Kind::Int64, Device::Cpu);
+    let int = (Kind::Int64, Device::Cpu);
     let inputs = || Inputs {
         text: Tensor::stack(
             &[
-                Tensor::randint_low(5, 2000, [samples, SHAPE.text_length], whole),
-                Tensor::ones([samples, SHAPE.text_length], whole),
-                Tensor::zeros([samples, SHAPE.text_length], whole),
+                Tensor::randint_low(5, 2000, [samples, SHAPE.text_length], int),
+                Tensor::ones([samples, SHAPE.text_length], int),
+                Tensor::zeros([samples, SHAPE.text_length], int),
             ],
             1,
         ),
         audio: Tensor::randn([samples, SHAPE.audio_length, SHAPE.audio_dim], float),
         vision: Tensor::randn([samples, SHAPE.vision_length, SHAPE.vision_dim], float),
-        audio_lengths: Tensor::full([samples], SHAPE.audio_length, whole),
-        vision_lengths: Tensor::full([samples], SHAPE.vision_length, whole),
+        audio_lengths: Tensor::full([samples], SHAPE.audio_length, int),
+        vision_lengths: Tensor::full([samples], SHAPE.vision_length, int),
     };
     let masks = |share: f64| PerModality {
         text: Tensor::rand([samples, SHAPE.text_length], float)
@@ -87,7 +87,7 @@ fn batch(samples: i64) -> Batch {
             .to_kind(Kind::Float),
     };
     Batch {
-        index: Tensor::arange(samples, whole),
+        index: Tensor::arange(samples, int),
         input: inputs(),
         complete: Some(inputs()),
         kept: masks(0.5),
@@ -102,7 +102,7 @@ fn batch(samples: i64) -> Batch {
     }
 }
 
-/// Two steps, each with its update, and what the process took at most.
+/// Runs two steps with updates. Returns the peak memory.
 fn steps(id: &str, encoder: &Path) -> Result<u64, Box<dyn Error>> {
     tch::manual_seed(1);
     tch::set_num_threads(1);
@@ -123,8 +123,8 @@ fn steps(id: &str, encoder: &Path) -> Result<u64, Box<dyn Error>> {
     })?;
     let batch = batch(16);
     method.prepare(&batch)?;
-    // The second epoch, from which on all parts of a loss are there; the last pass, where all else
-    // than bounds is trained.
+    // The second epoch, which has all parts of every loss, and the last pass, which trains everything
+    // except MMIM's bounds.
     let pass = method.passes() - 1;
     for step in 0..2 {
         let at = Position {
@@ -138,14 +138,14 @@ fn steps(id: &str, encoder: &Path) -> Result<u64, Box<dyn Error>> {
         }
         method.train_step(at, &batch)?;
     }
-    memory::peak_bytes().ok_or_else(|| "the kernel does not say".into())
+    memory::peak_bytes().ok_or_else(|| "the kernel reports no peak".into())
 }
 
-fn seen(id: &str, encoder: &Path) -> Result<u64, Box<dyn Error>> {
+fn measure(id: &str, encoder: &Path) -> Result<u64, Box<dyn Error>> {
     let child = Command::new(env::current_exe()?)
         .args([
             "--exact",
-            "a_slot_takes_about_what_was_planned",
+            "planned_memory_is_close_to_the_measured_peak",
             "--nocapture",
         ])
         .env(CHILD, id)
@@ -159,7 +159,7 @@ fn seen(id: &str, encoder: &Path) -> Result<u64, Box<dyn Error>> {
 }
 
 #[test]
-fn a_slot_takes_about_what_was_planned() {
+fn planned_memory_is_close_to_the_measured_peak() {
     if let (Ok(id), Ok(encoder)) = (env::var(CHILD), env::var(ENCODER)) {
         println!("peak: {}", steps(&id, Path::new(&encoder)).unwrap());
         return;
@@ -191,24 +191,24 @@ fn a_slot_takes_about_what_was_planned() {
             },
         )
         .unwrap();
-        // No checkpoint and no state is kept here.
+        // No checkpoint or state is kept here.
         let planned = needed.total() - needed.kept;
-        let seen = seen(id, folder.path()).unwrap();
-        let share = planned as f64 / seen as f64;
+        let measured = measure(id, folder.path()).unwrap();
+        let share = planned as f64 / measured as f64;
         let mega = |bytes: u64| bytes / 1_000_000;
         println!(
-            "{id}: planned {} MB (step {}, weights {}), seen {} MB, {share:.2}",
+            "{id}: planned {} MB (step {}, weights {}), measured {} MB, {share:.2}",
             mega(planned),
             mega(needed.step),
             mega(needed.weights),
-            mega(seen)
+            mega(measured)
         );
-        if !WITHIN.contains(&share) {
+        if !ALLOWED.contains(&share) {
             wrong.insert(*id, share);
         }
     }
     assert!(
         wrong.is_empty(),
-        "planned as a share of what was seen: {wrong:?}"
+        "ratio of planned to measured memory: {wrong:?}"
     );
 }

@@ -1,6 +1,7 @@
 //! Hints of errors.
 
 use super::blobs::BlobError;
+use halfheard_models::device::DeviceError;
 use halfheard_shared::{
     artifacts::ArtifactError,
     broker::BrokerError,
@@ -15,6 +16,7 @@ pub(crate) const ERRORS: Printer = Printer::new(&[
     hint_of::<BlobError>,
     hint_of::<BrokerError>,
     hint_of::<ConfigFileError>,
+    hint_of::<DeviceError>,
     hint_of::<SettingsError>,
 ]);
 

@@ -49,7 +49,7 @@ pub(crate) enum SlotError {
 pub(crate) async fn run(settings: SlotSettings, shutdown: Shutdown) -> Result<Exit, SlotError> {
     tracing::info!(broker = %settings.broker.address(), artifacts = redacted(&settings.artifacts), "connecting");
     let broker = tokio::select! {
-        connected = settings.broker.connect_patiently() => connected?,
+        connected = settings.broker.connect_with_retry() => connected?,
         () = shutdown.requested() => return Ok(Exit::Success),
     };
     let worker = worker_info(&settings);

@@ -10,13 +10,13 @@ use crate::{
         layout::{LAYOUTS, Layout, Rows, Scope},
         paper,
     },
-    text::plural,
 };
 use chrono::{DateTime, Utc};
 use halfheard_shared::{
     benchmark::Benchmark,
     case::Case,
     results::{Job, JobOutcome, Model, Results},
+    text::count,
 };
 use std::collections::BTreeSet;
 
@@ -122,10 +122,10 @@ fn summary(results: &Results) -> Vec<String> {
     vec![
         format!(
             "{}, {}, {}, {} of missing data: {} of {} evaluations are done.",
-            plural(models.len(), "model"),
-            plural(datasets.len(), "dataset"),
-            plural(seeds.len(), "seed"),
-            plural(cases.len(), "case"),
+            count(models.len(), "model"),
+            count(datasets.len(), "dataset"),
+            count(seeds.len(), "seed"),
+            count(cases.len(), "case"),
             jobs.iter().filter(done).count(),
             jobs.len()
         ),

@@ -1,11 +1,11 @@
 //! What a table rests on, and what is missing.
 
 use super::layout::{self, Layout};
-use crate::text::plural;
 use halfheard_shared::{
     benchmark::Benchmark,
     numerics::Numerics,
     results::{Job, JobOutcome, Protocol, Results},
+    text::count,
     wire::{Fidelity, Selection},
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,11 +25,11 @@ pub(super) fn notes(results: &Results, layout: Layout, datasets: &[Benchmark]) -
     notes.extend(results.protocols.iter().map(protocol));
     notes.extend(processors(&results.processors));
     let seeds: BTreeSet<u64> = jobs.iter().map(|job| job.seed).collect();
-    let count = |outcome| jobs.iter().filter(|job| job.outcome == outcome).count();
-    let (completed, failed) = (count(JobOutcome::Done), count(JobOutcome::Failed));
+    let of = |outcome| jobs.iter().filter(|job| job.outcome == outcome).count();
+    let (completed, failed) = (of(JobOutcome::Done), of(JobOutcome::Failed));
     notes.push(format!(
         "means over {}; {completed} of {} evaluations are done",
-        plural(seeds.len(), "seed"),
+        count(seeds.len(), "seed"),
         jobs.len()
     ));
     if completed < jobs.len() {
@@ -38,7 +38,7 @@ pub(super) fn notes(results: &Results, layout: Layout, datasets: &[Benchmark]) -
     if failed > 0 {
         notes.push(format!(
             "{} failed: see `coord status {}`",
-            plural(failed, "evaluation"),
+            count(failed, "evaluation"),
             sweep.id.short()
         ));
     }
@@ -100,14 +100,14 @@ fn missing(jobs: &[&Job]) -> Vec<String> {
                 layout::dataset_title(dataset),
                 incomplete.join(", "),
                 seeds.len() - incomplete.len(),
-                plural(seeds.len(), "seed")
+                count(seeds.len(), "seed")
             ));
         }
     }
     let more = lines.len().saturating_sub(MISSING_LINES);
     if more > 0 {
         lines.truncate(MISSING_LINES);
-        lines.push(format!("and {} more", plural(more, "model")));
+        lines.push(format!("and {} more", count(more, "model")));
     }
     lines
 }

@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The broker, or why there is none.
 pub(super) enum BrokerState {
-    Connected(Broker),
+    Connected(Box<Broker>),
     /// The private servers of `coord run` are stopped.
     Stopped,
     Failed(String),
@@ -35,7 +35,7 @@ impl BrokerState {
             return Self::Stopped;
         }
         match tokio::time::timeout(TIMEOUT, settings.broker.connect()).await {
-            Ok(Ok(broker)) => Self::Connected(broker),
+            Ok(Ok(broker)) => Self::Connected(Box::new(broker)),
             Ok(Err(error)) => Self::Failed(chain(&error)),
             Err(_) => Self::Failed("the broker does not answer".to_owned()),
         }

@@ -3,5 +3,5 @@
 mod access;
 mod server;
 
-pub use server::PostgresServer;
+pub(crate) use server::PostgresServer;
 pub(super) use server::options;

@@ -46,7 +46,7 @@ pub(in crate::local) fn options(port: u16, password: &str) -> PgConnectOptions {
 
 /// A private Postgres on the loopback interface, with its own login and all files below one folder.
 #[derive(Debug)]
-pub struct PostgresServer {
+pub(crate) struct PostgresServer {
     programs: PathBuf,
     /// The database cluster.
     data: PathBuf,
@@ -63,7 +63,7 @@ impl PostgresServer {
     /// # Errors
     ///
     /// Its files cannot be written or belong to another version, or it does not start.
-    pub async fn start(programs: &Found, root: &Path) -> Result<Self, LocalError> {
+    pub(crate) async fn start(programs: &Found, root: &Path) -> Result<Self, LocalError> {
         let user = unprivileged_user()?;
         let folders = Folders::prepare(programs, root, user.as_ref())?;
         let password_file = root.join("postgres-password");
@@ -107,17 +107,17 @@ impl PostgresServer {
     }
 
     /// Returns whether there is a server below `root`.
-    pub fn exists(root: &Path) -> bool {
+    pub(crate) fn exists(root: &Path) -> bool {
         root.join("postgres-password").exists()
     }
 
     /// Returns how to connect to the database.
-    pub fn options(&self) -> PgConnectOptions {
+    pub(crate) fn options(&self) -> PgConnectOptions {
         options(self.port, &self.password)
     }
 
     /// Returns its port on the loopback interface.
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
@@ -132,7 +132,7 @@ impl PostgresServer {
     }
 
     /// Returns a psql command line, given a password file.
-    pub fn psql(&self, pgpass: &Path) -> String {
+    pub(crate) fn psql(&self, pgpass: &Path) -> String {
         format!(
             "PGPASSFILE={} {} -h 127.0.0.1 -p {} -U {LOGIN} {LOGIN}",
             quoted_path(pgpass),
@@ -142,23 +142,23 @@ impl PostgresServer {
     }
 
     /// Returns the folder of the database cluster.
-    pub fn data(&self) -> &Path {
+    pub(crate) fn data(&self) -> &Path {
         &self.data
     }
 
     /// Returns whether it exited unexpectedly.
-    pub fn has_exited(&mut self) -> bool {
+    pub(crate) fn has_exited(&mut self) -> bool {
         self.process
             .as_mut()
             .is_some_and(|process| process.exited().is_some())
     }
 
-    /// Restarts it on the same port and files, after [`PostgresServer::kill`] or a crash.
+    /// Restarts it on the same port and files, after a kill or a crash.
     ///
     /// # Errors
     ///
     /// It does not start.
-    pub async fn restart(&mut self) -> Result<(), LocalError> {
+    pub(crate) async fn restart(&mut self) -> Result<(), LocalError> {
         if self.process.take().is_some() {
             self.stop_stale().await?;
         }
@@ -187,7 +187,8 @@ impl PostgresServer {
     }
 
     /// Kills it with SIGKILL.
-    pub async fn kill(&mut self) {
+    #[cfg(test)]
+    pub(crate) async fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill().await;
             // Its children notice and exit.
@@ -195,7 +196,7 @@ impl PostgresServer {
     }
 
     /// Stops it.
-    pub async fn stop(&mut self) {
+    pub(crate) async fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.signal(Signal::SIGINT);
             if !process.wait(STOP_TIMEOUT).await {

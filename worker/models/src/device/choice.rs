@@ -1,36 +1,48 @@
 //! Choosing where tensors live.
 
 use super::cuda::{self, GpuDetection, GpuProblem};
-use halfheard_shared::device::{Devices, Place, ShareError};
+use halfheard_shared::{
+    device::{Devices, Place, ShareError},
+    error::Hint,
+};
 use tch::Device;
 
-/// The device cannot be used.
+/// A device that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
-    /// A GPU was asked for and there is none.
-    #[error("{asked} was asked for, but {trouble}; {}", trouble.remedy())]
+    /// A requested GPU on a machine without usable GPUs.
+    #[error("cannot use {requested}: {problem}")]
     NoGpu {
-        /// What was asked for.
-        asked: String,
-        /// Why there is none.
-        trouble: Box<GpuProblem>,
+        /// The requested devices.
+        requested: String,
+        /// Why libtorch has no GPU.
+        problem: Box<GpuProblem>,
     },
-    /// There are GPUs, and not as they were asked for.
+    /// GPUs that cannot be assigned as requested.
     #[error(transparent)]
     Share(#[from] ShareError),
 }
 
-/// A device for tensors, and what people call it.
+impl Hint for DeviceError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoGpu { problem, .. } => Some(problem.remedy()),
+            Self::Share(_) => None,
+        }
+    }
+}
+
+/// A device and its name for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ComputeDevice {
     /// Where tensors live.
     pub device: Device,
-    /// The device's name: the GPU's model where the driver says it.
+    /// The device's name, with the GPU's model if the driver reports it.
     pub name: String,
 }
 
-/// In a debug build a test may have as many GPUs as it likes: slots are given out to them, and
-/// compute on the CPU. A release build has no such variable.
+/// In a debug build, a test may pretend to have GPUs: slots are assigned to them but compute on the
+/// CPU. Release builds ignore the variable.
 #[cfg(debug_assertions)]
 fn pretended() -> Option<usize> {
     std::env::var("HALFHEARD_TEST_PRETEND_GPUS")
@@ -44,45 +56,44 @@ fn pretended() -> Option<usize> {
     None
 }
 
-/// What is there for `devices`, where that can be said without loading the GPU's library; `None`
-/// where it has to be loaded for it.
+/// Detects GPUs for `devices` without loading the GPU library; `None` if it has to be loaded.
 pub fn detect_without_loading(devices: &Devices) -> Option<GpuDetection> {
-    let nothing = |gpus| GpuDetection {
+    let without_library = |gpus| GpuDetection {
         library: None,
         gpus,
-        trouble: None,
+        problem: None,
     };
     if *devices == Devices::Cpu {
-        return Some(nothing(0));
+        return Some(without_library(0));
     }
     if let Some(gpus) = pretended() {
-        return Some(nothing(gpus));
+        return Some(without_library(gpus));
     }
     cuda::find_library().err().map(cuda::no_library_in)
 }
 
-/// What is there for `devices`. Loads the GPU's library if one is wanted and there, so it has to be
-/// called before the first tensor is made.
+/// Detects GPUs for `devices`. Loads the GPU library if it is needed and installed, so the first
+/// tensor must not exist yet.
 pub fn detect(devices: &Devices) -> GpuDetection {
     detect_without_loading(devices).unwrap_or_else(cuda::load_library)
 }
 
-/// The error of a machine without a GPU for a choice that names one.
+/// The error for `devices` that cannot be assigned, with the reason if the machine has no usable GPU.
 pub fn device_error(devices: &Devices, found: &GpuDetection, error: ShareError) -> DeviceError {
-    match (&found.trouble, &error) {
-        (Some(trouble), ShareError::NotThere { .. }) => DeviceError::NoGpu {
-            asked: devices.to_string(),
-            trouble: Box::new(trouble.clone()),
+    match (&found.problem, &error) {
+        (Some(problem), ShareError::NotThere { .. }) => DeviceError::NoGpu {
+            requested: devices.to_string(),
+            problem: Box::new(problem.clone()),
         },
         _ => error.into(),
     }
 }
 
-/// The device of a slot that was given `devices`, of which it takes the first, after [`detect`].
+/// The device of a slot: the first of `devices`. Call [`detect`] first.
 ///
 /// # Errors
 ///
-/// A GPU that is not there.
+/// The GPU does not exist.
 pub fn choose(devices: &Devices, found: &GpuDetection) -> Result<ComputeDevice, DeviceError> {
     let assigned = devices.assign(1, found.gpus, false);
     let assigned = assigned.map_err(|error| device_error(devices, found, error))?;
@@ -120,7 +131,7 @@ fn gpu_name(number: usize) -> String {
             Some(line.trim().to_owned())
         })
         .collect();
-    // Numbers may be permuted by CUDA_VISIBLE_DEVICES: a name is sure only where all are alike.
+    // CUDA_VISIBLE_DEVICES may permute the indices, so a name is certain only if all are equal.
     match models.split_first() {
         Some((first, rest)) if rest.iter().all(|model| model == first) => {
             format!("cuda:{number} {first}")
@@ -129,14 +140,14 @@ fn gpu_name(number: usize) -> String {
     }
 }
 
-/// Threads of libtorch on this thread and in this process. Must come before the first tensor, on
-/// the thread that makes them: OpenMP keeps the number by thread.
+/// Sets the number of libtorch's threads. Must be called before the first tensor, on the thread that
+/// creates tensors, because OpenMP stores the number per thread.
 pub fn set_threads(threads: usize) {
     tch::set_num_threads(i32::try_from(threads.max(1)).unwrap_or(1));
     tch::set_num_interop_threads(1);
 }
 
-/// Threads for each of `slots` slots on the CPU: the machine's cores shared out.
+/// Threads per slot on the CPU: an equal share of the machine's cores.
 pub fn default_threads(slots: usize) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     (cores / slots.max(1)).max(1)
@@ -147,31 +158,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gpu_that_is_not_there_is_a_clear_error() {
+    fn missing_gpu_is_reported_with_reason_and_hint() {
         let found = cuda::no_library_in(vec!["/a/lib".into()]);
         let chosen = choose(&Devices::Auto, &found).unwrap();
         assert_eq!((chosen.device, chosen.name.as_str()), (Device::Cpu, "cpu"));
         let gpus = Devices::Gpus(vec![1]);
-        let error = choose(&gpus, &found).unwrap_err().to_string();
+        let error = choose(&gpus, &found).unwrap_err();
+        let hint = error.hint().unwrap_or_default();
+        let error = error.to_string();
         assert!(
-            error.contains("cuda:1") && error.contains("/a/lib") && error.contains("LIBTORCH"),
-            "{error}"
+            error.contains("cuda:1") && error.contains("/a/lib") && hint.contains("LIBTORCH"),
+            "{error}; {hint}"
         );
         let found = GpuDetection {
             library: None,
             gpus: 1,
-            trouble: None,
+            problem: None,
         };
         let error = choose(&gpus, &found).unwrap_err().to_string();
         assert!(error.contains("libtorch sees 1 GPU"), "{error}");
     }
 
     #[test]
-    fn a_slot_computes_where_it_was_told_to() {
+    fn slot_computes_on_its_assigned_device() {
         let found = GpuDetection {
             library: None,
             gpus: 4,
-            trouble: None,
+            problem: None,
         };
         let chosen = choose(&Devices::Gpus(vec![3]), &found).unwrap();
         assert_eq!(chosen.device, Device::Cuda(3));

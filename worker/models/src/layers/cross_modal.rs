@@ -1,28 +1,27 @@
-//! The multimodal transformer's encoder (MulT, Tsai et al., ACL 2019): pre-norm attention of one
-//! sequence to another, a mask against looking ahead, and sinusoidal positions. TETFN and TFR-Net
-//! are made of it.
+//! The encoder of the multimodal transformer (MulT, Tsai et al., ACL 2019), used by TETFN and
+//! TFR-Net: pre-norm attention of one sequence to another, a causal mask, sinusoidal positions.
 
 use super::dropout;
 use tch::{Device, Kind, Tensor, nn, nn::Module};
 
-/// What makes an encoder.
+/// The configuration of an encoder.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct EncoderConfig {
-    /// Features a step.
+pub(crate) struct EncoderConfig {
+    /// Features per step.
     pub width: i64,
-    /// Heads.
+    /// Attention heads.
     pub heads: i64,
     /// Layers.
     pub layers: i64,
     /// Dropout of attention weights.
     pub attention_dropout: f64,
-    /// Dropout behind the ReLU.
+    /// Dropout after the ReLU.
     pub relu_dropout: f64,
-    /// Dropout of what is added to the residual.
+    /// Dropout of the branches before they are added to the residual.
     pub residual_dropout: f64,
     /// Dropout of the inputs.
     pub embedding_dropout: f64,
-    /// Whether positions are added.
+    /// Whether to add positions.
     pub positions: bool,
 }
 
@@ -109,8 +108,8 @@ impl Layer {
             .permute([2, 0, 1, 3])
             .reshape(&size[..]);
         }
-        // On the CPU in the reference's steps. A fused kernel sums in another order, and training
-        // makes much of little: after a few epochs predictions differ in the fourth digit.
+        // On the CPU in the reference's steps. A fused kernel sums in another order, which training
+        // amplifies: after a few epochs, predictions differ in the fourth digit.
         let heads = |x: &Tensor| {
             x.contiguous()
                 .view([-1, batch * config.heads, head])
@@ -127,7 +126,7 @@ impl Layer {
             .view(&size[..])
     }
 
-    /// `x` `[T, B, D]`; `memory` what it attends to, keys and values `[S, B, D]`, itself if none.
+    /// `x` `[T, B, D]` attends to `memory`, keys and values `[S, B, D]`, or to itself.
     fn forward(&self, x: &Tensor, memory: Option<(&Tensor, &Tensor)>, train: bool) -> Tensor {
         let config = &self.config;
         let normed = self.norms[0].forward(x);
@@ -158,15 +157,15 @@ impl Layer {
     }
 }
 
-/// -inf where a step may not look, 0 elsewhere, `[T, S]`: ahead of itself by more than the
-/// sequences differ in length.
+/// The causal mask `[T, S]`: -inf where a source step is ahead of the target step by more than the
+/// difference of the lengths, 0 elsewhere.
 fn future_mask(target: i64, source: i64, device: Device) -> Tensor {
     Tensor::full([target, source], f64::NEG_INFINITY, (Kind::Float, device))
         .triu(1 + (source - target).abs())
 }
 
-/// Sinusoidal positions for `x`, `[T, B, D]`: steps count from 1, and a step whose first feature is
-/// zero counts as padding and gets none.
+/// Sinusoidal positions for `x`, `[T, B, D]`. Steps count from 1; a step whose first feature is zero
+/// is treated as padding and gets no position.
 fn positions(x: &Tensor) -> Tensor {
     let size = x.size();
     let (steps, width) = (size[0], size[2]);
@@ -184,17 +183,17 @@ fn positions(x: &Tensor) -> Tensor {
     table.unsqueeze(1) * present
 }
 
-/// A stack of layers with inputs scaled by √width and a layer norm at the end.
+/// A stack of layers, with inputs scaled by √width and a final layer norm.
 #[derive(Debug)]
-pub struct Encoder {
+pub(crate) struct Encoder {
     layers: Vec<Layer>,
     norm: nn::LayerNorm,
     config: EncoderConfig,
 }
 
 impl Encoder {
-    /// Fresh weights. The width must be a multiple of the heads.
-    pub fn new(path: &nn::Path<'_>, config: EncoderConfig) -> Self {
+    /// An encoder with initial weights. The width must be a multiple of the heads.
+    pub(crate) fn new(path: &nn::Path<'_>, config: EncoderConfig) -> Self {
         Self {
             layers: (0..config.layers)
                 .map(|i| Layer::new(&(path / "layers" / i), config))
@@ -215,7 +214,7 @@ impl Encoder {
     }
 
     /// `[T, B, D]` attending to itself.
-    pub fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+    pub(crate) fn forward(&self, x: &Tensor, train: bool) -> Tensor {
         let x = self.embed(x, train);
         let x = self
             .layers
@@ -225,7 +224,7 @@ impl Encoder {
     }
 
     /// `x` `[T, B, D]` attending to `memory` `[S, B, D]`; every layer sees the same memory.
-    pub fn forward_to(&self, x: &Tensor, memory: &Tensor, train: bool) -> Tensor {
+    pub(crate) fn forward_to(&self, x: &Tensor, memory: &Tensor, train: bool) -> Tensor {
         let x = self.embed(x, train);
         // Keys and values lose different features to dropout.
         let (key, value) = (self.embed(memory, train), self.embed(memory, train));
@@ -242,7 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_step_looks_ahead() {
+    fn attention_is_causal() {
         tch::manual_seed(5);
         let vs = nn::VarStore::new(Device::Cpu);
         let encoder = Encoder::new(
@@ -269,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn padding_has_no_position() {
+    fn padding_gets_no_position() {
         let x = Tensor::ones([3, 1, 4], (Kind::Float, Device::Cpu));
         let _ = x.narrow(0, 2, 1).fill_(0.0);
         let positions = positions(&x);

@@ -1,39 +1,39 @@
-//! Dropout of attention weights, of which long sequences have hundreds of millions in a step.
+//! Dropout of attention weights, of which long sequences have hundreds of millions per step.
 //!
-//! PyTorch's draws a random number of 64 bits for each, one after the other on one core, and keeps
-//! a factor of 32 bits for the gradient. Here 16 bits each decide, and what is kept is one byte.
+//! PyTorch draws 64 random bits per weight, sequentially on one core, and keeps a 32-bit factor for
+//! the gradient. Here, 16 random bits decide and one byte is kept.
 
 use tch::{Kind, Tensor};
 
-/// What 16 bits can be.
-const FACES: i64 = 1 << 16;
+/// The number of values of 16 bits.
+const VALUES: i64 = 1 << 16;
 
-/// Attention `weights`, `[N, T, S]`, each dropped with probability `p`, times `values`, `[N, S, D]`,
-/// scaled up by as much as is dropped: `[N, T, D]`. `p` is rounded to 1/65536.
-pub fn attend(weights: &Tensor, values: &Tensor, p: f64) -> Tensor {
-    let below = ((p * FACES as f64).round() as i64).clamp(0, FACES);
+/// The product `[N, T, D]` of attention `weights` `[N, T, S]`, each dropped with probability `p`, and
+/// `values` `[N, S, D]`, scaled to the same expectation. `p` is rounded to 1/65536.
+pub(crate) fn attend(weights: &Tensor, values: &Tensor, p: f64) -> Tensor {
+    let below = ((p * VALUES as f64).round() as i64).clamp(0, VALUES);
     if below == 0 {
         return weights.bmm(values);
     }
-    if below == FACES {
-        // Nothing is left to scale up.
+    if below == VALUES {
+        // Nothing remains to scale.
         return weights.bmm(values) * 0.0;
     }
-    let scale = FACES as f64 / (FACES - below) as f64;
+    let scale = VALUES as f64 / (VALUES - below) as f64;
     weights
         .masked_fill(&dropped(weights, below), 0.0)
         .bmm(&(values * scale))
 }
 
-/// True for what is dropped, in the shape of `like`: each with probability `below` of 65536.
+/// The mask of dropped entries in the shape of `like`, each set with probability `below` / 65536.
 fn dropped(like: &Tensor, below: i64) -> Tensor {
     let count = like.numel() as i64;
-    // All bits of a number are random, and each holds four of 16 bits.
+    // All 64 bits of a number are random, and it is viewed as four numbers of 16 bits.
     Tensor::empty([(count + 3) / 4], (Kind::Int64, like.device()))
         .random_from_(i64::MIN, None)
         .view_dtype(Kind::Int16)
         .narrow(0, 0, count)
-        // Whole numbers on both sides: a fraction would have all of them copied as fractions first.
+        // An integer bound: comparing with a float would copy all entries to floats first.
         .lt(below + i64::from(i16::MIN))
         .view_as(like)
 }
@@ -46,7 +46,7 @@ mod tests {
     const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
 
     #[test]
-    fn so_many_are_dropped_and_the_rest_is_scaled_up() {
+    fn dropped_fraction_is_p_and_the_rest_is_scaled() {
         tch::manual_seed(3);
         let weights = Tensor::full([2, 250, 401], 1.0, CPU).set_requires_grad(true);
         let values = Tensor::eye(401, CPU).expand([2, 401, 401], false);
@@ -59,9 +59,9 @@ mod tests {
                 (share.double_value(&[]) - p).abs() < allowed,
                 "{p}: {share}"
             );
-            let most = out.max().double_value(&[]);
-            assert!((most - 1.0 / (1.0 - p)).abs() < 1e-4, "{p}: {most}");
-            // Each of the four parts of a random number alike, and neighbours apart.
+            let largest = out.max().double_value(&[]);
+            assert!((largest - 1.0 / (1.0 - p)).abs() < 1e-4, "{p}: {largest}");
+            // The four parts of a random number have equal rates, and adjacent ones are independent.
             let flat = out.detach().ne(0.0).to_kind(Kind::Float).reshape([-1, 4]);
             let parts = Vec::<f32>::try_from(flat.mean_dim(0, false, Kind::Float)).unwrap();
             for part in parts {
@@ -73,7 +73,7 @@ mod tests {
             let both = flat.select(1, 0) * flat.select(1, 1);
             let both = both.mean(Kind::Float).double_value(&[]);
             assert!((both - (1.0 - p).powi(2)).abs() < 0.02, "{p}: {both}");
-            // Gradients go where values went, and nowhere else.
+            // Gradients reach exactly the kept entries.
             let mut leaf = weights.shallow_clone();
             leaf.zero_grad();
             out.sum(Kind::Float).backward();
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn without_dropout_nothing_changes_and_with_all_nothing_is_left() {
+    fn p_of_zero_keeps_all_and_p_of_one_drops_all() {
         tch::manual_seed(4);
         let weights = Tensor::rand([2, 3, 4], CPU);
         let values = Tensor::rand([2, 4, 5], CPU);
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_drops_the_same() {
+    fn equal_seeds_drop_equal_entries() {
         let weights = Tensor::ones([1, 7, 9], CPU);
         let draw = || {
             tch::manual_seed(11);

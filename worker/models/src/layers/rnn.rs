@@ -1,68 +1,68 @@
 //! LSTMs and GRUs over sequences of different lengths, as `torch.nn.LSTM` and `torch.nn.GRU` run
 //! them on packed sequences.
 //!
-//! libtorch packs only sequences that are sorted by falling length; like PyTorch with
-//! `enforce_sorted=False`, these functions sort, run and put the samples back in order.
+//! libtorch packs only sequences sorted by decreasing length. Like PyTorch with
+//! `enforce_sorted=False`, these functions sort the samples and restore their order.
 
 use tch::{Kind, Tensor, nn};
 
 /// The kind of cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cell {
+pub(crate) enum Cell {
     /// Long short-term memory: four gates.
     Lstm,
     /// Gated recurrent unit: three gates.
     Gru,
 }
 
-/// What makes a recurrent network.
+/// The configuration of a recurrent network.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct RnnConfig {
+pub(crate) struct RnnConfig {
     /// Its cells.
     pub cell: Cell,
-    /// Features a step.
+    /// Features per step.
     pub input: i64,
-    /// Features of the hidden state, for each direction.
+    /// Features of the hidden state per direction.
     pub hidden: i64,
     /// Layers.
     pub layers: i64,
-    /// Whether a second one reads backwards.
+    /// Whether to run in both directions.
     pub bidirectional: bool,
     /// Dropout between layers.
     pub dropout: f64,
 }
 
-/// A recurrent network whose weights have PyTorch's names: `weight_ih_l0`, `bias_hh_l0_reverse`.
+/// A recurrent network, with PyTorch's weight names: `weight_ih_l0`, `bias_hh_l0_reverse`.
 #[derive(Debug)]
-pub struct Rnn {
+pub(crate) struct Rnn {
     config: RnnConfig,
     weights: Vec<Tensor>,
 }
 
-/// Sequences of a batch, sorted by falling length and packed.
+/// Sequences of a batch, sorted by decreasing length and packed.
 #[derive(Debug)]
-pub struct Packed {
-    /// The steps that are no padding, `[steps, features]`.
+pub(crate) struct Packed {
+    /// The steps that are not padding, `[steps, features]`.
     data: Tensor,
-    /// How many sequences still run at each time step, on the CPU.
+    /// The number of sequences that reach each time step, on the CPU.
     batch_sizes: Tensor,
     order: Order,
 }
 
-/// How the sorted samples stand to the batch.
+/// The permutation that sorts a batch by length.
 #[derive(Debug)]
-pub struct Order {
-    /// Lengths by falling size, `[B]` int64 on the CPU.
+pub(crate) struct Order {
+    /// Decreasing lengths, `[B]` int64 on the CPU.
     lengths: Tensor,
-    /// Which sample stands where when sorted, `[B]` int64.
+    /// Indices of the sorted samples in the batch, `[B]` int64.
     sorted: Tensor,
-    /// And back.
+    /// The inverse permutation.
     unsorted: Tensor,
 }
 
 impl Order {
-    /// Sorts samples by their `lengths`, `[B]` on any device; results live on `like`'s device.
-    pub fn new(lengths: &Tensor, like: &Tensor) -> Self {
+    /// Sorts by `lengths`, `[B]` on any device; the permutations are on `like`'s device.
+    pub(crate) fn new(lengths: &Tensor, like: &Tensor) -> Self {
         let lengths = lengths.to_device(tch::Device::Cpu).to_kind(Kind::Int64);
         let (lengths, sorted) = lengths.sort(0, true);
         let unsorted = sorted.argsort(0, false);
@@ -76,7 +76,7 @@ impl Order {
 
 impl Packed {
     /// Packs `x`, `[B, T, D]`, by `lengths`, `[B]`, each 1 to T.
-    pub fn new(x: &Tensor, lengths: &Tensor) -> Self {
+    pub(crate) fn new(x: &Tensor, lengths: &Tensor) -> Self {
         Self::with_order(x, Order::new(lengths, x))
     }
 
@@ -91,27 +91,27 @@ impl Packed {
         }
     }
 
-    /// The sequences as a padded batch `[B, longest, D]` in the batch's own order.
-    pub fn unpack(&self) -> Tensor {
+    /// The sequences as a padded batch `[B, longest, D]` in the original order.
+    pub(crate) fn unpack(&self) -> Tensor {
         self.unpack_to(0)
     }
 
-    /// As [`unpack`](Self::unpack), padded to `steps` where that is longer.
-    pub fn unpack_to(&self, steps: i64) -> Tensor {
+    /// As [`unpack`](Self::unpack), padded to at least `steps`.
+    pub(crate) fn unpack_to(&self, steps: i64) -> Tensor {
         let (padded, _) =
             Tensor::internal_pad_packed_sequence(&self.data, &self.batch_sizes, true, 0.0, steps);
         padded.index_select(0, &self.order.unsorted)
     }
 
-    /// Packs another batch of the same lengths, `[B, T, E]`.
-    pub fn repack(self, x: &Tensor) -> Self {
+    /// Packs another batch with the same lengths, `[B, T, E]`.
+    pub(crate) fn repack(self, x: &Tensor) -> Self {
         Self::with_order(x, self.order)
     }
 }
 
 impl Rnn {
-    /// Fresh weights, uniform in ±1/√hidden as PyTorch draws them.
-    pub fn new(path: &nn::Path<'_>, config: RnnConfig) -> Self {
+    /// A network with initial weights, uniform in ±1/√hidden as in PyTorch.
+    pub(crate) fn new(path: &nn::Path<'_>, config: RnnConfig) -> Self {
         let bound = 1.0 / (config.hidden as f64).sqrt();
         let init = nn::Init::Uniform {
             lo: -bound,
@@ -147,7 +147,7 @@ impl Rnn {
 
     /// Runs over packed sequences. Returns the outputs, packed, with `hidden` features a direction,
     /// and the final hidden states `[layers * directions, B, hidden]` in the batch's order.
-    pub fn forward(&self, input: Packed, train: bool) -> (Packed, Tensor) {
+    pub(crate) fn forward(&self, input: Packed, train: bool) -> (Packed, Tensor) {
         let zeros = self.zeros(input.order.sorted.size()[0], &input.data);
         let weights: Vec<&Tensor> = self.weights.iter().collect();
         let config = &self.config;
@@ -183,7 +183,7 @@ impl Rnn {
     }
 
     /// Runs an LSTM over all steps of `x`, `[B, T, D]`, padding or not: `[B, T, hidden]`.
-    pub fn forward_padded(&self, x: &Tensor, train: bool) -> Tensor {
+    pub(crate) fn forward_padded(&self, x: &Tensor, train: bool) -> Tensor {
         let zeros = self.zeros(x.size()[0], x);
         let weights: Vec<&Tensor> = self.weights.iter().collect();
         let config = &self.config;
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_does_not_see_its_padding_or_its_neighbours() {
+    fn samples_are_independent_of_padding_and_of_each_other() {
         for cell in [Cell::Lstm, Cell::Gru] {
             tch::manual_seed(1);
             let vs = nn::VarStore::new(Device::Cpu);
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_have_pytorchs_names() {
+    fn weights_have_pytorch_names() {
         let vs = nn::VarStore::new(Device::Cpu);
         let _network = network(&vs, Cell::Gru);
         let mut names: Vec<String> = vs.variables().into_keys().collect();

@@ -5,17 +5,17 @@ use tch::{Kind, Tensor};
 /// Central moment discrepancy between the rows of `x` and `y`, `[B, D]` both, up to the moment of
 /// order `moments` (Zellinger et al. 2017, equation 2, without the division by the interval): the
 /// distance of the means plus the distances of the central moments.
-pub fn cmd(x: &Tensor, y: &Tensor, moments: i64) -> Tensor {
+pub(crate) fn cmd(x: &Tensor, y: &Tensor, moments: i64) -> Tensor {
     discrepancy(x, y, moments, 0.0)
 }
 
-/// As [`cmd`], with a tiny number under each root, so that equal sets have a gradient (TFR-Net).
-pub fn cmd_smooth(x: &Tensor, y: &Tensor, moments: i64) -> Tensor {
+/// As [`cmd`], with a tiny number under each root for a finite gradient at equal sets (TFR-Net).
+pub(crate) fn cmd_smooth(x: &Tensor, y: &Tensor, moments: i64) -> Tensor {
     discrepancy(x, y, moments, 1e-12)
 }
 
 fn discrepancy(x: &Tensor, y: &Tensor, moments: i64, tiny: f64) -> Tensor {
-    // A power rather than a root: the gradients of the two are rounded differently.
+    // A power rather than a root, since their gradients round differently.
     let distance = |a: &Tensor, b: &Tensor| {
         let squares = (a - b).square().sum(Kind::Float);
         if tiny == 0.0 { squares } else { squares + tiny }.pow_tensor_scalar(0.5)
@@ -23,8 +23,8 @@ fn discrepancy(x: &Tensor, y: &Tensor, moments: i64, tiny: f64) -> Tensor {
     let mean = |t: &Tensor| t.mean_dim(0, false, Kind::Float);
     let (mean_x, mean_y) = (mean(x), mean(y));
     if x.size()[0] < 2 {
-        // The central moments of one sample are zero, and the slope of a root is not finite there:
-        // the reference's weights are lost in such a batch.
+        // The central moments of one sample are zero, where a root has no finite gradient: the
+        // reference's weights become NaN in such a batch.
         return distance(&mean_x, &mean_y);
     }
     let (central_x, central_y) = (x - &mean_x, y - &mean_y);
@@ -34,20 +34,20 @@ fn discrepancy(x: &Tensor, y: &Tensor, moments: i64, tiny: f64) -> Tensor {
     })
 }
 
-/// Soft orthogonality of `x` and `y`, `[B, D]` both: the mean square of the product of the centred
-/// and row-normalised matrices (MISA, equation 9). The norms take no part in the gradient, as in
+/// Soft orthogonality of `x` and `y`, `[B, D]` both: the mean square of the product of the centered
+/// and row-normalized matrices (MISA, equation 9). The norms take no part in the gradient, as in
 /// the reference.
-pub fn difference(x: &Tensor, y: &Tensor) -> Tensor {
-    let normalised = |t: &Tensor| {
-        // The gradients of what follows meet here first, then those of other uses of `t`.
+pub(crate) fn difference(x: &Tensor, y: &Tensor) -> Tensor {
+    let normalized = |t: &Tensor| {
+        // Gradients of the following operations add up here before those of other uses of `t`.
         let t = t.view([t.size()[0], -1]);
-        let centred = &t - t.mean_dim(0, true, Kind::Float);
-        let norm = centred.norm_scalaropt_dim(2.0, 1, true).detach();
-        centred / (norm + 1e-6)
+        let centered = &t - t.mean_dim(0, true, Kind::Float);
+        let norm = centered.norm_scalaropt_dim(2.0, 1, true).detach();
+        centered / (norm + 1e-6)
     };
-    normalised(x)
+    normalized(x)
         .tr()
-        .matmul(&normalised(y))
+        .matmul(&normalized(y))
         .square()
         .mean(Kind::Float)
 }
@@ -58,7 +58,7 @@ mod tests {
     use tch::Device;
 
     #[test]
-    fn cmd_is_zero_for_equal_sets_and_sees_a_shift() {
+    fn cmd_is_zero_for_equal_sets_and_detects_a_shift() {
         tch::manual_seed(3);
         let x = Tensor::rand([16, 4], (Kind::Float, Device::Cpu));
         assert!(cmd(&x, &x, 5).double_value(&[]).abs() < 1e-6);
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn one_sample_has_a_mean_and_finite_slopes() {
+    fn cmd_of_one_sample_has_finite_gradients() {
         let x = Tensor::from_slice(&[1.0f32, 2.0])
             .view([1, 2])
             .set_requires_grad(true);

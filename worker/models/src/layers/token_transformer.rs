@@ -35,7 +35,7 @@ fn attend(query: &Tensor, key: &Tensor, value: &Tensor, heads: i64) -> Tensor {
         .reshape([size[0], size[2], size[1] * size[3]])
 }
 
-/// The projection behind the heads; a single head of full width has none.
+/// The output projection of the heads; a single head of full width has none.
 fn projection(path: &nn::Path<'_>, heads: i64, head: i64, width: i64) -> Option<nn::Linear> {
     let needed = !(heads == 1 && head == width);
     needed.then(|| linear(path / "to_out" / 0, heads * head, width))
@@ -137,20 +137,20 @@ fn layers(path: &nn::Path<'_>, shape: TransformerShape) -> Vec<Layer> {
 
 /// The sizes of a transformer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TransformerShape {
-    /// Features a token.
+pub(crate) struct TransformerShape {
+    /// Features per token.
     pub width: i64,
     /// Layers.
     pub depth: i64,
-    /// Heads, of 64 features each.
+    /// Attention heads of 64 features each.
     pub heads: i64,
     /// Width of the feed-forward layers.
     pub hidden: i64,
 }
 
-/// A transformer over a sequence, with extra tokens in front of it or without.
+/// A transformer over a sequence, optionally with extra tokens before it.
 #[derive(Debug)]
-pub struct Transformer {
+pub(crate) struct Transformer {
     positions: Tensor,
     extra: Option<Tensor>,
     layers: Vec<Layer>,
@@ -158,7 +158,12 @@ pub struct Transformer {
 
 impl Transformer {
     /// For sequences of up to `length` steps; `tokens` extra ones, 0 for none.
-    pub fn new(path: &nn::Path<'_>, length: i64, tokens: i64, shape: TransformerShape) -> Self {
+    pub(crate) fn new(
+        path: &nn::Path<'_>,
+        length: i64,
+        tokens: i64,
+        shape: TransformerShape,
+    ) -> Self {
         Self {
             positions: path.randn_standard("pos_embedding", &[1, length + tokens, shape.width]),
             extra: (tokens > 0).then(|| path.zeros("extra_token", &[1, tokens, shape.width])),
@@ -166,7 +171,7 @@ impl Transformer {
         }
     }
 
-    /// `[B, N, D]` with the extra tokens in front and the positions added.
+    /// `[B, N, D]` with the extra tokens prepended and positions added.
     fn embed(&self, x: &Tensor) -> Tensor {
         let with_extra = self.extra.as_ref().map(|extra| {
             let extra = extra.expand([x.size()[0], -1, -1], false);
@@ -177,7 +182,7 @@ impl Transformer {
     }
 
     /// `[B, N, D]` to the states before the first and after each layer, `[B, tokens + N, D]` each.
-    pub fn hidden_states(&self, x: &Tensor) -> Vec<Tensor> {
+    pub(crate) fn hidden_states(&self, x: &Tensor) -> Vec<Tensor> {
         let mut states = vec![self.embed(x)];
         for layer in &self.layers {
             let x = &states[states.len() - 1];
@@ -188,9 +193,9 @@ impl Transformer {
 
     /// `[B, N, D]` to the first `keep` of the last layer's `[B, tokens + N, D]`.
     ///
-    /// The last layer computes only these, since nothing reads its other outputs: with one layer
-    /// over hundreds of frames that is most of the work.
-    pub fn forward(&self, x: &Tensor, keep: i64) -> Tensor {
+    /// The last layer computes only these outputs. With one layer over hundreds of frames, that saves
+    /// most of the work.
+    pub(crate) fn forward(&self, x: &Tensor, keep: i64) -> Tensor {
         let x = self.embed(x);
         let Some((last, before)) = self.layers.split_last() else {
             return x.narrow(1, 0, keep);
@@ -200,18 +205,18 @@ impl Transformer {
     }
 }
 
-/// A modality gathered into a few tokens: a linear map into the common width, then a transformer
-/// whose extra tokens are what is kept.
+/// Condenses a modality into a few tokens: a linear layer to the common width, then a transformer of
+/// which only the extra tokens are kept.
 #[derive(Debug)]
-pub struct Gather {
+pub(crate) struct Condense {
     linear: nn::Linear,
     transformer: Transformer,
     tokens: i64,
 }
 
-impl Gather {
+impl Condense {
     /// For sequences of up to `length` steps with `input` features.
-    pub fn new(
+    pub(crate) fn new(
         path: &nn::Path<'_>,
         input: i64,
         length: i64,
@@ -226,15 +231,15 @@ impl Gather {
     }
 
     /// `[B, T, input]` to `[B, tokens, D]`.
-    pub fn forward(&self, x: &Tensor) -> Tensor {
+    pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
         self.transformer
             .forward(&self.linear.forward(x), self.tokens)
     }
 }
 
-/// A transformer whose target attends to a source; one learned token is set before both.
+/// A transformer whose target attends to a source, with one learned token before each.
 #[derive(Debug)]
-pub struct CrossTransformer {
+pub(crate) struct CrossTransformer {
     source_positions: Tensor,
     target_positions: Tensor,
     extra: Tensor,
@@ -243,7 +248,12 @@ pub struct CrossTransformer {
 
 impl CrossTransformer {
     /// For sources and targets of up to `source` and `target` tokens.
-    pub fn new(path: &nn::Path<'_>, source: i64, target: i64, shape: TransformerShape) -> Self {
+    pub(crate) fn new(
+        path: &nn::Path<'_>,
+        source: i64,
+        target: i64,
+        shape: TransformerShape,
+    ) -> Self {
         Self {
             source_positions: path.randn_standard("pos_embedding_s", &[1, source + 1, shape.width]),
             target_positions: path.randn_standard("pos_embedding_t", &[1, target + 1, shape.width]),
@@ -253,7 +263,7 @@ impl CrossTransformer {
     }
 
     /// `source` `[B, S, D]`, `target` `[B, T, D]` to `[B, 1 + T, D]`.
-    pub fn forward(&self, source: &Tensor, target: &Tensor) -> Tensor {
+    pub(crate) fn forward(&self, source: &Tensor, target: &Tensor) -> Tensor {
         let extra = self.extra.expand([source.size()[0], -1, -1], false);
         let with = |x: &Tensor, positions: &Tensor| {
             let x = Tensor::cat(&[&extra, x], 1);
@@ -268,11 +278,11 @@ impl CrossTransformer {
     }
 }
 
-/// What a layer of [`HyperModality`] adds to.
+/// The residual that a layer of [`HyperModality`] adds to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Residual {
-    /// The normalised state: the reference adds in place behind its norm.
-    Normalised,
+pub(crate) enum Residual {
+    /// The normalized state: the reference adds in place after its norm.
+    Normalized,
     /// The state itself, as the papers write it.
     Plain,
 }
@@ -280,7 +290,7 @@ pub enum Residual {
 impl From<Fidelity> for Residual {
     fn from(fidelity: Fidelity) -> Self {
         match fidelity {
-            Fidelity::Reference => Self::Normalised,
+            Fidelity::Reference => Self::Normalized,
             Fidelity::Corrected => Self::Plain,
         }
     }
@@ -300,16 +310,16 @@ struct HyperLayer {
 }
 
 /// Learns a representation that conflicts least with the dominant modality: at each scale the
-/// language feature asks audio and vision what to add.
+/// language feature attends to audio and vision for what to add.
 #[derive(Debug)]
-pub struct HyperModality {
+pub(crate) struct HyperModality {
     layers: Vec<HyperLayer>,
     residual: Residual,
 }
 
 impl HyperModality {
     /// `depth` layers of `heads` heads that share `width` features.
-    pub fn new(
+    pub(crate) fn new(
         path: &nn::Path<'_>,
         width: i64,
         depth: i64,
@@ -347,9 +357,9 @@ impl HyperModality {
         }
     }
 
-    /// `dominant` one state a layer, `[B, N, D]` each; audio and vision `[B, N, D]`; `hyper`
+    /// `dominant` one state per layer, `[B, N, D]` each; audio and vision `[B, N, D]`; `hyper`
     /// `[B, N, D]` to start from.
-    pub fn forward(
+    pub(crate) fn forward(
         &self,
         dominant: &[Tensor],
         audio: &Tensor,
@@ -371,7 +381,7 @@ impl HyperModality {
                     + from(&layer.vision_key, &layer.vision_value, &vision);
                 let shift = project(&layer.out, found);
                 match self.residual {
-                    Residual::Normalised => norm_h.forward(&hyper) + shift,
+                    Residual::Normalized => norm_h.forward(&hyper) + shift,
                     Residual::Plain => hyper + shift,
                 }
             })
@@ -395,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn computing_only_what_is_kept_changes_nothing() {
+    fn kept_outputs_equal_those_of_the_full_computation() {
         tch::manual_seed(1);
         let vs = nn::VarStore::new(Device::Cpu);
         let transformer = Transformer::new(&vs.root(), 10, 3, SHAPE);
@@ -408,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cross_transformer_puts_its_token_before_the_target() {
+    fn cross_transformer_prepends_its_token_to_the_target() {
         let vs = nn::VarStore::new(Device::Cpu);
         let cross = CrossTransformer::new(&vs.root(), 5, 7, SHAPE);
         let fused = cross.forward(&random(&[2, 5, 16]), &random(&[2, 7, 16]));
@@ -416,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_head_of_full_width_has_no_projection() {
+    fn single_full_width_head_has_no_projection() {
         let vs = nn::VarStore::new(Device::Cpu);
         let one = TransformerShape {
             width: HEAD,

@@ -1,15 +1,15 @@
 //! The transformer encoder layer as `torch.nn.TransformerEncoderLayer` computes it: ReLU, layer
-//! norms behind the residual sums, sequence first.
+//! norms after the residual sums, sequence first.
 
 use super::{layer_norm, linear};
 use tch::{Tensor, nn, nn::Module};
 
-/// What makes an encoder layer.
+/// The configuration of an encoder layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct EncoderLayerConfig {
-    /// Features a step.
+pub(crate) struct EncoderLayerConfig {
+    /// Features per step.
     pub width: i64,
-    /// Heads.
+    /// Attention heads.
     pub heads: i64,
     /// Width of the feed-forward part.
     pub feedforward: i64,
@@ -27,8 +27,8 @@ struct SelfAttention {
     dropout: f64,
 }
 
-/// PyTorch starts the output projection of its attention without bias.
-fn no_bias_yet(mut linear: nn::Linear) -> nn::Linear {
+/// Zeroes the bias, as PyTorch initializes the output projection of attention.
+fn with_zero_bias(mut linear: nn::Linear) -> nn::Linear {
     if let Some(bias) = &mut linear.bs {
         tch::no_grad(|| {
             let _ = bias.zero_();
@@ -50,7 +50,7 @@ impl SelfAttention {
                 },
             ),
             in_bias: path.zeros("in_proj_bias", &[3 * width]),
-            out: no_bias_yet(linear(path / "out_proj", width, width)),
+            out: with_zero_bias(linear(path / "out_proj", width, width)),
             heads,
             dropout,
         }
@@ -88,7 +88,7 @@ impl SelfAttention {
 
 /// One encoder layer.
 #[derive(Debug)]
-pub struct EncoderLayer {
+pub(crate) struct EncoderLayer {
     attention: SelfAttention,
     linear1: nn::Linear,
     linear2: nn::Linear,
@@ -98,8 +98,8 @@ pub struct EncoderLayer {
 }
 
 impl EncoderLayer {
-    /// Fresh weights under PyTorch's names.
-    pub fn new(path: &nn::Path<'_>, config: EncoderLayerConfig) -> Self {
+    /// A layer with initial weights under PyTorch's names.
+    pub(crate) fn new(path: &nn::Path<'_>, config: EncoderLayerConfig) -> Self {
         let norm = |name: &str| layer_norm(path / name, config.width);
         Self {
             attention: SelfAttention::new(
@@ -117,7 +117,7 @@ impl EncoderLayer {
     }
 
     /// `[T, B, D]` to `[T, B, D]`.
-    pub fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+    pub(crate) fn forward(&self, x: &Tensor, train: bool) -> Tensor {
         let attended = self
             .attention
             .forward(x, train)

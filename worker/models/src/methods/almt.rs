@@ -15,7 +15,7 @@ use crate::{
         bert::Bert,
         linear,
         token_transformer::{
-            CrossTransformer, Gather, HyperModality, Transformer, TransformerShape,
+            Condense, CrossTransformer, HyperModality, Transformer, TransformerShape,
         },
     },
 };
@@ -75,9 +75,9 @@ impl Config {
 #[derive(Debug)]
 struct Almt {
     bert: Bert,
-    language: Gather,
-    audio: Gather,
-    vision: Gather,
+    language: Condense,
+    audio: Condense,
+    vision: Condense,
     language_encoder: Transformer,
     hyper: Tensor,
     hyper_learning: HyperModality,
@@ -94,14 +94,14 @@ impl Almt {
         )?;
         let data = build.data;
         let (width, tokens) = (config.width, config.tokens);
-        let gather = |name: &str, modality, input, length| {
+        let condense = |name: &str, modality, input, length| {
             let shape = config.embedding(modality);
-            Gather::new(&(path / name), input, length, tokens, shape)
+            Condense::new(&(path / name), input, length, tokens, shape)
         };
         Ok(Self {
-            language: gather("embedding_l", 0, bert.width(), data.text_length),
-            audio: gather("embedding_a", 1, data.audio_dim, data.audio_length),
-            vision: gather("embedding_v", 2, data.vision_dim, data.vision_length),
+            language: condense("embedding_l", 0, bert.width(), data.text_length),
+            audio: condense("embedding_a", 1, data.audio_dim, data.audio_length),
+            vision: condense("embedding_v", 2, data.vision_dim, data.vision_length),
             language_encoder: Transformer::new(
                 &(path / "l_encoder"),
                 tokens,

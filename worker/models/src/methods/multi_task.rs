@@ -49,7 +49,7 @@ pub(super) struct Outputs {
 
 impl Outputs {
     /// Applies the four heads to their inputs, `[B, input]` each.
-    pub fn of(heads: &[Head; 4], inputs: [&Tensor; 4], train: bool) -> Self {
+    pub(super) fn of(heads: &[Head; 4], inputs: [&Tensor; 4], train: bool) -> Self {
         let [fusion, text, audio, vision] = heads;
         let (p0, f0) = fusion.forward(inputs[0], train);
         let (p1, f1) = text.forward(inputs[1], train);
@@ -77,7 +77,13 @@ pub(super) struct Head {
 
 impl Head {
     /// Layers `post_<name>_layer_1` to `3` under `path`.
-    pub fn new(path: &nn::Path<'_>, name: &str, input: i64, width: i64, dropout: f64) -> Self {
+    pub(super) fn new(
+        path: &nn::Path<'_>,
+        name: &str,
+        input: i64,
+        width: i64,
+        dropout: f64,
+    ) -> Self {
         let layer = |i: usize, from, to| linear(path / format!("post_{name}_layer_{i}"), from, to);
         Self {
             layers: [
@@ -90,7 +96,7 @@ impl Head {
     }
 
     /// `[B, input]` to the prediction `[B]` and the representation `[B, width]`.
-    pub fn forward(&self, x: &Tensor, train: bool) -> (Tensor, Tensor) {
+    pub(super) fn forward(&self, x: &Tensor, train: bool) -> (Tensor, Tensor) {
         let [first, second, third] = &self.layers;
         let feature = first.forward(&x.dropout(self.dropout, train)).relu();
         let prediction = third.forward(&second.forward(&feature).relu());
@@ -112,7 +118,12 @@ pub(super) struct MultiTask<M> {
 impl<M: Model> MultiTask<M> {
     /// A method around `model`. Parameter groups go by name: `text_model`, `audio_model`,
     /// `video_model` and the rest.
-    pub fn new(vs: nn::VarStore, model: M, labels: UnimodalLabels, training: Training) -> Self {
+    pub(super) fn new(
+        vs: nn::VarStore,
+        model: M,
+        labels: UnimodalLabels,
+        training: Training,
+    ) -> Self {
         let [decayed, undecayed, others] = common::encoder_groups(&vs, "text_model");
         let [mut audio, mut vision, mut rest] = [Vec::new(), Vec::new(), Vec::new()];
         for (name, tensor) in others {

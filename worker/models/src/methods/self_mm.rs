@@ -126,6 +126,65 @@ struct SelfMm {
     heads: [Head; 4],
 }
 
+impl SelfMm {
+    fn new(path: &nn::Path<'_>, config: &Config, build: &Build<'_>) -> Result<Self, MethodError> {
+        let bert = Bert::load(
+            &(path / "text_model" / "model"),
+            build.encoder,
+            build.optimizations,
+        )?;
+        let fused = bert.width() + config.audio_out + config.video_out;
+        let recurrent = |name: &str, input, hidden, output, dropout| {
+            Recurrent::new(&(path / name), input, hidden, output, dropout)
+        };
+        let head = |name: &str, input, width, dropout| Head::new(path, name, input, width, dropout);
+        let data = build.data;
+        Ok(Self {
+            audio: recurrent(
+                "audio_model",
+                data.audio_dim,
+                config.a_lstm_hidden_size,
+                config.audio_out,
+                config.a_lstm_dropout,
+            ),
+            vision: recurrent(
+                "video_model",
+                data.vision_dim,
+                config.v_lstm_hidden_size,
+                config.video_out,
+                config.v_lstm_dropout,
+            ),
+            heads: [
+                head(
+                    "fusion",
+                    fused,
+                    config.post_fusion_dim,
+                    config.post_fusion_dropout,
+                ),
+                head(
+                    "text",
+                    bert.width(),
+                    config.post_text_dim,
+                    config.post_text_dropout,
+                ),
+                head(
+                    "audio",
+                    config.audio_out,
+                    config.post_audio_dim,
+                    config.post_audio_dropout,
+                ),
+                head(
+                    "video",
+                    config.video_out,
+                    config.post_video_dim,
+                    config.post_video_dropout,
+                ),
+            ],
+            bert,
+        })
+    }
+}
+
 impl Model for SelfMm {
     fn forward(&self, input: &Inputs, context: ForwardContext<'_>) -> Outputs {
         let train = context.train;
@@ -145,60 +204,7 @@ impl Model for SelfMm {
 pub(super) fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
     let config: Config = common::config(METHOD, build)?;
     let vs = nn::VarStore::new(build.device);
-    let path = vs.root() / "Model";
-    let bert = Bert::load(
-        &(&path / "text_model" / "model"),
-        build.encoder,
-        build.optimizations,
-    )?;
-    let fused = bert.width() + config.audio_out + config.video_out;
-    let model = SelfMm {
-        audio: Recurrent::new(
-            &(&path / "audio_model"),
-            build.data.audio_dim,
-            config.a_lstm_hidden_size,
-            config.audio_out,
-            config.a_lstm_dropout,
-        ),
-        vision: Recurrent::new(
-            &(&path / "video_model"),
-            build.data.vision_dim,
-            config.v_lstm_hidden_size,
-            config.video_out,
-            config.v_lstm_dropout,
-        ),
-        heads: [
-            Head::new(
-                &path,
-                "fusion",
-                fused,
-                config.post_fusion_dim,
-                config.post_fusion_dropout,
-            ),
-            Head::new(
-                &path,
-                "text",
-                bert.width(),
-                config.post_text_dim,
-                config.post_text_dropout,
-            ),
-            Head::new(
-                &path,
-                "audio",
-                config.audio_out,
-                config.post_audio_dim,
-                config.post_audio_dropout,
-            ),
-            Head::new(
-                &path,
-                "video",
-                config.video_out,
-                config.post_video_dim,
-                config.post_video_dropout,
-            ),
-        ],
-        bert,
-    };
+    let model = SelfMm::new(&(vs.root() / "Model"), &config, build)?;
     let labels = UnimodalLabels::new(
         build.data.train_samples,
         [

@@ -98,6 +98,16 @@ struct Config {
     exclude_zero: bool,
 }
 
+impl Config {
+    /// The kernel of the vision's convolution, for which the reference uses the audio's.
+    fn vision_kernel(&self, fidelity: Fidelity) -> i64 {
+        match fidelity {
+            Fidelity::Reference => self.conv1d_kernel_size_a,
+            Fidelity::Corrected => self.conv1d_kernel_size_v,
+        }
+    }
+}
+
 /// Averages `x`, `[B, T, D]`, to `length` steps. The last step is repeated if T is not a multiple of
 /// `length`.
 fn average(x: &Tensor, length: i64) -> Tensor {
@@ -199,6 +209,89 @@ struct Tetfn {
     heads: [Head; 4],
 }
 
+impl Tetfn {
+    fn new(path: &nn::Path<'_>, config: &Config, build: &Build<'_>) -> Result<Self, MethodError> {
+        let width = config.dst_feature_dims;
+        let vision_kernel = config.vision_kernel(build.fidelity);
+        let bert = Bert::load(
+            &(path / "text_model" / "model"),
+            build.encoder,
+            build.optimizations,
+        )?;
+        let encoder = |width, attention_dropout| EncoderConfig {
+            width,
+            heads: config.nheads,
+            layers: 2,
+            attention_dropout,
+            relu_dropout: config.relu_dropout,
+            residual_dropout: config.res_dropout,
+            embedding_dropout: config.embed_dropout,
+            positions: false,
+        };
+        let cross = |name: &str, dropout| Encoder::new(&(path / name), encoder(width, dropout));
+        let enhanced =
+            |name: &str| TextEnhanced::new(&(path / name), encoder(width, config.attn_dropout));
+        let head = |name: &str, input, width, dropout| Head::new(path, name, input, width, dropout);
+        Ok(Self {
+            audio: Recurrent::new(
+                &(path / "audio_model"),
+                build.data.audio_dim,
+                config.a_lstm_hidden_size,
+                config.conv1d_kernel_size_a,
+                width,
+            ),
+            vision: Recurrent::new(
+                &(path / "video_model"),
+                build.data.vision_dim,
+                config.v_lstm_hidden_size,
+                vision_kernel,
+                width,
+            ),
+            text: conv(
+                path / "proj_l",
+                bert.width(),
+                width,
+                config.conv1d_kernel_size_l,
+            ),
+            text_with_audio: cross("trans_l_with_a", config.attn_dropout_a),
+            text_with_vision: cross("trans_l_with_v", config.attn_dropout_v),
+            audio_with_text: cross("trans_a_with_l", config.attn_dropout),
+            audio_with_vision: enhanced("trans_a_with_v"),
+            vision_with_text: cross("trans_v_with_l", config.attn_dropout),
+            vision_with_audio: enhanced("trans_v_with_a"),
+            memories: ["trans_l_mem", "trans_a_mem", "trans_v_mem"]
+                .map(|name| Encoder::new(&(path / name), encoder(2 * width, config.attn_dropout))),
+            heads: [
+                head(
+                    "fusion",
+                    6 * width,
+                    config.post_fusion_dim,
+                    config.post_fusion_dropout,
+                ),
+                head(
+                    "text",
+                    width,
+                    config.post_text_dim,
+                    config.post_text_dropout,
+                ),
+                head(
+                    "audio",
+                    width,
+                    config.post_audio_dim,
+                    config.post_audio_dropout,
+                ),
+                head(
+                    "video",
+                    width,
+                    config.post_video_dim,
+                    config.post_video_dropout,
+                ),
+            ],
+            bert,
+        })
+    }
+}
+
 impl Model for Tetfn {
     fn forward(&self, input: &Inputs, context: ForwardContext<'_>) -> Outputs {
         let train = context.train;
@@ -248,89 +341,8 @@ impl Model for Tetfn {
 /// Builds TETFN.
 pub(super) fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
     let config: Config = common::config(METHOD, build)?;
-    let width = config.dst_feature_dims;
-    let vision_kernel = match build.fidelity {
-        Fidelity::Reference => config.conv1d_kernel_size_a,
-        Fidelity::Corrected => config.conv1d_kernel_size_v,
-    };
     let vs = nn::VarStore::new(build.device);
-    let path = vs.root() / "Model";
-    let bert = Bert::load(
-        &(&path / "text_model" / "model"),
-        build.encoder,
-        build.optimizations,
-    )?;
-    let encoder = |width, attention_dropout| EncoderConfig {
-        width,
-        heads: config.nheads,
-        layers: 2,
-        attention_dropout,
-        relu_dropout: config.relu_dropout,
-        residual_dropout: config.res_dropout,
-        embedding_dropout: config.embed_dropout,
-        positions: false,
-    };
-    let cross = |name: &str, dropout| Encoder::new(&(&path / name), encoder(width, dropout));
-    let enhanced =
-        |name: &str| TextEnhanced::new(&(&path / name), encoder(width, config.attn_dropout));
-    let head = |name: &str, input, width, dropout| Head::new(&path, name, input, width, dropout);
-    let model = Tetfn {
-        audio: Recurrent::new(
-            &(&path / "audio_model"),
-            build.data.audio_dim,
-            config.a_lstm_hidden_size,
-            config.conv1d_kernel_size_a,
-            width,
-        ),
-        vision: Recurrent::new(
-            &(&path / "video_model"),
-            build.data.vision_dim,
-            config.v_lstm_hidden_size,
-            vision_kernel,
-            width,
-        ),
-        text: conv(
-            &path / "proj_l",
-            bert.width(),
-            width,
-            config.conv1d_kernel_size_l,
-        ),
-        text_with_audio: cross("trans_l_with_a", config.attn_dropout_a),
-        text_with_vision: cross("trans_l_with_v", config.attn_dropout_v),
-        audio_with_text: cross("trans_a_with_l", config.attn_dropout),
-        audio_with_vision: enhanced("trans_a_with_v"),
-        vision_with_text: cross("trans_v_with_l", config.attn_dropout),
-        vision_with_audio: enhanced("trans_v_with_a"),
-        memories: ["trans_l_mem", "trans_a_mem", "trans_v_mem"]
-            .map(|name| Encoder::new(&(&path / name), encoder(2 * width, config.attn_dropout))),
-        heads: [
-            head(
-                "fusion",
-                6 * width,
-                config.post_fusion_dim,
-                config.post_fusion_dropout,
-            ),
-            head(
-                "text",
-                width,
-                config.post_text_dim,
-                config.post_text_dropout,
-            ),
-            head(
-                "audio",
-                width,
-                config.post_audio_dim,
-                config.post_audio_dropout,
-            ),
-            head(
-                "video",
-                width,
-                config.post_video_dim,
-                config.post_video_dropout,
-            ),
-        ],
-        bert,
-    };
+    let model = Tetfn::new(&(vs.root() / "Model"), &config, build)?;
     let labels = UnimodalLabels::new(
         build.data.train_samples,
         [

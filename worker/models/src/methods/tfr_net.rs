@@ -188,77 +188,12 @@ impl Model {
             build.encoder,
             build.optimizations,
         )?;
-        let align = path / "align_subnet" / "Model";
-        let width = config.dst_feature_dims;
         let data = build.data;
-        let lengths = [data.text_length, data.audio_length, data.vision_length];
         let dims = [bert.width(), data.audio_dim, data.vision_dim];
-        let kernels = [
-            config.conv1d_kernel_size_l,
-            config.conv1d_kernel_size_a,
-            config.conv1d_kernel_size_v,
-        ];
-        // Attention's dropout depends on the modality attended to.
-        let dropouts = [
-            config.attn_dropout,
-            config.attn_dropout_a,
-            config.attn_dropout_v,
-        ];
-        let letters = ["l", "a", "v"];
-        let encoder = |name: String, width, heads, layers: i64, attention_dropout, positions| {
-            Encoder::new(
-                &(&align / name),
-                EncoderConfig {
-                    width,
-                    heads,
-                    layers: layers.max(config.nlevels),
-                    attention_dropout,
-                    relu_dropout: config.relu_dropout,
-                    residual_dropout: config.res_dropout,
-                    embedding_dropout: config.embed_dropout,
-                    positions,
-                },
-            )
-        };
-        let alignments = [[1, 2], [0, 2], [0, 1]].map(|others: [usize; 2]| {
-            let own = 3 - others[0] - others[1];
-            let letter = letters[own];
-            let conv = nn::ConvConfig {
-                padding: (kernels[own] - 1) / 2,
-                bias: false,
-                ..Default::default()
-            };
-            let heads = config.nheads;
-            Alignment {
-                project: layers::conv1d(
-                    &align / format!("proj_{letter}"),
-                    dims[own],
-                    width,
-                    kernels[own],
-                    conv,
-                ),
-                own: encoder(
-                    format!("trans_{letter}_mem"),
-                    width,
-                    heads,
-                    3,
-                    config.attn_dropout,
-                    true,
-                ),
-                others: others.map(|other| {
-                    let name = format!("trans_{letter}_with_{}", letters[other]);
-                    encoder(name, width, heads, 0, dropouts[other], true)
-                }),
-                last: encoder(
-                    format!("trans_{letter}_final"),
-                    lengths[own],
-                    config.num_temporal_head,
-                    3,
-                    config.attn_dropout,
-                    false,
-                ),
-            }
-        });
+        let lengths = [data.text_length, data.audio_length, data.vision_length];
+        let width = config.dst_feature_dims;
+        let alignments =
+            Self::alignments(&(path / "align_subnet" / "Model"), config, dims, lengths);
         let fusion = path / "fusion_subnet" / "Model";
         let classifier = &fusion / "classifier";
         let hidden = [
@@ -303,6 +238,82 @@ impl Model {
             config: config.clone(),
             fidelity: build.fidelity,
             optimizations: build.optimizations,
+        })
+    }
+
+    /// The alignments of text, audio and vision, with the given features per step and lengths.
+    fn alignments(
+        path: &nn::Path<'_>,
+        config: &Config,
+        dims: [i64; 3],
+        lengths: [i64; 3],
+    ) -> [Alignment; 3] {
+        let width = config.dst_feature_dims;
+        let kernels = [
+            config.conv1d_kernel_size_l,
+            config.conv1d_kernel_size_a,
+            config.conv1d_kernel_size_v,
+        ];
+        // Attention's dropout depends on the modality attended to.
+        let dropouts = [
+            config.attn_dropout,
+            config.attn_dropout_a,
+            config.attn_dropout_v,
+        ];
+        let letters = ["l", "a", "v"];
+        let encoder = |name: String, width, heads, layers: i64, attention_dropout, positions| {
+            Encoder::new(
+                &(path / name),
+                EncoderConfig {
+                    width,
+                    heads,
+                    layers: layers.max(config.nlevels),
+                    attention_dropout,
+                    relu_dropout: config.relu_dropout,
+                    residual_dropout: config.res_dropout,
+                    embedding_dropout: config.embed_dropout,
+                    positions,
+                },
+            )
+        };
+        [[1, 2], [0, 2], [0, 1]].map(|others: [usize; 2]| {
+            let own = 3 - others[0] - others[1];
+            let letter = letters[own];
+            let conv = nn::ConvConfig {
+                padding: (kernels[own] - 1) / 2,
+                bias: false,
+                ..Default::default()
+            };
+            let heads = config.nheads;
+            Alignment {
+                project: layers::conv1d(
+                    path / format!("proj_{letter}"),
+                    dims[own],
+                    width,
+                    kernels[own],
+                    conv,
+                ),
+                own: encoder(
+                    format!("trans_{letter}_mem"),
+                    width,
+                    heads,
+                    3,
+                    config.attn_dropout,
+                    true,
+                ),
+                others: others.map(|other| {
+                    let name = format!("trans_{letter}_with_{}", letters[other]);
+                    encoder(name, width, heads, 0, dropouts[other], true)
+                }),
+                last: encoder(
+                    format!("trans_{letter}_final"),
+                    lengths[own],
+                    config.num_temporal_head,
+                    3,
+                    config.attn_dropout,
+                    false,
+                ),
+            }
         })
     }
 

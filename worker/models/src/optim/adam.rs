@@ -7,7 +7,7 @@ use tch::Tensor;
 
 /// Parameters that share a learning rate and a weight decay.
 #[derive(Debug)]
-pub struct Group {
+pub(crate) struct Group {
     /// The parameters with their names; the names key the saved state.
     pub params: Vec<(String, Tensor)>,
     /// Learning rate.
@@ -16,48 +16,48 @@ pub struct Group {
     pub weight_decay: f64,
 }
 
-/// How weight decay enters.
+/// How weight decay is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decay {
+pub(crate) enum Decay {
     /// Added to the gradient (Adam).
     Coupled,
-    /// Taken off the weights (AdamW, Loshchilov & Hutter 2019).
+    /// Subtracted from the weights (AdamW, Loshchilov & Hutter 2019).
     Decoupled,
 }
 
-/// What all groups share.
+/// The configuration of all groups.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AdamConfig {
+pub(crate) struct AdamConfig {
     /// Decay of the first moment.
     pub beta1: f64,
     /// Decay of the second moment.
     pub beta2: f64,
     /// Added to the root of the second moment.
     pub eps: f64,
-    /// How weight decay enters.
+    /// How weight decay is applied.
     pub decay: Decay,
 }
 
 impl AdamConfig {
-    /// PyTorch's defaults of `Adam`.
-    pub const ADAM: Self = Self {
+    /// PyTorch's defaults for `Adam`.
+    pub(crate) const ADAM: Self = Self {
         beta1: 0.9,
         beta2: 0.999,
         eps: 1e-8,
         decay: Decay::Coupled,
     };
-    /// PyTorch's defaults of `AdamW`.
-    pub const ADAMW: Self = Self {
+    /// PyTorch's defaults for `AdamW`.
+    pub(crate) const ADAMW: Self = Self {
         decay: Decay::Decoupled,
         ..Self::ADAM
     };
 }
 
 #[derive(Debug)]
-struct Slot {
+struct Parameter {
     name: String,
-    param: Tensor,
-    /// There once the parameter has had a gradient.
+    tensor: Tensor,
+    /// Set once the parameter has had a gradient.
     moments: Option<Moments>,
 }
 
@@ -70,34 +70,34 @@ struct Moments {
 
 #[derive(Debug)]
 struct GroupState {
-    slots: Vec<Slot>,
+    parameters: Vec<Parameter>,
     lr: f64,
     initial_lr: f64,
     weight_decay: f64,
 }
 
-/// Adam (Kingma & Ba 2015). A parameter without a gradient is left alone, as PyTorch does: it is
-/// not decayed, and its steps do not count.
+/// Adam (Kingma & Ba 2015). As in PyTorch, a parameter without a gradient is skipped: it is not
+/// decayed, and its steps are not counted.
 #[derive(Debug)]
-pub struct Adam {
+pub(crate) struct Adam {
     groups: Vec<GroupState>,
     config: AdamConfig,
-    /// Keys of the saved state begin with it: a method may have several optimizers.
+    /// Prefix of the keys in a saved state, since a method may have several optimizers.
     prefix: &'static str,
 }
 
 impl Adam {
     /// An optimizer over `groups`; its saved state is kept under `prefix`.
-    pub fn new(prefix: &'static str, groups: Vec<Group>, config: AdamConfig) -> Self {
+    pub(crate) fn new(prefix: &'static str, groups: Vec<Group>, config: AdamConfig) -> Self {
         let groups = groups
             .into_iter()
             .map(|group| GroupState {
-                slots: group
+                parameters: group
                     .params
                     .into_iter()
-                    .map(|(name, param)| Slot {
+                    .map(|(name, tensor)| Parameter {
                         name,
-                        param,
+                        tensor,
                         moments: None,
                     })
                     .collect(),
@@ -113,25 +113,25 @@ impl Adam {
         }
     }
 
-    /// Forgets all gradients.
-    pub fn zero_grad(&mut self) {
-        for slot in self.groups.iter_mut().flat_map(|g| &mut g.slots) {
-            slot.param.zero_grad();
+    /// Zeroes all gradients.
+    pub(crate) fn zero_grad(&mut self) {
+        for parameter in self.groups.iter_mut().flat_map(|g| &mut g.parameters) {
+            parameter.tensor.zero_grad();
         }
     }
 
-    /// The gradients there are, of all groups.
-    pub fn gradients(&self) -> Vec<Tensor> {
+    /// All existing gradients, of all groups.
+    pub(crate) fn gradients(&self) -> Vec<Tensor> {
         self.groups
             .iter()
-            .flat_map(|g| &g.slots)
-            .map(|slot| slot.param.grad())
+            .flat_map(|g| &g.parameters)
+            .map(|parameter| parameter.tensor.grad())
             .filter(Tensor::defined)
             .collect()
     }
 
-    /// One update.
-    pub fn step(&mut self) {
+    /// Updates the parameters.
+    pub(crate) fn step(&mut self) {
         let _guard = tch::no_grad_guard();
         let AdamConfig {
             beta1,
@@ -140,13 +140,13 @@ impl Adam {
             decay,
         } = self.config;
         for group in &mut self.groups {
-            for slot in &mut group.slots {
-                let mut grad = slot.param.grad();
+            for parameter in &mut group.parameters {
+                let mut grad = parameter.tensor.grad();
                 if !grad.defined() {
                     continue;
                 }
-                let param = &mut slot.param;
-                let moments = slot.moments.get_or_insert_with(|| Moments {
+                let param = &mut parameter.tensor;
+                let moments = parameter.moments.get_or_insert_with(|| Moments {
                     steps: 0,
                     first: param.zeros_like(),
                     second: param.zeros_like(),
@@ -154,7 +154,7 @@ impl Adam {
                 moments.steps += 1;
                 if group.weight_decay != 0.0 {
                     match decay {
-                        // One rounding for product and sum, as PyTorch's `add` with a factor has.
+                        // One rounding for product and sum, as in PyTorch's `add` with a factor.
                         Decay::Coupled => {
                             let factor = Tensor::full(
                                 [0i64; 0],
@@ -190,39 +190,39 @@ impl Adam {
     }
 
     /// The learning rates of the groups.
-    pub fn learning_rates(&self) -> Vec<f64> {
+    pub(crate) fn learning_rates(&self) -> Vec<f64> {
         self.groups.iter().map(|g| g.lr).collect()
     }
 
-    /// Sets each group's learning rate to `factor` of what it was built with.
-    pub fn scale_initial(&mut self, factor: f64) {
+    /// Sets each group's learning rate to `factor` times its initial one.
+    pub(crate) fn scale_initial(&mut self, factor: f64) {
         for group in &mut self.groups {
             group.lr = group.initial_lr * factor;
         }
     }
 
     /// Multiplies each group's learning rate by `factor`.
-    pub fn scale(&mut self, factor: f64) {
+    pub(crate) fn scale(&mut self, factor: f64) {
         for group in &mut self.groups {
             group.lr *= factor;
         }
     }
 
-    /// Adds moments, step counts and learning rates to `state`.
-    pub fn save(&self, state: &mut MethodState) {
+    /// Saves moments, step counts and learning rates.
+    pub(crate) fn save(&self, state: &mut MethodState) {
         let prefix = self.prefix;
-        for slot in self.groups.iter().flat_map(|g| &g.slots) {
-            if let Some(moments) = &slot.moments {
+        for parameter in self.groups.iter().flat_map(|g| &g.parameters) {
+            if let Some(moments) = &parameter.moments {
                 let mut put = |part: &str, tensor: &Tensor| {
                     state.tensors.insert(
-                        format!("{prefix}.{part}.{}", slot.name),
+                        format!("{prefix}.{part}.{}", parameter.name),
                         tensor.detach().to_device(tch::Device::Cpu).copy(),
                     );
                 };
                 put("first", &moments.first);
                 put("second", &moments.second);
                 state.scalars.insert(
-                    format!("{prefix}.steps.{}", slot.name),
+                    format!("{prefix}.steps.{}", parameter.name),
                     json!(moments.steps),
                 );
             }
@@ -232,8 +232,8 @@ impl Adam {
             .insert(format!("{prefix}.lr"), json!(self.learning_rates()));
     }
 
-    /// Takes back what [`save`](Self::save) wrote.
-    pub fn load(&mut self, state: &MethodState) -> Result<(), MethodError> {
+    /// Restores what [`save`](Self::save) wrote.
+    pub(crate) fn load(&mut self, state: &MethodState) -> Result<(), MethodError> {
         let prefix = self.prefix;
         let missing = |name: &str| MethodError::State(format!("`{name}` is missing"));
         let name = format!("{prefix}.lr");
@@ -251,21 +251,21 @@ impl Adam {
         }
         for (group, lr) in self.groups.iter_mut().zip(rates) {
             group.lr = lr;
-            for slot in &mut group.slots {
-                let steps = format!("{prefix}.steps.{}", slot.name);
+            for parameter in &mut group.parameters {
+                let steps = format!("{prefix}.steps.{}", parameter.name);
                 let Some(steps) = state.scalars.get(&steps).and_then(Value::as_i64) else {
-                    slot.moments = None;
+                    parameter.moments = None;
                     continue;
                 };
                 let get = |part: &str| {
-                    let name = format!("{prefix}.{part}.{}", slot.name);
+                    let name = format!("{prefix}.{part}.{}", parameter.name);
                     let tensor = state.tensors.get(&name).ok_or_else(|| missing(&name))?;
-                    if tensor.size() != slot.param.size() {
+                    if tensor.size() != parameter.tensor.size() {
                         return Err(MethodError::State(format!("`{name}` has another shape")));
                     }
-                    Ok(tensor.to_device(slot.param.device()).copy())
+                    Ok(tensor.to_device(parameter.tensor.device()).copy())
                 };
-                slot.moments = Some(Moments {
+                parameter.moments = Some(Moments {
                     steps,
                     first: get("first")?,
                     second: get("second")?,
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn first_step_is_the_learning_rate_against_the_gradient() {
+    fn first_step_is_the_learning_rate_along_the_negative_gradient() {
         let vs = nn::VarStore::new(Device::Cpu);
         let w = parameter(&vs);
         let mut adam = Adam::new("adam", group(&w, 0.1, 0.0), AdamConfig::ADAM);
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn decoupled_decay_shrinks_weights_apart_from_the_gradient() {
+    fn decoupled_decay_is_independent_of_the_gradient() {
         let vs = nn::VarStore::new(Device::Cpu);
         let w = parameter(&vs);
         let mut adam = Adam::new("adam", group(&w, 0.1, 0.5), AdamConfig::ADAMW);
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_without_gradient_is_left_alone() {
+    fn parameter_without_gradient_is_skipped() {
         let vs = nn::VarStore::new(Device::Cpu);
         let w = parameter(&vs);
         let mut adam = Adam::new("adam", group(&w, 0.1, 0.5), AdamConfig::ADAM);
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn state_goes_on_to_the_same_bits() {
+    fn restored_state_resumes_bit_exactly() {
         let run = |interrupt: bool| {
             let vs = nn::VarStore::new(Device::Cpu);
             let w = parameter(&vs);

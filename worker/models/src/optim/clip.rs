@@ -2,8 +2,8 @@
 
 use tch::Tensor;
 
-/// `torch.nn.utils.clip_grad_value_`: every entry of every gradient into ± `limit`.
-pub fn clip_grad_value(gradients: &[Tensor], limit: f64) {
+/// `torch.nn.utils.clip_grad_value_`: clamps every gradient entry to ± `limit`.
+pub(crate) fn clip_grad_value(gradients: &[Tensor], limit: f64) {
     for gradient in gradients {
         let _ = gradient.shallow_clone().clamp_(-limit, limit);
     }
@@ -11,13 +11,13 @@ pub fn clip_grad_value(gradients: &[Tensor], limit: f64) {
 
 /// `torch.nn.utils.clip_grad_norm_`: scales all gradients so that their common norm is at most
 /// `limit`.
-pub fn clip_grad_norm(gradients: &[Tensor], limit: f64) {
+pub(crate) fn clip_grad_norm(gradients: &[Tensor], limit: f64) {
     if gradients.is_empty() {
         return;
     }
     let norms: Vec<Tensor> = gradients.iter().map(Tensor::norm).collect();
     let total = Tensor::stack(&norms, 0).norm();
-    // No read-back: the factor stays on the device and is 1 where the norm is small enough.
+    // Without a read-back: the factor stays on the device and is 1 if the norm is small enough.
     let factor = (total + 1e-6).reciprocal() * limit;
     let factor = factor.clamp_max(1.0);
     for gradient in gradients {
@@ -32,7 +32,7 @@ mod tests {
     use tch::{Device, Kind, nn};
 
     #[test]
-    fn norm_clipping_scales_all_gradients_alike() {
+    fn norm_clipping_scales_all_gradients_equally() {
         let vs = nn::VarStore::new(Device::Cpu);
         let w = vs
             .root()

@@ -5,10 +5,10 @@ use crate::{error::MethodError, state::MethodState};
 use halfheard_shared::wire::Fidelity;
 use serde_json::{Value, json};
 
-/// `ReduceLROnPlateau` with mode `min`: the learning rate falls by `factor` once the watched value
-/// has not been better by a ten-thousandth for more than `patience` epochs.
+/// `ReduceLROnPlateau` with mode `min`: multiplies the learning rate by `factor` after more than
+/// `patience` epochs without an improvement of the monitored value by a ten-thousandth.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ReduceOnPlateau {
+pub(crate) struct ReduceOnPlateau {
     factor: f64,
     patience: u32,
     best: f64,
@@ -16,8 +16,8 @@ pub struct ReduceOnPlateau {
 }
 
 impl ReduceOnPlateau {
-    /// A schedule that has seen nothing yet.
-    pub fn new(factor: f64, patience: u32) -> Self {
+    /// A schedule before the first epoch.
+    pub(crate) fn new(factor: f64, patience: u32) -> Self {
         Self {
             factor,
             patience,
@@ -26,8 +26,8 @@ impl ReduceOnPlateau {
         }
     }
 
-    /// An epoch ended with `value`.
-    pub fn step(&mut self, value: f64, optimizer: &mut Adam) {
+    /// Ends an epoch with `value`.
+    pub(crate) fn step(&mut self, value: f64, optimizer: &mut Adam) {
         if value < self.best * (1.0 - 1e-4) {
             self.best = value;
             self.bad_epochs = 0;
@@ -40,17 +40,17 @@ impl ReduceOnPlateau {
         }
     }
 
-    /// Adds itself to `state`.
-    pub fn save(&self, state: &mut MethodState) {
-        // JSON knows no infinity: nothing seen yet is null.
+    /// Saves the schedule.
+    pub(crate) fn save(&self, state: &mut MethodState) {
+        // JSON has no infinity; null means no value yet.
         let best = self.best.is_finite().then_some(self.best);
         state
             .scalars
             .insert("plateau".to_owned(), json!([best, self.bad_epochs]));
     }
 
-    /// Takes back what [`save`](Self::save) wrote.
-    pub fn load(&mut self, state: &MethodState) -> Result<(), MethodError> {
+    /// Restores what [`save`](Self::save) wrote.
+    pub(crate) fn load(&mut self, state: &MethodState) -> Result<(), MethodError> {
         let (best, bad_epochs): (Option<f64>, u32) = state
             .scalars
             .get("plateau")
@@ -62,14 +62,14 @@ impl ReduceOnPlateau {
     }
 }
 
-/// Warm-up over a tenth of the epochs, then cosine annealing over the rest, stepped once an epoch:
+/// Warm-up over a tenth of the epochs, then cosine annealing over the rest, stepped once per epoch:
 /// the schedule of LNLN and ALMT.
 ///
-/// As the references chain the two ([`Fidelity::Reference`]), the warm-up begins at 0, so that the
-/// first epoch changes no weight, and the cosine begins one epoch after the warm-up has reached 1.
-/// [`Fidelity::Corrected`] learns from the first epoch and repeats none.
+/// In the references ([`Fidelity::Reference`]), the warm-up starts at 0, so the first epoch changes no
+/// weight, and the cosine starts one epoch after the warm-up has reached 1. [`Fidelity::Corrected`]
+/// learns from the first epoch on and repeats no factor.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct WarmupCosine {
+pub(crate) struct WarmupCosine {
     epochs: f64,
     done: u32,
     fidelity: Fidelity,
@@ -77,7 +77,7 @@ pub struct WarmupCosine {
 
 impl WarmupCosine {
     /// A schedule over `epochs`; sets the optimizer's learning rates for the first one.
-    pub fn new(epochs: u32, fidelity: Fidelity, optimizer: &mut Adam) -> Self {
+    pub(crate) fn new(epochs: u32, fidelity: Fidelity, optimizer: &mut Adam) -> Self {
         let schedule = Self {
             epochs: f64::from(epochs.max(1)),
             done: 0,
@@ -87,8 +87,8 @@ impl WarmupCosine {
         schedule
     }
 
-    /// What the initial learning rate is multiplied by after the epochs done.
-    pub fn factor(&self) -> f64 {
+    /// The factor of the initial learning rate after the completed epochs.
+    pub(crate) fn factor(&self) -> f64 {
         let (warmup, period) = (0.1 * self.epochs, 0.9 * self.epochs);
         let done = f64::from(self.done);
         let cosine = |annealed: f64| 0.5 * (1.0 + (std::f64::consts::PI * annealed / period).cos());
@@ -100,21 +100,21 @@ impl WarmupCosine {
         }
     }
 
-    /// An epoch ended.
-    pub fn step(&mut self, optimizer: &mut Adam) {
+    /// Ends an epoch.
+    pub(crate) fn step(&mut self, optimizer: &mut Adam) {
         self.done += 1;
         optimizer.scale_initial(self.factor());
     }
 
-    /// Adds itself to `state`.
-    pub fn save(&self, state: &mut MethodState) {
+    /// Saves the schedule.
+    pub(crate) fn save(&self, state: &mut MethodState) {
         state
             .scalars
             .insert("schedule".to_owned(), json!(self.done));
     }
 
-    /// Takes back what [`save`](Self::save) wrote; the optimizer brings its own learning rates.
-    pub fn load(&mut self, state: &MethodState) -> Result<(), MethodError> {
+    /// Takes back what [`save`](Self::save) wrote; the optimizer restores the learning rates.
+    pub(crate) fn load(&mut self, state: &MethodState) -> Result<(), MethodError> {
         let done = state.scalars.get("schedule").and_then(Value::as_u64);
         self.done = done
             .and_then(|done| u32::try_from(done).ok())
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn warm_up_starts_at_zero_and_anneals_after_reaching_one() {
+    fn reference_warm_up_starts_at_zero_and_anneals_after_one() {
         let cosine = 0.5 * (1.0 + (std::f64::consts::PI / 18.0).cos());
         let got = factors(20, Fidelity::Reference);
         assert_eq!(got[..5], [0.0, 0.5, 1.0, 1.0, cosine]);
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_corrected_schedule_learns_in_every_epoch() {
+    fn corrected_schedule_learns_in_every_epoch() {
         let got = factors(20, Fidelity::Corrected);
         assert_eq!(got[..3], [0.5, 1.0, 1.0]);
         assert!(got[2..].windows(2).all(|pair| pair[1] < pair[0]), "{got:?}");
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn plateau_waits_for_its_patience() {
+    fn plateau_reduces_after_patience() {
         let group = Group {
             params: Vec::new(),
             lr: 1.0,

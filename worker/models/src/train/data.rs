@@ -1,10 +1,10 @@
-//! A dataset's splits as tensors on the device, what is erased of them, and batches.
+//! A dataset's splits as tensors on the device, their erasure, and batches.
 //!
-//! A split is brought to the device once and stays there; a batch is picked out of it by index on
-//! the device. Of an erasure only the masks travel: erased audio and vision are products of the
-//! complete features and the mask, made for the batch at hand.
+//! A split is moved to the device once; batches are selected from it there by index. Only the masks
+//! of an erasure are transferred: erased audio and vision are the product of complete features and
+//! mask, computed per batch.
 
-use super::{TrainError, order, predict::to_host};
+use super::{TrainError, order};
 use crate::methods::{Batch, DataShape, Inputs, PerModality};
 use halfheard_shared::{
     case::{Case, Modality},
@@ -16,11 +16,11 @@ use halfheard_shared::{
 use std::{cell::OnceCell, rc::Rc, sync::Arc};
 use tch::{Device, Kind, Tensor};
 
-/// Samples in a batch of predictions. Part of the arithmetic: another number gives other last bits,
-/// so that it must not depend on what happens to be evaluated together.
+/// Samples per prediction batch. It affects the last bits, so it must not depend on what is
+/// evaluated together.
 pub const PREDICTION_BATCH: i64 = 128;
 
-/// A dataset for one device. Splits are brought there when they are first asked for.
+/// A dataset for one device, where splits are loaded on first use.
 #[derive(Debug)]
 pub struct Data {
     file: Arc<Dataset>,
@@ -43,12 +43,12 @@ pub struct SplitData {
     present: PerModality<Tensor>,
     labels: Tensor,
     unimodal_labels: Option<PerModality<Tensor>>,
-    /// The middle of the labels' range: 0 on the built-in datasets.
+    /// The middle of the label range: 0 for the built-in datasets.
     neutral: f32,
-    /// What erasure is drawn from, on the host.
+    /// The inputs of erasure, on the host.
     host: Host,
-    /// Tensors above may look into the mapped file, so it stays mapped until they are gone: fields
-    /// are dropped in this order.
+    /// Keeps the file mapped until the tensors above, which may borrow from it, are dropped: fields
+    /// drop in this order.
     _file: Arc<Dataset>,
 }
 
@@ -59,7 +59,7 @@ struct Host {
     labels: Vec<f32>,
 }
 
-/// What is missing of a split, on the device.
+/// An erasure of a split, on the device.
 #[derive(Debug)]
 pub struct Erased {
     /// `[N, 3, L]` int64, erased tokens replaced.
@@ -71,8 +71,8 @@ pub struct Erased {
 }
 
 impl Erased {
-    /// Whether the texts are the same in both.
-    pub fn has_text_of(&self, other: &Erased) -> bool {
+    /// Whether both erasures leave the same texts.
+    pub fn has_same_text(&self, other: &Erased) -> bool {
         self.text.size() == other.text.size() && self.text.equal(&other.text)
     }
 }
@@ -92,7 +92,7 @@ impl Data {
         self.file.kind()
     }
 
-    /// The sizes that a model is built for.
+    /// The sizes, which a model is built for.
     pub fn shape(&self) -> DataShape {
         let shapes = self.file.shapes();
         DataShape {
@@ -106,17 +106,17 @@ impl Data {
         }
     }
 
-    /// Samples of a split.
+    /// The number of samples in a split.
     pub fn samples(&self, split: Split) -> usize {
         self.file.split(split).len()
     }
 
-    /// What its texts ask of an encoder.
+    /// The properties of its texts that an encoder must support.
     pub fn texts(&self) -> TextFacts {
         TextFacts::of(&self.file)
     }
 
-    /// A split's samples, on the device.
+    /// A split, on the device.
     pub fn split(&self, split: Split) -> Result<Rc<SplitData>, TrainError> {
         let cell = &self.splits[split as usize];
         if let Some(loaded) = cell.get() {
@@ -127,22 +127,22 @@ impl Data {
     }
 }
 
-/// A tensor of the file's numbers on `device`. On the CPU it looks into the mapped file, whose pages
+/// A tensor of the file's numbers on `device`. On the CPU it borrows from the mapped file, whose pages
 /// all processes share.
 ///
-/// The caller keeps the file mapped for as long as the tensor lives, and never writes to it.
+/// The caller keeps the file mapped as long as the tensor exists, and never writes to the tensor.
 fn mapped(numbers: &[f32], size: &[i64], device: Device) -> Result<Tensor, TrainError> {
     debug_assert_eq!(numbers.len() as i64, size.iter().product::<i64>());
-    // SAFETY: the numbers lie in the mapped file, aligned and of this length (`Dataset` checks
-    // both); `SplitData` holds the mapping until after the tensor, keeps the tensor to itself, and
-    // only ever reads it by `index_select`, which copies.
+    // SAFETY: the numbers are in the mapped file, aligned and of this length (`Dataset` checks
+    // both). `SplitData` holds the mapping longer than the tensor, keeps the tensor private, and
+    // only reads it by `index_select`, which copies.
     let tensor = unsafe {
         Tensor::f_from_blob(numbers.as_ptr().cast(), size, &[], Kind::Float, Device::Cpu)
     }?;
     Ok(tensor.f_to_device(device)?)
 }
 
-/// A 0-or-1 mask as floats on the device, travelling as bytes.
+/// A 0-or-1 mask as floats on the device, transferred as bytes.
 fn mask(bytes: &[u8], samples: i64, device: Device) -> Result<Tensor, TrainError> {
     Ok(Tensor::f_from_slice(bytes)?
         .f_view([samples, -1])?
@@ -167,8 +167,8 @@ impl SplitData {
             audio: erasure::present(view.audio_lengths(), shapes.audio_len),
             vision: erasure::present(view.vision_lengths(), shapes.vision_len),
         };
-        // Methods tell positive from negative by the sign, and keep what they make within ± a bound:
-        // both about the middle of the range, wherever that is.
+        // Methods distinguish positive from negative by the sign, and bound absolute values, so they
+        // see labels centered on the middle of the range.
         let neutral = file.kind().neutral();
         let labels = |labels: &[f32]| -> Result<Tensor, TrainError> {
             let labels: Vec<f32> = labels.iter().map(|label| label - neutral).collect();
@@ -223,7 +223,7 @@ impl SplitData {
         })
     }
 
-    /// Samples.
+    /// The number of samples.
     pub fn samples(&self) -> usize {
         self.host.labels.len()
     }
@@ -233,25 +233,25 @@ impl SplitData {
         &self.host.labels
     }
 
-    /// Predictions on the device, `[N]`, in the unit of the dataset's labels, on the host: methods
-    /// see labels about the middle of their range.
-    pub fn answers(&self, predictions: &Tensor) -> Result<Vec<f32>, TrainError> {
-        let mut answers = to_host(predictions)?;
+    /// Copies predictions `[N]` to the host and converts them to the dataset's labels, since methods
+    /// see centered labels.
+    pub fn to_labels(&self, predictions: &Tensor) -> Result<Vec<f32>, TrainError> {
+        let mut values = to_host(predictions)?;
         if self.neutral != 0.0 {
-            for answer in &mut answers {
-                *answer += self.neutral;
+            for value in &mut values {
+                *value += self.neutral;
             }
         }
-        Ok(answers)
+        Ok(values)
     }
 
-    /// Labels less the middle of their range, `[N]`, on the device: what methods learn.
+    /// Labels minus the middle of their range, `[N]`, on the device, as methods see them.
     pub fn device_labels(&self) -> &Tensor {
         &self.labels
     }
 
-    /// What a case erases: as the reference draws it, from `seed`. `tokens` are those of the encoder
-    /// that will read the texts.
+    /// The erasure of a case, as the reference draws it from `seed`. `tokens` are those of the
+    /// encoder that will read the texts.
     pub fn erase_case(
         &self,
         case: &Case,
@@ -261,9 +261,9 @@ impl SplitData {
         self.erase(&Rates::of_case(case, self.samples()), seed, tokens)
     }
 
-    /// What training erases in an epoch. The reference redraws the rates, but compares them with
-    /// the same uniform numbers in every epoch and every run, those of the protocol's erasure seed;
-    /// corrected, the numbers are drawn anew too.
+    /// The training erasure of an epoch. The reference redraws the rates but compares them with the
+    /// same uniform numbers in every epoch and run, those of the protocol's erasure seed. Corrected
+    /// training redraws these numbers, too.
     pub fn erase_training(
         &self,
         missing: bool,
@@ -361,7 +361,7 @@ impl SplitData {
         })
     }
 
-    /// The whole split in order, in batches of at most `size`.
+    /// All samples in order, in batches of at most `size`.
     pub fn in_order<'a>(
         &'a self,
         size: i64,
@@ -378,6 +378,11 @@ impl SplitData {
     }
 }
 
+/// Copies a tensor to the host: `[N]`.
+pub(super) fn to_host(tensor: &Tensor) -> Result<Vec<f32>, TrainError> {
+    Ok(Vec::try_from(tensor)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -388,10 +393,10 @@ mod tests {
         Vec::try_from(tensor.flatten(0, -1)).unwrap()
     }
 
-    /// Methods tell positive from negative by the sign: they see labels about the middle of the
-    /// range, and what they answer is moved back.
+    /// Methods distinguish positive from negative by the sign: they see centered labels, and their
+    /// predictions are shifted back.
     #[test]
-    fn labels_are_learnt_about_the_middle_of_their_range() {
+    fn labels_are_centered_and_predictions_shifted_back() {
         let text = "label_range = [0, 16]\nlanguage = \"en\"\nclasses = [2, 17]";
         let spec: DefinitionSpec = toml::from_str(text).unwrap();
         let kind = Protocol::own(spec.resolve().unwrap()).unwrap();
@@ -408,12 +413,12 @@ mod tests {
             assert_eq!(there + 8.0, *original);
         }
         let predictions = Tensor::from_slice(&[-0.5f32, 0.0, 2.0]);
-        assert_eq!(moved.answers(&predictions).unwrap(), [7.5, 8.0, 10.0]);
-        assert_eq!(plain.answers(&predictions).unwrap(), [-0.5, 0.0, 2.0]);
+        assert_eq!(moved.to_labels(&predictions).unwrap(), [7.5, 8.0, 10.0]);
+        assert_eq!(plain.to_labels(&predictions).unwrap(), [-0.5, 0.0, 2.0]);
     }
 
     #[test]
-    fn a_batch_holds_the_files_samples_and_their_erasure() {
+    fn batch_contains_samples_and_their_erasure() {
         let (_folder, file) = dataset(20);
         let data = Data::new(file.clone(), Device::Cpu);
         let split = data.split(Split::Test).unwrap();
@@ -435,7 +440,7 @@ mod tests {
         );
         assert!(values(&batch.input.audio).iter().all(|&x| x == 0.0));
         assert_eq!(values(&batch.labels), [view.labels()[3], view.labels()[1]]);
-        // Vision is whole up to its length; [CLS] stays, the first word does not.
+        // Vision is complete up to its length; [CLS] stays, the first word does not.
         assert_eq!(values(&batch.kept.vision), values(&batch.present.vision));
         let ids = |t: &Tensor| Vec::<i64>::try_from(t.get(0).get(0)).unwrap();
         let (was, is) = (ids(&complete.text), ids(&batch.input.text));

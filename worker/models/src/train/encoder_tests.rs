@@ -1,4 +1,4 @@
-//! Encoders as they are published: what a training makes of each form, and which it refuses.
+//! Training with published encoder formats, and rejecting unusable ones.
 
 use super::{
     Data, Directive, Snapshot, StepReport, TrainObserver, TrainOutcome, Trainer, build,
@@ -18,13 +18,13 @@ use std::{
 };
 use tch::Device;
 
-/// A folder that the field's own programs wrote (`shared/tests/data/encoders/make.py`).
+/// A folder written by the published tools (`shared/tests/data/encoders/make.py`).
 fn published(name: &str) -> PathBuf {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/tests/data/encoders");
     data.join(name)
 }
 
-/// A CENET, which trains its encoder from the first step on.
+/// A spec of CENET, which trains its encoder from the first step on.
 fn cenet(tokens: TokenIds) -> TrainSpec {
     let hyper = json!({
         "batch_size": 8, "max_epochs": 2, "early_stop": 0, "learning_rate": 1e-3,
@@ -48,7 +48,7 @@ impl TrainObserver for Quiet {
     fn save(&mut self, _snapshot: Snapshot) {}
 }
 
-/// Trains; the checkpoints' hashes say to the bit what came of it.
+/// Trains; the checkpoints' hashes identify the result to the bit.
 fn train(spec: &TrainSpec, data: &Data, encoder: &Path) -> Vec<CheckpointRef> {
     let method = build(spec, data, encoder, Device::Cpu).unwrap();
     let mut trainer = Trainer::new(spec.clone(), method, data).unwrap();
@@ -59,7 +59,7 @@ fn train(spec: &TrainSpec, data: &Data, encoder: &Path) -> Vec<CheckpointRef> {
 }
 
 #[test]
-fn every_published_form_trains_to_the_same_bits() {
+fn all_published_formats_train_bit_identically() {
     let _alone = alone();
     let (_folder, file) = dataset(20);
     let data = data(&file);
@@ -79,12 +79,12 @@ fn every_published_form_trains_to_the_same_bits() {
 }
 
 #[test]
-fn the_small_encoder_trains_to_the_same_bits_under_the_hubs_names() {
+fn small_encoder_under_hub_names_trains_bit_identically() {
     let set_up = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.deps/encoder");
     let original = std::env::var_os("HALFHEARD_ENCODER_EN").map_or(set_up, PathBuf::from);
     let Ok(content) = fs::read(original.join("model.safetensors")) else {
         println!(
-            "skipped: no encoder in {}; `make setup` lays one down",
+            "skipped: no encoder in {}; `make setup` installs one",
             original.display()
         );
         return;
@@ -138,9 +138,9 @@ fn the_small_encoder_trains_to_the_same_bits_under_the_hubs_names() {
     assert_eq!(train(&spec, &data, folder.path()), expected);
 }
 
-/// What `tokens` erase and pad with reaches the encoder, and a RoBERTa trains with them.
+/// The tokens of erasure and padding reach the encoder, and RoBERTa trains with them.
 #[test]
-fn a_roberta_trains_with_the_special_tokens_of_its_vocabulary() {
+fn roberta_trains_with_its_special_tokens() {
     let _alone = alone();
     let encoder = published("roberta");
     let tokens = Encoder::open(&encoder).unwrap().token_ids().unwrap();
@@ -157,7 +157,7 @@ fn a_roberta_trains_with_the_special_tokens_of_its_vocabulary() {
     let spec = cenet(tokens);
     let trained = train(&spec, &data(&file), &encoder);
     assert_eq!(train(&spec, &data(&file), &encoder), trained);
-    // Other ids are another training.
+    // Other ids change the result.
     let other = TokenIds {
         unknown: 4,
         ..tokens
@@ -166,7 +166,7 @@ fn a_roberta_trains_with_the_special_tokens_of_its_vocabulary() {
 }
 
 #[test]
-fn texts_of_another_vocabulary_are_refused_before_a_model_is_built() {
+fn texts_of_another_vocabulary_are_rejected_before_building() {
     let (_folder, file) = dataset(20);
     let refused = |tokens, encoder: &str| {
         let built = build(
@@ -189,7 +189,7 @@ fn texts_of_another_vocabulary_are_refused_before_a_model_is_built() {
         error.contains("tokenised for another vocabulary"),
         "{error}"
     );
-    // A worker that is told nothing of it sees it by the size of the tables.
+    // Without token ids in the spec, the size of the tables shows it.
     let error = refused(TokenIds::BERT, "roberta");
     assert!(error.contains("knows only 60 tokens"), "{error}");
 }

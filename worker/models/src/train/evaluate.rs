@@ -18,7 +18,7 @@ use halfheard_shared::{
 use std::{collections::BTreeMap, path::Path, rc::Rc, time::Instant};
 use tch::Device;
 
-/// A model to load checkpoints into. It fits every training that differs in its seed alone.
+/// A model to load checkpoints into, reusable for all seeds of a training spec.
 pub struct LoadedModel {
     spec: TrainSpec,
     method: Box<dyn Method>,
@@ -40,13 +40,12 @@ impl LoadedModel {
         })
     }
 
-    /// A model that has been built.
+    /// Wraps a method built from `spec`.
     pub fn with(spec: TrainSpec, method: Box<dyn Method>) -> Self {
         Self { spec, method }
     }
 
-    /// Whether checkpoints of `spec` can be loaded into it: nothing but the seed may differ, and
-    /// how the training went.
+    /// Whether checkpoints of `spec` can be loaded into it: only the seed and file paths may differ.
     pub fn fits(&self, spec: &TrainSpec) -> bool {
         let mut other = spec.clone();
         other.seed = self.spec.seed;
@@ -56,7 +55,7 @@ impl LoadedModel {
     }
 }
 
-/// A case and the checkpoints to evaluate on it, one for each selection criterion.
+/// A case and the checkpoints to evaluate on it, one per selection criterion.
 #[derive(Clone, Debug)]
 pub struct EvalCase {
     /// The case.
@@ -68,15 +67,15 @@ pub struct EvalCase {
 /// One case's results.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CaseResult {
-    /// One for each selection criterion.
+    /// One per selection criterion.
     pub results: Vec<CriterionResult>,
     /// The distinct prediction vectors, `[samples]` each.
     pub predictions: Vec<Vec<f32>>,
-    /// For missing rates, where the method shows some.
+    /// Features, for missing rates and methods that show some.
     pub features: Option<StoredFeatures>,
 }
 
-/// What one checkpoint makes of the first test samples of a case.
+/// One checkpoint's features of the first test samples of a case.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredFeatures {
     /// The checkpoint's hash.
@@ -86,53 +85,52 @@ pub struct StoredFeatures {
 }
 
 impl EvalCase {
-    /// The checkpoint whose features are kept, if any.
-    fn shown(&self) -> Option<&str> {
+    /// The checkpoint whose features are stored, if any.
+    fn features_of(&self) -> Option<&str> {
         let mut checkpoints = self.checkpoints.iter();
         let shown = checkpoints.find(|c| c.criterion == features::CRITERION)?;
         matches!(self.case, Case::Rate(_)).then_some(shown.blake3.as_str())
     }
 }
 
-/// Where evaluations stand.
+/// The progress of an evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EvalProgress {
-    /// Cases that are done.
+    /// Completed cases.
     pub done: usize,
-    /// Batches done of those under way, over all of their checkpoints.
+    /// Completed batches of the current cases, over all their checkpoints.
     pub batch: usize,
-    /// All of these.
+    /// All batches of the current cases.
     pub batches: usize,
 }
 
-/// Who watches evaluations.
+/// Observes evaluations.
 pub trait EvalObserver {
-    /// The work on these cases begins, by their places.
+    /// Called when the evaluation of these cases starts, with their indices.
     fn cases_started(&mut self, cases: &[usize]);
-    /// Request before every batch: whether to go on.
+    /// Returns whether to continue; called before every batch.
     fn should_continue(&mut self, at: EvalProgress) -> bool;
-    /// A case is done or failed by itself, after so many seconds of its own.
+    /// Called when a case is finished, with its share of the time.
     fn case_finished(&mut self, case: usize, seconds: f64, outcome: Result<CaseResult, TrainError>);
 }
 
-/// Evaluates `cases` on the test split, portion by portion: `watch` hears of each case when it is
-/// done. Cases that have a text in common are in one portion, where it is encoded once. Returns
-/// whether all were done; those that were not are not heard of. A case's result does not depend on
-/// which others are evaluated with it.
+/// Evaluates `cases` on the test split in groups, and reports each case to `observer` when it is
+/// finished. Cases that share a text are in one group, where it is encoded once. Returns whether all
+/// cases were finished. A case's result does not depend on which others are evaluated with it.
 ///
-/// A checkpoint is brought by `fetch` and loaded once a portion, so portions after the first are so
-/// large that this takes little of their time.
+/// Checkpoints are fetched and loaded once per group, so groups after the first are large enough that
+/// this takes a small part of their time.
 ///
 /// # Errors
 ///
-/// What concerns all cases that are not done: a checkpoint that cannot be had, a method that fails.
+/// An error that affects all unfinished cases: a missing checkpoint, or a method that fails.
 pub fn evaluate(
     model: &mut LoadedModel,
     spec: &TrainSpec,
     data: &Data,
     cases: &[EvalCase],
     fetch: &mut dyn FnMut(&CheckpointRef) -> Result<Bytes, TrainError>,
-    watch: &mut dyn EvalObserver,
+    observer: &mut dyn EvalObserver,
 ) -> Result<bool, TrainError> {
     catch_panics(None, || {
         let split = data.split(Split::Test)?;
@@ -159,17 +157,17 @@ pub fn evaluate(
             {
                 portion.extend(group);
             }
-            watch.cases_started(&portion);
+            observer.cases_started(&portion);
             let began = Instant::now();
             let more = groups.peek().is_some();
-            let Some(part) = run.portion(model, &portion, &erased, more, watch)? else {
+            let Some(part) = run.portion(model, &portion, &erased, more, observer)? else {
                 return Ok(false);
             };
             let seconds = began.elapsed().as_secs_f64();
-            let own = seconds / portion.len() as f64;
+            let each = seconds / portion.len() as f64;
             for (&case, outcome) in portion.iter().zip(part.outcomes) {
                 run.done += 1;
-                watch.case_finished(case, own, outcome);
+                observer.case_finished(case, each, outcome);
             }
             size = next_size(part.loading, seconds, portion.len());
         }
@@ -177,26 +175,26 @@ pub fn evaluate(
     })
 }
 
-/// Seconds that a portion takes at least, where there are cases enough.
-const PORTION: f64 = 30.0;
-/// How many times as long as loading its checkpoints a portion takes at least.
-const LOADS: f64 = 10.0;
-/// Bytes of checkpoints that are held from one portion to the next.
-const HELD: usize = 1 << 30;
+/// Minimum seconds per portion, if there are enough cases.
+const MIN_SECONDS: f64 = 30.0;
+/// Minimum ratio of a portion's time to the time of loading its checkpoints.
+const MIN_LOAD_RATIO: f64 = 10.0;
+/// Maximum bytes of checkpoints kept between portions.
+const MAX_KEPT: usize = 1 << 30;
 
-/// How many cases the next portion has, after one of `cases` cases took `seconds`, `loading` of
-/// them for its checkpoints.
+/// The number of cases in the next portion, after one of `cases` cases took `seconds`, including
+/// `loading` for its checkpoints.
 fn next_size(loading: f64, seconds: f64, cases: usize) -> usize {
     let each = (seconds - loading).max(1e-6) / cases.max(1) as f64;
-    // At most all that are ever taken together and more.
-    ((PORTION.max(LOADS * loading) / each).ceil() as usize).clamp(1, 1 << 16)
+    // More than are ever evaluated together.
+    ((MIN_SECONDS.max(MIN_LOAD_RATIO * loading) / each).ceil() as usize).clamp(1, 1 << 16)
 }
 
-/// Cases by their text, in order.
+/// Groups cases by their text, in order.
 fn groups(erased: &[Erased]) -> Vec<Vec<usize>> {
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for (place, one) in erased.iter().enumerate() {
-        match groups.iter_mut().find(|g| erased[g[0]].has_text_of(one)) {
+        match groups.iter_mut().find(|g| erased[g[0]].has_same_text(one)) {
             Some(group) => group.push(place),
             None => groups.push(vec![place]),
         }
@@ -204,10 +202,10 @@ fn groups(erased: &[Erased]) -> Vec<Vec<usize>> {
     groups
 }
 
-/// Checkpoints' contents: the first few are held, the others brought again.
+/// Contents of checkpoints. The first few are kept, the others fetched again.
 struct Contents<'a> {
     fetch: &'a mut dyn FnMut(&CheckpointRef) -> Result<Bytes, TrainError>,
-    held: BTreeMap<String, Bytes>,
+    kept: BTreeMap<String, Bytes>,
     bytes: usize,
 }
 
@@ -215,63 +213,63 @@ impl<'a> Contents<'a> {
     fn new(fetch: &'a mut dyn FnMut(&CheckpointRef) -> Result<Bytes, TrainError>) -> Self {
         Self {
             fetch,
-            held: BTreeMap::new(),
+            kept: BTreeMap::new(),
             bytes: 0,
         }
     }
 
-    /// `hold`: it will be asked for again.
-    fn get(&mut self, checkpoint: &CheckpointRef, hold: bool) -> Result<Bytes, TrainError> {
-        if let Some(content) = self.held.get(&checkpoint.blake3) {
+    /// Returns a checkpoint's content; `keep` says that it will be needed again.
+    fn get(&mut self, checkpoint: &CheckpointRef, keep: bool) -> Result<Bytes, TrainError> {
+        if let Some(content) = self.kept.get(&checkpoint.blake3) {
             return Ok(content.clone());
         }
         let content = (self.fetch)(checkpoint)?;
-        if hold && self.bytes + content.len() <= HELD {
+        if keep && self.bytes + content.len() <= MAX_KEPT {
             self.bytes += content.len();
-            self.held.insert(checkpoint.blake3.clone(), content.clone());
+            self.kept.insert(checkpoint.blake3.clone(), content.clone());
         }
         Ok(content)
     }
 }
 
-/// Evaluations under way.
+/// An evaluation in progress.
 struct Run<'a> {
     benchmark: Benchmark,
     spec: &'a TrainSpec,
     split: Rc<SplitData>,
     cases: &'a [EvalCase],
     contents: Contents<'a>,
-    /// The checkpoint whose weights the model has.
+    /// The hash of the loaded checkpoint.
     loaded: Option<String>,
-    /// Which way the next portion goes through the checkpoints: to and fro, so that one need not
-    /// be loaded again.
+    /// The order of checkpoints in the next portion. It alternates, so the last one need not be
+    /// reloaded.
     forward: bool,
     done: usize,
 }
 
-/// A portion that is done.
+/// A finished portion.
 struct Part {
-    /// By the cases' order.
+    /// In the order of the cases.
     outcomes: Vec<Result<CaseResult, TrainError>>,
-    /// Seconds spent on bringing and loading checkpoints.
+    /// Seconds spent fetching and loading checkpoints.
     loading: f64,
 }
 
-/// What one checkpoint makes of one case.
+/// The predictions of one checkpoint for one case.
 struct Predicted {
     values: Vec<f32>,
     features: Result<Option<features::Features>, TrainError>,
 }
 
 impl Run<'_> {
-    /// `None` where `watch` did not want to go on. `more`: another portion follows.
+    /// Evaluates a portion; `more` says that another follows. Returns `None` if `observer` stopped it.
     fn portion(
         &mut self,
         model: &mut LoadedModel,
         portion: &[usize],
         erased: &[Erased],
         more: bool,
-        watch: &mut dyn EvalObserver,
+        observer: &mut dyn EvalObserver,
     ) -> Result<Option<Part>, TrainError> {
         let mut distinct: BTreeMap<&str, &CheckpointRef> = BTreeMap::new();
         for checkpoint in portion.iter().flat_map(|&i| &self.cases[i].checkpoints) {
@@ -304,26 +302,27 @@ impl Run<'_> {
                 loading += began.elapsed().as_secs_f64();
             }
             let with_it = with(hash);
-            let asked: Vec<Request<'_>> = with_it
+            let requests: Vec<Request<'_>> = with_it
                 .iter()
                 .map(|&i| Request {
                     erased: &erased[i],
-                    features: self.cases[i].shown() == Some(hash),
+                    features: self.cases[i].features_of() == Some(hash),
                 })
                 .collect();
             let mut should_continue = || {
-                let should_continue = watch.should_continue(at);
+                let should_continue = observer.should_continue(at);
                 at.batch += 1;
                 should_continue
             };
             let method = model.method.as_ref();
             let id = &self.spec.method;
-            let together = predict_together(method, id, &self.split, &asked, &mut should_continue)?;
+            let together =
+                predict_together(method, id, &self.split, &requests, &mut should_continue)?;
             let Some(together) = together else {
                 return Ok(None);
             };
             for (i, (predictions, features)) in with_it.into_iter().zip(together) {
-                let values = self.split.answers(&predictions)?;
+                let values = self.split.to_labels(&predictions)?;
                 predicted.insert((i, hash.to_owned()), Predicted { values, features });
             }
         }
@@ -334,7 +333,7 @@ impl Run<'_> {
         Ok(Some(Part { outcomes, loading }))
     }
 
-    /// The results of one case. What is wrong with its predictions concerns no other.
+    /// The results of one case. An error in its predictions does not affect other cases.
     fn score(
         &self,
         place: usize,
@@ -350,7 +349,7 @@ impl Run<'_> {
         for checkpoint in &case.checkpoints {
             let hash = checkpoint.blake3.as_str();
             let Some(predicted) = predicted.get_mut(&(place, hash.to_owned())) else {
-                // Every checkpoint of every case was predicted before.
+                // Unreachable: every checkpoint of every case has been predicted.
                 continue;
             };
             if let Some(features) = std::mem::replace(&mut predicted.features, Ok(None))? {
@@ -387,10 +386,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn portions_are_large_where_a_case_is_short_and_small_where_it_is_long() {
+    fn portion_size_shrinks_with_the_time_per_case() {
         assert!(next_size(0.1, 0.2, 1) >= 300);
         assert_eq!(next_size(2.0, 62.0, 1), 1);
-        // Loading for a minute: ten minutes of work, twenty cases of half a minute.
+        // A minute of loading requires ten minutes of work: twenty cases of half a minute.
         assert_eq!(next_size(60.0, 90.0, 1), 20);
         assert!(next_size(0.0, 0.0, 0) > 1);
     }

@@ -1,11 +1,11 @@
-//! Seeds and orders as pure functions of the run's seed and the place in it: nothing has to be
-//! remembered to go on from any step.
+//! Seeds and sample orders as pure functions of the run's seed and position, so a run can resume from
+//! any step without stored generator states.
 
 use halfheard_shared::numpy_rng::RandomState;
 
-/// The seed of libtorch's generator before one training step. Epochs count from 1; epoch 0 is the
-/// reading before the first.
-pub fn step_seed(seed: u64, epoch: u32, pass: usize, step: usize) -> i64 {
+/// The seed of libtorch's generator before a training step. Epochs count from 1; epoch 0 is the
+/// preparation before the first.
+pub(super) fn step_seed(seed: u64, epoch: u32, pass: usize, step: usize) -> i64 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"halfheard step");
     hasher.update(&seed.to_le_bytes());
@@ -17,9 +17,9 @@ pub fn step_seed(seed: u64, epoch: u32, pass: usize, step: usize) -> i64 {
     i64::from_le_bytes(bytes)
 }
 
-/// The order in which one pass visits the training split.
-pub fn permutation(samples: usize, seed: u64, epoch: u32, pass: usize) -> Vec<i64> {
-    // The last word keeps this stream apart from the erasure's.
+/// The order in which a pass visits the training split.
+pub(super) fn permutation(samples: usize, seed: u64, epoch: u32, pass: usize) -> Vec<i64> {
+    // The last word separates this stream from the erasure's.
     let key = [
         seed as u32,
         (seed >> 32) as u32,
@@ -41,7 +41,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn an_order_visits_every_sample_once_and_differs_between_passes() {
+    fn permutation_visits_every_sample_once_and_differs_between_passes() {
         let order = permutation(101, 1111, 3, 0);
         assert_eq!(order.iter().collect::<HashSet<_>>().len(), 101);
         assert_eq!(order, permutation(101, 1111, 3, 0));
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn every_step_has_its_own_seed() {
+    fn step_seeds_are_distinct() {
         let mut seeds = HashSet::new();
         for epoch in 0..4 {
             for pass in 0..2 {

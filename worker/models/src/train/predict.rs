@@ -2,7 +2,7 @@
 
 use super::{
     TrainError,
-    data::{Erased, PREDICTION_BATCH, SplitData},
+    data::{Erased, PREDICTION_BATCH, SplitData, to_host},
 };
 use crate::{
     context::EncoderCache,
@@ -158,11 +158,6 @@ fn first(batches: &[methods::Features]) -> Result<Option<Features>, TrainError> 
         language,
         dominant: rows(|batch| &batch.dominant)?,
     }))
-}
-
-/// Copies a tensor to the host: `[N]`.
-pub(super) fn to_host(tensor: &Tensor) -> Result<Vec<f32>, TrainError> {
-    Ok(Vec::try_from(tensor)?)
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! The saved state of a training: a safetensors file with the method's tensors, and everything else
-//! as JSON in its metadata.
+//! The saved state of a training run: a safetensors file with the method's tensors, and everything
+//! else as JSON in its metadata.
 //!
-//! Its own hash stands in the metadata, so that a damaged file is known. Who reads one that does
-//! not fit starts afresh: a state only saves time.
+//! The metadata contains a hash of the content, which detects damage. Without a valid state, training
+//! starts over: a state only saves time.
 
 use super::{TrainError, weights};
 use crate::methods::MethodState;
@@ -13,70 +13,70 @@ use std::collections::{BTreeMap, HashMap};
 use tch::Device;
 
 /// The version of this format.
-pub const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 2;
 
-/// Where a training stands: everything but the method's own state.
+/// The progress of a training run, without the method's state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
-    /// BLAKE3 of what is trained: a state of something else is not used.
+pub(super) struct Progress {
+    /// The fingerprint of the training spec that the state belongs to.
     pub spec: String,
     /// The epoch in progress, from 1.
     pub epoch: u32,
-    /// The pass of the step to come; the number of passes when only the end of the epoch is to come.
+    /// The pass of the next step; the number of passes if the end of the epoch is next.
     pub pass: usize,
-    /// The step to come.
+    /// The next step.
     pub step: usize,
-    /// Sum and number of each loss in this epoch.
+    /// Sum and count of each loss in this epoch.
     pub losses: BTreeMap<String, (f64, u64)>,
     /// Seconds of training in this epoch.
     pub epoch_seconds: f64,
-    /// Seconds in all, over all attempts.
+    /// Seconds over all attempts.
     pub seconds: f64,
     /// The best validation loss and its epoch.
     pub best_loss: Option<(f64, u32)>,
-    /// The best epoch for each selection criterion.
+    /// The best epoch by each selection criterion.
     pub best: BTreeMap<String, BestRef>,
-    /// The method wants no further epoch.
+    /// Whether early stopping applies.
     pub stopped: bool,
-    /// The kinds of processors that it has been trained on, in order.
+    /// The kinds of processors used so far, in order.
     pub processors: Vec<String>,
 }
 
-/// A best epoch so far.
+/// The best epoch so far by some criterion.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BestRef {
     /// The epoch.
     pub epoch: u32,
-    /// The criterion's value; `None` where it is undefined, which is worse than any value.
+    /// The criterion's value; `None` if undefined, which is worse than any value.
     pub value: Option<f64>,
     /// BLAKE3 of the checkpoint.
     pub blake3: String,
-    /// Its size.
+    /// The size of the checkpoint.
     pub bytes: u64,
 }
 
 /// Why a saved state is not used.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// No safetensors file, or parts of one.
-    #[error("it is damaged: {0}")]
+    /// An incomplete or damaged file.
+    #[error("the state is damaged: {0}")]
     Damaged(String),
-    /// Written by another release.
-    #[error("it has version {found}, this program writes {VERSION}")]
+    /// A file of another release.
+    #[error("the state has version {found}, this program writes {VERSION}")]
     Version {
         /// The version found.
         found: String,
     },
-    /// Of another training.
-    #[error("it belongs to another training")]
+    /// A state of another training spec.
+    #[error("the state belongs to another training spec")]
     Other,
-    /// The method does not take it.
-    #[error("the method does not take it: {0}")]
+    /// A state that the method rejects.
+    #[error("the method rejects the state: {0}")]
     Method(String),
 }
 
-/// Writes a state.
-pub fn encode(progress: &Progress, method: &MethodState) -> Result<Vec<u8>, TrainError> {
+/// Encodes a state.
+pub(super) fn encode(progress: &Progress, method: &MethodState) -> Result<Vec<u8>, TrainError> {
     let json = serde_json::json!({ "progress": progress, "scalars": method.scalars }).to_string();
     let write = |hash: &str| {
         let metadata = HashMap::from([
@@ -87,7 +87,7 @@ pub fn encode(progress: &Progress, method: &MethodState) -> Result<Vec<u8>, Trai
         let tensors = method.tensors.iter().map(|(n, t)| (n.as_str(), t));
         weights::serialize(tensors, Some(metadata))
     };
-    // The hash has the same length whatever it is, so it can be put into its place afterwards.
+    // All hashes have the same length, so the hash can be inserted afterwards.
     let blank = "0".repeat(64);
     let mut file = write(&blank)?;
     let data = data_start(&file).ok_or(TrainError::State(
@@ -109,7 +109,7 @@ fn digest(json: &str, data: &[u8]) -> Hash {
     hasher.finalize().into()
 }
 
-/// Where the tensors' bytes begin.
+/// The offset of the tensors' bytes.
 fn data_start(file: &[u8]) -> Option<usize> {
     let header = u64::from_le_bytes(*file.first_chunk::<8>()?);
     usize::try_from(header).ok()?.checked_add(8)
@@ -121,8 +121,8 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
         .position(|window| window == needle)
 }
 
-/// Reads a state of the training whose spec has the hash `spec`.
-pub fn decode(file: &[u8], spec: &str) -> Result<(Progress, MethodState), StateError> {
+/// Decodes a state of the training spec with fingerprint `spec`.
+pub(super) fn decode(file: &[u8], spec: &str) -> Result<(Progress, MethodState), StateError> {
     #[derive(Deserialize)]
     struct Json {
         progress: Progress,
@@ -141,7 +141,7 @@ pub fn decode(file: &[u8], spec: &str) -> Result<(Progress, MethodState), StateE
     let json = entry("json");
     let data = data_start(file).and_then(|start| file.get(start..));
     if data.is_none_or(|data| digest(json, data).as_str() != entry("blake3")) {
-        return Err(damaged(&"its content does not have its hash"));
+        return Err(damaged(&"its content does not match its hash"));
     }
     let Json { progress, scalars } = serde_json::from_str(json).map_err(|e| damaged(&e))?;
     if progress.spec != spec {
@@ -185,7 +185,7 @@ mod tests {
         let mut state = MethodState::default();
         let tensor = Tensor::from_slice(&[1.0_f32, f32::MIN_POSITIVE / 2.0, -0.0]);
         state.tensors.insert("w".to_owned(), tensor);
-        // A number whose shortest decimal form is long.
+        // A number with a long shortest decimal form.
         state
             .scalars
             .insert("lr".to_owned(), serde_json::json!(1e-4 * 0.3));
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_comes_back_to_the_bit() {
+    fn state_roundtrips_bit_exactly() {
         let file = encode(&progress(), &state()).unwrap();
         let (back, method) = decode(&file, "s").unwrap();
         assert_eq!(back, progress());
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_that_does_not_fit_is_refused_without_a_panic() {
+    fn damaged_or_foreign_state_is_rejected_without_a_panic() {
         let file = encode(&progress(), &state()).unwrap();
         assert!(matches!(decode(&file, "t"), Err(StateError::Other)));
         for end in 0..file.len() {
@@ -215,7 +215,7 @@ mod tests {
         for at in 0..file.len() {
             let mut changed = file.clone();
             changed[at] ^= 1;
-            // A flipped blank in the header's padding changes nothing; everything else is seen.
+            // A flipped blank in the header's padding is harmless; everything else is detected.
             if let Ok((back, _)) = decode(&changed, "s") {
                 assert_eq!(back, progress(), "changed at {at}");
             }

@@ -1,4 +1,4 @@
-//! A small dataset and a small method to drive.
+//! A small dataset and a small method for tests.
 
 use super::Data;
 use crate::{
@@ -26,18 +26,19 @@ const SHAPES: Shapes = Shapes {
     vision_dim: 2,
 };
 
-/// A dataset of MOSI's protocol with `train` training samples, 9 for validation and 11 for testing,
-/// whose labels follow from the audio.
+/// A dataset of MOSI's protocol with `train` training, 9 validation and 11 test samples, whose labels
+/// depend on the audio.
 pub(crate) fn dataset(train: usize) -> (tempfile::TempDir, Arc<Dataset>) {
     dataset_of(Protocol::Mosi, train)
 }
 
-/// The same with labels moved to the middle of another protocol's range, which is at least as wide.
+/// As [`dataset`], with labels shifted to the middle of another protocol's range, which must be at
+/// least as wide.
 pub(crate) fn dataset_of(kind: Protocol, train: usize) -> (tempfile::TempDir, Arc<Dataset>) {
     dataset_with(kind, train, |i| [101, 200 + i, 300 + i, 400, 102, 0])
 }
 
-/// As [`dataset_of`], the texts by their number in the split: five tokens and padding.
+/// As [`dataset_of`], with texts by sample index: five tokens and padding.
 pub(crate) fn dataset_with(
     kind: Protocol,
     train: usize,
@@ -118,9 +119,9 @@ pub(crate) fn spec(max_epochs: u32) -> TrainSpec {
     }
 }
 
-/// Everything that can go wrong with resuming, in little: dropout, momentum, two passes, gradients
-/// added up over two batches, a memory that is filled within a pass, a step size that falls with
-/// the validation loss, something read before the first epoch.
+/// A method with everything that complicates resuming: dropout, momentum, two passes, gradients
+/// accumulated over two batches, a memory filled during a pass, a step size that falls with the
+/// validation loss, and data read before the first epoch.
 pub(crate) struct Toy {
     vars: nn::VarStore,
     w: Tensor,
@@ -296,11 +297,11 @@ pub(crate) fn data(file: &Arc<Dataset>) -> Data {
     Data::new(file.clone(), Device::Cpu)
 }
 
-/// Held by every test that trains: libtorch has one generator for the whole process.
+/// A lock held by every test that trains: libtorch has one generator per process.
 pub(crate) fn alone() -> std::sync::MutexGuard<'static, ()> {
     static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
     crate::numerics::initialize(crate::numerics::Numerics::Machine).unwrap();
-    // A test that failed with the lock held has left nothing behind it.
+    // A test that failed with the lock held leaves no state behind.
     ALONE
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)

@@ -380,7 +380,7 @@ impl Trainer {
         let predictions = self.selection.predict(method, &self.spec.method)?;
         let mut metrics = metrics::evaluate(
             self.benchmark,
-            &self.selection.split.answers(&predictions)?,
+            &self.selection.split.to_labels(&predictions)?,
             self.selection.split.labels(),
         )
         .map_err(|source| TrainError::Prediction { epoch, source })?;

@@ -14,11 +14,11 @@ use halfheard_shared::{
 };
 use std::{collections::BTreeMap, sync::Arc};
 
-/// Leaves after `leave_after` questions, and remembers what it was told.
+/// Stops after `stop_after` directives and records what it observes.
 #[derive(Default)]
 struct Recorder {
-    asked: usize,
-    leave_after: Option<usize>,
+    directives: usize,
+    stop_after: Option<usize>,
     logs: Vec<EpochLog>,
     saved: Vec<Snapshot>,
     save_always: bool,
@@ -26,9 +26,9 @@ struct Recorder {
 
 impl TrainObserver for Recorder {
     fn directive(&mut self, _view: StepReport) -> Directive {
-        self.asked += 1;
-        match self.leave_after {
-            Some(after) if self.asked >= after => Directive::SaveAndStop,
+        self.directives += 1;
+        match self.stop_after {
+            Some(after) if self.directives >= after => Directive::SaveAndStop,
             _ if self.save_always => Directive::Save,
             _ => Directive::Continue,
         }
@@ -47,8 +47,8 @@ fn trainer(file: &Arc<Dataset>, spec: TrainSpec, toy: Toy) -> Trainer {
     Trainer::new(spec, Box::new(toy), &data(file)).unwrap()
 }
 
-/// What must be equal: all but the clock.
-fn essence(
+/// What must be equal: everything except times.
+fn without_times(
     mut logs: Vec<EpochLog>,
     finish: TrainOutcome,
 ) -> (Vec<EpochLog>, Vec<CheckpointRef>, u32) {
@@ -76,21 +76,21 @@ fn essence(
 fn undisturbed(file: &Arc<Dataset>) -> (Vec<EpochLog>, Vec<CheckpointRef>, u32) {
     let mut recorder = Recorder::default();
     let finish = trainer(file, spec(3), Toy::new(1111)).run(&mut recorder);
-    essence(recorder.logs, finish.unwrap())
+    without_times(recorder.logs, finish.unwrap())
 }
 
 #[test]
-fn interrupted_at_every_possible_step_it_ends_in_the_same_bits() {
+fn resuming_from_any_step_is_bit_exact() {
     let _alone = alone();
     let (_folder, file) = dataset(30);
     let expected = undisturbed(&file);
     assert_eq!(expected.2, 3);
     assert_eq!(expected.0.len(), 3);
     assert_eq!(expected.1.len(), 5, "one checkpoint for each criterion");
-    // 3 epochs of 2 passes of 4 batches and an end.
-    for leave_after in 1..=27 {
+    // 3 epochs of 2 passes of 4 batches and an end each.
+    for stop_after in 1..=27 {
         let mut recorder = Recorder {
-            leave_after: Some(leave_after),
+            stop_after: Some(stop_after),
             ..Recorder::default()
         };
         let first = trainer(&file, spec(3), Toy::new(1111))
@@ -106,7 +106,7 @@ fn interrupted_at_every_possible_step_it_ends_in_the_same_bits() {
             panic!("{first:?}");
         };
         assert_eq!(after_epoch, snapshot.after_epoch);
-        // The next attempt's method has other weights and other randomness to overwrite.
+        // The next attempt starts with other weights and another generator state.
         let mut next = trainer(&file, spec(3), Toy::new(7));
         let best = snapshot.best.clone();
         next.resume(&snapshot.state, &mut |wanted| {
@@ -118,12 +118,16 @@ fn interrupted_at_every_possible_step_it_ends_in_the_same_bits() {
         let mut recorder = Recorder::default();
         let finish = next.run(&mut recorder).unwrap();
         logs.extend(recorder.logs);
-        assert_eq!(essence(logs, finish), expected, "left after {leave_after}");
+        assert_eq!(
+            without_times(logs, finish),
+            expected,
+            "stopped after {stop_after}"
+        );
     }
 }
 
 #[test]
-fn saving_changes_nothing_and_happens_only_at_rest() {
+fn saving_preserves_results_and_waits_for_updates() {
     let _alone = alone();
     let (_folder, file) = dataset(30);
     let mut recorder = Recorder {
@@ -131,13 +135,16 @@ fn saving_changes_nothing_and_happens_only_at_rest() {
         ..Recorder::default()
     };
     let finish = trainer(&file, spec(3), Toy::new(1111)).run(&mut recorder);
-    assert_eq!(essence(recorder.logs, finish.unwrap()), undisturbed(&file));
-    // Of four batches the second and the fourth are followed by an update; and each epoch's end.
+    assert_eq!(
+        without_times(recorder.logs, finish.unwrap()),
+        undisturbed(&file)
+    );
+    // The second and the fourth of four batches are followed by an update; so is each epoch's end.
     assert_eq!(recorder.saved.len(), 3 * (2 * 2 + 1));
 }
 
 #[test]
-fn the_loss_falls() {
+fn training_reduces_the_loss() {
     let _alone = alone();
     let (_folder, file) = dataset(30);
     let mut recorder = Recorder::default();
@@ -155,11 +162,11 @@ fn the_loss_falls() {
 }
 
 #[test]
-fn a_state_that_does_not_fit_is_refused() {
+fn state_of_another_spec_is_rejected() {
     let _alone = alone();
     let (_folder, file) = dataset(30);
     let mut recorder = Recorder {
-        leave_after: Some(10),
+        stop_after: Some(10),
         ..Recorder::default()
     };
     trainer(&file, spec(3), Toy::new(1))
@@ -171,19 +178,19 @@ fn a_state_that_does_not_fit_is_refused() {
     let mut fetch = |_: &BestRef| Some(Bytes::new());
     let error = trainer(&file, other, Toy::new(1)).resume(&snapshot.state, &mut fetch);
     assert!(matches!(error, Err(StateError::Other)), "{error:?}");
-    // A hint of another place is no other training.
+    // Another path hint is the same training spec.
     let mut moved = spec(3);
     moved.data.path = "elsewhere".to_owned();
     trainer(&file, moved, Toy::new(1))
         .resume(&snapshot.state, &mut fetch)
         .unwrap();
-    // A best checkpoint that is gone makes the state useless.
+    // A state is useless without its best checkpoint.
     let gone = trainer(&file, spec(3), Toy::new(1)).resume(&snapshot.state, &mut |_| None);
     assert!(matches!(gone, Err(StateError::Damaged(_))), "{gone:?}");
 }
 
 #[test]
-fn a_loss_that_is_not_finite_stops_with_the_place_and_the_parts() {
+fn non_finite_loss_fails_with_its_step_and_parts() {
     let _alone = alone();
     let (_folder, file) = dataset(30);
     let mut toy = Toy::new(1);
@@ -199,12 +206,12 @@ fn a_loss_that_is_not_finite_stops_with_the_place_and_the_parts() {
     assert_eq!(
         trainer.best_checkpoints().len(),
         5,
-        "the good epoch is kept"
+        "the finite epoch is kept"
     );
 }
 
 #[test]
-fn a_panic_is_a_failure() {
+fn panic_in_a_method_is_a_failure() {
     let _alone = alone();
     let (_folder, file) = dataset(30);
     let mut toy = Toy::new(1);
@@ -218,14 +225,14 @@ fn a_panic_is_a_failure() {
 }
 
 #[test]
-fn training_stops_early_when_patience_ends() {
+fn training_stops_early_after_patience() {
     let _alone = alone();
     let (_folder, file) = dataset(30);
     let mut toy = Toy::new(1);
     toy.patience = Some(1);
     let mut recorder = Recorder::default();
     let finish = trainer(&file, spec(500), toy).run(&mut recorder).unwrap();
-    let epochs = essence(recorder.logs.clone(), finish).2;
+    let epochs = without_times(recorder.logs.clone(), finish).2;
     assert!(epochs < 500, "{epochs}");
     let losses: Vec<f64> = recorder
         .logs
@@ -238,7 +245,7 @@ fn training_stops_early_when_patience_ends() {
 }
 
 #[test]
-fn selecting_on_the_test_split_leaves_the_schedule_to_validation() {
+fn test_selection_keeps_validation_schedule() {
     let _alone = alone();
     let (_folder, file) = dataset(30);
     let run = |selection| {
@@ -252,7 +259,7 @@ fn selecting_on_the_test_split_leaves_the_schedule_to_validation() {
     };
     let (valid, test) = (run(Selection::Validation), run(Selection::Test));
     for (valid, test) in valid.iter().zip(&test) {
-        assert_eq!(valid.losses, test.losses, "the weights take the same way");
+        assert_eq!(valid.losses, test.losses, "the weights are the same");
         assert_eq!(
             valid.metrics["validation_loss"],
             test.metrics["validation_loss"]
@@ -261,7 +268,7 @@ fn selecting_on_the_test_split_leaves_the_schedule_to_validation() {
     }
 }
 
-/// Hears of evaluations, and lets them go on until so many cases are done.
+/// Records evaluations and stops them after `enough` cases.
 #[derive(Default)]
 struct EvalRecorder {
     begun: Vec<Vec<usize>>,
@@ -293,10 +300,9 @@ impl EvalObserver for EvalRecorder {
     }
 }
 
-/// Cases come out portion by portion: those that have their text in common together, and what was
-/// done before it was told to stop is recorder of.
+/// Cases are finished in groups that share a text, and those finished before a stop are reported.
 #[test]
-fn cases_are_heard_of_when_they_are_done() {
+fn cases_are_reported_as_they_finish() {
     let _alone = alone();
     let (_folder, file) = dataset(30);
     let finish = trainer(&file, spec(3), Toy::new(1111)).run(&mut Recorder::default());
@@ -333,8 +339,8 @@ fn cases_are_heard_of_when_they_are_done() {
         &mut fetch,
         &mut recorder,
     );
-    assert!(!all.unwrap(), "it was told to stop");
-    // Without audio the text is whole, as at r=0.
+    assert!(!all.unwrap(), "it was stopped");
+    // Without audio the text is complete, as at r=0.
     assert_eq!(recorder.begun[0], [0, 2]);
     assert!(recorder.ended.keys().eq(&[0, 2]));
     let first: Vec<usize> = recorder
@@ -347,7 +353,7 @@ fn cases_are_heard_of_when_they_are_done() {
 }
 
 #[test]
-fn a_case_has_the_same_result_alone_and_among_others() {
+fn case_result_is_independent_of_other_cases() {
     let _alone = alone();
     let (_folder, file) = dataset(30);
     let mut recorder = Recorder::default();
@@ -397,12 +403,12 @@ fn a_case_has_the_same_result_alone_and_among_others() {
         assert_eq!(expected.results.len(), 5);
         assert_eq!(expected.predictions.len(), contents.len());
     }
-    // Without audio the toy sees nothing and says the same for all.
+    // Without audio, the toy predicts the same for all samples.
     let blind = &together[2].predictions[0];
     assert!(blind.iter().all(|p| p == &blind[0]));
     assert_ne!(together[0].predictions, together[1].predictions);
 
-    // Features are of missing rates and of one criterion's checkpoint.
+    // Features are stored for missing rates and for one criterion's checkpoint.
     let mae = checkpoints.iter().find(|c| c.criterion == "mae").unwrap();
     let features: Vec<Option<Features>> = together
         .iter()
@@ -412,20 +418,23 @@ fn a_case_has_the_same_result_alone_and_among_others() {
             Some(Features::from_bytes(&kept.content).unwrap())
         })
         .collect();
-    let [Some(whole), Some(half), None, None] = &features[..] else {
+    let [Some(complete), Some(half), None, None] = &features[..] else {
         panic!("{features:?}");
     };
-    assert_eq!(whole.index, (0..11).collect::<Vec<i64>>());
-    assert_eq!(whole.width, 12);
-    // The toy shows its audio, which half of the steps are erased of.
+    assert_eq!(complete.index, (0..11).collect::<Vec<i64>>());
+    assert_eq!(complete.width, 12);
+    // The toy shows its audio, of which half of the steps are erased.
     let erased = |f: &Features| f.language.iter().filter(|x| **x == 0.0).count();
-    assert_eq!(erased(whole), 0);
+    assert_eq!(erased(complete), 0);
     assert!(erased(half) > 20, "{}", erased(half));
     let result = together[0].results.iter().find(|r| r.criterion == "mae");
     let predictions = &together[0].predictions[result.unwrap().predictions as usize];
-    let offset = predictions[0] - whole.dominant[..12].iter().sum::<f32>();
+    let offset = predictions[0] - complete.dominant[..12].iter().sum::<f32>();
     for (sample, prediction) in predictions.iter().enumerate() {
-        let sum: f32 = whole.row(sample).unwrap().1.iter().sum();
-        assert!((prediction - sum - offset).abs() < 1e-5, "of one forward");
+        let sum: f32 = complete.row(sample).unwrap().1.iter().sum();
+        assert!(
+            (prediction - sum - offset).abs() < 1e-5,
+            "from one forward pass"
+        );
     }
 }

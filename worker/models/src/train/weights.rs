@@ -1,4 +1,4 @@
-//! Tensors to and from safetensors.
+//! Reading and writing tensors as safetensors.
 
 use super::TrainError;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
@@ -37,15 +37,15 @@ fn kind(dtype: Dtype) -> Option<Kind> {
     })
 }
 
-/// A tensor on the CPU whose bytes are read when they are written, not before.
-struct Held {
+/// A tensor on the CPU, whose bytes are copied when it is written.
+struct LazyTensor {
     tensor: Tensor,
     dtype: Dtype,
     shape: Vec<usize>,
     bytes: usize,
 }
 
-impl safetensors::View for &Held {
+impl safetensors::View for &LazyTensor {
     fn dtype(&self) -> Dtype {
         self.dtype
     }
@@ -65,18 +65,18 @@ impl safetensors::View for &Held {
     }
 }
 
-/// Writes named tensors, wherever they live, as safetensors. The same tensors give the same bytes
-/// where `metadata` has at most one entry.
-pub fn serialize<'a>(
+/// Encodes named tensors from any device as safetensors. Equal tensors give equal bytes if `metadata`
+/// has at most one entry.
+pub(super) fn serialize<'a>(
     tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
     metadata: Option<HashMap<String, String>>,
 ) -> Result<Vec<u8>, TrainError> {
-    let mut held = Vec::new();
+    let mut lazy = Vec::new();
     for (name, tensor) in tensors {
         let kind = tensor.f_kind()?;
         let dtype = dtype(kind).ok_or_else(|| TrainError::Weights {
-            checkpoint: "to be written".to_owned(),
-            what: format!("`{name}` is of kind {kind:?}, which safetensors does not know"),
+            checkpoint: "being written".to_owned(),
+            what: format!("`{name}` has kind {kind:?}, which safetensors does not support"),
         })?;
         let tensor = tensor
             .f_detach()?
@@ -84,9 +84,9 @@ pub fn serialize<'a>(
             .f_contiguous()?;
         let shape = tensor.size().iter().map(|&d| d as usize).collect();
         let bytes = tensor.numel() * kind.elt_size_in_bytes();
-        held.push((
+        lazy.push((
             name,
-            Held {
+            LazyTensor {
                 tensor,
                 dtype,
                 shape,
@@ -94,12 +94,12 @@ pub fn serialize<'a>(
             },
         ));
     }
-    let views = held.iter().map(|(name, held)| (*name, held));
+    let views = lazy.iter().map(|(name, tensor)| (*name, tensor));
     safetensors::serialize(views, metadata).map_err(TrainError::State)
 }
 
-/// A tensor of a safetensors file, copied to `device`; `None` for a type that libtorch lacks.
-pub fn tensor(view: &TensorView<'_>, device: Device) -> Result<Option<Tensor>, TrainError> {
+/// Copies a tensor of a safetensors file to `device`; `None` for a type that libtorch lacks.
+pub(super) fn tensor(view: &TensorView<'_>, device: Device) -> Result<Option<Tensor>, TrainError> {
     let Some(kind) = kind(view.dtype()) else {
         return Ok(None);
     };
@@ -108,17 +108,17 @@ pub fn tensor(view: &TensorView<'_>, device: Device) -> Result<Option<Tensor>, T
     Ok(Some(tensor.f_to_device(device)?))
 }
 
-/// A model's weights as a checkpoint.
-pub fn checkpoint(vars: &nn::VarStore) -> Result<Vec<u8>, TrainError> {
+/// Encodes a model's weights as a checkpoint.
+pub(super) fn checkpoint(vars: &nn::VarStore) -> Result<Vec<u8>, TrainError> {
     let variables = vars.variables();
     let mut named: Vec<(&str, &Tensor)> = variables.iter().map(|(n, t)| (n.as_str(), t)).collect();
     named.sort_by_key(|(name, _)| *name);
     serialize(named, None)
 }
 
-/// Puts a checkpoint's weights into a model; `name` is for messages. All variables of the model
-/// must be there in their shapes.
-pub fn load(vars: &nn::VarStore, checkpoint: &[u8], name: &str) -> Result<(), TrainError> {
+/// Loads a checkpoint's weights into a model; `name` is for messages. The checkpoint must contain all
+/// variables of the model in their shapes.
+pub(super) fn load(vars: &nn::VarStore, checkpoint: &[u8], name: &str) -> Result<(), TrainError> {
     let wrong = |what: String| TrainError::Weights {
         checkpoint: name.to_owned(),
         what,
@@ -128,10 +128,10 @@ pub fn load(vars: &nn::VarStore, checkpoint: &[u8], name: &str) -> Result<(), Tr
     for (name, mut variable) in vars.variables() {
         let view = file.tensor(&name).map_err(|e| wrong(e.to_string()))?;
         let saved = tensor(&view, variable.device())?
-            .ok_or_else(|| wrong(format!("`{name}` is of type {:?}", view.dtype())))?;
+            .ok_or_else(|| wrong(format!("`{name}` has type {:?}", view.dtype())))?;
         if saved.size() != variable.size() {
             return Err(wrong(format!(
-                "`{name}` has shape {:?}, the model wants {:?}",
+                "`{name}` has shape {:?}, expected {:?}",
                 saved.size(),
                 variable.size()
             )));
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_come_back_and_equal_weights_have_equal_bytes() {
+    fn weights_roundtrip_and_equal_weights_have_equal_bytes() {
         let (a, b) = (model(1.5), model(2.0));
         let bytes = checkpoint(&a).unwrap();
         assert_ne!(bytes, checkpoint(&b).unwrap());
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_of_another_model_is_refused() {
+    fn checkpoint_of_another_model_is_rejected() {
         let other = nn::VarStore::new(Device::Cpu);
         let _ = other.root().var("w", &[3, 2], nn::Init::Const(0.0));
         let bytes = checkpoint(&model(1.0)).unwrap();

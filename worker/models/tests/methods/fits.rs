@@ -1,5 +1,5 @@
-//! What `coord plan` lets through can be built and trained, and what a method refuses plan refuses in
-//! the same words: both ask `MethodInfo::check` and `MethodInfo::fit`.
+//! `coord plan` and the worker accept the same setups and reject others with the same message: both
+//! use `MethodInfo::check` and `MethodInfo::fit`.
 
 use crate::{
     methods, small,
@@ -32,8 +32,8 @@ fn facts(shape: DataShape) -> DataFacts {
     }
 }
 
-/// What plan says against it, if anything.
-fn planned(
+/// The error of `coord plan`, if any.
+fn plan(
     info: &'static MethodInfo,
     hyper: &Map<String, Value>,
     shape: DataShape,
@@ -55,7 +55,7 @@ fn planned(
         .map_or(Ok(()), |misfit| Err(misfit.to_string()))
 }
 
-/// A value within the range of `key` for the most part, small so that models are.
+/// Draws a value, mostly within the range of `key`, and small to keep models small.
 fn draw(rng: &mut RandomState, info: &MethodInfo, key: &str, like: &Value) -> Value {
     let pick = |rng: &mut RandomState, from: &[f64]| from[rng.below(from.len())];
     match like {
@@ -63,14 +63,14 @@ fn draw(rng: &mut RandomState, info: &MethodInfo, key: &str, like: &Value) -> Va
         Value::Array(values) => values.iter().map(|v| draw(rng, info, key, v)).collect(),
         Value::Number(number) if number.is_f64() => {
             let range = &info.ranges[key];
-            // A dropout near 1, a rate that is large, a loss that weighs nothing.
+            // Such as a dropout near 1, a high rate, a loss of weight 0.
             let tried = [0.0, 1e-4, 0.1, 0.5, 0.9, 1.0, -1.0, 1.5, -0.1];
             let within: Vec<f64> = tried
                 .iter()
                 .copied()
                 .filter(|x| range.has(&json!(x)))
                 .collect();
-            // Rates so large that a loss overflows are no matter of sizes.
+            // Rates at which a loss overflows are not a matter of sizes.
             let tame: Vec<f64> = match key {
                 _ if key.contains("rate") || key.starts_with("lr_") => vec![1e-4, 1e-3],
                 "weight_gen_loss" | "weight_sim_loss" => vec![0.0, 0.1, 1.0],
@@ -84,9 +84,9 @@ fn draw(rng: &mut RandomState, info: &MethodInfo, key: &str, like: &Value) -> Va
         }
         _ => {
             let range = &info.ranges[key];
-            let least = range.least.unwrap_or(0.0);
-            let most = range.most.unwrap_or(8.0).min(least + 6.0);
-            let drawn = least + rng.below((most - least) as usize + 1) as f64;
+            let min = range.least.unwrap_or(0.0);
+            let max = range.most.unwrap_or(8.0).min(min + 6.0);
+            let drawn = min + rng.below((max - min) as usize + 1) as f64;
             if rng.below(30) == 0 {
                 json!(-(drawn as i64))
             } else {
@@ -96,8 +96,8 @@ fn draw(rng: &mut RandomState, info: &MethodInfo, key: &str, like: &Value) -> Va
     }
 }
 
-/// What rarely fits by chance, made to fit more often.
-fn mend(rng: &mut RandomState, hyper: &mut Map<String, Value>) {
+/// Adjusts values that rarely fit by chance.
+fn adjust(rng: &mut RandomState, hyper: &mut Map<String, Value>) {
     for (heads, width) in [
         ("nheads", "dst_feature_dims"),
         ("heads", "width"),
@@ -120,7 +120,7 @@ fn mend(rng: &mut RandomState, hyper: &mut Map<String, Value>) {
 }
 
 fn shape(rng: &mut RandomState) -> DataShape {
-    let mut size = |most| 1 + rng.below(most) as i64;
+    let mut size = |max| 1 + rng.below(max) as i64;
     DataShape {
         text_length: size(9),
         audio_length: size(9),
@@ -136,10 +136,10 @@ fn encoder_shape(folder: &Path) -> EncoderShape {
     EncoderShape::of(&BertConfig::read(folder).unwrap())
 }
 
-/// Whatever plan accepts is built, trained for an epoch and predicts; whatever it refuses is refused
-/// by the worker in the same words. Nothing panics.
+/// A setup that plan accepts can be built, trained for an epoch and evaluated; one that it rejects is
+/// rejected by the worker with the same message. Nothing panics.
 #[test]
-fn what_is_planned_can_be_trained() {
+fn planned_setups_can_be_trained() {
     let _alone = alone();
     let folder = encoder(0.1);
     let encoder = encoder_shape(folder.path());
@@ -147,9 +147,9 @@ fn what_is_planned_can_be_trained() {
     let mut failed = Vec::new();
     for id in methods() {
         let info = find(id).unwrap();
-        let (mut trained, mut refused) = (0, 0);
+        let (mut trained, mut rejected) = (0, 0);
         for round in 0..400 {
-            if trained >= 16 && refused >= 2 {
+            if trained >= 16 && rejected >= 2 {
                 break;
             }
             let shape = shape(&mut rng);
@@ -160,10 +160,10 @@ fn what_is_planned_can_be_trained() {
                 .map(|(key, value)| (key.clone(), draw(&mut rng, info, key, value)))
                 .collect();
             if round % 4 != 0 {
-                mend(&mut rng, &mut hyper);
+                adjust(&mut rng, &mut hyper);
             }
-            let plan = planned(info, &hyper, shape, &encoder, fidelity);
-            let said = format!(
+            let plan = plan(info, &hyper, shape, &encoder, fidelity);
+            let context = format!(
                 "{id}, round {round}: {shape:?}, {fidelity:?}, {}",
                 json!(hyper)
             );
@@ -173,15 +173,15 @@ fn what_is_planned_can_be_trained() {
                 (Err(plan), Err(worker)) => {
                     assert!(
                         worker.to_string().contains(&plan),
-                        "{said}: {plan}, {worker}"
+                        "{context}: {plan}, {worker}"
                     );
-                    refused += 1;
+                    rejected += 1;
                     continue;
                 }
-                (plan, built) => panic!("{said}: {plan:?}, {:?}", built.err()),
+                (plan, built) => panic!("{context}: {plan:?}, {:?}", built.err()),
             };
             let mut all = samples_of(round, shape);
-            // Labels of both signs in turn, as any real batch has them.
+            // Labels of alternating signs, since any real batch has both.
             let sign = all.index.remainder(2) * 2 - 1;
             all.labels = (all.labels.abs() + 0.1) * sign;
             let batches = batches(&all, method.batch_size());
@@ -201,42 +201,43 @@ fn what_is_planned_can_be_trained() {
                 Ok(())
             });
             if let Err(error) = outcome {
-                failed.push(format!("{said}: {error:?}"));
+                failed.push(format!("{context}: {error:?}"));
             }
             trained += 1;
         }
         assert!(
-            trained >= 16 && refused >= 2,
-            "{id}: {trained} trained, {refused} refused"
+            trained >= 16 && rejected >= 2,
+            "{id}: {trained} trained, {rejected} rejected"
         );
     }
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
-/// A set-up that does not fit: the method, its changes, the change of the dataset, and what is said.
+/// A setup that does not fit: the method, changed hyper-parameters and dataset, and the message.
 struct Misfit {
     id: &'static str,
     changes: Value,
     shape: fn(DataShape) -> DataShape,
     fidelity: Fidelity,
-    said: &'static str,
+    message: &'static str,
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn misfits() -> Vec<Misfit> {
-    let plain = |id, changes, said| Misfit {
+    let plain = |id, changes, message| Misfit {
         id,
         changes,
         shape: |shape| shape,
         fidelity: Fidelity::Reference,
-        said,
+        message,
     };
     let one: fn(DataShape) -> DataShape = |shape| DataShape {
         train_samples: 1,
         ..shape
     };
-    let shaped = |id, shape, said| Misfit {
+    let shaped = |id, shape, message| Misfit {
         shape,
-        ..plain(id, json!({}), said)
+        ..plain(id, json!({}), message)
     };
     vec![
         plain("misa", json!({"hidden_size": 15}), "hidden_size 15 is odd"),
@@ -318,7 +319,7 @@ fn misfits() -> Vec<Misfit> {
 }
 
 #[test]
-fn every_misfit_is_refused_alike_by_plan_and_by_the_worker() {
+fn misfits_are_rejected_by_plan_and_worker_with_the_same_message() {
     let _alone = alone();
     let folder = encoder(0.0);
     let encoder = encoder_shape(folder.path());
@@ -330,17 +331,17 @@ fn every_misfit_is_refused_alike_by_plan_and_by_the_worker() {
         let shape = (misfit.shape)(SHAPE);
         let info = find(misfit.id).unwrap();
         let fields = hyper.as_object().unwrap();
-        let plan = planned(info, fields, shape, &encoder, misfit.fidelity).unwrap_err();
-        assert!(plan.contains(misfit.said), "{}: {plan}", misfit.id);
+        let plan = plan(info, fields, shape, &encoder, misfit.fidelity).unwrap_err();
+        assert!(plan.contains(misfit.message), "{}: {plan}", misfit.id);
         let built = try_build(misfit.id, &hyper, shape, folder.path(), 1, misfit.fidelity);
         let worker = built.err().map(|e| e.to_string()).unwrap_or_default();
         assert!(worker.contains(&plan), "{}: {plan}, {worker}", misfit.id);
     }
 }
 
-/// CENET's audio and vision come in before the encoder's second layer.
+/// CENET adds audio and vision before the encoder's second layer.
 #[test]
-fn an_encoder_of_one_layer_is_refused_where_two_are_needed() {
+fn single_layer_encoder_is_rejected_by_cenet() {
     let _alone = alone();
     let folder = encoder(0.0);
     let path = folder.path().join("config.json");
@@ -364,10 +365,9 @@ fn an_encoder_of_one_layer_is_refused_where_two_are_needed() {
     }
 }
 
-/// Every hyper-parameter that is a number refuses what lies outside its range, in plan and in the
-/// worker.
+/// Plan and worker reject every numeric hyper-parameter outside its range.
 #[test]
-fn every_hyper_parameter_keeps_to_its_range() {
+fn hyper_parameters_outside_their_range_are_rejected() {
     let _alone = alone();
     let folder = encoder(0.0);
     for id in methods() {
@@ -380,7 +380,7 @@ fn every_hyper_parameter_keeps_to_its_range() {
             let mut tried = 0;
             for x in outside {
                 let default = &info.hyper[key];
-                let whole = |x: f64| {
+                let number = |x: f64| {
                     if default.is_f64() {
                         json!(x)
                     } else {
@@ -390,10 +390,10 @@ fn every_hyper_parameter_keeps_to_its_range() {
                 let value = match default {
                     Value::Array(all) if all[0].is_f64() => json!(vec![x; all.len()]),
                     Value::Array(all) => json!(vec![x as i64; all.len()]),
-                    _ => whole(x),
+                    _ => number(x),
                 };
                 if range.has(&value) {
-                    continue; // the fraction was what lay outside
+                    continue; // only the fraction was outside
                 }
                 tried += 1;
                 let plan = info.check(key, &value).unwrap_err().to_string();
@@ -404,7 +404,7 @@ fn every_hyper_parameter_keeps_to_its_range() {
                 let worker = built.err().map(|e| e.to_string()).unwrap_or_default();
                 assert!(worker.contains(&plan), "{id}: {plan}, {worker}");
             }
-            assert!(tried >= 2, "{id}: {key} has too wide a range");
+            assert!(tried >= 2, "{id}: the range of {key} is too wide");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What LF-DNN does and does not do with padding, with its encoder and with odd batches.
+//! LF-DNN: padding, the fixed encoder and batches of one sample.
 
 use crate::support::{alone, batches, build, encoder, hyper, samples, slice, step};
 use halfheard_models::methods::{Batch, builder};
@@ -6,14 +6,14 @@ use halfheard_shared::wire::Fidelity;
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
-pub fn small() -> Value {
+pub(crate) fn small() -> Value {
     json!({
         "batch_size": 8, "text_hidden": 16, "text_out": 16, "audio_hidden": 8,
         "vision_hidden": 16, "post_fusion_dim": 16
     })
 }
 
-/// The first sample, and the same with one step of padding less in each modality.
+/// A padded sample, and the same with one padding step less in each modality.
 fn with_and_without_padding() -> (Batch, Batch) {
     let all = samples(1);
     let tokens = |i: i64| all.present.text.get(i).sum(Kind::Int64).int64_value(&[]);
@@ -31,7 +31,7 @@ fn with_and_without_padding() -> (Batch, Batch) {
 }
 
 #[test]
-fn padding_counts_only_where_the_reference_is_followed() {
+fn padding_affects_predictions_only_in_the_reference_variant() {
     let _alone = alone();
     let (folder, hyper) = (encoder(0.0), hyper("lf-dnn", "mosi", None, &small()));
     let (long, short) = with_and_without_padding();
@@ -44,7 +44,7 @@ fn padding_counts_only_where_the_reference_is_followed() {
 }
 
 #[test]
-fn the_encoder_is_not_trained() {
+fn encoder_is_not_trained() {
     let _alone = alone();
     let (folder, all) = (encoder(0.1), samples(1));
     let hyper = hyper("lf-dnn", "mosi", None, &small());
@@ -65,7 +65,7 @@ fn the_encoder_is_not_trained() {
 }
 
 #[test]
-fn a_batch_of_one_sample_can_be_trained_on() {
+fn batch_of_one_sample_can_be_trained_on() {
     let _alone = alone();
     let (folder, all) = (encoder(0.0), samples(1));
     let hyper = hyper("lf-dnn", "mosi", None, &small());
@@ -79,11 +79,11 @@ fn a_batch_of_one_sample_can_be_trained_on() {
 }
 
 #[test]
-fn a_layer_without_width_is_refused() {
+fn layer_of_width_zero_is_rejected() {
     let _alone = alone();
     let folder = encoder(0.0);
     let hyper = hyper("lf-dnn", "mosi", None, &json!({"vision_hidden": 0}));
-    let refused = builder("lf-dnn").unwrap()(&halfheard_models::methods::Build {
+    let built = builder("lf-dnn").unwrap()(&halfheard_models::methods::Build {
         hyper: &hyper,
         dataset: "mosi",
         data: crate::support::SHAPE,
@@ -93,7 +93,7 @@ fn a_layer_without_width_is_refused() {
         max_epochs: 1,
         optimizations: halfheard_models::context::Optimizations::ALL,
     });
-    let error = refused.err().map(|e| e.to_string()).unwrap_or_default();
+    let error = built.err().map(|e| e.to_string()).unwrap_or_default();
     assert!(
         error.contains("`vision_hidden` of lf-dnn cannot be 0"),
         "{error}"

@@ -1,4 +1,4 @@
-//! The ablations of LNLN: each changes what it says and nothing else.
+//! The ablations of LNLN: each changes what it names and nothing else.
 
 use crate::support::{alone, build, encoder, hyper, method_file, samples, step};
 use halfheard_models::methods::{Batch, Inputs, Method};
@@ -7,25 +7,25 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use tch::Tensor;
 
-pub fn small() -> Value {
+pub(crate) fn small() -> Value {
     json!({
         "batch_size": 16, "width": 32, "tokens": 4, "heads": 2,
         "discriminator_hidden": 16
     })
 }
 
-/// What a variant takes away from the full model.
+/// What a variant removes from the full model.
 struct Expected {
     variant: &'static str,
-    /// Weights under these names are gone.
+    /// Prefixes of removed weights.
     without: &'static [&'static str],
-    /// Weights that are new.
+    /// New weights.
     with: &'static [&'static str],
-    /// Parts of the loss that are gone.
+    /// Removed parts of the loss.
     lost: &'static [&'static str],
-    /// With the same weights, predictions are those of the full model.
+    /// Whether predictions with the same weights equal those of the full model.
     same_prediction: bool,
-    /// With the same weights, the parts of the loss that are left have the same values.
+    /// Whether the remaining parts of the loss with the same weights have the same values.
     same_parts: bool,
 }
 
@@ -134,10 +134,10 @@ const VARIANTS: &[Expected] = &[
 ];
 
 const PARTS: [&str; 4] = ["l_sp", "l_cc", "l_adv", "l_rec"];
-/// What MOSI's full model weighs the [`PARTS`] with.
+/// The weights of [`PARTS`] in the full model on MOSI.
 const WEIGHTS: [f64; 4] = [1.0, 0.9, 0.8, 0.1];
 
-/// Table 7: the full model with one other weight of the loss.
+/// Table 7: the full model with one changed weight of the loss.
 const REWEIGHTED: [(&str, [f64; 4]); 6] = [
     ("alpha-0.5", [1.0, 0.5, 0.8, 0.1]),
     ("alpha-1.0", [1.0, 1.0, 0.8, 0.1]),
@@ -147,7 +147,7 @@ const REWEIGHTED: [(&str, [f64; 4]); 6] = [
     ("gamma-0.2", [1.0, 0.9, 0.8, 0.2]),
 ];
 
-/// The sum of the parts that `own` has, each by its weight.
+/// The weighted sum of the parts in `own`.
 fn weighted(own: &BTreeMap<&'static str, f64>, weights: [f64; 4]) -> f64 {
     PARTS
         .iter()
@@ -165,7 +165,7 @@ fn names(method: &dyn Method) -> BTreeSet<String> {
     method.vars().variables().into_keys().collect()
 }
 
-/// Gives `method` the weights of `full` that it has, too.
+/// Copies the weights of `full` that `method` has, too.
 fn same_weights(method: &dyn Method, full: &dyn Method) {
     let weights = full.vars().variables();
     tch::no_grad(|| {
@@ -203,7 +203,7 @@ fn every_ablation_is_tested() {
 }
 
 #[test]
-fn each_ablation_changes_what_it_says_and_nothing_else() {
+fn each_ablation_changes_what_it_names_and_nothing_else() {
     let _alone = alone();
     let folder = encoder(0.0);
     let full = variant(None, &folder);
@@ -243,7 +243,7 @@ fn each_ablation_changes_what_it_says_and_nothing_else() {
             .collect();
         assert_eq!(have, parts, "{id}: parts of the loss");
         let sum = weighted(&own, WEIGHTS);
-        close(own["loss"], sum, &format!("{id}: the whole is the sum"));
+        close(own["loss"], sum, &format!("{id}: the loss is the sum"));
         for part in parts.iter().filter(|_| expected.same_parts) {
             close(own[part], full_losses[part], &format!("{id}: {part}"));
         }
@@ -251,7 +251,7 @@ fn each_ablation_changes_what_it_says_and_nothing_else() {
 }
 
 #[test]
-fn a_reweighted_loss_has_the_same_parts_and_another_sum() {
+fn reweighted_loss_has_the_same_parts_and_another_sum() {
     let _alone = alone();
     let folder = encoder(0.0);
     let full = variant(None, &folder);
@@ -264,12 +264,12 @@ fn a_reweighted_loss_has_the_same_parts_and_another_sum() {
             close(own[part], full_losses[part], &format!("{id}: {part}"));
         }
         let sum = weighted(&own, weights);
-        close(own["loss"], sum, &format!("{id}: the whole is the sum"));
+        close(own["loss"], sum, &format!("{id}: the loss is the sum"));
         assert!((sum - full_losses["loss"]).abs() > 1e-3, "{id}: {sum}");
     }
 }
 
-/// The batch with other values in one modality's erased inputs.
+/// The batch with changed erased inputs of one modality.
 fn disturbed(modality: &str) -> Batch {
     let mut batch = samples(1);
     let input = &mut batch.input;
@@ -286,7 +286,7 @@ fn disturbed(modality: &str) -> Batch {
 }
 
 #[test]
-fn a_model_without_a_modality_does_not_see_it() {
+fn model_without_a_modality_ignores_it() {
     let _alone = alone();
     let folder = encoder(0.0);
     for without in ["language", "audio", "vision"] {
@@ -303,7 +303,7 @@ fn a_model_without_a_modality_does_not_see_it() {
 }
 
 #[test]
-fn training_without_missing_data_sees_only_complete_inputs() {
+fn training_without_missing_data_uses_only_complete_inputs() {
     let _alone = alone();
     let folder = encoder(0.0);
     let take = |erased: bool| {
@@ -326,12 +326,12 @@ fn training_without_missing_data_sees_only_complete_inputs() {
     assert_eq!(ablated, run(Some("no-train-missing"), false));
     let full = run(None, true);
     assert_ne!(full["l_sp"], ablated["l_sp"]);
-    // The sentiment loss is what the full model has on complete inputs.
+    // The sentiment loss equals the full model's on complete inputs.
     close(ablated["l_sp"], run(None, false)["l_sp"], "l_sp");
 }
 
 #[test]
-fn complete_inputs_are_asked_for_only_where_they_are_used() {
+fn complete_inputs_are_requested_only_if_used() {
     let _alone = alone();
     let folder = encoder(0.0);
     let needs = |changes: Value| {
@@ -349,9 +349,9 @@ fn complete_inputs_are_asked_for_only_where_they_are_used() {
 }
 
 #[test]
-fn the_corrected_form_turns_round_only_the_discriminators_gradient() {
+fn corrected_variant_reverses_only_the_discriminator_gradient() {
     let _alone = alone();
-    // With the sentiment loss alone, the reference sends the proxy against the prediction.
+    // With the sentiment loss alone, the reference trains the proxy against the prediction.
     let folder = encoder(0.0);
     let mut alone = small();
     for weight in ["alpha", "beta", "gamma"] {
@@ -369,7 +369,7 @@ fn the_corrected_form_turns_round_only_the_discriminators_gradient() {
 }
 
 #[test]
-fn features_come_from_the_forward_call_of_the_prediction() {
+fn features_come_from_the_forward_pass_of_the_prediction() {
     let _alone = alone();
     let (folder, all) = (encoder(0.0), samples(1));
     let shown = |variant: Option<&str>| {
@@ -383,7 +383,7 @@ fn features_come_from_the_forward_call_of_the_prediction() {
     assert_eq!(features.language.size(), [32, 32]);
     assert_eq!(features.dominant.size(), [32, 32]);
     let apart = (&features.language - &features.dominant).abs().max();
-    assert!(apart.double_value(&[]) > 1e-3, "the proxy has a part in it");
+    assert!(apart.double_value(&[]) > 1e-3, "the proxy contributes");
     assert!(!features.dominant.requires_grad());
     for variant in ["no-dmc", "no-language"] {
         assert!(shown(Some(variant)).is_none(), "{variant}");

@@ -1,7 +1,7 @@
-//! What every method must do, whatever it computes: learn, go on from a saved state to the same
-//! bits, and say clearly what it cannot work with. A new method adds its line to [`SMALL`].
+//! Requirements on every method: it learns, resumes bit-exactly from a saved state, and rejects
+//! invalid inputs with a clear error. A new method adds an entry to [`SMALL`].
 
-#![allow(clippy::unwrap_used, reason = "a test stops where something is wrong")]
+#![allow(clippy::unwrap_used, reason = "a test fails where something is wrong")]
 
 mod fits;
 mod lf_dnn;
@@ -21,12 +21,12 @@ use support::{
 };
 use tch::{Device, Kind};
 
-/// How a method is tested.
+/// A method's configuration for tests.
 struct Small {
     id: &'static str,
-    /// Sizes that make it small.
+    /// Small sizes.
     sizes: fn() -> Value,
-    /// Rates at which it learns fast, and no dropout.
+    /// High learning rates, and no dropout.
     fast: fn() -> Value,
 }
 
@@ -50,7 +50,7 @@ const SMALL: &[Small] = &[
     Small {
         id: "lf-dnn",
         sizes: lf_dnn::small,
-        // As TFR-Net: evaluation goes by the batch norm's running means.
+        // One batch, as for TFR-Net: evaluation uses the batch norm's running means.
         fast: || {
             json!({
                 "batch_size": 32, "learning_rate": 1e-2, "weight_decay": 0.0, "text_dropout": 0.0,
@@ -129,7 +129,7 @@ const SMALL: &[Small] = &[
                 "fusion_v_hid": 12, "fusion_gru_layers": 1, "cls_hidden_dim": 24
             })
         },
-        // Its batch norm gets to know all samples: evaluation goes by its running means.
+        // One batch of all samples, because evaluation uses the batch norm's running means.
         fast: || {
             json!({
                 "batch_size": 32, "update_epochs": 1, "learning_rate_bert": 1e-3,
@@ -146,12 +146,12 @@ fn entry(method: &str) -> &'static Small {
     found.unwrap_or_else(|| panic!("add `{method}` to SMALL"))
 }
 
-/// The hyper-parameters of a small model, with the method's own rates and dropouts.
+/// The hyper-parameters of a small model, with the method's default rates and dropouts.
 fn small(id: &str) -> Value {
     hyper(id, "mosi", None, &(entry(id).sizes)())
 }
 
-/// Those of a small model that learns fast.
+/// The hyper-parameters of a small model that learns fast.
 fn fast(id: &str) -> Value {
     let mut hyper = small(id);
     if let Some(hyper) = hyper.as_object_mut() {
@@ -165,7 +165,7 @@ fn methods() -> impl Iterator<Item = &'static str> {
 }
 
 #[test]
-fn every_method_has_its_hyper_parameters_and_the_other_way_round() {
+fn registry_matches_the_method_files() {
     let files = halfheard_shared::methods::all().iter().map(|info| info.id);
     assert!(methods().eq(files), "the same methods in the same order");
 }
@@ -196,12 +196,12 @@ fn every_method_overfits_a_few_samples() {
         }
         assert!(
             after < before / 10.0,
-            "{id}: the loss went from {before} to {after} only"
+            "{id}: the loss fell only from {before} to {after}"
         );
     }
 }
 
-/// What is written to disk: the scalars pass through text.
+/// A state as written to disk, where scalars are text.
 fn stored(state: MethodState) -> MethodState {
     let text = serde_json::to_string(&state.scalars).unwrap();
     MethodState {
@@ -219,7 +219,7 @@ fn equal(id: &str, a: &dyn Method, b: &dyn Method) {
     }
 }
 
-/// The parameters that have a gradient, be it of zeros.
+/// The parameters that have a gradient, even if zero.
 fn with_gradient(method: &dyn Method) -> BTreeSet<String> {
     let variables = method.vars().variables().into_iter();
     variables
@@ -229,9 +229,9 @@ fn with_gradient(method: &dyn Method) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_method_goes_on_from_a_saved_state_to_the_same_bits() {
+fn every_method_resumes_bit_exactly_from_a_saved_state() {
     let _alone = alone();
-    // With dropout, so that the generator matters.
+    // Dropout makes the generator matter.
     let (folder, all) = (encoder(0.1), samples(2));
     for id in methods() {
         let hyper = small(id);
@@ -241,7 +241,7 @@ fn every_method_goes_on_from_a_saved_state_to_the_same_bits() {
         for batch in &batches {
             whole.prepare(batch).unwrap();
         }
-        // Over the end of epochs, whose first may have a learning rate of 0.
+        // Several epochs, since the first may have a learning rate of 0.
         let steps = 3 * whole.passes() * batches.len() + 1;
         let mut saved: Vec<(usize, MethodState, BTreeSet<String>)> = Vec::new();
         for n in 0..steps {
@@ -251,8 +251,8 @@ fn every_method_goes_on_from_a_saved_state_to_the_same_bits() {
                 saved.push((n + 1, whole.state().unwrap(), gradients));
             }
         }
-        assert!(!saved.is_empty(), "{id} was never at rest");
-        // From the first, one within the second epoch, and the last but one.
+        assert!(!saved.is_empty(), "{id} could never save");
+        // The first state, one in the second epoch, and the last but one.
         for pick in [0, saved.len() / 2, saved.len().saturating_sub(2)] {
             let (done, state, gradients) = &saved[pick];
             let copy = MethodState {
@@ -265,7 +265,7 @@ fn every_method_goes_on_from_a_saved_state_to_the_same_bits() {
             };
             let mut resumed = fresh(99);
             resumed.restore(&stored(copy)).unwrap();
-            // Zeros and none add up otherwise, which the bits of a few steps may or may not show.
+            // A zero gradient and no gradient differ, though a few steps may not show it.
             assert_eq!(&with_gradient(resumed.as_ref()), gradients, "{id}");
             for n in *done..steps {
                 step(resumed.as_mut(), &batches, n);
@@ -276,7 +276,7 @@ fn every_method_goes_on_from_a_saved_state_to_the_same_bits() {
 }
 
 #[test]
-fn a_saved_state_of_another_model_is_refused() {
+fn saved_state_of_another_model_is_rejected() {
     let _alone = alone();
     let folder = encoder(0.0);
     for id in methods() {
@@ -293,7 +293,7 @@ fn a_saved_state_of_another_model_is_refused() {
 }
 
 #[test]
-fn corrected_methods_learn_too() {
+fn corrected_methods_learn() {
     let _alone = alone();
     let (folder, all) = (encoder(0.0), samples(3));
     for id in methods() {
@@ -316,10 +316,10 @@ fn corrected_methods_learn_too() {
 }
 
 #[test]
-fn what_is_saved_changes_no_result() {
+fn optimizations_preserve_results() {
     let _alone = alone();
     let (folder, all) = (encoder(0.0), samples(1));
-    // Four samples in a row, none of which is as long as texts can be: there is what to trim.
+    // Four consecutive samples shorter than the maximum, so there is padding to trim.
     let tokens = all.present.text.sum_dim_intlist(1i64, false, Kind::Int64);
     let short = |from: &i64| tokens.narrow(0, *from, 4).max().int64_value(&[]) < 8;
     let batch = support::slice(&all, (0..29).find(short).unwrap(), 4);
@@ -333,7 +333,7 @@ fn what_is_saved_changes_no_result() {
             let losses = step(method.as_mut(), &batches, 0).losses;
             (prediction, losses)
         };
-        let (whole, losses) = run(Optimizations::NONE);
+        let (full, losses) = run(Optimizations::NONE);
         for optimizations in [
             Optimizations::ALL,
             Optimizations {
@@ -341,33 +341,33 @@ fn what_is_saved_changes_no_result() {
                 ..Optimizations::ALL
             },
         ] {
-            let (prediction, saved) = run(optimizations);
-            assert!(prediction.allclose(&whole, 1e-5, 1e-5, false), "{id}");
-            assert!(saved.keys().eq(losses.keys()), "{id}");
-            for (name, loss) in &saved {
+            let (prediction, own) = run(optimizations);
+            assert!(prediction.allclose(&full, 1e-5, 1e-5, false), "{id}");
+            assert!(own.keys().eq(losses.keys()), "{id}");
+            for (name, loss) in &own {
                 assert!(close(*loss, losses[name]), "{id}: {name} {loss} {losses:?}");
             }
         }
     }
 }
 
-/// Cases of an evaluation that differ in audio and vision alone have the same text.
+/// Cases that differ only in audio and vision share their text.
 #[test]
-fn a_text_that_is_remembered_gives_the_same_bits() {
+fn cached_encoder_outputs_give_identical_predictions() {
     let _alone = alone();
     let (folder, all) = (encoder(0.0), samples(1));
-    let mut deaf = support::slice(&all, 0, all.len());
-    deaf.input.audio = deaf.input.audio.zeros_like();
-    let mut mute = support::slice(&all, 0, all.len());
-    mute.input.text = mute.input.text.flip([0]);
+    let mut silent = support::slice(&all, 0, all.len());
+    silent.input.audio = silent.input.audio.zeros_like();
+    let mut reordered = support::slice(&all, 0, all.len());
+    reordered.input.text = reordered.input.text.flip([0]);
     for id in methods() {
         let method = build(id, &small(id), folder.path(), 20, Fidelity::Reference, 1);
         let predict = |cache: Option<&EncoderCache>| {
-            [&all, &deaf, &mute, &all].map(|batch| method.predict(batch, cache).unwrap())
+            [&all, &silent, &reordered, &all].map(|batch| method.predict(batch, cache).unwrap())
         };
         let fresh = predict(None);
-        assert!(!fresh[0].equal(&fresh[1]), "{id} does not hear");
-        assert!(!fresh[0].equal(&fresh[2]), "{id} does not read");
+        assert!(!fresh[0].equal(&fresh[1]), "{id} ignores audio");
+        assert!(!fresh[0].equal(&fresh[2]), "{id} ignores text");
         let cache = EncoderCache::default();
         for (fresh, cached) in fresh.iter().zip(predict(Some(&cache))) {
             assert!(fresh.equal(&cached), "{id}");
@@ -376,7 +376,7 @@ fn a_text_that_is_remembered_gives_the_same_bits() {
 }
 
 #[test]
-fn only_lnln_shows_features() {
+fn only_lnln_returns_features() {
     let _alone = alone();
     let (folder, all) = (encoder(0.0), samples(1));
     for id in methods() {
@@ -387,13 +387,13 @@ fn only_lnln_shows_features() {
 }
 
 #[test]
-fn an_unknown_hyper_parameter_is_refused() {
+fn unknown_hyper_parameter_is_rejected() {
     let _alone = alone();
     let folder = encoder(0.0);
     for id in methods() {
         let mut hyper = small(id);
-        hyper["colour"] = json!("blue");
-        let refused = builder(id).unwrap()(&halfheard_models::methods::Build {
+        hyper["color"] = json!("blue");
+        let built = builder(id).unwrap()(&halfheard_models::methods::Build {
             hyper: &hyper,
             dataset: "mosi",
             data: support::SHAPE,
@@ -403,7 +403,7 @@ fn an_unknown_hyper_parameter_is_refused() {
             max_epochs: 1,
             optimizations: Optimizations::ALL,
         });
-        let error = refused.err().map(|e| e.to_string()).unwrap_or_default();
-        assert!(error.contains("colour"), "{id}: {error}");
+        let error = built.err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(error.contains("color"), "{id}: {error}");
     }
 }

@@ -1,5 +1,5 @@
-//! To which bits methods compute: wherever tensors lie, under narrower instructions, and, where it
-//! is asked for, on every processor.
+//! Bit-exactness of methods: for any memory alignment, with narrower instructions, and, with portable
+//! numerics, on every processor.
 
 use super::{equal, methods, small};
 use crate::support::{Shifted as _, alone, batches, build, encoder, samples, step};
@@ -14,10 +14,10 @@ use std::{
 };
 use tch::{Device, Kind, Tensor};
 
-/// The variable by which a child of this test program is told how to compute.
-pub const NUMERICS: &str = "HALFHEARD_TEST_NUMERICS";
+/// The variable that sets the numerics of a child of this test program.
+pub(crate) const NUMERICS: &str = "HALFHEARD_TEST_NUMERICS";
 
-/// A small linear congruential generator: the cases are the same in every run.
+/// A linear congruential generator, so the cases are the same in every run.
 struct Dice(u64);
 
 impl Dice {
@@ -28,7 +28,7 @@ impl Dice {
     }
 }
 
-/// What libtorch leaves to MKL, and what it does itself.
+/// Functions that libtorch delegates to MKL, and its own.
 fn functions(a: &Tensor, b: &Tensor, c: &Tensor) -> Vec<(&'static str, Tensor)> {
     let rows = a.size()[0];
     let gram = a.matmul(&a.tr()) + Tensor::eye(rows, (Kind::Float, Device::Cpu));
@@ -49,7 +49,7 @@ fn functions(a: &Tensor, b: &Tensor, c: &Tensor) -> Vec<(&'static str, Tensor)> 
 }
 
 #[test]
-fn nothing_depends_on_where_tensors_lie() {
+fn functions_are_independent_of_alignment() {
     let _alone = alone();
     tch::manual_seed(3);
     let mut dice = Dice(1);
@@ -72,7 +72,7 @@ fn nothing_depends_on_where_tensors_lie() {
 }
 
 #[test]
-fn every_method_computes_the_same_bits_wherever_tensors_lie() {
+fn methods_are_independent_of_alignment() {
     let _alone = alone();
     let (folder, all) = (encoder(0.1), samples(4));
     for id in methods() {
@@ -116,12 +116,12 @@ fn child(tests: &[&str], flags: &[&str], environment: &[(&str, &str)]) -> Output
 }
 
 #[test]
-fn the_same_holds_under_narrower_instructions() {
+fn bit_exactness_holds_with_narrower_instructions() {
     let tests = [
-        "every_method_goes_on_from_a_saved_state_to_the_same_bits",
-        "a_text_that_is_remembered_gives_the_same_bits",
-        "numerics::nothing_depends_on_where_tensors_lie",
-        "numerics::every_method_computes_the_same_bits_wherever_tensors_lie",
+        "every_method_resumes_bit_exactly_from_a_saved_state",
+        "cached_encoder_outputs_give_identical_predictions",
+        "numerics::functions_are_independent_of_alignment",
+        "numerics::methods_are_independent_of_alignment",
     ];
     let narrow = [
         ("ATEN_CPU_CAPABILITY", "avx2"),
@@ -129,18 +129,18 @@ fn the_same_holds_under_narrower_instructions() {
         ("ONEDNN_MAX_CPU_ISA", "AVX2"),
     ];
     let output = child(&tests, &[], &narrow);
-    let said = String::from_utf8_lossy(&output.stdout);
-    let cause = String::from_utf8_lossy(&output.stderr);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(
-        output.status.success() && said.contains(&format!("{} passed", tests.len())),
-        "{said}\n{cause}"
+        output.status.success() && stdout.contains(&format!("{} passed", tests.len())),
+        "{stdout}\n{stderr}"
     );
 }
 
-/// For a child process: a hash of everything that every method has after some steps.
+/// In a child process: prints a hash of the state of every method after some steps.
 #[test]
-#[ignore = "run by others in a process of its own"]
-fn tell_bits() {
+#[ignore = "run by other tests in a process of its own"]
+fn print_bits() {
     let _alone = alone();
     let (folder, all) = (encoder(0.1), samples(5));
     let mut hasher = blake3::Hasher::new();
@@ -168,27 +168,27 @@ fn bits(numerics: Numerics, more: &[(&str, &str)]) -> String {
     all.insert(NUMERICS, numerics.as_str());
     all.extend(more.iter().copied());
     let all: Vec<(&str, &str)> = all.into_iter().collect();
-    let output = child(&["numerics::tell_bits"], &["--ignored"], &all);
-    let said = String::from_utf8_lossy(&output.stdout);
-    let line = said.lines().find_map(|line| line.split_once("bits "));
-    let cause = String::from_utf8_lossy(&output.stderr);
-    line.unwrap_or_else(|| panic!("{said}\n{cause}"))
+    let output = child(&["numerics::print_bits"], &["--ignored"], &all);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let line = stdout.lines().find_map(|line| line.split_once("bits "));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    line.unwrap_or_else(|| panic!("{stdout}\n{stderr}"))
         .1
         .to_owned()
 }
 
 #[test]
-fn portable_bits_are_those_of_no_processor() {
+fn portable_bits_are_the_same_on_every_processor() {
     if let Err(error) = check_supported(Numerics::Portable) {
-        eprintln!("not tested: {error}");
+        eprintln!("skipped: {error}");
         return;
     }
-    // The test sees what there is to see: other kernels compute other bits.
+    // Without portable numerics, other kernels compute other bits.
     let narrow = bits(Numerics::Machine, &[("ATEN_CPU_CAPABILITY", "avx2")]);
     let narrower = bits(Numerics::Machine, &[("ATEN_CPU_CAPABILITY", "default")]);
     assert_ne!(narrow, narrower);
     let portable = bits(Numerics::Portable, &[]);
-    // As a processor without AVX-512 looks to the C library and to MKL, with other threads.
+    // How a processor without AVX-512 appears to the C library and MKL; other threads.
     let elsewhere = [
         ("MKL_ENABLE_INSTRUCTIONS", "AVX2"),
         ("GLIBC_TUNABLES", "glibc.cpu.hwcaps=-AVX512F,-AVX512VL"),

@@ -1,4 +1,4 @@
-//! Small encoders, synthetic batches and small sizes for methods of any kind.
+//! Small encoders and synthetic batches for all methods.
 
 use halfheard_models::{
     context::Optimizations,
@@ -17,21 +17,21 @@ use std::{
 };
 use tch::{Device, Kind, Tensor, nn};
 
-pub const SAMPLES: i64 = 32;
+pub(crate) const SAMPLES: i64 = 32;
 
-/// One test at a time: libtorch's generator belongs to the whole process. Small tensors gain
-/// nothing from threads.
-pub fn alone() -> MutexGuard<'static, ()> {
+/// A lock for one test at a time, since libtorch has one generator per process. Small tensors do not
+/// benefit from threads.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
-    let asked = std::env::var(crate::numerics::NUMERICS);
-    let numerics = asked.map_or(Numerics::Machine, |text| text.parse().unwrap());
+    let requested = std::env::var(crate::numerics::NUMERICS);
+    let numerics = requested.map_or(Numerics::Machine, |text| text.parse().unwrap());
     initialize(numerics).unwrap();
     tch::set_num_threads(1);
-    // A test that failed leaves nothing behind that another could stumble over.
+    // A failed test leaves no state behind.
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-pub const SHAPE: DataShape = DataShape {
+pub(crate) const SHAPE: DataShape = DataShape {
     text_length: 8,
     audio_length: 6,
     audio_dim: 5,
@@ -41,11 +41,11 @@ pub const SHAPE: DataShape = DataShape {
     unimodal_labels: false,
 };
 
-/// The id that erased tokens get.
+/// The id of erased tokens.
 const UNKNOWN: i64 = 10;
 
-/// An encoder's folder with fresh weights.
-pub fn encoder(dropout: f64) -> tempfile::TempDir {
+/// An encoder folder with initial weights.
+pub(crate) fn encoder(dropout: f64) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let config = json!({
         "vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -62,7 +62,7 @@ pub fn encoder(dropout: f64) -> tempfile::TempDir {
 }
 
 /// `shared/methods/<id>.toml`.
-pub fn method_file(method: &str) -> toml::Table {
+pub(crate) fn method_file(method: &str) -> toml::Table {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../shared/methods")
         .join(format!("{method}.toml"));
@@ -71,15 +71,15 @@ pub fn method_file(method: &str) -> toml::Table {
     text.parse().unwrap()
 }
 
-pub fn overlay(hyper: &mut Map<String, Value>, changes: &Value) {
+pub(crate) fn overlay(hyper: &mut Map<String, Value>, changes: &Value) {
     for (name, value) in changes.as_object().unwrap() {
         assert!(hyper.contains_key(name), "no hyper-parameter `{name}`");
         hyper.insert(name.clone(), value.clone());
     }
 }
 
-/// The hyper-parameters that a method's file gives for `dataset` and `variant`, with `changes`.
-pub fn hyper(method: &str, dataset: &str, variant: Option<&str>, changes: &Value) -> Value {
+/// The hyper-parameters of a method's file for `dataset` and `variant`, with `changes`.
+pub(crate) fn hyper(method: &str, dataset: &str, variant: Option<&str>, changes: &Value) -> Value {
     let file = method_file(method);
     let json = |table: &toml::Value| serde_json::to_value(table).unwrap();
     let mut hyper = json(&file["hyper"]).as_object().unwrap().clone();
@@ -96,7 +96,7 @@ pub fn hyper(method: &str, dataset: &str, variant: Option<&str>, changes: &Value
     hyper.into()
 }
 
-pub fn build(
+pub(crate) fn build(
     method: &str,
     hyper: &Value,
     encoder: &Path,
@@ -110,7 +110,7 @@ pub fn build(
 }
 
 /// As [`build`], with any optimizations.
-pub fn build_with(
+pub(crate) fn build_with(
     method: &str,
     hyper: &Value,
     encoder: &Path,
@@ -130,8 +130,8 @@ pub fn build_with(
     builder(method).unwrap()(&build).unwrap_or_else(|e| panic!("{method}: {e}"))
 }
 
-/// As [`build`], for a dataset of any shape; it may be refused.
-pub fn try_build(
+/// As [`build`], for a dataset of any shape; returns errors.
+pub(crate) fn try_build(
     method: &str,
     hyper: &Value,
     data: DataShape,
@@ -163,22 +163,17 @@ fn present(lengths: &Tensor, steps: i64) -> Tensor {
         .to_kind(Kind::Float)
 }
 
-fn lengths(samples: i64, least: i64, most: i64) -> Tensor {
-    Tensor::randint_low(
-        least.min(most),
-        most + 1,
-        [samples],
-        (Kind::Int64, Device::Cpu),
-    )
+fn lengths(samples: i64, min: i64, max: i64) -> Tensor {
+    Tensor::randint_low(min.min(max), max + 1, [samples], (Kind::Int64, Device::Cpu))
 }
 
-/// 32 samples of random data with lengths, erasure and labels, the same for the same seed.
-pub fn samples(seed: i64) -> Batch {
+/// 32 random samples with lengths, erasure and labels, determined by the seed.
+pub(crate) fn samples(seed: i64) -> Batch {
     samples_of(seed, SHAPE)
 }
 
-/// As [`samples`], all training samples of a dataset of any shape.
-pub fn samples_of(seed: i64, shape: DataShape) -> Batch {
+/// As [`samples`], with all training samples of a dataset of any shape.
+pub(crate) fn samples_of(seed: i64, shape: DataShape) -> Batch {
     tch::manual_seed(seed);
     let n = shape.train_samples;
     let text_lengths = lengths(n, 4, shape.text_length);
@@ -248,7 +243,7 @@ pub fn samples_of(seed: i64, shape: DataShape) -> Batch {
 }
 
 /// The samples `from..from + count`.
-pub fn slice(batch: &Batch, from: i64, count: i64) -> Batch {
+pub(crate) fn slice(batch: &Batch, from: i64, count: i64) -> Batch {
     let rows = |t: &Tensor| t.narrow(0, from, count);
     let each = |p: &PerModality<Tensor>| PerModality {
         text: rows(&p.text),
@@ -274,19 +269,19 @@ pub fn slice(batch: &Batch, from: i64, count: i64) -> Batch {
     }
 }
 
-/// The same numbers elsewhere in memory: not at a multiple of 64 bytes, where libtorch puts them.
-pub trait Shifted {
-    /// So many numbers behind such a place.
+/// Copies with another alignment than the 64 bytes of libtorch.
+pub(crate) trait Shifted {
+    /// A copy that starts `by` numbers after an aligned address.
     fn shifted(&self, by: i64) -> Self;
 }
 
 impl Shifted for Tensor {
     fn shifted(&self, by: i64) -> Self {
         let count = self.numel() as i64;
-        let room = Tensor::zeros([count + by], (self.kind(), self.device()));
-        let mut there = room.narrow(0, by, count).view(&self.size()[..]);
-        there.copy_(self);
-        there
+        let buffer = Tensor::zeros([count + by], (self.kind(), self.device()));
+        let mut copy = buffer.narrow(0, by, count).view(&self.size()[..]);
+        copy.copy_(self);
+        copy
     }
 }
 
@@ -327,7 +322,7 @@ impl Shifted for Batch {
     }
 }
 
-pub fn batches(all: &Batch, size: usize) -> Vec<Batch> {
+pub(crate) fn batches(all: &Batch, size: usize) -> Vec<Batch> {
     let samples = all.len();
     (0..samples)
         .step_by(size)
@@ -335,8 +330,8 @@ pub fn batches(all: &Batch, size: usize) -> Vec<Batch> {
         .collect()
 }
 
-/// The place of the `n`th step, counted over everything.
-pub fn position(n: usize, passes: usize, steps: usize) -> Position {
+/// The position of the `n`th step overall.
+pub(crate) fn position(n: usize, passes: usize, steps: usize) -> Position {
     Position {
         epoch: (n / (passes * steps)) as u32 + 1,
         pass: n / steps % passes,
@@ -345,9 +340,8 @@ pub fn position(n: usize, passes: usize, steps: usize) -> Position {
     }
 }
 
-/// Takes step `n` as the driver does: the generator is seeded anew, passes and epochs begin and
-/// end.
-pub fn step(
+/// Runs step `n` as the trainer does: seeds the generator, and begins and ends passes and epochs.
+pub(crate) fn step(
     method: &mut dyn Method,
     batches: &[Batch],
     n: usize,
@@ -369,7 +363,7 @@ pub fn step(
     outcome
 }
 
-pub fn validation_loss(method: &dyn Method, batch: &Batch) -> f64 {
+pub(crate) fn validation_loss(method: &dyn Method, batch: &Batch) -> f64 {
     let prediction = method.predict(batch, None).unwrap();
     assert_eq!(prediction.size(), batch.labels.size());
     method.validation_loss(&prediction, &batch.labels)

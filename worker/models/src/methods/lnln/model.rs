@@ -8,7 +8,7 @@ use crate::{
     context::{EncoderCache, ForwardContext, Optimizations},
     layers::{
         bert::Bert,
-        token_transformer::{Gather, Transformer},
+        token_transformer::{Condense, Transformer},
     },
     methods::{Build, Features, Inputs, MethodError},
 };
@@ -18,14 +18,14 @@ use tch::{Device, Kind, Tensor, nn};
 #[derive(Debug)]
 struct Language {
     bert: Bert,
-    gather: Gather,
+    condense: Condense,
 }
 
 #[derive(Debug)]
 pub(super) struct Model {
     language: Option<Language>,
-    audio: Option<Gather>,
-    vision: Option<Gather>,
+    audio: Option<Condense>,
+    vision: Option<Condense>,
     correction: Option<Correction>,
     /// For language, audio and vision.
     reconstructors: Option<[Option<Transformer>; 3]>,
@@ -55,9 +55,9 @@ impl Model {
         build: &Build<'_>,
     ) -> Result<Self, MethodError> {
         let data = build.data;
-        let gather = |name: &str, input, length| {
+        let condense = |name: &str, input, length| {
             let shape = config.shape(config.embedding_depth);
-            Gather::new(&(path / name), input, length, config.tokens, shape)
+            Condense::new(&(path / name), input, length, config.tokens, shape)
         };
         let language = if config.language {
             let bert = Bert::load(
@@ -65,8 +65,8 @@ impl Model {
                 build.encoder,
                 build.optimizations,
             )?;
-            let gather = gather("proj_l", bert.width(), data.text_length);
-            Some(Language { bert, gather })
+            let condense = condense("proj_l", bert.width(), data.text_length);
+            Some(Language { bert, condense })
         } else {
             None
         };
@@ -84,10 +84,10 @@ impl Model {
             language,
             audio: config
                 .audio
-                .then(|| gather("proj_a", data.audio_dim, data.audio_length)),
+                .then(|| condense("proj_a", data.audio_dim, data.audio_length)),
             vision: config
                 .vision
-                .then(|| gather("proj_v", data.vision_dim, data.vision_length)),
+                .then(|| condense("proj_v", data.vision_dim, data.vision_length)),
             correction: config
                 .dmc
                 .then(|| Correction::new(path, config, build.fidelity)),
@@ -116,16 +116,16 @@ impl Model {
     fn language(&self, text: &Tensor, context: ForwardContext<'_>) -> Tensor {
         match &self.language {
             // The next transformer attends to padded positions, so BERT's outputs there matter.
-            Some(Language { bert, gather }) => {
-                gather.forward(&bert.forward_untrimmed(text, context))
+            Some(Language { bert, condense }) => {
+                condense.forward(&bert.forward_untrimmed(text, context))
             }
             None => self.zeros(text.size()[0], text.device()),
         }
     }
 
-    fn frames(&self, gather: &Option<Gather>, x: &Tensor) -> Tensor {
-        match gather {
-            Some(gather) => gather.forward(x),
+    fn frames(&self, condense: &Option<Condense>, x: &Tensor) -> Tensor {
+        match condense {
+            Some(condense) => condense.forward(x),
             None => self.zeros(x.size()[0], x.device()),
         }
     }
