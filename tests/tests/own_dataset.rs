@@ -219,7 +219,7 @@ fn custom_datasets_reach_every_output() -> Result<()> {
     )?;
     std::fs::write(&spec_file, spec(DATASETS))?;
     let said = place.says("plan own.toml")?;
-    holds(&said, &["mine", "stars", "4 trainings and 8 evaluations"])?;
+    holds(&said, &["mine", "stars", "4 training jobs and 8 evaluation jobs"])?;
 
     let said = place.says("run own.toml")?;
     holds(
@@ -253,7 +253,7 @@ fn custom_datasets_reach_every_output() -> Result<()> {
     let said = place.refuses("compare lnln self-mm --dataset theirs")?;
     holds(
         &said,
-        &["no dataset `theirs`", "mosi, mosei, sims, mine, stars"],
+        &["unknown dataset `theirs`", "mosi, mosei, sims, mine, stars"],
     )?;
     for (line, parts) in [
         (
@@ -276,7 +276,7 @@ fn custom_datasets_reach_every_output() -> Result<()> {
     let said = String::from_utf8(ended.stdout)?;
     ensure!(matches!(ended.status.code(), Some(0 | 4)), "{said}");
     ensure!(
-        !said.contains("wrong-result") && said.contains("nothing is published of a dataset"),
+        !said.contains("wrong-result") && said.contains("nothing is published for a dataset"),
         "{said}"
     );
     place.says("report own --out report --draws 100")?;
