@@ -3,19 +3,21 @@
 #![allow(dead_code, reason = "not every test uses all of it")]
 
 use halfheard_import::{
-    import::{ImportError, Imported, Request, import},
+    ImportError,
+    import::{Imported, Request, import},
     nonfinite::{NonFinite, Reference},
 };
 use halfheard_shared::dataset::{DataFolder, Dataset, Kind, Manifest, Source, Split, Treatment};
+use halfheard_shared::error::{Printer, hint_of};
 use std::{collections::BTreeMap, path::Path};
 
 /// Imports a file as the dataset `x` of the data folder at `root`.
-pub(crate) fn import_as(kind: Kind, file: &Path, root: &Path) -> Result<Imported, ImportError> {
+pub fn import_as(kind: Kind, file: &Path, root: &Path) -> Result<Imported, ImportError> {
     import_with(kind, NonFinite::Reference, Reference::Mmsa, file, root)
 }
 
 /// The same, with a word on what is not finite.
-pub(crate) fn import_with(
+pub fn import_with(
     kind: Kind,
     nonfinite: NonFinite,
     reference: Reference,
@@ -37,13 +39,13 @@ pub(crate) fn import_with(
 }
 
 /// Imports bytes; on refusal nothing may be left behind.
-pub(crate) fn import_bytes(kind: Kind, bytes: &[u8]) -> Result<Imported, ImportError> {
+pub fn import_bytes(kind: Kind, bytes: &[u8]) -> Result<Imported, ImportError> {
     import_bytes_with(kind, NonFinite::Reference, Reference::Mmsa, bytes)
         .map(|(imported, _)| imported)
 }
 
 /// The same with a word on what is not finite, and the dataset that was made.
-pub(crate) fn import_bytes_with(
+pub fn import_bytes_with(
     kind: Kind,
     nonfinite: NonFinite,
     reference: Reference,
@@ -66,7 +68,7 @@ pub(crate) fn import_bytes_with(
 }
 
 /// Imports a sound file: the notes and the dataset.
-pub(crate) fn imported(kind: Kind, content: &Py) -> (Vec<String>, Dataset) {
+pub fn imported(kind: Kind, content: &Py) -> (Vec<String>, Dataset) {
     let (imported, data) = import_bytes_with(
         kind,
         NonFinite::Reference,
@@ -77,16 +79,19 @@ pub(crate) fn imported(kind: Kind, content: &Py) -> (Vec<String>, Dataset) {
     (imported.manifest.notes, data)
 }
 
-/// The error for a file that is refused.
-pub(crate) fn refusal(kind: Kind, content: &Py) -> String {
-    import_bytes(kind, &content.pickle())
-        .unwrap_err()
-        .to_string()
+/// The error of a rejected file, with causes and hint.
+pub fn refusal(kind: Kind, content: &Py) -> String {
+    report(&import_bytes(kind, &content.pickle()).unwrap_err())
+}
+
+/// An error as it is printed, with causes and hint.
+pub fn report(error: &ImportError) -> String {
+    Printer::new(&[hint_of::<ImportError>]).plain(error)
 }
 
 /// A Python value.
 #[derive(Clone)]
-pub(crate) enum Py {
+pub enum Py {
     /// `None`.
     None,
     /// An integer.
@@ -114,7 +119,7 @@ pub(crate) enum Py {
 
 impl Py {
     /// An `f4` array.
-    pub(crate) fn floats(shape: &[i64], values: &[f32]) -> Self {
+    pub fn floats(shape: &[i64], values: &[f32]) -> Self {
         let data = values.iter().flat_map(|x| x.to_le_bytes()).collect();
         Py::Array {
             code: "f4",
@@ -124,7 +129,7 @@ impl Py {
     }
 
     /// An `i8` array.
-    pub(crate) fn ints(shape: &[i64], values: &[i64]) -> Self {
+    pub fn ints(shape: &[i64], values: &[i64]) -> Self {
         let data = values.iter().flat_map(|x| x.to_le_bytes()).collect();
         Py::Array {
             code: "i8",
@@ -134,7 +139,7 @@ impl Py {
     }
 
     /// An `f8` array.
-    pub(crate) fn doubles(shape: &[i64], values: &[f64]) -> Self {
+    pub fn doubles(shape: &[i64], values: &[f64]) -> Self {
         let data = values.iter().flat_map(|x| x.to_le_bytes()).collect();
         Py::Array {
             code: "f8",
@@ -144,7 +149,7 @@ impl Py {
     }
 
     /// An array of objects.
-    pub(crate) fn objects(shape: &[i64], items: Vec<Py>) -> Self {
+    pub fn objects(shape: &[i64], items: Vec<Py>) -> Self {
         let mut out =
             b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R(K\x01("
                 .to_vec();
@@ -156,7 +161,7 @@ impl Py {
     }
 
     /// An object of a class, made of positional arguments.
-    pub(crate) fn object(module: &str, name: &str, args: &[Py]) -> Self {
+    pub fn object(module: &str, name: &str, args: &[Py]) -> Self {
         let mut out = format!("c{module}\n{name}\n(").into_bytes();
         args.iter().for_each(|arg| arg.write(&mut out));
         out.extend(b"tR");
@@ -164,7 +169,7 @@ impl Py {
     }
 
     /// The pickle of this value.
-    pub(crate) fn pickle(&self) -> Vec<u8> {
+    pub fn pickle(&self) -> Vec<u8> {
         let mut out = b"\x80\x04".to_vec();
         self.write(&mut out);
         out.push(b'.');
@@ -218,7 +223,7 @@ impl Py {
 }
 
 /// A sound dataset of two samples a split: text `[2, 3, 4]`, audio `[2, 3, 2]`, vision `[2, 2, 3]`.
-pub(crate) fn dataset(kind: Kind) -> Py {
+pub fn dataset(kind: Kind) -> Py {
     let split = || {
         let text = [101, 2003, 102, 0, 1, 1, 1, 0, 0, 0, 0, 0];
         let mut fields = vec![
@@ -256,7 +261,7 @@ pub(crate) fn dataset(kind: Kind) -> Py {
 }
 
 /// One field of a split, to change it.
-pub(crate) fn field<'a>(content: &'a mut Py, split: &str, name: &str) -> &'a mut Py {
+pub fn field<'a>(content: &'a mut Py, split: &str, name: &str) -> &'a mut Py {
     let Py::Dict(splits) = content else {
         panic!("no dict")
     };
@@ -268,12 +273,12 @@ pub(crate) fn field<'a>(content: &'a mut Py, split: &str, name: &str) -> &'a mut
 }
 
 /// A text.
-pub(crate) fn text(s: &str) -> Py {
+pub fn text(s: &str) -> Py {
     Py::Text(s.to_owned())
 }
 
 /// The entries of a dict, to change them.
-pub(crate) fn entries(dict: &mut Py) -> &mut Vec<(String, Py)> {
+pub fn entries(dict: &mut Py) -> &mut Vec<(String, Py)> {
     match dict {
         Py::Dict(entries) => entries,
         _ => panic!("no dict"),
@@ -281,7 +286,7 @@ pub(crate) fn entries(dict: &mut Py) -> &mut Vec<(String, Py)> {
 }
 
 /// Sets one field in every split.
-pub(crate) fn everywhere(content: &mut Py, name: &str, value: &Py) {
+pub fn everywhere(content: &mut Py, name: &str, value: &Py) {
     for split in ["train", "valid", "test"] {
         let (_, fields) = entries(content)
             .iter_mut()
@@ -294,12 +299,12 @@ pub(crate) fn everywhere(content: &mut Py, name: &str, value: &Py) {
 }
 
 /// Takes one field away from every split.
-pub(crate) fn without(content: &mut Py, name: &str) {
+pub fn without(content: &mut Py, name: &str) {
     everywhere(content, name, &Py::None);
 }
 
 /// What an import did to each split.
-pub(crate) fn treatment(manifest: &Manifest) -> &BTreeMap<Split, Treatment> {
+pub fn treatment(manifest: &Manifest) -> &BTreeMap<Split, Treatment> {
     match &manifest.source {
         Source::Import { treatment, .. } => treatment,
         Source::Synthesize { .. } => panic!("it was imported"),
@@ -307,7 +312,7 @@ pub(crate) fn treatment(manifest: &Manifest) -> &BTreeMap<Split, Treatment> {
 }
 
 /// Whether a note says this.
-pub(crate) fn said(notes: &[String], what: &str) {
+pub fn said(notes: &[String], what: &str) {
     assert!(
         notes.iter().any(|note| note.contains(what)),
         "`{what}` is not in {notes:?}"
@@ -315,7 +320,7 @@ pub(crate) fn said(notes: &[String], what: &str) {
 }
 
 /// Whether two datasets hold the same, text, features, labels and lengths.
-pub(crate) fn same(a: &Dataset, b: &Dataset) {
+pub fn same(a: &Dataset, b: &Dataset) {
     for split in Split::ALL {
         let (a, b) = (a.split(split), b.split(split));
         assert_eq!(a.text(), b.text());
@@ -328,6 +333,6 @@ pub(crate) fn same(a: &Dataset, b: &Dataset) {
 }
 
 /// An object that would leave a mark if it were made.
-pub(crate) fn foreign() -> Py {
+pub fn foreign() -> Py {
     Py::object("os", "mkdir", &[text("/tmp/halfheard-was-here")])
 }
