@@ -327,6 +327,7 @@ async fn rejected_messages_become_dead_letters() -> Result<()> {
 
 /// Cancelling removes all unfinished jobs from the queues; a late result is stored without changing the state. A second
 /// submission reopens the sweep.
+#[expect(clippy::too_many_lines, reason = "one scenario, told in order")]
 #[tokio::test(flavor = "multi_thread")]
 async fn cancelled_sweep_stops_and_can_be_reopened() -> Result<()> {
     let stage = Stage::start().await?;

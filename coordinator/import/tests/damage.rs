@@ -33,6 +33,7 @@ fn zip(entry: &str) -> Vec<u8> {
     bytes
 }
 
+#[expect(clippy::too_many_lines, reason = "one scenario, told in order")]
 #[test]
 fn other_formats_are_recognized() {
     let cases: Vec<(Vec<u8>, &str, &str)> = vec![

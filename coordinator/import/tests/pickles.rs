@@ -355,6 +355,7 @@ fn sims_requires_unimodal_labels() {
     );
 }
 
+#[expect(clippy::too_many_lines, reason = "one scenario, told in order")]
 #[test]
 fn invalid_values_are_reported() {
     let good = || dataset(Kind::Mosi);

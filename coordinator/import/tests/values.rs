@@ -249,6 +249,7 @@ fn invalid_utf8_in_texts_is_replaced() {
     assert_eq!(data.split(Split::Test).id(1), "18");
 }
 
+#[expect(clippy::too_many_lines, reason = "one scenario, told in order")]
 #[test]
 fn required_fields_of_other_classes_are_rejected_with_conversion() {
     let tensor = Py::object(

@@ -162,6 +162,10 @@ impl Job {
     /// # Errors
     ///
     /// The message contradicts the job or itself.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "the state machine reads in one place: one arm per message"
+    )]
     pub fn apply(
         &mut self,
         attempt: &mut Attempt,

@@ -73,6 +73,10 @@ impl Omitted {
 }
 
 /// Draws the figure.
+#[expect(
+    clippy::too_many_lines,
+    reason = "the layout of one figure, from top to bottom"
+)]
 pub(super) fn figure(
     results: &Results,
     content: &Content,
