@@ -4,11 +4,12 @@
 //! A large file is hashed once; see [`HashCache`].
 
 use halfheard_shared::{
-    artifacts::{ArtifactError, ArtifactStore, Hash, Key},
+    artifacts::{ArtifactError, ArtifactStore, Key},
     dataset::DataFolder,
     encoder::{self, WeightFiles},
     env,
     error::Hint,
+    hash::Hash,
     hash_cache::HashCache,
     wire::BlobRef,
 };

@@ -19,8 +19,9 @@ use futures::{
 use halfheard_models::train::{CaseResult, EvalCase, StoredFeatures, TrainError, failure};
 use halfheard_shared::{
     address::redacted,
-    artifacts::{ArtifactError, Hash, Key, MAX_BYTES},
+    artifacts::{ArtifactError, Key, MAX_BYTES},
     error::chain,
+    hash::Hash,
     text::count,
     wire::{CheckpointRef, FailureKind, Fault, FaultKind, ResultBody, TrainSpec, Work},
 };
