@@ -7,6 +7,7 @@ use crate::{
     orchestrator::retry::RetryError,
     submission::{FileError, LoadError, encoders::ExamineError, report},
 };
+use halfheard_import::{ImportError, synthesize::SynthesizeError};
 use halfheard_results::figures::FigureError;
 use halfheard_shared::error::{Printer, hint_of};
 use halfheard_store::{StoreError, fault::PostgresError, results::ResultsError};
@@ -19,6 +20,7 @@ pub(crate) const PRINTER: Printer = Printer::new(&[
     hint_of::<ExamineError>,
     hint_of::<FigureError>,
     hint_of::<FileError>,
+    hint_of::<ImportError>,
     hint_of::<LoadError>,
     hint_of::<LocalError>,
     hint_of::<PostgresError>,
@@ -27,5 +29,6 @@ pub(crate) const PRINTER: Printer = Printer::new(&[
     hint_of::<RetryError>,
     hint_of::<SettingsError>,
     hint_of::<StoreError>,
+    hint_of::<SynthesizeError>,
 ])
 .drawing(report::draw);

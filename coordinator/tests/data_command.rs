@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "../import/tests/pickler/mod.rs"]
 mod pickler;
 
 use halfheard_shared::dataset::Kind;
@@ -209,4 +210,53 @@ fn hostile_pickles_are_refused_in_little_memory() {
             "{name}: {said}"
         );
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn pipe_is_rejected_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    // The shell's form of `<(zcat x.pkl.gz)`.
+    let output = Command::new("bash")
+        .args([
+            "-c",
+            "exec \"$0\" data import --as mosi <(echo x) --data-dir \"$1\"",
+        ])
+        .arg(env!("CARGO_BIN_EXE_coord"))
+        .arg(dir.path().join("data"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("is not a regular file"), "{said}");
+}
+
+/// A login node may limit the address space of a process; the system reports only that memory is
+/// exhausted.
+#[cfg(target_os = "linux")]
+#[test]
+fn address_space_limit_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("large.pkl");
+    // Sparse: it occupies no disk space.
+    std::fs::write(&file, b"\x80\x04").unwrap();
+    std::fs::File::options()
+        .write(true)
+        .open(&file)
+        .unwrap()
+        .set_len(64 << 30)
+        .unwrap();
+    let output = Command::new("sh")
+        .args([
+            "-c",
+            "ulimit -v 16000000 && exec \"$0\" data import --as mosi \"$1\" --data-dir \"$2\"",
+        ])
+        .arg(env!("CARGO_BIN_EXE_coord"))
+        .arg(&file)
+        .arg(dir.path().join("data"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("64.0 GiB cannot be mapped: the address space of a process is limited to 15.3 GiB (ulimit -v)"), "{words}");
 }

@@ -1,5 +1,6 @@
--- The state machine of a job. The rows of job_transition are the only place where it is written
--- down; the trigger refuses every other change of state, whoever asks for it.
+-- The guard of a job's state machine: a trigger refuses every transition that is not a row of
+-- job_transition, whoever attempts it. The machine itself is `Job::apply` and the UPDATE statements in
+-- coordinator/store.
 
 CREATE TABLE job_transition (
     before job_state NOT NULL,
@@ -7,36 +8,36 @@ CREATE TABLE job_transition (
     reason text NOT NULL,
     PRIMARY KEY (before, after)
 );
-COMMENT ON TABLE job_transition IS 'The state machine of a job: which state may follow which, and when.';
-COMMENT ON COLUMN job_transition.before IS 'The state it leaves.';
-COMMENT ON COLUMN job_transition.after IS 'The state it enters.';
-COMMENT ON COLUMN job_transition.reason IS 'When that happens.';
+COMMENT ON TABLE job_transition IS 'The transitions that exist between states of a job.';
+COMMENT ON COLUMN job_transition.before IS 'The state before.';
+COMMENT ON COLUMN job_transition.after IS 'The state after.';
+COMMENT ON COLUMN job_transition.reason IS 'When the transition happens.';
 
 INSERT INTO job_transition (before, after, reason) VALUES
-    ('blocked',   'ready',     'its model is trained'),
-    ('blocked',   'failed',    'its training failed'),
-    ('blocked',   'done',      'a result from before it was set back came late'),
+    ('blocked',   'ready',     'its training job is done'),
+    ('blocked',   'failed',    'its training job failed'),
+    ('blocked',   'done',      'a result from before it was reopened arrived late'),
     ('blocked',   'cancelled', 'its sweep was cancelled'),
-    ('ready',     'queued',    'the broker has its message'),
-    ('ready',     'running',   'a worker began before the row was marked queued'),
-    ('ready',     'done',      'its result came before the row was marked queued, or from an earlier publication'),
+    ('ready',     'queued',    'its message is on the broker'),
+    ('ready',     'running',   'a worker started before the row was marked queued'),
+    ('ready',     'done',      'its result arrived before the row was marked queued, or from an earlier publication'),
     ('ready',     'failed',    'its last attempt failed before the row was marked queued'),
     ('ready',     'cancelled', 'its sweep was cancelled'),
-    ('queued',    'running',   'a worker began'),
-    ('queued',    'done',      'its result came and the note of its beginning did not, or later'),
-    ('queued',    'ready',     'an attempt failed and is tried again, its worker could not do it, or its message was lost'),
+    ('queued',    'running',   'a worker started'),
+    ('queued',    'done',      'its result arrived before the report of its start'),
+    ('queued',    'ready',     'an attempt failed and will be retried, the worker declined it, or its message was lost'),
     ('queued',    'failed',    'its last attempt failed'),
     ('queued',    'cancelled', 'its sweep was cancelled'),
-    ('running',   'done',      'its result came'),
-    ('running',   'queued',    'its worker was told to leave and handed it back'),
-    ('running',   'ready',     'an attempt failed and is tried again, its worker could not do it, or its message was lost'),
+    ('running',   'done',      'its result arrived'),
+    ('running',   'queued',    'its worker shut down and handed it back'),
+    ('running',   'ready',     'an attempt failed and will be retried, the worker declined it, or its message was lost'),
     ('running',   'failed',    'its last attempt failed'),
     ('running',   'cancelled', 'its sweep was cancelled'),
-    ('failed',    'done',      'an attempt that was given up delivered after all'),
-    ('failed',    'ready',     'an operator asked to try again, or its training was done after all'),
-    ('failed',    'blocked',   'an operator asked to try again and its training must come first'),
+    ('failed',    'done',      'a late attempt delivered a result after all'),
+    ('failed',    'ready',     'an operator asked for a retry, or its training job was done after all'),
+    ('failed',    'blocked',   'an operator asked for a retry, and its training job must run first'),
     ('cancelled', 'ready',     'its sweep was submitted again'),
-    ('cancelled', 'blocked',   'its sweep was submitted again and its training must come first');
+    ('cancelled', 'blocked',   'its sweep was submitted again, and its training job must run first');
 
 CREATE FUNCTION job_state_changes() RETURNS trigger
 LANGUAGE plpgsql AS $$
@@ -46,13 +47,13 @@ BEGIN
     ) THEN
         RAISE EXCEPTION 'job % cannot go from % to %', OLD.id, OLD.state, NEW.state
             USING ERRCODE = 'check_violation',
-                  HINT = 'Table job_transition lists the changes of state that exist.';
+                  HINT = 'Table job_transition lists the transitions that exist.';
     END IF;
     NEW.changed := now();
     RETURN NEW;
 END
 $$;
-COMMENT ON FUNCTION job_state_changes() IS 'Refuses a change of state that is not in job_transition and notes the time of one that is.';
+COMMENT ON FUNCTION job_state_changes() IS 'Refuses transitions that are not in job_transition, and records the time of those that are.';
 
 CREATE TRIGGER job_state_changes
     BEFORE UPDATE OF state ON job

@@ -1,6 +1,5 @@
--- Datasets of one's own: results are kept under a dataset's name, and the name says nothing of its
--- protocol. Here it does. `coord` adds a row, and rows of table metric, with the first sweep that
--- has a dataset of a new name.
+-- The protocol of every dataset that has results. `coord` adds a row, and its rows of table metric, with
+-- the first sweep on a dataset of a new name.
 
 CREATE TABLE benchmark (
     name       text PRIMARY KEY,
@@ -8,21 +7,21 @@ CREATE TABLE benchmark (
     definition jsonb NOT NULL,
     added      timestamptz NOT NULL DEFAULT now()
 );
-COMMENT ON TABLE benchmark IS 'The datasets that results are kept of, by name, with the protocol that each follows.';
+COMMENT ON TABLE benchmark IS 'The datasets that have results, by name, with the protocol of each.';
 COMMENT ON COLUMN benchmark.name IS 'The dataset''s name in specs and results.';
-COMMENT ON COLUMN benchmark.follows IS 'Whose protocol it follows: mosi, mosei or sims; own: one of its own.';
+COMMENT ON COLUMN benchmark.follows IS 'The protocol it follows: mosi, mosei, sims, or own for one of its own.';
 COMMENT ON COLUMN benchmark.definition IS 'The protocol: label_range, language, rule (rounded or intervals), classes (count and edges of each accuracy), unimodal.';
-COMMENT ON COLUMN benchmark.added IS 'When a sweep first had it.';
+COMMENT ON COLUMN benchmark.added IS 'Time of its first use in a sweep.';
 
 INSERT INTO benchmark (name, follows, definition) VALUES
     ('mosi', 'mosi', '{"label_range":[-3.0,3.0],"language":"en","rule":"rounded","classes":[{"count":2,"edges":[]},{"count":5,"edges":[]},{"count":7,"edges":[]}],"unimodal":false}'),
     ('mosei', 'mosei', '{"label_range":[-3.0,3.0],"language":"en","rule":"rounded","classes":[{"count":2,"edges":[]},{"count":5,"edges":[]},{"count":7,"edges":[]}],"unimodal":false}'),
     ('sims', 'sims', '{"label_range":[-1.0,1.0],"language":"zh","rule":"intervals","classes":[{"count":2,"edges":[0.0]},{"count":3,"edges":[-0.1,0.1]},{"count":5,"edges":[-0.7,-0.1,0.1,0.7]}],"unimodal":true}');
 
--- Which metric of which dataset is read from which checkpoint, and how tables print it.
+-- From which checkpoint each metric is read, and how tables print it.
 --
--- A trained model leaves one checkpoint for each selection criterion, and every metric is measured
--- with every checkpoint. The number that counts is the one of the metric's own family.
+-- Training leaves one checkpoint per selection criterion, and every metric is measured with every
+-- checkpoint. The value that counts is the one from the checkpoint of the metric's own family.
 
 CREATE TABLE metric (
     dataset          text NOT NULL,
@@ -36,16 +35,16 @@ CREATE TABLE metric (
     in_paper         boolean NOT NULL,
     PRIMARY KEY (dataset, metric)
 );
-COMMENT ON TABLE metric IS 'The metrics of each dataset: from which checkpoint they are read, and how they are printed.';
+COMMENT ON TABLE metric IS 'The metrics of each dataset: the checkpoint they are read from, and how they are printed.';
 COMMENT ON COLUMN metric.dataset IS 'mosi, mosei, sims, or the name of another dataset (table benchmark).';
 COMMENT ON COLUMN metric.metric IS 'The metric''s id, as in result.metric.';
-COMMENT ON COLUMN metric.position IS 'Its place in the paper''s tables, from 1; those the paper does not print follow.';
+COMMENT ON COLUMN metric.position IS 'Its position in the paper''s tables, from 1; metrics that the paper does not print follow.';
 COMMENT ON COLUMN metric.name IS 'Its name in tables.';
-COMMENT ON COLUMN metric.criterion IS 'The selection criterion of its family: the checkpoint it is read from.';
-COMMENT ON COLUMN metric.higher_is_better IS 'Whether more is better.';
+COMMENT ON COLUMN metric.criterion IS 'The selection criterion of its family, whose checkpoint it is read from.';
+COMMENT ON COLUMN metric.higher_is_better IS 'Whether a higher value is better.';
 COMMENT ON COLUMN metric.percent IS 'Whether it is stored as a fraction and printed in percent.';
-COMMENT ON COLUMN metric.decimals IS 'Decimals in print, in percent where it is printed so.';
-COMMENT ON COLUMN metric.in_paper IS 'Whether the paper''s tables have it.';
+COMMENT ON COLUMN metric.decimals IS 'Decimals in print, after conversion to percent.';
+COMMENT ON COLUMN metric.in_paper IS 'Whether the paper''s tables contain it.';
 
 INSERT INTO metric (dataset, metric, position, name, criterion, higher_is_better, percent, decimals, in_paper)
 SELECT dataset, metric, position, name, criterion, higher, percent, CASE WHEN percent THEN 2 ELSE 3 END, in_paper

@@ -1,5 +1,5 @@
--- The views that tables, `coord status` and analysts read. Their names and columns stay; docs/reference/sql.md
--- shows how they are used. Values are fractions from 0 to 1 except mae and corr; nothing is rounded.
+-- The views that tables, `coord status` and analysts read. Their names and columns are stable; docs/reference/sql.md
+-- shows how to use them. Values are fractions from 0 to 1 except mae and corr; nothing is rounded.
 --
 -- Means and deviations of floating-point numbers depend on the order of the additions, and rows are
 -- stored in the order in which results arrived. Every mean is therefore taken in the order of seeds,
@@ -22,7 +22,7 @@ FROM job e
 JOIN metric m ON m.dataset = e.dataset
 LEFT JOIN result r ON r.job = e.id AND r.criterion = m.criterion AND r.metric = m.metric
 WHERE e.kind = 'eval';
-COMMENT ON VIEW measurement IS 'One metric of one seed on one case, from the checkpoint of the metric''s own family. Evaluations that are not done have rows too, with state other than done.';
+COMMENT ON VIEW measurement IS 'One metric of one seed on one case, from the checkpoint of the metric''s own family. Unfinished evaluations have rows too, in another state than done.';
 COMMENT ON COLUMN measurement.sweep IS 'The sweep.';
 COMMENT ON COLUMN measurement.method IS 'The method''s id.';
 COMMENT ON COLUMN measurement.variant IS 'The variant''s id; empty for the method itself.';
@@ -30,11 +30,11 @@ COMMENT ON COLUMN measurement.dataset IS 'The dataset''s name: mosi, mosei, sims
 COMMENT ON COLUMN measurement.seed IS 'The training seed.';
 COMMENT ON COLUMN measurement.case_id IS 'r=0.3 or missing=la.';
 COMMENT ON COLUMN measurement.metric IS 'The metric''s id.';
-COMMENT ON COLUMN measurement.value IS 'The value; NULL where the evaluation is not done or the metric is undefined (a correlation with a constant).';
+COMMENT ON COLUMN measurement.value IS 'The value; NULL if the evaluation is not done or the metric is undefined (a correlation with a constant).';
 COMMENT ON COLUMN measurement.job IS 'The evaluation job.';
-COMMENT ON COLUMN measurement.state IS 'Where that job stands.';
+COMMENT ON COLUMN measurement.state IS 'The state of that job.';
 COMMENT ON COLUMN measurement.train_job IS 'The training job of the model.';
-COMMENT ON COLUMN measurement.criterion IS 'The selection criterion of the checkpoint it is read from.';
+COMMENT ON COLUMN measurement.criterion IS 'The selection criterion whose checkpoint it is read from.';
 
 CREATE VIEW cell AS
 SELECT sweep,
@@ -65,13 +65,13 @@ COMMENT ON COLUMN cell.kind IS 'r or missing.';
 COMMENT ON COLUMN cell.rate IS 'The missing rate; NULL for a set of missing modalities.';
 COMMENT ON COLUMN cell.missing IS 'The missing modalities, la; NULL for a missing rate.';
 COMMENT ON COLUMN cell.metric IS 'The metric''s id.';
-COMMENT ON COLUMN cell.mean IS 'Mean over the seeds that are done and where it is defined; NULL without any.';
-COMMENT ON COLUMN cell.std IS 'Standard deviation over the same seeds, of a sample (n - 1); NULL with fewer than two.';
-COMMENT ON COLUMN cell.min IS 'The smallest of them.';
-COMMENT ON COLUMN cell.max IS 'The largest of them.';
-COMMENT ON COLUMN cell.seeds_completed IS 'How many seeds are done.';
-COMMENT ON COLUMN cell.seeds_expected IS 'How many seeds the spec asks for.';
-COMMENT ON COLUMN cell.seeds_undefined IS 'Of how many seeds that are done the metric is undefined.';
+COMMENT ON COLUMN cell.mean IS 'Mean over the completed seeds for which it is defined; NULL if there are none.';
+COMMENT ON COLUMN cell.std IS 'Sample standard deviation (n - 1) over the same seeds; NULL with fewer than two.';
+COMMENT ON COLUMN cell.min IS 'Minimum over the same seeds.';
+COMMENT ON COLUMN cell.max IS 'Maximum over the same seeds.';
+COMMENT ON COLUMN cell.seeds_completed IS 'Number of completed seeds.';
+COMMENT ON COLUMN cell.seeds_expected IS 'Number of seeds in the spec.';
+COMMENT ON COLUMN cell.seeds_undefined IS 'Number of completed seeds for which the metric is undefined.';
 
 CREATE VIEW table_rate AS
 SELECT sweep, method, variant, dataset, rate, metric, mean, std, seeds_completed, seeds_expected, seeds_undefined
@@ -86,9 +86,9 @@ COMMENT ON COLUMN table_rate.rate IS 'The missing rate.';
 COMMENT ON COLUMN table_rate.metric IS 'The metric''s id.';
 COMMENT ON COLUMN table_rate.mean IS 'Mean over seeds.';
 COMMENT ON COLUMN table_rate.std IS 'Standard deviation over seeds (n - 1).';
-COMMENT ON COLUMN table_rate.seeds_completed IS 'How many seeds are done.';
-COMMENT ON COLUMN table_rate.seeds_expected IS 'How many seeds the spec asks for.';
-COMMENT ON COLUMN table_rate.seeds_undefined IS 'Of how many seeds that are done the metric is undefined.';
+COMMENT ON COLUMN table_rate.seeds_completed IS 'Number of completed seeds.';
+COMMENT ON COLUMN table_rate.seeds_expected IS 'Number of seeds in the spec.';
+COMMENT ON COLUMN table_rate.seeds_undefined IS 'Number of completed seeds for which the metric is undefined.';
 
 CREATE VIEW table_missing AS
 SELECT sweep, method, variant, dataset, missing, metric, mean, std, seeds_completed, seeds_expected, seeds_undefined
@@ -103,9 +103,9 @@ COMMENT ON COLUMN table_missing.missing IS 'The missing modalities: l, a, v, la,
 COMMENT ON COLUMN table_missing.metric IS 'The metric''s id.';
 COMMENT ON COLUMN table_missing.mean IS 'Mean over seeds.';
 COMMENT ON COLUMN table_missing.std IS 'Standard deviation over seeds (n - 1).';
-COMMENT ON COLUMN table_missing.seeds_completed IS 'How many seeds are done.';
-COMMENT ON COLUMN table_missing.seeds_expected IS 'How many seeds the spec asks for.';
-COMMENT ON COLUMN table_missing.seeds_undefined IS 'Of how many seeds that are done the metric is undefined.';
+COMMENT ON COLUMN table_missing.seeds_completed IS 'Number of completed seeds.';
+COMMENT ON COLUMN table_missing.seeds_expected IS 'Number of seeds in the spec.';
+COMMENT ON COLUMN table_missing.seeds_undefined IS 'Number of completed seeds for which the metric is undefined.';
 
 CREATE VIEW table_overall AS
 SELECT sweep,
@@ -128,13 +128,13 @@ COMMENT ON COLUMN table_overall.method IS 'The method''s id.';
 COMMENT ON COLUMN table_overall.variant IS 'The variant''s id; empty for the method itself.';
 COMMENT ON COLUMN table_overall.dataset IS 'The dataset''s name: mosi, mosei, sims, or another (table benchmark).';
 COMMENT ON COLUMN table_overall.metric IS 'The metric''s id.';
-COMMENT ON COLUMN table_overall.mean IS 'Mean over the rates where it is defined; NULL until every rate that the spec asks for has a seed.';
+COMMENT ON COLUMN table_overall.mean IS 'Mean over the rates for which it is defined; NULL until every rate in the spec has a completed seed.';
 COMMENT ON COLUMN table_overall.std IS 'Mean over the rates of the standard deviation over seeds.';
-COMMENT ON COLUMN table_overall.cells_completed IS 'How many rates have a seed.';
-COMMENT ON COLUMN table_overall.cells_expected IS 'How many rates the spec asks for; the paper has ten.';
-COMMENT ON COLUMN table_overall.cells_undefined IS 'At how many rates it is undefined for every seed.';
-COMMENT ON COLUMN table_overall.seeds_completed IS 'How many seeds are done at the rate that has the fewest.';
-COMMENT ON COLUMN table_overall.seeds_expected IS 'How many seeds the spec asks for.';
+COMMENT ON COLUMN table_overall.cells_completed IS 'Number of rates with a completed seed.';
+COMMENT ON COLUMN table_overall.cells_expected IS 'Number of rates in the spec; ten in the paper.';
+COMMENT ON COLUMN table_overall.cells_undefined IS 'Number of rates at which it is undefined for every seed.';
+COMMENT ON COLUMN table_overall.seeds_completed IS 'Number of completed seeds at the rate with the fewest.';
+COMMENT ON COLUMN table_overall.seeds_expected IS 'Number of seeds in the spec.';
 
 CREATE VIEW table_missing_overall AS
 SELECT sweep,
@@ -157,13 +157,13 @@ COMMENT ON COLUMN table_missing_overall.method IS 'The method''s id.';
 COMMENT ON COLUMN table_missing_overall.variant IS 'The variant''s id; empty for the method itself.';
 COMMENT ON COLUMN table_missing_overall.dataset IS 'The dataset''s name: mosi, mosei, sims, or another (table benchmark).';
 COMMENT ON COLUMN table_missing_overall.metric IS 'The metric''s id.';
-COMMENT ON COLUMN table_missing_overall.mean IS 'Mean over the sets where it is defined; NULL until every set that the spec asks for has a seed.';
+COMMENT ON COLUMN table_missing_overall.mean IS 'Mean over the sets for which it is defined; NULL until every set in the spec has a completed seed.';
 COMMENT ON COLUMN table_missing_overall.std IS 'Mean over the sets of the standard deviation over seeds.';
-COMMENT ON COLUMN table_missing_overall.cells_completed IS 'How many sets have a seed.';
-COMMENT ON COLUMN table_missing_overall.cells_expected IS 'How many sets the spec asks for; the paper has six.';
-COMMENT ON COLUMN table_missing_overall.cells_undefined IS 'With how many sets it is undefined for every seed.';
-COMMENT ON COLUMN table_missing_overall.seeds_completed IS 'How many seeds are done with the set that has the fewest.';
-COMMENT ON COLUMN table_missing_overall.seeds_expected IS 'How many seeds the spec asks for.';
+COMMENT ON COLUMN table_missing_overall.cells_completed IS 'Number of sets with a completed seed.';
+COMMENT ON COLUMN table_missing_overall.cells_expected IS 'Number of sets in the spec; six in the paper.';
+COMMENT ON COLUMN table_missing_overall.cells_undefined IS 'Number of sets with which it is undefined for every seed.';
+COMMENT ON COLUMN table_missing_overall.seeds_completed IS 'Number of completed seeds with the set that has the fewest.';
+COMMENT ON COLUMN table_missing_overall.seeds_expected IS 'Number of seeds in the spec.';
 
 CREATE VIEW sweep_progress AS
 SELECT s.id AS sweep,
@@ -190,25 +190,25 @@ CROSS JOIN LATERAL (
     FROM job j
     WHERE j.sweep = s.id
 ) p;
-COMMENT ON VIEW sweep_progress IS 'How far each sweep is.';
+COMMENT ON VIEW sweep_progress IS 'The progress of each sweep.';
 COMMENT ON COLUMN sweep_progress.sweep IS 'The sweep.';
-COMMENT ON COLUMN sweep_progress.name IS 'Its name.';
-COMMENT ON COLUMN sweep_progress.state IS 'What its operator wants: running, paused or cancelled.';
+COMMENT ON COLUMN sweep_progress.name IS 'The name in the spec.';
+COMMENT ON COLUMN sweep_progress.state IS 'What the operator wants: running, paused or cancelled.';
 COMMENT ON COLUMN sweep_progress.priority IS 'A sweep with a higher one is served first.';
-COMMENT ON COLUMN sweep_progress.created IS 'When it was submitted first.';
-COMMENT ON COLUMN sweep_progress.jobs IS 'All its jobs.';
-COMMENT ON COLUMN sweep_progress.blocked IS 'Evaluations that wait for their model.';
-COMMENT ON COLUMN sweep_progress.ready IS 'Jobs that are to be published.';
-COMMENT ON COLUMN sweep_progress.queued IS 'Jobs that wait for a worker.';
-COMMENT ON COLUMN sweep_progress.running IS 'Jobs that a worker is at.';
-COMMENT ON COLUMN sweep_progress.done IS 'Jobs whose result is here.';
-COMMENT ON COLUMN sweep_progress.failed IS 'Jobs that were given up.';
-COMMENT ON COLUMN sweep_progress.cancelled IS 'Jobs that were cancelled.';
-COMMENT ON COLUMN sweep_progress.train_jobs IS 'Its trainings.';
-COMMENT ON COLUMN sweep_progress.train_done IS 'How many of them are done.';
-COMMENT ON COLUMN sweep_progress.eval_jobs IS 'Its evaluations.';
-COMMENT ON COLUMN sweep_progress.eval_done IS 'How many of them are done.';
-COMMENT ON COLUMN sweep_progress.finished IS 'Whether nothing is left that could change by itself.';
+COMMENT ON COLUMN sweep_progress.created IS 'Time of the first submission.';
+COMMENT ON COLUMN sweep_progress.jobs IS 'Number of jobs.';
+COMMENT ON COLUMN sweep_progress.blocked IS 'Evaluation jobs whose model is not trained.';
+COMMENT ON COLUMN sweep_progress.ready IS 'Jobs waiting for publication.';
+COMMENT ON COLUMN sweep_progress.queued IS 'Jobs waiting for a worker.';
+COMMENT ON COLUMN sweep_progress.running IS 'Jobs in progress on a worker.';
+COMMENT ON COLUMN sweep_progress.done IS 'Completed jobs.';
+COMMENT ON COLUMN sweep_progress.failed IS 'Failed jobs.';
+COMMENT ON COLUMN sweep_progress.cancelled IS 'Cancelled jobs.';
+COMMENT ON COLUMN sweep_progress.train_jobs IS 'Training jobs.';
+COMMENT ON COLUMN sweep_progress.train_done IS 'Completed training jobs.';
+COMMENT ON COLUMN sweep_progress.eval_jobs IS 'Evaluation jobs.';
+COMMENT ON COLUMN sweep_progress.eval_done IS 'Completed evaluation jobs.';
+COMMENT ON COLUMN sweep_progress.finished IS 'Whether no unfinished job is left.';
 
 CREATE VIEW sweep_protocol AS
 SELECT j.sweep,
@@ -220,12 +220,12 @@ FROM job j
 JOIN config c ON c.id = j.config
 WHERE j.kind = 'train'
 GROUP BY 1, 2, 3, 4;
-COMMENT ON VIEW sweep_protocol IS 'By which protocol a sweep''s models are trained: one row for each that it uses.';
+COMMENT ON VIEW sweep_protocol IS 'The protocols by which a sweep''s models are trained.';
 COMMENT ON COLUMN sweep_protocol.sweep IS 'The sweep.';
-COMMENT ON COLUMN sweep_protocol.selection IS 'The split that the best epoch is chosen on: validation or test.';
-COMMENT ON COLUMN sweep_protocol.fidelity IS 'reference: as the reference code does; corrected: as the paper says.';
-COMMENT ON COLUMN sweep_protocol.train_missing IS 'Whether training sees erased inputs.';
-COMMENT ON COLUMN sweep_protocol.models IS 'How many pairs of method and dataset are trained so.';
+COMMENT ON COLUMN sweep_protocol.selection IS 'The split on which the best epoch is selected: validation or test.';
+COMMENT ON COLUMN sweep_protocol.fidelity IS 'reference: as the reference code; corrected: as the paper.';
+COMMENT ON COLUMN sweep_protocol.train_missing IS 'Whether training inputs are erased.';
+COMMENT ON COLUMN sweep_protocol.models IS 'Number of pairs of method and dataset trained by it.';
 
 CREATE VIEW job_status AS
 SELECT j.id AS job,
@@ -257,27 +257,27 @@ LEFT JOIN LATERAL (
     ORDER BY e.epoch DESC
     LIMIT 1
 ) l ON true;
-COMMENT ON VIEW job_status IS 'Every job: where it stands, who is or was last at it, and how far its training is.';
+COMMENT ON VIEW job_status IS 'Every job: its state, its latest worker, and the progress of training.';
 COMMENT ON COLUMN job_status.job IS 'The job.';
-COMMENT ON COLUMN job_status.sweep IS 'Its sweep.';
+COMMENT ON COLUMN job_status.sweep IS 'The sweep it belongs to.';
 COMMENT ON COLUMN job_status.kind IS 'train, eval or noop.';
 COMMENT ON COLUMN job_status.method IS 'The method''s id.';
 COMMENT ON COLUMN job_status.variant IS 'The variant''s id; empty for the method itself.';
 COMMENT ON COLUMN job_status.dataset IS 'The dataset''s name: mosi, mosei, sims, or another (table benchmark).';
 COMMENT ON COLUMN job_status.seed IS 'The training seed.';
-COMMENT ON COLUMN job_status.case_id IS 'The case of an evaluation.';
-COMMENT ON COLUMN job_status.state IS 'Where it stands.';
-COMMENT ON COLUMN job_status.failures IS 'How many attempts failed with an error.';
+COMMENT ON COLUMN job_status.case_id IS 'The case of an evaluation job.';
+COMMENT ON COLUMN job_status.state IS 'Its state.';
+COMMENT ON COLUMN job_status.failures IS 'Number of attempts that failed with an error.';
 COMMENT ON COLUMN job_status.last_error IS 'The last of those errors.';
-COMMENT ON COLUMN job_status.started IS 'When its first attempt began; of an evaluation that is done, when the work on this very case began.';
-COMMENT ON COLUMN job_status.finished IS 'When it was done, failed or cancelled.';
-COMMENT ON COLUMN job_status.worker IS 'The worker of the attempt that began last.';
+COMMENT ON COLUMN job_status.started IS 'Start of the first attempt; for a completed evaluation, start of the work on this case.';
+COMMENT ON COLUMN job_status.finished IS 'Time at which it was done, failed or cancelled.';
+COMMENT ON COLUMN job_status.worker IS 'The worker of the latest attempt.';
 COMMENT ON COLUMN job_status.host IS 'That worker''s machine.';
 COMMENT ON COLUMN job_status.device IS 'That worker''s device.';
 COMMENT ON COLUMN job_status.version IS 'That worker''s version.';
-COMMENT ON COLUMN job_status.attempt_started IS 'When that attempt began.';
-COMMENT ON COLUMN job_status.epoch IS 'Of a training: the last epoch that is written down.';
-COMMENT ON COLUMN job_status.loss IS 'Of a training: the mean loss of that epoch.';
+COMMENT ON COLUMN job_status.attempt_started IS 'Start of that attempt.';
+COMMENT ON COLUMN job_status.epoch IS 'For a training job: the last logged epoch.';
+COMMENT ON COLUMN job_status.loss IS 'For a training job: the mean loss of that epoch.';
 
 CREATE VIEW failures AS
 SELECT j.sweep,
@@ -299,7 +299,7 @@ SELECT j.sweep,
 FROM attempt a
 JOIN job j ON j.id = a.job
 WHERE a.outcome = 'failed';
-COMMENT ON VIEW failures IS 'Every attempt that failed, with its chain of errors.';
+COMMENT ON VIEW failures IS 'Every failed attempt, with its chain of errors.';
 COMMENT ON COLUMN failures.sweep IS 'The sweep.';
 COMMENT ON COLUMN failures.job IS 'The job.';
 COMMENT ON COLUMN failures.kind IS 'train, eval or noop.';
@@ -307,13 +307,13 @@ COMMENT ON COLUMN failures.method IS 'The method''s id.';
 COMMENT ON COLUMN failures.variant IS 'The variant''s id; empty for the method itself.';
 COMMENT ON COLUMN failures.dataset IS 'The dataset''s name: mosi, mosei, sims, or another (table benchmark).';
 COMMENT ON COLUMN failures.seed IS 'The training seed.';
-COMMENT ON COLUMN failures.case_id IS 'The case of an evaluation.';
-COMMENT ON COLUMN failures.given_up IS 'Whether the job was given up in the end.';
+COMMENT ON COLUMN failures.case_id IS 'The case of an evaluation job.';
+COMMENT ON COLUMN failures.given_up IS 'Whether the job has failed for good.';
 COMMENT ON COLUMN failures.attempt IS 'The attempt.';
 COMMENT ON COLUMN failures.worker IS 'Its worker.';
-COMMENT ON COLUMN failures.host IS 'Its machine.';
+COMMENT ON COLUMN failures.host IS 'The worker''s machine.';
 COMMENT ON COLUMN failures.device IS 'Its device.';
-COMMENT ON COLUMN failures.ended IS 'When it ended, by the worker''s clock.';
+COMMENT ON COLUMN failures.ended IS 'End, by the worker''s clock.';
 COMMENT ON COLUMN failures.failure_kind IS 'permanent, retryable, non_finite or crashed.';
 COMMENT ON COLUMN failures.errors IS 'The error and its causes, outermost first.';
 
@@ -336,7 +336,7 @@ SELECT j.sweep,
 FROM attempt a
 JOIN job j ON j.id = a.job
 WHERE a.outcome = 'handed_back' AND a.failure_kind IS NOT NULL;
-COMMENT ON VIEW declined IS 'Every attempt that a worker gave back for a fault of its own: the job was not to blame and it does not count as a failure. Of one job at most the last fifty.';
+COMMENT ON VIEW declined IS 'Every attempt that a worker declined for a fault of its own, which does not count as a failure of the job. At most the last fifty per job.';
 COMMENT ON COLUMN declined.sweep IS 'The sweep.';
 COMMENT ON COLUMN declined.job IS 'The job.';
 COMMENT ON COLUMN declined.kind IS 'train, eval or noop.';
@@ -344,12 +344,12 @@ COMMENT ON COLUMN declined.method IS 'The method''s id.';
 COMMENT ON COLUMN declined.variant IS 'The variant''s id; empty for the method itself.';
 COMMENT ON COLUMN declined.dataset IS 'The dataset''s name: mosi, mosei, sims, or another (table benchmark).';
 COMMENT ON COLUMN declined.seed IS 'The training seed.';
-COMMENT ON COLUMN declined.case_id IS 'The case of an evaluation.';
+COMMENT ON COLUMN declined.case_id IS 'The case of an evaluation job.';
 COMMENT ON COLUMN declined.attempt IS 'The attempt.';
 COMMENT ON COLUMN declined.worker IS 'Its worker.';
-COMMENT ON COLUMN declined.host IS 'Its machine.';
+COMMENT ON COLUMN declined.host IS 'The worker''s machine.';
 COMMENT ON COLUMN declined.device IS 'Its device.';
-COMMENT ON COLUMN declined.ended IS 'When it was given back, by the worker''s clock.';
+COMMENT ON COLUMN declined.ended IS 'Time of the decline, by the worker''s clock.';
 COMMENT ON COLUMN declined.fault IS 'What the worker lacked: store, data_folder, dataset, encoder, checkpoint, method or device.';
 COMMENT ON COLUMN declined.errors IS 'The error and its causes, outermost first.';
 
@@ -369,7 +369,7 @@ SELECT j.sweep,
        e.job
 FROM epoch_log e
 JOIN job j ON j.id = e.job;
-COMMENT ON VIEW epoch IS 'The learning curves: one row for each epoch of each training.';
+COMMENT ON VIEW epoch IS 'The learning curves: one row per epoch of each training job.';
 COMMENT ON COLUMN epoch.sweep IS 'The sweep.';
 COMMENT ON COLUMN epoch.method IS 'The method''s id.';
 COMMENT ON COLUMN epoch.variant IS 'The variant''s id; empty for the method itself.';
@@ -378,7 +378,7 @@ COMMENT ON COLUMN epoch.seed IS 'The training seed.';
 COMMENT ON COLUMN epoch.epoch IS 'The epoch, from 1.';
 COMMENT ON COLUMN epoch.loss IS 'The mean training loss.';
 COMMENT ON COLUMN epoch.losses IS 'All mean losses by name.';
-COMMENT ON COLUMN epoch.metrics IS 'Metrics on the split that selects.';
+COMMENT ON COLUMN epoch.metrics IS 'Metrics on the selection split.';
 COMMENT ON COLUMN epoch.train_seconds IS 'Seconds of training.';
 COMMENT ON COLUMN epoch.eval_seconds IS 'Seconds of evaluation.';
 COMMENT ON COLUMN epoch.best_for IS 'The selection criteria for which this epoch was the best so far.';
@@ -414,7 +414,7 @@ JOIN attempt a ON a.id = v.attempt
 LEFT JOIN config c ON c.id = e.config
 LEFT JOIN checkpoint k ON k.job = e.train_job AND k.criterion = v.criterion
 LEFT JOIN attempt t ON t.id = k.attempt;
-COMMENT ON VIEW provenance IS 'What every evaluation rests on: checkpoint, data, encoder, protocol, and the programs and devices that trained and evaluated.';
+COMMENT ON VIEW provenance IS 'The provenance of every evaluation: checkpoint, data, encoder, protocol, and the programs and devices that trained and evaluated.';
 COMMENT ON COLUMN provenance.sweep IS 'The sweep.';
 COMMENT ON COLUMN provenance.job IS 'The evaluation job.';
 COMMENT ON COLUMN provenance.method IS 'The method''s id.';
@@ -423,11 +423,11 @@ COMMENT ON COLUMN provenance.dataset IS 'The dataset''s name: mosi, mosei, sims,
 COMMENT ON COLUMN provenance.seed IS 'The training seed.';
 COMMENT ON COLUMN provenance.case_id IS 'r=0.3 or missing=la.';
 COMMENT ON COLUMN provenance.criterion IS 'The selection criterion of the checkpoint.';
-COMMENT ON COLUMN provenance.epoch IS 'The epoch the checkpoint was taken after.';
+COMMENT ON COLUMN provenance.epoch IS 'The epoch after which the checkpoint was saved.';
 COMMENT ON COLUMN provenance.checkpoint IS 'BLAKE3 of the checkpoint.';
 COMMENT ON COLUMN provenance.data IS 'BLAKE3 of the dataset file.';
 COMMENT ON COLUMN provenance.encoder IS 'BLAKE3 of the text encoder''s weights.';
-COMMENT ON COLUMN provenance.selection IS 'The split that the checkpoint was chosen on.';
+COMMENT ON COLUMN provenance.selection IS 'The split on which the checkpoint was selected.';
 COMMENT ON COLUMN provenance.fidelity IS 'reference or corrected.';
 COMMENT ON COLUMN provenance.trained_by IS 'The worker that trained it.';
 COMMENT ON COLUMN provenance.trained_on IS 'That worker''s device.';
@@ -435,6 +435,6 @@ COMMENT ON COLUMN provenance.trained_with IS 'That worker''s version.';
 COMMENT ON COLUMN provenance.evaluated_by IS 'The worker that evaluated it.';
 COMMENT ON COLUMN provenance.evaluated_on IS 'That worker''s device.';
 COMMENT ON COLUMN provenance.evaluated_with IS 'That worker''s version.';
-COMMENT ON COLUMN provenance.numerics IS 'machine: the same bits on the same kind of processor; portable: on every x86-64 with AVX2.';
-COMMENT ON COLUMN provenance.trained_processor IS 'The kind of processor that it was trained on; see attempt.processor.';
-COMMENT ON COLUMN provenance.evaluated_processor IS 'The kind of processor that it was evaluated on.';
+COMMENT ON COLUMN provenance.numerics IS 'machine: the same bits on the same kind of processor; portable: the same bits on every x86-64 processor with AVX2.';
+COMMENT ON COLUMN provenance.trained_processor IS 'The kind of processor it was trained on; see attempt.processor.';
+COMMENT ON COLUMN provenance.evaluated_processor IS 'The kind of processor it was evaluated on.';

@@ -1,17 +1,17 @@
--- The numbers that the paper printed, what is known to be wrong with them, and how ours compare.
+-- The numbers that the paper prints, their errata, and how ours compare.
 --
--- Both tables are filled from schemas/published.csv and schemas/errata.csv, which `coord` carries:
--- whoever migrates loads them, and loads them again where they have changed.
+-- Both tables are loaded from schemas/published.csv and schemas/errata.csv, which are embedded in
+-- `coord`: every migration loads them if they have changed.
 
 CREATE TABLE reference_data (
     name   text PRIMARY KEY,
     blake3 text NOT NULL,
     loaded timestamptz NOT NULL DEFAULT now()
 );
-COMMENT ON TABLE reference_data IS 'Which edition of the reference files is loaded.';
+COMMENT ON TABLE reference_data IS 'The versions of the reference files that are loaded.';
 COMMENT ON COLUMN reference_data.name IS 'The file''s name under schemas/.';
 COMMENT ON COLUMN reference_data.blake3 IS 'BLAKE3 of its content.';
-COMMENT ON COLUMN reference_data.loaded IS 'When it was loaded.';
+COMMENT ON COLUMN reference_data.loaded IS 'Time of loading.';
 
 CREATE TABLE published (
     table_number integer NOT NULL,
@@ -30,11 +30,11 @@ COMMENT ON COLUMN published.table_number IS 'The table that prints it, 2 to 14.'
 COMMENT ON COLUMN published.dataset IS 'mosi, mosei or sims.';
 COMMENT ON COLUMN published.method IS 'The method''s id.';
 COMMENT ON COLUMN published.variant IS 'The variant''s id, for the ablations and loss weights of Tables 4 to 7; empty for the method itself.';
-COMMENT ON COLUMN published.case_id IS 'r=0.3 or missing=la; r=mean and missing=mean for means over the ten rates and the six sets.';
+COMMENT ON COLUMN published.case_id IS 'r=0.3 or missing=la; r=mean and missing=mean for the means over the ten rates and the six sets.';
 COMMENT ON COLUMN published.metric IS 'The metric''s id.';
-COMMENT ON COLUMN published.printed IS 'The digits that the paper prints: in percent where it prints percent.';
-COMMENT ON COLUMN published.value IS 'The same in the unit of result.value: a fraction where the paper prints percent.';
-COMMENT ON COLUMN published.std IS 'The standard deviation beside it in Table 8, in the same unit.';
+COMMENT ON COLUMN published.printed IS 'The digits in print: percent if the paper prints percent.';
+COMMENT ON COLUMN published.value IS 'The same in the unit of result.value: a fraction if the paper prints percent.';
+COMMENT ON COLUMN published.std IS 'The standard deviation printed in Table 8, in the same unit.';
 
 CREATE TABLE erratum (
     table_number integer NOT NULL,
@@ -50,16 +50,16 @@ CREATE TABLE erratum (
     CHECK ((kind = 'corrected') = (corrected IS NOT NULL)),
     UNIQUE NULLS NOT DISTINCT (table_number, dataset, method, variant, case_id, metric)
 );
-COMMENT ON TABLE erratum IS 'What is known to be wrong in the published numbers.';
+COMMENT ON TABLE erratum IS 'The errata of the published numbers.';
 COMMENT ON COLUMN erratum.table_number IS 'The table.';
 COMMENT ON COLUMN erratum.dataset IS 'mosi, mosei or sims.';
 COMMENT ON COLUMN erratum.method IS 'The method''s id.';
 COMMENT ON COLUMN erratum.variant IS 'The variant''s id; NULL for the method and all its variants.';
 COMMENT ON COLUMN erratum.case_id IS 'The case; NULL for all of them.';
 COMMENT ON COLUMN erratum.metric IS 'The metric''s id; NULL for all of them.';
-COMMENT ON COLUMN erratum.kind IS 'corrected: another value is known; retracted: left out of comparisons; labels_swapped: an F1 computed with truth and prediction swapped, to be compared with the swapped one.';
+COMMENT ON COLUMN erratum.kind IS 'corrected: the right value is known; retracted: left out of comparisons; labels_swapped: an F1 computed with truth and prediction swapped, compared with our swapped F1.';
 COMMENT ON COLUMN erratum.corrected IS 'The right value, in the unit of result.value.';
-COMMENT ON COLUMN erratum.source IS 'corrigendum: the authors say so; repeated: the same number as one of those; computed: it follows from the published numbers.';
+COMMENT ON COLUMN erratum.source IS 'corrigendum: the authors'' own correction; repeated: the same number as one they corrected; computed: derived from the published numbers.';
 COMMENT ON COLUMN erratum.why IS 'What is wrong.';
 
 CREATE VIEW published_number AS
@@ -83,21 +83,21 @@ LEFT JOIN erratum e
       AND (e.variant IS NULL OR e.variant = p.variant)
       AND (e.case_id IS NULL OR e.case_id = p.case_id)
       AND (e.metric IS NULL OR e.metric = p.metric);
-COMMENT ON VIEW published_number IS 'Every published number with what is known to be wrong with it.';
+COMMENT ON VIEW published_number IS 'Every published number with its erratum.';
 COMMENT ON COLUMN published_number.table_number IS 'The table that prints it, 2 to 14.';
 COMMENT ON COLUMN published_number.dataset IS 'mosi, mosei or sims.';
 COMMENT ON COLUMN published_number.method IS 'The method''s id.';
 COMMENT ON COLUMN published_number.variant IS 'The variant''s id; empty for the method itself.';
 COMMENT ON COLUMN published_number.case_id IS 'r=0.3, missing=la, r=mean or missing=mean.';
 COMMENT ON COLUMN published_number.metric IS 'The metric''s id.';
-COMMENT ON COLUMN published_number.printed IS 'The digits that the paper prints.';
+COMMENT ON COLUMN published_number.printed IS 'The digits in print.';
 COMMENT ON COLUMN published_number.value IS 'The same in the unit of result.value.';
-COMMENT ON COLUMN published_number.std IS 'The standard deviation beside it in Table 8.';
-COMMENT ON COLUMN published_number.erratum IS 'corrected, retracted or labels_swapped; NULL where nothing is known to be wrong.';
-COMMENT ON COLUMN published_number.erratum_source IS 'Who says so; see table erratum.';
+COMMENT ON COLUMN published_number.std IS 'The standard deviation printed in Table 8.';
+COMMENT ON COLUMN published_number.erratum IS 'corrected, retracted or labels_swapped; NULL without an erratum.';
+COMMENT ON COLUMN published_number.erratum_source IS 'The source of the erratum; see table erratum.';
 COMMENT ON COLUMN published_number.erratum_why IS 'What is wrong.';
-COMMENT ON COLUMN published_number.valid IS 'The value to compare with: the corrected one where there is one, NULL where it was retracted.';
-COMMENT ON COLUMN published_number.compares_with IS 'The metric of ours that measures the same: the swapped F1 where the published one is swapped.';
+COMMENT ON COLUMN published_number.valid IS 'The value to compare with: corrected if it has been, NULL if retracted.';
+COMMENT ON COLUMN published_number.compares_with IS 'Our metric that measures the same: the swapped F1 if the published one is swapped.';
 
 CREATE VIEW reproduced AS
 SELECT sweep, method, variant, dataset, case_id, metric, mean, std, seeds_completed, seeds_expected
@@ -108,17 +108,17 @@ FROM table_overall
 UNION ALL
 SELECT sweep, method, variant, dataset, 'missing=mean', metric, mean, std, seeds_completed, seeds_expected
 FROM table_missing_overall;
-COMMENT ON VIEW reproduced IS 'Our numbers in the paper''s words: every cell, and the means over rates and over sets.';
+COMMENT ON VIEW reproduced IS 'Our numbers under the paper''s keys: every cell, and the means over rates and over sets.';
 COMMENT ON COLUMN reproduced.sweep IS 'The sweep.';
 COMMENT ON COLUMN reproduced.method IS 'The method''s id.';
 COMMENT ON COLUMN reproduced.variant IS 'The variant''s id; empty for the method itself.';
 COMMENT ON COLUMN reproduced.dataset IS 'The dataset''s name: mosi, mosei, sims, or another (table benchmark).';
 COMMENT ON COLUMN reproduced.case_id IS 'r=0.3, missing=la, r=mean or missing=mean.';
 COMMENT ON COLUMN reproduced.metric IS 'The metric''s id.';
-COMMENT ON COLUMN reproduced.mean IS 'Mean over seeds, and over cases where it is a mean over cases.';
-COMMENT ON COLUMN reproduced.std IS 'Standard deviation over seeds (n - 1), averaged over cases where it is a mean over cases.';
-COMMENT ON COLUMN reproduced.seeds_completed IS 'How many seeds are done, at the case that has the fewest.';
-COMMENT ON COLUMN reproduced.seeds_expected IS 'How many seeds the spec asks for.';
+COMMENT ON COLUMN reproduced.mean IS 'Mean over seeds and, for r=mean and missing=mean, over cases.';
+COMMENT ON COLUMN reproduced.std IS 'Standard deviation over seeds (n - 1) and, for r=mean and missing=mean, averaged over cases.';
+COMMENT ON COLUMN reproduced.seeds_completed IS 'Number of completed seeds, at the case with the fewest.';
+COMMENT ON COLUMN reproduced.seeds_expected IS 'Number of seeds in the spec.';
 
 -- The published numbers of a protocol are compared with every dataset that follows it, under the
 -- dataset's own name.
@@ -146,37 +146,37 @@ JOIN benchmark b ON b.follows = p.dataset
 JOIN reproduced r
   ON r.dataset = b.name AND r.method = p.method AND r.variant = p.variant
  AND r.case_id = p.case_id AND r.metric = p.compares_with;
-COMMENT ON VIEW comparison IS 'Published and reproduced numbers side by side, one row for each number of the paper that a sweep covers.';
+COMMENT ON VIEW comparison IS 'Published and reproduced numbers side by side: one row per number of the paper that a sweep covers.';
 COMMENT ON COLUMN comparison.sweep IS 'The sweep.';
 COMMENT ON COLUMN comparison.table_number IS 'The paper''s table.';
-COMMENT ON COLUMN comparison.dataset IS 'The dataset of ours; the published numbers are those of the protocol that it follows.';
+COMMENT ON COLUMN comparison.dataset IS 'Our dataset; the published numbers are those of the protocol it follows.';
 COMMENT ON COLUMN comparison.method IS 'The method''s id.';
 COMMENT ON COLUMN comparison.variant IS 'The variant''s id; empty for the method itself.';
 COMMENT ON COLUMN comparison.case_id IS 'r=0.3, missing=la, r=mean or missing=mean.';
-COMMENT ON COLUMN comparison.metric IS 'The metric''s id, as the paper names it.';
-COMMENT ON COLUMN comparison.reproduced IS 'Our value of compares_with; NULL while it is not there.';
-COMMENT ON COLUMN comparison.reproduced_std IS 'Its standard deviation over seeds.';
+COMMENT ON COLUMN comparison.metric IS 'The id of the paper''s metric.';
+COMMENT ON COLUMN comparison.reproduced IS 'Our value of compares_with; NULL until it exists.';
+COMMENT ON COLUMN comparison.reproduced_std IS 'The standard deviation of our value over seeds.';
 COMMENT ON COLUMN comparison.published IS 'The paper''s value, as printed.';
-COMMENT ON COLUMN comparison.published_std IS 'The standard deviation that Table 8 prints.';
-COMMENT ON COLUMN comparison.valid IS 'The value to compare with; NULL where the published one was retracted.';
-COMMENT ON COLUMN comparison.difference IS 'Ours minus the valid one.';
-COMMENT ON COLUMN comparison.compares_with IS 'The metric of ours that measures what the paper printed.';
-COMMENT ON COLUMN comparison.erratum IS 'corrected, retracted or labels_swapped; NULL where nothing is known to be wrong.';
+COMMENT ON COLUMN comparison.published_std IS 'The standard deviation printed in Table 8.';
+COMMENT ON COLUMN comparison.valid IS 'The value to compare with; NULL if the published one was retracted.';
+COMMENT ON COLUMN comparison.difference IS 'reproduced minus valid.';
+COMMENT ON COLUMN comparison.compares_with IS 'Our metric that measures what the paper prints.';
+COMMENT ON COLUMN comparison.erratum IS 'corrected, retracted or labels_swapped; NULL without an erratum.';
 COMMENT ON COLUMN comparison.erratum_why IS 'What is wrong with the published number.';
-COMMENT ON COLUMN comparison.seeds_completed IS 'How many of our seeds are done.';
-COMMENT ON COLUMN comparison.seeds_expected IS 'How many of our seeds the spec asks for.';
+COMMENT ON COLUMN comparison.seeds_completed IS 'Number of our completed seeds.';
+COMMENT ON COLUMN comparison.seeds_expected IS 'Number of seeds in the spec.';
 
--- A role that may read everything and change nothing. A database whose owner may not make roles
+-- A read-only role. A database whose owner may not create roles
 -- goes without it; docs/reference/sql.md says how an administrator adds it.
 DO $$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'halfheard_reader') THEN
         CREATE ROLE halfheard_reader NOLOGIN;
-        COMMENT ON ROLE halfheard_reader IS 'Reads every table and view of halfheard; grant it to analysts.';
+        COMMENT ON ROLE halfheard_reader IS 'Reads every table and view of Halfheard; grant it to analysts.';
     END IF;
 EXCEPTION
     WHEN insufficient_privilege THEN
-        RAISE NOTICE 'no role halfheard_reader: this user may not make roles';
+        RAISE NOTICE 'role halfheard_reader skipped: this user may not create roles';
     WHEN duplicate_object THEN
         NULL;
 END

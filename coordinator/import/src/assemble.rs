@@ -6,9 +6,9 @@ use halfheard_shared::dataset::{
 };
 use std::path::Path;
 
-/// The samples of one split, checked already.
-pub trait Samples {
-    /// How many.
+/// The checked samples of one split.
+pub(crate) trait Samples {
+    /// The number of samples.
     fn count(&self) -> usize;
     /// Token ids, mask and segments of one sample, `[3, L]`, into `out` (cleared first).
     fn text(&self, sample: usize, out: &mut Vec<i32>);
@@ -18,7 +18,7 @@ pub trait Samples {
     fn vision(&self, sample: usize, out: &mut Vec<f32>);
     /// Labels, `[N]`.
     fn labels(&self) -> &[f32];
-    /// Labels of text, audio and vision alone, where the protocol has them.
+    /// Labels of text, audio and vision alone, if the protocol has them.
     fn unimodal(&self) -> Option<&[Vec<f32>; 3]>;
     /// Audio steps that are not padding, `[N]`.
     fn audio_lengths(&self) -> &[i64];
@@ -30,11 +30,11 @@ pub trait Samples {
     fn raw_texts(&self) -> &[String];
 }
 
-/// Writes train, valid and test to `path` (which must not exist). `progress` is told the samples
-/// written, counting a sample once for each of its three modalities.
+/// Writes train, valid and test to `path`, which must not exist. `progress` receives the number of samples
+/// written, where each counts once per modality.
 ///
-/// Returns the BLAKE3 of the file and its bytes. The file is durable when this returns.
-pub fn write<S: Samples>(
+/// Returns the file's BLAKE3 hash and its size. The file is durable when this returns.
+pub(crate) fn write<S: Samples>(
     path: &Path,
     kind: Kind,
     shapes: Shapes,

@@ -3,20 +3,19 @@
 
 use halfheard_shared::pickle::{ArrayView, NotANumber, Pickle, Value};
 
-/// The most elements of one sample; keeps a hostile list of sizes from asking for much memory.
+/// Maximum number of elements per sample; bounds the memory that a hostile list of sizes can request.
 const MAX_ELEMENTS: usize = 1 << 24;
-/// How many times its own numbers a list of unequal arrays may take when all are padded to the
-/// largest.
+/// Maximum growth of a list of unequal arrays when all are padded to the largest.
 const MAX_PADDING: usize = 250;
 
-/// Numbers `[N, A, B]`. Where samples differ in A or B, A and B are the largest, and what is missing
-/// behind a sample's own numbers is 0.
-pub(super) struct Cube<'p, 'a> {
+/// Numbers `[N, A, B]`. If samples differ in A or B, A and B are the largest, and smaller samples are
+/// padded with zeros.
+pub(crate) struct Cube<'p, 'a> {
     pickle: &'p Pickle<'a>,
     form: Form<'p, 'a>,
     /// `[N, A, B]`.
     shape: [usize; 3],
-    /// A and B of each sample, where each is an array or list of its own.
+    /// A and B of each sample, if each is an array or list of its own.
     own: Option<Vec<(usize, usize)>>,
 }
 
@@ -28,12 +27,12 @@ enum Form<'p, 'a> {
     Each(&'p [Value<'a>]),
 }
 
-/// What is wrong with a field or one of its samples; the words go behind its name.
+/// What is wrong with a field or one of its samples, as a predicate of its name.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Problem {
-    /// With the whole field.
+pub(crate) enum Problem {
+    /// A problem of the whole field.
     Field(String),
-    /// With one sample.
+    /// A problem of one sample.
     Sample(String),
 }
 
@@ -41,19 +40,19 @@ impl From<NotANumber> for Problem {
     fn from(error: NotANumber) -> Self {
         match error {
             NotANumber::Type(dtype) => {
-                Self::Field(format!("has type {}, numbers are expected", dtype.name()))
+                Self::Field(format!("has type {}, expected numbers", dtype.name()))
             }
-            NotANumber::Row(_) => Self::Sample("lies outside its array".to_owned()),
+            NotANumber::Row(_) => Self::Sample("is outside its array".to_owned()),
             NotANumber::Fraction { at, value } => {
-                Self::Sample(format!("value {value} at position {at} is no whole number"))
+                Self::Sample(format!("value {value} at position {at} is not an integer"))
             }
         }
     }
 }
 
-/// Memory that is used again for each sample.
+/// Buffers that are reused for each sample.
 #[derive(Debug, Default)]
-pub(super) struct Scratch {
+pub(crate) struct Scratch {
     bytes: Vec<u8>,
     row: Vec<f64>,
     all: Vec<f64>,
@@ -63,12 +62,10 @@ impl<'p, 'a> Cube<'p, 'a> {
     /// The numbers of `value`.
     ///
     /// # Errors
-    /// The field as a whole has another form; the words go behind its name.
-    pub(super) fn of(pickle: &'p Pickle<'a>, value: Value<'a>) -> Result<Self, String> {
+    /// The field as a whole has another form; the text is a predicate of its name.
+    pub(crate) fn of(pickle: &'p Pickle<'a>, value: Value<'a>) -> Result<Self, String> {
         let expected = |shape: &[usize]| {
-            format!(
-                "has shape {shape:?}, three sizes above 0 are expected: samples, steps, features"
-            )
+            format!("has shape {shape:?}, expected three sizes above 0: samples, steps, features")
         };
         let three = |shape: &[usize]| match *shape {
             [n, a, b] if n > 0 && a > 0 && b > 0 => Ok([n, a, b]),
@@ -94,7 +91,7 @@ impl<'p, 'a> Cube<'p, 'a> {
             }
             None => pickle.items(value).ok_or_else(|| {
                 format!(
-                    "is {}, an array of numbers is expected",
+                    "is {}, expected an array of numbers",
                     pickle.describe(value)
                 )
             })?,
@@ -103,7 +100,7 @@ impl<'p, 'a> Cube<'p, 'a> {
         for (sample, item) in items.iter().enumerate() {
             own.push(sizes(pickle, *item).ok_or_else(|| {
                 format!(
-                    "holds {} at sample {sample}, an array of two dimensions is expected",
+                    "holds {} at sample {sample}, expected a two-dimensional array",
                     pickle.describe(*item)
                 )
             })?);
@@ -115,7 +112,7 @@ impl<'p, 'a> Cube<'p, 'a> {
         }
         if a.checked_mul(b).is_none_or(|n| n > MAX_ELEMENTS) {
             return Err(format!(
-                "has samples of {a} x {b} numbers, more than the {MAX_ELEMENTS} that are allowed"
+                "has samples of {a} x {b} numbers, more than the limit of {MAX_ELEMENTS}"
             ));
         }
         let numbers: usize = own.iter().map(|(a, b)| a * b).sum();
@@ -134,34 +131,34 @@ impl<'p, 'a> Cube<'p, 'a> {
     }
 
     /// `[N, A, B]`.
-    pub(super) fn shape(&self) -> [usize; 3] {
+    pub(crate) fn shape(&self) -> [usize; 3] {
         self.shape
     }
 
-    /// A and B of each sample, where they differ.
-    pub(super) fn own_sizes(&self) -> Option<&[(usize, usize)]> {
+    /// A and B of each sample, if they differ.
+    pub(crate) fn own_sizes(&self) -> Option<&[(usize, usize)]> {
         let [_, a, b] = self.shape;
         self.own
             .as_deref()
             .filter(|own| own.iter().any(|size| *size != (a, b)))
     }
 
-    /// Whether [`Cube::grow`] does anything.
-    pub(super) fn can_grow(&self) -> bool {
+    /// Whether [`Cube::grow`] has an effect.
+    pub(crate) fn can_grow(&self) -> bool {
         self.own.is_some()
     }
 
-    /// Makes A and B at least so large, where each sample has an array of its own.
-    pub(super) fn grow(&mut self, a: usize, b: usize) {
+    /// Makes A and B at least this large, if each sample has an array of its own.
+    pub(crate) fn grow(&mut self, a: usize, b: usize) {
         if self.own.is_some() {
             self.shape[1] = self.shape[1].max(a);
             self.shape[2] = self.shape[2].max(b);
         }
     }
 
-    /// Puts a sample's `A x B` numbers into `out` (cleared first) in single precision, rounded as
-    /// NumPy's `astype(float32)` does.
-    pub(super) fn read_f32(
+    /// Reads a sample's `A x B` numbers into `out` (cleared first) in single precision, rounded like
+    /// NumPy's `astype(float32)`.
+    pub(crate) fn read_f32(
         &self,
         sample: usize,
         out: &mut Vec<f32>,
@@ -178,8 +175,8 @@ impl<'p, 'a> Cube<'p, 'a> {
         read
     }
 
-    /// The same, whole numbers; anything else is an error.
-    pub(super) fn read_i64(
+    /// The same as integers; anything else is an error.
+    pub(crate) fn read_i64(
         &self,
         sample: usize,
         out: &mut Vec<i64>,
@@ -193,7 +190,7 @@ impl<'p, 'a> Cube<'p, 'a> {
         let read = self.read_f64(sample, &mut all, scratch);
         let mut wrong = None;
         for (at, &value) in all.iter().enumerate() {
-            // Beyond 2^53 a float cannot tell whole numbers apart; no token is that large.
+            // Beyond 2^53 a float cannot distinguish integers; no token id is that large.
             if value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0 {
                 out.push(value as i64);
             } else {
@@ -205,8 +202,8 @@ impl<'p, 'a> Cube<'p, 'a> {
         wrong.map_or(Ok(()), |wrong| Err(wrong.into()))
     }
 
-    /// The same, as the file has them.
-    pub(super) fn read_f64(
+    /// The same in the file's precision.
+    pub(crate) fn read_f64(
         &self,
         sample: usize,
         out: &mut Vec<f64>,
@@ -273,14 +270,14 @@ impl<'p, 'a> Cube<'p, 'a> {
             Value::Float(number) => Ok(number),
             Value::Bool(flag) => Ok(f64::from(u8::from(flag))),
             other => Err(Problem::Sample(format!(
-                "holds {} at position {at}, numbers are expected",
+                "holds {} at position {at}, expected numbers",
                 self.pickle.describe(other)
             ))),
         }
     }
 }
 
-/// Puts the numbers of one row to their place.
+/// Copies the numbers of one row to their place.
 fn put(out: &mut [f64], row: usize, width: usize, numbers: &[f64]) -> Result<(), Problem> {
     let start = row * width;
     match out.get_mut(start..start + width) {
@@ -297,12 +294,12 @@ fn rows<'p, 'a>(pickle: &'p Pickle<'a>, value: Value<'a>) -> Option<&'p [Value<'
     pickle.items(value).or_else(|| pickle.objects(value))
 }
 
-/// A and B of one sample; `None` if it is nothing of two dimensions.
+/// A and B of one sample; `None` if it is not two-dimensional.
 fn sizes<'a>(pickle: &Pickle<'a>, value: Value<'a>) -> Option<(usize, usize)> {
     if let Some(array) = pickle.array(value) {
         return match *array.shape() {
             [a, b] => Some((a, b)),
-            // What NumPy makes of an empty list.
+            // NumPy's form of an empty list.
             [0] => Some((0, 0)),
             _ => None,
         };

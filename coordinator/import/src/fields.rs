@@ -1,6 +1,6 @@
-//! Takes the small fields of one split out of a feature pickle: labels, lengths, texts.
+//! The small fields of one split of a feature pickle: labels, lengths, texts.
 
-use super::{cube::Cube, import::ImportError, root};
+use crate::{ImportError, cube::Cube, root};
 use halfheard_shared::{
     dataset::{Kind, Split},
     pickle::{ArrayView, Pickle, Value},
@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 /// The dict of one split.
 #[derive(Clone, Copy)]
-pub(super) struct Fields<'p, 'a> {
+pub(crate) struct Fields<'p, 'a> {
     pickle: &'p Pickle<'a>,
     dict: Value<'a>,
     split: Split,
@@ -17,7 +17,7 @@ pub(super) struct Fields<'p, 'a> {
 
 impl<'p, 'a> Fields<'p, 'a> {
     /// The split's dict.
-    pub(super) fn of(
+    pub(crate) fn of(
         pickle: &'p Pickle<'a>,
         dict: Value<'a>,
         split: Split,
@@ -26,7 +26,7 @@ impl<'p, 'a> Fields<'p, 'a> {
             return Err(ImportError::Field {
                 split,
                 field: String::new(),
-                what: format!("is {}, a dict of fields is expected", pickle.describe(dict)),
+                what: format!("is {}, expected a dict of fields", pickle.describe(dict)),
             });
         }
         Ok(Self {
@@ -37,11 +37,11 @@ impl<'p, 'a> Fields<'p, 'a> {
     }
 
     /// The split.
-    pub(super) fn split(&self) -> Split {
+    pub(crate) fn split(&self) -> Split {
         self.split
     }
 
-    pub(super) fn wrong(&self, field: &str, what: impl Into<String>) -> ImportError {
+    pub(crate) fn wrong(&self, field: &str, what: impl Into<String>) -> ImportError {
         ImportError::Field {
             split: self.split,
             field: field.to_owned(),
@@ -49,8 +49,8 @@ impl<'p, 'a> Fields<'p, 'a> {
         }
     }
 
-    pub(super) fn optional(&self, field: &str) -> Option<Value<'a>> {
-        // None stands for absent in some files.
+    pub(crate) fn optional(&self, field: &str) -> Option<Value<'a>> {
+        // Some files have None for absent.
         self.pickle
             .get(self.dict, field)
             .filter(|value| *value != Value::None)
@@ -65,12 +65,12 @@ impl<'p, 'a> Fields<'p, 'a> {
             })
     }
 
-    /// Numbers of three dimensions.
-    pub(super) fn cube(&self, field: &'static str) -> Result<Cube<'p, 'a>, ImportError> {
+    /// A three-dimensional field.
+    pub(crate) fn cube(&self, field: &'static str) -> Result<Cube<'p, 'a>, ImportError> {
         Cube::of(self.pickle, self.required(field)?).map_err(|what| self.wrong(field, what))
     }
 
-    /// A number for each sample: an array `[N]` or `[N, 1]`, or a list.
+    /// One number per sample: an array `[N]` or `[N, 1]`, or a list.
     fn column(
         &self,
         field: &str,
@@ -85,7 +85,7 @@ impl<'p, 'a> Fields<'p, 'a> {
                 return Err(self.wrong(
                     field,
                     format!(
-                        "has shape {:?}, one number for each of {samples} samples is expected",
+                        "has shape {:?}, expected one number for each of {samples} samples",
                         array.shape()
                     ),
                 ));
@@ -94,7 +94,7 @@ impl<'p, 'a> Fields<'p, 'a> {
                 column.push(single(&array, row).ok_or_else(|| {
                     self.wrong(
                         field,
-                        format!("has type {}, numbers are expected", array.dtype().name()),
+                        format!("has type {}, expected numbers", array.dtype().name()),
                     )
                 })?);
             }
@@ -104,7 +104,7 @@ impl<'p, 'a> Fields<'p, 'a> {
                     self.wrong(
                         field,
                         format!(
-                            "holds {} at sample {sample}, numbers are expected",
+                            "holds {} at sample {sample}, expected numbers",
                             pickle.describe(item)
                         ),
                     )
@@ -114,7 +114,7 @@ impl<'p, 'a> Fields<'p, 'a> {
             return Err(self.wrong(
                 field,
                 format!(
-                    "is {}, an array or list of numbers is expected",
+                    "is {}, expected an array or list of numbers",
                     pickle.describe(value)
                 ),
             ));
@@ -129,7 +129,7 @@ impl<'p, 'a> Fields<'p, 'a> {
     }
 
     /// Labels in the protocol's range.
-    pub(super) fn labels(
+    pub(crate) fn labels(
         &self,
         field: &'static str,
         kind: Kind,
@@ -152,8 +152,8 @@ impl<'p, 'a> Fields<'p, 'a> {
         }
     }
 
-    /// Lengths of at most `steps`; `None` where the file gives none.
-    pub(super) fn lengths(
+    /// Lengths of at most `steps`; `None` if the file has none.
+    pub(crate) fn lengths(
         &self,
         field: &'static str,
         steps: usize,
@@ -171,7 +171,7 @@ impl<'p, 'a> Fields<'p, 'a> {
                     field: field.to_owned(),
                     sample,
                     what: format!(
-                        "length {length} is no whole number from 0 to {steps}, the steps of the array"
+                        "length {length} is not an integer from 0 to {steps}, the steps of the array"
                     ),
                 });
             }
@@ -180,9 +180,9 @@ impl<'p, 'a> Fields<'p, 'a> {
         Ok(Some(lengths))
     }
 
-    /// A text for each sample; `None` where the file has no such field. Texts are only shown, so
-    /// what is no text does no harm: it is replaced, and a note says how often.
-    pub(super) fn texts(
+    /// One text per sample; `None` if the file has no such field. Texts are only shown, so anything else is
+    /// replaced, with a note.
+    pub(crate) fn texts(
         &self,
         field: &'static str,
         samples: usize,
@@ -204,17 +204,17 @@ impl<'p, 'a> Fields<'p, 'a> {
             if !matches!(shape, [_] | [_, 1]) {
                 return Err(self.wrong(
                     field,
-                    format!("has shape {shape:?}, one text for each sample is expected"),
+                    format!("has shape {shape:?}, expected one text per sample"),
                 ));
             }
             (0..shape[0])
                 .map(|i| match array.text_lossy(i) {
                     Some(text) => Ok(lossy(text)),
-                    // Numbers do for ids.
+                    // Ids may be numbers.
                     None => single(&array, i).map(|x| x.to_string()).ok_or_else(|| {
                         self.wrong(
                             field,
-                            format!("has type {}, texts are expected", array.dtype().name()),
+                            format!("has type {}, expected texts", array.dtype().name()),
                         )
                     }),
                 })
@@ -232,7 +232,7 @@ impl<'p, 'a> Fields<'p, 'a> {
                         let sound = matches!(text, Cow::Borrowed(_));
                         lossy((text, sound))
                     }
-                    // pandas writes NaN where there is no text.
+                    // pandas writes NaN for a missing text.
                     _ => {
                         absent += 1;
                         String::new()
@@ -241,7 +241,7 @@ impl<'p, 'a> Fields<'p, 'a> {
                 .collect()
         } else {
             notes.push(format!(
-                "{split}: `{field}` is {}, which is not read",
+                "{split}: `{field}` is {}, which is ignored",
                 pickle.describe(value)
             ));
             return Ok(None);
@@ -254,12 +254,12 @@ impl<'p, 'a> Fields<'p, 'a> {
         }
         if broken > 0 {
             notes.push(format!(
-                "{split}: {broken} of `{field}` are not UTF-8; what cannot be read is shown as \u{fffd}"
+                "{split}: {broken} of `{field}` are not valid UTF-8; invalid bytes are replaced by \u{fffd}"
             ));
         }
         if absent > 0 {
             notes.push(format!(
-                "{split}: {absent} of `{field}` are no texts and stay empty"
+                "{split}: {absent} of `{field}` are not texts and were left empty"
             ));
         }
         Ok(Some(texts))
@@ -274,7 +274,7 @@ fn column_of<'p, 'a>(pickle: &'p Pickle<'a>, value: Value<'a>) -> Option<&'p [Va
     }
 }
 
-/// A number, alone or as the only one of an array or list.
+/// A number, or the only one of an array or list.
 fn one_number<'a>(pickle: &Pickle<'a>, value: Value<'a>) -> Option<f64> {
     match value {
         Value::Int(number) => Some(number as f64),

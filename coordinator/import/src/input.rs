@@ -1,6 +1,6 @@
-//! The bytes of a feature file: mapped, or expanded when the file is compressed.
+//! The bytes of a feature file: mapped, or decompressed.
 
-use halfheard_shared::mapping;
+use halfheard_shared::{error::Hint, mapping};
 use memmap2::Mmap;
 use sha2::{Digest as _, Sha256};
 use std::{
@@ -10,19 +10,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The most bytes that a compressed file may expand to unless the caller says otherwise, for each
-/// byte it has itself. Feature files stay under 100; a bomb has 1,000.
+/// Default limit of the compression ratio. Feature files stay under 100; a bomb has 1,000.
 const MAX_RATIO: u64 = 250;
-/// What any compressed file may expand to, whatever its size.
+/// Size to which any file may expand, whatever its ratio.
 const ALWAYS_ALLOWED: u64 = 1 << 30;
-/// Over this, expanded bytes go to a temporary file that is mapped, instead of to memory.
+/// Above this size, decompressed bytes go to a mapped temporary file instead of memory.
 const IN_MEMORY: u64 = 256 << 20;
 
 /// Why a feature file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
     /// The file or the temporary one cannot be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("cannot read {}", path.display())]
     Io {
         /// Which file.
         path: PathBuf,
@@ -30,7 +29,7 @@ pub enum InputError {
         source: io::Error,
     },
     /// The compressed data is damaged.
-    #[error("{}: the gzip data is damaged ({source}): copy the file again", path.display())]
+    #[error("the gzip data of {} is damaged", path.display())]
     Gzip {
         /// Which file.
         path: PathBuf,
@@ -38,15 +37,15 @@ pub enum InputError {
         source: io::Error,
     },
     /// The compressed data ends too early.
-    #[error("{} is cut off at byte {bytes}, inside its gzip data: copy or download it again", path.display())]
-    GzipCutOff {
+    #[error("{} is truncated at byte {bytes}, inside its gzip data", path.display())]
+    GzipTruncated {
         /// Which file.
         path: PathBuf,
         /// How many bytes it has.
         bytes: u64,
     },
     /// The bound on expansion was reached.
-    #[error("{}: {bytes} bytes expand to more than {limit}: if that is right, allow more with --max-bytes", path.display())]
+    #[error("the {bytes} bytes of {} expand to more than {limit}", path.display())]
     TooLarge {
         /// Which file.
         path: PathBuf,
@@ -55,20 +54,20 @@ pub enum InputError {
         /// The limit.
         limit: u64,
     },
-    /// Nothing in it.
-    #[error("{}: the file is empty: download or copy it again", path.display())]
+    /// It has no content.
+    #[error("{} is empty", path.display())]
     Empty {
         /// Which file.
         path: PathBuf,
     },
     /// A pipe or a device.
-    #[error("{} is no regular file: features are mapped, so save what comes out of a pipe to a file first", path.display())]
-    NoRegularFile {
+    #[error("{} is not a regular file", path.display())]
+    NotRegular {
         /// Which.
         path: PathBuf,
     },
     /// A folder.
-    #[error("{} is a folder: give the feature file itself{}", path.display(), in_it(pickles))]
+    #[error("{} is a folder", path.display())]
     Folder {
         /// Which folder.
         path: PathBuf,
@@ -77,14 +76,30 @@ pub enum InputError {
     },
 }
 
-fn in_it(pickles: &[String]) -> String {
-    match pickles {
-        [] => String::new(),
-        names => format!("; in it are {}", names.join(", ")),
+impl Hint for InputError {
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Io { .. } => return None,
+            Self::Gzip { .. } | Self::GzipTruncated { .. } | Self::Empty { .. } => {
+                "copy or download it again"
+            }
+            Self::TooLarge { .. } => "if that is expected, allow more with --max-bytes",
+            Self::NotRegular { .. } => {
+                "features are mapped, so save the output of a pipe to a file first"
+            }
+            Self::Folder { pickles, .. } if pickles.is_empty() => "name the feature file itself",
+            Self::Folder { pickles, .. } => {
+                return Some(format!(
+                    "name the feature file itself; it contains {}",
+                    pickles.join(", ")
+                ));
+            }
+        };
+        Some(hint.to_owned())
     }
 }
 
-/// The names of the pickles in a folder, some of them.
+/// The names of up to eight pickles in a folder.
 fn pickles_in(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(folder)
         .into_iter()
@@ -98,15 +113,15 @@ fn pickles_in(folder: &Path) -> Vec<String> {
     names
 }
 
-/// A file's bytes and how the file itself looked.
+/// A file's bytes, its size and its hashes.
 #[derive(Debug)]
 pub struct Input {
     content: Content,
-    /// BLAKE3 of the file as it is on the disk.
+    /// BLAKE3 of the file on disk.
     pub blake3: blake3::Hash,
-    /// Its bytes on the disk.
+    /// Its size on disk in bytes.
     pub file_bytes: u64,
-    /// SHA-256 of the content (expanded where the file is compressed), in hexadecimal digits.
+    /// SHA-256 of the content (decompressed), in hexadecimal digits.
     pub sha256: String,
 }
 
@@ -128,9 +143,13 @@ impl Deref for Input {
 }
 
 impl Input {
-    /// Opens `path`; a gzip file (told by its first bytes, not its name) is expanded to memory or,
-    /// if large, to an unnamed temporary file in `scratch`. `progress` is told the bytes of the
-    /// file done so far.
+    /// Opens `path`. A gzip file (recognized by its first bytes, not its name) is decompressed to memory
+    /// or, if large, to an unnamed temporary file in `scratch`. `progress` receives the bytes read so far
+    /// and in total.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, is damaged, or expands beyond the limit.
     pub fn open(
         path: &Path,
         scratch: &Path,
@@ -150,7 +169,7 @@ impl Input {
             });
         }
         if !about.is_file() {
-            return Err(InputError::NoRegularFile {
+            return Err(InputError::NotRegular {
                 path: path.to_owned(),
             });
         }
@@ -160,8 +179,8 @@ impl Input {
                 path: path.to_owned(),
             });
         }
-        // SAFETY: the file is read while it is mapped and must not be changed meanwhile, as for
-        // any reader; its bytes are checked before use.
+        // SAFETY: the file must not be changed while it is mapped, as for any reader; its bytes are
+        // checked before use.
         let map = unsafe { Mmap::map(&file) }
             .map_err(|error| io(mapping::explain(error, about.len())))?;
         let file_bytes = map.len() as u64;
@@ -179,8 +198,8 @@ impl Input {
             let mut sha256 = Sha256::new();
             let mut done = 0;
             for chunk in map.chunks(16 << 20) {
-                // Both hashes read the same chunk at the same time: a file larger than the memory
-                // comes off the disk once.
+                // Both hashes read the same chunk at the same time: a file larger than the memory is
+                // read from disk only once.
                 std::thread::scope(|scope| {
                     scope.spawn(|| sha256.update(chunk));
                     hasher.update(chunk);
@@ -216,7 +235,7 @@ fn hex(hash: Sha256) -> String {
         .collect()
 }
 
-/// Counts what is read through it.
+/// Counts the bytes read through it.
 struct Counted<'a> {
     rest: &'a [u8],
 }
@@ -252,7 +271,7 @@ fn expand(
         let read = decoder
             .read(&mut buffer)
             .map_err(|source| match source.kind() {
-                io::ErrorKind::UnexpectedEof => InputError::GzipCutOff {
+                io::ErrorKind::UnexpectedEof => InputError::GzipTruncated {
                     path: path.to_owned(),
                     bytes: total,
                 },
@@ -290,7 +309,7 @@ fn expand(
         None => Ok(Content::Memory(memory)),
         Some(mut file) => {
             file.seek(SeekFrom::Start(0)).map_err(scratch_error)?;
-            // SAFETY: the file has no name; nobody else can change it.
+            // SAFETY: the file has no name, so nobody else can change it.
             Ok(Content::Mapped(unsafe { Mmap::map(&file) }.map_err(
                 |error| scratch_error(mapping::explain(error, expanded)),
             )?))

@@ -1,17 +1,17 @@
-//! What becomes of feature values that are not finite.
+//! The treatment of feature values that are not finite.
 
 use halfheard_shared::dataset::{Kind, NotFinite, Split};
 use std::fmt;
 
-/// What is done with audio and vision values that are not finite.
+/// How audio and vision values that are not finite are treated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum NonFinite {
-    /// What the dataset's own loader does; anything else is refused.
+    /// As the dataset's own loader does; anything else is rejected.
     #[default]
     Reference,
     /// All are set to 0.
     Zero,
-    /// All are refused.
+    /// All are rejected.
     Refuse,
 }
 
@@ -37,8 +37,8 @@ pub enum Reference {
 }
 
 impl Reference {
-    /// Samples of (train, valid, test) that the published dataset has, where that is known: the
-    /// paper's, and for SIMS v2 the training samples with labels (its `config_regression.py`).
+    /// Numbers of samples (train, valid, test) of the published dataset, if known: the paper's, and for
+    /// SIMS v2 the training samples with labels (its `config_regression.py`).
     pub fn sizes(self, kind: Kind) -> [Option<usize>; 3] {
         match self {
             Self::Mmsa => kind
@@ -48,8 +48,8 @@ impl Reference {
         }
     }
 
-    /// What the sizes are those of, in words.
-    pub(super) fn of(self, kind: Kind) -> String {
+    /// The name of the dataset that has these sizes.
+    pub(crate) fn of(self, kind: Kind) -> String {
         match self {
             Self::Mmsa => format!("the paper's {kind}"),
             Self::SimsV2 => "CH-SIMS v2 (with labels)".to_owned(),
@@ -57,12 +57,12 @@ impl Reference {
     }
 
     /// Whether this loader sets `value` of `field` to 0.
-    pub(super) fn zeroes(self, field: &str, value: f32) -> bool {
+    pub(crate) fn zeroes(self, field: &str, value: f32) -> bool {
         value == f32::NEG_INFINITY && (self == Self::SimsV2 || field == "audio")
     }
 }
 
-/// Where the first value stands that cannot be used.
+/// Where a value that is not finite is.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Place {
     /// The sample's index in its split, from 0.
@@ -71,11 +71,11 @@ pub struct Place {
     pub step: usize,
     /// The feature, from 0.
     pub feature: usize,
-    /// The value as it stands in the file.
+    /// The value in the file.
     pub value: f64,
 }
 
-/// The values of one field of one split that are refused.
+/// The rejected values of one field of one split.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refused {
     /// Which split.
@@ -128,7 +128,7 @@ impl fmt::Display for Shown {
     }
 }
 
-/// Everything of a file that is refused.
+/// All rejected values of a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AllRefused(pub Vec<Refused>);
 
@@ -137,14 +137,12 @@ impl fmt::Display for AllRefused {
         for (at, refused) in self.0.iter().enumerate() {
             write!(f, "{}{refused}", if at == 0 { "" } else { "; " })?;
         }
-        f.write_str(
-            ". Features must be finite: set such values to 0 with --nonfinite zero (the counts are kept in the manifest), repair the file, or leave the samples out",
-        )
+        f.write_str("; features must be finite")
     }
 }
 
-/// Counts one value that is not finite as single precision; `exact` is what the file has.
-pub(super) fn count(counts: &mut NotFinite, exact: f64) {
+/// Counts one value that is not finite in single precision; `exact` is the value in the file.
+pub(crate) fn count(counts: &mut NotFinite, exact: f64) {
     if exact.is_nan() {
         counts.nan += 1;
     } else if exact.is_finite() {

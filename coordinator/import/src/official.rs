@@ -1,4 +1,4 @@
-//! The feature files that the field has published, known by their SHA-256.
+//! Published feature files, identified by their SHA-256.
 
 use halfheard_shared::dataset::Kind;
 
@@ -7,13 +7,13 @@ use halfheard_shared::dataset::Kind;
 pub struct Official {
     /// SHA-256 of the pickle, 64 hexadecimal digits.
     pub sha256: &'static str,
-    /// Whose dataset it is.
+    /// The dataset's protocol.
     pub kind: Kind,
-    /// Who published it, and its path there.
+    /// Its publisher and its path there.
     pub name: &'static str,
 }
 
-/// All that are known; the file says where they are from.
+/// All known files; `official.tsv` says where they are from.
 pub fn all() -> impl Iterator<Item = Official> {
     include_str!("official.tsv")
         .lines()
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_line_of_the_list_is_read() {
+    fn every_line_of_list_is_parsed() {
         let lines = include_str!("official.tsv").lines();
         assert_eq!(all().count(), lines.filter(|l| !l.starts_with('#')).count());
         assert_eq!(all().count(), 5);

@@ -1,13 +1,13 @@
-//! Needed fields whose class is not read, and how to write the file anew without it.
+//! Required fields of unsupported classes, and how to rewrite the file without them.
 
-use super::import::ImportError;
+use crate::ImportError;
 use halfheard_shared::{
     dataset::Split,
     pickle::{Pickle, Value},
 };
 use std::{collections::BTreeMap, fmt, path::Path};
 
-/// A needed field that holds objects.
+/// A required field that holds objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpaqueField {
     /// Its split, as the file calls it; empty for the root.
@@ -22,7 +22,7 @@ pub struct OpaqueField {
 
 impl OpaqueField {
     /// The field's class, if it is opaque or a list that begins with something opaque.
-    pub(super) fn of<'a>(
+    pub(crate) fn of<'a>(
         pickle: &Pickle<'a>,
         value: Value<'a>,
         split: &str,
@@ -48,7 +48,7 @@ impl OpaqueField {
         })
     }
 
-    /// What people call the class.
+    /// The common name of the class.
     fn known_as(&self) -> Option<&'static str> {
         let class = self.class.as_str();
         [
@@ -67,7 +67,7 @@ impl OpaqueField {
         .map(|(_, name)| name)
     }
 
-    /// The Python expression that makes a plain array of `x`.
+    /// The Python expression that converts `x` to a plain array.
     fn conversion(&self) -> &'static str {
         let class = self.class.as_str();
         match (class, self.listed) {
@@ -100,7 +100,7 @@ impl fmt::Display for OpaqueField {
     }
 }
 
-/// Several of them, and the lines of Python that write the file anew with plain arrays.
+/// Several of them, and the lines of Python that rewrite the file with plain arrays.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpaqueFields {
     fields: Vec<OpaqueField>,
@@ -108,8 +108,16 @@ pub struct OpaqueFields {
 }
 
 impl OpaqueFields {
+    /// How to rewrite the file.
+    pub(crate) fn hint(&self) -> String {
+        format!(
+            "nothing in the file was executed; if you trust it (Python executes what it names), these lines rewrite it:\n{}",
+            self.recipe
+        )
+    }
+
     /// The error for `fields` of the file at `path`; `None` if there are none.
-    pub(super) fn error(path: &Path, fields: Vec<OpaqueField>) -> Option<ImportError> {
+    pub(crate) fn error(path: &Path, fields: Vec<OpaqueField>) -> Option<ImportError> {
         if fields.is_empty() {
             return None;
         }
@@ -136,7 +144,7 @@ impl OpaqueFields {
                 tuples(&places)
             ));
         }
-        // A split that is a table: one array or list a column.
+        // A split that is a table: one array or list per column.
         let splits: Vec<String> = fields
             .iter()
             .filter(|field| field.field.is_empty())
@@ -156,7 +164,7 @@ impl OpaqueFields {
     }
 }
 
-/// A text as it stands in a Python program.
+/// `text` as a Python string literal.
 fn python_text(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
@@ -183,16 +191,12 @@ impl fmt::Display for OpaqueFields {
         for (at, field) in self.fields.iter().enumerate() {
             write!(f, "{}{field}", if at == 0 { "" } else { "; " })?;
         }
-        write!(
-            f,
-            ": such objects are not read, plain NumPy arrays and lists are. Nothing in the file was executed. If you trust the file (Python executes what it names), these lines write it anew:\n{}",
-            self.recipe
-        )
+        f.write_str(": such objects are not supported, only plain NumPy arrays and lists")
     }
 }
 
-/// The fields that an import needs and that may hold objects.
-pub(super) fn needed_fields(unimodal: bool) -> impl Iterator<Item = &'static str> {
+/// The required fields that may hold objects.
+pub(crate) fn required_fields(unimodal: bool) -> impl Iterator<Item = &'static str> {
     let always = [
         "text_bert",
         "audio",
@@ -209,8 +213,8 @@ pub(super) fn needed_fields(unimodal: bool) -> impl Iterator<Item = &'static str
     always.into_iter().chain(unimodal.into_iter().flatten())
 }
 
-/// The needed fields of one split that are opaque; the split itself if it is.
-pub(super) fn opaque_fields<'a>(
+/// The required fields of one split that are opaque, or the split itself.
+pub(crate) fn opaque_fields<'a>(
     pickle: &Pickle<'a>,
     dict: Value<'a>,
     name: &str,
@@ -221,13 +225,13 @@ pub(super) fn opaque_fields<'a>(
             .into_iter()
             .collect();
     }
-    needed_fields(unimodal)
+    required_fields(unimodal)
         .filter_map(|field| OpaqueField::of(pickle, pickle.get(dict, field)?, name, field))
         .collect()
 }
 
-/// What a split is called in a file where that is not its name, for a note.
-pub(super) fn renamed(split: Split, key: &str) -> Option<String> {
+/// A note about a split that has another name in the file.
+pub(crate) fn renamed(split: Split, key: &str) -> Option<String> {
     (key != split.as_str()).then(|| {
         let key: String = key.chars().take(40).flat_map(char::escape_debug).collect();
         format!("the file's `{key}` is the split {split}")
@@ -239,7 +243,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_written_as_python_reads_them() {
+    fn python_literal_escapes_quotes_and_control_characters() {
         assert_eq!(python_text("/a b/数据.pkl"), "\"/a b/数据.pkl\"");
         assert_eq!(python_text("a\"b\\c\n"), "\"a\\\"b\\\\c\\u000a\"");
     }

@@ -1,29 +1,29 @@
-//! Finds the dict of splits in a feature file, and the splits in it.
+//! Finds the dict of splits in a feature file, and its splits.
 
-use super::{import::ImportError, recognise};
+use crate::{ImportError, recognize};
 use halfheard_shared::{
     dataset::Split,
     pickle::{Limits, Pickle, Value},
 };
 use std::path::Path;
 
-/// The most pickles that are looked at in one file.
+/// Maximum number of pickles that are read in one file.
 const MAX_PICKLES: usize = 16;
 
-/// The number with which PyTorch's torch.save began its files before they were zips.
+/// The number with which files of PyTorch's torch.save began before they were zips.
 const TORCH_SAVE: &[u8] = b"\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
 
-/// A pickle with a dict of splits somewhere near its root.
+/// A pickle with a dict of splits at or near its root.
 #[derive(Debug)]
-pub(super) struct Root<'a> {
+pub(crate) struct Root<'a> {
     pub pickle: Pickle<'a>,
     /// The dict of splits.
     pub dict: Value<'a>,
-    /// How it was found, where that was not plain.
+    /// Where it was found, if not at the root.
     pub notes: Vec<String>,
 }
 
-/// The names by which files call a split, in lower case.
+/// The names of a split in files, in lower case.
 fn names_of(split: Split) -> &'static [&'static str] {
     match split {
         Split::Train => &["train", "training"],
@@ -32,36 +32,36 @@ fn names_of(split: Split) -> &'static [&'static str] {
     }
 }
 
-/// Whether `key` calls `split`.
-fn calls(key: &str, split: Split) -> bool {
+/// Whether `key` is a name of `split`.
+fn is_name_of(key: &str, split: Split) -> bool {
     names_of(split).contains(&key.to_lowercase().as_str())
 }
 
-/// Whether a value is a dict (or of a class derived from it) that has a split.
+/// Whether a value is a dict (or of a derived class) that has a split.
 fn has_splits<'a>(pickle: &Pickle<'a>, value: Value<'a>) -> bool {
     pickle
         .entries(value)
         .into_iter()
         .flatten()
         .filter_map(|(key, _)| pickle.text(key))
-        .any(|key| Split::ALL.into_iter().any(|split| calls(key, split)))
+        .any(|key| Split::ALL.into_iter().any(|split| is_name_of(key, split)))
 }
 
 impl<'a> Root<'a> {
-    /// Reads the file's pickles until one of them is a dict of splits, or a list around one.
-    pub(super) fn find(bytes: &'a [u8], path: &Path) -> Result<Self, ImportError> {
+    /// Reads the file's pickles until one is a dict of splits or a list with one.
+    pub(crate) fn find(bytes: &'a [u8], path: &Path) -> Result<Self, ImportError> {
         let read = |offset| Pickle::read_at(bytes, offset, Limits::default());
         let first = read(0).map_err(|source| ImportError::pickle(path, bytes, source))?;
         if first.root() == Value::BigInt(TORCH_SAVE) {
-            return Err(ImportError::NoPickle {
+            return Err(ImportError::NotPickle {
                 path: path.to_owned(),
-                what: recognise::torch_save(),
+                what: recognize::torch_save(),
             });
         }
         if let Some(root) = Self::in_pickle(first.root(), &first) {
             return Ok(root.of(first));
         }
-        // Behind a first pickle may come others; what is no pickle there is not the fault.
+        // More pickles may follow the first one; anything else that follows is ignored.
         let mut end = first.end();
         for number in 2..=MAX_PICKLES {
             let Ok(next) = read(end) else { break };
@@ -75,7 +75,7 @@ impl<'a> Root<'a> {
         }
         let root = first.root();
         if first.entries(root).is_some() {
-            // The dict is there, the splits are not: looking for the first one says what is.
+            // A dict without splits: the error for the first one lists the existing keys.
             split(&first, root, Split::Train)?;
         }
         Err(ImportError::Root {
@@ -99,14 +99,14 @@ impl<'a> Root<'a> {
         match (inside.next(), inside.next()) {
             (Some(&dict), None) => Some(Found {
                 dict,
-                notes: vec![format!("the dict of splits stands inside {}", value.kind())],
+                notes: vec![format!("the dict of splits is inside {}", value.kind())],
             }),
             _ => None,
         }
     }
 }
 
-/// Where the dict of splits was found, before the pickle itself is given away.
+/// Where the dict of splits was found, before the pickle is moved.
 struct Found<'a> {
     dict: Value<'a>,
     notes: Vec<String>,
@@ -122,9 +122,9 @@ impl<'a> Found<'a> {
     }
 }
 
-/// The value of a split and the key it has in the file: its own name, or the one other key that
-/// calls it (`dev`, `Train`).
-pub(super) fn split<'a>(
+/// The value of a split and its key in the file: its own name, or the only other key that is a name of it
+/// (`dev`, `Train`).
+pub(crate) fn split<'a>(
     pickle: &Pickle<'a>,
     root: Value<'a>,
     split: Split,
@@ -135,9 +135,9 @@ pub(super) fn split<'a>(
     let mut others: Vec<(String, Value<'a>)> = Vec::new();
     for (key, value) in pickle.entries(root).into_iter().flatten() {
         if let Some(key) = pickle.text(key)
-            && calls(key, split)
+            && is_name_of(key, split)
         {
-            // A key that is set twice counts once, with its last value.
+            // A repeated key counts once, with its last value.
             others.retain(|(known, _)| known != key);
             others.push((key.to_owned(), value));
         }
@@ -155,15 +155,15 @@ pub(super) fn split<'a>(
     }
 }
 
-/// Keys of the root that hold samples but are none of the three splits, for a note.
-pub(super) fn other_splits<'a>(pickle: &Pickle<'a>, root: Value<'a>) -> Vec<String> {
+/// Keys of the root that hold samples of other splits, for a note.
+pub(crate) fn other_splits<'a>(pickle: &Pickle<'a>, root: Value<'a>) -> Vec<String> {
     let mut names: Vec<String> = pickle
         .entries(root)
         .into_iter()
         .flatten()
         .filter(|(_, value)| pickle.get(*value, "text_bert").is_some())
         .filter_map(|(key, _)| pickle.text(key))
-        .filter(|key| !Split::ALL.into_iter().any(|split| calls(key, split)))
+        .filter(|key| !Split::ALL.into_iter().any(|split| is_name_of(key, split)))
         .map(escaped)
         .take(10)
         .collect();
@@ -172,7 +172,7 @@ pub(super) fn other_splits<'a>(pickle: &Pickle<'a>, root: Value<'a>) -> Vec<Stri
 }
 
 /// The text keys of a dict, for messages.
-pub(super) fn keys<'a>(pickle: &Pickle<'a>, dict: Value<'a>) -> Vec<String> {
+pub(crate) fn keys<'a>(pickle: &Pickle<'a>, dict: Value<'a>) -> Vec<String> {
     pickle
         .entries(dict)
         .into_iter()

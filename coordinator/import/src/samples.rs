@@ -1,18 +1,18 @@
-//! One split as it stands in the pickle: small fields decoded and checked, features borrowed.
+//! One split of the pickle: small fields decoded and checked, features borrowed.
 
-use super::{
+use crate::{
+    ImportError,
     assemble::Samples,
     cube::{Cube, Problem, Scratch},
     fields::Fields,
-    import::ImportError,
     nonfinite::{self, NonFinite, Place, Reference, Refused},
 };
 use halfheard_shared::dataset::{Kind, LengthSource, NotFinite, Split, Treatment, mask_problem};
 use std::collections::BTreeMap;
 
-/// What is done with values that are not finite, and by whose example.
+/// How values that are not finite are treated, and by which loader's example.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Policy {
+pub(crate) struct Policy {
     pub nonfinite: NonFinite,
     pub reference: Reference,
 }
@@ -31,11 +31,11 @@ impl Policy {
 /// The texts of a split: token ids, mask and segments.
 struct Texts<'p, 'a> {
     cube: Cube<'p, 'a>,
-    /// Whether they stand as `[N, L, 3]`.
-    turned: bool,
-    /// Tokens that are no padding, for each sample.
+    /// Whether they are stored as `[N, L, 3]`.
+    transposed: bool,
+    /// Tokens without padding, per sample.
     lengths: Vec<usize>,
-    /// Where each sample's text begins: over 0 where its padding stands at the start.
+    /// Where each sample's text begins: above 0 if it is padded at the start.
     starts: Vec<usize>,
 }
 
@@ -45,12 +45,12 @@ struct Features<'p, 'a> {
     cube: Cube<'p, 'a>,
     lengths: Vec<i64>,
     from: LengthSource,
-    /// Whether the padding stands at the start and is moved to the end.
+    /// Whether padding is at the start, and is moved to the end.
     moved: bool,
 }
 
 /// One split, ready to be checked and written.
-pub(super) struct SplitSamples<'p, 'a> {
+pub(crate) struct SplitSamples<'p, 'a> {
     split: Split,
     text: Texts<'p, 'a>,
     audio: Features<'p, 'a>,
@@ -62,19 +62,18 @@ pub(super) struct SplitSamples<'p, 'a> {
     policy: Policy,
 }
 
-/// What [`SplitSamples::check`] found.
+/// The findings of [`SplitSamples::check`].
 #[derive(Debug, Default)]
-pub(super) struct Checked {
-    /// Values that become 0, for each field that has any.
+pub(crate) struct Checked {
+    /// Values that become 0, by field.
     pub zeroed: BTreeMap<String, NotFinite>,
-    /// Values that are refused.
+    /// Rejected values.
     pub refused: Vec<Refused>,
 }
 
 impl<'p, 'a> SplitSamples<'p, 'a> {
-    /// Everything of the split, its small fields and texts checked; `notes` takes what was filled in
-    /// or moved.
-    pub(super) fn of(
+    /// Reads the split and checks its small fields and texts. Corrections are added to `notes`.
+    pub(crate) fn of(
         fields: &Fields<'p, 'a>,
         kind: Kind,
         policy: Policy,
@@ -111,7 +110,7 @@ impl<'p, 'a> SplitSamples<'p, 'a> {
         } else {
             None
         };
-        // Aligned files have one step of audio and vision a token and give no lengths.
+        // Aligned files have one step of audio and vision per token, and no lengths.
         let steps = [text.width(), audio.shape()[1], vision.shape()[1]];
         let aligned = steps[0] == steps[1]
             && steps[0] == steps[2]
@@ -140,17 +139,17 @@ impl<'p, 'a> SplitSamples<'p, 'a> {
         let vision = Features::new("vision", vision, vision_lengths, vision_from);
         match (audio.from, vision.from) {
             (LengthSource::Text, LengthSource::Text) => notes.push(format!(
-                "{split}: the file gives no lengths and audio and vision have as many steps as the text: taken as aligned, lengths are those of the text's mask"
+                "{split}: the file has no lengths, and audio and vision have as many steps as the text: treated as aligned, with the lengths of the text's mask"
             )),
             _ => {
                 for features in [&audio, &vision] {
                     let field = features.field;
                     match features.from {
                         LengthSource::Full => notes.push(format!(
-                            "{split}: the file has no {field}_lengths; every sample counts as full"
+                            "{split}: the file has no {field}_lengths; every sample is treated as full"
                         )),
                         LengthSource::Arrays => notes.push(format!(
-                            "{split}: {field} is a list of arrays of different lengths; they were padded with zeros, and their lengths are the samples'"
+                            "{split}: {field} is a list of arrays of different lengths; they were padded with zeros and give the lengths"
                         )),
                         LengthSource::Given | LengthSource::Text => {}
                     }
@@ -185,14 +184,14 @@ impl<'p, 'a> SplitSamples<'p, 'a> {
     }
 
     /// Text length, audio steps and features, vision steps and features.
-    pub(super) fn sizes(&self) -> [usize; 5] {
+    pub(crate) fn sizes(&self) -> [usize; 5] {
         let ([_, ta, da], [_, tv, dv]) = (self.audio.cube.shape(), self.vision.cube.shape());
         [self.text.width(), ta, da, tv, dv]
     }
 
-    /// Pads what is padded anyway to the sizes of all splits together.
-    pub(super) fn grow(&mut self, [text, ta, _, tv, _]: [usize; 5]) {
-        if self.text.turned {
+    /// Pads what is padded anyway to the largest sizes of all splits.
+    pub(crate) fn grow(&mut self, [text, ta, _, tv, _]: [usize; 5]) {
+        if self.text.transposed {
             self.text.cube.grow(text, 0);
         } else {
             self.text.cube.grow(0, text);
@@ -201,21 +200,21 @@ impl<'p, 'a> SplitSamples<'p, 'a> {
         self.vision.cube.grow(tv, 0);
     }
 
-    /// Whether any of its fields is padded here, so that its sizes can grow.
-    pub(super) fn can_grow(&self) -> bool {
+    /// Whether any of its fields is padded here, and can grow.
+    pub(crate) fn can_grow(&self) -> bool {
         [&self.text.cube, &self.audio.cube, &self.vision.cube]
             .into_iter()
             .any(|cube| cube.can_grow())
     }
 
     /// Whether any text is padded at its start.
-    pub(super) fn starts_with_padding(&self) -> bool {
+    pub(crate) fn starts_with_padding(&self) -> bool {
         self.text.starts.iter().any(|&start| start > 0)
     }
 
-    /// Moves the padding of audio and vision to the end where it stands at the start; to be called
-    /// if that of a text does, in any split.
-    pub(super) fn move_padding(&mut self, notes: &mut Vec<String>) -> Result<(), ImportError> {
+    /// Moves padding of audio and vision from the start to the end. To be called if any text of any split
+    /// is padded at the start.
+    pub(crate) fn move_padding(&mut self, notes: &mut Vec<String>) -> Result<(), ImportError> {
         for features in [&mut self.audio, &mut self.vision] {
             features.find_padding(self.split)?;
             if features.moved {
@@ -229,12 +228,12 @@ impl<'p, 'a> SplitSamples<'p, 'a> {
     }
 
     /// The raw texts.
-    pub(super) fn texts(&self) -> &[String] {
+    pub(crate) fn texts(&self) -> &[String] {
         &self.raw_texts
     }
 
-    /// Looks at every feature; the texts were looked at before.
-    pub(super) fn check(&self, mut progress: impl FnMut(u64)) -> Result<Checked, ImportError> {
+    /// Checks every feature value; texts are checked on reading.
+    pub(crate) fn check(&self, mut progress: impl FnMut(u64)) -> Result<Checked, ImportError> {
         let mut checked = Checked::default();
         let mut scratch = Scratch::default();
         let (mut floats, mut exact) = (Vec::new(), Vec::new());
@@ -282,8 +281,8 @@ impl<'p, 'a> SplitSamples<'p, 'a> {
         Ok(checked)
     }
 
-    /// What was done to the split, for its manifest.
-    pub(super) fn treatment(&self, zeroed: BTreeMap<String, NotFinite>) -> Treatment {
+    /// What was done to the split, for the manifest.
+    pub(crate) fn treatment(&self, zeroed: BTreeMap<String, NotFinite>) -> Treatment {
         let mut moved = BTreeMap::new();
         let texts = self.text.starts.iter().filter(|&&start| start > 0).count();
         if texts > 0 {
@@ -327,19 +326,19 @@ impl<'p, 'a> Texts<'p, 'a> {
         let split = fields.split();
         let cube = fields.cube("text_bert")?;
         let [samples, a, b] = cube.shape();
-        let turned = a != 3 && b == 3;
+        let transposed = a != 3 && b == 3;
         let own = cube.own_sizes().unwrap_or_default();
         if (a != 3 && b != 3) || own.iter().any(|&(a, b)| a != 3 && b != 3) {
             return Err(fields.wrong(
                 "text_bert",
                 format!(
-                    "has shape [{samples}, {a}, {b}], [N, 3, L] is expected: token ids, mask, segments"
+                    "has shape [{samples}, {a}, {b}], expected [N, 3, L]: token ids, mask, segments"
                 ),
             ));
         }
         let mut texts = Self {
             cube,
-            turned,
+            transposed,
             lengths: Vec::with_capacity(samples),
             starts: Vec::with_capacity(samples),
         };
@@ -348,19 +347,19 @@ impl<'p, 'a> Texts<'p, 'a> {
         for sample in 0..samples {
             let wrong = |problem| error(split, "text_bert", sample, problem);
             texts.read(sample, &mut row, &mut scratch).map_err(wrong)?;
-            let (length, start) = look_at_text(&row).map_err(Problem::Sample).map_err(wrong)?;
+            let (length, start) = check_text(&row).map_err(Problem::Sample).map_err(wrong)?;
             texts.lengths.push(length);
             texts.starts.push(start);
         }
-        if turned {
+        if transposed {
             notes.push(format!(
-                "{split}: text_bert is [N, L, 3] and was turned to [N, 3, L]"
+                "{split}: text_bert is [N, L, 3] and was transposed to [N, 3, L]"
             ));
         }
         let moved = texts.starts.iter().filter(|&&start| start > 0).count();
         if moved > 0 {
             notes.push(format!(
-                "{split}: {moved} texts are padded at the start (padding_location=start) and were moved there"
+                "{split}: {moved} texts are padded at the start (padding_location=start); their padding was moved to the end"
             ));
         }
         Ok(texts)
@@ -369,10 +368,10 @@ impl<'p, 'a> Texts<'p, 'a> {
     /// L.
     fn width(&self) -> usize {
         let [_, a, b] = self.cube.shape();
-        if self.turned { a } else { b }
+        if self.transposed { a } else { b }
     }
 
-    /// Token ids, mask and segments of a sample, `[3, L]`, as they stand in the file.
+    /// Token ids, mask and segments of a sample, `[3, L]`, as in the file.
     fn read(
         &self,
         sample: usize,
@@ -380,7 +379,7 @@ impl<'p, 'a> Texts<'p, 'a> {
         scratch: &mut Scratch,
     ) -> Result<(), Problem> {
         self.cube.read_i64(sample, out, scratch)?;
-        if self.turned {
+        if self.transposed {
             let columns: Vec<i64> = (0..3)
                 .flat_map(|part| out.iter().skip(part).step_by(3).copied())
                 .collect();
@@ -390,8 +389,8 @@ impl<'p, 'a> Texts<'p, 'a> {
     }
 }
 
-/// Checks one text, `[3, L]`: its tokens that are no padding and where they begin, or what is wrong.
-fn look_at_text(row: &[i64]) -> Result<(usize, usize), String> {
+/// Checks one text, `[3, L]`. Returns the number of its tokens and where they begin, or what is wrong.
+fn check_text(row: &[i64]) -> Result<(usize, usize), String> {
     let l = row.len() / 3;
     let (tokens, rest) = row.split_at(l);
     let (mask, segments) = rest.split_at(l);
@@ -405,7 +404,7 @@ fn look_at_text(row: &[i64]) -> Result<(usize, usize), String> {
         return Err("a segment is neither 0 nor 1".to_owned());
     }
     let start = mask.iter().take_while(|&&m| m == 0).count();
-    // Padding at the start: zeros, then ones to the very end.
+    // Padding at the start: zeros, then ones to the end.
     if start > 0 && start < l && mask[start..].iter().all(|&m| m == 1) {
         return Ok((l - start, start));
     }
@@ -430,8 +429,8 @@ impl<'p, 'a> Features<'p, 'a> {
         }
     }
 
-    /// Finds out whether the padding stands at the start, as it does in the texts: in every sample
-    /// all steps in front of its last `length` are zeros, and not all behind its first `length`.
+    /// Detects padding at the start, as in the texts: in every sample all steps before the last `length`
+    /// are zeros, and in some not all after the first `length` are.
     fn find_padding(&mut self, split: Split) -> Result<(), ImportError> {
         let [_, steps, width] = self.cube.shape();
         let mut scratch = Scratch::default();
@@ -455,10 +454,10 @@ impl<'p, 'a> Features<'p, 'a> {
         Ok(())
     }
 
-    /// A sample's features as they are written.
+    /// Reads a sample's features in their final form.
     fn write(&self, sample: usize, out: &mut Vec<f32>, policy: Policy) {
-        // A row that cannot be read stays empty and the writer refuses its size; `check` has seen
-        // all rows before anything is written.
+        // An unreadable row stays empty, and the writer rejects its size. `check` has read all rows
+        // before anything is written.
         if self
             .cube
             .read_f32(sample, out, &mut Scratch::default())
@@ -503,7 +502,7 @@ impl Samples for SplitSamples<'_, '_> {
         let l = self.text.width();
         let start = self.text.starts.get(sample).copied().unwrap_or(0);
         for part in wide.chunks_exact(l) {
-            // All ids were found to fit.
+            // All ids were checked to fit.
             out.extend(
                 part[start..]
                     .iter()

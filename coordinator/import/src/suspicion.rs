@@ -1,23 +1,23 @@
-//! Signs that a file is another dataset's than the one whose protocol was asked for.
+//! Signs that a file belongs to another dataset than the requested one.
 
-use super::{official, root, samples::SplitSamples};
+use crate::{official, root, samples::SplitSamples};
 use halfheard_shared::{
     dataset::{Kind, Split},
     pickle::{Pickle, Value},
 };
 
-/// Labels that are few say nothing of their range.
+/// Minimum number of labels from which their range is judged.
 const ENOUGH: usize = 100;
 
-/// What is suspicious, for notes: the file's labels, texts and hash speak for another `--as`.
-pub(super) fn signs<'a>(
+/// Notes about labels, texts and a hash that suggest another `--as`.
+pub(crate) fn signs<'a>(
     kind: Kind,
     pickle: &Pickle<'a>,
     root: Value<'a>,
     splits: &[SplitSamples<'_, '_>; 3],
     sha256: &str,
 ) -> Vec<String> {
-    use super::assemble::Samples as _;
+    use crate::assemble::Samples as _;
     let mut notes = Vec::new();
     notes.extend(official_of_another(kind, sha256));
     let unimodal = root::split(pickle, root, Split::Train).is_ok_and(|(train, _)| {
@@ -28,9 +28,9 @@ pub(super) fn signs<'a>(
     });
     if unimodal && !kind.has_unimodal_labels() {
         notes.push(match kind {
-            Kind::Own(_) => "the file has labels of each modality alone, which its definition does not use: keep them with --unimodal".to_owned(),
+            Kind::Own(_) => "the file has labels for each modality, which its definition does not use: keep them with --unimodal".to_owned(),
             built_in => format!(
-                "the file has labels of each modality alone, as SIMS has, and is imported as {built_in}, which does not use them: did you mean --as sims?"
+                "the file has labels for each modality, as SIMS has, and is imported as {built_in}, which does not use them: did you mean --as sims?"
             ),
         });
     }
@@ -42,7 +42,7 @@ pub(super) fn signs<'a>(
         && labels().all(|label| label.abs() <= 1.0)
     {
         notes.push(format!(
-            "all labels are within [-1, 1], as those of SIMS are; labels of {kind} reach from -{limit} to {limit}"
+            "all labels are within [-1, 1], as those of SIMS are; labels of {kind} range from -{limit} to {limit}"
         ));
     }
     let texts = || {
@@ -82,7 +82,7 @@ fn official_of_another(kind: Kind, sha256: &str) -> Option<String> {
     ))
 }
 
-/// The common Chinese characters.
+/// Whether `c` is a common Chinese character.
 fn is_chinese(c: char) -> bool {
     ('\u{4e00}'..='\u{9fff}').contains(&c) || ('\u{3400}'..='\u{4dbf}').contains(&c)
 }
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_published_file_of_another_dataset_is_noticed() {
+    fn published_file_of_another_dataset_is_noted() {
         let sims = "c9e20c13ec0454d98bb9c1e520e490c75146bfa2dfeeea78d84de047dbdd442f";
         let note = official_of_another(Kind::Mosi, sims).unwrap();
         assert!(note.contains("SIMS/Processed/unaligned_39.pkl") && note.ends_with("--as sims?"));

@@ -1,6 +1,7 @@
-//! Sentences with a level of sentiment, in the words of a real encoder's vocabulary.
+//! Sentences with a level of sentiment, from the words of a real encoder's vocabulary.
 
 use super::random::Random;
+use halfheard_shared::error::Hint;
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
@@ -11,7 +12,7 @@ pub(super) const CLS: i32 = 101;
 /// `[SEP]`.
 pub(super) const SEP: i32 = 102;
 
-/// The most words of a clause with its connector.
+/// Maximum number of words in a clause with its connector.
 pub(super) const LONGEST_CLAUSE: usize = 7;
 
 /// Adjectives and verbs by level, from -3 to 3.
@@ -59,32 +60,44 @@ const GLUE: &[&str] = &["the", "was", "i", "thought", "felt", "to", "me"];
 #[derive(Debug, thiserror::Error)]
 pub enum VocabularyError {
     /// The file cannot be read.
-    #[error("{}: {source}; give a BERT vocabulary (vocab.txt) with --vocab", path.display())]
+    #[error("cannot read {}", path.display())]
     Io {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// Why.
         source: std::io::Error,
     },
     /// The special tokens are not where BERT has them.
-    #[error("{}: `{token}` is not on line {line}: this is no vocabulary of a BERT model", path.display())]
+    #[error("{} is not the vocabulary of a BERT model: `{token}` is not on line {line}", path.display())]
     Special {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Which token.
+        /// The token.
         token: &'static str,
-        /// Where it should be, from 1.
+        /// The line on which it should be, from 1.
         line: usize,
     },
     /// Words that sentences need are missing.
-    #[error("the vocabulary lacks words that sentences are made of ({}): give that of an uncased English BERT", words.join(", "))]
+    #[error("the vocabulary lacks words for sentences: {}", words.join(", "))]
     Words {
         /// The words.
         words: Vec<&'static str>,
     },
 }
 
-/// An encoder's vocabulary: one token a line, its id the line's index.
+impl Hint for VocabularyError {
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Io { .. } | Self::Special { .. } => {
+                "name a BERT vocabulary (vocab.txt) with --vocab"
+            }
+            Self::Words { .. } => "use the vocabulary of an uncased English BERT",
+        };
+        Some(hint.to_owned())
+    }
+}
+
+/// An encoder's vocabulary: one token per line; the id is the line's index.
 #[derive(Debug, Clone)]
 pub struct Vocabulary {
     ids: HashMap<String, i32>,
@@ -95,7 +108,7 @@ impl Vocabulary {
     /// Reads a `vocab.txt`.
     ///
     /// # Errors
-    /// The file cannot be read as text or is no BERT vocabulary.
+    /// The file cannot be read as text or is not a BERT vocabulary.
     pub fn read(path: &Path) -> Result<Self, VocabularyError> {
         let text = std::fs::read_to_string(path).map_err(|source| VocabularyError::Io {
             path: path.to_owned(),
@@ -151,7 +164,7 @@ pub(super) struct Sentence {
 }
 
 impl Lexicon {
-    /// Looks the words up; a list may lose some words but not all.
+    /// Looks up the words; a list may lack some but not all.
     pub(super) fn new(vocabulary: &Vocabulary) -> Result<Self, VocabularyError> {
         let mut missing = Vec::new();
         let mut find = |words: &'static [&'static str]| -> Vec<Word> {

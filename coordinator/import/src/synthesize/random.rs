@@ -1,4 +1,4 @@
-//! Random numbers that are the same on every machine and in every release.
+//! Random numbers, the same on every machine and in every release.
 
 /// SplitMix64 (Steele, Lea and Flood, 2014).
 pub(super) struct Random {
@@ -41,13 +41,13 @@ impl Random {
         (self.next() % count.max(1) as u64) as usize
     }
 
-    /// One of `items`; `None` if there are none.
+    /// One of `items`; `None` if it is empty.
     pub(super) fn pick<'a, T>(&mut self, items: &'a [T]) -> Option<&'a T> {
         items.get(self.below(items.len()))
     }
 
-    /// Nearly normal with mean 0 and deviation 1: the sum of twelve uniform numbers, which needs no
-    /// logarithm and so is the same on every platform.
+    /// Approximately normal with mean 0 and deviation 1: the sum of twelve uniform numbers, which needs no
+    /// logarithm and is therefore the same on every platform.
     pub(super) fn normal(&mut self) -> f32 {
         let mut sum = -6.0;
         for _ in 0..12 {

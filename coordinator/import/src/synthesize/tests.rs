@@ -32,7 +32,7 @@ fn make(settings: &Settings, dir: &Path) -> Imported {
 }
 
 #[test]
-fn the_seed_decides_every_byte() {
+fn seed_determines_every_byte() {
     let dir = tempfile::tempdir().unwrap();
     let hash = |seed| {
         make(&Settings::small(Kind::Mosi, seed), dir.path())
@@ -50,7 +50,7 @@ fn the_seed_decides_every_byte() {
 }
 
 #[test]
-fn it_is_a_dataset_with_all_classes_and_varied_lengths() {
+fn dataset_has_all_classes_and_varied_lengths() {
     let dir = tempfile::tempdir().unwrap();
     for kind in Kind::ALL {
         let imported = make(&Settings::small(kind, 7), dir.path());
@@ -98,7 +98,7 @@ fn sign_accuracy(readings: &[f32], labels: &[f32]) -> f32 {
 
 /// Every modality carries the label, none alone determines it.
 #[test]
-fn each_modality_carries_a_part() {
+fn every_modality_carries_part_of_label() {
     let dir = tempfile::tempdir().unwrap();
     let imported = make(&Settings::small(Kind::Mosi, 3), dir.path());
     let data = Dataset::open(&imported.path).unwrap();
@@ -173,7 +173,7 @@ fn each_modality_carries_a_part() {
 }
 
 #[test]
-fn impossible_settings_are_refused() {
+fn impossible_settings_are_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let folder = DataFolder::new(dir.path());
     let vocab = Vocabulary::read(&vocabulary(dir.path(), &[])).unwrap();
@@ -181,10 +181,7 @@ fn impossible_settings_are_refused() {
     settings.shapes.text_len = 5;
     let error =
         synthesize(&settings, &vocab, "toy", &folder, false, &mut |_, _, _| {}).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "the text length is 5, it must be 9 to 512"
-    );
+    assert_eq!(error.to_string(), "the text length is 5, expected 9 to 512");
     assert!(folder.names().unwrap().is_empty());
 
     let bad = dir.path().join("bad.txt");

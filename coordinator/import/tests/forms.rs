@@ -6,7 +6,7 @@
 mod pickler;
 
 use halfheard_import::{
-    import::ImportError,
+    ImportError,
     nonfinite::{NonFinite, Reference},
 };
 use halfheard_shared::dataset::{Kind, LengthSource, Split};
@@ -16,7 +16,7 @@ use pickler::{
 };
 
 #[test]
-fn what_is_not_needed_may_be_anything() {
+fn unneeded_fields_may_hold_anything() {
     let (_, plain) = imported(Kind::Mosi, &dataset(Kind::Mosi));
     let path = || Py::object("pathlib", "PosixPath", &[text("/"), text("data")]);
     let day = || {
@@ -78,7 +78,7 @@ fn what_is_not_needed_may_be_anything() {
 }
 
 #[test]
-fn dicts_of_other_classes_are_dicts() {
+fn dicts_of_derived_classes_are_accepted() {
     let (_, plain) = imported(Kind::Mosi, &dataset(Kind::Mosi));
     let Py::Dict(splits) = dataset(Kind::Mosi) else {
         panic!()
@@ -105,14 +105,14 @@ fn dicts_of_other_classes_are_dicts() {
 }
 
 #[test]
-fn the_dict_may_be_in_a_list_or_in_a_later_pickle() {
+fn dict_of_splits_is_found_in_list_or_later_pickle() {
     let (_, plain) = imported(Kind::Mosi, &dataset(Kind::Mosi));
     let (notes, data) = imported(
         Kind::Mosi,
         &Py::List(vec![text("features"), dataset(Kind::Mosi)]),
     );
     same(&plain, &data);
-    said(&notes, "stands inside a list");
+    said(&notes, "is inside a list");
     let info = Py::Dict(vec![("made by".to_owned(), text("us"))]);
     let two = [info.pickle(), dataset(Kind::Mosi).pickle()].concat();
     let imported = import_bytes(Kind::Mosi, &two).unwrap();
@@ -126,7 +126,7 @@ fn the_dict_may_be_in_a_list_or_in_a_later_pickle() {
         &Py::List(vec![dataset(Kind::Mosi), dataset(Kind::Mosi)]),
     );
     assert!(
-        message.contains("the file holds a list, a dict of `train`"),
+        message.contains("the file holds a list, expected a dict of `train`"),
         "{message}"
     );
     // One split alone.
@@ -141,7 +141,7 @@ fn the_dict_may_be_in_a_list_or_in_a_later_pickle() {
 }
 
 #[test]
-fn splits_go_by_the_names_that_people_give_them() {
+fn common_names_of_splits_are_accepted() {
     let (_, plain) = imported(Kind::Mosi, &dataset(Kind::Mosi));
     let renamed = |names: [&str; 3]| {
         let Py::Dict(splits) = dataset(Kind::Mosi) else {
@@ -173,7 +173,7 @@ fn splits_go_by_the_names_that_people_give_them() {
     entries(&mut content).push(("val".to_owned(), other.clone()));
     let message = refusal(Kind::Mosi, &content);
     assert!(
-        message.contains("no `valid` split but dev and val"),
+        message.contains("missing split `valid`; dev and val"),
         "{message}"
     );
     let mut content = dataset(Kind::Mosi);
@@ -183,7 +183,7 @@ fn splits_go_by_the_names_that_people_give_them() {
 }
 
 #[test]
-fn sims_v2_is_read_by_the_protocol_of_sims() {
+fn sims_v2_follows_protocol_of_sims() {
     // A fourth split and fields that nobody reads; -inf in both modalities, as its loader expects.
     let mut content = dataset(Kind::Sims);
     let Py::Dict(splits) = dataset(Kind::Sims) else {
@@ -225,7 +225,7 @@ fn sims_v2_is_read_by_the_protocol_of_sims() {
 }
 
 #[test]
-fn texts_stand_in_any_order_and_type() {
+fn text_tensors_of_any_layout_and_type_are_accepted() {
     let (_, plain) = imported(Kind::Mosi, &dataset(Kind::Mosi));
     let rows = [101, 2003, 102, 0, 1, 1, 1, 0, 0, 0, 0, 0];
     // [N, L, 3].
@@ -240,7 +240,7 @@ fn texts_stand_in_any_order_and_type() {
     );
     let (notes, data) = imported(Kind::Mosi, &content);
     same(&plain, &data);
-    said(&notes, "train: text_bert is [N, L, 3] and was turned");
+    said(&notes, "train: text_bert is [N, L, 3] and was transposed");
     // Floats, lists of arrays, lists of lists, arrays of objects, of either order.
     let floats: Vec<f32> = rows.iter().map(|&x| x as f32).collect();
     let lists = |shape: [usize; 2], values: &[i64]| {
@@ -281,15 +281,15 @@ fn texts_stand_in_any_order_and_type() {
     for (form, says) in [
         (
             Py::ints(&[2, 4, 4], &[0; 32]),
-            "has shape [2, 4, 4], [N, 3, L] is expected",
+            "has shape [2, 4, 4], expected [N, 3, L]",
         ),
         (
             Py::List(vec![one(), Py::Int(3)]),
-            "holds an integer at sample 1, an array of two dimensions",
+            "holds an integer at sample 1, expected a two-dimensional array",
         ),
         (
             Py::List(vec![one(), Py::floats(&[3, 4], &[0.5; 12])]),
-            "sample 1: value 0.5 at position 0 is no whole number",
+            "sample 1: value 0.5 at position 0 is not an integer",
         ),
         (Py::List(vec![]), "three sizes above 0"),
         (
@@ -305,7 +305,7 @@ fn texts_stand_in_any_order_and_type() {
 }
 
 #[test]
-fn features_may_be_lists_of_arrays_even_of_different_lengths() {
+fn features_as_lists_of_unequal_arrays_are_padded() {
     let (_, plain) = imported(Kind::Mosi, &dataset(Kind::Mosi));
     let mut content = dataset(Kind::Mosi);
     everywhere(
@@ -379,7 +379,7 @@ fn features_may_be_lists_of_arrays_even_of_different_lengths() {
 }
 
 #[test]
-fn labels_and_lengths_stand_in_lists_of_any_form() {
+fn labels_and_lengths_as_any_list_are_accepted() {
     let (_, plain) = imported(Kind::Mosi, &dataset(Kind::Mosi));
     let labels = [-1.0, 0.5].map(Py::Float);
     for form in [

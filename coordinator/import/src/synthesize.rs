@@ -1,9 +1,9 @@
-//! Makes small synthetic datasets that a model can learn, for demos and tests.
+//! Synthesizes small datasets that a model can learn, for demos and tests.
 //!
 //! Every sample has a sentiment s. Its sentence is built from clauses whose words carry levels of
-//! sentiment near s; its audio and vision carry their own noisy view of s in how they move over the
-//! steps (rise, fall and level along fixed directions) under noise that is correlated in time. The
-//! label mixes the three, so no modality alone is enough.
+//! sentiment near s. Its audio and vision express their own noisy view of s by how they change over the
+//! steps (rise, fall and level along fixed directions), under noise that is correlated in time. The
+//! label mixes the three, so no modality alone suffices.
 //!
 //! The same settings and vocabulary give the same bytes everywhere: the generator is integer
 //! arithmetic, and floats are only added, multiplied, divided and rounded, never passed to a
@@ -13,27 +13,29 @@ mod lexicon;
 mod random;
 mod signal;
 
-use super::{
+use crate::{
+    ImportError,
     assemble::{self, Samples},
-    import::{self, ImportError, Imported, Progress, Stage},
+    import::{self, Imported, Progress, Stage},
 };
 use halfheard_shared::benchmark::definition::Rule;
 use halfheard_shared::dataset::{DataFolder, Kind, Shapes, Source, Split};
+use halfheard_shared::error::Hint;
 use lexicon::Lexicon;
 pub use lexicon::{Vocabulary, VocabularyError};
 use random::Random;
 use signal::Signal;
 
-/// What to make.
+/// What to synthesize.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Settings {
-    /// Whose protocol the labels follow.
+    /// The protocol of the dataset.
     pub kind: Kind,
     /// Samples of train, valid and test.
     pub samples: [usize; 3],
     /// Text, audio and vision sizes.
     pub shapes: Shapes,
-    /// Everything follows from it.
+    /// Determines all values.
     pub seed: u64,
 }
 
@@ -55,19 +57,19 @@ impl Settings {
     }
 }
 
-/// Why nothing was made.
+/// Why nothing was synthesized.
 #[derive(Debug, thiserror::Error)]
 pub enum SynthesizeError {
-    /// A size that leaves no room.
-    #[error("{what} is {value}, it must be {min} to {max}")]
+    /// A size out of range.
+    #[error("{what} is {value}, expected {min} to {max}")]
     Size {
-        /// Which size.
+        /// The size.
         what: &'static str,
-        /// What was asked for.
+        /// The requested value.
         value: usize,
-        /// The least.
+        /// Minimum.
         min: usize,
-        /// The most.
+        /// Maximum.
         max: usize,
     },
     /// The vocabulary cannot be used.
@@ -76,6 +78,16 @@ pub enum SynthesizeError {
     /// Writing failed.
     #[error(transparent)]
     Import(#[from] ImportError),
+}
+
+impl Hint for SynthesizeError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Import(error) => error.hint(),
+            Self::Vocabulary(error) => error.hint(),
+            Self::Size { .. } => None,
+        }
+    }
 }
 
 fn check(settings: &Settings) -> Result<(), SynthesizeError> {
@@ -127,11 +139,11 @@ fn check(settings: &Settings) -> Result<(), SynthesizeError> {
     Ok(())
 }
 
-/// Makes a dataset and puts it into the data folder as `name`.
+/// Synthesizes a dataset and stores it in the data folder as `name`.
 ///
 /// # Errors
-/// Sizes out of range, a vocabulary without the words, a data folder that cannot be written, or a
-/// name that holds other content while `replace` is false.
+/// Sizes out of range, a vocabulary that lacks the words, a data folder that cannot be written, or a
+/// name with other content while `replace` is false.
 pub fn synthesize(
     settings: &Settings,
     vocabulary: &Vocabulary,
@@ -162,13 +174,13 @@ pub fn synthesize(
         seed: settings.seed,
         settings: record,
     };
-    let notes = vec!["synthetic: for trying things out, its numbers mean nothing".to_owned()];
+    let notes = vec!["synthetic: for trials; its results mean nothing".to_owned()];
     Ok(import::finish(
         prepared, name, hash, source, notes, replace, progress,
     )?)
 }
 
-/// One split; features are made when asked for, each sample from its own seed.
+/// One split. Features are generated on demand, each sample from its own seed.
 struct Synthetic {
     split: Split,
     seed: u64,
@@ -176,7 +188,7 @@ struct Synthetic {
     audio: Signal,
     vision: Signal,
     sentences: Vec<lexicon::Sentence>,
-    /// What audio and vision express, [-1, 1].
+    /// The sentiment that audio and vision express, [-1, 1].
     expressed: [Vec<f32>; 2],
     labels: Vec<f32>,
     unimodal: Option<[Vec<f32>; 3]>,
@@ -185,7 +197,7 @@ struct Synthetic {
     raw_texts: Vec<String>,
 }
 
-/// What a stream of random numbers is for; part of its seed.
+/// The purpose of a stream of random numbers, as part of its seed.
 #[derive(Clone, Copy)]
 enum Purpose {
     Sample = 1,
@@ -225,7 +237,7 @@ impl Synthetic {
         };
         for sample in 0..samples {
             let mut random = stream(seed, Purpose::Sample, split, sample);
-            // A little over the range, so that the outer classes are not rare.
+            // Slightly beyond the range, because the outer classes would be rare otherwise.
             let sentiment = random.between(-1.15, 1.15).clamp(-1.0, 1.0);
             let sentence = lexicon.sentence(&mut random, sentiment, shapes.text_len);
             let audio = (sentiment + 0.25 * random.normal()).clamp(-1.0, 1.0);
@@ -256,8 +268,8 @@ impl Synthetic {
     }
 }
 
-/// A value in [-1, 1] as raters give it: the mean of five whole ratings where labels are rounded,
-/// as on MOSI's scale; tenths of the way to either end elsewhere, as on SIMS'.
+/// Converts a value in [-1, 1] to a label: the mean of five integer ratings if labels are rounded (as in
+/// MOSI), otherwise tenths of the way to either end (as in SIMS).
 fn rated(value: f32, kind: Kind) -> f32 {
     let [low, high] = kind.label_range();
     let (middle, half) = (kind.neutral(), (high - low) / 2.0);

@@ -6,7 +6,8 @@
 mod pickler;
 
 use halfheard_import::{
-    import::{ImportError, Request, import},
+    ImportError,
+    import::{Request, import},
     nonfinite::{NonFinite, Reference},
 };
 use halfheard_shared::dataset::{
@@ -14,12 +15,12 @@ use halfheard_shared::dataset::{
 };
 use pickler::{
     Py, dataset, entries, everywhere, field, foreign, import_as, import_bytes_with, imported,
-    refusal, said, text, treatment, without,
+    refusal, report, said, text, treatment, without,
 };
 use std::path::Path;
 
 #[test]
-fn values_that_are_not_finite_are_counted_or_refused_by_choice() {
+fn non_finite_values_are_counted_or_rejected_by_choice() {
     let mut content = dataset(Kind::Mosi);
     let mut audio = vec![0.5; 12];
     audio[1] = f32::NEG_INFINITY;
@@ -69,7 +70,7 @@ fn values_that_are_not_finite_are_counted_or_refused_by_choice() {
     assert_eq!(imported.manifest.source.zeroed(), 5);
 
     // All of the file is looked at before it is refused, and all of it is told.
-    let message = with(NonFinite::Reference).unwrap_err().to_string();
+    let message = report(&with(NonFinite::Reference).unwrap_err());
     for says in [
         "split train: `audio`, sample 1: NaN at step 1, feature 0;",
         "split test: `vision`, sample 0: inf at step 1, feature 1, the first of 3 (1 -inf, 1 +inf, 1 too large for float32)",
@@ -77,7 +78,7 @@ fn values_that_are_not_finite_are_counted_or_refused_by_choice() {
     ] {
         assert!(message.contains(says), "`{says}` is not in {message}");
     }
-    let message = with(NonFinite::Refuse).unwrap_err().to_string();
+    let message = report(&with(NonFinite::Refuse).unwrap_err());
     assert!(
         message.contains("`audio`, sample 0: -inf at step 0, feature 1, the first of 2"),
         "{message}"
@@ -95,7 +96,7 @@ fn values_that_are_not_finite_are_counted_or_refused_by_choice() {
 }
 
 #[test]
-fn lengths_of_aligned_files_are_those_of_the_text() {
+fn aligned_files_take_lengths_of_text() {
     // Steps as many as tokens, no lengths.
     let mut content = dataset(Kind::Mosi);
     let mask = [
@@ -118,7 +119,7 @@ fn lengths_of_aligned_files_are_those_of_the_text() {
     let (imported, data) = import(&content);
     said(
         &imported.manifest.notes,
-        "taken as aligned, lengths are those of the text's mask",
+        "treated as aligned, with the lengths of the text's mask",
     );
     for split in Split::ALL {
         assert_eq!(data.split(split).audio_lengths(), [3, 2]);
@@ -137,19 +138,19 @@ fn lengths_of_aligned_files_are_those_of_the_text() {
     );
     said(
         &imported.manifest.notes,
-        "test: the file has no vision_lengths; every sample counts as full",
+        "test: the file has no vision_lengths; every sample is treated as full",
     );
     everywhere(&mut content, "vision", &Py::floats(&[2, 3, 1], &[0.5; 6]));
     let (imported, data) = import(&content);
     assert_eq!(data.split(Split::Test).audio_lengths(), [4, 4]);
     said(
         &imported.manifest.notes,
-        "test: the file has no audio_lengths; every sample counts as full",
+        "test: the file has no audio_lengths; every sample is treated as full",
     );
 }
 
 #[test]
-fn padding_at_the_start_is_moved_to_the_end() {
+fn start_padding_is_moved_to_end() {
     // As MMSA-FET writes with padding_location=start: text, audio and vision alike.
     let mut content = dataset(Kind::Mosi);
     let left = [
@@ -216,7 +217,7 @@ fn padding_at_the_start_is_moved_to_the_end() {
 }
 
 #[test]
-fn texts_that_are_not_utf8_are_shown_as_well_as_can_be() {
+fn invalid_utf8_in_texts_is_replaced() {
     let mut content = dataset(Kind::Mosi);
     // GBK bytes, a surrogate, no text at all (pandas' NaN).
     let odd = Py::List(vec![
@@ -232,9 +233,12 @@ fn texts_that_are_not_utf8_are_shown_as_well_as_can_be() {
     };
     *field(&mut content, "test", "id") = Py::ints(&[2], &[17, 18]);
     let (notes, data) = imported(Kind::Mosi, &content);
-    said(&notes, "train: 2 of `raw_text` are not UTF-8");
-    said(&notes, "valid: 1 of `raw_text` are no texts and stay empty");
-    said(&notes, "test: 1 of `raw_text` are not UTF-8");
+    said(&notes, "train: 2 of `raw_text` are not valid UTF-8");
+    said(
+        &notes,
+        "valid: 1 of `raw_text` are not texts and were left empty",
+    );
+    said(&notes, "test: 1 of `raw_text` are not valid UTF-8");
     assert!(
         data.split(Split::Train)
             .raw_text(1)
@@ -246,7 +250,7 @@ fn texts_that_are_not_utf8_are_shown_as_well_as_can_be() {
 }
 
 #[test]
-fn needed_fields_of_other_classes_are_refused_by_name_with_a_way_on() {
+fn required_fields_of_other_classes_are_rejected_with_conversion() {
     let tensor = Py::object(
         "torch._utils",
         "_rebuild_tensor_v2",
@@ -319,7 +323,7 @@ fn needed_fields_of_other_classes_are_refused_by_name_with_a_way_on() {
             &format!("split train: `{name}` is "),
             class,
             &format!("split test: `{name}` is "),
-            "Nothing in the file was executed",
+            "nothing in the file was executed",
             "import pickle, numpy, gzip; d = pickle.load(open(\"",
             &format!(
                 "for s, f in [(\"train\", \"{name}\"), (\"valid\", \"{name}\"), (\"test\", \"{name}\")]: x = d[s][f]; d[s][f] = {convert}\n"
@@ -329,7 +333,7 @@ fn needed_fields_of_other_classes_are_refused_by_name_with_a_way_on() {
             assert!(message.contains(says), "`{says}` is not in {message}");
         }
         // Three lines of Python.
-        assert_eq!(message.lines().count(), 4, "{message}");
+        assert_eq!(message.lines().count(), 5, "{message}");
     }
     // A table for a split.
     let mut content = dataset(Kind::Mosi);
@@ -349,16 +353,17 @@ fn needed_fields_of_other_classes_are_refused_by_name_with_a_way_on() {
         &Py::Raw(b"cpandas.core.frame\nDataFrame\n)\x81}b".to_vec()),
     );
     assert!(
-        message.contains("the file holds an object of `pandas.core.frame.DataFrame`, a dict"),
+        message
+            .contains("the file holds an object of `pandas.core.frame.DataFrame`, expected a dict"),
         "{message}"
     );
     assert!(!std::path::Path::new("/tmp/halfheard-was-here").exists());
 }
 
 #[test]
-fn another_datasets_file_is_noticed() {
+fn file_of_another_dataset_is_noted() {
     let (notes, _) = imported(Kind::Mosi, &dataset(Kind::Sims));
-    said(&notes, "labels of each modality alone, as SIMS has");
+    said(&notes, "labels for each modality, as SIMS has");
     let mut content = dataset(Kind::Mosi);
     everywhere(
         &mut content,
@@ -414,7 +419,7 @@ fn another_datasets_file_is_noticed() {
 }
 
 #[test]
-fn a_taken_name_stays_as_it_is() {
+fn existing_name_is_not_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let folder = DataFolder::new(dir.path());
     let file = dir.path().join("f");
@@ -445,9 +450,9 @@ fn a_taken_name_stays_as_it_is() {
 }
 
 #[test]
-fn the_real_mosi_file() {
+fn real_mosi_file_is_imported() {
     let shared = std::env::var("HALFHEARD_SHARED")
-        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared").to_owned());
+        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared").to_owned());
     let file = Path::new(&shared).join("data/mosi_utterance_50.pkl.gz");
     if !file.exists() {
         eprintln!("skipped: there is no {}", file.display());

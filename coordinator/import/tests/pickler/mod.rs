@@ -3,10 +3,12 @@
 #![allow(dead_code, reason = "not every test uses all of it")]
 
 use halfheard_import::{
-    import::{ImportError, Imported, Request, import},
+    ImportError,
+    import::{Imported, Request, import},
     nonfinite::{NonFinite, Reference},
 };
 use halfheard_shared::dataset::{DataFolder, Dataset, Kind, Manifest, Source, Split, Treatment};
+use halfheard_shared::error::{Printer, hint_of};
 use std::{collections::BTreeMap, path::Path};
 
 /// Imports a file as the dataset `x` of the data folder at `root`.
@@ -77,11 +79,14 @@ pub fn imported(kind: Kind, content: &Py) -> (Vec<String>, Dataset) {
     (imported.manifest.notes, data)
 }
 
-/// The error for a file that is refused.
+/// The error of a rejected file, with causes and hint.
 pub fn refusal(kind: Kind, content: &Py) -> String {
-    import_bytes(kind, &content.pickle())
-        .unwrap_err()
-        .to_string()
+    report(&import_bytes(kind, &content.pickle()).unwrap_err())
+}
+
+/// An error as it is printed, with causes and hint.
+pub fn report(error: &ImportError) -> String {
+    Printer::new(&[hint_of::<ImportError>]).plain(error)
 }
 
 /// A Python value.

@@ -1,13 +1,13 @@
-//! Files that are no feature pickle are named for what they are, with what to do.
+//! Files that are not feature pickles are recognized, with a hint.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod pickler;
 
-use halfheard_import::{import::ImportError, input::InputError};
+use halfheard_import::{ImportError, input::InputError};
 use halfheard_shared::dataset::Kind;
-use pickler::{dataset, import_as, import_bytes};
-use std::{io::Write as _, process::Command};
+use pickler::{dataset, import_as, import_bytes, report};
+use std::io::Write as _;
 
 fn gzipped(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -34,7 +34,7 @@ fn zip(entry: &str) -> Vec<u8> {
 }
 
 #[test]
-fn other_formats_are_named() {
+fn other_formats_are_recognized() {
     let cases: Vec<(Vec<u8>, &str, &str)> = vec![
         (
             b"<!DOCTYPE html><html><head><title>Google Drive - Virus scan warning".to_vec(),
@@ -53,17 +53,17 @@ fn other_formats_are_named() {
         ),
         (
             b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 367\n".to_vec(),
-            "a git-LFS pointer",
+            "a Git LFS pointer",
             "git lfs pull",
         ),
         (
             zip("archive/data.pkl"),
-            "a zip, as PyTorch's torch.save writes it",
+            "a zip written by PyTorch's torch.save",
             "torch.load",
         ),
         (
             b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.".to_vec(),
-            "a file of PyTorch's torch.save in its old form",
+            "a file of PyTorch's torch.save in its old format",
             "torch.load",
         ),
         (
@@ -74,12 +74,12 @@ fn other_formats_are_named() {
         (zip("mosi/unaligned_50.pkl"), "a zip archive", "unzip"),
         (
             b"d,text,label\n1,hello,0.5\n".to_vec(),
-            "a table in text (CSV): `d,text,label`",
+            "a CSV table: `d,text,label`",
             "the pickle with the features",
         ),
         (
             b"video_id\tclip_id\ttext\nx\t1\thello".to_vec(),
-            "a table in text (TSV)",
+            "a TSV table",
             "the pickle with the features",
         ),
         (tar(), "a tar archive", "tar xf"),
@@ -112,43 +112,37 @@ fn other_formats_are_named() {
         ),
         (
             br#"{"error": {"code": 403}}"#.to_vec(),
-            "a text in JSON",
+            "JSON",
             "an error instead of the file",
         ),
-        (
-            b"[1, 2]".to_vec(),
-            "a text in JSON",
-            "an error instead of the file",
-        ),
+        (b"[1, 2]".to_vec(), "JSON", "an error instead of the file"),
         (
             vec![0; 1024],
-            "nothing but zeros at its start",
+            "only zeros at its start",
             "download it again",
         ),
         (
             b"404 Not Found".to_vec(),
-            "a text: `404 Not Found`",
+            "text: `404 Not Found`",
             "download the feature file itself",
         ),
         (b"%PDF-1.7\n".to_vec(), "a PDF document", "download"),
     ];
-    for (bytes, is, then) in cases {
+    for (bytes, format, hint) in cases {
         let error = import_bytes(Kind::Mosi, &bytes).unwrap_err();
-        let message = error.to_string();
+        let message = report(&error);
         assert!(
-            matches!(error, ImportError::NoPickle { .. }),
-            "{is}: {message}"
+            matches!(error, ImportError::NotPickle { .. }),
+            "{format}: {message}"
         );
         assert!(
-            message.contains(&format!("features.pkl is no pickle, it is {is}")),
-            "{is}: {message}"
+            message.contains(&format!("features.pkl is not a pickle but {format}")),
+            "{format}: {message}"
         );
-        assert!(message.contains(then), "{then}: {message}");
+        assert!(message.contains(hint), "{hint}: {message}");
     }
-    // What is neither is told by its first opcode.
-    let message = import_bytes(Kind::Mosi, b"\xfe\xfe\xfe")
-        .unwrap_err()
-        .to_string();
+    // Anything else is rejected by its first opcode.
+    let message = report(&import_bytes(Kind::Mosi, b"\xfe\xfe\xfe").unwrap_err());
     assert!(
         message.contains("at byte 0: 0xfe is not a pickle opcode"),
         "{message}"
@@ -156,131 +150,87 @@ fn other_formats_are_named() {
 }
 
 #[test]
-fn the_datas_own_format_is_known() {
+fn imported_dataset_is_recognized() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("x.pkl");
     std::fs::write(&file, dataset(Kind::Mosi).pickle()).unwrap();
     let imported = import_as(Kind::Mosi, &file, dir.path()).unwrap();
     let error = import_as(Kind::Mosi, &imported.path, dir.path()).unwrap_err();
-    assert!(error.to_string().contains("is no pickle, it is a safetensors file: if `coord data import` wrote it, it is imported already"), "{error}");
+    let message = report(&error);
+    for part in [
+        "is not a pickle but a safetensors file",
+        "if `coord data import` wrote it, it is already imported",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
 }
 
 #[test]
-fn cut_files_say_where_they_end() {
+fn truncated_file_reports_its_end() {
     let whole = dataset(Kind::Mosi).pickle();
     for end in [1, 2, whole.len() / 3, whole.len() / 2, whole.len() - 1] {
         let error = import_bytes(Kind::Mosi, &whole[..end]).unwrap_err();
-        let message = error.to_string();
+        let message = report(&error);
         assert!(
-            message.contains(&format!("features.pkl is cut off at byte {end}, inside ")),
+            message.contains(&format!("features.pkl is truncated at byte {end}, inside ")),
             "{message}"
         );
-        assert!(message.ends_with("copy or download it again"), "{message}");
+        assert!(
+            message.ends_with("hint: copy or download it again\n"),
+            "{message}"
+        );
     }
-    // Protocol 0 is text; cut, it is still no table.
+    // Protocol 0 is text; truncated, it is still not a table.
     let text = include_bytes!("data/numpy2-protocol0.pkl");
-    let message = import_bytes(Kind::Mosi, &text[..500])
-        .unwrap_err()
-        .to_string();
+    let message = report(&import_bytes(Kind::Mosi, &text[..500]).unwrap_err());
     assert!(
-        message.contains("is cut off at byte 500, inside "),
+        message.contains("is truncated at byte 500, inside "),
         "{message}"
     );
-    // Of a compressed file it is the compressed bytes that count.
+    // The size of a compressed file is the compressed one.
     let packed = gzipped(&whole);
     let end = packed.len() / 2;
     let error = import_bytes(Kind::Mosi, &packed[..end]).unwrap_err();
     assert!(
-        matches!(error, ImportError::Input(InputError::GzipCutOff { .. })),
+        matches!(error, ImportError::Input(InputError::GzipTruncated { .. })),
         "{error}"
     );
     assert!(
         error
             .to_string()
-            .contains(&format!("is cut off at byte {end}, inside its gzip data")),
+            .contains(&format!("is truncated at byte {end}, inside its gzip data")),
         "{error}"
     );
-    // Damage inside is where it is.
+    // Damage inside the data.
     let mut damaged = gzipped(&whole);
     let middle = damaged.len() - 6;
     damaged[middle] ^= 0xff;
-    let message = import_bytes(Kind::Mosi, &damaged).unwrap_err().to_string();
-    assert!(message.contains("the gzip data is damaged"), "{message}");
+    let message = report(&import_bytes(Kind::Mosi, &damaged).unwrap_err());
+    assert!(
+        message.contains("the gzip data of ") && message.contains(" is damaged"),
+        "{message}"
+    );
 }
 
 #[test]
-fn folders_and_empty_files_are_named() {
+fn folders_and_empty_files_are_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("Processed");
     std::fs::create_dir(&folder).unwrap();
-    let message = import_as(Kind::Mosi, &folder, dir.path())
-        .unwrap_err()
-        .to_string();
+    let message = report(&import_as(Kind::Mosi, &folder, dir.path()).unwrap_err());
     assert!(
-        message.ends_with("Processed is a folder: give the feature file itself"),
+        message.ends_with("Processed is a folder\n  hint: name the feature file itself\n"),
         "{message}"
     );
     for name in ["unaligned_50.pkl", "aligned_50.pkl.gz", "readme.txt"] {
         std::fs::write(folder.join(name), "").unwrap();
     }
-    let message = import_as(Kind::Mosi, &folder, dir.path())
-        .unwrap_err()
-        .to_string();
+    let message = report(&import_as(Kind::Mosi, &folder, dir.path()).unwrap_err());
     assert!(
-        message.ends_with("; in it are aligned_50.pkl.gz, unaligned_50.pkl"),
+        message.ends_with("it contains aligned_50.pkl.gz, unaligned_50.pkl\n"),
         "{message}"
     );
-    let message = import_as(Kind::Mosi, &folder.join("unaligned_50.pkl"), dir.path())
-        .unwrap_err()
-        .to_string();
-    assert!(message.contains("the file is empty"), "{message}");
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn a_pipe_is_named() {
-    let dir = tempfile::tempdir().unwrap();
-    // What a shell makes of `<(zcat x.pkl.gz)`.
-    let output = Command::new("bash")
-        .args([
-            "-c",
-            "exec \"$0\" data import --as mosi <(echo x) --data-dir \"$1\"",
-        ])
-        .arg(env!("CARGO_BIN_EXE_coord"))
-        .arg(dir.path().join("data"))
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("is no regular file"), "{said}");
-}
-
-/// A login node limits the address space of a process; the system then says only that there is no
-/// memory.
-#[cfg(target_os = "linux")]
-#[test]
-fn a_limit_on_the_address_space_is_named() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("large.pkl");
-    // Sparse: it takes no room.
-    std::fs::write(&file, b"\x80\x04").unwrap();
-    std::fs::File::options()
-        .write(true)
-        .open(&file)
-        .unwrap()
-        .set_len(64 << 30)
-        .unwrap();
-    let output = Command::new("sh")
-        .args([
-            "-c",
-            "ulimit -v 16000000 && exec \"$0\" data import --as mosi \"$1\" --data-dir \"$2\"",
-        ])
-        .arg(env!("CARGO_BIN_EXE_coord"))
-        .arg(&file)
-        .arg(dir.path().join("data"))
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(words.contains("64.0 GiB cannot be mapped: the address space of a process is limited to 15.3 GiB (ulimit -v)"), "{words}");
+    let message =
+        report(&import_as(Kind::Mosi, &folder.join("unaligned_50.pkl"), dir.path()).unwrap_err());
+    assert!(message.contains("unaligned_50.pkl is empty"), "{message}");
 }

@@ -11,7 +11,7 @@ use halfheard_shared::{
     erasure::{erase_text, kept, present},
     pickle::{Limits, Pickle},
 };
-use pickler::{import_as, import_bytes, import_bytes_with};
+use pickler::{import_as, import_bytes, import_bytes_with, report};
 use proptest::prelude::*;
 use std::{
     path::{Path, PathBuf},
@@ -33,10 +33,10 @@ fn imported(name: &str) -> (Vec<String>, Source, Dataset) {
 }
 
 #[test]
-fn erasure_of_an_aligned_file_is_that_of_the_reference() {
+fn erasure_of_aligned_file_equals_reference() {
     let (notes, _, data) = imported("aligned.pkl");
     assert!(
-        notes.iter().any(|note| note.contains("taken as aligned")),
+        notes.iter().any(|note| note.contains("treated as aligned")),
         "{notes:?}"
     );
     let expected: serde_json::Value =
@@ -84,7 +84,7 @@ fn erasure_of_an_aligned_file_is_that_of_the_reference() {
 }
 
 #[test]
-fn objects_beside_the_data_harm_nobody() {
+fn unrelated_objects_are_ignored() {
     let (_, _, plain) = imported("aligned.pkl");
     for protocol in [0, 2, 4, 5] {
         let name = format!("foreign-protocol{protocol}.pkl");
@@ -130,7 +130,7 @@ fn objects_beside_the_data_harm_nobody() {
 }
 
 #[test]
-fn what_mmsa_fet_pads_at_the_start_is_moved() {
+fn start_padding_of_mmsa_fet_is_moved() {
     let (notes, source, data) = imported("fet-start.pkl");
     let Source::Import { treatment, .. } = source else {
         panic!()
@@ -196,7 +196,7 @@ fn python() -> Option<&'static str> {
 }
 
 #[test]
-fn the_lines_that_convert_a_file_convert_it() {
+fn suggested_conversion_lines_work() {
     let dir = tempfile::tempdir().unwrap();
     let python = python();
     for (name, says) in [
@@ -219,13 +219,11 @@ fn the_lines_that_convert_a_file_convert_it() {
     ] {
         let file = dir.path().join(format!("{name} \"1\".pkl"));
         std::fs::copy(form(&format!("{name}.pkl")), &file).unwrap();
-        let message = import_as(Kind::Mosi, &file, dir.path())
-            .unwrap_err()
-            .to_string();
+        let message = report(&import_as(Kind::Mosi, &file, dir.path()).unwrap_err());
         // NumPy 1 and 2 have their classes in different modules.
         let message_plain = message.replace("numpy.ma.core.", "numpy.ma.");
         assert!(message_plain.contains(says), "{message}");
-        let lines: Vec<&str> = message.lines().skip(1).map(str::trim).collect();
+        let lines: Vec<&str> = message.lines().skip(2).map(str::trim).collect();
         assert_eq!(lines.len(), 3, "{message}");
         if let Some(python) = python {
             let script = dir.path().join("convert.py");

@@ -1,24 +1,23 @@
-//! What a file is that is no pickle: told by its first bytes, with what to do about it.
+//! Recognizes files that are not pickles by their first bytes.
 
-/// A format, in words that go behind "is", and what to do.
+/// A format and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recognised {
-    /// What the file is.
-    pub is: String,
+pub struct Recognized {
+    /// The format, as in "not a pickle but a tar archive".
+    pub format: String,
     /// What to do about it.
-    pub then: &'static str,
+    pub hint: &'static str,
 }
 
 const DOWNLOAD: &str = "download the feature file itself";
 
-const TORCH: &str =
-    "load it with torch.load, turn tensors to arrays with .numpy() and write it with pickle.dump";
+const TORCH: &str = "load it with torch.load, convert tensors to arrays with .numpy() and write it with pickle.dump";
 
-/// A file of PyTorch's as it was before it was a zip: several pickles, and data behind them.
-pub fn torch_save() -> Recognised {
-    Recognised {
-        is: "a file of PyTorch's torch.save in its old form".to_owned(),
-        then: TORCH,
+/// PyTorch's format before it was a zip: several pickles, then data.
+pub fn torch_save() -> Recognized {
+    Recognized {
+        format: "a file of PyTorch's torch.save in its old format".to_owned(),
+        hint: TORCH,
     }
 }
 
@@ -26,7 +25,7 @@ pub fn torch_save() -> Recognised {
 const MAGIC: [(&[u8], &str, &str); 21] = [
     (
         b"version https://git-lfs",
-        "a git-LFS pointer, which stands for the file",
+        "a Git LFS pointer to the file",
         "fetch the file itself with `git lfs pull`",
     ),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file", "convert it with h5py"),
@@ -47,14 +46,14 @@ const MAGIC: [(&[u8], &str, &str); 21] = [
     (b"\x04\x22\x4d\x18", "an lz4 file", "unpack it (lz4 -d)"),
     (b"Rar!\x1a\x07", "a rar archive", "unpack it (unrar x)"),
     (b"%PDF-", "a PDF document", DOWNLOAD),
-    (b"\x89PNG\r\n", "a picture (PNG)", DOWNLOAD),
-    (b"\xff\xd8\xff", "a picture (JPEG)", DOWNLOAD),
-    (b"GIF8", "a picture (GIF)", DOWNLOAD),
+    (b"\x89PNG\r\n", "a PNG image", DOWNLOAD),
+    (b"\xff\xd8\xff", "a JPEG image", DOWNLOAD),
+    (b"GIF8", "a GIF image", DOWNLOAD),
     (b"PAR1", "a Parquet file", "convert it with pandas"),
     (b"ARROW1", "an Arrow file", "convert it with pandas"),
     (b"SQLite format 3\0", "an SQLite database", DOWNLOAD),
     (b"\x7fELF", "a program", DOWNLOAD),
-    (b"RIFF", "a RIFF file (sound or film)", DOWNLOAD),
+    (b"RIFF", "a RIFF file (audio or video)", DOWNLOAD),
     (b"#!", "a script", DOWNLOAD),
     (
         b"\x1f\x8b",
@@ -63,39 +62,42 @@ const MAGIC: [(&[u8], &str, &str); 21] = [
     ),
 ];
 
-/// What a file that begins with `bytes` is, if that is certain and no pickle.
-pub fn recognise(bytes: &[u8]) -> Option<Recognised> {
-    let found = |is: &str, then: &'static str| {
-        Some(Recognised {
-            is: is.to_owned(),
-            then,
+/// The format of a file that begins with `bytes`, if it is certain and not a pickle.
+pub fn recognize(bytes: &[u8]) -> Option<Recognized> {
+    let found = |format: &str, hint: &'static str| {
+        Some(Recognized {
+            format: format.to_owned(),
+            hint,
         })
     };
-    for (magic, is, then) in MAGIC {
+    for (magic, format, hint) in MAGIC {
         if bytes.starts_with(magic) {
-            return found(is, then);
+            return found(format, hint);
         }
     }
     if bytes.starts_with(b"PK\x03\x04") {
-        // The names of the entries stand in front of their contents.
+        // The names of the entries precede their contents.
         let start = &bytes[..bytes.len().min(4096)];
         let has = |name: &[u8]| start.windows(name.len()).any(|w| w == name);
         return if has(b"/data.pkl") || has(b"/byteorder") || has(b"/version") {
-            found("a zip, as PyTorch's torch.save writes it", TORCH)
+            found("a zip written by PyTorch's torch.save", TORCH)
         } else if has(b".npy") {
             found(
                 "a zip of NumPy arrays (.npz)",
                 "load it with numpy.load and write the dict of all three splits with pickle.dump",
             )
         } else {
-            found("a zip archive", "unpack it (unzip) and give the .pkl in it")
+            found(
+                "a zip archive",
+                "unpack it (unzip) and import the .pkl inside",
+            )
         };
     }
     // A pickle of protocol 2 or newer begins with 0x80, the name of a tar's first file never does.
     if bytes.get(257..262) == Some(b"ustar") && bytes[0] != 0x80 {
         return found(
             "a tar archive",
-            "unpack it (tar xf) and give the .pkl in it",
+            "unpack it (tar xf) and import the .pkl inside",
         );
     }
     // safetensors: the size of a header, then its JSON.
@@ -105,12 +107,12 @@ pub fn recognise(bytes: &[u8]) -> Option<Recognised> {
     {
         return found(
             "a safetensors file",
-            "if `coord data import` wrote it, it is imported already: see `coord data check FILE`",
+            "if `coord data import` wrote it, it is already imported: see `coord data check FILE`",
         );
     }
     if !bytes.is_empty() && bytes.iter().take(512).all(|&b| b == 0) {
         return found(
-            "nothing but zeros at its start: the download did not finish, or the disk lost it",
+            "only zeros at its start: an unfinished download or lost data",
             "download it again",
         );
     }
@@ -120,34 +122,34 @@ pub fn recognise(bytes: &[u8]) -> Option<Recognised> {
     if start.starts_with(b"<?xml") && !start.windows(5).any(|w| w == b"<html") {
         return found(
             "an XML document",
-            "download the file itself; what came is the server's message",
+            "download the file itself; this is the server's message",
         );
     }
     // `<` begins no pickle.
     if start.starts_with(b"<") {
         return found(
-            "a web page (HTML): the server sent a page for signing in or confirming instead of the file",
+            "a web page (HTML): the server sent a sign-in or confirmation page instead of the file",
             "open the link in a browser and download the file from there",
         );
     }
     // Neither do `{` and `[`.
     if start.starts_with(b"{") || start.starts_with(b"[") {
         return found(
-            "a text in JSON",
-            "the server may have sent an error instead of the file; features come as a pickle",
+            "JSON",
+            "the server may have sent an error instead of the file; features are a pickle",
         );
     }
     None
 }
 
-/// What a file may be that could not be read as a pickle: a text, by how it looks.
-pub fn guess(bytes: &[u8]) -> Option<Recognised> {
-    // So begins a container in protocol 0, which is text as well.
+/// The likely format of a text file that could not be read as a pickle.
+pub fn guess(bytes: &[u8]) -> Option<Recognized> {
+    // A container in protocol 0 begins so, and protocol 0 is text as well.
     if bytes.starts_with(b"(") {
         return None;
     }
     let start = &bytes[..bytes.len().min(4096)];
-    // The last character may be cut in two.
+    // The last character may be incomplete.
     let text = match std::str::from_utf8(start) {
         Ok(text) => text,
         Err(error) if error.error_len().is_none() => {
@@ -166,15 +168,15 @@ pub fn guess(bytes: &[u8]) -> Option<Recognised> {
     for (separator, name) in [(',', "CSV"), ('\t', "TSV"), (';', "CSV")] {
         let columns = first.matches(separator).count();
         if columns > 0 && lines.next().is_none_or(|line| line.contains(separator)) {
-            return Some(Recognised {
-                is: format!("a table in text ({name}): `{}`", shortened(first)),
-                then: "labels alone are not enough; give the pickle with the features",
+            return Some(Recognized {
+                format: format!("a {name} table: `{}`", shortened(first)),
+                hint: "labels alone are not enough; import the pickle with the features",
             });
         }
     }
-    Some(Recognised {
-        is: format!("a text: `{}`", shortened(first)),
-        then: DOWNLOAD,
+    Some(Recognized {
+        format: format!("text: `{}`", shortened(first)),
+        hint: DOWNLOAD,
     })
 }
 

@@ -5,7 +5,8 @@
 mod pickler;
 
 use halfheard_import::{
-    import::{ImportError, Request, import},
+    ImportError,
+    import::{Request, import},
     input::InputError,
     nonfinite::{NonFinite, Reference},
 };
@@ -14,7 +15,7 @@ use halfheard_shared::{
     dataset::{DataFolder, Dataset, Kind, Split},
     pickle::{Limits, Pickle, PickleErrorKind as Kind_},
 };
-use pickler::{Py, dataset, field, import_as, import_bytes, refusal};
+use pickler::{Py, dataset, field, import_as, import_bytes, refusal, report};
 use proptest::prelude::*;
 use std::{io::Write as _, path::PathBuf};
 
@@ -90,7 +91,7 @@ fn all_protocols_and_layouts_give_the_same_dataset() {
 }
 
 #[test]
-fn compressed_files_are_told_by_their_content_and_bounded() {
+fn compressed_files_are_detected_by_content_and_bounded() {
     let dir = tempfile::tempdir().unwrap();
     let plain = std::fs::read(&goldens()[8]).unwrap();
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
@@ -130,12 +131,12 @@ fn compressed_files_are_told_by_their_content_and_bounded() {
 }
 
 #[test]
-fn what_would_run_code_is_a_value_and_nothing_more() {
+fn code_in_pickle_is_never_executed() {
     let class = |bytes: &[u8], name: &str| {
         let pickle = Pickle::read(bytes, Limits::default()).unwrap();
         assert_eq!(pickle.class_of(pickle.root()).as_deref(), Some(name));
         // As the root it is no dict of splits.
-        let message = import_bytes(Kind::Mosi, bytes).unwrap_err().to_string();
+        let message = report(&import_bytes(Kind::Mosi, bytes).unwrap_err());
         assert!(message.contains(name), "{message}");
     };
     class(b"cos\nsystem\n(S'id'\ntR.", "os.system");
@@ -184,7 +185,7 @@ fn what_would_run_code_is_a_value_and_nothing_more() {
 }
 
 #[test]
-fn bombs_are_refused() {
+fn bombs_are_rejected() {
     // The default bound on objects is so high that reaching it takes long in a debug build.
     let limits = Limits {
         objects: 100_000,
@@ -252,7 +253,7 @@ fn bombs_are_refused() {
 }
 
 #[test]
-fn arrays_that_do_not_fit_their_bytes_are_refused() {
+fn arrays_that_do_not_fit_their_bytes_are_rejected() {
     for (shape, bytes) in [
         (vec![2, 3], 23),
         (vec![2, 3], 25),
@@ -282,7 +283,7 @@ fn arrays_that_do_not_fit_their_bytes_are_refused() {
 }
 
 #[test]
-fn cut_anywhere_is_refused() {
+fn truncation_anywhere_is_rejected() {
     for file in goldens() {
         let bytes = std::fs::read(&file).unwrap();
         Pickle::read(&bytes, Limits::default()).unwrap();
@@ -305,7 +306,7 @@ fn cut_anywhere_is_refused() {
 }
 
 #[test]
-fn integers_of_all_widths() {
+fn integers_of_all_widths_are_read() {
     let read =
         |bytes: &[u8]| Pickle::read(bytes, Limits::default()).map(|p| format!("{:?}", p.root()));
     assert_eq!(read(b"\x8a\x00.").unwrap(), "Int(0)");
@@ -327,7 +328,7 @@ fn integers_of_all_widths() {
 }
 
 #[test]
-fn sims_has_a_label_for_each_modality() {
+fn sims_requires_unimodal_labels() {
     let imported = import_bytes(Kind::Sims, &dataset(Kind::Sims).pickle());
     assert!(imported.is_ok(), "{imported:?}");
     let dir = tempfile::tempdir().unwrap();
@@ -341,7 +342,7 @@ fn sims_has_a_label_for_each_modality() {
 
     let message = refusal(Kind::Sims, &dataset(Kind::Mosi));
     assert!(
-        message.contains("no `regression_labels_T`") && message.contains("--as"),
+        message.contains("missing field `regression_labels_T`") && message.contains("--as"),
         "{message}"
     );
     // The labels of MOSI are out of SIMS' range.
@@ -355,7 +356,7 @@ fn sims_has_a_label_for_each_modality() {
 }
 
 #[test]
-fn values_that_cannot_be_used_are_named() {
+fn invalid_values_are_reported() {
     let good = || dataset(Kind::Mosi);
     import_bytes(Kind::Mosi, &good().pickle()).unwrap();
     let with = |split: &str, name: &str, change: &dyn Fn(&mut Py)| {
@@ -448,7 +449,7 @@ fn values_that_cannot_be_used_are_named() {
         ),
         (
             with("train", "audio", &|f| *f = Py::Int(3)),
-            "is an integer, an array of numbers is expected",
+            "is an integer, expected an array of numbers",
         ),
         (
             with("train", "audio", &|f| *f = Py::floats(&[2, 6], &[0.0; 12])),
@@ -474,7 +475,7 @@ fn values_that_cannot_be_used_are_named() {
                     data: vec![0; 48],
                 }
             }),
-            "has type U1, numbers are expected",
+            "has type U1, expected numbers",
         ),
     ] {
         assert!(message.contains(says), "`{message}` does not say `{says}`");
@@ -482,28 +483,26 @@ fn values_that_cannot_be_used_are_named() {
     // Half a token.
     let mut content = good();
     *field(&mut content, "train", "text_bert") = Py::floats(&[2, 3, 4], &[0.5; 24]);
-    assert!(refusal(Kind::Mosi, &content).contains("value 0.5 at position 0 is no whole number"));
+    assert!(refusal(Kind::Mosi, &content).contains("value 0.5 at position 0 is not an integer"));
 }
 
 #[test]
-fn what_is_missing_is_named_or_filled_in() {
+fn missing_fields_are_reported_or_filled_in() {
     let without = |split: &str, name: &str| {
         let mut content = dataset(Kind::Mosi);
         *field(&mut content, split, name) = Py::None;
         import_bytes(Kind::Mosi, &content.pickle())
     };
-    let message = without("valid", "text_bert").unwrap_err().to_string();
+    let message = report(&without("valid", "text_bert").unwrap_err());
     assert!(
-        message.contains("split valid has no `text_bert`; it has text_bert, audio"),
+        message.contains("split valid: missing field `text_bert`; it has text_bert, audio"),
         "{message}"
     );
     assert!(message.contains("made for BERT"), "{message}");
     let notes = without("valid", "audio_lengths").unwrap().manifest.notes;
-    assert!(
-        notes.contains(
-            &"valid: the file has no audio_lengths; every sample counts as full".to_owned()
-        )
-    );
+    assert!(notes.contains(
+        &"valid: the file has no audio_lengths; every sample is treated as full".to_owned()
+    ));
     assert!(
         without("test", "id")
             .unwrap()
@@ -526,8 +525,11 @@ fn what_is_missing_is_named_or_filled_in() {
     };
     splits.remove(2);
     let message = refusal(Kind::Mosi, &Py::Dict(splits));
-    assert_eq!(message, "the file has no `test` split; it has train, valid");
-    assert!(refusal(Kind::Mosi, &Py::Int(1)).contains("holds an integer, a dict"));
+    assert_eq!(
+        message,
+        "error: missing split `test`; the file has train, valid\n"
+    );
+    assert!(refusal(Kind::Mosi, &Py::Int(1)).contains("holds an integer, expected a dict"));
 }
 
 proptest! {

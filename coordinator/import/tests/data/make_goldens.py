@@ -7,7 +7,7 @@ NumPy 1.26.4 and 2.2.6, once for each:
 
 All of them hold the same content, written by protocols 0 to 5 and in other types and layouts
 (Fortran order, big-endian, half precision, object arrays, NumPy scalars in lists). The expected
-content stands in ../feature_pickles.rs.
+content stands in ../pickles.rs.
 """
 
 import collections
