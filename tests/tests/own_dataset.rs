@@ -219,7 +219,10 @@ fn custom_datasets_reach_every_output() -> Result<()> {
     )?;
     std::fs::write(&spec_file, spec(DATASETS))?;
     let said = place.says("plan own.toml")?;
-    holds(&said, &["mine", "stars", "4 training jobs and 8 evaluation jobs"])?;
+    holds(
+        &said,
+        &["mine", "stars", "4 training jobs and 8 evaluation jobs"],
+    )?;
 
     let said = place.says("run own.toml")?;
     holds(

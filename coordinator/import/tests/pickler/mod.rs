@@ -12,12 +12,12 @@ use halfheard_shared::error::{Printer, hint_of};
 use std::{collections::BTreeMap, path::Path};
 
 /// Imports a file as the dataset `x` of the data folder at `root`.
-pub fn import_as(kind: Kind, file: &Path, root: &Path) -> Result<Imported, ImportError> {
+pub(crate) fn import_as(kind: Kind, file: &Path, root: &Path) -> Result<Imported, ImportError> {
     import_with(kind, NonFinite::Reference, Reference::Mmsa, file, root)
 }
 
 /// The same, with a word on what is not finite.
-pub fn import_with(
+pub(crate) fn import_with(
     kind: Kind,
     nonfinite: NonFinite,
     reference: Reference,
@@ -39,13 +39,13 @@ pub fn import_with(
 }
 
 /// Imports bytes; on refusal nothing may be left behind.
-pub fn import_bytes(kind: Kind, bytes: &[u8]) -> Result<Imported, ImportError> {
+pub(crate) fn import_bytes(kind: Kind, bytes: &[u8]) -> Result<Imported, ImportError> {
     import_bytes_with(kind, NonFinite::Reference, Reference::Mmsa, bytes)
         .map(|(imported, _)| imported)
 }
 
 /// The same with a word on what is not finite, and the dataset that was made.
-pub fn import_bytes_with(
+pub(crate) fn import_bytes_with(
     kind: Kind,
     nonfinite: NonFinite,
     reference: Reference,
@@ -68,7 +68,7 @@ pub fn import_bytes_with(
 }
 
 /// Imports a sound file: the notes and the dataset.
-pub fn imported(kind: Kind, content: &Py) -> (Vec<String>, Dataset) {
+pub(crate) fn imported(kind: Kind, content: &Py) -> (Vec<String>, Dataset) {
     let (imported, data) = import_bytes_with(
         kind,
         NonFinite::Reference,
@@ -80,18 +80,18 @@ pub fn imported(kind: Kind, content: &Py) -> (Vec<String>, Dataset) {
 }
 
 /// The error of a rejected file, with causes and hint.
-pub fn refusal(kind: Kind, content: &Py) -> String {
+pub(crate) fn refusal(kind: Kind, content: &Py) -> String {
     report(&import_bytes(kind, &content.pickle()).unwrap_err())
 }
 
 /// An error as it is printed, with causes and hint.
-pub fn report(error: &ImportError) -> String {
+pub(crate) fn report(error: &ImportError) -> String {
     Printer::new(&[hint_of::<ImportError>]).plain(error)
 }
 
 /// A Python value.
 #[derive(Clone)]
-pub enum Py {
+pub(crate) enum Py {
     /// `None`.
     None,
     /// An integer.
@@ -119,7 +119,7 @@ pub enum Py {
 
 impl Py {
     /// An `f4` array.
-    pub fn floats(shape: &[i64], values: &[f32]) -> Self {
+    pub(crate) fn floats(shape: &[i64], values: &[f32]) -> Self {
         let data = values.iter().flat_map(|x| x.to_le_bytes()).collect();
         Py::Array {
             code: "f4",
@@ -129,7 +129,7 @@ impl Py {
     }
 
     /// An `i8` array.
-    pub fn ints(shape: &[i64], values: &[i64]) -> Self {
+    pub(crate) fn ints(shape: &[i64], values: &[i64]) -> Self {
         let data = values.iter().flat_map(|x| x.to_le_bytes()).collect();
         Py::Array {
             code: "i8",
@@ -139,7 +139,7 @@ impl Py {
     }
 
     /// An `f8` array.
-    pub fn doubles(shape: &[i64], values: &[f64]) -> Self {
+    pub(crate) fn doubles(shape: &[i64], values: &[f64]) -> Self {
         let data = values.iter().flat_map(|x| x.to_le_bytes()).collect();
         Py::Array {
             code: "f8",
@@ -149,7 +149,7 @@ impl Py {
     }
 
     /// An array of objects.
-    pub fn objects(shape: &[i64], items: Vec<Py>) -> Self {
+    pub(crate) fn objects(shape: &[i64], items: Vec<Py>) -> Self {
         let mut out =
             b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R(K\x01("
                 .to_vec();
@@ -161,7 +161,7 @@ impl Py {
     }
 
     /// An object of a class, made of positional arguments.
-    pub fn object(module: &str, name: &str, args: &[Py]) -> Self {
+    pub(crate) fn object(module: &str, name: &str, args: &[Py]) -> Self {
         let mut out = format!("c{module}\n{name}\n(").into_bytes();
         args.iter().for_each(|arg| arg.write(&mut out));
         out.extend(b"tR");
@@ -169,7 +169,7 @@ impl Py {
     }
 
     /// The pickle of this value.
-    pub fn pickle(&self) -> Vec<u8> {
+    pub(crate) fn pickle(&self) -> Vec<u8> {
         let mut out = b"\x80\x04".to_vec();
         self.write(&mut out);
         out.push(b'.');
@@ -223,7 +223,7 @@ impl Py {
 }
 
 /// A sound dataset of two samples a split: text `[2, 3, 4]`, audio `[2, 3, 2]`, vision `[2, 2, 3]`.
-pub fn dataset(kind: Kind) -> Py {
+pub(crate) fn dataset(kind: Kind) -> Py {
     let split = || {
         let text = [101, 2003, 102, 0, 1, 1, 1, 0, 0, 0, 0, 0];
         let mut fields = vec![
@@ -261,7 +261,7 @@ pub fn dataset(kind: Kind) -> Py {
 }
 
 /// One field of a split, to change it.
-pub fn field<'a>(content: &'a mut Py, split: &str, name: &str) -> &'a mut Py {
+pub(crate) fn field<'a>(content: &'a mut Py, split: &str, name: &str) -> &'a mut Py {
     let Py::Dict(splits) = content else {
         panic!("no dict")
     };
@@ -273,12 +273,12 @@ pub fn field<'a>(content: &'a mut Py, split: &str, name: &str) -> &'a mut Py {
 }
 
 /// A text.
-pub fn text(s: &str) -> Py {
+pub(crate) fn text(s: &str) -> Py {
     Py::Text(s.to_owned())
 }
 
 /// The entries of a dict, to change them.
-pub fn entries(dict: &mut Py) -> &mut Vec<(String, Py)> {
+pub(crate) fn entries(dict: &mut Py) -> &mut Vec<(String, Py)> {
     match dict {
         Py::Dict(entries) => entries,
         _ => panic!("no dict"),
@@ -286,7 +286,7 @@ pub fn entries(dict: &mut Py) -> &mut Vec<(String, Py)> {
 }
 
 /// Sets one field in every split.
-pub fn everywhere(content: &mut Py, name: &str, value: &Py) {
+pub(crate) fn everywhere(content: &mut Py, name: &str, value: &Py) {
     for split in ["train", "valid", "test"] {
         let (_, fields) = entries(content)
             .iter_mut()
@@ -299,12 +299,12 @@ pub fn everywhere(content: &mut Py, name: &str, value: &Py) {
 }
 
 /// Takes one field away from every split.
-pub fn without(content: &mut Py, name: &str) {
+pub(crate) fn without(content: &mut Py, name: &str) {
     everywhere(content, name, &Py::None);
 }
 
 /// What an import did to each split.
-pub fn treatment(manifest: &Manifest) -> &BTreeMap<Split, Treatment> {
+pub(crate) fn treatment(manifest: &Manifest) -> &BTreeMap<Split, Treatment> {
     match &manifest.source {
         Source::Import { treatment, .. } => treatment,
         Source::Synthesize { .. } => panic!("it was imported"),
@@ -312,7 +312,7 @@ pub fn treatment(manifest: &Manifest) -> &BTreeMap<Split, Treatment> {
 }
 
 /// Whether a note says this.
-pub fn said(notes: &[String], what: &str) {
+pub(crate) fn said(notes: &[String], what: &str) {
     assert!(
         notes.iter().any(|note| note.contains(what)),
         "`{what}` is not in {notes:?}"
@@ -320,7 +320,7 @@ pub fn said(notes: &[String], what: &str) {
 }
 
 /// Whether two datasets hold the same, text, features, labels and lengths.
-pub fn same(a: &Dataset, b: &Dataset) {
+pub(crate) fn same(a: &Dataset, b: &Dataset) {
     for split in Split::ALL {
         let (a, b) = (a.split(split), b.split(split));
         assert_eq!(a.text(), b.text());
@@ -333,6 +333,6 @@ pub fn same(a: &Dataset, b: &Dataset) {
 }
 
 /// An object that would leave a mark if it were made.
-pub fn foreign() -> Py {
+pub(crate) fn foreign() -> Py {
     Py::object("os", "mkdir", &[text("/tmp/halfheard-was-here")])
 }
