@@ -22,10 +22,10 @@ use crate::{
     address::{holds_secret, redacted},
     broker::Broker,
     error::Hint,
+    hash::{Hash, InvalidHash},
 };
 use bytes::Bytes;
 use std::{
-    fmt,
     path::{Path, PathBuf},
     pin::Pin,
     time::Duration,
@@ -37,71 +37,6 @@ pub const MAX_BYTES: u64 = 16 << 30;
 
 /// Bytes read from or written to a file at once.
 const CHUNK: usize = 1 << 20;
-
-/// A BLAKE3 hash as 64 lower-case hexadecimal digits: safe as a file name.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Hash(String);
-
-impl Hash {
-    /// The hash of `content`.
-    pub fn of(content: &[u8]) -> Self {
-        Self(blake3::hash(content).to_hex().to_string())
-    }
-
-    /// The digits.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<blake3::Hash> for Hash {
-    fn from(hash: blake3::Hash) -> Self {
-        Self(hash.to_hex().to_string())
-    }
-}
-
-impl std::str::FromStr for Hash {
-    type Err = ArtifactError;
-
-    fn from_str(digits: &str) -> Result<Self, ArtifactError> {
-        let ok = digits.len() == 64
-            && digits
-                .bytes()
-                .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if ok {
-            Ok(Self(digits.to_owned()))
-        } else {
-            Err(ArtifactError::Hash(digits.chars().take(80).collect()))
-        }
-    }
-}
-
-impl TryFrom<String> for Hash {
-    type Error = ArtifactError;
-
-    fn try_from(digits: String) -> Result<Self, ArtifactError> {
-        digits.parse()
-    }
-}
-
-impl From<Hash> for String {
-    fn from(hash: Hash) -> Self {
-        hash.0
-    }
-}
-
-impl fmt::Display for Hash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for Hash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
@@ -126,8 +61,8 @@ pub enum ArtifactError {
         source: Cause,
     },
     /// Not 64 hexadecimal digits.
-    #[error("`{0}` is not a BLAKE3 hash")]
-    Hash(String),
+    #[error(transparent)]
+    Hash(#[from] InvalidHash),
     /// The artifact does not exist.
     #[error("the artifact {key} is not in the store")]
     Missing {
@@ -169,12 +104,13 @@ pub enum ArtifactError {
 
 impl Hint for ArtifactError {
     fn hint(&self) -> Option<String> {
-        let hint = match self {
-            ArtifactError::Address { .. } => "use file:///folder, s3://bucket/prefix or nats://",
-            ArtifactError::Hash(_) => "a hash has 64 lowercase hexadecimal digits",
-            _ => return None,
-        };
-        Some(hint.to_owned())
+        match self {
+            ArtifactError::Address { .. } => {
+                Some("use file:///folder, s3://bucket/prefix or nats://".to_owned())
+            }
+            ArtifactError::Hash(invalid) => invalid.hint(),
+            _ => None,
+        }
     }
 }
 
@@ -464,13 +400,6 @@ fn check_size(key: &Key, bytes: u64, limit: u64) -> Result<(), ArtifactError> {
         });
     }
     Ok(())
-}
-
-/// The BLAKE3 hash of a file, read through memory mapping. Blocks.
-pub fn hash_file(path: &Path) -> std::io::Result<Hash> {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_mmap(path)?;
-    Ok(hasher.finalize().into())
 }
 
 #[cfg(test)]

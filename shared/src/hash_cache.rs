@@ -3,8 +3,8 @@
 //! Kept in the data folder as `file-hashes.json`. A hash is trusted while the file has the same size, inode and times. No
 //! program can set back the time of the last status change, so replaced content is noticed. Losing the cache loses nothing.
 
-use crate::artifacts::{Hash, hash_file};
 use crate::atomic_file;
+use crate::hash::{Hash, hash_file};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -70,7 +70,7 @@ type Entries = BTreeMap<PathBuf, Entry>;
 /// let mut hashes = HashCache::open(folder.path());
 /// let hash = hashes.get(&file)?;
 /// hashes.save();
-/// # assert_eq!(hash, halfheard_shared::artifacts::Hash::of(b"x"));
+/// # assert_eq!(hash, halfheard_shared::hash::Hash::of(b"x"));
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug)]

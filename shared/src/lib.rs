@@ -18,6 +18,7 @@ pub mod env;
 pub mod erasure;
 pub mod error;
 pub mod features;
+pub mod hash;
 pub mod hash_cache;
 pub mod ids;
 pub mod mapping;

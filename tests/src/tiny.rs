@@ -2,7 +2,6 @@
 
 use anyhow::{Context as _, Result};
 use halfheard_shared::{
-    artifacts::hash_file,
     benchmark::Benchmark,
     case::Case,
     dataset::{
@@ -10,6 +9,7 @@ use halfheard_shared::{
         layout::{self, SplitSizes},
     },
     encoder::TokenIds,
+    hash::hash_file,
     ids::JobId,
     matrix::{PlannedJob, PlannedWork},
     numpy_rng::RandomState,

@@ -9,7 +9,8 @@ use halfheard_e2e::{
     tiny::{Tiny, jobs},
 };
 use halfheard_shared::{
-    artifacts::{ArtifactError, ArtifactStore, Hash, Key},
+    artifacts::{ArtifactError, ArtifactStore, Key},
+    hash::Hash,
     ids::JobId,
 };
 

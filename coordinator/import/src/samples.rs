@@ -101,14 +101,14 @@ impl<'p, 'a> SplitSamples<'p, 'a> {
         };
         let (audio, vision) = (features("audio")?, features("vision")?);
         let labels = fields.labels("regression_labels", kind, samples)?;
-        let unimodal = if kind.has_unimodal_labels() {
-            Some([
-                fields.labels("regression_labels_T", kind, samples)?,
-                fields.labels("regression_labels_A", kind, samples)?,
-                fields.labels("regression_labels_V", kind, samples)?,
-            ])
-        } else {
-            None
+        let of = |field| fields.labels(field, kind, samples);
+        let unimodal = match kind.has_unimodal_labels() {
+            true => Some([
+                of("regression_labels_T")?,
+                of("regression_labels_A")?,
+                of("regression_labels_V")?,
+            ]),
+            false => None,
         };
         // Aligned files have one step of audio and vision per token, and no lengths.
         let steps = [text.width(), audio.shape()[1], vision.shape()[1]];
@@ -137,39 +137,14 @@ impl<'p, 'a> SplitSamples<'p, 'a> {
         let (vision_lengths, vision_from) = lengths("vision_lengths", &vision)?;
         let audio = Features::new("audio", audio, audio_lengths, audio_from);
         let vision = Features::new("vision", vision, vision_lengths, vision_from);
-        match (audio.from, vision.from) {
-            (LengthSource::Text, LengthSource::Text) => notes.push(format!(
-                "{split}: the file has no lengths, and audio and vision have as many steps as the text: treated as aligned, with the lengths of the text's mask"
-            )),
-            _ => {
-                for features in [&audio, &vision] {
-                    let field = features.field;
-                    match features.from {
-                        LengthSource::Full => notes.push(format!(
-                            "{split}: the file has no {field}_lengths; every sample is treated as full"
-                        )),
-                        LengthSource::Arrays => notes.push(format!(
-                            "{split}: {field} is a list of arrays of different lengths; they were padded with zeros and give the lengths"
-                        )),
-                        LengthSource::Given | LengthSource::Text => {}
-                    }
-                }
-            }
-        }
+        note_lengths(split, &audio, &vision, notes);
         let ids = fields.texts("id", samples, notes)?.unwrap_or_else(|| {
             notes.push(format!(
                 "{split}: the file has no ids; samples are numbered"
             ));
             (0..samples).map(|i| format!("{split}-{i}")).collect()
         });
-        let raw_texts = fields
-            .texts("raw_text", samples, notes)?
-            .unwrap_or_else(|| {
-                notes.push(format!(
-                    "{split}: the file has no raw_text; texts are empty"
-                ));
-                vec![String::new(); samples]
-            });
+        let raw_texts = raw_texts(fields, samples, notes)?;
         Ok(Self {
             split,
             text,
@@ -300,6 +275,51 @@ impl<'p, 'a> SplitSamples<'p, 'a> {
             vision_lengths: self.vision.from,
             zeroed,
             moved,
+        }
+    }
+}
+
+/// The raw texts, empty if the file has none.
+fn raw_texts(
+    fields: &Fields<'_, '_>,
+    samples: usize,
+    notes: &mut Vec<String>,
+) -> Result<Vec<String>, ImportError> {
+    let split = fields.split();
+    Ok(fields
+        .texts("raw_text", samples, notes)?
+        .unwrap_or_else(|| {
+            notes.push(format!(
+                "{split}: the file has no raw_text; texts are empty"
+            ));
+            vec![String::new(); samples]
+        }))
+}
+
+/// Notes where the lengths of audio and vision come from, if the file has none.
+fn note_lengths(
+    split: Split,
+    audio: &Features<'_, '_>,
+    vision: &Features<'_, '_>,
+    notes: &mut Vec<String>,
+) {
+    match (audio.from, vision.from) {
+        (LengthSource::Text, LengthSource::Text) => notes.push(format!(
+            "{split}: the file has no lengths, and audio and vision have as many steps as the text: treated as aligned, with the lengths of the text's mask"
+        )),
+        _ => {
+            for features in [audio, vision] {
+                let field = features.field;
+                match features.from {
+                    LengthSource::Full => notes.push(format!(
+                        "{split}: the file has no {field}_lengths; every sample is treated as full"
+                    )),
+                    LengthSource::Arrays => notes.push(format!(
+                        "{split}: {field} is a list of arrays of different lengths; they were padded with zeros and give the lengths"
+                    )),
+                    LengthSource::Given | LengthSource::Text => {}
+                }
+            }
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Text encoders on this machine: whether a folder can be used, and its identity.
 
 use halfheard_shared::{
-    artifacts::Hash,
     encoder::{self, Encoder, EncoderError, EncoderFacts, WeightFiles},
     error::Hint,
+    hash::Hash,
     hash_cache::HashCache,
 };
 use std::path::{Path, PathBuf};

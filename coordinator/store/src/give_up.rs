@@ -1,6 +1,6 @@
 //! Giving up a job: the one place that fails it together with the evaluations that depend on it.
 
-use crate::{Store, StoreError, ingest::without_nul, retry::retry_rollback};
+use crate::{Store, StoreError, retry::retry_rollback, text::without_nul};
 use halfheard_shared::ids::JobId;
 use sqlx::PgConnection;
 use uuid::Uuid;

@@ -11,6 +11,7 @@ use crate::{
     JobKind, JobState, Store, StoreError,
     job::AttemptOutcome,
     lifecycle::{Attempt, Digest, Effect, Job, RetryPolicy},
+    text::without_nul,
 };
 use chrono::{DateTime, Utc};
 use halfheard_shared::{
@@ -246,11 +247,6 @@ async fn broken_devices(
     .into_iter()
     .map(|row| (row.job, row.count))
     .collect())
-}
-
-/// `text` with every NUL replaced: Postgres' text cannot hold one.
-pub(crate) fn without_nul(text: &str) -> String {
-    text.replace('\0', "\u{fffd}")
 }
 
 /// A number from the wire, where numbers are small; one too large counts as the largest.

@@ -27,6 +27,7 @@ pub mod status;
 pub mod store;
 pub mod submit;
 pub mod sweeps;
+mod text;
 
 pub use error::StoreError;
 pub use fault::Fault;

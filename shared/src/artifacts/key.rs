@@ -1,7 +1,6 @@
 //! The names of artifacts.
 
-use super::Hash;
-use crate::{case::Case, ids::JobId};
+use crate::{case::Case, hash::Hash, ids::JobId};
 use std::fmt;
 
 /// The name of an artifact.

@@ -97,16 +97,3 @@ async fn invalid_store_address_is_rejected() {
         assert!(!format!("{error} {error:?}").contains("hush"), "{error}");
     }
 }
-
-#[test]
-fn only_valid_hash_is_a_file_name() {
-    assert!("../../etc/passwd".parse::<Hash>().is_err());
-    assert!(Hash::of(b"x").as_str().parse::<Hash>().is_ok());
-    assert!(
-        Hash::of(b"x")
-            .as_str()
-            .to_uppercase()
-            .parse::<Hash>()
-            .is_err()
-    );
-}

@@ -27,7 +27,7 @@ pub use files::{WeightFiles, is_plain};
 pub use texts::{EncoderFacts, TextFacts};
 pub use tokens::TokenIds;
 
-use crate::artifacts::Hash;
+use crate::hash::Hash;
 use error::{AGAIN, ANOTHER};
 use files::Format;
 use memmap2::Mmap;

@@ -2,9 +2,9 @@
 
 use super::{
     Class, Container, Global, Handle, Limits, Pickle, PickleError, PickleErrorKind as Kind, Value,
+    array::Array,
     cursor::Cursor,
     error::{Step, malformed},
-    numpy::Array,
 };
 
 pub(super) struct Machine<'a> {

@@ -26,6 +26,7 @@
 //! # Ok::<(), halfheard_shared::pickle::PickleError>(())
 //! ```
 
+mod array;
 mod cursor;
 mod error;
 mod machine;
@@ -34,8 +35,8 @@ mod objects;
 mod opcodes;
 mod view;
 
+pub use array::{Dtype, DtypeKind};
 pub use error::{PickleError, PickleErrorKind};
-pub use numpy::{Dtype, DtypeKind};
 pub use view::{ArrayView, NotANumber};
 
 use std::borrow::Cow;
@@ -238,7 +239,7 @@ pub struct Object<'a> {
 pub struct Pickle<'a> {
     root: Value<'a>,
     containers: Vec<Container<'a>>,
-    arrays: Vec<numpy::Array<'a>>,
+    arrays: Vec<array::Array<'a>>,
     /// Those that are not supported by their names, in `owned`.
     dtypes: Vec<Result<Dtype, Handle>>,
     classes: Vec<Class<'a>>,
@@ -413,8 +414,8 @@ impl<'a> Pickle<'a> {
                 None => value.kind().to_owned(),
             },
             Value::Array(handle) => match self.arrays.get(handle.0 as usize).map(|a| a.data) {
-                Some(numpy::Data::Objects(_)) => "an array of objects".to_owned(),
-                Some(numpy::Data::Unreadable(why)) => {
+                Some(array::Data::Objects(_)) => "an array of objects".to_owned(),
+                Some(array::Data::Unreadable(why)) => {
                     let why = self.text(Value::OwnedStr(why)).unwrap_or_default();
                     format!("an array that cannot be read ({why})")
                 }
@@ -431,8 +432,8 @@ impl<'a> Pickle<'a> {
         };
         let array = self.arrays.get(handle.0 as usize)?;
         let data = match array.data {
-            numpy::Data::Raw(bytes) => self.raw(bytes)?,
-            numpy::Data::Objects(_) | numpy::Data::Unreadable(_) => return None,
+            array::Data::Raw(bytes) => self.raw(bytes)?,
+            array::Data::Objects(_) | array::Data::Unreadable(_) => return None,
         };
         Some(ArrayView::new(array, data))
     }
@@ -452,7 +453,7 @@ impl<'a> Pickle<'a> {
         let array = self.arrays.get(handle.0 as usize)?;
         match array.data {
             // NumPy writes the items of an object array in C order, whatever the order in memory.
-            numpy::Data::Objects(list) => Some((&array.shape, self.items(list)?)),
+            array::Data::Objects(list) => Some((&array.shape, self.items(list)?)),
             _ => None,
         }
     }
@@ -465,7 +466,7 @@ impl<'a> Pickle<'a> {
             Value::Array(handle) => self
                 .arrays
                 .get(handle.0 as usize)
-                .is_some_and(|array| matches!(array.data, numpy::Data::Unreadable(_))),
+                .is_some_and(|array| matches!(array.data, array::Data::Unreadable(_))),
             _ => false,
         }
     }

@@ -2,9 +2,9 @@
 
 use super::{
     Dtype, Global, Handle, Object, PickleErrorKind as Kind, Value,
+    array::{Array, Data},
     error::{Step, malformed},
     machine::Machine,
-    numpy::{Array, Data},
 };
 
 /// The longest argument list of a name that is done by hand has five.

@@ -1,6 +1,6 @@
 //! Reads the elements of an array: row by row, whatever their type, order and byte order.
 
-use super::numpy::{Array, Dtype, DtypeKind};
+use super::array::{Array, Dtype, DtypeKind};
 use std::borrow::Cow;
 
 pub(super) fn float_at(bytes: &[u8], dtype: Dtype) -> f64 {

@@ -2,9 +2,9 @@
 
 use super::Model;
 use crate::{
-    artifacts::Hash,
     benchmark::Benchmark,
     case::Case,
+    hash::Hash,
     ids::JobId,
     wire::{Fidelity, Selection},
 };

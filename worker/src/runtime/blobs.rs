@@ -4,11 +4,12 @@
 //! A large file is hashed once; see [`HashCache`].
 
 use halfheard_shared::{
-    artifacts::{ArtifactError, ArtifactStore, Hash, Key},
+    artifacts::{ArtifactError, ArtifactStore, Key},
     dataset::DataFolder,
     encoder::{self, WeightFiles},
     env,
     error::Hint,
+    hash::Hash,
     hash_cache::HashCache,
     wire::BlobRef,
 };
@@ -74,7 +75,7 @@ impl Blobs {
 
     /// The dataset file.
     pub(super) async fn dataset(&self, blob: &BlobRef) -> Result<PathBuf, BlobError> {
-        let hash: Hash = blob.blake3.parse()?;
+        let hash: Hash = blob.blake3.parse().map_err(ArtifactError::from)?;
         let own = self.folder.blob(hash.as_str());
         let mut looked = Vec::new();
         for candidate in [own.clone(), PathBuf::from(&blob.path)] {
@@ -97,7 +98,7 @@ impl Blobs {
 
     /// The encoder's folder, by the hash of its weights.
     pub(super) async fn encoder(&self, blob: &BlobRef) -> Result<PathBuf, BlobError> {
-        let hash: Hash = blob.blake3.parse()?;
+        let hash: Hash = blob.blake3.parse().map_err(ArtifactError::from)?;
         let own = self.folder.root().join("encoders").join(hash.as_str());
         let installed = [env::ENCODER_EN, env::ENCODER_ZH];
         let installed = installed

@@ -19,8 +19,9 @@ use futures::{
 use halfheard_models::train::{CaseResult, EvalCase, StoredFeatures, TrainError, failure};
 use halfheard_shared::{
     address::redacted,
-    artifacts::{ArtifactError, Hash, Key, MAX_BYTES},
+    artifacts::{ArtifactError, Key, MAX_BYTES},
     error::chain,
+    hash::{Hash, InvalidHash},
     text::count,
     wire::{CheckpointRef, FailureKind, Fault, FaultKind, ResultBody, TrainSpec, Work},
 };
@@ -299,7 +300,7 @@ impl Slot {
         let hash: Hash = checkpoint
             .blake3
             .parse()
-            .map_err(|error: ArtifactError| invalid(error.to_string()))?;
+            .map_err(|error: InvalidHash| invalid(error.to_string()))?;
         let unavailable = |reason: String| {
             let what = format!("checkpoint {hash} of {model}");
             TrainError::Worker(Fault::new(FaultKind::Checkpoint, what, vec![reason]))

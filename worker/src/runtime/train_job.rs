@@ -16,8 +16,9 @@ use crate::shutdown;
 use bytes::Bytes;
 use halfheard_models::train::{BestCheckpoint, TrainOutcome, failure};
 use halfheard_shared::{
-    artifacts::{ArtifactError, Hash, Key, MAX_BYTES},
+    artifacts::{ArtifactError, Key, MAX_BYTES},
     error::chain,
+    hash::Hash,
     ids::JobId,
     wire::{CheckpointRef, FailureKind, ResultBody, TrainSpec},
 };

@@ -11,8 +11,9 @@ use halfheard_models::train::{
     BestCheckpoint, Directive, SaveSchedule, Snapshot, StepReport, TrainObserver,
 };
 use halfheard_shared::{
-    artifacts::{ArtifactError, ArtifactStore, Hash, Key},
+    artifacts::{ArtifactError, ArtifactStore, Key},
     error::chain,
+    hash::Hash,
     ids::JobId,
     shutdown::Shutdown,
     wire::{EpochLog, ResultBody, ResultMessage},

@@ -1,11 +1,11 @@
 //! What figures need beside the results of a sweep.
 
 use halfheard_shared::{
-    artifacts::Hash,
     benchmark::Benchmark,
     case::Rate,
     dataset::Split,
     features::Features,
+    hash::Hash,
     results::{Filter, Model, Predictions},
 };
 use std::collections::HashMap;

@@ -7,9 +7,10 @@ use crate::{
 };
 use anyhow::Context as _;
 use halfheard_shared::{
-    artifacts::{ArtifactStore, Hash, Key},
+    artifacts::{ArtifactStore, Key},
     encoder,
     error::hinted,
+    hash::Hash,
     hash_cache::HashCache,
 };
 use std::path::Path;

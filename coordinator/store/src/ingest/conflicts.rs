@@ -1,7 +1,7 @@
 //! Results that differ from the first one: a conflict, unless another kind of processor explains it.
 
-use super::{Batch, rows::EpochColumns, without_nul};
-use crate::StoreError;
+use super::{Batch, rows::EpochColumns};
+use crate::{StoreError, text::without_nul};
 use halfheard_shared::wire::{ResultBody, ResultMessage};
 use serde_json::json;
 use sqlx::{Postgres, Transaction};

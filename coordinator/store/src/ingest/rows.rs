@@ -1,9 +1,10 @@
 //! The rows that a batch writes, and the same by column, as `UNNEST` takes them.
 
-use super::{int, without_nul};
+use super::int;
 use crate::{
     job::AttemptOutcome,
     lifecycle::{Job, began},
+    text::without_nul,
 };
 use chrono::{DateTime, Utc};
 use halfheard_shared::{

@@ -2,7 +2,7 @@
 
 use super::TrainError;
 use halfheard_shared::{
-    artifacts::Hash,
+    hash::Hash,
     wire::{self, TrainSpec},
 };
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use halfheard_shared::{
-    artifacts::Hash,
+    hash::Hash,
     wire::{CheckpointRef, EpochLog},
 };
 

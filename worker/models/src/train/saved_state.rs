@@ -6,7 +6,7 @@
 
 use super::{TrainError, weights};
 use crate::methods::MethodState;
-use halfheard_shared::artifacts::Hash;
+use halfheard_shared::hash::Hash;
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};

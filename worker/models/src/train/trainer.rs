@@ -14,10 +14,10 @@ use super::{
 use crate::methods::{Batch, Method, MethodError, Position};
 use bytes::Bytes;
 use halfheard_shared::{
-    artifacts::Hash,
     benchmark::{Benchmark, Criterion},
     case::{Case, Rate},
     dataset::Split,
+    hash::Hash,
     metrics,
     wire::{CheckpointRef, EpochLog, Selection, TrainSpec},
 };

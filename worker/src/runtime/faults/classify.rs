@@ -146,7 +146,10 @@ fn unreadable_file(folder: &Path) -> Option<String> {
 mod tests {
     use super::*;
     use halfheard_models::train::failure;
-    use halfheard_shared::wire::{BlobRef, FailureKind, Fidelity, Protocol, Selection};
+    use halfheard_shared::{
+        hash::Hash,
+        wire::{BlobRef, FailureKind, Fidelity, Protocol, Selection},
+    };
 
     fn spec(hyper: serde_json::Value) -> TrainSpec {
         let blob = BlobRef {
@@ -224,7 +227,7 @@ mod tests {
 
     #[test]
     fn invalid_hash_is_not_a_store_fault() {
-        let hash = ArtifactError::Hash("zz".into());
+        let hash = ArtifactError::from("zz".parse::<Hash>().unwrap_err());
         assert_eq!(store_fault(&hash), None);
         let missing = ArtifactError::Missing { key: "k".into() };
         assert_eq!(

@@ -1,6 +1,6 @@
 //! The fault that was met last, and the jobs skipped for it.
 
-use halfheard_shared::{artifacts::Hash, ids::JobId, wire::TrainSpec};
+use halfheard_shared::{hash::Hash, ids::JobId, wire::TrainSpec};
 use std::{
     collections::HashSet,
     sync::{Mutex, MutexGuard, PoisonError},
