@@ -81,7 +81,8 @@ fn processors(kinds: &[String]) -> Option<String> {
 /// One line for each model with incomplete seeds.
 fn missing(jobs: &[&Job]) -> Vec<String> {
     // By dataset and model, the finished and all evaluations of each seed.
-    let mut models: BTreeMap<(&str, String), BTreeMap<u64, (usize, usize)>> = BTreeMap::new();
+    type Seeds = BTreeMap<u64, (usize, usize)>;
+    let mut models: BTreeMap<(&str, String), Seeds> = BTreeMap::new();
     for job in jobs {
         let key = (job.dataset.id(), layout::label(&job.model));
         let seed = models.entry(key).or_default().entry(job.seed).or_default();
