@@ -168,8 +168,8 @@ fn read_splits<'p, 'a>(
             opaque::opaque_fields(pickle, *dict, key, kind.has_unimodal_labels())
         })
         .collect();
-    if let Some(error) = OpaqueFields::error(request.file, opaque) {
-        return Err(error);
+    if let Some(fields) = OpaqueFields::collect(request.file, opaque) {
+        return Err(ImportError::Opaque(Box::new(fields)));
     }
     let policy = Policy {
         nonfinite: request.nonfinite,

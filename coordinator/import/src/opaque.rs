@@ -1,6 +1,5 @@
 //! Required fields of unsupported classes, and how to rewrite the file without them.
 
-use crate::ImportError;
 use halfheard_shared::{
     dataset::Split,
     pickle::{Pickle, Value},
@@ -116,8 +115,8 @@ impl OpaqueFields {
         )
     }
 
-    /// The error for `fields` of the file at `path`; `None` if there are none.
-    pub(crate) fn error(path: &Path, fields: Vec<OpaqueField>) -> Option<ImportError> {
+    /// The opaque fields of the file at `path`; `None` if there are none.
+    pub(crate) fn collect(path: &Path, fields: Vec<OpaqueField>) -> Option<Self> {
         if fields.is_empty() {
             return None;
         }
@@ -160,7 +159,7 @@ impl OpaqueFields {
             "    pickle.dump(d, open({}, \"wb\"), 4)",
             python_text(&plain.to_string_lossy())
         ));
-        Some(ImportError::Opaque(Box::new(Self { fields, recipe })))
+        Some(Self { fields, recipe })
     }
 }
 

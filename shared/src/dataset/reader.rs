@@ -2,11 +2,11 @@
 
 use super::{
     DatasetError, Kind, Shapes, Split, UnknownKind,
-    layout::{self, Element, FORMAT, MAX_HEADER, SplitSizes, VERSION},
+    layout::{self, Element, FORMAT, MAX_HEADER, SplitSizes, TensorSpec, VERSION},
 };
 use crate::case::Modality;
 use memmap2::Mmap;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::{Dtype, SafeTensors, tensor::Metadata};
 use std::{
     collections::HashMap,
     fs::File,
@@ -44,6 +44,123 @@ struct SplitRanges {
     raw_text_offsets: Range<usize>,
 }
 
+impl SplitRanges {
+    fn new(
+        split: Split,
+        samples: usize,
+        kind: Kind,
+        ranges: &HashMap<String, Range<usize>>,
+    ) -> Self {
+        let range = |name: &str| {
+            ranges
+                .get(&format!("{split}.{name}"))
+                .cloned()
+                .unwrap_or(0..0)
+        };
+        Self {
+            samples,
+            text: range("text"),
+            audio: range("audio"),
+            vision: range("vision"),
+            labels: range("labels"),
+            unimodal: kind
+                .has_unimodal_labels()
+                .then(|| ["labels_text", "labels_audio", "labels_vision"].map(range)),
+            audio_lengths: range("audio_lengths"),
+            vision_lengths: range("vision_lengths"),
+            ids: range("ids"),
+            ids_offsets: range("ids_offsets"),
+            raw_text: range("raw_text"),
+            raw_text_offsets: range("raw_text_offsets"),
+        }
+    }
+}
+
+fn tensor_error(path: &Path, tensor: &str, what: String) -> DatasetError {
+    DatasetError::Tensor {
+        path: path.to_owned(),
+        tensor: tensor.to_owned(),
+        what,
+    }
+}
+
+/// The protocol that the header names, after its format and version.
+fn read_kind(path: &Path, metadata: &Metadata) -> Result<Kind, DatasetError> {
+    let not = |what: String| DatasetError::NotADataset {
+        path: path.to_owned(),
+        what,
+    };
+    let about: HashMap<String, String> = metadata.metadata().clone().unwrap_or_default();
+    let entry = |key: &str| about.get(key).map_or("", String::as_str);
+    if entry("format") != FORMAT {
+        return Err(not("its header does not say so".to_owned()));
+    }
+    if entry("version") != VERSION.to_string() {
+        return Err(not(format!(
+            "it has layout version `{}`, this program reads {VERSION}",
+            entry("version").escape_debug()
+        )));
+    }
+    Ok(match entry("kind") {
+        // Written only for a protocol that somebody defined.
+        "own" => serde_json::from_str(entry("protocol"))
+            .map_err(|error| not(format!("its protocol cannot be used: {error}")))?,
+        id => id
+            .parse()
+            .map_err(|error: UnknownKind| not(error.to_string()))?,
+    })
+}
+
+/// Where each tensor of the layout lies in the file, in bytes; each must have its type and shape.
+fn locate(
+    path: &Path,
+    map: &[u8],
+    metadata: &Metadata,
+    data_start: usize,
+    specs: Vec<TensorSpec>,
+) -> Result<HashMap<String, Range<usize>>, DatasetError> {
+    let mut ranges = HashMap::new();
+    for spec in specs {
+        let info = metadata
+            .info(&spec.name)
+            .ok_or_else(|| tensor_error(path, &spec.name, "is missing".to_owned()))?;
+        let dtype = match spec.element {
+            Element::I64 => Dtype::I64,
+            Element::I32 => Dtype::I32,
+            Element::F32 => Dtype::F32,
+            Element::U8 => Dtype::U8,
+        };
+        if info.dtype != dtype || info.shape != spec.shape {
+            return Err(tensor_error(
+                path,
+                &spec.name,
+                format!(
+                    "is {:?} {:?}, {dtype:?} {:?} expected",
+                    info.dtype, info.shape, spec.shape
+                ),
+            ));
+        }
+        let (start, end) = info.data_offsets;
+        let range = data_start.saturating_add(start)..data_start.saturating_add(end);
+        let bytes = map.get(range.clone()).ok_or_else(|| {
+            tensor_error(
+                path,
+                &spec.name,
+                "extends beyond the end of the file".to_owned(),
+            )
+        })?;
+        if bytes.as_ptr().align_offset(spec.element.size()) != 0 {
+            return Err(tensor_error(
+                path,
+                &spec.name,
+                format!("is not aligned to {} bytes", spec.element.size()),
+            ));
+        }
+        ranges.insert(spec.name, range);
+    }
+    Ok(ranges)
+}
+
 impl Dataset {
     /// Maps the file at `path` and checks its header, shapes, text, lengths and labels. The audio
     /// and vision features are not looked at; [`Dataset::check_features`] does that.
@@ -51,10 +168,6 @@ impl Dataset {
     /// # Errors
     /// The file cannot be read, is no dataset of this version, or holds what the protocol does not
     /// allow. No content of the file makes this panic.
-    #[expect(
-        clippy::too_many_lines,
-        reason = "one check of the file after the other"
-    )]
     pub fn open(path: &Path) -> Result<Self, DatasetError> {
         let file = File::open(path).map_err(DatasetError::io(path))?;
         // SAFETY: finished dataset files are never written to (see the type's comment); the
@@ -79,31 +192,8 @@ impl Dataset {
         let (header, metadata) = SafeTensors::read_metadata(&map)
             .map_err(|error| not(format!("bad header: {error}")))?;
         let data_start = 8 + header;
-        let about: HashMap<String, String> = metadata.metadata().clone().unwrap_or_default();
-        let entry = |key: &str| about.get(key).map_or("", String::as_str);
-        if entry("format") != FORMAT {
-            return Err(not("its header does not say so".to_owned()));
-        }
-        if entry("version") != VERSION.to_string() {
-            return Err(not(format!(
-                "it has layout version `{}`, this program reads {VERSION}",
-                entry("version").escape_debug()
-            )));
-        }
-        let kind: Kind = match entry("kind") {
-            // Written only for a protocol that somebody defined.
-            "own" => serde_json::from_str(entry("protocol"))
-                .map_err(|error| not(format!("its protocol cannot be used: {error}")))?,
-            id => id
-                .parse()
-                .map_err(|error: UnknownKind| not(error.to_string()))?,
-        };
-
-        let tensor_error = |tensor: &str, what: String| DatasetError::Tensor {
-            path: path.to_owned(),
-            tensor: tensor.to_owned(),
-            what,
-        };
+        let kind = read_kind(path, &metadata)?;
+        let tensor_error = |tensor: &str, what: String| tensor_error(path, tensor, what);
         let dims = |name: &str, rank: usize| -> Result<Vec<usize>, DatasetError> {
             let info = metadata
                 .info(name)
@@ -159,63 +249,15 @@ impl Dataset {
             ));
         }
 
-        let mut ranges = HashMap::new();
-        for spec in layout::tensors(kind, shapes, sizes) {
-            let info = metadata
-                .info(&spec.name)
-                .ok_or_else(|| tensor_error(&spec.name, "is missing".to_owned()))?;
-            let dtype = match spec.element {
-                Element::I64 => Dtype::I64,
-                Element::I32 => Dtype::I32,
-                Element::F32 => Dtype::F32,
-                Element::U8 => Dtype::U8,
-            };
-            if info.dtype != dtype || info.shape != spec.shape {
-                return Err(tensor_error(
-                    &spec.name,
-                    format!(
-                        "is {:?} {:?}, {dtype:?} {:?} expected",
-                        info.dtype, info.shape, spec.shape
-                    ),
-                ));
-            }
-            let (start, end) = info.data_offsets;
-            let range = data_start.saturating_add(start)..data_start.saturating_add(end);
-            let bytes = map.get(range.clone()).ok_or_else(|| {
-                tensor_error(&spec.name, "extends beyond the end of the file".to_owned())
-            })?;
-            if bytes.as_ptr().align_offset(spec.element.size()) != 0 {
-                return Err(tensor_error(
-                    &spec.name,
-                    format!("is not aligned to {} bytes", spec.element.size()),
-                ));
-            }
-            ranges.insert(spec.name, range);
-        }
-        let splits = Split::ALL.map(|split| {
-            let range = |name: &str| {
-                ranges
-                    .get(&format!("{split}.{name}"))
-                    .cloned()
-                    .unwrap_or(0..0)
-            };
-            SplitRanges {
-                samples: sizes[split.index()].samples,
-                text: range("text"),
-                audio: range("audio"),
-                vision: range("vision"),
-                labels: range("labels"),
-                unimodal: kind
-                    .has_unimodal_labels()
-                    .then(|| ["labels_text", "labels_audio", "labels_vision"].map(range)),
-                audio_lengths: range("audio_lengths"),
-                vision_lengths: range("vision_lengths"),
-                ids: range("ids"),
-                ids_offsets: range("ids_offsets"),
-                raw_text: range("raw_text"),
-                raw_text_offsets: range("raw_text_offsets"),
-            }
-        });
+        let ranges = locate(
+            path,
+            &map,
+            &metadata,
+            data_start,
+            layout::tensors(kind, shapes, sizes),
+        )?;
+        let splits = Split::ALL
+            .map(|split| SplitRanges::new(split, sizes[split.index()].samples, kind, &ranges));
         let dataset = Self {
             map,
             path: path.to_owned(),

@@ -105,6 +105,53 @@ fn architecture(name: &str) -> Option<Architecture> {
     }
 }
 
+impl Raw {
+    /// The architecture that the file names, by `model_type` or `architectures`.
+    fn architecture(&self, folder: &Path) -> Result<Option<Architecture>> {
+        let refuse = |found: String, remedy: &str| Err(EncoderError::new(folder, found, remedy));
+        let named = self
+            .architectures
+            .iter()
+            .flatten()
+            .find_map(|name| architecture(name));
+        let declared = match &self.model_type {
+            Some(model_type) => match architecture(model_type) {
+                Some(architecture) => Some(architecture),
+                None => {
+                    let found = format!(
+                        "it is a `{model_type}` (model_type in config.json), and only `bert`, \
+                         `roberta` and `xlm-roberta` are computed here"
+                    );
+                    return refuse(found, ANOTHER);
+                }
+            },
+            None => match self.architectures.as_deref() {
+                Some([first, ..]) if named.is_none() => {
+                    let found = format!(
+                        "it is a `{first}` (architectures in config.json), and only BERT and \
+                         RoBERTa are computed here"
+                    );
+                    return refuse(found, ANOTHER);
+                }
+                _ => named,
+            },
+        };
+        if let (Some(declared), Some(named)) = (declared, named)
+            && declared != named
+        {
+            return refuse(
+                format!(
+                    "its config.json contradicts itself: model_type says {}, architectures say {}",
+                    declared.name(),
+                    named.name()
+                ),
+                "take the config.json that was published with the weights",
+            );
+        }
+        Ok(declared)
+    }
+}
+
 impl Config {
     /// Reads and checks `folder/config.json`.
     ///
@@ -152,51 +199,8 @@ impl Config {
         Self::of(folder, raw)
     }
 
-    #[expect(
-        clippy::too_many_lines,
-        reason = "one check of the configuration after the other"
-    )]
     fn of(folder: &Path, raw: Raw) -> Result<Self> {
-        let refuse = |found: String, remedy: &str| Err(EncoderError::new(folder, found, remedy));
-        let named = raw
-            .architectures
-            .iter()
-            .flatten()
-            .find_map(|name| architecture(name));
-        let declared = match &raw.model_type {
-            Some(model_type) => match architecture(model_type) {
-                Some(architecture) => Some(architecture),
-                None => {
-                    let found = format!(
-                        "it is a `{model_type}` (model_type in config.json), and only `bert`, \
-                         `roberta` and `xlm-roberta` are computed here"
-                    );
-                    return refuse(found, ANOTHER);
-                }
-            },
-            None => match raw.architectures.as_deref() {
-                Some([first, ..]) if named.is_none() => {
-                    let found = format!(
-                        "it is a `{first}` (architectures in config.json), and only BERT and \
-                         RoBERTa are computed here"
-                    );
-                    return refuse(found, ANOTHER);
-                }
-                _ => named,
-            },
-        };
-        if let (Some(declared), Some(named)) = (declared, named)
-            && declared != named
-        {
-            return refuse(
-                format!(
-                    "its config.json contradicts itself: model_type says {}, architectures say {}",
-                    declared.name(),
-                    named.name()
-                ),
-                "take the config.json that was published with the weights",
-            );
-        }
+        let declared = raw.architecture(folder)?;
         let architecture = declared.unwrap_or(Architecture::Bert);
         let size = |name: &str, value: Option<i64>, default: Option<i64>| -> Result<i64> {
             match value.or(default) {

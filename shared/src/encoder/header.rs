@@ -5,7 +5,7 @@ use super::{
     files::recognise,
     values::{Dtype, Place},
 };
-use safetensors::{SafeTensorError, SafeTensors};
+use safetensors::{SafeTensorError, SafeTensors, tensor::TensorInfo};
 use std::path::Path;
 
 /// Maximum size of a header: some hundred for each of a few hundred tensors in bytes.
@@ -13,10 +13,6 @@ const MAX_HEADER: u64 = 16 << 20;
 
 /// The tensors of `folder/name`, whose content is `bytes` and whose index among the encoder's files
 /// is `file`.
-#[expect(
-    clippy::too_many_lines,
-    reason = "one check of the header after the other"
-)]
 pub(super) fn tensors(
     folder: &Path,
     name: &str,
@@ -79,39 +75,45 @@ pub(super) fn tensors(
         .tensors()
         .into_iter()
         .map(|(tensor, info)| {
-            use safetensors::Dtype as Theirs;
-            let dtype = match info.dtype {
-                Theirs::F32 => Dtype::F32,
-                Theirs::F16 => Dtype::F16,
-                Theirs::BF16 => Dtype::BF16,
-                Theirs::F64 => Dtype::F64,
-                Theirs::I64 => Dtype::Other("I64"),
-                Theirs::I32 => Dtype::Other("I32"),
-                Theirs::I8 => Dtype::Other("I8"),
-                Theirs::U8 => Dtype::Other("U8"),
-                Theirs::BOOL => Dtype::Other("BOOL"),
-                _ => Dtype::Other("of another kind"),
-            };
-            let place = Place {
-                file,
-                dtype,
-                shape: info.shape.clone(),
-                strides: None,
-                at: start.saturating_add(info.data_offsets.0),
-            };
             // `read_metadata` has checked it; a reader of memory does not go by that alone.
-            let end = start.saturating_add(info.data_offsets.1);
-            let needs = info
-                .shape
-                .iter()
-                .try_fold(dtype.size(), |all, dim| all.checked_mul(*dim));
-            if end > bytes.len() || needs.is_none_or(|n| n > end.saturating_sub(place.at)) {
+            let place = place_of(info, start, file, bytes.len()).ok_or_else(|| {
                 let what = format!("says of `{tensor}` that it extends beyond the end of the file");
-                return Err(refuse(what, AGAIN));
-            }
+                refuse(what, AGAIN)
+            })?;
             Ok((tensor, place))
         })
         .collect()
+}
+
+/// Where a tensor lies in file number `file` of `size` bytes, whose data begins at `start`; `None` if
+/// it extends beyond the end.
+fn place_of(info: &TensorInfo, start: usize, file: usize, size: usize) -> Option<Place> {
+    use safetensors::Dtype as Theirs;
+    let dtype = match info.dtype {
+        Theirs::F32 => Dtype::F32,
+        Theirs::F16 => Dtype::F16,
+        Theirs::BF16 => Dtype::BF16,
+        Theirs::F64 => Dtype::F64,
+        Theirs::I64 => Dtype::Other("I64"),
+        Theirs::I32 => Dtype::Other("I32"),
+        Theirs::I8 => Dtype::Other("I8"),
+        Theirs::U8 => Dtype::Other("U8"),
+        Theirs::BOOL => Dtype::Other("BOOL"),
+        _ => Dtype::Other("of another kind"),
+    };
+    let at = start.saturating_add(info.data_offsets.0);
+    let end = start.saturating_add(info.data_offsets.1);
+    let needs = info
+        .shape
+        .iter()
+        .try_fold(dtype.size(), |all, dim| all.checked_mul(*dim))?;
+    (end <= size && needs <= end.saturating_sub(at)).then(|| Place {
+        file,
+        dtype,
+        shape: info.shape.clone(),
+        strides: None,
+        at,
+    })
 }
 
 /// The last byte of data that a header speaks of.

@@ -179,11 +179,14 @@ impl Encoder {
     }
 
     /// Checks that configuration and weights match.
-    #[expect(
-        clippy::too_many_lines,
-        reason = "one check of the weights after the other"
-    )]
     fn check(&self, marks: &Marks) -> Result<(), Box<EncoderError>> {
+        self.check_architecture(marks)?;
+        self.check_tensors()?;
+        self.check_surplus()
+    }
+
+    /// Checks that configuration and weights are of one architecture.
+    fn check_architecture(&self, marks: &Marks) -> Result<(), Box<EncoderError>> {
         let config = &self.config;
         if config.architecture == Architecture::Bert
             && let Some(mark) = &marks.roberta
@@ -220,7 +223,12 @@ impl Encoder {
                 "write \"model_type\": \"roberta\" into config.json, if it is one",
             ));
         }
-        for (name, expected) in config.tensors() {
+        Ok(())
+    }
+
+    /// Checks that every weight of the configuration exists with its shape.
+    fn check_tensors(&self) -> Result<(), Box<EncoderError>> {
+        for (name, expected) in self.config.tensors() {
             let Some(place) = self.tensors.get(&name) else {
                 return Err(self.missing(&name));
             };
@@ -240,7 +248,12 @@ impl Encoder {
                 ));
             }
         }
-        // Left out silently, weights would make another encoder.
+        Ok(())
+    }
+
+    /// Checks that no weight is left over: left out silently, it would make another encoder.
+    fn check_surplus(&self) -> Result<(), Box<EncoderError>> {
+        let config = &self.config;
         let expected: std::collections::BTreeSet<String> =
             config.tensors().map(|(name, _)| name).collect();
         let layers = format!("encoder.layer.{}.", config.num_hidden_layers);

@@ -118,10 +118,6 @@ struct Source {
 }
 
 /// Reads the ids of the vocabulary in `folder`.
-#[expect(
-    clippy::too_many_lines,
-    reason = "one vocabulary format after the other"
-)]
 pub(super) fn read(folder: &Path, config: &Config) -> Result<TokenIds> {
     let names = names(folder)?;
     let sources = sources(folder, config, &names)?;
@@ -148,38 +144,8 @@ pub(super) fn read(folder: &Path, config: &Config) -> Result<TokenIds> {
             None => role.usual.iter().rev().copied().collect(),
         };
         for token in candidates {
-            let mut found: Option<(&Source, i64)> = None;
-            for source in &sources {
-                let Some(&here) = source.ids.get(token) else {
-                    continue;
-                };
-                match found {
-                    Some((first, other)) if other != here => {
-                        return Err(EncoderError::new(
-                            folder,
-                            format!(
-                                "its {} gives `{token}` the id {other}, its {} the id {here}",
-                                first.file, source.file
-                            ),
-                            "take the tokenizer's files of one model",
-                        ));
-                    }
-                    Some(_) => {}
-                    None => found = Some((source, here)),
-                }
-            }
-            if let Some((source, here)) = found {
-                if !(0..config.vocab_size).contains(&here) {
-                    return Err(EncoderError::new(
-                        folder,
-                        format!(
-                            "its {} gives `{token}` the id {here}, its weights have {} tokens",
-                            source.file, config.vocab_size
-                        ),
-                        "take the tokenizer's files that were published with the weights",
-                    ));
-                }
-                *id = Some(here);
+            *id = find_id(folder, config, &sources, token)?;
+            if id.is_some() {
                 break;
             }
         }
@@ -221,6 +187,44 @@ pub(super) fn read(folder: &Path, config: &Config) -> Result<TokenIds> {
         ));
     }
     Ok(ids)
+}
+
+/// The id that the files give to `token`, on which they must agree; `None` if none has it.
+fn find_id(folder: &Path, config: &Config, sources: &[Source], token: &str) -> Result<Option<i64>> {
+    let mut found: Option<(&Source, i64)> = None;
+    for source in sources {
+        let Some(&here) = source.ids.get(token) else {
+            continue;
+        };
+        match found {
+            Some((first, other)) if other != here => {
+                return Err(EncoderError::new(
+                    folder,
+                    format!(
+                        "its {} gives `{token}` the id {other}, its {} the id {here}",
+                        first.file, source.file
+                    ),
+                    "take the tokenizer's files of one model",
+                ));
+            }
+            Some(_) => {}
+            None => found = Some((source, here)),
+        }
+    }
+    let Some((source, id)) = found else {
+        return Ok(None);
+    };
+    if !(0..config.vocab_size).contains(&id) {
+        return Err(EncoderError::new(
+            folder,
+            format!(
+                "its {} gives `{token}` the id {id}, its weights have {} tokens",
+                source.file, config.vocab_size
+            ),
+            "take the tokenizer's files that were published with the weights",
+        ));
+    }
+    Ok(Some(id))
 }
 
 fn names_of(role: &Role, config: &Config) -> &'static str {

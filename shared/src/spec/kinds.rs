@@ -48,7 +48,6 @@ fn largest(schema: &Value) -> Option<u64> {
 
 /// What is wrong with the kind of `value`, written `text`, at the key `name` below `above`; nothing,
 /// where `schema` takes it or does not say.
-#[expect(clippy::too_many_lines, reason = "one arm per expected type")]
 pub(super) fn wrong(
     value: &DeValue<'_>,
     text: &str,
@@ -56,110 +55,39 @@ pub(super) fn wrong(
     name: &str,
     above: &str,
 ) -> Option<Wrong> {
-    let told = |asked: &str, label: &'static str, help: Option<String>| {
-        let found = called(value);
-        Some(Wrong {
-            message: format!("`{name}` must be {asked}, not {found}"),
-            label,
-            help,
-        })
-    };
     // A long value would bury the point.
     let text = if text.chars().count() > 40 {
         "…"
     } else {
         text
     };
-    let inner = match value {
-        DeValue::String(inner) => Some(inner.as_ref()),
-        _ => None,
-    };
-    let is_list = matches!(value, DeValue::Array(_));
     if asks_for(schema, "array") {
-        let items = schema
-            .get("items")
-            .is_some_and(|items| items.get("type").is_some());
-        return match value {
-            DeValue::Array(_) => None,
-            DeValue::Table(_) => told("a list", "not a list", None),
-            _ if items => {
-                let numbers = schema
-                    .get("items")
-                    .is_some_and(|items| asks_for(items, "integer") || asks_for(items, "number"));
-                let inner = inner.filter(|_| numbers).unwrap_or(text);
-                told(
-                    "a list",
-                    "not a list",
-                    Some(format!("write `{name} = [{inner}]`")),
-                )
-            }
-            _ => told(
-                "a list of tables",
-                "not a list",
-                Some(format!("write `[[{name}]]`")),
-            ),
-        };
+        return wrong_list(value, text, schema, name);
     }
     if asks_for(schema, "integer") {
-        let number = text.replace('_', "");
-        return match value {
-            DeValue::Integer(_) => match number.parse::<i128>() {
-                Ok(n) if n < 0 && !schema.get("format").is_some_and(|f| f == "int32") => {
-                    Some(Wrong {
-                        message: format!("`{name}` cannot be negative, and {text} is"),
-                        label: "negative",
-                        help: None,
-                    })
-                }
-                Ok(n) => largest(schema)
-                    .filter(|&most| n > i128::from(most))
-                    .map(|most| Wrong {
-                        message: format!("`{name}` cannot be {text}: it is at most {most}"),
-                        label: "too large",
-                        help: None,
-                    }),
-                Err(_) => None,
-            },
-            DeValue::String(_) => told(
-                "a whole number",
-                "a text",
-                inner
-                    .filter(|inner| inner.parse::<i64>().is_ok())
-                    .map(|inner| format!("write it without quotes: `{inner}`")),
-            ),
-            DeValue::Float(_) => told(
-                "a whole number",
-                "not whole",
-                number
-                    .parse::<f64>()
-                    .ok()
-                    .filter(|x| x.fract() == 0.0 && x.abs() < 1e15)
-                    .map(|x| format!("write `{x:.0}`")),
-            ),
-            DeValue::Array(_) if above == "list" => {
-                told("a list of whole numbers", "a list within the list", None)
-            }
-            _ => told("a whole number", "another kind", None),
-        };
+        return wrong_integer(value, text, schema, name, above);
     }
+    let mismatch = |asked: &str, label, help| mismatch(value, name, asked, label, help);
+    let inner = inner(value);
+    let is_list = matches!(value, DeValue::Array(_));
     if asks_for(schema, "number") {
         return match value {
             DeValue::Integer(_) | DeValue::Float(_) => None,
-            DeValue::String(_) => told(
+            DeValue::String(_) => mismatch(
                 "a number",
                 "a text",
                 inner
                     .filter(|inner| inner.parse::<f64>().is_ok())
                     .map(|inner| format!("write it without quotes: `{inner}`")),
             ),
-            _ => told("a number", "another kind", None),
+            _ => mismatch("a number", "another kind", None),
         };
     }
     if asks_for(schema, "string") {
         return match value {
             DeValue::String(_) => None,
-            DeValue::Table(_) | DeValue::Array(_) => told("a text", "another kind", None),
-            _ => told(
+            DeValue::Table(_) | DeValue::Array(_) => mismatch("a text", "another kind", None),
+            _ => mismatch(
                 "a text",
                 "no quotes",
                 Some(format!("put it into quotes: `\"{text}\"`")),
@@ -169,12 +97,12 @@ pub(super) fn wrong(
     if asks_for(schema, "boolean") {
         return match value {
             DeValue::Boolean(_) => None,
-            DeValue::String(_) if matches!(inner, Some("true" | "false")) => told(
+            DeValue::String(_) if matches!(inner, Some("true" | "false")) => mismatch(
                 "true or false",
                 "a text",
                 inner.map(|inner| format!("write it without quotes: `{inner}`")),
             ),
-            _ => told("true or false", "another kind", None),
+            _ => mismatch("true or false", "another kind", None),
         };
     }
     let table = asks_for(schema, "object") || schema.get("properties").is_some();
@@ -188,7 +116,107 @@ pub(super) fn wrong(
             "" if is_list => format!("write `[{name}]`, or `[{name}.NAME]`"),
             _ => format!("write `[{name}]`, or `{name} = {{ … }}`"),
         };
-        return told("a table", "not a table", Some(help));
+        return mismatch("a table", "not a table", Some(help));
     }
     None
+}
+
+fn mismatch(
+    value: &DeValue<'_>,
+    name: &str,
+    asked: &str,
+    label: &'static str,
+    help: Option<String>,
+) -> Option<Wrong> {
+    let found = called(value);
+    Some(Wrong {
+        message: format!("`{name}` must be {asked}, not {found}"),
+        label,
+        help,
+    })
+}
+
+/// The content of a text.
+fn inner<'v>(value: &'v DeValue<'_>) -> Option<&'v str> {
+    match value {
+        DeValue::String(inner) => Some(inner.as_ref()),
+        _ => None,
+    }
+}
+
+/// [`wrong`] where a list is expected.
+fn wrong_list(value: &DeValue<'_>, text: &str, schema: &Value, name: &str) -> Option<Wrong> {
+    let mismatch = |asked: &str, label, help| mismatch(value, name, asked, label, help);
+    let items = schema
+        .get("items")
+        .is_some_and(|items| items.get("type").is_some());
+    match value {
+        DeValue::Array(_) => None,
+        DeValue::Table(_) => mismatch("a list", "not a list", None),
+        _ if items => {
+            let numbers = schema
+                .get("items")
+                .is_some_and(|items| asks_for(items, "integer") || asks_for(items, "number"));
+            let inner = inner(value).filter(|_| numbers).unwrap_or(text);
+            mismatch(
+                "a list",
+                "not a list",
+                Some(format!("write `{name} = [{inner}]`")),
+            )
+        }
+        _ => mismatch(
+            "a list of tables",
+            "not a list",
+            Some(format!("write `[[{name}]]`")),
+        ),
+    }
+}
+
+/// [`wrong`] where a whole number is expected.
+fn wrong_integer(
+    value: &DeValue<'_>,
+    text: &str,
+    schema: &Value,
+    name: &str,
+    above: &str,
+) -> Option<Wrong> {
+    let mismatch = |asked: &str, label, help| mismatch(value, name, asked, label, help);
+    let number = text.replace('_', "");
+    match value {
+        DeValue::Integer(_) => match number.parse::<i128>() {
+            Ok(n) if n < 0 && !schema.get("format").is_some_and(|f| f == "int32") => Some(Wrong {
+                message: format!("`{name}` cannot be negative, and {text} is"),
+                label: "negative",
+                help: None,
+            }),
+            Ok(n) => largest(schema)
+                .filter(|&most| n > i128::from(most))
+                .map(|most| Wrong {
+                    message: format!("`{name}` cannot be {text}: it is at most {most}"),
+                    label: "too large",
+                    help: None,
+                }),
+            Err(_) => None,
+        },
+        DeValue::String(_) => mismatch(
+            "a whole number",
+            "a text",
+            inner(value)
+                .filter(|inner| inner.parse::<i64>().is_ok())
+                .map(|inner| format!("write it without quotes: `{inner}`")),
+        ),
+        DeValue::Float(_) => mismatch(
+            "a whole number",
+            "not whole",
+            number
+                .parse::<f64>()
+                .ok()
+                .filter(|x| x.fract() == 0.0 && x.abs() < 1e15)
+                .map(|x| format!("write `{x:.0}`")),
+        ),
+        DeValue::Array(_) if above == "list" => {
+            mismatch("a list of whole numbers", "a list within the list", None)
+        }
+        _ => mismatch("a whole number", "another kind", None),
+    }
 }
