@@ -61,7 +61,7 @@ fn missing_files_are_reported_with_their_line_and_nothing_is_created() {
     let data = folder.path().join("data");
     let error = refused(&path, &data, Synthesize::Create);
     assert!(error.contains("coord data import --as mosi"), "{error}");
-    assert!(error.contains("there is no such folder"), "{error}");
+    assert!(error.contains("no such folder"), "{error}");
     assert!(error.contains("spec.toml:6"), "{error}");
     assert!(!data.exists());
 }
@@ -128,7 +128,7 @@ fn damaged_dataset_and_unsuitable_encoder_are_refused() {
 
     encoder(folder.path(), 150, 512);
     let error = refused(&path, &data, Synthesize::PlanOnly);
-    assert!(error.contains("knows only 150 tokens"), "{error}");
+    assert!(error.contains("the encoder has only 150 tokens"), "{error}");
     encoder(folder.path(), 300, 12);
     let error = refused(&path, &data, Synthesize::PlanOnly);
     assert!(error.contains("takes at most 12"), "{error}");
@@ -261,7 +261,8 @@ fn single_problem_is_reported_without_a_header() {
     let path = write(folder.path(), &SPEC.replace("[1]", "3"));
     let error = refused(&path, folder.path(), Synthesize::PlanOnly);
     assert!(
-        error.starts_with("× `seeds` is a list") || error.starts_with("  × `seeds` is a list"),
+        error.starts_with("× `seeds` must be a list")
+            || error.starts_with("  × `seeds` must be a list"),
         "{error}"
     );
     assert!(error.contains("write `seeds = [3]`"), "{error}");
