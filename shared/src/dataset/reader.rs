@@ -111,6 +111,70 @@ fn read_kind(path: &Path, metadata: &Metadata) -> Result<Kind, DatasetError> {
     })
 }
 
+/// The sizes of samples and of splits, in a file of `bytes`; none may be 0.
+fn read_sizes(
+    path: &Path,
+    metadata: &Metadata,
+    bytes: usize,
+) -> Result<(Shapes, [SplitSizes; 3]), DatasetError> {
+    let tensor_error = |tensor: &str, what: String| tensor_error(path, tensor, what);
+    let dims = |name: &str, rank: usize| -> Result<Vec<usize>, DatasetError> {
+        let info = metadata
+            .info(name)
+            .ok_or_else(|| tensor_error(name, "is missing".to_owned()))?;
+        if info.shape.len() != rank {
+            return Err(tensor_error(
+                name,
+                format!("has shape {:?}, {rank} dimensions expected", info.shape),
+            ));
+        }
+        Ok(info.shape.clone())
+    };
+    // Sizes are read off the tensors that define them; then every tensor must fit the layout.
+    let text = dims("train.text", 3)?;
+    let audio = dims("train.audio", 3)?;
+    let vision = dims("train.vision", 3)?;
+    let shapes = Shapes {
+        text_len: text[2],
+        audio_len: audio[1],
+        audio_dim: audio[2],
+        vision_len: vision[1],
+        vision_dim: vision[2],
+    };
+    let mut sizes = [SplitSizes {
+        samples: 0,
+        id_bytes: 0,
+        raw_text_bytes: 0,
+    }; 3];
+    for (split, sizes) in Split::ALL.into_iter().zip(&mut sizes) {
+        sizes.samples = dims(&format!("{split}.text"), 3)?[0];
+        sizes.id_bytes = dims(&format!("{split}.ids"), 1)?[0];
+        sizes.raw_text_bytes = dims(&format!("{split}.raw_text"), 1)?[0];
+        // A sample takes more than a byte, so this also keeps `samples + 1` from overflowing.
+        if sizes.samples == 0 || sizes.samples > bytes {
+            return Err(tensor_error(
+                &format!("{split}.text"),
+                format!("has {} samples", sizes.samples),
+            ));
+        }
+    }
+    if [
+        shapes.text_len,
+        shapes.audio_len,
+        shapes.audio_dim,
+        shapes.vision_len,
+        shapes.vision_dim,
+    ]
+    .contains(&0)
+    {
+        return Err(tensor_error(
+            "train.text",
+            format!("has a size of 0 in {shapes:?}"),
+        ));
+    }
+    Ok((shapes, sizes))
+}
+
 /// Where each tensor of the layout lies in the file, in bytes; each must have its type and shape.
 fn locate(
     path: &Path,
@@ -193,62 +257,7 @@ impl Dataset {
             .map_err(|error| not(format!("bad header: {error}")))?;
         let data_start = 8 + header;
         let kind = read_kind(path, &metadata)?;
-        let tensor_error = |tensor: &str, what: String| tensor_error(path, tensor, what);
-        let dims = |name: &str, rank: usize| -> Result<Vec<usize>, DatasetError> {
-            let info = metadata
-                .info(name)
-                .ok_or_else(|| tensor_error(name, "is missing".to_owned()))?;
-            if info.shape.len() != rank {
-                return Err(tensor_error(
-                    name,
-                    format!("has shape {:?}, {rank} dimensions expected", info.shape),
-                ));
-            }
-            Ok(info.shape.clone())
-        };
-        // Sizes are read off the tensors that define them; then every tensor must fit the layout.
-        let text = dims("train.text", 3)?;
-        let audio = dims("train.audio", 3)?;
-        let vision = dims("train.vision", 3)?;
-        let shapes = Shapes {
-            text_len: text[2],
-            audio_len: audio[1],
-            audio_dim: audio[2],
-            vision_len: vision[1],
-            vision_dim: vision[2],
-        };
-        let mut sizes = [SplitSizes {
-            samples: 0,
-            id_bytes: 0,
-            raw_text_bytes: 0,
-        }; 3];
-        for (split, sizes) in Split::ALL.into_iter().zip(&mut sizes) {
-            sizes.samples = dims(&format!("{split}.text"), 3)?[0];
-            sizes.id_bytes = dims(&format!("{split}.ids"), 1)?[0];
-            sizes.raw_text_bytes = dims(&format!("{split}.raw_text"), 1)?[0];
-            // A sample takes more than a byte, so this also keeps `samples + 1` from overflowing.
-            if sizes.samples == 0 || sizes.samples > map.len() {
-                return Err(tensor_error(
-                    &format!("{split}.text"),
-                    format!("has {} samples", sizes.samples),
-                ));
-            }
-        }
-        if [
-            shapes.text_len,
-            shapes.audio_len,
-            shapes.audio_dim,
-            shapes.vision_len,
-            shapes.vision_dim,
-        ]
-        .contains(&0)
-        {
-            return Err(tensor_error(
-                "train.text",
-                format!("has a size of 0 in {shapes:?}"),
-            ));
-        }
-
+        let (shapes, sizes) = read_sizes(path, &metadata, map.len())?;
         let ranges = locate(
             path,
             &map,

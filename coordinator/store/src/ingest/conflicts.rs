@@ -9,11 +9,11 @@ use sqlx::{Postgres, Transaction};
 /// How a differing result compares with the first one.
 enum Comparison {
     /// It is of the same kind of processor, or one of the two is unknown.
-    SameProcessor,
+    Same,
     /// It is the first of its kind of processor.
-    FirstOfProcessor,
+    First,
     /// It is a later one; the first of its kind had this digest.
-    LaterOfProcessor(Vec<u8>),
+    Later(Vec<u8>),
 }
 
 impl Batch<'_> {
@@ -38,10 +38,10 @@ impl Batch<'_> {
             };
             let mut kept = kept.to_vec();
             match compare(tx, message, what, refused, &content).await? {
-                Comparison::SameProcessor => {}
-                Comparison::FirstOfProcessor => continue,
-                Comparison::LaterOfProcessor(digest) if digest == refused => continue,
-                Comparison::LaterOfProcessor(digest) => kept = digest,
+                Comparison::Same => {}
+                Comparison::First => continue,
+                Comparison::Later(digest) if digest == refused => continue,
+                Comparison::Later(digest) => kept = digest,
             }
             tracing::warn!(job = %message.job, attempt = %message.attempt, what,
                 "result differs from the first one; kept as a conflict");
@@ -82,7 +82,7 @@ async fn compare(
     .await?
     .unwrap_or_default();
     if first_processor == processor || first_processor.is_empty() || processor.is_empty() {
-        return Ok(Comparison::SameProcessor);
+        return Ok(Comparison::Same);
     }
     let inserted = sqlx::query!(
         "INSERT INTO other_processor (job, what, processor, attempt, digest, content)
@@ -100,7 +100,7 @@ async fn compare(
     if inserted > 0 {
         tracing::info!(job = %message.job, attempt = %message.attempt, what, processor,
             first_processor, "result of another kind of processor differs, as it may");
-        return Ok(Comparison::FirstOfProcessor);
+        return Ok(Comparison::First);
     }
     let earlier = sqlx::query_scalar!(
         "SELECT digest FROM other_processor WHERE job = $1 AND what = $2 AND processor = $3",
@@ -110,7 +110,7 @@ async fn compare(
     )
     .fetch_one(&mut **tx)
     .await?;
-    Ok(Comparison::LaterOfProcessor(earlier))
+    Ok(Comparison::Later(earlier))
 }
 
 /// Records the epochs that were trained twice and came out differently: those of another kind of
