@@ -184,7 +184,7 @@ impl Config {
                 "its config.json has more than {MAX_BYTES} bytes"
             )));
         }
-        if let Some(kind) = super::files::recognise(text.as_bytes()) {
+        if let Some(kind) = super::files::recognize(text.as_bytes()) {
             return Err(EncoderError::new(
                 folder,
                 format!("its config.json is {}", kind.what),

@@ -75,7 +75,7 @@ impl WeightFiles {
         if text.len() as u64 > MAX_INDEX {
             return Err(wrong(format!("its {name} has more than {MAX_INDEX} bytes")));
         }
-        if let Some(kind) = recognise(&text) {
+        if let Some(kind) = recognize(&text) {
             let found = format!("its {name} is {}", kind.what);
             return Err(EncoderError::new(folder, found, kind.remedy));
         }
@@ -196,15 +196,15 @@ fn none(folder: &Path) -> Box<EncoderError> {
 }
 
 /// What is often found instead of a file.
-pub(super) struct Recognised {
+pub(super) struct Recognized {
     pub what: &'static str,
     pub remedy: &'static str,
 }
 
 /// Recognizes by its first bytes content that no encoder file has.
-pub(super) fn recognise(content: &[u8]) -> Option<Recognised> {
+pub(super) fn recognize(content: &[u8]) -> Option<Recognized> {
     let start = content.trim_ascii_start();
-    let known = |what, remedy| Some(Recognised { what, remedy });
+    let known = |what, remedy| Some(Recognized { what, remedy });
     if content.is_empty() {
         return known("empty", AGAIN);
     }

@@ -2,7 +2,7 @@
 
 use super::{
     error::{AGAIN, EncoderError, Result},
-    files::recognise,
+    files::recognize,
     values::{Dtype, Place},
 };
 use safetensors::{SafeTensorError, SafeTensors, tensor::TensorInfo};
@@ -22,7 +22,7 @@ pub(super) fn tensors(
     let refuse = |what: String, remedy: &str| {
         EncoderError::new(folder, format!("its {name} {what}"), remedy)
     };
-    if let Some(kind) = recognise(bytes) {
+    if let Some(kind) = recognize(bytes) {
         return Err(refuse(format!("is {}", kind.what), kind.remedy));
     }
     if bytes.starts_with(b"PK\x03\x04") {

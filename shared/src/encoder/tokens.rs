@@ -3,7 +3,7 @@
 use super::{
     Architecture, Config,
     error::{AGAIN, EncoderError, Result},
-    files::recognise,
+    files::recognize,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -254,7 +254,7 @@ fn content(folder: &Path, name: &str) -> Result<Option<Vec<u8>>> {
         let found = format!("its {name} has more than {MAX_BYTES} bytes");
         return Err(EncoderError::new(folder, found, AGAIN));
     }
-    if let Some(kind) = recognise(&content) {
+    if let Some(kind) = recognize(&content) {
         let found = format!("its {name} is {}", kind.what);
         return Err(EncoderError::new(folder, found, kind.remedy));
     }

@@ -7,7 +7,7 @@
 
 use super::{
     error::{AGAIN, EncoderError, Result, convert},
-    files::recognise,
+    files::recognize,
     values::{Dtype, Place},
     zip,
 };
@@ -36,7 +36,7 @@ pub(super) fn tensors(
     bytes: &[u8],
     file: usize,
 ) -> Result<Vec<(String, Place)>> {
-    let read = if let Some(kind) = recognise(bytes) {
+    let read = if let Some(kind) = recognize(bytes) {
         let found = format!("its {name} is {}", kind.what);
         return Err(EncoderError::new(folder, found, kind.remedy));
     } else if bytes.starts_with(b"PK\x03\x04") {

@@ -21,10 +21,10 @@ pub(super) fn misa(fit: &mut Fit<'_>) {
 }
 
 /// Labels by modality are guessed from two centers.
-const CENTRES: &str = "labels by modality are guessed from a positive and a negative center";
+const CENTERS: &str = "labels by modality are guessed from a positive and a negative center";
 
 pub(super) fn self_mm(fit: &mut Fit<'_>) {
-    fit.two_samples(CENTRES);
+    fit.two_samples(CENTERS);
 }
 
 pub(super) fn mmim(fit: &mut Fit<'_>) {
@@ -78,7 +78,7 @@ pub(super) fn cenet(fit: &mut Fit<'_>) {
 }
 
 pub(super) fn tetfn(fit: &mut Fit<'_>) {
-    fit.two_samples(CENTRES);
+    fit.two_samples(CENTERS);
     fit.heads_divide(&["nheads", "dst_feature_dims"]);
     let reference = fit.setup().fidelity == Fidelity::Reference;
     fit.without_effect(

@@ -81,7 +81,7 @@ impl Range {
             "heads" => Self::whole(1, 128),
             // Steps that a convolution sees.
             "kernel" => Self::whole(1, 1_023),
-            // Of all parameters, or of those without which nothing is learnt. Adam moves every
+            // Of all parameters, or of those without which nothing is learned. Adam moves every
             // weight by about the rate, so that more than 1 destroys any model.
             "rate" => Self {
                 above: Some(0.0),
