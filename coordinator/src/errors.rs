@@ -2,10 +2,11 @@
 
 use crate::{
     analysis::DrawError,
+    commands::export::ExportError,
     config::SettingsError,
     local::{LocalError, programs::ProgramError},
     orchestrator::retry::RetryError,
-    submission::{FileError, LoadError, encoders::ExamineError, report},
+    submission::{FileError, LoadError, SubmitError, encoders::ExamineError, report},
 };
 use halfheard_import::{ImportError, synthesize::SynthesizeError};
 use halfheard_results::figures::FigureError;
@@ -18,6 +19,7 @@ pub(crate) const PRINTER: Printer = Printer::new(&[
     hint_of::<halfheard_shared::broker::BrokerError>,
     hint_of::<DrawError>,
     hint_of::<ExamineError>,
+    hint_of::<ExportError>,
     hint_of::<FigureError>,
     hint_of::<FileError>,
     hint_of::<ImportError>,
@@ -29,6 +31,7 @@ pub(crate) const PRINTER: Printer = Printer::new(&[
     hint_of::<RetryError>,
     hint_of::<SettingsError>,
     hint_of::<StoreError>,
+    hint_of::<SubmitError>,
     hint_of::<SynthesizeError>,
 ])
 .drawing(report::draw);

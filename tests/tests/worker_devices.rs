@@ -263,7 +263,7 @@ fn gpu_problem_is_diagnosed_with_a_remedy() -> Result<()> {
     verify(
         &Case {
             name: "garbage",
-            kind: "load_failed",
+            kind: "does_not_load",
             says: &["does not load", "file too short"],
             remedy: "reinstall that libtorch",
             verdict: "bad",
@@ -288,7 +288,7 @@ fn gpu_problem_is_diagnosed_with_a_remedy() -> Result<()> {
     verify(
         &Case {
             name: "a missing library",
-            kind: "load_failed",
+            kind: "does_not_load",
             says: &["needs libcudnn.so.9 (cuDNN)"],
             remedy: "install NVIDIA's cuDNN",
             verdict: "bad",
@@ -305,7 +305,7 @@ fn gpu_problem_is_diagnosed_with_a_remedy() -> Result<()> {
     verify(
         &Case {
             name: "another release",
-            kind: "load_failed",
+            kind: "does_not_load",
             says: &["undefined symbol: of_another_release"],
             remedy: "the same CUDA build",
             verdict: "bad",

@@ -64,7 +64,9 @@ impl Hint for DrawError {
         match self {
             DrawError::Figure(error) => error.hint(),
             DrawError::Results(error) => error.hint(),
-            _ => None,
+            DrawError::Artifacts(error) => error.hint(),
+            DrawError::Broker(error) => error.hint(),
+            DrawError::Data(_) | DrawError::Damaged { .. } | DrawError::Thread(_) => None,
         }
     }
 }

@@ -7,7 +7,7 @@ use halfheard_results::export::{
     columns::{Page, fields},
     file::{FileError, Format, Writer},
 };
-use halfheard_shared::results::Export;
+use halfheard_shared::{error::Hint, results::Export};
 use halfheard_store::{
     Store,
     results::{ResultsError, export as export_rows},
@@ -100,13 +100,22 @@ async fn export(args: &ExportArgs, format: Format, store: &Store) -> anyhow::Res
 
 /// Why rows cannot be exported.
 #[derive(Debug, thiserror::Error)]
-enum ExportError {
+pub(crate) enum ExportError {
     /// They cannot be read.
     #[error(transparent)]
     Read(#[from] ResultsError),
     /// They cannot be written.
     #[error(transparent)]
     Write(#[from] FileError),
+}
+
+impl Hint for ExportError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Read(error) => error.hint(),
+            Self::Write(_) => None,
+        }
+    }
 }
 
 /// What can be exported.

@@ -3,6 +3,7 @@
 use super::load::Loaded;
 use halfheard_shared::{
     dataset::{Dataset, DatasetError},
+    error::Hint,
     ids::SweepId,
     matrix,
 };
@@ -20,6 +21,15 @@ pub(crate) enum SubmitError {
     Dataset { path: PathBuf, source: DatasetError },
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl Hint for SubmitError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Dataset { .. } => None,
+            Self::Store(error) => error.hint(),
+        }
+    }
 }
 
 /// Submits a loaded spec: the labels of its datasets, then the sweep and its jobs in one transaction.

@@ -1,4 +1,5 @@
-use super::*;
+use super::{definition::Rule, *};
+use serde::Serialize;
 
 #[test]
 fn every_metric_is_reported_from_exactly_one_checkpoint() {

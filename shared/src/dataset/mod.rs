@@ -21,6 +21,7 @@ mod folder;
 pub mod layout;
 mod manifest;
 mod reader;
+mod shapes;
 mod split;
 #[cfg(test)]
 mod tests;
@@ -33,23 +34,8 @@ pub use manifest::{
     hash_file,
 };
 pub use reader::{Dataset, SplitView, mask_problem};
+pub use shapes::Shapes;
 pub use split::Split;
 pub use writer::{TensorFile, WriteError};
 
 pub use crate::benchmark::{Kind, UnknownKind, valid_name};
-use serde::{Deserialize, Serialize};
-
-/// The sizes that all samples of a dataset share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Shapes {
-    /// Text length L in tokens, `[CLS]`, `[SEP]` and padding included.
-    pub text_len: usize,
-    /// Audio steps Ta, padding included.
-    pub audio_len: usize,
-    /// Features of an audio step, Da.
-    pub audio_dim: usize,
-    /// Vision steps Tv, padding included.
-    pub vision_len: usize,
-    /// Features of a vision step, Dv.
-    pub vision_dim: usize,
-}

@@ -1,8 +1,12 @@
-use super::*;
+use super::{reader::canonical, *};
+use crate::hash::Hash;
 use proptest::prelude::*;
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
-use std::fs;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 mod tokens;
 

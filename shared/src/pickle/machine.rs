@@ -7,6 +7,25 @@ use super::{
     error::{Step, malformed},
 };
 
+impl<'a> Pickle<'a> {
+    /// Reads one pickle from the start of `bytes`; what follows its end is ignored, as Python does.
+    ///
+    /// # Errors
+    /// Anything over `limits`, anything malformed, with the offset.
+    pub fn read(bytes: &'a [u8], limits: Limits) -> Result<Self, PickleError> {
+        Self::read_at(bytes, 0, limits)
+    }
+
+    /// Reads the pickle that begins at `offset`: some files hold several, one after the other
+    /// ([`Pickle::end`]). Offsets in errors count from the start of `bytes`.
+    ///
+    /// # Errors
+    /// As [`Pickle::read`].
+    pub fn read_at(bytes: &'a [u8], offset: usize, limits: Limits) -> Result<Self, PickleError> {
+        Machine::new(bytes, offset, limits).run()
+    }
+}
+
 pub(super) struct Machine<'a> {
     pub(super) input: Cursor<'a>,
     /// Where the current opcode began.

@@ -4,6 +4,7 @@
 //! rest. Neither writes anything, and all problems are reported at once, each with its line.
 
 mod benchmark;
+mod definition;
 mod effect;
 mod error;
 mod keys;
@@ -15,198 +16,16 @@ mod read;
 mod resolve;
 
 pub use benchmark::{BenchmarkSpec, BuiltIn};
+pub use definition::{
+    DatasetSpec, EncoderSpec, ProtocolSpec, ResourcesSpec, Spec, SynthesizeSpec, VariantSpec,
+    json_schema,
+};
 pub use error::{Problem, SpecError};
 pub use read::{MAX_BYTES, MAX_JOBS, MAX_LIST, read, too_large};
 pub use resolve::{
     Files, FoundDataset, FoundEncoder, ResolvedDataset, ResolvedMethod, ResolvedSpec, resolve,
     resolve_noting,
 };
-
-use crate::{
-    numerics::Numerics,
-    wire::{Fidelity, Selection},
-};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
-use std::collections::BTreeMap;
-
-/// A benchmark: which methods are trained on which datasets and tested under which missing data.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Spec {
-    /// The sweep's name, for people: letters, digits, `-`, `_` and `.`.
-    pub name: String,
-    /// Methods and variants by id: `"lnln"`, `"lnln/no-dmc"`.
-    #[schemars(length(min = 1))]
-    pub methods: Vec<String>,
-    /// Datasets by name.
-    pub datasets: BTreeMap<String, DatasetSpec>,
-    /// Random seeds: one training run per seed.
-    #[schemars(length(min = 1))]
-    pub seeds: Vec<u64>,
-    /// Missing rates to test at, 0 to 1, with at most three decimals.
-    #[serde(default)]
-    #[schemars(inner(range(min = 0.0, max = 1.0)))]
-    pub rates: Vec<f64>,
-    /// Sets of missing modalities to test: `"l"`, `"a"`, `"v"`, `"la"`, `"lv"`, `"av"`.
-    #[serde(default)]
-    #[schemars(inner(regex(pattern = "^[lav]{1,2}$")))]
-    pub missing: Vec<String>,
-    /// Maximum epochs of every training run, instead of each method's own.
-    #[serde(default)]
-    #[schemars(range(min = 1, max = 1_000_000))]
-    pub epochs: Option<u32>,
-    /// Sweeps with a higher priority are served first.
-    #[serde(default)]
-    pub priority: i32,
-    /// Resources that `coord run` gives the sweep on this machine.
-    #[serde(default)]
-    pub resources: ResourcesSpec,
-    /// How to train and select.
-    #[serde(default)]
-    pub protocol: ProtocolSpec,
-    /// Text encoders by language.
-    pub encoders: BTreeMap<String, EncoderSpec>,
-    /// Hyper-parameters by method, and below a method by dataset.
-    #[serde(default)]
-    pub hyper: BTreeMap<String, Map<String, Value>>,
-    /// Your own variants.
-    #[serde(default, rename = "variant")]
-    pub variants: Vec<VariantSpec>,
-}
-
-/// A dataset.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct DatasetSpec {
-    /// The imported file, relative to the spec, or `dataset:NAME` for one in the data folder
-    /// (`coord data import` puts it there).
-    pub file: String,
-    /// BLAKE3 hash of the file, checked if given.
-    #[serde(default)]
-    #[schemars(regex(pattern = "^[0-9a-fA-F]{64}$"))]
-    pub blake3: Option<String>,
-    /// Whose protocol it follows, `mosi`, `mosei` or `sims`, or a protocol of its own; its own name,
-    /// if left out.
-    #[serde(default)]
-    pub benchmark: Option<BenchmarkSpec>,
-    /// The language of its texts; that of its benchmark, if left out.
-    #[serde(default)]
-    pub language: Option<String>,
-    /// Whose hyper-parameters methods start from on a dataset with a protocol of its own: `mosi`,
-    /// `mosei` or `sims`; what a method has for all datasets, if left out.
-    #[serde(default)]
-    #[schemars(with = "Option<BuiltIn>")]
-    pub hyper_like: Option<BuiltIn>,
-    /// Creates the dataset if it is missing: synthetic, small, learnable.
-    #[serde(default)]
-    pub synthesize: Option<SynthesizeSpec>,
-}
-
-/// A synthetic dataset.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SynthesizeSpec {
-    /// Training samples.
-    #[schemars(range(min = 1, max = 1_000_000))]
-    pub train: usize,
-    /// Validation samples.
-    #[schemars(range(min = 1, max = 1_000_000))]
-    pub valid: usize,
-    /// Test samples.
-    #[schemars(range(min = 1, max = 1_000_000))]
-    pub test: usize,
-    /// Seed of the synthetic data.
-    #[serde(default)]
-    pub seed: u64,
-}
-
-/// How to train and select.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct ProtocolSpec {
-    /// On which split the best epoch is chosen: `validation`, or `test` as the paper's code does.
-    pub selection: Selection,
-    /// Whether training sees missing data.
-    pub train_missing: bool,
-    /// Seed of the erasure of validation and test data.
-    pub erasure_seed: u32,
-    /// Missing rate of the split that checkpoints are chosen on.
-    #[schemars(range(min = 0.0, max = 1.0))]
-    pub selection_rate: f64,
-    /// `reference`: as the published code does; `corrected`: as the papers say where the two differ.
-    pub fidelity: Fidelity,
-    /// `machine`: the same bits on machines of the same kind, as fast as they can; `portable`: the
-    /// same bits on every x86-64 processor with AVX2, slower and never on a GPU.
-    pub numerics: Numerics,
-}
-
-impl Default for ProtocolSpec {
-    fn default() -> Self {
-        Self {
-            selection: Selection::Validation,
-            train_missing: true,
-            erasure_seed: 1111,
-            selection_rate: 0.5,
-            fidelity: Fidelity::Reference,
-            numerics: Numerics::Machine,
-        }
-    }
-}
-
-/// A text encoder.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct EncoderSpec {
-    /// The folder of a BERT or RoBERTa in the Hugging Face layout, relative to the spec, or
-    /// `encoder:en` for the one that set-up brought.
-    pub path: String,
-}
-
-/// What `coord run` gives a sweep. Workers of a cluster say for themselves how many slots they have
-/// and where they compute.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ResourcesSpec {
-    /// Workers, each a process; `--workers` says otherwise. Left out: one for each GPU, or two on
-    /// the CPU.
-    #[serde(default)]
-    #[schemars(range(min = 1, max = 256))]
-    pub workers: Option<u16>,
-    /// Where they compute: `auto` (one GPU each; the CPU if there is none), `cpu`, `cuda:N`, or a
-    /// list `cuda:0,cuda:1` whose GPUs they take in turn; `--device` says otherwise.
-    #[serde(default)]
-    #[schemars(regex(pattern = "^(auto|cpu|cuda|cuda:[0-9]+(, *cuda:[0-9]+)*)$"))]
-    pub device: Option<String>,
-    /// Whether several workers may compute on one GPU, as with `--share-gpus`. Otherwise no more
-    /// start than there are GPUs.
-    #[serde(default)]
-    pub share_gpus: bool,
-}
-
-/// A variant that the spec defines.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct VariantSpec {
-    /// Method and name: `lnln/wide`. It must be named in `methods` to be run.
-    pub id: String,
-    /// What it is about.
-    #[serde(default)]
-    pub about: String,
-    /// A variant of the same method that it starts from, built in or written above it; the method
-    /// itself, if left out.
-    #[serde(default)]
-    pub base: Option<String>,
-    /// The hyper-parameters that it changes.
-    #[serde(default)]
-    pub hyper: Map<String, Value>,
-}
-
-/// The JSON schema of a spec, for editors.
-pub fn json_schema() -> Value {
-    schemars::schema_for!(Spec).to_value()
-}
 
 #[cfg(test)]
 mod mistakes;

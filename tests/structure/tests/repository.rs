@@ -116,6 +116,27 @@ fn modules_do_not_import_each_other_in_a_circle() {
 }
 
 #[test]
+fn module_roots_only_declare_and_reexport() {
+    let mut problems = Vec::new();
+    for file in files::with_extension(&files::root(), "rs") {
+        let name = files::from_root(&file);
+        if !name.contains("src/") || !(name.ends_with("/mod.rs") || name.ends_with("/lib.rs")) {
+            continue;
+        }
+        let parsed = syn::parse_file(&fs::read_to_string(&file).unwrap()).unwrap();
+        let logic = parsed.items.iter().any(|item| match item {
+            syn::Item::Mod(module) => module.content.is_some(),
+            syn::Item::Use(_) => false,
+            _ => true,
+        });
+        if logic {
+            problems.push(name);
+        }
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+#[test]
 fn source_files_have_at_most_600_lines() {
     let mut problems = Vec::new();
     for file in files::with_extension(&files::root(), "rs") {

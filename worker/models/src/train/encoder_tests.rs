@@ -191,5 +191,5 @@ fn texts_of_another_vocabulary_are_rejected_before_building() {
     );
     // Without token ids in the spec, the size of the tables shows it.
     let error = refused(TokenIds::BERT, "roberta");
-    assert!(error.contains("knows only 60 tokens"), "{error}");
+    assert!(error.contains("the encoder has only 60 tokens"), "{error}");
 }

@@ -15,5 +15,3 @@ mod model;
 mod training;
 
 pub(super) use training::build;
-
-const METHOD: &str = "lnln";

@@ -1,7 +1,6 @@
 //! The losses and the training procedure.
 
 use super::{
-    METHOD,
     config::Config,
     model::{Comparison, Model},
 };
@@ -14,6 +13,8 @@ use crate::{
     optim::{Adam, AdamConfig, Group, WarmupCosine},
 };
 use tch::{Kind, Tensor, nn};
+
+const METHOD: &str = "lnln";
 
 /// The method.
 #[derive(Debug)]
