@@ -47,7 +47,7 @@ fn unclean() -> Vec<u8> {
     content.pickle()
 }
 
-#[expect(clippy::too_many_lines, reason = "one scenario, told in order")]
+#[expect(clippy::too_many_lines, reason = "one scenario, step by step")]
 #[test]
 fn import_reports_changes_and_records_them_in_the_manifest() {
     let home = tempfile::tempdir().unwrap();

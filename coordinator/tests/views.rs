@@ -306,7 +306,7 @@ async fn metrics_agree_with_the_program(scene: &Scene) {
     }
 }
 
-#[expect(clippy::too_many_lines, reason = "one scenario, told in order")]
+#[expect(clippy::too_many_lines, reason = "one scenario, step by step")]
 async fn means_are_exact(scene: &Scene) {
     let seeds = 1.5 / 1024.0;
     for metric in [

@@ -4,7 +4,7 @@ use std::{error::Error, io};
 
 /// Chooses the implementation for every TLS connection of this process that does not bring its
 /// own. The clients of the broker, the database and the object store bring two implementations
-/// into the program, and rustls refuses (it panics) to choose between them by itself. Called before
+/// into the program, and rustls refuses (it panics) to choose between them. Called before
 /// every connection; only the first call has an effect.
 pub fn choose() {
     // Fails where one has been chosen, and then that one serves.

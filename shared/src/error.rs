@@ -1,4 +1,4 @@
-//! How errors are told: an error's `Display` says its own part, [`Error::source`] the cause, [`Hint`] the remedy.
+//! How errors are reported: an error's `Display` says its own part, [`Error::source`] the cause, [`Hint`] the remedy.
 //!
 //! [`Printer`] shows all three to a person; [`chain`] and [`causes`] are for logs and for messages, which carry no remedy.
 //!
@@ -43,7 +43,7 @@ use std::{
     fmt::{self, Write as _},
 };
 
-/// An error that knows what to do about it.
+/// An error with a remedy.
 pub trait Hint: Error {
     /// The remedy, as a fragment that follows "hint:". `None` if nothing is known that helps.
     fn hint(&self) -> Option<String>;

@@ -3,7 +3,7 @@
 use std::io;
 
 /// An error of mapping a file of `bytes`, with what is behind it where the system says only that
-/// there is no memory: a limit on the address space, as login nodes have one.
+/// memory is short: a limit on the address space, as login nodes have one.
 pub fn explain(error: io::Error, bytes: u64) -> io::Error {
     if error.kind() != io::ErrorKind::OutOfMemory {
         return error;

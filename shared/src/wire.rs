@@ -385,7 +385,7 @@ pub struct Doing {
     pub steps: u32,
     /// The latest mean loss.
     pub loss: Option<f64>,
-    /// Of evaluations that were taken together: which one is under way, from 1; 0 otherwise. Steps
+    /// Of evaluations that were taken together: which one is in progress, from 1; 0 otherwise. Steps
     /// are then batches of it.
     #[serde(default)]
     pub case: u32,

@@ -375,7 +375,7 @@ pub async fn simulated(store: &Store, matrix: &Matrix) -> Result<SweepId> {
     .await
 }
 
-/// Leaves features of so many samples of every LNLN model in the artifact store, at four rates: the
+/// Leaves features of `samples` samples of every LNLN model in the artifact store, at four rates: the
 /// language feature loses its classes as more is missing, the dominant one does not.
 pub async fn keep_features(
     store: &Store,

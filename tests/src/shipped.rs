@@ -142,7 +142,7 @@ pub struct Service {
     pub text: String,
 }
 
-/// The compose file: services by name, and the commands in its head that people are told to give.
+/// The compose file: services by name, and the commands in its header that people are to run.
 #[derive(Clone, Debug)]
 pub struct Compose {
     pub services: BTreeMap<String, Service>,

@@ -1,4 +1,4 @@
-//! A scripted worker: takes jobs as the real one does and answers as it is told, without libtorch.
+//! A scripted worker: takes jobs as the real one does and answers by script, without libtorch.
 //! What it "computes" derives from the job alone, so that every run comes out the same.
 
 use anyhow::Result;

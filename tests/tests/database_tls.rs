@@ -44,13 +44,16 @@ async fn is_refused(database: &str, what: &str, remedy: &str) -> Result<()> {
     for args in [["migrate"], ["status"], ["serve"]] {
         let output = coord(database, &args).await?;
         let errors = errors(&output);
-        let told = format!("coord {} on {database}: {errors}", args[0]);
-        ensure!(output.status.code() == Some(1), "{told}");
-        ensure!(errors.contains(what), "no `{what}`: {told}");
-        ensure!(errors.contains(remedy), "no `{remedy}`: {told}");
-        ensure!(!errors.contains("start it"), "wrong advice: {told}");
-        ensure!(!errors.contains("at line"), "Postgres' own source: {told}");
-        ensure!(!errors.contains("retrying"), "it waited: {told}");
+        let reported = format!("coord {} on {database}: {errors}", args[0]);
+        ensure!(output.status.code() == Some(1), "{reported}");
+        ensure!(errors.contains(what), "no `{what}`: {reported}");
+        ensure!(errors.contains(remedy), "no `{remedy}`: {reported}");
+        ensure!(!errors.contains("start it"), "wrong advice: {reported}");
+        ensure!(
+            !errors.contains("at line"),
+            "Postgres' own source: {reported}"
+        );
+        ensure!(!errors.contains("retrying"), "it waited: {reported}");
     }
     Ok(())
 }

@@ -179,7 +179,7 @@ fn here(word: &str, places: &[(String, PathBuf)]) -> String {
     }
 }
 
-#[expect(clippy::too_many_lines, reason = "one scenario, told in order")]
+#[expect(clippy::too_many_lines, reason = "one scenario, step by step")]
 #[tokio::test(flavor = "multi_thread")]
 async fn compose_quick_start_works_as_written() -> Result<()> {
     let compose = Compose::read()?;

@@ -173,7 +173,7 @@ fn holds(text: &str, parts: &[&str]) -> Result<()> {
     Ok(())
 }
 
-#[expect(clippy::too_many_lines, reason = "one scenario, told in order")]
+#[expect(clippy::too_many_lines, reason = "one scenario, step by step")]
 #[test]
 fn custom_datasets_reach_every_output() -> Result<()> {
     let place = Place::new()?;

@@ -59,7 +59,7 @@ async fn datasets_of(table: &Table) -> Vec<&str> {
     names
 }
 
-#[expect(clippy::too_many_lines, reason = "one scenario, told in order")]
+#[expect(clippy::too_many_lines, reason = "one scenario, step by step")]
 #[tokio::test]
 async fn custom_datasets_are_found_by_name() {
     let postgres = Postgres::start().unwrap();

@@ -327,7 +327,7 @@ async fn rejected_messages_become_dead_letters() -> Result<()> {
 
 /// Cancelling removes all unfinished jobs from the queues; a late result is stored without changing the state. A second
 /// submission reopens the sweep.
-#[expect(clippy::too_many_lines, reason = "one scenario, told in order")]
+#[expect(clippy::too_many_lines, reason = "one scenario, step by step")]
 #[tokio::test(flavor = "multi_thread")]
 async fn cancelled_sweep_stops_and_can_be_reopened() -> Result<()> {
     let stage = Stage::start().await?;
@@ -373,14 +373,14 @@ async fn cancelled_sweep_stops_and_can_be_reopened() -> Result<()> {
     }
     let progress = stage.store.progress(sweep.id).await?;
     assert_eq!(progress.cancelled, 16, "{progress:?}");
-    let told = stage
+    let reported = stage
         .broker
         .sweeps()
         .await?
         .get(sweep.id.to_string())
         .await?;
     assert_eq!(
-        told.as_deref(),
+        reported.as_deref(),
         Some(SweepControl::Cancelled.to_string().as_bytes())
     );
     for queue in Queue::ALL {

@@ -29,7 +29,7 @@ fn polars() -> Option<PathBuf> {
     folder.join("polars/__init__.py").exists().then_some(folder)
 }
 
-#[expect(clippy::too_many_lines, reason = "one scenario, told in order")]
+#[expect(clippy::too_many_lines, reason = "one scenario, step by step")]
 #[tokio::test]
 async fn exported_files_hold_what_the_database_holds() {
     let postgres = Postgres::start().unwrap();

@@ -461,9 +461,9 @@ fn command(stand: &Stand) {
     let (svg, png) = (path("a.svg"), path("a.png"));
     let output = stand.coord(&["--json", "figure", "2", "--metric", "mae", "--out", &svg]);
     assert!(output.status.success(), "{output:?}");
-    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(told["figure"], "2");
-    assert_eq!(told["file"], svg.as_str());
+    let reported: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(reported["figure"], "2");
+    assert_eq!(reported["file"], svg.as_str());
     assert!(std::fs::read_to_string(&svg).unwrap().starts_with("<svg"));
     let output = stand.coord(&["figure", "ranks", "--sweep", "drawn", "--out", &png]);
     assert!(output.status.success(), "{output:?}");

@@ -36,7 +36,7 @@ async fn report() -> Report {
     };
     finished::simulated(&store, &matrix).await.unwrap();
     let sweep = store.find_sweep("written-up").await.unwrap();
-    // The data folder is empty: nothing but the database is at hand.
+    // The data folder is empty: only the database is available.
     let folder = tempfile::tempdir().unwrap();
     let flags = ConnectionFlags {
         data_dir: Some(folder.path().to_owned()),
@@ -110,7 +110,7 @@ async fn a_sweep_is_written_up() {
     a_browser_shows_it(&file, report.images().count());
 }
 
-/// In headless Chromium, where one is at hand.
+/// In headless Chromium, if it is installed.
 fn a_browser_shows_it(page: &Path, drawings: usize) {
     let browser = ["chromium", "chromium-browser", "google-chrome"]
         .into_iter()

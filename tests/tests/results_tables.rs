@@ -385,7 +385,7 @@ async fn tables_that_the_paper_lacks(scene: &Scene) {
     }
 }
 
-/// Where a LaTeX is at hand.
+/// If LaTeX is installed.
 async fn latex_compiles(scene: &Scene) {
     if Command::new("pdflatex").arg("--version").output().is_err() {
         eprintln!("skipped: no pdflatex");

@@ -165,12 +165,12 @@ async fn status_groups_failures_by_cause_and_names_collapsed_models() {
         .run("DELETE FROM attempt a USING job j WHERE j.id = a.job AND j.method = 'almt' AND j.kind = 'eval'")
         .await;
     let groups = failures::load(&scene.store, scene.sweep).await.unwrap();
-    let told: Vec<(i64, i64, i64, bool)> = groups
+    let reported: Vec<(i64, i64, i64, bool)> = groups
         .iter()
         .map(|g| (g.jobs, g.attempts, g.evaluations_not_begun, g.given_up))
         .collect();
     assert_eq!(
-        told,
+        reported,
         [(2, 4, 32, true), (1, 1, 0, true), (1, 1, 0, false)],
         "{groups:#?}"
     );

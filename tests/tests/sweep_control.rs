@@ -48,7 +48,7 @@ async fn until(stage: &Stage, query: &'static str, enough: i64) -> Result<()> {
 }
 
 /// Waits until the broker has this control of a sweep; `None`: it runs.
-async fn told(stage: &Stage, sweep: &NewSweep, control: Option<SweepControl>) -> Result<()> {
+async fn control_is(stage: &Stage, sweep: &NewSweep, control: Option<SweepControl>) -> Result<()> {
     let bucket = stage.broker.sweeps().await?;
     let wanted = control.map(|control| control.to_string());
     let since = Instant::now();
@@ -111,11 +111,11 @@ async fn cancelled_training_job_resumes_from_its_saved_state() -> Result<()> {
 
     // Rows alone: the leader publishes the change.
     assert_eq!(stage.store.cancel(sweep.id).await?, 4);
-    told(&stage, &sweep, Some(SweepControl::Cancelled)).await?;
+    control_is(&stage, &sweep, Some(SweepControl::Cancelled)).await?;
     until(&stage, ended, 2).await?;
     let reopened = stage.store.reopen(sweep.id, Reopen::Cancelled).await?;
     assert_eq!((reopened.train, reopened.eval), (1, 3));
-    told(&stage, &sweep, None).await?;
+    control_is(&stage, &sweep, None).await?;
     until(&stage, resumed, 2).await?;
     worker.terminate(Duration::from_secs(30))?;
     coordinator.stop().await
@@ -138,7 +138,7 @@ async fn paused_sweep_continues_after_resume() -> Result<()> {
         paused.contains("paused; jobs in progress continue"),
         "{paused}"
     );
-    told(&stage, &sweep, Some(SweepControl::Paused)).await?;
+    control_is(&stage, &sweep, Some(SweepControl::Paused)).await?;
     let progress = stage.store.progress(sweep.id).await?;
     assert_eq!((progress.ready, progress.queued), (4, 0), "{progress:?}");
     let _worker = ScriptedWorker::completing(&stage.broker, "w");
@@ -164,8 +164,8 @@ async fn paused_sweep_continues_after_resume() -> Result<()> {
 }
 
 /// A worker that fails seed 0's training job and one evaluation of seed 2 until that is fixed.
-fn faulty(stage: &Stage, mended: &Arc<AtomicBool>) -> ScriptedWorker {
-    let mended = Arc::clone(mended);
+fn faulty(stage: &Stage, fixed: &Arc<AtomicBool>) -> ScriptedWorker {
+    let fixed = Arc::clone(fixed);
     ScriptedWorker::start(
         &stage.broker,
         "w",
@@ -175,7 +175,7 @@ fn faulty(stage: &Stage, mended: &Arc<AtomicBool>) -> ScriptedWorker {
                 Work::Eval { spec, case, .. } => spec.seed == 2 && case.to_string() == "r=0.5",
                 Work::Noop => false,
             };
-            if fails && !mended.load(Ordering::SeqCst) {
+            if fails && !fixed.load(Ordering::SeqCst) {
                 let chain = vec!["train".to_owned(), "the encoder has no config".to_owned()];
                 return Act::Fail(FailureKind::Permanent, chain);
             }
@@ -193,8 +193,8 @@ async fn retry_command_reruns_failed_jobs() -> Result<()> {
         .submit(&sweep, matrix(&sweep, 0..3, &CASES))
         .await?;
     let coordinator = stage.serve_with(told_only());
-    let mended = Arc::new(AtomicBool::new(false));
-    let _worker = faulty(&stage, &mended);
+    let fixed = Arc::new(AtomicBool::new(false));
+    let _worker = faulty(&stage, &fixed);
     let progress = stage.finished(sweep.id, PATIENCE).await?;
     assert_eq!((progress.failed, progress.done), (5, 7), "{progress:?}");
 
@@ -216,7 +216,7 @@ async fn retry_command_reruns_failed_jobs() -> Result<()> {
     }
     assert_eq!(stage.store.progress(sweep.id).await?, progress);
 
-    mended.store(true, Ordering::SeqCst);
+    fixed.store(true, Ordering::SeqCst);
     let json = output(coord(&stage)?.args(["retry", "failing", "--job", &train[..13], "--json"]))?;
     let json: serde_json::Value = serde_json::from_str(&json)?;
     assert_eq!(json["retried"]["train"], 1);
@@ -318,9 +318,9 @@ async fn submit_reports_failed_jobs_of_the_spec() -> Result<()> {
     };
     let first = submit(&[])?;
     assert_eq!(first.status.code(), Some(0), "{}", said(&first));
-    let mended = Arc::new(AtomicBool::new(false));
+    let fixed = Arc::new(AtomicBool::new(false));
     let coordinator = stage.serve_with(told_only());
-    let _worker = faulty(&stage, &mended);
+    let _worker = faulty(&stage, &fixed);
     let id = stage.store.find_sweep("told").await?.id;
     let progress = stage.finished(id, PATIENCE).await?;
     assert_eq!((progress.failed, progress.done), (3, 3), "{progress:?}");
@@ -342,7 +342,7 @@ async fn submit_reports_failed_jobs_of_the_spec() -> Result<()> {
     assert_eq!(watched.status.code(), Some(3), "{}", said(&watched));
 
     // A new priority keeps the sweep.
-    mended.store(true, Ordering::SeqCst);
+    fixed.store(true, Ordering::SeqCst);
     std::fs::write(
         &spec,
         text.replace("epochs = 2", "epochs = 2\n        priority = 5"),

@@ -237,7 +237,7 @@ fn verify(case: &Case, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-#[expect(clippy::too_many_lines, reason = "one scenario, told in order")]
+#[expect(clippy::too_many_lines, reason = "one scenario, step by step")]
 #[test]
 fn gpu_problem_is_diagnosed_with_a_remedy() -> Result<()> {
     let folder = tempfile::tempdir()?;

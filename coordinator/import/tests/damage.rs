@@ -33,7 +33,7 @@ fn zip(entry: &str) -> Vec<u8> {
     bytes
 }
 
-#[expect(clippy::too_many_lines, reason = "one scenario, told in order")]
+#[expect(clippy::too_many_lines, reason = "one scenario, step by step")]
 #[test]
 fn other_formats_are_recognized() {
     let cases: Vec<(Vec<u8>, &str, &str)> = vec![

@@ -355,7 +355,7 @@ fn sims_requires_unimodal_labels() {
     );
 }
 
-#[expect(clippy::too_many_lines, reason = "one scenario, told in order")]
+#[expect(clippy::too_many_lines, reason = "one scenario, step by step")]
 #[test]
 fn invalid_values_are_reported() {
     let good = || dataset(Kind::Mosi);

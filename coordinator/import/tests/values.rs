@@ -69,7 +69,7 @@ fn non_finite_values_are_counted_or_rejected_by_choice() {
     assert_eq!(counts(Split::Valid, "audio"), None);
     assert_eq!(imported.manifest.source.zeroed(), 5);
 
-    // All of the file is looked at before it is refused, and all of it is told.
+    // The whole file is checked before it is refused, and every problem is reported.
     let message = report(&with(NonFinite::Reference).unwrap_err());
     for says in [
         "split train: `audio`, sample 1: NaN at step 1, feature 0;",
@@ -249,7 +249,7 @@ fn invalid_utf8_in_texts_is_replaced() {
     assert_eq!(data.split(Split::Test).id(1), "18");
 }
 
-#[expect(clippy::too_many_lines, reason = "one scenario, told in order")]
+#[expect(clippy::too_many_lines, reason = "one scenario, step by step")]
 #[test]
 fn required_fields_of_other_classes_are_rejected_with_conversion() {
     let tensor = Py::object(

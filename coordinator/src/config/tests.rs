@@ -17,7 +17,7 @@ impl Fake {
 }
 
 /// An error with its hint.
-fn told(error: &SettingsError) -> String {
+fn reported(error: &SettingsError) -> String {
     format!("{error}; {}", error.hint().unwrap_or_default())
 }
 
@@ -117,7 +117,7 @@ fn secret_in_flag_is_rejected_and_not_repeated() {
             env::DATABASE_URL,
         ),
     ] {
-        let error = told(&around.resolve(&flags).unwrap_err());
+        let error = reported(&around.resolve(&flags).unwrap_err());
         assert!(error.contains(variable), "{error}");
         assert!(!error.contains("hu"), "{error}");
     }

@@ -31,7 +31,7 @@ use std::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// Every so many rounds, all messages are listed even if their number is right.
+/// Interval, in rounds, at which all messages are listed even if their number is right.
 const THOROUGH: u32 = 20;
 /// How long to wait for results in transit before the round is abandoned.
 const CATCH_UP: Duration = Duration::from_secs(20);

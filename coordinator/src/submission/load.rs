@@ -133,7 +133,7 @@ fn read_text(path: &Path) -> Result<String, LoadError> {
         .read_to_end(&mut bytes)
         .map_err(unreadable)?;
     if bytes.len() > spec::MAX_BYTES {
-        // Only a regular file knows its size.
+        // Only a regular file has a known size.
         let size = file.metadata().map_or(0, |about| about.len());
         return Err(LoadError::TooLarge {
             path: path.to_owned(),

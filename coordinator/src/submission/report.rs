@@ -16,7 +16,7 @@ pub(crate) fn draw(error: &(dyn std::error::Error + 'static)) -> Option<String> 
 }
 
 fn render(error: &SpecError) -> String {
-    // Each problem by itself: a joint report puts a line with "Error:" before each.
+    // Each problem separately: a joint report puts a line with "Error:" before each.
     let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode()).with_width(WIDTH);
     let mut out = match error.problems.len() {
         1 => String::new(),

@@ -70,7 +70,7 @@ impl LeaderLock {
     }
 
     /// Releases the lock before the connection is closed, which the server may notice later. If neither
-    /// succeeds, the server will notice by itself.
+    /// succeeds, the server will notice on its own.
     pub async fn release(mut self) {
         let _ = tokio::time::timeout(TIMEOUT, async {
             sqlx::query_scalar!("SELECT pg_advisory_unlock($1)", KEY)

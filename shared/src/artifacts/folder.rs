@@ -1,7 +1,7 @@
 //! Artifacts in a folder.
 //!
 //! Not `object_store`'s `LocalFileSystem`: it reports every error of the disk as `Generic`, so a folder that is read-only
-//! could not be told from a disk that is busy, and a crash leaves its staged `name#1` behind, where nothing may be.
+//! could not be distinguished from a disk that is busy, and a crash leaves its staged `name#1` behind, where nothing may be.
 
 use super::{ArtifactError, CHUNK, Key, Opened};
 use crate::atomic_file::{AtomicFile, DEFAULT_MODE};

@@ -71,7 +71,7 @@ impl fmt::Debug for OwnKind {
 )]
 pub struct UnknownKind(pub String);
 
-/// Maximum number of protocols that a process keeps. They stay until it ends; nobody needs so many, and
+/// Maximum number of protocols that a process keeps. They stay until it ends; nobody needs that many, and
 /// messages must not fill its memory.
 const MAX_OWN: usize = 4096;
 

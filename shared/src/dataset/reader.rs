@@ -230,7 +230,7 @@ impl Dataset {
     /// and vision features are not looked at; [`Dataset::check_features`] does that.
     ///
     /// # Errors
-    /// The file cannot be read, is no dataset of this version, or holds what the protocol does not
+    /// The file cannot be read, is not a dataset of this version, or holds what the protocol does not
     /// allow. No content of the file makes this panic.
     pub fn open(path: &Path) -> Result<Self, DatasetError> {
         let file = File::open(path).map_err(DatasetError::io(path))?;

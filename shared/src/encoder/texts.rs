@@ -102,11 +102,11 @@ impl TextFacts {
 /// What texts must agree with, of an encoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EncoderFacts {
-    /// How many tokens it knows.
+    /// The number of tokens in its vocabulary.
     pub vocabulary: i64,
     /// Maximum number of tokens of a text.
     pub longest: i64,
-    /// Kinds of segment that it knows, or is blind to.
+    /// The number of segment types that it distinguishes.
     pub segments: i64,
     /// The ids of its special tokens.
     pub tokens: TokenIds,

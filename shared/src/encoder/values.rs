@@ -12,7 +12,7 @@ pub(super) enum Dtype {
 }
 
 impl Dtype {
-    /// Bytes of a number; 0 of what is no weight.
+    /// Bytes of a number; 0 if it is not a weight.
     pub(super) fn size(self) -> usize {
         match self {
             Dtype::F16 | Dtype::BF16 => 2,

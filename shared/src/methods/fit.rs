@@ -366,7 +366,7 @@ mod tests {
             );
             let refused = results_fit(benchmark, most + 1).unwrap_err();
             assert!(refused.contains(&most.to_string()), "{refused}");
-            // The limit is no guess far from what a message holds.
+            // The limit is close to what a message holds.
             let over = wire::encode(&result(benchmark, most + most / 20));
             assert!(over.is_err(), "{benchmark}: {most} is far below the limit");
         }

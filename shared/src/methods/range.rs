@@ -116,7 +116,7 @@ impl Range {
         })
     }
 
-    /// Whether `value` lies in it: each entry, where it is a list. What is no number has no range.
+    /// Whether `value` lies in it: each entry, where it is a list. Values other than numbers have no range.
     pub fn has(&self, value: &Value) -> bool {
         match value {
             Value::Array(values) => values.iter().all(|value| self.has(value)),

@@ -17,7 +17,7 @@ pub enum PickleErrorKind {
     /// An opcode that needs something beside the file.
     #[error("the pickle uses `{0}`, which is not in this file")]
     Opcode(&'static str),
-    /// A byte that is no opcode.
+    /// A byte that is not an opcode.
     #[error("0x{0:02x} is not a pickle opcode: the file is damaged there, or not a pickle")]
     NoOpcode(u8),
     /// The end came too early.

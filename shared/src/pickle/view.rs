@@ -25,7 +25,7 @@ fn half(bits: u16) -> f32 {
     let exponent = u32::from((bits >> 10) & 0x1f);
     let fraction = u32::from(bits & 0x3ff);
     match exponent {
-        // Subnormal: so many times the smallest, 2^-24.
+        // Subnormal: a multiple of the smallest, 2^-24.
         0 => {
             f32::from_bits(sign | 0x3f80_0000) * fraction as f32 * f32::from_bits((127 - 24) << 23)
         }
@@ -237,7 +237,7 @@ impl<'p> ArrayView<'p> {
     }
 
     /// One element of an array `[N]` or `[N, 1]` of texts, without the zeros it is padded with.
-    /// What is no text (bytes that are not UTF-8, a lone surrogate) becomes U+FFFD; the second value
+    /// Invalid text (bytes that are not UTF-8, a lone surrogate) becomes U+FFFD; the second value
     /// tells whether all of it was text. `None` if the array has another shape or no texts.
     pub fn text_lossy(&self, index: usize) -> Option<(Cow<'p, str>, bool)> {
         if !matches!(self.shape, [n] | [n, 1] if index < *n) {

@@ -18,7 +18,7 @@ use std::{
 pub struct Results {
     /// The sweep.
     pub sweep: Sweep,
-    /// Every dataset that the database knows: the paper's in its order, then others by name.
+    /// Every dataset in the database: the paper's in its order, then others by name.
     pub known: Vec<Benchmark>,
     /// Every metric of every model, at each case and over all cases of a kind.
     pub cells: Cells,

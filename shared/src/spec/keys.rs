@@ -15,7 +15,7 @@ pub(super) fn check(checker: &mut Checker<'_>) {
     if let Some(tree) = checker.take_tree() {
         let schema = json_schema();
         let keys = Keys { root: &schema };
-        // What the whole file lacks is told at its beginning.
+        // Keys missing at the top level are reported at the start of the file.
         keys.table(tree.get_ref(), 0..0, &schema, ["", "the spec"], checker);
     }
 }

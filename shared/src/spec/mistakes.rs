@@ -150,7 +150,7 @@ fn every_mistake_is_reported_with_place_and_remedy() {
         let problem = &error.problems[0];
         let span = problem.span.unwrap();
         let marked = &text[span.offset()..span.offset() + span.len()];
-        let told = (
+        let reported = (
             problem.message.as_str(),
             error.line(problem),
             marked,
@@ -164,10 +164,10 @@ fn every_mistake_is_reported_with_place_and_remedy() {
             mistake.label,
             mistake.help,
         );
-        if told != expected {
+        if reported != expected {
             differences.push(format!(
                 "{}:
-  told {told:?}
+  reported {reported:?}
   not  {expected:?}",
                 mistake.to
             ));
@@ -200,7 +200,7 @@ fn all_unknown_and_missing_keys_are_reported_at_once() {
             1,
         );
     let error = refused(&text);
-    let told: Vec<_> = error
+    let reported: Vec<_> = error
         .problems
         .iter()
         .map(|problem| (error.line(problem), problem.message.as_str()))
@@ -213,9 +213,9 @@ fn all_unknown_and_missing_keys_are_reported_at_once() {
         (Some(1), "missing field `seeds` in the spec"),
     ];
     for one in expected {
-        assert!(told.contains(&one), "{one:?} is not in {told:?}");
+        assert!(reported.contains(&one), "{one:?} is not in {reported:?}");
     }
-    assert_eq!(told.len(), expected.len(), "{told:?}");
+    assert_eq!(reported.len(), expected.len(), "{reported:?}");
     let missing = error
         .problems
         .iter()
@@ -248,12 +248,12 @@ fn text_beyond_encoder_limit_is_rejected() {
 
 #[test]
 fn oversized_spec_is_rejected() {
-    let told = |text: &str| refused(text).problems[0].message.clone();
+    let reported = |text: &str| refused(text).problems[0].message.clone();
     let long = format!("{GOOD}# {}", "x".repeat(MAX_BYTES));
-    assert!(told(&long).contains("over the limit of 1048576"));
+    assert!(reported(&long).contains("over the limit of 1048576"));
     let methods = GOOD.replacen("\"almt\"", &vec!["\"x\""; MAX_LIST + 1].join(","), 1);
     assert_eq!(
-        told(&methods),
+        reported(&methods),
         "`methods` has 1003 entries, over the limit of 1000"
     );
     // Nesting that would exhaust the stack of a parser that follows it.
@@ -320,11 +320,12 @@ fn invalid_definition_is_reported_at_its_key() {
             "[datasets.mine]",
         ),
     ] {
-        let told = own_refused(definition);
+        let reported = own_refused(definition);
         assert!(
-            told.iter()
+            reported
+                .iter()
                 .any(|(said, at, _)| said.contains(message) && at == marked),
-            "{told:?}"
+            "{reported:?}"
         );
     }
     // The parser's own refusals name the key, too.
@@ -343,10 +344,10 @@ fn invalid_definition_is_reported_at_its_key() {
             "a number of classes, or a list of the edges between them",
         ),
     ] {
-        let told = own_refused(definition);
+        let reported = own_refused(definition);
         assert!(
-            told.iter().any(|(said, ..)| said.contains(part)),
-            "{told:?}"
+            reported.iter().any(|(said, ..)| said.contains(part)),
+            "{reported:?}"
         );
     }
 }

@@ -168,15 +168,14 @@ impl<'t> Checker<'t> {
         }
     }
 
-    /// A problem that may have been told already: then it stands at the same place, or both say
+    /// A problem that may have been reported already: then it stands at the same place, or both say
     /// that something is missing.
-    pub(super) fn add_unless_told(&mut self, problem: Problem) {
+    pub(super) fn add_unless_reported(&mut self, problem: Problem) {
         let missing = |p: &Problem| p.message.starts_with("missing field");
-        let told = self
-            .problems
-            .iter()
-            .any(|told| told.span == problem.span || (missing(told) && missing(&problem)));
-        if !told {
+        let reported = self.problems.iter().any(|reported| {
+            reported.span == problem.span || (missing(reported) && missing(&problem))
+        });
+        if !reported {
             self.add(problem);
         }
     }

@@ -51,7 +51,7 @@ pub fn read(path: &str, text: &str) -> Result<Spec, SpecError> {
         Err(error) => {
             // The parser stops at the first problem: report all unknown and missing keys with it.
             keys::check(&mut checker);
-            checker.add_unless_told(syntax_problem(&error));
+            checker.add_unless_reported(syntax_problem(&error));
             return Err(SpecError::new(path, text, checker.into_problems()));
         }
     };

@@ -272,7 +272,7 @@ fn find_datasets(
                     )),
                 );
             }
-            continue; // told with the encoders
+            continue; // reported with the encoders
         };
         let misfit = here
             .texts

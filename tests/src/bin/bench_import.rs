@@ -2,7 +2,7 @@
 //! with the shapes of MOSEI, against Python's `pickle.load` of the same file where there is a
 //! `python3` with NumPy.
 //!
-//! `HALFHEARD_BENCH_IMPORT_MB` is the size of the file, 512 unless told otherwise; 8510 is MOSEI's
+//! `HALFHEARD_BENCH_IMPORT_MB` is the size of the file, 512 by default; 8510 is MOSEI's
 //! own, which needs as much disk again for the result. Fails where the import needs more memory of
 //! its own than a small part of the file.
 

@@ -2,7 +2,7 @@
 //! each step, by one and by four worker processes; and beside it what its parts do alone on the
 //! same machine, so that the figures mean something elsewhere.
 //!
-//! `bench_path [JOBS]`; 20000 jobs unless told otherwise.
+//! `bench_path [JOBS]`; 20000 jobs by default.
 
 use anyhow::{Context as _, Result, ensure};
 use halfheard_coordinator::orchestrator::options::ServeOptions;

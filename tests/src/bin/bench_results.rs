@@ -2,7 +2,7 @@
 //! predictions) in a database that holds a million result rows of other sweeps: every table, and the
 //! whole report. Fails if the query plan of a view scans all results.
 //!
-//! `bench_results [OTHER_ROWS]`; a million unless told otherwise.
+//! `bench_results [OTHER_ROWS]`; a million by default.
 
 use anyhow::{Context as _, Result, ensure};
 use halfheard_coordinator::{
@@ -177,7 +177,7 @@ async fn plan_is_good(store: &Store, sweep: SweepId, view: &str) -> Result<()> {
     Ok(())
 }
 
-/// The peer: what a script does that knows of no views.
+/// The peer: what a script without the views does.
 async fn every_row(store: &Store, sweep: SweepId) -> Result<()> {
     let rows = sqlx::query(
         "SELECT dataset, method, variant, case_id, metric, value

@@ -2,7 +2,7 @@
 //! matrix, and a spec of a million evaluations; beside each, what it takes to insert its rows one
 //! after the other.
 //!
-//! `bench_submit [EVALUATIONS]`; a million unless told otherwise.
+//! `bench_submit [EVALUATIONS]`; a million by default.
 
 use anyhow::{Context as _, Result};
 use halfheard_e2e::servers::Postgres;

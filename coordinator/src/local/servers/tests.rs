@@ -144,7 +144,7 @@ async fn crashed_servers_restart_on_the_same_port_and_files() {
     nats.kill().await;
     nats.restart().await.unwrap();
     assert_eq!(servers.nats_url(), url);
-    // The client comes back by itself.
+    // The client reconnects on its own.
     let since = Instant::now();
     while broker
         .jobs(halfheard_shared::broker::Queue::Eval)

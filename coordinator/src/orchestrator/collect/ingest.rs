@@ -101,7 +101,7 @@ impl Batch<'_> {
         }
     }
 
-    /// Handles a result that the database does not accept even by itself.
+    /// Handles a result that the database does not accept even alone.
     async fn reject(&mut self, result: &ResultMessage, position: usize, error: &StoreError) {
         if error.fault() != Fault::Content {
             tracing::error!(error = chain(error), job = %result.job,

@@ -183,7 +183,7 @@ fn oversized_file_is_not_read_completely() {
     assert!(error.contains("over the limit"), "{error}");
 }
 
-/// What a method cannot work with is told by plan, with the place where it is set, and what is worth
+/// `plan` reports what a method cannot use, with the place where it is set, and what is worth
 /// knowing of the rest.
 #[test]
 fn misfits_are_refused_and_ineffective_settings_are_noted() {
