@@ -6,10 +6,9 @@ use crate::{
     orchestrator::collect::drained,
     orchestrator::{options::ServeOptions, serve::serve},
 };
-use halfheard_shared::broker::Broker;
+use halfheard_shared::{broker::Broker, shutdown::Shutdown};
 use halfheard_store::{Store, lifecycle::RetryPolicy};
 use std::{process::ExitCode, time::Duration};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// How often `--once` checks whether anything is left.
@@ -46,8 +45,13 @@ fn seconds(text: &str) -> Result<f64, String> {
 /// Settings are invalid: a wrong login, a database without migrations. Unavailable servers are waited
 /// for.
 pub(crate) async fn run(args: ServeArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
-    let shutdown = CancellationToken::new();
-    cancel_on_signals(shutdown.clone())?;
+    let signals = Shutdown::on_signals(Exit::Interrupted.code())?;
+    // `--once` ends the daemon, too, and is not a signal.
+    let shutdown = signals.token().child_token();
+    tokio::spawn(async move {
+        signals.requested().await;
+        tracing::info!("stopping");
+    });
     let (store, broker) = tokio::select! {
         () = shutdown.cancelled() => return Ok(ExitCode::SUCCESS),
         connected = async {
@@ -85,28 +89,6 @@ pub(crate) async fn run(args: ServeArgs, settings: &Settings) -> anyhow::Result<
     Ok(ExitCode::SUCCESS)
 }
 
-/// Cancels `shutdown` on the first SIGTERM or SIGINT. A second one ends the process, without loss of
-/// data.
-fn cancel_on_signals(shutdown: CancellationToken) -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::spawn(async move {
-        for first in [true, false] {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if first {
-                tracing::info!("stopping");
-                shutdown.cancel();
-            } else {
-                std::process::exit(i32::from(Exit::Interrupted.code()));
-            }
-        }
-    });
-    Ok(())
-}
-
 async fn stop_when_done(store: Store, broker: Broker, shutdown: CancellationToken) {
     loop {
         tokio::time::sleep(POLL).await;
@@ -117,7 +99,9 @@ async fn stop_when_done(store: Store, broker: Broker, shutdown: CancellationToke
                 return;
             }
             Ok(false) => {}
-            Err(error) => tracing::warn!(%error, "cannot check for open jobs"),
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), "cannot check for open jobs")
+            }
         }
     }
 }

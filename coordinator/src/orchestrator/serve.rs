@@ -4,7 +4,7 @@ use super::{
     collect::collect, dispatch::dispatch, leader::Leadership, options::ServeOptions,
     reconcile::reconcile, sweep_control::publish_changes,
 };
-use halfheard_shared::{broker::Broker, retry::Backoff};
+use halfheard_shared::{broker::Broker, error::chain, retry::Backoff};
 use halfheard_store::Store;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -30,7 +30,7 @@ pub async fn serve(
 async fn lead(store: &Store, broker: &Broker, options: &ServeOptions, stop: &CancellationToken) {
     let mut backoff = Backoff::default();
     while let Err(error) = broker.ensure().await {
-        tracing::warn!(%error, "cannot create the streams; retrying");
+        tracing::warn!(error = chain(&error), "cannot create the streams; retrying");
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(backoff.delay()) => {}

@@ -154,7 +154,10 @@ impl BrokerSettings {
             match self.connect().await {
                 Err(error) if error.is_transient() => {
                     attempt += 1;
-                    tracing::warn!(%error, "the broker is not there, trying again");
+                    tracing::warn!(
+                        error = crate::error::chain(&error),
+                        "the broker is not there, trying again"
+                    );
                     tokio::time::sleep(reconnect_delay(attempt)).await;
                 }
                 outcome => return outcome,

@@ -11,10 +11,11 @@
 //! never takes another's data.
 
 use super::{
-    DatasetError, Manifest, hash_file,
+    DatasetError, Manifest,
     layout::{DATA_FILE, MANIFEST_FILE},
     valid_name,
 };
+use crate::hash::hash_file;
 use std::{
     fs::{self, File},
     io::{self, Write},
@@ -170,7 +171,7 @@ impl Prepared {
     fn share_content(&self, manifest: &Manifest) -> bool {
         let blob = self.folder.blob(&manifest.blake3);
         let there = fs::metadata(&blob).is_ok_and(|about| about.len() == manifest.bytes)
-            && hash_file(&blob).is_ok_and(|hash| hash.to_hex().as_str() == manifest.blake3);
+            && hash_file(&blob).is_ok_and(|hash| hash.as_str() == manifest.blake3);
         let twin = self.scratch("twin");
         let shared = there
             && fs::hard_link(&blob, &twin).is_ok()

@@ -316,13 +316,3 @@ impl Manifest {
         Ok(manifest)
     }
 }
-
-/// BLAKE3 of a file, on all cores.
-pub fn hash_file(path: &Path) -> Result<blake3::Hash, DatasetError> {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_mmap(path).map_err(|error| {
-        let bytes = path.metadata().map_or(0, |about| about.len());
-        DatasetError::io(path)(crate::mapping::explain(error, bytes))
-    })?;
-    Ok(hasher.finalize())
-}

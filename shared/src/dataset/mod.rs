@@ -31,7 +31,6 @@ pub use error::DatasetError;
 pub use folder::{DataFolder, Prepared};
 pub use manifest::{
     FeatureStats, LengthSource, LengthStats, Manifest, NotFinite, Source, SplitManifest, Treatment,
-    hash_file,
 };
 pub use reader::{Dataset, SplitView, mask_problem};
 pub use shapes::Shapes;

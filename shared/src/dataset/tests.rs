@@ -1,5 +1,8 @@
 use super::{layout::SplitSizes, *};
-use crate::case::Modality;
+use crate::{
+    case::Modality,
+    hash::{Hash, hash_file},
+};
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
 
@@ -76,7 +79,7 @@ fn dataset_round_trips() {
     assert_eq!(data.kind(), Kind::Sims);
     assert_eq!(data.shapes(), SHAPES);
     assert_eq!(data.blake3(), hash);
-    assert_eq!(hash_file(&path).unwrap(), hash);
+    assert_eq!(hash_file(&path).unwrap(), Hash::from(hash));
     let train = data.split(Split::Train);
     assert_eq!(train.len(), 3);
     assert_eq!(train.text().len(), 3 * 3 * 4);
@@ -295,10 +298,7 @@ fn folder_finds_datasets_by_name_and_hash() {
     assert_eq!(folder.manifest("small").unwrap(), manifest);
     assert_eq!(folder.names().unwrap(), ["small"]);
     assert_eq!(
-        hash_file(&folder.blob(&manifest.blake3))
-            .unwrap()
-            .to_hex()
-            .as_str(),
+        hash_file(&folder.blob(&manifest.blake3)).unwrap().as_str(),
         manifest.blake3
     );
     assert_eq!(
@@ -358,7 +358,7 @@ fn equal_content_is_stored_once() {
     };
     let sound = |name: &str, hash: &str| {
         let found = hash_file(&folder.data_file(name)).unwrap();
-        assert_eq!(found.to_hex().as_str(), hash, "{name}");
+        assert_eq!(found.as_str(), hash, "{name}");
         assert_eq!(folder.manifest(name).unwrap().name, name);
     };
     let hash = ["a", "b", "c"].map(|name| publish(name, Kind::Mosi, false));

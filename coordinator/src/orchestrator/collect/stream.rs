@@ -73,7 +73,7 @@ pub(in crate::orchestrator) async fn collect(
         }
         // The stream or the consumer may have been deleted.
         if let Err(error) = broker.ensure().await {
-            tracing::warn!(%error, "cannot create the streams");
+            tracing::warn!(error = chain(&error), "cannot create the streams");
         }
     }
 }
