@@ -10,7 +10,6 @@ use halfheard_shared::{
     case::Case,
     error::chain,
     ids::JobId,
-    retry::Backoff,
     wire::{CheckpointRef, JobMessage, TrainSpec, Work},
 };
 use halfheard_store::{JobKind, Store, StoreError, outbox::ReadyJob};
@@ -54,24 +53,19 @@ pub(super) async fn dispatch(
         checkpoints: HashMap::new(),
         slots: (0, None),
     };
-    let mut backoff = Backoff::default();
     let mut outage = OutageLog::new("dispatch failed; retrying");
     loop {
         let pause = tokio::select! {
             () = stop.cancelled() => return,
             published = dispatcher.round() => match published {
                 Ok(published) => {
-                    backoff.reset();
                     outage.recovered();
                     if published > 0 {
                         continue;
                     }
                     options.poll
                 }
-                Err(error) => {
-                    outage.failed(&chain(&error), 0);
-                    backoff.delay()
-                }
+                Err(error) => outage.failed(&chain(&error), 0),
             },
         };
         tokio::select! {

@@ -72,7 +72,10 @@ impl Leadership {
                         standby = Standby::ReadOnly;
                     }
                 }
-                Err(error) => outage.failed(&chain(&error), 0),
+                // The pace of a standby is its own.
+                Err(error) => {
+                    outage.failed(&chain(&error), 0);
+                }
             }
             tokio::select! {
                 () = shutdown.cancelled() => return None,

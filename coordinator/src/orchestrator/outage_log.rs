@@ -1,5 +1,7 @@
-//! A log of an ongoing outage: reported once, then once per minute, instead of at every attempt.
+//! An ongoing outage: reported once, then once per minute, instead of at every attempt, and retried
+//! with a backoff.
 
+use halfheard_shared::retry::Backoff;
 use std::{
     fmt::Display,
     time::{Duration, Instant},
@@ -8,13 +10,14 @@ use std::{
 /// How often an ongoing outage is reported again.
 const REMIND: Duration = Duration::from_secs(60);
 
-/// Logs repeated failures of one operation.
+/// Logs repeated failures of one operation and paces its retries.
 #[derive(Debug)]
 pub(crate) struct OutageLog {
     what: &'static str,
     since: Option<Instant>,
     reported: Option<(Instant, String)>,
     attempts: u64,
+    backoff: Backoff,
 }
 
 impl OutageLog {
@@ -25,12 +28,14 @@ impl OutageLog {
             since: None,
             reported: None,
             attempts: 0,
+            backoff: Backoff::default(),
         }
     }
 
     /// Records a failed attempt. It is a warning if the error is new or a minute has passed, and a
-    /// debug line otherwise. `waiting`: how many items are held up.
-    pub(crate) fn failed(&mut self, error: &dyn Display, waiting: usize) {
+    /// debug line otherwise. `waiting`: how many items are held up. Returns the delay before the next
+    /// attempt.
+    pub(crate) fn failed(&mut self, error: &dyn Display, waiting: usize) -> Duration {
         let now = Instant::now();
         self.since.get_or_insert(now);
         self.attempts += 1;
@@ -41,17 +46,19 @@ impl OutageLog {
             .is_some_and(|(at, before)| *before == error && at.elapsed() < REMIND);
         if known {
             tracing::debug!(error, attempts = self.attempts, "{}", self.what);
-            return;
+            return self.backoff.delay();
         }
         match waiting {
             0 => tracing::warn!(error, attempts = self.attempts, "{}", self.what),
             _ => tracing::warn!(error, attempts = self.attempts, waiting, "{}", self.what),
         }
         self.reported = Some((now, error));
+        self.backoff.delay()
     }
 
     /// Records a successful attempt, which ends the outage.
     pub(crate) fn recovered(&mut self) {
+        self.backoff.reset();
         if let Some(since) = self.since.take() {
             let seconds = since.elapsed().as_secs();
             tracing::info!(

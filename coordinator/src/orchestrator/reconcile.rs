@@ -21,7 +21,6 @@ use halfheard_shared::{
     broker::{Broker, JOBS, RESULTS, job_message_id},
     error::chain,
     ids::{JobId, SweepId},
-    retry::Backoff,
 };
 use halfheard_store::{Store, recover::StalledJob};
 use std::{
@@ -44,7 +43,6 @@ pub(super) async fn reconcile(
     wake: &Notify,
     stop: &CancellationToken,
 ) {
-    let mut backoff = Backoff::default();
     let mut outage = OutageLog::new("reconciliation failed; retrying");
     let mut round: u32 = 0;
     loop {
@@ -58,14 +56,10 @@ pub(super) async fn reconcile(
                         wake.notify_one();
                     }
                     round = round.wrapping_add(1);
-                    backoff.reset();
                     outage.recovered();
                     options.reconcile_every
                 }
-                Err(error) => {
-                    outage.failed(&chain(&error), 0);
-                    backoff.delay()
-                }
+                Err(error) => outage.failed(&chain(&error), 0),
             },
         };
         tokio::select! {

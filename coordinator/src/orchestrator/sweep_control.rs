@@ -15,7 +15,6 @@ use halfheard_shared::{
     broker::{Broker, BrokerSettings, JOBS, SweepControl},
     error::chain,
     ids::SweepId,
-    retry::Backoff,
 };
 use halfheard_store::{Store, SweepState};
 use std::{collections::HashMap, time::Duration};
@@ -141,7 +140,6 @@ pub(super) async fn publish_changes(
     stop: &CancellationToken,
 ) {
     let mut published: Option<HashMap<SweepId, SweepState>> = None;
-    let mut backoff = Backoff::default();
     let mut outage = OutageLog::new("publishing sweep control failed; retrying");
     loop {
         let pause = tokio::select! {
@@ -149,13 +147,9 @@ pub(super) async fn publish_changes(
             outcome = catch_up(store, broker, &mut published) => match outcome {
                 Ok(()) => {
                     outage.recovered();
-                    backoff.reset();
                     POLL.min(options.reconcile_every)
                 }
-                Err(error) => {
-                    outage.failed(&chain(&error), 0);
-                    backoff.delay()
-                }
+                Err(error) => outage.failed(&chain(&error), 0),
             },
         };
         tokio::select! {

@@ -16,7 +16,6 @@ use futures::{FutureExt as _, StreamExt as _};
 use halfheard_shared::{
     broker::{Broker, BrokerError, RESULTS},
     error::chain,
-    retry::Backoff,
 };
 use halfheard_store::Store;
 use std::time::Duration;
@@ -53,11 +52,10 @@ pub(in crate::orchestrator) async fn collect(
     wake: &Notify,
     stop: &CancellationToken,
 ) {
-    let mut backoff = Backoff::default();
     let mut outage = OutageLog::new("collecting results failed; retrying");
     loop {
         let error = tokio::select! {
-            error = follow(store, broker, options, wake, &mut backoff, &mut outage, stop) => error,
+            error = follow(store, broker, options, wake, &mut outage, stop) => error,
             () = async {
                 stop.cancelled().await;
                 tokio::time::sleep(LAST_BATCH).await;
@@ -66,10 +64,10 @@ pub(in crate::orchestrator) async fn collect(
         if stop.is_cancelled() {
             return;
         }
-        outage.failed(&chain(&error), 0);
+        let delay = outage.failed(&chain(&error), 0);
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(backoff.delay()) => {}
+            () = tokio::time::sleep(delay) => {}
         }
         // The stream or the consumer may have been deleted.
         if let Err(error) = broker.ensure().await {
@@ -102,7 +100,6 @@ async fn follow(
     broker: &Broker,
     options: &ServeOptions,
     wake: &Notify,
-    backoff: &mut Backoff,
     outage: &mut OutageLog,
     stop: &CancellationToken,
 ) -> CollectError {
@@ -124,7 +121,6 @@ async fn follow(
         let (batch, broken) = fill(first, &mut messages);
         ingest::ingest(store, &batch, options).await;
         wake.notify_one();
-        backoff.reset();
         outage.recovered();
         if let Some(error) = broken {
             return error;
