@@ -12,8 +12,34 @@ COMMENT ON TYPE job_kind IS 'train: trains one model; eval: evaluates one traine
 CREATE TYPE job_state AS ENUM ('blocked', 'ready', 'queued', 'running', 'done', 'failed', 'cancelled');
 COMMENT ON TYPE job_state IS 'Table job_transition lists the transitions that exist.';
 
-CREATE TYPE attempt_outcome AS ENUM ('done', 'failed', 'handed_back', 'lost');
-COMMENT ON TYPE attempt_outcome IS 'done: delivered a result; failed: ended with an error; handed_back: its worker shut down or, if failure_kind is set, declined the job for a fault of its own; lost: another attempt at the same job began before this one reported its end.';
+CREATE TYPE attempt_outcome AS ENUM ('done', 'failed', 'handed_back', 'lost', 'stalled', 'revoked');
+COMMENT ON TYPE attempt_outcome IS 'done: delivered a result; failed: ended with an error; handed_back: its worker shut down or, if failure_kind is set, declined the job for a fault of its own; lost: its worker was not heard for as long as a lease lasts, or its process was replaced; stalled: its worker was heard, but the work did not advance; revoked: an operator cancelled the job.';
+
+CREATE TABLE installation (
+    only    boolean PRIMARY KEY DEFAULT true CHECK (only),
+    id      uuid NOT NULL DEFAULT gen_random_uuid(),
+    name    text NOT NULL DEFAULT current_database(),
+    store   text,
+    created timestamptz NOT NULL DEFAULT now()
+);
+INSERT INTO installation DEFAULT VALUES;
+COMMENT ON TABLE installation IS 'Which installation this database belongs to: streams and artifact stores carry the same id, and refuse another. One row.';
+COMMENT ON COLUMN installation.only IS 'Always true.';
+COMMENT ON COLUMN installation.id IS 'Random, drawn when the tables were created.';
+COMMENT ON COLUMN installation.name IS 'For people: the name of the database in which it was created.';
+COMMENT ON COLUMN installation.store IS 'The id of the artifact store that its workers use; set by the first that is seen.';
+COMMENT ON COLUMN installation.created IS 'Time at which the tables were created.';
+
+CREATE TABLE leadership (
+    term    bigint PRIMARY KEY,
+    holder  text NOT NULL,
+    expires timestamptz NOT NULL
+);
+INSERT INTO leadership VALUES (0, '', '-infinity');
+COMMENT ON TABLE leadership IS 'Which coordinator leads. One row. Every transaction of a leader locks the row of its own term: one that was replaced finds none and writes nothing.';
+COMMENT ON COLUMN leadership.term IS 'Ascending; each leader has its own. The primary key, so that taking the lead waits for transactions of the previous leader.';
+COMMENT ON COLUMN leadership.holder IS 'The coordinator: machine and process.';
+COMMENT ON COLUMN leadership.expires IS 'The lead may be taken after this time unless it was renewed.';
 
 CREATE TABLE sweep (
     id         uuid PRIMARY KEY,
@@ -21,8 +47,14 @@ CREATE TABLE sweep (
     nonce      text,
     spec       text NOT NULL,
     resolved   jsonb NOT NULL,
+    owner      text NOT NULL DEFAULT '',
     priority   integer NOT NULL DEFAULT 0,
+    weight     double precision NOT NULL DEFAULT 1 CHECK (weight > 0),
+    max_running integer CHECK (max_running > 0),
+    max_failures integer CHECK (max_failures >= 0),
+    retention  text NOT NULL DEFAULT 'all' CHECK (retention IN ('all', 'results')),
     state      sweep_state NOT NULL DEFAULT 'running',
+    stopped_because text,
     train_jobs bigint NOT NULL,
     eval_jobs  bigint NOT NULL,
     noop_jobs  bigint NOT NULL DEFAULT 0,
@@ -37,7 +69,13 @@ COMMENT ON COLUMN sweep.name IS 'The name in the spec; several sweeps may share 
 COMMENT ON COLUMN sweep.nonce IS 'Set by `coord submit --new` to make another sweep of the same spec.';
 COMMENT ON COLUMN sweep.spec IS 'The spec as written, in TOML.';
 COMMENT ON COLUMN sweep.resolved IS 'The spec with all defaults, hashes and hyper-parameters filled in.';
+COMMENT ON COLUMN sweep.owner IS 'Who submitted it.';
 COMMENT ON COLUMN sweep.priority IS 'A sweep with a higher one is served first.';
+COMMENT ON COLUMN sweep.weight IS 'Its share among sweeps of equal priority.';
+COMMENT ON COLUMN sweep.max_running IS 'How many of its jobs may be at work at once; NULL if any number.';
+COMMENT ON COLUMN sweep.max_failures IS 'The sweep is paused when more of its jobs have failed; NULL if never.';
+COMMENT ON COLUMN sweep.retention IS 'What `coord gc` keeps of it once it is finished: all, or results only (no checkpoints, no features).';
+COMMENT ON COLUMN sweep.stopped_because IS 'Why it was paused by the coordinator itself; NULL if an operator did or it runs.';
 COMMENT ON COLUMN sweep.state IS 'What the operator wants: running, paused or cancelled.';
 COMMENT ON COLUMN sweep.train_jobs IS 'Number of training jobs.';
 COMMENT ON COLUMN sweep.eval_jobs IS 'Number of evaluation jobs.';
@@ -75,7 +113,7 @@ COMMENT ON COLUMN dataset.added IS 'Time of its first use in a sweep.';
 -- instead of triggers. Table job_transition restricts changes of `state`.
 CREATE TABLE job (
     id          uuid PRIMARY KEY,
-    sweep       uuid NOT NULL REFERENCES sweep ON DELETE CASCADE,
+    sweep       uuid REFERENCES sweep ON DELETE SET NULL,
     position    bigint NOT NULL,
     kind        job_kind NOT NULL,
     method      text NOT NULL DEFAULT '',
@@ -86,11 +124,17 @@ CREATE TABLE job (
     train_job   uuid,
     config      uuid,
     state       job_state NOT NULL,
-    publication integer NOT NULL DEFAULT 0,
-    publications_before integer NOT NULL DEFAULT 0,
-    failures    integer NOT NULL DEFAULT 0,
-    not_before  timestamptz NOT NULL DEFAULT '-infinity',
     attempt     uuid,
+    worker      text,
+    session     uuid,
+    lease_until timestamptz,
+    failures    integer NOT NULL DEFAULT 0,
+    losses      integer NOT NULL DEFAULT 0,
+    progress    bigint NOT NULL DEFAULT 0,
+    not_before  timestamptz NOT NULL DEFAULT '-infinity',
+    min_memory  bigint NOT NULL DEFAULT 0,
+    label       text,
+    cost        real NOT NULL DEFAULT 0,
     outcome     bytea,
     last_error  text,
     started     timestamptz,
@@ -99,17 +143,19 @@ CREATE TABLE job (
     CHECK ((kind = 'eval') = (case_id IS NOT NULL)),
     CHECK ((kind = 'eval') = (train_job IS NOT NULL)),
     CHECK ((kind = 'noop') = (config IS NULL)),
-    CHECK (state <> 'blocked' OR kind = 'eval')
+    CHECK (state <> 'blocked' OR kind = 'eval'),
+    CHECK ((state IN ('queued', 'running')) = (lease_until IS NOT NULL)),
+    CHECK (lease_until IS NULL OR (attempt IS NOT NULL AND worker IS NOT NULL AND session IS NOT NULL))
 ) WITH (fillfactor = 80);
 CREATE INDEX job_of_sweep ON job (sweep, state, kind);
 CREATE INDEX job_of_train ON job (train_job) WHERE train_job IS NOT NULL;
-CREATE INDEX job_ready_train ON job (sweep, position) WHERE state = 'ready' AND kind = 'train';
+CREATE INDEX job_ready_train ON job (sweep, cost DESC, position) WHERE state = 'ready' AND kind = 'train';
 CREATE INDEX job_ready_eval ON job (sweep, position) WHERE state = 'ready' AND kind <> 'train';
-CREATE INDEX job_in_flight ON job (changed) INCLUDE (kind) WHERE state IN ('queued', 'running');
-COMMENT ON TABLE job IS 'One training, evaluation or no-op job of one sweep. The rows in state ready are the outbox: their messages are to be sent.';
-COMMENT ON COLUMN job.id IS 'Derived from the sweep and the job''s content.';
-COMMENT ON COLUMN job.sweep IS 'The sweep it belongs to.';
-COMMENT ON COLUMN job.position IS 'Its position in the sweep, from 0.';
+CREATE INDEX job_leased ON job (worker) WHERE state IN ('queued', 'running');
+COMMENT ON TABLE job IS 'One training, evaluation or no-op job, by its content: sweeps that ask for the same share it (table sweep_job). Who has it is in its row alone.';
+COMMENT ON COLUMN job.id IS 'Derived from the job''s content: what is computed, whoever asks for it.';
+COMMENT ON COLUMN job.sweep IS 'The sweep under which it is scheduled: one of those in sweep_job. NULL if none asks for it any more.';
+COMMENT ON COLUMN job.position IS 'Its position in that sweep, from 0.';
 COMMENT ON COLUMN job.kind IS 'train, eval or noop.';
 COMMENT ON COLUMN job.method IS 'The method''s id, such as lnln.';
 COMMENT ON COLUMN job.variant IS 'The variant''s id, such as no-dmc; empty for the method itself.';
@@ -119,27 +165,47 @@ COMMENT ON COLUMN job.case_id IS 'The case of an evaluation job: r=0.3 or missin
 COMMENT ON COLUMN job.train_job IS 'The training job whose model an evaluation job uses.';
 COMMENT ON COLUMN job.config IS 'The config that is trained or, for an evaluation job, was trained.';
 COMMENT ON COLUMN job.state IS 'Its state; see table job_transition.';
-COMMENT ON COLUMN job.publication IS 'Number of publications; every retry is a new one.';
-COMMENT ON COLUMN job.publications_before IS 'Publications that do not count as attempts: those before the job was reopened by an operator or because its message was lost. Of the others, each beyond failures + 1 was declined by a worker for a fault of its own.';
-COMMENT ON COLUMN job.failures IS 'Number of attempts that failed with an error.';
-COMMENT ON COLUMN job.not_before IS 'A ready job is not published before this time, which delays retries.';
-COMMENT ON COLUMN job.attempt IS 'The attempt that began last.';
+COMMENT ON COLUMN job.attempt IS 'The attempt that was granted last; it has the job while the state is queued or running.';
+COMMENT ON COLUMN job.worker IS 'The worker that has it, or had it last.';
+COMMENT ON COLUMN job.session IS 'The process of that worker.';
+COMMENT ON COLUMN job.lease_until IS 'Until when the worker has it unless it is heard again, by the database''s clock; NULL if nobody has it.';
+COMMENT ON COLUMN job.failures IS 'Number of attempts that failed with an error of the job''s own.';
+COMMENT ON COLUMN job.losses IS 'Number of attempts that began and ended without a word since the job last advanced.';
+COMMENT ON COLUMN job.progress IS 'Training steps in the furthest state that was saved.';
+COMMENT ON COLUMN job.not_before IS 'A ready job is not granted before this time, which delays retries.';
+COMMENT ON COLUMN job.min_memory IS 'Only for devices with at least so many bytes of memory; 0 if any.';
+COMMENT ON COLUMN job.label IS 'Only for workers with this label; NULL if any.';
+COMMENT ON COLUMN job.cost IS 'Estimated seconds; the longest training is granted first.';
 COMMENT ON COLUMN job.outcome IS 'First 16 bytes of the BLAKE3 hash of the first result; a later result with another hash is a conflict.';
 COMMENT ON COLUMN job.last_error IS 'The last failure, outermost error first.';
 COMMENT ON COLUMN job.started IS 'Start of the first attempt; for a completed evaluation, start of the work on this case.';
 COMMENT ON COLUMN job.finished IS 'Time at which it was done, failed or cancelled.';
 COMMENT ON COLUMN job.changed IS 'Time of the last change of state.';
 
+CREATE TABLE sweep_job (
+    sweep    uuid NOT NULL REFERENCES sweep ON DELETE CASCADE,
+    position bigint NOT NULL,
+    job      uuid NOT NULL REFERENCES job ON DELETE CASCADE,
+    PRIMARY KEY (sweep, position)
+);
+CREATE INDEX sweep_job_of_job ON sweep_job (job);
+COMMENT ON TABLE sweep_job IS 'Which jobs a sweep asks for. Several sweeps may ask for the same.';
+COMMENT ON COLUMN sweep_job.sweep IS 'The sweep.';
+COMMENT ON COLUMN sweep_job.position IS 'The job''s position in it, from 0.';
+COMMENT ON COLUMN sweep_job.job IS 'The job.';
+
 CREATE TABLE attempt (
     id           uuid PRIMARY KEY,
     job          uuid NOT NULL REFERENCES job ON DELETE CASCADE,
-    publication  integer NOT NULL,
-    delivery     bigint,
     worker       text NOT NULL,
-    host         text NOT NULL,
-    device       text NOT NULL,
-    version      text NOT NULL,
+    session      uuid NOT NULL,
+    ask          bigint NOT NULL DEFAULT 0,
+    base         bigint NOT NULL DEFAULT 0,
+    host         text NOT NULL DEFAULT '',
+    device       text NOT NULL DEFAULT '',
+    version      text NOT NULL DEFAULT '',
     processor    text NOT NULL DEFAULT '',
+    granted      timestamptz NOT NULL DEFAULT now(),
     started      timestamptz,
     resumed_after_epoch integer,
     ended        timestamptz,
@@ -147,26 +213,30 @@ CREATE TABLE attempt (
     failure_kind text,
     errors       text[] NOT NULL DEFAULT '{}',
     epochs       integer,
-    seconds      double precision
+    seconds      double precision,
+    peak_memory  bigint
 );
 CREATE INDEX attempt_of_job ON attempt (job);
-COMMENT ON TABLE attempt IS 'One delivery of a job to a worker, and how it ended.';
-COMMENT ON COLUMN attempt.id IS 'Chosen by the worker.';
+COMMENT ON TABLE attempt IS 'One grant of a job to a worker, and how it ended.';
+COMMENT ON COLUMN attempt.id IS 'Chosen by the coordinator.';
 COMMENT ON COLUMN attempt.job IS 'Its job.';
-COMMENT ON COLUMN attempt.publication IS 'Number of the publication that was delivered.';
-COMMENT ON COLUMN attempt.delivery IS 'Number of this delivery of the publication, from 1.';
 COMMENT ON COLUMN attempt.worker IS 'The worker''s unique name.';
+COMMENT ON COLUMN attempt.session IS 'The process of that worker.';
+COMMENT ON COLUMN attempt.ask IS 'Number of the request that it answered, within the session.';
+COMMENT ON COLUMN attempt.base IS 'job.progress when it was granted.';
 COMMENT ON COLUMN attempt.host IS 'The worker''s machine.';
 COMMENT ON COLUMN attempt.device IS 'cpu, or the name of the GPU.';
 COMMENT ON COLUMN attempt.version IS 'The worker''s version and revision.';
 COMMENT ON COLUMN attempt.processor IS 'What the last bits of the results depend on: instruction set, vendor and thread count of the processor, or the GPU; portable if they do not depend on it; several joined with +, in order, if training moved between them. Empty if unknown.';
-COMMENT ON COLUMN attempt.started IS 'Start, by the worker''s clock. Cases are evaluated together: for a completed evaluation, its end minus its own seconds.';
+COMMENT ON COLUMN attempt.granted IS 'Time at which the worker was given the job.';
+COMMENT ON COLUMN attempt.started IS 'Time at which its report of the start arrived; NULL if it never began. Cases are evaluated together: for a completed evaluation, its end minus its own seconds.';
 COMMENT ON COLUMN attempt.resumed_after_epoch IS 'The last epoch completed by an earlier attempt; 0 if training starts from scratch.';
-COMMENT ON COLUMN attempt.ended IS 'End, by the worker''s clock; for a lost attempt, the time at which it was found to be lost.';
+COMMENT ON COLUMN attempt.ended IS 'Time at which the report of its end arrived, or at which it was found to be lost.';
 COMMENT ON COLUMN attempt.outcome IS 'How it ended; NULL while it is running.';
-COMMENT ON COLUMN attempt.failure_kind IS 'For a failed attempt: permanent, retryable, non_finite or crashed. For a declined one, the fault of the worker: store, data_folder, dataset, encoder, checkpoint, method or device.';
+COMMENT ON COLUMN attempt.failure_kind IS 'For a failed attempt: permanent, retryable, out_of_memory, non_finite, invalid or crashed. For a declined one, the fault of the worker: store, data_folder, dataset, encoder, checkpoint, method or device.';
 COMMENT ON COLUMN attempt.errors IS 'For a failed or declined attempt: the error and its causes, outermost first.';
 COMMENT ON COLUMN attempt.epochs IS 'For a completed training job: epochs over all attempts. For a handed-back attempt: the epoch of the saved state.';
+COMMENT ON COLUMN attempt.peak_memory IS 'The most bytes of the device''s memory that it used; NULL if unknown.';
 COMMENT ON COLUMN attempt.seconds IS 'For a completed training job: seconds over all attempts. For a completed evaluation: seconds spent on this case.';
 
 CREATE TABLE epoch_log (
@@ -299,7 +369,7 @@ CREATE TABLE dead_letter (
     payload  bytea NOT NULL,
     received timestamptz NOT NULL DEFAULT now()
 );
-COMMENT ON TABLE dead_letter IS 'The last 1000 messages that could not be stored.';
+COMMENT ON TABLE dead_letter IS 'The last 1000 messages that were refused or could not be stored.';
 COMMENT ON COLUMN dead_letter.id IS 'Ascending in order of arrival.';
 COMMENT ON COLUMN dead_letter.subject IS 'The subject it was published on.';
 COMMENT ON COLUMN dead_letter.sequence IS 'Its sequence number in the stream RESULTS.';

@@ -1,32 +1,33 @@
-//! The broker: its streams, consumers and buckets, and how to publish jobs and results.
+//! The broker: its stream, buckets and subjects, and how to ask for jobs and report about them.
 //!
-//! Layout on NATS JetStream:
+//! Layout on NATS, all under the installation's prefix ([`Names`]):
 //!
 //! | what | kind | holds |
 //! |---|---|---|
-//! | `JOBS` | stream, work queue, file | `job.train.<sweep>`, `job.eval.<sweep>` (no-op jobs too) |
-//! | `TRAIN`, `EVAL` | durable pull consumers of `JOBS` | one per queue |
-//! | `RESULTS` | stream, work queue, file | `result.<sweep>` |
-//! | `GATHER` | durable pull consumer of `RESULTS` | read by the leading coordinator |
-//! | `WORKERS` | key-value bucket, memory, entries live 15 s | heartbeats as JSON, key = worker name |
-//! | `SWEEPS` | key-value bucket, file | key = sweep id, value a [`SweepControl`] |
-//! | `ARTIFACTS` | object bucket, file | checkpoints, saved states, outcomes, data, for `nats://` |
+//! | `P.ask.<worker>` | request, answered by the leader | [`Ask`]; the answer is an [`Answer`] |
+//! | `P.tell.<worker>` | message from the leader | [`Tell`] |
+//! | `P_RESULTS` | stream, work queue, file | `P.result.<worker>`: [`ResultMessage`] |
+//! | `GATHER` | durable pull consumer of it | read by the leading coordinator |
+//! | `P_WORKERS` | key-value bucket, memory, entries live 15 s | heartbeats as JSON, key = worker name |
+//! | `P_ARTIFACTS` | object bucket, file | checkpoints, saved states, data, for `nats://` |
 //!
-//! `Nats-Msg-Id` deduplicates repeated publications within the broker's window; later ones are
-//! harmless by the worker's outcome marker and the coordinator's upserts.
+//! There is no stream of jobs: who has a job is in its row alone, and a grant is the answer to a
+//! request. `Nats-Msg-Id` deduplicates repeated reports within the broker's window; later ones are
+//! harmless by the coordinator's upserts.
 
 pub mod connection;
+mod names;
 pub mod topology;
 mod workers;
 
 pub use connection::{BrokerSettings, Tls};
+pub use names::{DEFAULT_PREFIX, InvalidPrefix, Names};
 
 use crate::{
     cryptography::refusal,
     error::{Hint, chain},
-    ids::{JobId, SweepId},
     retry::while_transient,
-    wire::{JobMessage, ResultBody, ResultMessage, WireError, Work, encode},
+    wire::{Answer, Ask, PREVIOUS, ResultBody, ResultMessage, Tell, WireError, encode},
 };
 use async_nats::jetstream::{
     self,
@@ -35,95 +36,24 @@ use async_nats::jetstream::{
     kv,
     message::PublishMessage,
 };
-use std::{fmt, str::FromStr, time::Duration};
+use std::time::Duration;
 
-/// The stream of jobs.
-pub const JOBS: &str = "JOBS";
-/// The stream of results.
-pub const RESULTS: &str = "RESULTS";
 /// The coordinator's consumer of results.
 pub const GATHER: &str = "GATHER";
-/// The bucket of heartbeats.
-pub const WORKERS: &str = "WORKERS";
-/// The bucket of sweep control.
-pub const SWEEPS: &str = "SWEEPS";
-/// The bucket of artifacts, for `nats://`.
-pub const ARTIFACTS: &str = "ARTIFACTS";
 
-/// How long a delivered message may go without an acknowledgement or an in-progress one before the
-/// broker delivers it again.
-pub const ACK_WAIT: Duration = Duration::from_secs(60);
-/// The same for results: the coordinator needs milliseconds, and the messages of a dead one should be
-/// redelivered soon.
+/// How long a grant lasts without a sign of its worker.
+pub const LEASE: Duration = Duration::from_secs(30);
+/// How long the leader keeps a request for jobs while there is nothing to do.
+pub const ASK_HOLD: Duration = Duration::from_secs(5);
+/// How long a worker waits for the answer to a request.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long a result may go without an acknowledgement: the coordinator needs milliseconds, and the
+/// messages of a dead one should be redelivered soon.
 pub const GATHER_ACK_WAIT: Duration = Duration::from_secs(10);
 /// How long a heartbeat stays valid.
 pub const HEARTBEAT_TTL: Duration = Duration::from_secs(15);
 /// Interval between heartbeats.
 pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(3);
-/// Deliveries of one publication after which the job counts as crashed.
-pub const MAX_DELIVERIES: u64 = 5;
-
-/// The two queues of jobs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Queue {
-    /// Training.
-    Train,
-    /// Evaluation, and no-op jobs.
-    Eval,
-}
-
-impl Queue {
-    /// Both queues.
-    pub const ALL: [Queue; 2] = [Queue::Train, Queue::Eval];
-
-    /// The name of its consumer.
-    pub fn consumer(self) -> &'static str {
-        match self {
-            Queue::Train => "TRAIN",
-            Queue::Eval => "EVAL",
-        }
-    }
-
-    /// The subject of its jobs of one sweep.
-    pub fn subject(self, sweep: SweepId) -> String {
-        format!("job.{self}.{sweep}")
-    }
-
-    /// The subjects of its jobs of all sweeps.
-    pub fn filter(self) -> &'static str {
-        match self {
-            Queue::Train => "job.train.>",
-            Queue::Eval => "job.eval.>",
-        }
-    }
-
-    /// The queue that carries `work`.
-    pub fn of(work: &Work) -> Self {
-        match work {
-            Work::Train(_) => Queue::Train,
-            Work::Eval { .. } | Work::Noop => Queue::Eval,
-        }
-    }
-}
-
-impl fmt::Display for Queue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Queue::Train => "train",
-            Queue::Eval => "eval",
-        })
-    }
-}
-
-/// The subject of a sweep's results.
-pub fn result_subject(sweep: SweepId) -> String {
-    format!("result.{sweep}")
-}
-
-/// `Nats-Msg-Id` of a job: a retry is a new publication and so a new id.
-pub fn job_message_id(job: JobId, publication: u32) -> String {
-    format!("{job}.{publication}")
-}
 
 /// `Nats-Msg-Id` of a result: each report of an attempt is published once.
 pub fn result_message_id(message: &ResultMessage) -> String {
@@ -138,40 +68,6 @@ pub fn result_message_id(message: &ResultMessage) -> String {
         ResultBody::Declined { .. } => "declined",
     };
     format!("{}.{what}", message.attempt)
-}
-
-/// What workers should do with a sweep's jobs: the value in the bucket `SWEEPS`, as text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SweepControl {
-    /// Continue. A sweep without an entry is running.
-    Running,
-    /// Start nothing new.
-    Paused,
-    /// Start nothing new, and stop what runs.
-    Cancelled,
-}
-
-impl fmt::Display for SweepControl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            SweepControl::Running => "running",
-            SweepControl::Paused => "paused",
-            SweepControl::Cancelled => "cancelled",
-        })
-    }
-}
-
-impl FromStr for SweepControl {
-    type Err = BrokerError;
-
-    fn from_str(s: &str) -> Result<Self, BrokerError> {
-        match s {
-            "running" => Ok(SweepControl::Running),
-            "paused" => Ok(SweepControl::Paused),
-            "cancelled" => Ok(SweepControl::Cancelled),
-            _ => Err(BrokerError::Control(s.to_owned())),
-        }
-    }
 }
 
 /// An error of the broker.
@@ -222,9 +118,18 @@ pub enum BrokerError {
     /// The message cannot be written.
     #[error(transparent)]
     Wire(#[from] WireError),
-    /// An invalid value in the bucket `SWEEPS`.
-    #[error("`{0}` is not a sweep state")]
-    Control(String),
+    /// The broker's objects belong to another installation.
+    #[error(
+        "{what} on the broker belongs to installation {found}, and this database is installation {own}"
+    )]
+    Stranger {
+        /// `stream halfheard_RESULTS`.
+        what: String,
+        /// The other installation.
+        found: String,
+        /// This one.
+        own: String,
+    },
 }
 
 impl BrokerError {
@@ -248,7 +153,7 @@ impl BrokerError {
             BrokerError::Address { .. }
             | BrokerError::Credentials { .. }
             | BrokerError::Wire(_)
-            | BrokerError::Control(_) => false,
+            | BrokerError::Stranger { .. } => false,
         }
     }
 }
@@ -258,7 +163,10 @@ impl Hint for BrokerError {
         match self {
             BrokerError::Address { .. } => Some("write it as nats://host:4222".to_owned()),
             BrokerError::Connect { remedy, .. } => Some((*remedy).to_owned()),
-            BrokerError::Control(_) => Some("use running, paused or cancelled".to_owned()),
+            BrokerError::Stranger { .. } => Some(
+                "give this installation a prefix of its own (nats_prefix, HALFHEARD_NATS_PREFIX), the same for coord and its workers"
+                    .to_owned(),
+            ),
             _ => None,
         }
     }
@@ -269,6 +177,7 @@ impl Hint for BrokerError {
 pub struct Broker {
     client: async_nats::Client,
     jetstream: jetstream::Context,
+    names: Names,
     replicas: usize,
 }
 
@@ -283,58 +192,81 @@ impl Broker {
         &self.jetstream
     }
 
-    /// The consumer of one queue of jobs. Fails until a coordinator has created the streams.
-    pub async fn jobs(&self, queue: Queue) -> Result<PullConsumer, BrokerError> {
-        self.consumer(JOBS, queue.consumer()).await
+    /// The names of this installation's subjects, stream and buckets.
+    pub fn names(&self) -> &Names {
+        &self.names
     }
 
     /// The coordinator's consumer of results.
     pub async fn results(&self) -> Result<PullConsumer, BrokerError> {
-        self.consumer(RESULTS, GATHER).await
-    }
-
-    async fn consumer(&self, stream: &str, name: &str) -> Result<PullConsumer, BrokerError> {
+        let stream = self.names.results_stream();
         self.jetstream
-            .get_consumer_from_stream(name, stream)
+            .get_consumer_from_stream(GATHER, &stream)
             .await
-            .map_err(|error| opened(format!("consumer {name} of stream {stream}"), &error))
+            .map_err(|error| opened(format!("consumer {GATHER} of stream {stream}"), &error))
     }
 
     /// The bucket of heartbeats.
     pub async fn workers(&self) -> Result<kv::Store, BrokerError> {
-        self.bucket(WORKERS).await
-    }
-
-    /// The bucket of sweep control.
-    pub async fn sweeps(&self) -> Result<kv::Store, BrokerError> {
-        self.bucket(SWEEPS).await
-    }
-
-    async fn bucket(&self, name: &str) -> Result<kv::Store, BrokerError> {
+        let name = self.names.workers_bucket();
         self.jetstream
-            .get_key_value(name)
+            .get_key_value(&name)
             .await
             .map_err(|error| opened(format!("bucket {name}"), &error))
     }
 
-    /// Sends a job without waiting; [`Sent::confirmed`] waits until the broker has it on disk. Many
-    /// jobs may be in flight.
-    pub async fn send_job(&self, message: &JobMessage) -> Result<Sent, BrokerError> {
-        let subject = Queue::of(&message.work).subject(message.sweep);
-        let id = job_message_id(message.job, message.publication);
-        self.send(subject, &id, encode(message)?).await
+    /// Asks for jobs and waits for the answer. `None` if no coordinator leads or none answered in
+    /// time: the worker asks again.
+    ///
+    /// # Errors
+    ///
+    /// The answer cannot be read: the coordinator is of another release.
+    pub async fn ask(&self, ask: &Ask) -> Result<Option<Answer>, WireError> {
+        // Numbers and strings only: serialization cannot fail.
+        let json = serde_json::to_vec(ask).unwrap_or_default();
+        let request = self
+            .client
+            .request(self.names.ask(&ask.worker.name), json.into());
+        match tokio::time::timeout(ANSWER_TIMEOUT, request).await {
+            Ok(Ok(answer)) => Answer::decode(&answer.payload).map(Some),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "no answer to a request for jobs");
+                Ok(None)
+            }
+            Err(_) => Ok(None),
+        }
     }
 
-    /// Publishes a job and waits until the broker has it on disk. Returns whether it was a duplicate.
-    pub async fn publish_job(&self, message: &JobMessage) -> Result<bool, BrokerError> {
-        self.send_job(message).await?.confirmed().await
+    /// Tells a worker something; whether it arrives does not matter.
+    pub async fn tell(&self, worker: &str, tell: &Tell) {
+        // Ids only: serialization cannot fail.
+        let json = serde_json::to_vec(tell).unwrap_or_default();
+        let told = self.client.publish(self.names.tell(worker), json.into());
+        if let Err(error) = told.await {
+            tracing::debug!(%error, worker, "cannot tell a worker");
+        }
     }
 
-    /// Sends a result; see [`Broker::send_job`].
+    /// Sends a result; see [`Sent::confirmed`].
     pub async fn send_result(&self, message: &ResultMessage) -> Result<Sent, BrokerError> {
-        let subject = result_subject(message.sweep);
+        let subject = self.names.result(&message.worker.name);
         let id = result_message_id(message);
         self.send(subject, &id, encode(message)?).await
+    }
+
+    /// Sends a result as the previous release writes it.
+    pub async fn send_result_as(
+        &self,
+        version: u8,
+        message: &ResultMessage,
+    ) -> Result<Sent, BrokerError> {
+        let subject = self.names.result(&message.worker.name);
+        let id = result_message_id(message);
+        let payload = match version {
+            PREVIOUS => message.encode_as_previous()?,
+            _ => encode(message)?,
+        };
+        self.send(subject, &id, payload).await
     }
 
     /// Publishes a result and waits until the broker has it on disk; tries once. Returns whether
@@ -396,35 +328,5 @@ fn opened(what: String, error: &dyn std::error::Error) -> BrokerError {
         what,
         action: "opened",
         reason: chain(error),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn subjects_match_their_queue() {
-        let sweep = SweepId::derive(&[b"s"]);
-        for queue in Queue::ALL {
-            let prefix = queue.filter().trim_end_matches('>');
-            assert!(queue.subject(sweep).starts_with(prefix));
-        }
-        assert_eq!(Queue::of(&Work::Noop), Queue::Eval);
-    }
-
-    #[test]
-    fn sweep_control_round_trips() {
-        for control in [
-            SweepControl::Running,
-            SweepControl::Paused,
-            SweepControl::Cancelled,
-        ] {
-            assert_eq!(
-                control.to_string().parse::<SweepControl>().unwrap(),
-                control
-            );
-        }
-        assert!("stopped".parse::<SweepControl>().is_err());
     }
 }

@@ -22,6 +22,8 @@ pub const NATS_CERT: &str = "HALFHEARD_NATS_CERT";
 pub const NATS_KEY: &str = "HALFHEARD_NATS_KEY";
 /// How many servers of a NATS cluster keep each stream: 1, 3 or 5.
 pub const NATS_REPLICAS: &str = "HALFHEARD_NATS_REPLICAS";
+/// The prefix of all names on the broker.
+pub const NATS_PREFIX: &str = "HALFHEARD_NATS_PREFIX";
 /// The database's address: `postgres://user@host:5432/name`. May hold a password.
 pub const DATABASE_URL: &str = "HALFHEARD_DATABASE_URL";
 /// The artifact store's address: `file:///folder`, `s3://bucket/prefix` or `nats://`.

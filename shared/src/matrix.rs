@@ -1,17 +1,22 @@
 //! The matrix: the jobs that a resolved spec expands to, lazily, in constant memory.
+//!
+//! A job's id derives from what it computes, not from who asks for it: two sweeps that ask for the
+//! same training share it, its result and its checkpoints.
 
 use crate::{
     case::Case,
-    ids::{JobId, SweepId},
+    ids::JobId,
+    numerics::leave_out_default,
     spec::ResolvedSpec,
     wire::TrainSpec,
 };
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// A job of the matrix.
 #[derive(Clone, Debug)]
 pub struct PlannedJob {
-    /// Its id, from the sweep's id and what it does.
+    /// Its id, from what it does.
     pub id: JobId,
     /// What it does.
     pub work: PlannedWork,
@@ -53,15 +58,37 @@ pub fn counts(spec: &ResolvedSpec) -> Counts {
     }
 }
 
-/// The id of a training job.
-pub fn train_job_id(sweep: SweepId, spec: &TrainSpec) -> JobId {
+/// A training spec as its content: without the seed, and without the paths, which are only hints.
+/// Part of a training job's identity, and what table `config` holds under [`config_id`].
+pub fn config_of(spec: &TrainSpec) -> TrainSpec {
+    let mut config = TrainSpec {
+        seed: 0,
+        ..spec.clone()
+    };
+    config.data.path.clear();
+    config.encoder.path.clear();
+    config
+}
+
+/// The id of what is trained, whatever the seed and wherever the files lie.
+pub fn config_id(spec: &TrainSpec) -> Uuid {
+    // Strings, numbers and lists: serialization cannot fail.
+    let mut json = serde_json::to_value(config_of(spec)).unwrap_or_default();
+    leave_out_default(&mut json);
+    let hash = blake3::hash(json.to_string().as_bytes());
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash.as_bytes()[..16]);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+}
+
+/// The id of a training job: of what it trains, its seed, and the nonce of a submission that asks for
+/// everything anew.
+pub fn train_job_id(config: Uuid, seed: u64, nonce: Option<&str>) -> JobId {
     JobId::derive(&[
-        sweep.as_bytes(),
         b"train",
-        spec.method.as_bytes(),
-        spec.variant.as_bytes(),
-        spec.dataset.id().as_bytes(),
-        &spec.seed.to_le_bytes(),
+        config.as_bytes(),
+        &seed.to_le_bytes(),
+        nonce.unwrap_or_default().as_bytes(),
     ])
 }
 
@@ -71,7 +98,12 @@ pub fn eval_job_id(train: JobId, case: &Case) -> JobId {
 }
 
 /// The jobs of `spec`, by method, dataset and seed: each training job, then its evaluation jobs.
-pub fn expand(spec: Arc<ResolvedSpec>, sweep: SweepId) -> impl Iterator<Item = PlannedJob> + Send {
+/// With a nonce they are other jobs than those of any other submission.
+pub fn expand(
+    spec: Arc<ResolvedSpec>,
+    nonce: Option<&str>,
+) -> impl Iterator<Item = PlannedJob> + Send {
+    let nonce: Option<Arc<str>> = nonce.map(Into::into);
     // `resolve` writes only cases that read back.
     let cases: Arc<[Case]> = spec.cases.iter().filter_map(|c| c.parse().ok()).collect();
     let (methods, datasets) = (spec.methods.len(), spec.datasets.len());
@@ -81,7 +113,7 @@ pub fn expand(spec: Arc<ResolvedSpec>, sweep: SweepId) -> impl Iterator<Item = P
         let method = &spec.methods[i / (datasets * seeds)];
         let dataset = &spec.datasets[i / seeds % datasets];
         let train_spec = Arc::new(spec.train_spec(method, dataset, spec.seeds[i % seeds]));
-        let train = train_job_id(sweep, &train_spec);
+        let train = train_job_id(config_id(&train_spec), train_spec.seed, nonce.as_deref());
         let training = PlannedJob {
             id: train,
             work: PlannedWork::Train(train_spec.clone()),

@@ -1,12 +1,17 @@
-//! Jobs and results on the wire.
+//! What coordinator and workers say to each other: requests for jobs, grants, heartbeats, reports.
 //!
-//! A payload is one version byte, then bincode 2 (standard configuration). Decoding is bounded: a
-//! payload over [`MAX_BYTES`] or with bytes left over is refused. `schemas/wire/` holds golden bytes;
-//! a change of format fails a test there and asks for a new [`VERSION`].
+//! Grants and reports are one version byte, then bincode 2 (standard configuration). Decoding is
+//! bounded: a payload over [`MAX_BYTES`] or with bytes left over is refused. `schemas/wire/` holds
+//! golden bytes; a change of format fails a test there and asks for a new [`VERSION`]. Requests,
+//! heartbeats and [`Tell`] are JSON, which may gain fields.
 
 mod fault;
+mod lease;
+mod previous;
 
 pub use fault::{Fault, FaultKind, Trouble, nobody_can};
+pub use lease::{Answer, Ask, Held, Tell};
+pub use previous::decode_report;
 
 use crate::{
     benchmark::{Benchmark, whole},
@@ -17,9 +22,12 @@ use crate::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
+use uuid::Uuid;
 
-/// The version of the format; a reader refuses any other.
-pub const VERSION: u8 = 2;
+/// The version of the format that this release writes.
+pub const VERSION: u8 = 4;
+/// The version of the release before, which a coordinator still speaks with its workers.
+pub const PREVIOUS: u8 = 3;
 
 /// The most bytes a payload may have: NATS' own default limit for one message.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -61,7 +69,12 @@ fn config() -> impl bincode::config::Config {
 
 /// Writes `message` with its version byte.
 pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, WireError> {
-    let mut out = vec![VERSION];
+    encode_as(VERSION, message)
+}
+
+/// Writes `message` under the version of its reader, for messages that are the same in both.
+fn encode_as<T: Serialize>(version: u8, message: &T) -> Result<Vec<u8>, WireError> {
+    let mut out = vec![version];
     out.extend(bincode::serde::encode_to_vec(message, config())?);
     if out.len() > MAX_BYTES {
         return Err(WireError::TooLarge { bytes: out.len() });
@@ -78,6 +91,11 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
     if version != VERSION {
         return Err(WireError::Version { found: version });
     }
+    decode_body(rest)
+}
+
+/// Reads what follows the version byte.
+fn decode_body<T: DeserializeOwned>(rest: &[u8]) -> Result<T, WireError> {
     let (message, read) = bincode::serde::decode_from_slice(rest, config())?;
     match rest.len() - read {
         0 => Ok(message),
@@ -194,15 +212,15 @@ pub enum Work {
     Noop,
 }
 
-/// A job on the wire, subject `job.<kind>.<sweep>`.
+/// A job that is granted to a worker, in an [`Answer`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobMessage {
-    /// Its sweep.
+    /// The sweep under which it is scheduled, for people: several may ask for it.
     pub sweep: SweepId,
     /// Its id.
     pub job: JobId,
-    /// How often the coordinator has published it, from 1: a retry is a new publication.
-    pub publication: u32,
+    /// The attempt that the worker is to report about.
+    pub attempt: AttemptId,
     /// What to do.
     pub work: Work,
 }
@@ -225,21 +243,15 @@ pub struct WorkerInfo {
     pub processor: String,
 }
 
-/// A result on the wire, subject `result.<sweep>`.
+/// A report on the wire, in the stream of results.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ResultMessage {
-    /// The job's sweep.
-    pub sweep: SweepId,
     /// The job.
     pub job: JobId,
     /// The attempt that speaks.
     pub attempt: AttemptId,
-    /// The publication of the job that the attempt works on.
-    pub publication: u32,
     /// Who.
     pub worker: WorkerInfo,
-    /// When, in milliseconds since 1970 by the worker's clock.
-    pub at_ms: u64,
     /// What.
     pub body: ResultBody,
 }
@@ -249,8 +261,6 @@ pub struct ResultMessage {
 pub enum ResultBody {
     /// The attempt began.
     Started {
-        /// How often the broker has delivered this publication, from 1.
-        delivery: u64,
         /// The last epoch that an earlier attempt had completed, 0 for a fresh start.
         resumed_after_epoch: u32,
     },
@@ -264,6 +274,8 @@ pub enum ResultBody {
         epochs: u32,
         /// Seconds spent, over all attempts.
         seconds: f64,
+        /// The most bytes of the device's memory that were used; 0 if unknown.
+        peak_memory: u64,
     },
     /// An evaluation job is done.
     Evaluated {
@@ -274,6 +286,8 @@ pub enum ResultBody {
         predictions: Vec<Vec<f32>>,
         /// Seconds spent on this case: of what several cases shared, its part.
         seconds: f64,
+        /// The most bytes of the device's memory that were used; 0 if unknown.
+        peak_memory: u64,
     },
     /// A no-op job is done.
     Noop,
@@ -284,8 +298,7 @@ pub enum ResultBody {
         /// The last completed epoch that its saved state holds.
         after_epoch: u32,
     },
-    /// The worker cannot do the job for a reason of its own, and gave it back: it is to be
-    /// published again, for another worker.
+    /// The worker cannot do the job for a reason of its own, and gave it back, for another worker.
     Declined {
         /// The last completed epoch that its saved state holds.
         after_epoch: u32,
@@ -340,12 +353,17 @@ pub enum FailureKind {
     /// The job cannot succeed: bad hyper-parameters, a dataset without what the method needs, an
     /// error that the same job meets again wherever it runs.
     Permanent,
-    /// It may succeed elsewhere or later: out of memory.
+    /// It may succeed elsewhere or later: no more threads or files.
     Retryable,
     /// The loss or a prediction was not finite. Training is deterministic, so the job would fail again.
     NonFinite,
-    /// The job was delivered repeatedly and no worker survived to report an outcome.
+    /// The job was granted repeatedly and no worker survived to report an outcome. Said by the
+    /// coordinator alone.
     Crashed,
+    /// The device's memory did not suffice: it may succeed on one with more.
+    OutOfMemory,
+    /// The report does not fit the job. Said by the coordinator alone.
+    Invalid,
 }
 
 /// A worker's entry in the heartbeat bucket, key `<worker name>`, as JSON.
@@ -355,6 +373,12 @@ pub struct Heartbeat {
     pub worker: WorkerInfo,
     /// Process id.
     pub pid: u32,
+    /// The process: a worker that was started again has another.
+    #[serde(default)]
+    pub session: Uuid,
+    /// Everything that was granted to it and is not settled.
+    #[serde(default)]
+    pub holds: Vec<Held>,
     /// When, in milliseconds since 1970.
     pub at_ms: u64,
     /// Resident memory in bytes.

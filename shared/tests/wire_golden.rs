@@ -87,7 +87,7 @@ fn jobs() {
     let message = |work| JobMessage {
         sweep: sweep(),
         job: job(),
-        publication: 2,
+        attempt: AttemptId::derive(&[b"golden"]),
         work,
     };
     check("job-train", &message(Work::Train(spec())));
@@ -106,10 +106,8 @@ fn jobs() {
 #[test]
 fn results() {
     let message = |body| ResultMessage {
-        sweep: sweep(),
         job: job(),
         attempt: AttemptId::derive(&[b"golden"]),
-        publication: 2,
         worker: WorkerInfo {
             name: "node-1.0".to_owned(),
             host: "node-1".to_owned(),
@@ -117,7 +115,6 @@ fn results() {
             version: "0.1.0".to_owned(),
             processor: "x86-64-avx2-2t".to_owned(),
         },
-        at_ms: 1_700_000_000_123,
         body,
     };
     let metrics: BTreeMap<String, Option<f64>> =
@@ -125,7 +122,6 @@ fn results() {
     check(
         "result-started",
         &message(ResultBody::Started {
-            delivery: 3,
             resumed_after_epoch: 4,
         }),
     );
@@ -146,6 +142,7 @@ fn results() {
             checkpoints: vec![checkpoint()],
             epochs: 20,
             seconds: 1234.5,
+            peak_memory: 1 << 34,
         }),
     );
     check(
@@ -159,6 +156,7 @@ fn results() {
             }],
             predictions: vec![vec![0.5, -1.25, 3.0]],
             seconds: 2.5,
+            peak_memory: 1 << 20,
         }),
     );
     check(
@@ -190,7 +188,7 @@ fn invalid_message_is_rejected() {
     let good = encode(&JobMessage {
         sweep: sweep(),
         job: job(),
-        publication: 1,
+        attempt: AttemptId::derive(&[b"golden"]),
         work: Work::Noop,
     })
     .unwrap();

@@ -19,10 +19,9 @@ pub enum Key {
     Resume(JobId),
     /// A best checkpoint so far of an unfinished training run, by BLAKE3.
     ResumeCheckpoint(JobId, Hash),
-    /// How a job ended (an encoded [`crate::wire::ResultBody`]); written once.
-    Outcome(JobId),
-    /// Deliveries of a job that ended in an orderly hand-back; replaced as more come.
-    HandedBack(JobId),
+    /// The id of the store itself, written once by whoever opens it first: workers that do not share
+    /// one are told apart by it.
+    StoreId,
     /// What a worker writes, reads back and deletes to see whether the store works, by its name.
     Probe(String),
     /// What a checkpoint makes of test samples in a case (an encoded
@@ -38,8 +37,7 @@ impl Key {
             Key::EncoderConfig(_)
             | Key::EncoderFiles(_)
             | Key::Resume(_)
-            | Key::Outcome(_)
-            | Key::HandedBack(_)
+            | Key::StoreId
             | Key::Probe(_)
             | Key::Features(..) => None,
         }
@@ -55,8 +53,7 @@ impl fmt::Display for Key {
             Key::EncoderFiles(hash) => write!(f, "blobs/{hash}.files"),
             Key::Resume(job) => write!(f, "resume/{job}"),
             Key::ResumeCheckpoint(job, hash) => write!(f, "resume/{job}.{hash}"),
-            Key::Outcome(job) => write!(f, "outcomes/{job}"),
-            Key::HandedBack(job) => write!(f, "handed-back/{job}"),
+            Key::StoreId => f.write_str("store-id"),
             Key::Probe(name) => write!(f, "probes/{name}"),
             Key::Features(checkpoint, case) => {
                 write!(f, "features/{checkpoint}-{case}.safetensors")

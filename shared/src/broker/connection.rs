@@ -1,6 +1,6 @@
 //! How to reach the broker, and reaching it.
 
-use super::{Broker, BrokerError};
+use super::{Broker, BrokerError, Names};
 use async_nats::{ConnectErrorKind, ConnectOptions, Event, ServerAddr, jetstream};
 use percent_encoding::percent_decode_str;
 use std::{fmt, path::PathBuf, time::Duration};
@@ -24,6 +24,8 @@ pub struct BrokerSettings {
     pub name: String,
     /// How many servers of a NATS cluster keep each stream.
     pub replicas: usize,
+    /// The names of the installation's subjects, stream and buckets.
+    pub names: Names,
 }
 
 /// How the connection is encrypted.
@@ -45,6 +47,7 @@ impl Default for BrokerSettings {
             tls: Tls::default(),
             name: "halfheard".to_owned(),
             replicas: 1,
+            names: Names::default(),
         }
     }
 }
@@ -57,6 +60,7 @@ impl fmt::Debug for BrokerSettings {
             .field("tls", &self.tls)
             .field("name", &self.name)
             .field("replicas", &self.replicas)
+            .field("names", &self.names)
             .finish()
     }
 }
@@ -142,6 +146,7 @@ impl BrokerSettings {
         Ok(Broker {
             client,
             jetstream,
+            names: self.names.clone(),
             replicas: self.replicas.max(1),
         })
     }

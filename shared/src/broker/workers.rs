@@ -1,6 +1,6 @@
 //! Which workers are alive: those with a heartbeat on the broker.
 
-use super::{Broker, BrokerError, HEARTBEAT_TTL, WORKERS, opened};
+use super::{Broker, BrokerError, HEARTBEAT_TTL, opened};
 use crate::wire::Heartbeat;
 use futures::{StreamExt as _, TryStreamExt as _};
 
@@ -11,7 +11,7 @@ impl Broker {
     ///
     /// The broker does not answer.
     pub async fn live_workers(&self) -> Result<Vec<Heartbeat>, BrokerError> {
-        let failed = |error: &dyn std::error::Error| opened(format!("bucket {WORKERS}"), error);
+        let failed = |error: &dyn std::error::Error| opened(format!("bucket {}", self.names.workers_bucket()), error);
         let bucket = self.workers().await?;
         let keys = bucket.keys().await.map_err(|error| failed(&error))?;
         let keys: Vec<String> = keys.try_collect().await.map_err(|error| failed(&error))?;
@@ -39,10 +39,11 @@ impl Broker {
     ///
     /// The broker does not answer.
     pub async fn count_workers(&self) -> Result<u64, BrokerError> {
-        let stream = self.jetstream().get_stream(format!("KV_{WORKERS}")).await;
+        let bucket = self.names.workers_bucket();
+        let stream = self.jetstream().get_stream(format!("KV_{bucket}")).await;
         // One message per key: the bucket keeps no history.
         stream
             .map(|stream| stream.cached_info().state.messages)
-            .map_err(|error| opened(format!("bucket {WORKERS}"), &error))
+            .map_err(|error| opened(format!("bucket {bucket}"), &error))
     }
 }

@@ -314,7 +314,7 @@ pub fn results_fit(benchmark: Benchmark, test_samples: usize) -> Result<(), Stri
 mod tests {
     use super::*;
     use crate::{
-        ids::{AttemptId, JobId, SweepId},
+        ids::{AttemptId, JobId},
         wire::{CriterionResult, ResultBody, ResultMessage, WorkerInfo},
     };
 
@@ -326,10 +326,8 @@ mod tests {
             metrics.map(|m| (m.id.to_owned(), Some(0.123))).collect();
         let name = || "n".repeat(255);
         ResultMessage {
-            sweep: SweepId::derive(&[b"s"]),
             job: JobId::derive(&[b"j"]),
             attempt: AttemptId::derive(&[b"a"]),
-            publication: u32::MAX,
             worker: WorkerInfo {
                 name: name(),
                 host: name(),
@@ -337,9 +335,9 @@ mod tests {
                 version: name(),
                 processor: name(),
             },
-            at_ms: u64::MAX,
             body: ResultBody::Evaluated {
                 seconds: 1e9,
+                peak_memory: u64::MAX,
                 results: benchmark
                     .criteria()
                     .iter()

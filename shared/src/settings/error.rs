@@ -2,6 +2,7 @@
 
 use super::{ConfigFileError, Origin};
 use crate::{
+    broker::InvalidPrefix,
     env,
     error::{Hint, hint_of},
 };
@@ -30,6 +31,14 @@ pub enum SettingsError {
         /// What was given.
         value: String,
     },
+    /// A prefix that the broker does not allow.
+    #[error("invalid prefix in {origin}")]
+    Prefix {
+        /// Where it came from.
+        origin: Origin,
+        /// The reason.
+        source: InvalidPrefix,
+    },
     /// A certificate without its key, or the reverse.
     #[error("both the client certificate and its key are required")]
     HalfIdentity,
@@ -46,6 +55,7 @@ impl Hint for SettingsError {
             )),
             Self::File(error) => hint_of::<ConfigFileError>(error),
             Self::Replicas { .. } => Some("use 1, 3 or 5".to_owned()),
+            Self::Prefix { source, .. } => source.hint(),
             Self::HalfIdentity => Some(format!("set {} and {}", env::NATS_CERT, env::NATS_KEY)),
             Self::NoHome => Some(format!("pass --data-dir or set {}", env::DATA_DIR)),
         }

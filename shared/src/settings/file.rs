@@ -27,6 +27,8 @@ pub struct ConfigFile {
     pub nats_key: Option<PathBuf>,
     /// How many servers of a NATS cluster keep each stream. Only `coord` uses it.
     pub nats_replicas: Option<usize>,
+    /// The prefix of all names on the broker: several installations can share it.
+    pub nats_prefix: Option<String>,
     /// The database's address. Only `coord` uses it.
     pub database_url: Option<String>,
     /// The artifact store's address.

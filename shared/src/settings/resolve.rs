@@ -187,6 +187,12 @@ impl Settings {
                 _ => return Err(SettingsError::Replicas { origin, value }),
             };
         }
+        let (prefix, origin) = layers.pick(None, env::NATS_PREFIX, file.nats_prefix);
+        if let Some(value) = prefix {
+            broker.names = value
+                .parse()
+                .map_err(|source| SettingsError::Prefix { origin, source })?;
+        }
         let data_dir = flags.data_dir.clone().map(|path| ("--data-dir", path));
         let (data_dir, data_dir_origin) = layers.pick(data_dir, env::DATA_DIR, file.data_dir);
         let data_dir = match data_dir {

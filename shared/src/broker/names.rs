@@ -1,0 +1,123 @@
+//! The names of subjects, streams and buckets. All carry the installation's prefix, so that several
+//! installations can share one broker.
+
+use std::{fmt, str::FromStr};
+
+/// The prefix of an installation that does not choose one.
+pub const DEFAULT_PREFIX: &str = "halfheard";
+/// The longest prefix.
+const MAX_PREFIX: usize = 32;
+
+/// The names that one installation uses on the broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    prefix: String,
+}
+
+/// A prefix that the broker does not allow.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a prefix of names on the broker")]
+pub struct InvalidPrefix(String);
+
+impl crate::error::Hint for InvalidPrefix {
+    fn hint(&self) -> Option<String> {
+        Some(format!(
+            "use lower-case letters, digits and hyphens, at most {MAX_PREFIX}: `team-a`"
+        ))
+    }
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self {
+            prefix: DEFAULT_PREFIX.to_owned(),
+        }
+    }
+}
+
+impl FromStr for Names {
+    type Err = InvalidPrefix;
+
+    fn from_str(prefix: &str) -> Result<Self, InvalidPrefix> {
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if prefix.is_empty() || prefix.len() > MAX_PREFIX || !prefix.chars().all(allowed) {
+            return Err(InvalidPrefix(prefix.chars().take(64).collect()));
+        }
+        Ok(Self {
+            prefix: prefix.to_owned(),
+        })
+    }
+}
+
+impl fmt::Display for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.prefix)
+    }
+}
+
+impl Names {
+    /// The subject on which a worker asks for jobs.
+    pub fn ask(&self, worker: &str) -> String {
+        format!("{}.ask.{worker}", self.prefix)
+    }
+
+    /// The subjects on which workers ask.
+    pub fn asks(&self) -> String {
+        format!("{}.ask.*", self.prefix)
+    }
+
+    /// The subject on which the leader tells a worker something.
+    pub fn tell(&self, worker: &str) -> String {
+        format!("{}.tell.{worker}", self.prefix)
+    }
+
+    /// The subject of a worker's reports.
+    pub fn result(&self, worker: &str) -> String {
+        format!("{}.result.{worker}", self.prefix)
+    }
+
+    /// The subjects of all reports.
+    pub fn results(&self) -> String {
+        format!("{}.result.*", self.prefix)
+    }
+
+    /// The subject on which one coordinator hears itself.
+    pub fn ping(&self, coordinator: &str) -> String {
+        format!("{}.ping.{coordinator}", self.prefix)
+    }
+
+    /// The stream of reports.
+    pub fn results_stream(&self) -> String {
+        format!("{}_RESULTS", self.prefix)
+    }
+
+    /// The bucket of heartbeats.
+    pub fn workers_bucket(&self) -> String {
+        format!("{}_WORKERS", self.prefix)
+    }
+
+    /// The subjects on which heartbeats are written to their bucket; the last part is the worker.
+    pub fn heartbeats(&self) -> String {
+        format!("$KV.{}_WORKERS.*", self.prefix)
+    }
+
+    /// The bucket of artifacts, for `nats://`.
+    pub fn artifacts_bucket(&self) -> String {
+        format!("{}_ARTIFACTS", self.prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefix_is_one_token() {
+        for bad in ["", "a.b", "A", "a b", "*", ">", &"a".repeat(33)] {
+            assert!(bad.parse::<Names>().is_err(), "{bad}");
+        }
+        let names: Names = "team-a".parse().unwrap();
+        assert_eq!(names.ask("gpu7-0"), "team-a.ask.gpu7-0");
+        assert_eq!(names.results_stream(), "team-a_RESULTS");
+    }
+}
