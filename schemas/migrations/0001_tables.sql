@@ -171,7 +171,7 @@ COMMENT ON COLUMN job.session IS 'The process of that worker.';
 COMMENT ON COLUMN job.lease_until IS 'Until when the worker has it unless it is heard again, by the database''s clock; NULL if nobody has it.';
 COMMENT ON COLUMN job.failures IS 'Number of attempts that failed with an error of the job''s own.';
 COMMENT ON COLUMN job.losses IS 'Number of attempts that began and ended without a word since the job last advanced.';
-COMMENT ON COLUMN job.progress IS 'Training steps in the furthest state that was saved.';
+COMMENT ON COLUMN job.progress IS 'Training steps in the last state that was saved.';
 COMMENT ON COLUMN job.not_before IS 'A ready job is not granted before this time, which delays retries.';
 COMMENT ON COLUMN job.min_memory IS 'Only for devices with at least so many bytes of memory; 0 if any.';
 COMMENT ON COLUMN job.label IS 'Only for workers with this label; NULL if any.';
@@ -200,7 +200,9 @@ CREATE TABLE attempt (
     worker       text NOT NULL,
     session      uuid NOT NULL,
     ask          bigint NOT NULL DEFAULT 0,
-    base         bigint NOT NULL DEFAULT 0,
+    memory       bigint NOT NULL DEFAULT 0,
+    advanced     boolean NOT NULL DEFAULT false,
+    void         boolean NOT NULL DEFAULT false,
     host         text NOT NULL DEFAULT '',
     device       text NOT NULL DEFAULT '',
     version      text NOT NULL DEFAULT '',
@@ -223,7 +225,9 @@ COMMENT ON COLUMN attempt.job IS 'Its job.';
 COMMENT ON COLUMN attempt.worker IS 'The worker''s unique name.';
 COMMENT ON COLUMN attempt.session IS 'The process of that worker.';
 COMMENT ON COLUMN attempt.ask IS 'Number of the request that it answered, within the session.';
-COMMENT ON COLUMN attempt.base IS 'job.progress when it was granted.';
+COMMENT ON COLUMN attempt.memory IS 'Bytes of the device''s memory, as its worker announced; 0 if unknown.';
+COMMENT ON COLUMN attempt.advanced IS 'Whether it stored a state beyond the one that it began from: ending without a word then does not count against the job.';
+COMMENT ON COLUMN attempt.void IS 'Whether its result no longer counts, because it evaluates weights that were replaced.';
 COMMENT ON COLUMN attempt.host IS 'The worker''s machine.';
 COMMENT ON COLUMN attempt.device IS 'cpu, or the name of the GPU.';
 COMMENT ON COLUMN attempt.version IS 'The worker''s version and revision.';
