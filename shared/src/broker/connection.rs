@@ -26,6 +26,9 @@ pub struct BrokerSettings {
     pub replicas: usize,
     /// The names of the installation's subjects, stream and buckets.
     pub names: Names,
+    /// How many bytes artifacts may take on the broker, for the bucket that is made; `None`: four
+    /// fifths of what the broker has to give.
+    pub artifacts_max_bytes: Option<u64>,
 }
 
 /// How the connection is encrypted.
@@ -48,6 +51,7 @@ impl Default for BrokerSettings {
             name: "halfheard".to_owned(),
             replicas: 1,
             names: Names::default(),
+            artifacts_max_bytes: None,
         }
     }
 }
@@ -61,6 +65,7 @@ impl fmt::Debug for BrokerSettings {
             .field("name", &self.name)
             .field("replicas", &self.replicas)
             .field("names", &self.names)
+            .field("artifacts_max_bytes", &self.artifacts_max_bytes)
             .finish()
     }
 }
@@ -148,6 +153,7 @@ impl BrokerSettings {
             jetstream,
             names: self.names.clone(),
             replicas: self.replicas.max(1),
+            artifacts_max_bytes: self.artifacts_max_bytes,
         })
     }
 
