@@ -96,6 +96,11 @@ impl Names {
         format!("{}_WORKERS", self.prefix)
     }
 
+    /// The subject on which a worker writes its heartbeat to the bucket.
+    pub fn heartbeat(&self, worker: &str) -> String {
+        format!("$KV.{}_WORKERS.{worker}", self.prefix)
+    }
+
     /// The subjects on which heartbeats are written to their bucket; the last part is the worker.
     pub fn heartbeats(&self) -> String {
         format!("$KV.{}_WORKERS.*", self.prefix)

@@ -105,7 +105,8 @@ impl Broker {
                     }),
                 }
             }
-            Err(error) if matches!(error.kind(), GetStreamErrorKind::JetStream(ref e)
+            Err(error)
+                if matches!(error.kind(), GetStreamErrorKind::JetStream(ref e)
                 if e.error_code() == async_nats::jetstream::ErrorCode::STREAM_NOT_FOUND) =>
             {
                 self.jetstream
