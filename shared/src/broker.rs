@@ -21,7 +21,7 @@ pub mod topology;
 mod workers;
 
 pub use connection::{BrokerSettings, Tls};
-pub use names::{DEFAULT_PREFIX, InvalidPrefix, Names};
+pub use names::{DEFAULT_PREFIX, InvalidPrefix, MAX_WORKER, Names, valid_worker};
 
 use crate::{
     cryptography::refusal,
@@ -324,6 +324,13 @@ impl Sent {
             }),
         }
     }
+}
+
+/// Whether the broker itself wrote a message, out of one of its streams. A login that may read a
+/// bucket can have the answer sent to any subject, with a payload of its choice, so that what
+/// should come from a worker or the leader and has this header is nobody's.
+pub fn reflected(headers: Option<&async_nats::HeaderMap>) -> bool {
+    headers.is_some_and(|headers| headers.get(async_nats::header::NATS_STREAM).is_some())
 }
 
 /// Wraps an error of opening `what` on the broker.

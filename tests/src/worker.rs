@@ -11,7 +11,7 @@ use self::attempt::Attempt;
 use anyhow::Result;
 use futures::StreamExt as _;
 use halfheard_shared::{
-    broker::{Broker, BrokerError},
+    broker::{Broker, BrokerError, reflected},
     ids::{AttemptId, JobId},
     methods,
     retry::while_transient,
@@ -350,6 +350,7 @@ impl Worker {
                     job: entry.job,
                     begun: entry.begun,
                     progress: entry.progress,
+                    resumed: 0,
                     saved: entry.saved,
                     patience_s: entry.patience_s,
                 }
@@ -366,6 +367,10 @@ impl Worker {
             memory_bytes: 0,
             doing: None,
             trouble: None,
+            wire: self.profile.wire,
+            methods: self.profile.methods.clone(),
+            labels: self.profile.labels.clone(),
+            device_memory: self.profile.memory,
         }
     }
 
@@ -410,6 +415,9 @@ impl Worker {
             return;
         };
         while let Some(message) = told.next().await {
+            if reflected(message.headers.as_ref()) {
+                continue;
+            }
             let Ok(Tell::Released { attempts }) = serde_json::from_slice(&message.payload) else {
                 continue;
             };

@@ -39,10 +39,10 @@ async fn artifact_round_trips() {
 }
 
 #[tokio::test]
-async fn first_outcome_wins() {
+async fn first_store_id_wins() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(folder.path()).await;
-    let key = Key::Outcome(job());
+    let key = Key::StoreId;
     let first = store
         .put_first(&key, Bytes::from_static(b"1"))
         .await

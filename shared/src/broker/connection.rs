@@ -26,6 +26,16 @@ pub struct BrokerSettings {
     pub replicas: usize,
     /// The names of the installation's subjects, stream and buckets.
     pub names: Names,
+    /// The first token of the subjects on which the broker answers this login, so that no other
+    /// login can listen to them. `None`: `_INBOX_<user>` for a user in the address, else `_INBOX`.
+    pub inbox: Option<String>,
+}
+
+/// Whether the inbox of a login may have this prefix: one token of letters, digits, hyphens and
+/// underscores.
+pub fn valid_inbox(prefix: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    (1..=64).contains(&prefix.len()) && prefix.bytes().all(allowed)
 }
 
 /// How the connection is encrypted.
@@ -48,6 +58,7 @@ impl Default for BrokerSettings {
             name: "halfheard".to_owned(),
             replicas: 1,
             names: Names::default(),
+            inbox: None,
         }
     }
 }
@@ -61,6 +72,7 @@ impl fmt::Debug for BrokerSettings {
             .field("name", &self.name)
             .field("replicas", &self.replicas)
             .field("names", &self.names)
+            .field("inbox", &self.inbox)
             .finish()
     }
 }
@@ -98,15 +110,32 @@ impl BrokerSettings {
             .collect()
     }
 
+    /// The prefix of the inbox: see [`Self::inbox`].
+    fn inbox_of(&self, servers: &[ServerAddr]) -> String {
+        self.inbox.clone().unwrap_or_else(|| {
+            servers
+                .iter()
+                .find_map(login)
+                .map(|(user, _)| format!("_INBOX_{user}"))
+                .filter(|prefix| valid_inbox(prefix))
+                .unwrap_or_else(|| "_INBOX".to_owned())
+        })
+    }
+
     /// Connects once; afterwards the connection is restored automatically.
     pub async fn connect(&self) -> Result<Broker, BrokerError> {
         crate::cryptography::choose();
         let servers = self.servers()?;
+        let inbox = self.inbox_of(&servers);
         let mut options = ConnectOptions::new()
             .name(&self.name)
+            .custom_inbox_prefix(&inbox)
             .max_reconnects(None)
             .reconnect_delay_callback(reconnect_delay)
-            .event_callback(|event| async move { report(&event) });
+            .event_callback(move |event| {
+                report(&event, &inbox);
+                std::future::ready(())
+            });
         // The client itself ignores user and password in an address.
         if let Some((user, password)) = servers.iter().find_map(login) {
             options = options.user_and_password(user, password);
@@ -193,12 +222,32 @@ fn reconnect_delay(attempt: usize) -> Duration {
     Duration::from_millis(50 << doublings).min(Duration::from_secs(3))
 }
 
-fn report(event: &Event) {
+fn report(event: &Event, inbox: &str) {
     match event {
+        // Without it no request is ever answered, and each looks as if the broker were away.
+        Event::ServerError(error) if forbids(&error.to_string(), inbox) => tracing::error!(
+            hint = format!(
+                "allow the login to subscribe to `{inbox}.>`, or set HALFHEARD_NATS_INBOX to what it may (`_INBOX`)"
+            ),
+            "the broker does not let this login listen to its answers"
+        ),
+        Event::ServerError(error) if error.to_string().contains("ermissions") => {
+            tracing::warn!(
+                error = crate::text::plain(&error.to_string()),
+                "the broker refuses"
+            );
+        }
         Event::Connected => tracing::info!("connected to the broker"),
         Event::Disconnected => tracing::warn!("lost the connection to the broker; reconnecting"),
         other => tracing::debug!(event = %other, "broker"),
     }
+}
+
+/// Whether the broker's refusal is about the inbox.
+fn forbids(refusal: &str, inbox: &str) -> bool {
+    refusal
+        .to_lowercase()
+        .contains(&format!("subscription to \"{}.", inbox.to_lowercase()))
 }
 
 fn remedy(kind: ConnectErrorKind) -> &'static str {
@@ -235,6 +284,25 @@ mod tests {
         assert_eq!(login(&server), Some(("ann".into(), "h@sh/".into())));
         let server: ServerAddr = "nats://y".parse().unwrap();
         assert_eq!(login(&server), None);
+    }
+
+    #[test]
+    fn every_login_has_its_own_inbox() {
+        let inbox = |settings: BrokerSettings| {
+            let servers = settings.servers().unwrap();
+            settings.inbox_of(&servers)
+        };
+        assert_eq!(inbox(BrokerSettings::at("nats://y")), "_INBOX");
+        assert_eq!(inbox(BrokerSettings::at("nats://ann:h@y")), "_INBOX_ann");
+        assert_eq!(inbox(BrokerSettings::at("nats://a.%3E:h@y")), "_INBOX");
+        let chosen = BrokerSettings {
+            inbox: Some("_INBOX".to_owned()),
+            ..BrokerSettings::at("nats://ann:h@y")
+        };
+        assert_eq!(inbox(chosen), "_INBOX");
+        for bad in ["", "a.b", ">", "*", "a b"] {
+            assert!(!valid_inbox(bad), "{bad}");
+        }
     }
 
     #[tokio::test]
