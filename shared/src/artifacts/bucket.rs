@@ -1,7 +1,8 @@
 //! Artifacts in the broker's object bucket.
 
 use super::{
-    ArtifactError, Cause, Entry, Inventory, Key, Leftover, Opened, Quota, inventory::Place, is_young,
+    ArtifactError, Cause, Entry, Inventory, Key, Leftover, Opened, Quota, inventory::Place,
+    is_young,
 };
 use crate::broker::{Broker, topology::store_id_of};
 use async_nats::jetstream::{

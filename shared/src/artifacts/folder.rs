@@ -153,7 +153,9 @@ fn list_folder(folder: &Path, prefix: &str, inventory: &mut Inventory) -> io::Re
         if !metadata.is_file() {
             inventory.foreign += 1;
         } else if is_temporary(&name) {
-            inventory.leftovers.push(leftover(file.path(), bytes, modified));
+            inventory
+                .leftovers
+                .push(leftover(file.path(), bytes, modified));
         } else if let Ok(key) = format!("{prefix}{name}").parse() {
             inventory.entries.push(Entry {
                 key,
@@ -175,7 +177,9 @@ fn list_temporary(folder: &Path, inventory: &mut Inventory) -> io::Result<()> {
             && metadata.is_file()
         {
             let modified = metadata.modified()?;
-            inventory.leftovers.push(leftover(file.path(), metadata.len(), modified));
+            inventory
+                .leftovers
+                .push(leftover(file.path(), metadata.len(), modified));
         }
     }
     Ok(())
@@ -199,12 +203,14 @@ pub(super) async fn remove_leftover(path: &Path, seen: SystemTime) -> Result<(),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
         Err(e) => Err(e),
     };
-    blocking(remove).await.map_err(|source| ArtifactError::Store {
-        key: path.display().to_string(),
-        action: "deleted",
-        retryable: true,
-        source: source.into(),
-    })
+    blocking(remove)
+        .await
+        .map_err(|source| ArtifactError::Store {
+            key: path.display().to_string(),
+            action: "deleted",
+            retryable: true,
+            source: source.into(),
+        })
 }
 
 /// Starts the file `path` in a folder that need not exist.

@@ -13,6 +13,9 @@ use std::{
 /// Deletions at once.
 const AT_ONCE: usize = 8;
 
+/// Maximum size of the store's id in bytes.
+const MAX_ID: u64 = 256;
+
 /// An artifact as it lies in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -188,6 +191,24 @@ impl ArtifactStore {
         }
     }
 
+    /// The id that the store has now; `None` if it has none (any more): another folder may be mounted in
+    /// its place, or it was emptied.
+    ///
+    /// # Errors
+    ///
+    /// The store is away, or holds something else under that name.
+    pub async fn current_id(&self) -> Result<Option<String>, ArtifactError> {
+        if let Backend::Bucket(bucket) = &self.backend
+            && let Some(id) = bucket.id()
+        {
+            return Ok(Some(id));
+        }
+        match self.get(&Key::StoreId, MAX_ID).await? {
+            Some(id) => read_id(&id).map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// The id of the store, by which workers that do not share one are told apart. The first who asks
     /// writes it; a `nats://` store has that of its installation, so that it is the same store after
     /// the broker lost its storage.
@@ -202,12 +223,15 @@ impl ArtifactStore {
             return Ok(id);
         }
         let fresh = uuid::Uuid::new_v4().to_string();
-        let id = self.put_first(&Key::StoreId, fresh.into()).await?;
-        let id = String::from_utf8_lossy(&id).trim().to_owned();
-        match id.parse::<uuid::Uuid>() {
-            Ok(id) => Ok(id.to_string()),
-            Err(error) => Err(ArtifactError::store(&Key::StoreId, "read", false, error)),
-        }
+        read_id(&self.put_first(&Key::StoreId, fresh.into()).await?)
+    }
+}
+
+fn read_id(content: &[u8]) -> Result<String, ArtifactError> {
+    let text = String::from_utf8_lossy(content);
+    match text.trim().parse::<uuid::Uuid>() {
+        Ok(id) => Ok(id.to_string()),
+        Err(error) => Err(ArtifactError::store(&Key::StoreId, "read", false, error)),
     }
 }
 

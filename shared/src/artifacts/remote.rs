@@ -179,7 +179,10 @@ impl Remote {
 fn failed(key: &Key, action: &'static str, error: Error) -> ArtifactError {
     // Of the stores that have limits, each has a word of its own for it.
     let text = crate::error::chain(&error);
-    if ["StorageFull", "QuotaExceeded", "InsufficientStorage"].iter().any(|word| text.contains(word)) {
+    if ["StorageFull", "QuotaExceeded", "InsufficientStorage"]
+        .iter()
+        .any(|word| text.contains(word))
+    {
         return ArtifactError::full(key, error);
     }
     let permanent = matches!(

@@ -140,7 +140,8 @@ impl Broker {
         let account = self.jetstream.query_account().await;
         let account = account.map_err(|error| opened("JetStream".to_owned(), &error))?;
         let replicas = config.num_replicas.max(1) as u64;
-        let positive = |limit: Option<i64>| limit.and_then(|n| u64::try_from(n).ok()).filter(|&n| n > 0);
+        let positive =
+            |limit: Option<i64>| limit.and_then(|n| u64::try_from(n).ok()).filter(|&n| n > 0);
         if let Some(limit) = positive(account.limits.max_storage) {
             let taken = account.storage.max(account.reserved_storage);
             let room = limit.saturating_sub(taken) / replicas;
