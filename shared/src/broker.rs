@@ -179,6 +179,7 @@ pub struct Broker {
     jetstream: jetstream::Context,
     names: Names,
     replicas: usize,
+    artifacts_max_bytes: Option<u64>,
 }
 
 impl Broker {
@@ -215,13 +216,17 @@ impl Broker {
             .map_err(|error| opened(format!("bucket {name}"), &error))
     }
 
-    /// Asks for jobs and waits for the answer. `None` if no coordinator leads or none answered in
-    /// time: the worker asks again.
+    /// Asks for jobs and waits for the answer. `None` if no coordinator leads, none answered in
+    /// time, or the broker is away: the worker asks again.
     ///
     /// # Errors
     ///
     /// The answer cannot be read: the coordinator is of another release.
     pub async fn ask(&self, ask: &Ask) -> Result<Option<Answer>, WireError> {
+        // The client would keep it and send it, with others, when the broker is back.
+        if self.client.connection_state() != async_nats::connection::State::Connected {
+            return Ok(None);
+        }
         // Numbers and strings only: serialization cannot fail.
         let json = serde_json::to_vec(ask).unwrap_or_default();
         let request = self

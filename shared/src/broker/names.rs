@@ -100,6 +100,11 @@ impl Names {
         format!("{}_WORKERS", self.prefix)
     }
 
+    /// The subject on which a worker writes its heartbeat to the bucket.
+    pub fn heartbeat(&self, worker: &str) -> String {
+        format!("$KV.{}_WORKERS.{worker}", self.prefix)
+    }
+
     /// The subjects on which heartbeats are written to their bucket; behind the bucket's is the
     /// worker's name.
     pub fn heartbeats(&self) -> String {
