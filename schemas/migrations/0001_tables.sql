@@ -170,7 +170,7 @@ COMMENT ON COLUMN job.worker IS 'The worker that has it, or had it last.';
 COMMENT ON COLUMN job.session IS 'The process of that worker.';
 COMMENT ON COLUMN job.lease_until IS 'Until when the worker has it unless it is heard again, by the database''s clock; NULL if nobody has it.';
 COMMENT ON COLUMN job.failures IS 'Number of attempts that failed with an error of the job''s own.';
-COMMENT ON COLUMN job.losses IS 'Number of attempts that began and ended without a word since the job last advanced.';
+COMMENT ON COLUMN job.losses IS 'Number of attempts that began and ended without a word since an attempt last saved a further state than it began from.';
 COMMENT ON COLUMN job.progress IS 'Training steps in the last state that was saved.';
 COMMENT ON COLUMN job.not_before IS 'A ready job is not granted before this time, which delays retries.';
 COMMENT ON COLUMN job.min_memory IS 'Only for devices with at least so many bytes of memory; 0 if any.';

@@ -22,9 +22,7 @@ mod job_rows;
 pub mod leadership;
 pub mod leases;
 pub mod lifecycle;
-
 mod published;
-
 pub mod results;
 mod retry;
 pub mod status;
