@@ -66,16 +66,17 @@ fn machine() -> Option<u64> {
 /// process's peak shows what it needs.
 #[derive(Clone, Copy, Debug)]
 pub struct PeakMemory {
-    device: Device,
+    device: Option<Device>,
     /// Used on the GPU by others when this process began.
     others: u64,
 }
 
 impl PeakMemory {
-    /// For a process that computes on `device`, before its first tensor.
-    pub fn new(device: Device) -> Self {
+    /// For a process that computes on `device`, before its first tensor; `None` if it cannot be
+    /// told from what others use.
+    pub fn new(device: Option<Device>) -> Self {
         let mut peak = Self { device, others: 0 };
-        if matches!(device, Device::Cuda(_)) {
+        if matches!(device, Some(Device::Cuda(_))) {
             peak.others = peak.now();
         }
         peak
@@ -84,8 +85,11 @@ impl PeakMemory {
     /// The most bytes used so far, of the GPU's memory by everybody; 0 if unknown.
     pub fn now(&self) -> u64 {
         match self.device {
-            Device::Cuda(number) => cuda::memory(number).map_or(0, |(free, total)| total - free),
-            _ => peak_bytes().unwrap_or(0),
+            Some(Device::Cuda(number)) => {
+                cuda::memory(number).map_or(0, |(free, total)| total.saturating_sub(free))
+            }
+            Some(_) => peak_bytes().unwrap_or(0),
+            None => 0,
         }
     }
 
@@ -104,7 +108,7 @@ mod tests {
 
     #[test]
     fn peak_is_of_job_that_raised_it() {
-        let peak = PeakMemory::new(Device::Cpu);
+        let peak = PeakMemory::new(Some(Device::Cpu));
         let before = peak.now();
         // Larger than anything that another test of this process has at a time.
         let large = vec![1_u8; 600 << 20];

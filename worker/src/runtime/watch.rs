@@ -103,8 +103,8 @@ impl Watch {
     /// Begins a phase.
     pub(super) fn enter(&self, phase: Phase) {
         let mut progress = self.lock();
-        if progress.phase != Phase::Steps || phase == Phase::Preparing {
-            // Another model has another pace.
+        // Another model has another pace.
+        if phase == Phase::Preparing {
             progress.recent.clear();
         }
         progress.phase = phase;
