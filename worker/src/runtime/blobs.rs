@@ -19,7 +19,6 @@ use halfheard_shared::{
 use nix::fcntl::{Flock, FlockArg};
 use std::{
     fs::File,
-    io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
