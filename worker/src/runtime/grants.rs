@@ -42,6 +42,7 @@ struct Room {
 pub(super) struct Asker {
     number: u64,
     received: u64,
+    proof: Option<u64>,
 }
 
 impl Asker {
@@ -84,6 +85,7 @@ impl Asker {
             session: announcement.session,
             number: self.number,
             received: self.received,
+            proof: self.proof,
             trainings: room.trainings,
             evaluations: room.evaluations,
             noops: room.noops,
@@ -96,9 +98,9 @@ impl Asker {
         let Some(answer) = slot.broker.ask(&ask).await? else {
             return Ok(Granted::NoAnswer);
         };
-        self.received = ask.number;
         match answer {
             Answer::Grants(jobs) => {
+                self.received = ask.number;
                 if jobs.is_empty() {
                     tokio::time::sleep(MIN_INTERVAL).await;
                 }
@@ -106,6 +108,11 @@ impl Asker {
                 Ok(Granted::Jobs(leases.collect()))
             }
             Answer::Refused(reason) => Ok(Granted::Refused(reason)),
+            Answer::Prove(token) => {
+                self.proof = Some(token);
+                tokio::time::sleep(MIN_INTERVAL).await;
+                Ok(Granted::Jobs(Vec::new()))
+            }
         }
     }
 }
