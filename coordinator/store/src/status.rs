@@ -92,7 +92,8 @@ impl Store {
                CROSS JOIN LATERAL (
                    SELECT count(*) AS expected,
                           count(*) FILTER (WHERE j.state = 'done') AS completed
-                   FROM job j WHERE j.train_job = t.job
+                   FROM job j JOIN sweep_job w ON w.job = j.id AND w.sweep = t.sweep
+                   WHERE j.train_job = t.job
                ) e
                WHERE t.sweep = $1 AND t.kind = 'train'
                ORDER BY t.dataset, t.method, t.variant, t.seed"#,
@@ -106,7 +107,8 @@ impl Store {
     pub async fn job_states(&self, sweep: SweepId) -> Result<HashMap<JobId, JobState>, StoreError> {
         // Row by row: a sweep may have millions of jobs, and an id and a byte of each are enough.
         let mut rows = sqlx::query!(
-            r#"SELECT id, state AS "state: JobState" FROM job WHERE sweep = $1"#,
+            r#"SELECT j.id, j.state AS "state: JobState"
+               FROM sweep_job w JOIN job j ON j.id = w.job WHERE w.sweep = $1"#,
             sweep.0
         )
         .fetch(self.pool());
@@ -122,7 +124,8 @@ impl Store {
         Ok(sqlx::query_scalar!(
             r#"SELECT DISTINCT
                       method || CASE variant WHEN '' THEN '' ELSE '/' || variant END AS "model!"
-               FROM job WHERE sweep = $1 AND kind = 'eval' AND state = 'done' ORDER BY 1"#,
+               FROM sweep_job w JOIN job j ON j.id = w.job
+               WHERE w.sweep = $1 AND j.kind = 'eval' AND j.state = 'done' ORDER BY 1"#,
             sweep.0
         )
         .fetch_all(self.pool())

@@ -26,9 +26,9 @@ pub struct SweepRow {
 pub struct Progress {
     /// Waiting for their training job.
     pub blocked: i64,
-    /// Waiting for publication.
-    pub ready: i64,
     /// Waiting for a worker.
+    pub ready: i64,
+    /// A worker has them and has not begun.
     pub queued: i64,
     /// In progress on a worker.
     pub running: i64,
@@ -124,7 +124,7 @@ impl Store {
                       count(*) FILTER (WHERE state = 'done') AS "done!",
                       count(*) FILTER (WHERE state = 'failed') AS "failed!",
                       count(*) FILTER (WHERE state = 'cancelled') AS "cancelled!"
-               FROM job WHERE sweep = $1"#,
+               FROM sweep_job w JOIN job j ON j.id = w.job WHERE w.sweep = $1"#,
             sweep.0
         )
         .fetch_one(self.pool())
@@ -136,7 +136,7 @@ impl Store {
         Ok(sqlx::query_scalar!(
             r#"SELECT EXISTS (
                    SELECT FROM sweep s WHERE s.state = 'running' AND EXISTS (
-                       SELECT FROM job j WHERE j.sweep = s.id
+                       SELECT FROM sweep_job w JOIN job j ON j.id = w.job WHERE w.sweep = s.id
                          AND j.state IN ('blocked', 'ready', 'queued', 'running'))
                ) AS "open!""#
         )
@@ -149,7 +149,8 @@ impl Store {
         Ok(sqlx::query_scalar!(
             r#"SELECT EXISTS (
                    SELECT FROM sweep s WHERE s.state <> 'cancelled' AND EXISTS (
-                       SELECT FROM job j WHERE j.sweep = s.id AND j.state = 'failed')
+                       SELECT FROM sweep_job w JOIN job j ON j.id = w.job
+                       WHERE w.sweep = s.id AND j.state = 'failed')
                ) AS "failed!""#
         )
         .fetch_one(self.pool())
