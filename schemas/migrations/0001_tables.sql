@@ -170,8 +170,8 @@ COMMENT ON COLUMN job.worker IS 'The worker that has it, or had it last.';
 COMMENT ON COLUMN job.session IS 'The process of that worker.';
 COMMENT ON COLUMN job.lease_until IS 'Until when the worker has it unless it is heard again, by the database''s clock; NULL if nobody has it.';
 COMMENT ON COLUMN job.failures IS 'Number of attempts that failed with an error of the job''s own.';
-COMMENT ON COLUMN job.losses IS 'Number of attempts that began and ended without a word since the job last advanced.';
-COMMENT ON COLUMN job.progress IS 'Training steps in the furthest state that was saved.';
+COMMENT ON COLUMN job.losses IS 'Number of attempts that began and ended without a word since an attempt last saved a further state than it began from.';
+COMMENT ON COLUMN job.progress IS 'Training steps in the last state that was saved.';
 COMMENT ON COLUMN job.not_before IS 'A ready job is not granted before this time, which delays retries.';
 COMMENT ON COLUMN job.min_memory IS 'Only for devices with at least so many bytes of memory; 0 if any.';
 COMMENT ON COLUMN job.label IS 'Only for workers with this label; NULL if any.';
@@ -200,7 +200,6 @@ CREATE TABLE attempt (
     worker       text NOT NULL,
     session      uuid NOT NULL,
     ask          bigint NOT NULL DEFAULT 0,
-    base         bigint NOT NULL DEFAULT 0,
     host         text NOT NULL DEFAULT '',
     device       text NOT NULL DEFAULT '',
     version      text NOT NULL DEFAULT '',
@@ -223,7 +222,6 @@ COMMENT ON COLUMN attempt.job IS 'Its job.';
 COMMENT ON COLUMN attempt.worker IS 'The worker''s unique name.';
 COMMENT ON COLUMN attempt.session IS 'The process of that worker.';
 COMMENT ON COLUMN attempt.ask IS 'Number of the request that it answered, within the session.';
-COMMENT ON COLUMN attempt.base IS 'job.progress when it was granted.';
 COMMENT ON COLUMN attempt.host IS 'The worker''s machine.';
 COMMENT ON COLUMN attempt.device IS 'cpu, or the name of the GPU.';
 COMMENT ON COLUMN attempt.version IS 'The worker''s version and revision.';

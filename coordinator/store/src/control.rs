@@ -2,7 +2,7 @@
 //! that is not theirs any more, and tells them.
 
 use crate::{
-    JobKind, JobState, Store, StoreError, SweepState,
+    JobKind, JobState, Store, StoreError,
     retry::retry_rollback,
     sharing::{self, Lease, Stopped, Which},
     submit::JobCounts,
@@ -106,7 +106,7 @@ impl Store {
     /// Pauses the running sweeps of which more jobs have failed than they allow. Returns them with the
     /// reason, which is also kept in their rows. Nothing happens while an operator's change is under
     /// way: then the next call does it.
-    pub async fn stop_failing(&self) -> Result<Vec<(SweepId, String)>, StoreError> {
+    pub async fn pause_failing(&self) -> Result<Vec<(SweepId, String)>, StoreError> {
         let failing = sqlx::query!(
             r#"SELECT s.id, s.max_failures AS "max_failures!", f.failed AS "failed!"
                FROM sweep s
@@ -279,11 +279,9 @@ async fn delete_in(tx: &mut PgConnection, sweep: SweepId) -> Result<Deleted, Sto
     )
     .execute(&mut *tx)
     .await?;
-    sqlx::query!(
-        "DELETE FROM config c WHERE NOT EXISTS (SELECT FROM job j WHERE j.config = c.id)"
-    )
-    .execute(&mut *tx)
-    .await?;
+    sqlx::query!("DELETE FROM config c WHERE NOT EXISTS (SELECT FROM job j WHERE j.config = c.id)")
+        .execute(&mut *tx)
+        .await?;
     sqlx::query!("DELETE FROM sweep WHERE id = $1", sweep.0)
         .execute(tx)
         .await?;

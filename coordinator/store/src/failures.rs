@@ -46,7 +46,7 @@ impl Store {
                    JOIN job j ON j.id = w.job
                    JOIN attempt a ON a.job = j.id
                    WHERE w.sweep = $1 AND j.state NOT IN ('done', 'cancelled')
-                     AND a.outcome = 'failed'
+                     AND (a.outcome = 'failed' OR a.failure_kind = 'crashed')
                    ORDER BY a.job, a.ended DESC NULLS LAST, a.id
                ), stuck AS (
                    SELECT j.id, j.kind::text AS work, j.method, j.variant, j.dataset, j.seed,

@@ -1,6 +1,5 @@
 //! The database's enums: kinds and states of jobs, outcomes of attempts, states of sweeps.
 
-use halfheard_shared::broker::{Queue, SweepControl};
 use std::fmt;
 
 macro_rules! display_as_in_sql {
@@ -36,16 +35,6 @@ pub enum JobKind {
 }
 
 display_as_in_sql!(JobKind { Train => "train", Eval => "eval", Noop => "noop" });
-
-impl JobKind {
-    /// The queue it is published on.
-    pub fn queue(self) -> Queue {
-        match self {
-            JobKind::Train => Queue::Train,
-            JobKind::Eval | JobKind::Noop => Queue::Eval,
-        }
-    }
-}
 
 /// State of a job. Table `job_transition` lists the transitions that exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, sqlx::Type, serde::Serialize)]
@@ -117,13 +106,3 @@ display_as_in_sql!(SweepState {
     Paused => "paused",
     Cancelled => "cancelled",
 });
-
-impl From<SweepState> for SweepControl {
-    fn from(state: SweepState) -> Self {
-        match state {
-            SweepState::Running => SweepControl::Running,
-            SweepState::Paused => SweepControl::Paused,
-            SweepState::Cancelled => SweepControl::Cancelled,
-        }
-    }
-}

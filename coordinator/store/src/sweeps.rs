@@ -1,6 +1,11 @@
 //! Sweeps and their progress.
 
-use crate::{Store, StoreError, SweepState, store::label, submit::JobCounts};
+use crate::{
+    Store, StoreError, SweepState,
+    store::label,
+    submit::JobCounts,
+    terms::{Retention, SweepTerms},
+};
 use chrono::{DateTime, Utc};
 use halfheard_shared::ids::SweepId;
 
@@ -13,8 +18,10 @@ pub struct SweepRow {
     pub name: String,
     /// What the operator wants.
     pub state: SweepState,
-    /// A sweep with a higher one is served first.
-    pub priority: i32,
+    /// Why the coordinator paused it by itself.
+    pub stopped_because: Option<String>,
+    /// Owner, priority and the like.
+    pub terms: SweepTerms,
     /// When it was submitted.
     pub created: DateTime<Utc>,
     /// Jobs by kind.
@@ -60,8 +67,9 @@ impl Store {
     /// The database's, as for all methods here.
     pub async fn sweeps(&self) -> Result<Vec<SweepRow>, StoreError> {
         Ok(sqlx::query!(
-            r#"SELECT id, name, state AS "state: SweepState", priority, created,
-                      train_jobs, eval_jobs, noop_jobs
+            r#"SELECT id, name, state AS "state: SweepState", stopped_because, owner, priority,
+                      weight, max_running, max_failures, retention AS "retention: Retention",
+                      created, train_jobs, eval_jobs, noop_jobs
                FROM sweep ORDER BY created DESC, id"#
         )
         .fetch_all(self.pool())
@@ -71,7 +79,15 @@ impl Store {
             id: SweepId(row.id),
             name: row.name,
             state: row.state,
-            priority: row.priority,
+            stopped_because: row.stopped_because,
+            terms: SweepTerms {
+                owner: row.owner,
+                priority: row.priority,
+                weight: row.weight,
+                max_running: row.max_running,
+                max_failures: row.max_failures,
+                retention: row.retention,
+            },
             created: row.created,
             jobs: JobCounts {
                 train: row.train_jobs,

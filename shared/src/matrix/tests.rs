@@ -78,11 +78,6 @@ fn config_is_named_by_its_content() {
     moved.data.path = "/elsewhere".into();
     assert_eq!(config_id(&train(1)), config_id(&moved));
     assert_eq!(config_of(&train(1)), config_of(&moved));
-    assert_eq!(
-        train_job_id(config_id(&moved), 1, None),
-        expand(Arc::new(spec.clone()), None)
-            .find(|job| matches!(&job.work, PlannedWork::Train(spec) if spec.seed == 1111))
-            .map(|_| train_job_id(config_id(&train(1)), 1, None))
-            .unwrap()
-    );
+    let jobs = ids(spec.clone(), None);
+    assert!(jobs.contains(&train_job_id(config_id(&moved), 1111, None)));
 }

@@ -134,7 +134,9 @@ fn expands_in_order_and_ids_are_stable() {
         }
         other => panic!("{other:?}"),
     }
-    let again: Vec<_> = matrix::expand(spec.clone(), None).map(|job| job.id).collect();
+    let again: Vec<_> = matrix::expand(spec.clone(), None)
+        .map(|job| job.id)
+        .collect();
     assert_eq!(again, jobs.iter().map(|job| job.id).collect::<Vec<_>>());
     assert_ne!(spec.sweep_id(Some("2")), id);
 }
@@ -375,6 +377,7 @@ proptest! {
         if let Ok(spec) = read("test.toml", &text)
             && let Ok(resolved) = resolve("test.toml", &text, &spec, &mut Everything)
         {
+            let _ = resolved.sweep_id(None);
             matrix::expand(Arc::new(resolved), None).take(10).for_each(drop);
         }
     }
@@ -432,13 +435,12 @@ fn own_datasets_keep_their_names_in_results() {
         ["mosi", "mine", "mosi-aligned", "stars"],
         "the paper's first"
     );
-    let train: std::collections::BTreeSet<_> =
-        matrix::expand(Arc::new(spec.clone()), None)
-            .filter_map(|job| match job.work {
-                PlannedWork::Train(spec) => Some((spec.dataset.id(), spec.dataset.kind())),
-                PlannedWork::Eval { .. } | PlannedWork::Noop => None,
-            })
-            .collect();
+    let train: std::collections::BTreeSet<_> = matrix::expand(Arc::new(spec.clone()), None)
+        .filter_map(|job| match job.work {
+            PlannedWork::Train(spec) => Some((spec.dataset.id(), spec.dataset.kind())),
+            PlannedWork::Eval { .. } | PlannedWork::Noop => None,
+        })
+        .collect();
     assert_eq!(train.len(), 4);
     assert!(train.contains(&("mosi-aligned", Kind::Mosi)));
     // As the database keeps it, definitions and all.

@@ -75,13 +75,11 @@ impl Planned {
         rows.id.push(job.id.0);
         rows.position.push(position);
         rows.kind.push(kind.as_str());
-        let text = |of: fn(&TrainSpec) -> &String| {
-            spec.map_or_else(String::new, |spec| of(spec).clone())
-        };
+        let text =
+            |of: fn(&TrainSpec) -> &String| spec.map_or_else(String::new, |spec| of(spec).clone());
         rows.method.push(text(|spec| &spec.method));
         rows.variant.push(text(|spec| &spec.variant));
-        rows.dataset
-            .push(spec.map_or("", |spec| spec.dataset.id()));
+        rows.dataset.push(spec.map_or("", |spec| spec.dataset.id()));
         rows.case.push(case.map(ToString::to_string));
         rows.train.push(train.map(|JobId(train)| train));
         rows.config.push(config);
