@@ -83,7 +83,8 @@ pub(crate) async fn try_begin(
 /// added here.
 ///
 /// Of a sweep that existed, these are its training jobs and what can be reopened; of a new one, all
-/// jobs that it shares: they are still scheduled under other sweeps.
+/// jobs that it shares: they are still scheduled under other sweeps. Training jobs come first, because
+/// whoever stores the report of one locks its evaluations afterwards.
 pub(crate) async fn lock_jobs(
     tx: &mut PgConnection,
     sweep: SweepId,
@@ -95,7 +96,7 @@ pub(crate) async fn lock_jobs(
              WHERE w.sweep = $1
                AND CASE WHEN $2 THEN j.kind = 'train' OR j.state IN ('failed', 'cancelled')
                         ELSE j.sweep IS DISTINCT FROM $1 END
-             ORDER BY j.id FOR NO KEY UPDATE OF j
+             ORDER BY j.kind <> 'train', j.id FOR NO KEY UPDATE OF j
          ) locked",
         sweep.0,
         existed
