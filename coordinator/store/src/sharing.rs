@@ -55,7 +55,7 @@ impl Which {
 
 /// Begins a transaction that changes who asks for what.
 pub(crate) async fn begin(store: &Store) -> Result<Transaction<'static, Postgres>, StoreError> {
-    let mut tx = store.pool().begin().await?;
+    let mut tx = store.begin().await?;
     // A million jobs take longer than a server may allow for one statement.
     sqlx::query!("SET LOCAL statement_timeout = 0")
         .execute(&mut *tx)
@@ -71,7 +71,7 @@ pub(crate) async fn begin(store: &Store) -> Result<Transaction<'static, Postgres
 pub(crate) async fn try_begin(
     store: &Store,
 ) -> Result<Option<Transaction<'static, Postgres>>, StoreError> {
-    let mut tx = store.pool().begin().await?;
+    let mut tx = store.begin().await?;
     let locked = sqlx::query_scalar!(r#"SELECT pg_try_advisory_xact_lock($1) AS "locked!""#, LOCK)
         .fetch_one(&mut *tx)
         .await?;
