@@ -6,6 +6,7 @@ pub mod commands;
 pub mod config;
 mod errors;
 pub mod exit;
+mod housekeeping;
 pub mod local;
 pub mod orchestrator;
 mod output;
