@@ -7,6 +7,7 @@ pub mod config;
 mod errors;
 pub mod exit;
 mod housekeeping;
+mod infrastructure;
 pub mod local;
 pub mod orchestrator;
 mod output;

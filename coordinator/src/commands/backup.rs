@@ -68,7 +68,11 @@ impl fmt::Display for Saved {
                 count(written.missing_checkpoints as usize, "checkpoint")
             )?;
         }
-        writeln!(f, "restore it with `coord restore {}`", quoted_path(&self.folder))
+        writeln!(
+            f,
+            "restore it with `coord restore {}`",
+            quoted_path(&self.folder)
+        )
     }
 }
 

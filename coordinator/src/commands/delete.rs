@@ -44,7 +44,12 @@ struct DeletedSweep {
 impl fmt::Display for DeletedSweep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let jobs = count(self.deleted_jobs as usize, "job");
-        writeln!(f, "{} ({}): deleted with {jobs}", self.name, self.sweep.short())?;
+        writeln!(
+            f,
+            "{} ({}): deleted with {jobs}",
+            self.name,
+            self.sweep.short()
+        )?;
         if self.kept_jobs > 0 {
             let kept = count(self.kept_jobs as usize, "job");
             writeln!(f, "{kept} stay for other sweeps")?;
@@ -98,7 +103,10 @@ async fn delete(
     let unneeded = match unneeded.await {
         Ok(unneeded) => Some(unneeded),
         Err(error) => {
-            tracing::warn!(error = chain(error.as_ref()), "cannot look at the artifact store");
+            tracing::warn!(
+                error = chain(error.as_ref()),
+                "cannot look at the artifact store"
+            );
             None
         }
     };

@@ -143,7 +143,10 @@ pub(crate) async fn run(args: GcArgs, settings: &Settings) -> anyhow::Result<Exi
     let collected = collect(&args, settings, &database).await;
     database.close().await;
     let collected = collected?;
-    let failed = collected.freed.as_ref().is_some_and(|freed| freed.failed > 0);
+    let failed = collected
+        .freed
+        .as_ref()
+        .is_some_and(|freed| freed.failed > 0);
     Output::of(settings).print(&collected)?;
     Ok(match failed {
         true => Exit::Error.into(),
@@ -197,7 +200,14 @@ mod tests {
         assert_eq!(duration("7d"), Ok(Duration::from_secs(604_800)));
         assert_eq!(duration("0"), Ok(Duration::ZERO));
         assert_eq!(duration("90 m"), Ok(Duration::from_secs(5400)));
-        for bad in ["", "d", "1w", "-1d", "999999999999d", "18446744073709551615d"] {
+        for bad in [
+            "",
+            "d",
+            "1w",
+            "-1d",
+            "999999999999d",
+            "18446744073709551615d",
+        ] {
             assert!(duration(bad).is_err(), "{bad}");
         }
     }

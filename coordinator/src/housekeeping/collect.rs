@@ -25,7 +25,6 @@ const BATCH: usize = 1000;
 /// The note of a deletion and a probe stay so long.
 const DAY: Duration = Duration::from_secs(86_400);
 
-
 /// Maximum size of an encoder's list of files in bytes.
 const MAX_LIST: u64 = 1 << 20;
 
@@ -269,7 +268,10 @@ async fn files_of(
     };
     // A list that cannot be read is damaged; without it the files are of no use.
     let files = read_list(&list, encoder).unwrap_or_default();
-    Ok(files.into_iter().map(|(_, hash)| hash.to_string()).collect())
+    Ok(files
+        .into_iter()
+        .map(|(_, hash)| hash.to_string())
+        .collect())
 }
 
 /// Removes temporary files of processes that were killed, older than a day, from a folder and the
