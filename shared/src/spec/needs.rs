@@ -19,7 +19,7 @@ pub struct NeedsSpec {
     /// The least memory of a worker's device: `"16GB"`, `"15GiB"`. Left out: what the same method was
     /// measured to take on the same dataset, and a fifth more.
     #[serde(default)]
-    #[schemars(regex(pattern = "^[0-9]+(\\.[0-9]+)? ?([kKMGT]i?)?B$"))]
+    #[schemars(regex(pattern = "^[0-9]+(\\.[0-9]+)? ?([kKmMgGtT]i?)?[bB]$"))]
     pub gpu_memory: Option<String>,
     /// A label that a worker must have (`worker --label a100`).
     #[serde(default)]
@@ -36,7 +36,7 @@ pub struct NeedsSpec {
 pub struct NeedSpec {
     /// The least memory of a worker's device: `"16GB"`, `"15GiB"`.
     #[serde(default)]
-    #[schemars(regex(pattern = "^[0-9]+(\\.[0-9]+)? ?([kKMGT]i?)?B$"))]
+    #[schemars(regex(pattern = "^[0-9]+(\\.[0-9]+)? ?([kKmMgGtT]i?)?[bB]$"))]
     pub gpu_memory: Option<String>,
     /// A label that a worker must have (`worker --label a100`).
     #[serde(default)]
@@ -74,13 +74,18 @@ impl ResolvedNeeds {
     /// Takes what a nearer setting says.
     fn change(&mut self, memory: Option<&str>, label: Option<&str>) {
         // `read` has refused what does not parse.
-        if let Some(memory) = memory.and_then(|text| parse_bytes(text).ok()) {
+        if let Some(memory) = memory.and_then(amount) {
             self.memory = memory;
         }
         if let Some(label) = label {
             self.label = Some(label.to_owned());
         }
     }
+}
+
+/// An amount of memory in bytes. It has a unit: a bare number would be bytes, which nobody means.
+fn amount(text: &str) -> Option<u64> {
+    text.ends_with(['B', 'b']).then(|| parse_bytes(text))?
 }
 
 /// Whether this may be a worker's label.
@@ -124,7 +129,7 @@ pub(super) fn check(spec: &Spec, checker: &mut Checker<'_>) {
     } = &spec.needs;
     let mut one = |at: &[Step<'_>], memory: Option<&String>, label: Option<&String>| {
         if let Some(text) = memory
-            && parse_bytes(text).is_err()
+            && amount(text).is_none()
         {
             checker.problem(
                 &[at, &[Key("gpu_memory")]].concat(),
