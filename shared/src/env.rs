@@ -24,6 +24,10 @@ pub const NATS_KEY: &str = "HALFHEARD_NATS_KEY";
 pub const NATS_REPLICAS: &str = "HALFHEARD_NATS_REPLICAS";
 /// The prefix of all names on the broker.
 pub const NATS_PREFIX: &str = "HALFHEARD_NATS_PREFIX";
+/// The first token of the subjects on which the broker answers this login: `_INBOX_worker`.
+pub const NATS_INBOX: &str = "HALFHEARD_NATS_INBOX";
+/// The team of a worker, where each has a login of its own on the broker.
+pub const TEAM: &str = "HALFHEARD_TEAM";
 /// The database's address: `postgres://user@host:5432/name`. May hold a password.
 pub const DATABASE_URL: &str = "HALFHEARD_DATABASE_URL";
 /// The artifact store's address: `file:///folder`, `s3://bucket/prefix` or `nats://`.
@@ -60,6 +64,10 @@ pub const THREADS: &str = "HALFHEARD_THREADS";
 pub const WORKER_NAME: &str = "HALFHEARD_WORKER_NAME";
 /// How often a training run saves its state.
 pub const SAVE_EVERY: &str = "HALFHEARD_SAVE_EVERY";
+/// How long a worker's shutdown may take.
+pub const LEAVE_WITHIN: &str = "HALFHEARD_LEAVE_WITHIN";
+/// What a spec's needs may ask of a worker.
+pub const LABELS: &str = "HALFHEARD_LABELS";
 /// The form of the worker's log: `text` or `json`.
 pub const LOG_FORMAT: &str = "HALFHEARD_LOG_FORMAT";
 

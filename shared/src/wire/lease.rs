@@ -21,6 +21,9 @@ pub struct Ask {
     /// The last request whose answer arrived, 0 for none. What was granted in answer to later ones
     /// is granted again.
     pub received: u64,
+    /// The last token that a coordinator asked this session to repeat: who repeats it is alive.
+    #[serde(default)]
+    pub proof: Option<u64>,
     /// Training jobs that it can take.
     #[serde(default)]
     pub trainings: u32,
@@ -53,6 +56,10 @@ pub enum Answer {
     Grants(Vec<JobMessage>),
     /// The worker is to take no jobs, for this reason.
     Refused(String),
+    /// The worker is to ask again at once with this token as [`Ask::proof`]: a coordinator that has
+    /// just begun to lead cannot tell a living session from the late requests of a dead one. It is no
+    /// answer that [`Ask::received`] counts.
+    Prove(u64),
 }
 
 impl Answer {
@@ -95,7 +102,11 @@ pub struct Held {
     pub begun: bool,
     /// Grows as the work advances: steps, batches, files read. Only whether it changes matters.
     pub progress: u64,
-    /// Training steps in the furthest state that is safely stored.
+    /// Training steps in the state that the attempt began from.
+    #[serde(default)]
+    pub resumed: u64,
+    /// Training steps in the last state that is safely stored. Beyond `resumed`, the attempt has
+    /// advanced the job: what it did outlives it.
     pub saved: u64,
     /// How long the present phase may take without progress, in seconds. 0: no limit, because
     /// nothing is being computed (the job waits in the worker, or for the store).

@@ -40,6 +40,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "halfheard-fuzz",
         &["halfheard-shared", "halfheard-import"],
     ),
+    ("halfheard-protocol", &[]),
     ("halfheard-structure", &[]),
 ];
 
