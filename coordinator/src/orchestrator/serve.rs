@@ -1,46 +1,118 @@
-//! The daemon: while it leads, it dispatches jobs, collects results and reconciles.
+//! The daemon: while it leads, it grants jobs, collects results and looks after leases.
 
 use super::{
-    collect::collect, dispatch::dispatch, leader::Leadership, options::ServeOptions,
-    reconcile::reconcile, sweep_control::publish_changes,
+    collect::collect,
+    context::Lead,
+    dispatch::dispatch,
+    hearing::{Hearing, Pings},
+    heartbeats::Heartbeats,
+    leader::Leadership,
+    leases::keep_leases,
+    options::ServeOptions,
 };
-use halfheard_shared::{broker::Broker, error::chain, retry::Backoff};
+use halfheard_shared::{
+    broker::{Broker, BrokerError, topology::Installation},
+    error::chain,
+    retry::Backoff,
+};
 use halfheard_store::Store;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+/// How often the stream and the buckets are looked for.
+const ENSURE_EVERY: Duration = Duration::from_secs(30);
+
 /// Serves until `shutdown`. An outage of Postgres or of the broker does not end it.
+///
+/// # Errors
+///
+/// The broker's objects belong to another installation.
 pub async fn serve(
     store: Store,
     broker: Broker,
+    installation: &Installation,
     options: ServeOptions,
     shutdown: CancellationToken,
-) {
-    while let Some(leadership) = Leadership::acquire(&store, options.leader_poll, &shutdown).await {
-        lead(&store, &broker, &options, leadership.lost()).await;
+) -> Result<(), BrokerError> {
+    let holder = holder();
+    let (pings, sending) = Pings::start(broker.clone(), &holder);
+    let sending = tokio::spawn(sending);
+    let mut outcome = Ok(());
+    while let Some(leadership) =
+        Leadership::acquire(&store, &pings, &holder, options.leader_poll, &shutdown).await
+    {
+        let lead = Lead {
+            store: store.leading(leadership.term()),
+            broker: broker.clone(),
+            options,
+            hearing: Hearing::new(pings.clone()),
+            heartbeats: Heartbeats::default(),
+            wake: Notify::new(),
+        };
+        outcome = serve_lead(&lead, installation, leadership.lost()).await;
         // Acknowledgements that are still buffered.
         let flushed = tokio::time::timeout(Duration::from_secs(2), broker.client().flush()).await;
         tracing::debug!(?flushed, "acknowledgements sent");
         leadership.resign().await;
+        if outcome.is_err() {
+            break;
+        }
     }
+    sending.abort();
     tracing::info!("stopped");
+    outcome
 }
 
-async fn lead(store: &Store, broker: &Broker, options: &ServeOptions, stop: &CancellationToken) {
+/// This coordinator's name: machine and process, in characters that a subject allows.
+fn holder() -> String {
+    let host = nix::unistd::gethostname().unwrap_or_default();
+    let host: String = host
+        .to_string_lossy()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .collect();
+    format!("{host}-{}", std::process::id())
+}
+
+async fn serve_lead(
+    lead: &Lead,
+    installation: &Installation,
+    stop: &CancellationToken,
+) -> Result<(), BrokerError> {
     let mut backoff = Backoff::default();
-    while let Err(error) = broker.ensure().await {
-        tracing::warn!(error = chain(&error), "cannot create the streams; retrying");
+    while let Err(error) = lead.broker.ensure(installation).await {
+        if !error.is_transient() {
+            return Err(error);
+        }
+        tracing::warn!(error = chain(&error), "cannot create the stream and the buckets; retrying");
         tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => return Ok(()),
             () = tokio::time::sleep(backoff.delay()) => {}
         }
     }
-    let wake = Notify::new();
-    tokio::join!(
-        dispatch(store, broker, options, &wake, stop),
-        collect(store, broker, options, &wake, stop),
-        reconcile(store, broker, options, &wake, stop),
-        publish_changes(store, broker, options, stop),
-    );
+    tokio::select! {
+        ((), (), ()) = async { tokio::join!(
+            dispatch(lead, stop),
+            collect(lead, installation, stop),
+            keep_leases(lead, stop),
+        ) } => Ok(()),
+        () = lead.heartbeats.listen(&lead.broker) => Ok(()),
+        () = lead.hearing.watch() => Ok(()),
+        error = keep_layout(lead, installation) => Err(error),
+    }
+}
+
+/// Makes again what is missing on the broker, for as long as it runs: it may lose its storage.
+async fn keep_layout(lead: &Lead, installation: &Installation) -> BrokerError {
+    loop {
+        tokio::time::sleep(ENSURE_EVERY.min(lead.options.lease)).await;
+        match lead.broker.ensure(installation).await {
+            Ok(()) => {}
+            Err(error) if error.is_transient() => {
+                tracing::debug!(error = chain(&error), "cannot look for the stream and the buckets");
+            }
+            Err(error) => return error,
+        }
+    }
 }
