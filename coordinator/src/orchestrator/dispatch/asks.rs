@@ -53,6 +53,7 @@ pub(in crate::orchestrator) async fn dispatch(lead: &Lead, stop: &CancellationTo
         lead,
         jobs: Jobs::default(),
         sessions: Sessions::default(),
+        accepted_store: None,
         waiting: BTreeMap::new(),
     };
     let mut outage = OutageLog::new("granting jobs failed; retrying");
@@ -79,6 +80,8 @@ struct Desk<'a> {
     lead: &'a Lead,
     jobs: Jobs,
     sessions: Sessions,
+    /// The artifact store that is known to be this installation's.
+    accepted_store: Option<String>,
     /// By worker: a newer request replaces an older one.
     waiting: BTreeMap<String, Waiting>,
 }
@@ -193,7 +196,7 @@ impl Desk<'_> {
     }
 
     /// Why a worker is given nothing at all, if it is.
-    async fn refusal(&self, ask: &Ask) -> Result<Option<String>, StoreError> {
+    async fn refusal(&mut self, ask: &Ask) -> Result<Option<String>, StoreError> {
         if !matches!(ask.wire, VERSION | PREVIOUS) {
             return Ok(Some(format!(
                 "it speaks version {} of the protocol, and this coordinator speaks {PREVIOUS} and {VERSION}: run the same release of coord and worker",
@@ -203,7 +206,14 @@ impl Desk<'_> {
         let Some(store) = &ask.store else {
             return Ok(None);
         };
-        Ok(self.lead.store.claim_store(store).await?.err().map(|other| {
+        if self.accepted_store.as_ref() == Some(store) {
+            return Ok(None);
+        }
+        let claimed = self.lead.store.claim_store(store).await?;
+        if claimed.is_ok() {
+            self.accepted_store = Some(store.clone());
+        }
+        Ok(claimed.err().map(|other| {
             format!("its artifact store is {store}, and the other workers use {other}: set HALFHEARD_ARTIFACTS to the same for all")
         }))
     }
