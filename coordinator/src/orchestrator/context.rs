@@ -21,7 +21,7 @@ impl Lead {
     /// How failed jobs are retried at the moment: on a larger device only if there is one.
     pub(super) fn retry_policy(&self) -> RetryPolicy {
         RetryPolicy {
-            largest_memory: self.heartbeats.largest_memory(),
+            largest: self.heartbeats.largest_memory(),
             ..self.options.retry
         }
     }

@@ -58,10 +58,11 @@ pub(super) async fn keep_leases(lead: &Lead, stop: &CancellationToken) {
 
 async fn round(lead: &Lead, advances: &mut Advances) -> Result<(), LeaseError> {
     let heard = lead.heartbeats.take();
+    let policy = lead.retry_policy();
     let stalled = advances.stalled(&heard, lead.hearing.duration());
     if !stalled.is_empty() {
         let attempts: Vec<AttemptId> = stalled.iter().copied().collect();
-        let ended = lead.store.stall(&attempts, &lead.options.retry).await?;
+        let ended = lead.store.stall(&attempts, &policy).await?;
         report(&ended, "its work does not advance");
     }
     renew(lead, &heard, &stalled).await?;
@@ -85,10 +86,10 @@ async fn renew(
             if heard.fresh && !stalled.contains(&held.attempt) {
                 beats.push(Beat {
                     attempt: held.attempt,
-                    worker: worker.clone(),
+                    worker,
                     session: heard.beat.session,
-                    saved: i64::try_from(held.saved).unwrap_or(i64::MAX),
-                    advanced: held.saved > held.resumed,
+                    saved: held.saved,
+                    advanced: held.begun && held.saved > held.resumed,
                 });
             } else {
                 known.push(held.attempt);
@@ -127,7 +128,10 @@ async fn expire(lead: &Lead) -> Result<(), LeaseError> {
     if lead.hearing.duration() < lead.options.lease {
         return Ok(());
     }
-    let ended = lead.store.expire(&lead.options.retry).await?;
+    let ended = lead
+        .store
+        .expire(lead.options.lease, &lead.retry_policy())
+        .await?;
     report(&ended, "its worker is not heard any more");
     if !ended.is_empty() {
         lead.wake.notify_one();

@@ -9,7 +9,7 @@ use async_nats::jetstream::{AckKind, Message};
 use halfheard_shared::{
     broker::{Names, reflected},
     error::chain,
-    ids::AttemptId,
+    ids::{AttemptId, JobId},
     retry::Backoff,
     wire::{ResultMessage, Tell, decode_report},
 };
@@ -106,6 +106,7 @@ impl Batch<'_> {
                     for (worker, attempt) in summary.ended {
                         self.ended.entry(worker).or_default().push(attempt);
                     }
+                    self.retrain(&summary.missing).await;
                     for (index, reason) in &summary.rejected {
                         self.store_dead_letter(positions[*index], reason).await;
                     }
@@ -123,6 +124,23 @@ impl Batch<'_> {
                 Err(error) => {
                     let start = part.start;
                     self.reject(&decoded[start], positions[start], &error).await;
+                }
+            }
+        }
+    }
+
+    /// Sends trainings back whose checkpoints the store has lost.
+    async fn retrain(&self, trainings: &[JobId]) {
+        for &job in trainings {
+            let reason = "the artifact store lost its checkpoints";
+            match self.lead.store.retrain(job, reason).await {
+                Ok(Some(_)) => {
+                    tracing::warn!(%job, "a training is to be done again: {reason}");
+                }
+                Ok(None) => {}
+                // The next worker that misses it says so again.
+                Err(error) => {
+                    tracing::warn!(%job, error = chain(&error), "cannot send a training back");
                 }
             }
         }

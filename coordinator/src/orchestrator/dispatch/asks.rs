@@ -238,17 +238,23 @@ impl Desk<'_> {
             .filter_map(|name| self.waiting.get(name))
             .map(|waiting| request(&waiting.ask, &sweeps, spread))
             .collect();
-        let granted = store.grant(&requests, self.lead.options.lease).await?;
-        let all: Vec<&GrantedJob> = granted.iter().flatten().collect();
+        let policy = self.lead.retry_policy();
+        let grants = store
+            .grant(&requests, self.lead.options.lease, &policy)
+            .await?;
+        for ended in &grants.ended {
+            tracing::info!(job = %ended.job, worker = ended.worker, gave_up = ended.gave_up, "a lease ended: its worker was started again");
+        }
+        let all: Vec<&GrantedJob> = grants.answers.iter().flat_map(|a| &a.jobs).collect();
         if all.is_empty() {
             return Ok(());
         }
         self.jobs.load(store, &all).await?;
-        for (name, granted) in names.into_iter().zip(granted) {
-            if granted.is_empty() {
+        for (name, granted) in names.into_iter().zip(grants.answers) {
+            if granted.jobs.is_empty() {
                 continue;
             }
-            let jobs = self.messages(&granted).await?;
+            let jobs = self.messages(&granted.jobs).await?;
             if let Some(waiting) = self.waiting.remove(&name) {
                 tracing::debug!(worker = name, jobs = jobs.len(), "granted");
                 let answer = Answer::Grants(jobs);
@@ -330,5 +336,6 @@ fn request<'a>(
         memory: ask.memory,
         sweeps,
         spread,
+        replaces: true,
     }
 }
