@@ -11,13 +11,14 @@ use crate::orchestrator::{
     collect::{ingested_up_to, last_report},
     context::Lead,
     outage_log::OutageLog,
-    schedule,
+    schedule::Schedule,
 };
 use async_nats::{Message, Subject, Subscriber};
 use futures::{FutureExt as _, StreamExt as _};
 use halfheard_shared::{
     broker::{ASK_HOLD, reflected},
     error::chain,
+    ids::SweepId,
     wire::{Answer, Ask, JobMessage, PREVIOUS, VERSION},
 };
 use halfheard_store::{
@@ -53,6 +54,8 @@ pub(in crate::orchestrator) async fn dispatch(lead: &Lead, stop: &CancellationTo
         lead,
         jobs: Jobs::default(),
         sessions: Sessions::default(),
+        shares: Schedule::default(),
+        last_round: Instant::now(),
         accepted_store: None,
         waiting: BTreeMap::new(),
     };
@@ -80,6 +83,8 @@ struct Desk<'a> {
     lead: &'a Lead,
     jobs: Jobs,
     sessions: Sessions,
+    shares: Schedule,
+    last_round: Instant,
     /// The artifact store that is known to be this installation's.
     accepted_store: Option<String>,
     /// By worker: a newer request replaces an older one.
@@ -229,14 +234,20 @@ impl Desk<'_> {
             return Ok(());
         }
         let store = &self.lead.store;
-        let sweeps = schedule::order(&store.servable().await?);
+        let servable = store.servable().await?;
+        let mut round = self.shares.round(&servable, self.last_round.elapsed());
+        self.last_round = Instant::now();
         // Without work, too: what a worker was granted and did not receive is granted again.
         let evaluators = self.waiting.values().filter(|w| w.ask.evaluations > 0);
         let spread = evaluators.count();
-        let requests: Vec<Request<'_>> = names
+        let asks: Vec<(&Ask, Vec<SweepId>)> = names
             .iter()
             .filter_map(|name| self.waiting.get(name))
-            .map(|waiting| request(&waiting.ask, &sweeps, spread))
+            .map(|waiting| (&waiting.ask, round.next(room(&waiting.ask))))
+            .collect();
+        let requests: Vec<Request<'_>> = asks
+            .iter()
+            .map(|(ask, sweeps)| request(ask, sweeps, spread))
             .collect();
         let policy = self.lead.retry_policy();
         let grants = store
@@ -245,16 +256,16 @@ impl Desk<'_> {
         for ended in &grants.ended {
             tracing::info!(job = %ended.job, worker = ended.worker, gave_up = ended.gave_up, "a lease ended: its worker was started again");
         }
-        let all: Vec<&GrantedJob> = grants.answers.iter().flat_map(|a| &a.jobs).collect();
+        let all: Vec<&GrantedJob> = grants.answers.iter().flatten().collect();
         if all.is_empty() {
             return Ok(());
         }
         self.jobs.load(store, &all).await?;
         for (name, granted) in names.into_iter().zip(grants.answers) {
-            if granted.jobs.is_empty() {
+            if granted.is_empty() {
                 continue;
             }
-            let jobs = self.messages(&granted.jobs).await?;
+            let jobs = self.messages(&granted).await?;
             if let Some(waiting) = self.waiting.remove(&name) {
                 tracing::debug!(worker = name, jobs = jobs.len(), "granted");
                 let answer = Answer::Grants(jobs);
@@ -316,26 +327,25 @@ impl Desk<'_> {
     }
 }
 
-fn request<'a>(
-    ask: &'a Ask,
-    sweeps: &'a [halfheard_shared::ids::SweepId],
-    spread: usize,
-) -> Request<'a> {
+fn room(ask: &Ask) -> Room {
+    Room {
+        trainings: ask.trainings,
+        evaluations: ask.evaluations,
+        noops: ask.noops,
+    }
+}
+
+fn request<'a>(ask: &'a Ask, sweeps: &'a [SweepId], spread: usize) -> Request<'a> {
     Request {
         worker: &ask.worker,
         session: ask.session,
         ask: ask.number,
         received: ask.received,
-        room: Room {
-            trainings: ask.trainings,
-            evaluations: ask.evaluations,
-            noops: ask.noops,
-        },
+        room: room(ask),
         methods: &ask.methods,
         labels: &ask.labels,
         memory: ask.memory,
         sweeps,
         spread,
-        replaces: true,
     }
 }
