@@ -13,10 +13,10 @@ CREATE TYPE job_state AS ENUM ('blocked', 'ready', 'queued', 'running', 'done', 
 COMMENT ON TYPE job_state IS 'Table job_transition lists the transitions that exist.';
 
 CREATE TYPE attempt_outcome AS ENUM ('done', 'failed', 'handed_back', 'lost', 'stalled', 'revoked');
-COMMENT ON TYPE attempt_outcome IS 'done: delivered a result; failed: ended with an error; handed_back: its worker shut down or, if failure_kind is set, declined the job for a fault of its own; lost: its worker was not heard for as long as a lease lasts, or its process was replaced; stalled: its worker was heard, but the work did not advance; revoked: an operator cancelled the job.';
+COMMENT ON TYPE attempt_outcome IS 'done: delivered a result; failed: ended with an error; handed_back: its worker shut down or, if failure_kind is set, declined the job for a fault of its own; lost: its worker was not heard for as long as a lease lasts, or its process was replaced; stalled: its worker was heard, but the work did not advance; revoked: an operator cancelled the job, or paused its sweep before it began.';
 
 CREATE TABLE installation (
-    only    boolean PRIMARY KEY DEFAULT true CHECK (only),
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     id      uuid NOT NULL DEFAULT gen_random_uuid(),
     name    text NOT NULL DEFAULT current_database(),
     store   text,
@@ -24,7 +24,7 @@ CREATE TABLE installation (
 );
 INSERT INTO installation DEFAULT VALUES;
 COMMENT ON TABLE installation IS 'Which installation this database belongs to: streams and artifact stores carry the same id, and refuse another. One row.';
-COMMENT ON COLUMN installation.only IS 'Always true.';
+COMMENT ON COLUMN installation.singleton IS 'Always true.';
 COMMENT ON COLUMN installation.id IS 'Random, drawn when the tables were created.';
 COMMENT ON COLUMN installation.name IS 'For people: the name of the database in which it was created.';
 COMMENT ON COLUMN installation.store IS 'The id of the artifact store that its workers use; set by the first that is seen.';
@@ -170,8 +170,8 @@ COMMENT ON COLUMN job.worker IS 'The worker that has it, or had it last.';
 COMMENT ON COLUMN job.session IS 'The process of that worker.';
 COMMENT ON COLUMN job.lease_until IS 'Until when the worker has it unless it is heard again, by the database''s clock; NULL if nobody has it.';
 COMMENT ON COLUMN job.failures IS 'Number of attempts that failed with an error of the job''s own.';
-COMMENT ON COLUMN job.losses IS 'Number of attempts that began and ended without a word since the job last advanced.';
-COMMENT ON COLUMN job.progress IS 'Training steps in the furthest state that was saved.';
+COMMENT ON COLUMN job.losses IS 'Number of attempts that began and ended without a word since an attempt last saved a further state than it began from.';
+COMMENT ON COLUMN job.progress IS 'Training steps in the last state that was saved.';
 COMMENT ON COLUMN job.not_before IS 'A ready job is not granted before this time, which delays retries.';
 COMMENT ON COLUMN job.min_memory IS 'Only for devices with at least so many bytes of memory; 0 if any.';
 COMMENT ON COLUMN job.label IS 'Only for workers with this label; NULL if any.';
@@ -188,7 +188,7 @@ CREATE TABLE sweep_job (
     job      uuid NOT NULL REFERENCES job ON DELETE CASCADE,
     PRIMARY KEY (sweep, position)
 );
-CREATE INDEX sweep_job_of_job ON sweep_job (job);
+CREATE UNIQUE INDEX sweep_job_of_job ON sweep_job (job, sweep);
 COMMENT ON TABLE sweep_job IS 'Which jobs a sweep asks for. Several sweeps may ask for the same.';
 COMMENT ON COLUMN sweep_job.sweep IS 'The sweep.';
 COMMENT ON COLUMN sweep_job.position IS 'The job''s position in it, from 0.';
@@ -200,7 +200,6 @@ CREATE TABLE attempt (
     worker       text NOT NULL,
     session      uuid NOT NULL,
     ask          bigint NOT NULL DEFAULT 0,
-    base         bigint NOT NULL DEFAULT 0,
     host         text NOT NULL DEFAULT '',
     device       text NOT NULL DEFAULT '',
     version      text NOT NULL DEFAULT '',
@@ -223,7 +222,6 @@ COMMENT ON COLUMN attempt.job IS 'Its job.';
 COMMENT ON COLUMN attempt.worker IS 'The worker''s unique name.';
 COMMENT ON COLUMN attempt.session IS 'The process of that worker.';
 COMMENT ON COLUMN attempt.ask IS 'Number of the request that it answered, within the session.';
-COMMENT ON COLUMN attempt.base IS 'job.progress when it was granted.';
 COMMENT ON COLUMN attempt.host IS 'The worker''s machine.';
 COMMENT ON COLUMN attempt.device IS 'cpu, or the name of the GPU.';
 COMMENT ON COLUMN attempt.version IS 'The worker''s version and revision.';
@@ -250,6 +248,7 @@ CREATE TABLE epoch_log (
     best_for      text[] NOT NULL,
     PRIMARY KEY (job, epoch)
 );
+CREATE INDEX epoch_log_of_attempt ON epoch_log (attempt);
 COMMENT ON TABLE epoch_log IS 'One epoch of one training job.';
 COMMENT ON COLUMN epoch_log.job IS 'The training job.';
 COMMENT ON COLUMN epoch_log.epoch IS 'From 1.';
@@ -269,6 +268,7 @@ CREATE TABLE checkpoint (
     attempt   uuid NOT NULL REFERENCES attempt ON DELETE CASCADE,
     PRIMARY KEY (job, criterion)
 );
+CREATE INDEX checkpoint_of_attempt ON checkpoint (attempt);
 COMMENT ON TABLE checkpoint IS 'The best weights of one training job by one selection criterion.';
 COMMENT ON COLUMN checkpoint.job IS 'The training job.';
 COMMENT ON COLUMN checkpoint.criterion IS 'The selection criterion.';
@@ -301,6 +301,7 @@ CREATE TABLE evaluation (
     PRIMARY KEY (job, criterion),
     FOREIGN KEY (job, prediction) REFERENCES prediction (job, number) ON DELETE CASCADE
 );
+CREATE INDEX evaluation_of_attempt ON evaluation (attempt);
 COMMENT ON TABLE evaluation IS 'The evaluation of one selection criterion''s checkpoint on one case.';
 COMMENT ON COLUMN evaluation.job IS 'The evaluation job.';
 COMMENT ON COLUMN evaluation.criterion IS 'The selection criterion of the checkpoint.';
@@ -333,6 +334,7 @@ CREATE TABLE conflict (
     noticed  timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (job, attempt, what)
 );
+CREATE INDEX conflict_of_attempt ON conflict (attempt);
 COMMENT ON TABLE conflict IS 'A result that differs from the first one for the same job or epoch. The first one counts; this is the other.';
 COMMENT ON COLUMN conflict.job IS 'The job.';
 COMMENT ON COLUMN conflict.attempt IS 'The attempt that delivered this result.';
@@ -352,6 +354,7 @@ CREATE TABLE other_processor (
     noticed   timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (job, what, processor)
 );
+CREATE INDEX other_processor_of_attempt ON other_processor (attempt);
 COMMENT ON TABLE other_processor IS 'A result that differs from the first one and was computed on another kind of processor: the first of each kind. That is not a conflict; two that differ on the same kind are.';
 COMMENT ON COLUMN other_processor.job IS 'The job.';
 COMMENT ON COLUMN other_processor.what IS 'trained, evaluated, or epoch with its number.';

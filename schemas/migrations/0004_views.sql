@@ -4,9 +4,11 @@
 -- Means and deviations of floating-point numbers depend on the order of the additions, and rows are
 -- stored in the order in which results arrived. Every mean is therefore taken in the order of seeds,
 -- rates or sets: the same results give the same bits, whatever was killed on the way.
+--
+-- A job that several sweeps ask for has a row under each of them.
 
 CREATE VIEW measurement AS
-SELECT e.sweep,
+SELECT w.sweep,
        e.method,
        e.variant,
        e.dataset,
@@ -18,7 +20,8 @@ SELECT e.sweep,
        e.state,
        e.train_job,
        m.criterion
-FROM job e
+FROM sweep_job w
+JOIN job e ON e.id = w.job
 JOIN metric m ON m.dataset = e.dataset
 LEFT JOIN result r ON r.job = e.id AND r.criterion = m.criterion AND r.metric = m.metric
 WHERE e.kind = 'eval';
@@ -172,7 +175,7 @@ SELECT s.id AS sweep,
        s.priority,
        s.created,
        p.*,
-       p.blocked + p.ready + p.queued + p.running = 0 AS finished
+       s.state = 'cancelled' OR p.blocked + p.ready + p.queued + p.running = 0 AS finished
 FROM sweep s
 CROSS JOIN LATERAL (
     SELECT count(*) AS jobs,
@@ -187,8 +190,9 @@ CROSS JOIN LATERAL (
            count(*) FILTER (WHERE j.kind = 'train' AND j.state = 'done') AS train_done,
            count(*) FILTER (WHERE j.kind = 'eval') AS eval_jobs,
            count(*) FILTER (WHERE j.kind = 'eval' AND j.state = 'done') AS eval_done
-    FROM job j
-    WHERE j.sweep = s.id
+    FROM sweep_job w
+    JOIN job j ON j.id = w.job
+    WHERE w.sweep = s.id
 ) p;
 COMMENT ON VIEW sweep_progress IS 'The progress of each sweep.';
 COMMENT ON COLUMN sweep_progress.sweep IS 'The sweep.';
@@ -198,8 +202,8 @@ COMMENT ON COLUMN sweep_progress.priority IS 'A sweep with a higher one is serve
 COMMENT ON COLUMN sweep_progress.created IS 'Time of the first submission.';
 COMMENT ON COLUMN sweep_progress.jobs IS 'Number of jobs.';
 COMMENT ON COLUMN sweep_progress.blocked IS 'Evaluation jobs whose model is not trained.';
-COMMENT ON COLUMN sweep_progress.ready IS 'Jobs waiting for publication.';
-COMMENT ON COLUMN sweep_progress.queued IS 'Jobs waiting for a worker.';
+COMMENT ON COLUMN sweep_progress.ready IS 'Jobs that a worker may have next.';
+COMMENT ON COLUMN sweep_progress.queued IS 'Jobs that a worker has and has not begun.';
 COMMENT ON COLUMN sweep_progress.running IS 'Jobs in progress on a worker.';
 COMMENT ON COLUMN sweep_progress.done IS 'Completed jobs.';
 COMMENT ON COLUMN sweep_progress.failed IS 'Failed jobs.';
@@ -208,15 +212,16 @@ COMMENT ON COLUMN sweep_progress.train_jobs IS 'Training jobs.';
 COMMENT ON COLUMN sweep_progress.train_done IS 'Completed training jobs.';
 COMMENT ON COLUMN sweep_progress.eval_jobs IS 'Evaluation jobs.';
 COMMENT ON COLUMN sweep_progress.eval_done IS 'Completed evaluation jobs.';
-COMMENT ON COLUMN sweep_progress.finished IS 'Whether no unfinished job is left.';
+COMMENT ON COLUMN sweep_progress.finished IS 'Whether nothing of it is left to do: it has no unfinished job, or it was cancelled. What other sweeps ask for as well goes on.';
 
 CREATE VIEW sweep_protocol AS
-SELECT j.sweep,
+SELECT w.sweep,
        c.spec #>> '{protocol,selection}' AS selection,
        c.spec #>> '{protocol,fidelity}' AS fidelity,
        (c.spec #>> '{protocol,train_missing}')::boolean AS train_missing,
        count(DISTINCT (j.method, j.variant, j.dataset)) AS models
-FROM job j
+FROM sweep_job w
+JOIN job j ON j.id = w.job
 JOIN config c ON c.id = j.config
 WHERE j.kind = 'train'
 GROUP BY 1, 2, 3, 4;
@@ -229,7 +234,7 @@ COMMENT ON COLUMN sweep_protocol.models IS 'Number of pairs of method and datase
 
 CREATE VIEW job_status AS
 SELECT j.id AS job,
-       j.sweep,
+       w.sweep,
        j.kind,
        j.method,
        j.variant,
@@ -248,7 +253,8 @@ SELECT j.id AS job,
        a.started AS attempt_started,
        l.epoch,
        (l.losses ->> 'loss')::double precision AS loss
-FROM job j
+FROM sweep_job w
+JOIN job j ON j.id = w.job
 LEFT JOIN attempt a ON a.id = j.attempt
 LEFT JOIN LATERAL (
     SELECT e.epoch, e.losses
@@ -257,9 +263,9 @@ LEFT JOIN LATERAL (
     ORDER BY e.epoch DESC
     LIMIT 1
 ) l ON true;
-COMMENT ON VIEW job_status IS 'Every job: its state, its latest worker, and the progress of training.';
+COMMENT ON VIEW job_status IS 'Every job of every sweep: its state, its latest worker, and the progress of training.';
 COMMENT ON COLUMN job_status.job IS 'The job.';
-COMMENT ON COLUMN job_status.sweep IS 'The sweep it belongs to.';
+COMMENT ON COLUMN job_status.sweep IS 'A sweep that asks for it.';
 COMMENT ON COLUMN job_status.kind IS 'train, eval or noop.';
 COMMENT ON COLUMN job_status.method IS 'The method''s id.';
 COMMENT ON COLUMN job_status.variant IS 'The variant''s id; empty for the method itself.';
@@ -280,7 +286,7 @@ COMMENT ON COLUMN job_status.epoch IS 'For a training job: the last logged epoch
 COMMENT ON COLUMN job_status.loss IS 'For a training job: the mean loss of that epoch.';
 
 CREATE VIEW failures AS
-SELECT j.sweep,
+SELECT w.sweep,
        j.id AS job,
        j.kind,
        j.method,
@@ -298,6 +304,7 @@ SELECT j.sweep,
        a.errors
 FROM attempt a
 JOIN job j ON j.id = a.job
+JOIN sweep_job w ON w.job = j.id
 WHERE a.outcome = 'failed';
 COMMENT ON VIEW failures IS 'Every failed attempt, with its chain of errors.';
 COMMENT ON COLUMN failures.sweep IS 'The sweep.';
@@ -313,12 +320,12 @@ COMMENT ON COLUMN failures.attempt IS 'The attempt.';
 COMMENT ON COLUMN failures.worker IS 'Its worker.';
 COMMENT ON COLUMN failures.host IS 'The worker''s machine.';
 COMMENT ON COLUMN failures.device IS 'Its device.';
-COMMENT ON COLUMN failures.ended IS 'End, by the worker''s clock.';
-COMMENT ON COLUMN failures.failure_kind IS 'permanent, retryable, non_finite or crashed.';
+COMMENT ON COLUMN failures.ended IS 'Time at which the report of its end arrived.';
+COMMENT ON COLUMN failures.failure_kind IS 'permanent, retryable, out_of_memory, non_finite, invalid or crashed.';
 COMMENT ON COLUMN failures.errors IS 'The error and its causes, outermost first.';
 
 CREATE VIEW declined AS
-SELECT j.sweep,
+SELECT w.sweep,
        j.id AS job,
        j.kind,
        j.method,
@@ -335,6 +342,7 @@ SELECT j.sweep,
        a.errors
 FROM attempt a
 JOIN job j ON j.id = a.job
+JOIN sweep_job w ON w.job = j.id
 WHERE a.outcome = 'handed_back' AND a.failure_kind IS NOT NULL;
 COMMENT ON VIEW declined IS 'Every attempt that a worker declined for a fault of its own, which does not count as a failure of the job. At most the last fifty per job.';
 COMMENT ON COLUMN declined.sweep IS 'The sweep.';
@@ -349,12 +357,12 @@ COMMENT ON COLUMN declined.attempt IS 'The attempt.';
 COMMENT ON COLUMN declined.worker IS 'Its worker.';
 COMMENT ON COLUMN declined.host IS 'The worker''s machine.';
 COMMENT ON COLUMN declined.device IS 'Its device.';
-COMMENT ON COLUMN declined.ended IS 'Time of the decline, by the worker''s clock.';
+COMMENT ON COLUMN declined.ended IS 'Time at which the report of it arrived.';
 COMMENT ON COLUMN declined.fault IS 'What the worker lacked: store, data_folder, dataset, encoder, checkpoint, method or device.';
 COMMENT ON COLUMN declined.errors IS 'The error and its causes, outermost first.';
 
 CREATE VIEW epoch AS
-SELECT j.sweep,
+SELECT w.sweep,
        j.method,
        j.variant,
        j.dataset,
@@ -368,7 +376,8 @@ SELECT j.sweep,
        e.best_for,
        e.job
 FROM epoch_log e
-JOIN job j ON j.id = e.job;
+JOIN job j ON j.id = e.job
+JOIN sweep_job w ON w.job = j.id;
 COMMENT ON VIEW epoch IS 'The learning curves: one row per epoch of each training job.';
 COMMENT ON COLUMN epoch.sweep IS 'The sweep.';
 COMMENT ON COLUMN epoch.method IS 'The method''s id.';
@@ -385,7 +394,7 @@ COMMENT ON COLUMN epoch.best_for IS 'The selection criteria for which this epoch
 COMMENT ON COLUMN epoch.job IS 'The training job.';
 
 CREATE VIEW provenance AS
-SELECT e.sweep,
+SELECT w.sweep,
        e.id AS job,
        e.method,
        e.variant,
@@ -408,7 +417,8 @@ SELECT e.sweep,
        coalesce(c.spec ->> 'numerics', 'machine') AS numerics,
        t.processor AS trained_processor,
        a.processor AS evaluated_processor
-FROM job e
+FROM sweep_job w
+JOIN job e ON e.id = w.job
 JOIN evaluation v ON v.job = e.id
 JOIN attempt a ON a.id = v.attempt
 LEFT JOIN config c ON c.id = e.config

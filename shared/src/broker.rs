@@ -21,7 +21,7 @@ pub mod topology;
 mod workers;
 
 pub use connection::{BrokerSettings, Tls};
-pub use names::{DEFAULT_PREFIX, InvalidPrefix, Names};
+pub use names::{DEFAULT_PREFIX, InvalidPrefix, MAX_WORKER, Names, valid_worker};
 
 use crate::{
     cryptography::refusal,
@@ -179,6 +179,7 @@ pub struct Broker {
     jetstream: jetstream::Context,
     names: Names,
     replicas: usize,
+    artifacts_max_bytes: Option<u64>,
 }
 
 impl Broker {
@@ -215,13 +216,17 @@ impl Broker {
             .map_err(|error| opened(format!("bucket {name}"), &error))
     }
 
-    /// Asks for jobs and waits for the answer. `None` if no coordinator leads or none answered in
-    /// time: the worker asks again.
+    /// Asks for jobs and waits for the answer. `None` if no coordinator leads, none answered in
+    /// time, or the broker is away: the worker asks again.
     ///
     /// # Errors
     ///
     /// The answer cannot be read: the coordinator is of another release.
     pub async fn ask(&self, ask: &Ask) -> Result<Option<Answer>, WireError> {
+        // The client would keep it and send it, with others, when the broker is back.
+        if self.client.connection_state() != async_nats::connection::State::Connected {
+            return Ok(None);
+        }
         // Numbers and strings only: serialization cannot fail.
         let json = serde_json::to_vec(ask).unwrap_or_default();
         let request = self
@@ -320,6 +325,13 @@ impl Sent {
             }),
         }
     }
+}
+
+/// Whether the broker itself wrote a message, out of one of its streams. A login that may read a
+/// bucket can have the answer sent to any subject, with a payload of its choice, so that what
+/// should come from a worker or the leader and has this header is nobody's.
+pub fn reflected(headers: Option<&async_nats::HeaderMap>) -> bool {
+    headers.is_some_and(|headers| headers.get(async_nats::header::NATS_STREAM).is_some())
 }
 
 /// Wraps an error of opening `what` on the broker.

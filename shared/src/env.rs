@@ -24,6 +24,10 @@ pub const NATS_KEY: &str = "HALFHEARD_NATS_KEY";
 pub const NATS_REPLICAS: &str = "HALFHEARD_NATS_REPLICAS";
 /// The prefix of all names on the broker.
 pub const NATS_PREFIX: &str = "HALFHEARD_NATS_PREFIX";
+/// The first token of the subjects on which the broker answers this login: `_INBOX_worker`.
+pub const NATS_INBOX: &str = "HALFHEARD_NATS_INBOX";
+/// The team of a worker, where each has a login of its own on the broker.
+pub const TEAM: &str = "HALFHEARD_TEAM";
 /// The database's address: `postgres://user@host:5432/name`. May hold a password.
 pub const DATABASE_URL: &str = "HALFHEARD_DATABASE_URL";
 /// The artifact store's address: `file:///folder`, `s3://bucket/prefix` or `nats://`.

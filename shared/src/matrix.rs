@@ -4,11 +4,7 @@
 //! same training share it, its result and its checkpoints.
 
 use crate::{
-    case::Case,
-    ids::JobId,
-    numerics::leave_out_default,
-    spec::ResolvedSpec,
-    wire::TrainSpec,
+    case::Case, ids::JobId, numerics::leave_out_default, spec::ResolvedSpec, wire::TrainSpec,
 };
 use std::sync::Arc;
 use uuid::Uuid;

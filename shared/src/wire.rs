@@ -388,6 +388,18 @@ pub struct Heartbeat {
     /// What is wrong with it, if anything.
     #[serde(default)]
     pub trouble: Option<Trouble>,
+    /// The version in which it reads and writes; 0 if unknown.
+    #[serde(default)]
+    pub wire: u8,
+    /// The ids of the methods that it has.
+    #[serde(default)]
+    pub methods: Vec<String>,
+    /// Its labels, such as `a100`.
+    #[serde(default)]
+    pub labels: Vec<String>,
+    /// Bytes of its device's memory; 0 if unknown.
+    #[serde(default)]
+    pub device_memory: u64,
 }
 
 /// The job that a worker is processing.

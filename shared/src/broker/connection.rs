@@ -26,6 +26,19 @@ pub struct BrokerSettings {
     pub replicas: usize,
     /// The names of the installation's subjects, stream and buckets.
     pub names: Names,
+    /// How many bytes artifacts may take on the broker, for the bucket that is made; `None`: four
+    /// fifths of what the broker has to give.
+    pub artifacts_max_bytes: Option<u64>,
+    /// The first token of the subjects on which the broker answers this login, so that no other
+    /// login can listen to them. `None`: `_INBOX_<user>` for a user in the address, else `_INBOX`.
+    pub inbox: Option<String>,
+}
+
+/// Whether the inbox of a login may have this prefix: one token of letters, digits, hyphens and
+/// underscores.
+pub fn valid_inbox(prefix: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    (1..=64).contains(&prefix.len()) && prefix.bytes().all(allowed)
 }
 
 /// How the connection is encrypted.
@@ -48,6 +61,8 @@ impl Default for BrokerSettings {
             name: "halfheard".to_owned(),
             replicas: 1,
             names: Names::default(),
+            artifacts_max_bytes: None,
+            inbox: None,
         }
     }
 }
@@ -61,6 +76,8 @@ impl fmt::Debug for BrokerSettings {
             .field("name", &self.name)
             .field("replicas", &self.replicas)
             .field("names", &self.names)
+            .field("artifacts_max_bytes", &self.artifacts_max_bytes)
+            .field("inbox", &self.inbox)
             .finish()
     }
 }
@@ -98,15 +115,32 @@ impl BrokerSettings {
             .collect()
     }
 
+    /// The prefix of the inbox: see [`Self::inbox`].
+    fn inbox_of(&self, servers: &[ServerAddr]) -> String {
+        self.inbox.clone().unwrap_or_else(|| {
+            servers
+                .iter()
+                .find_map(login)
+                .map(|(user, _)| format!("_INBOX_{user}"))
+                .filter(|prefix| valid_inbox(prefix))
+                .unwrap_or_else(|| "_INBOX".to_owned())
+        })
+    }
+
     /// Connects once; afterwards the connection is restored automatically.
     pub async fn connect(&self) -> Result<Broker, BrokerError> {
         crate::cryptography::choose();
         let servers = self.servers()?;
+        let inbox = self.inbox_of(&servers);
         let mut options = ConnectOptions::new()
             .name(&self.name)
+            .custom_inbox_prefix(&inbox)
             .max_reconnects(None)
             .reconnect_delay_callback(reconnect_delay)
-            .event_callback(|event| async move { report(&event) });
+            .event_callback(move |event| {
+                report(&event, &inbox);
+                std::future::ready(())
+            });
         // The client itself ignores user and password in an address.
         if let Some((user, password)) = servers.iter().find_map(login) {
             options = options.user_and_password(user, password);
@@ -148,6 +182,7 @@ impl BrokerSettings {
             jetstream,
             names: self.names.clone(),
             replicas: self.replicas.max(1),
+            artifacts_max_bytes: self.artifacts_max_bytes,
         })
     }
 
@@ -193,12 +228,32 @@ fn reconnect_delay(attempt: usize) -> Duration {
     Duration::from_millis(50 << doublings).min(Duration::from_secs(3))
 }
 
-fn report(event: &Event) {
+fn report(event: &Event, inbox: &str) {
     match event {
+        // Without it no request is ever answered, and each looks as if the broker were away.
+        Event::ServerError(error) if forbids(&error.to_string(), inbox) => tracing::error!(
+            hint = format!(
+                "allow the login to subscribe to `{inbox}.>`, or set HALFHEARD_NATS_INBOX to what it may (`_INBOX`)"
+            ),
+            "the broker does not let this login listen to its answers"
+        ),
+        Event::ServerError(error) if error.to_string().contains("ermissions") => {
+            tracing::warn!(
+                error = crate::text::plain(&error.to_string()),
+                "the broker refuses"
+            );
+        }
         Event::Connected => tracing::info!("connected to the broker"),
         Event::Disconnected => tracing::warn!("lost the connection to the broker; reconnecting"),
         other => tracing::debug!(event = %other, "broker"),
     }
+}
+
+/// Whether the broker's refusal is about the inbox.
+fn forbids(refusal: &str, inbox: &str) -> bool {
+    refusal
+        .to_lowercase()
+        .contains(&format!("subscription to \"{}.", inbox.to_lowercase()))
 }
 
 fn remedy(kind: ConnectErrorKind) -> &'static str {
@@ -235,6 +290,25 @@ mod tests {
         assert_eq!(login(&server), Some(("ann".into(), "h@sh/".into())));
         let server: ServerAddr = "nats://y".parse().unwrap();
         assert_eq!(login(&server), None);
+    }
+
+    #[test]
+    fn every_login_has_its_own_inbox() {
+        let inbox = |settings: BrokerSettings| {
+            let servers = settings.servers().unwrap();
+            settings.inbox_of(&servers)
+        };
+        assert_eq!(inbox(BrokerSettings::at("nats://y")), "_INBOX");
+        assert_eq!(inbox(BrokerSettings::at("nats://ann:h@y")), "_INBOX_ann");
+        assert_eq!(inbox(BrokerSettings::at("nats://a.%3E:h@y")), "_INBOX");
+        let chosen = BrokerSettings {
+            inbox: Some("_INBOX".to_owned()),
+            ..BrokerSettings::at("nats://ann:h@y")
+        };
+        assert_eq!(inbox(chosen), "_INBOX");
+        for bad in ["", "a.b", ">", "*", "a b"] {
+            assert!(!valid_inbox(bad), "{bad}");
+        }
     }
 
     #[tokio::test]

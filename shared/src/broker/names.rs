@@ -1,5 +1,9 @@
 //! The names of subjects, streams and buckets. All carry the installation's prefix, so that several
 //! installations can share one broker.
+//!
+//! A worker's name is one token, `gpu7-0`, or two where workers have a login for each team,
+//! `team-a.gpu7-0`: the broker's permissions know only whole tokens, and `halfheard.ask.team-a.*`
+//! keeps the workers of a team to names of their own.
 
 use std::{fmt, str::FromStr};
 
@@ -63,7 +67,7 @@ impl Names {
 
     /// The subjects on which workers ask.
     pub fn asks(&self) -> String {
-        format!("{}.ask.*", self.prefix)
+        format!("{}.ask.>", self.prefix)
     }
 
     /// The subject on which the leader tells a worker something.
@@ -78,7 +82,7 @@ impl Names {
 
     /// The subjects of all reports.
     pub fn results(&self) -> String {
-        format!("{}.result.*", self.prefix)
+        format!("{}.result.>", self.prefix)
     }
 
     /// The subject on which one coordinator hears itself.
@@ -96,9 +100,34 @@ impl Names {
         format!("{}_WORKERS", self.prefix)
     }
 
-    /// The subjects on which heartbeats are written to their bucket; the last part is the worker.
+    /// The subject on which a worker writes its heartbeat to the bucket.
+    pub fn heartbeat(&self, worker: &str) -> String {
+        format!("$KV.{}_WORKERS.{worker}", self.prefix)
+    }
+
+    /// The subjects on which heartbeats are written to their bucket; behind the bucket's is the
+    /// worker's name.
     pub fn heartbeats(&self) -> String {
-        format!("$KV.{}_WORKERS.*", self.prefix)
+        format!("$KV.{}_WORKERS.>", self.prefix)
+    }
+
+    /// The worker of a request, report or heartbeat, by the subject on which it came. The broker lets
+    /// no worker publish on another's, so that this, and not what the message says, is who it is
+    /// from. `None` for any other subject.
+    pub fn worker_of<'s>(&self, subject: &'s str) -> Option<&'s str> {
+        let worker = match subject.strip_prefix("$KV.") {
+            Some(rest) => rest
+                .strip_prefix(self.prefix.as_str())?
+                .strip_prefix("_WORKERS.")?,
+            None => {
+                let rest = subject
+                    .strip_prefix(self.prefix.as_str())?
+                    .strip_prefix('.')?;
+                let (kind, worker) = rest.split_once('.')?;
+                matches!(kind, "ask" | "result" | "tell").then_some(worker)?
+            }
+        };
+        valid_worker(worker).then_some(worker)
     }
 
     /// The bucket of artifacts, for `nats://`.
@@ -107,9 +136,57 @@ impl Names {
     }
 }
 
+/// The longest name of a worker, in bytes.
+pub const MAX_WORKER: usize = 128;
+
+/// Whether this may be a worker's name: one token, or two with a dot between them, each of letters,
+/// digits, hyphens and underscores.
+pub fn valid_worker(name: &str) -> bool {
+    let token = |token: &str| {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+        !token.is_empty() && token.bytes().all(allowed)
+    };
+    name.len() <= MAX_WORKER
+        && match name.split_once('.') {
+            Some((team, worker)) => token(team) && token(worker),
+            None => token(name),
+        }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn worker_is_read_from_subject() {
+        let names: Names = "team-a".parse().unwrap();
+        for worker in ["gpu7-0", "red.gpu7-0"] {
+            for subject in [names.ask(worker), names.result(worker), names.tell(worker)] {
+                assert_eq!(names.worker_of(&subject), Some(worker), "{subject}");
+            }
+            let beat = format!("$KV.team-a_WORKERS.{worker}");
+            assert_eq!(names.worker_of(&beat), Some(worker));
+        }
+        for other in [
+            "team-b.ask.w",
+            "team-a.ask",
+            "team-a.ask.",
+            "team-a.ask.a.b.c",
+            "team-a.ask.a..b",
+            "team-a.ask.\u{1b}[2J",
+            "team-a.ping.c",
+            "team-ax.ask.w",
+            "$KV.team-a_ARTIFACTS.w",
+            "$KV.team-b_WORKERS.w",
+            "",
+        ] {
+            assert_eq!(names.worker_of(other), None, "{other}");
+        }
+        assert_eq!(
+            names.worker_of(&names.ask(&"w".repeat(MAX_WORKER + 1))),
+            None
+        );
+    }
 
     #[test]
     fn prefix_is_one_token() {

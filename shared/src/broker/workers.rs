@@ -11,7 +11,9 @@ impl Broker {
     ///
     /// The broker does not answer.
     pub async fn live_workers(&self) -> Result<Vec<Heartbeat>, BrokerError> {
-        let failed = |error: &dyn std::error::Error| opened(format!("bucket {}", self.names.workers_bucket()), error);
+        let failed = |error: &dyn std::error::Error| {
+            opened(format!("bucket {}", self.names.workers_bucket()), error)
+        };
         let bucket = self.workers().await?;
         let keys = bucket.keys().await.map_err(|error| failed(&error))?;
         let keys: Vec<String> = keys.try_collect().await.map_err(|error| failed(&error))?;

@@ -39,6 +39,14 @@ pub enum SettingsError {
         /// The reason.
         source: InvalidPrefix,
     },
+    /// An inbox that the broker does not allow.
+    #[error("invalid inbox `{value}` in {origin}")]
+    Inbox {
+        /// Where it came from.
+        origin: Origin,
+        /// What was given.
+        value: String,
+    },
     /// A certificate without its key, or the reverse.
     #[error("both the client certificate and its key are required")]
     HalfIdentity,
@@ -56,6 +64,9 @@ impl Hint for SettingsError {
             Self::File(error) => hint_of::<ConfigFileError>(error),
             Self::Replicas { .. } => Some("use 1, 3 or 5".to_owned()),
             Self::Prefix { source, .. } => source.hint(),
+            Self::Inbox { .. } => {
+                Some("use letters, digits, hyphens and underscores: `_INBOX_worker`".to_owned())
+            }
             Self::HalfIdentity => Some(format!("set {} and {}", env::NATS_CERT, env::NATS_KEY)),
             Self::NoHome => Some(format!("pass --data-dir or set {}", env::DATA_DIR)),
         }

@@ -29,6 +29,8 @@ pub struct ConfigFile {
     pub nats_replicas: Option<usize>,
     /// The prefix of all names on the broker: several installations can share it.
     pub nats_prefix: Option<String>,
+    /// The first token of the subjects on which the broker answers this login.
+    pub nats_inbox: Option<String>,
     /// The database's address. Only `coord` uses it.
     pub database_url: Option<String>,
     /// The artifact store's address.

@@ -4,7 +4,7 @@ use super::{ConfigFile, Origin, SettingsError};
 use crate::{
     address::{holds_secret, redacted},
     artifacts::ArtifactStore,
-    broker::BrokerSettings,
+    broker::{BrokerSettings, connection::valid_inbox},
     env::{self, Env, user_folder},
 };
 use std::{
@@ -192,6 +192,13 @@ impl Settings {
             broker.names = value
                 .parse()
                 .map_err(|source| SettingsError::Prefix { origin, source })?;
+        }
+        let (inbox, origin) = layers.pick(None, env::NATS_INBOX, file.nats_inbox);
+        if let Some(value) = inbox {
+            if !valid_inbox(&value) {
+                return Err(SettingsError::Inbox { origin, value });
+            }
+            broker.inbox = Some(value);
         }
         let data_dir = flags.data_dir.clone().map(|path| ("--data-dir", path));
         let (data_dir, data_dir_origin) = layers.pick(data_dir, env::DATA_DIR, file.data_dir);

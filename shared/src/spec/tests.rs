@@ -116,7 +116,7 @@ fn more_specific_hyper_parameters_win() {
 fn expands_in_order_and_ids_are_stable() {
     let spec = Arc::new(resolved(GOOD));
     let id = spec.sweep_id(None);
-    let jobs: Vec<_> = matrix::expand(spec.clone(), id).collect();
+    let jobs: Vec<_> = matrix::expand(spec.clone(), None).collect();
     let counts = matrix::counts(&spec);
     assert_eq!((counts.train, counts.eval), (12, 36));
     assert_eq!(jobs.len(), 48);
@@ -135,7 +135,9 @@ fn expands_in_order_and_ids_are_stable() {
         }
         other => panic!("{other:?}"),
     }
-    let again: Vec<_> = matrix::expand(spec.clone(), id).map(|job| job.id).collect();
+    let again: Vec<_> = matrix::expand(spec.clone(), None)
+        .map(|job| job.id)
+        .collect();
     assert_eq!(again, jobs.iter().map(|job| job.id).collect::<Vec<_>>());
     assert_ne!(spec.sweep_id(Some("2")), id);
 }
@@ -154,7 +156,7 @@ fn ids_match_earlier_releases() {
     let spec: ResolvedSpec = serde_json::from_str(fixed).unwrap();
     let sweep = spec.sweep_id(None);
     let again = spec.sweep_id(Some("again"));
-    let jobs: Vec<_> = matrix::expand(Arc::new(spec), sweep)
+    let jobs: Vec<_> = matrix::expand(Arc::new(spec), None)
         .map(|job| job.id.to_string())
         .collect();
     assert_eq!(
@@ -252,10 +254,9 @@ fn million_evaluations_expand_in_constant_memory() {
     spec.cases = (0..6).map(|r| format!("r=0.{r}")).collect();
     spec.cases[0] = "r=0".to_owned();
     spec.datasets.truncate(1);
-    let id: SweepId = spec.sweep_id(None);
     let counts = matrix::counts(&spec);
     assert_eq!(counts.eval, 1_080_000);
-    let jobs = matrix::expand(Arc::new(spec), id);
+    let jobs = matrix::expand(Arc::new(spec), None);
     // Every id, hashed in order: all are made, none is kept.
     let mut hasher = blake3::Hasher::new();
     let count = jobs
@@ -377,8 +378,8 @@ proptest! {
         if let Ok(spec) = read("test.toml", &text)
             && let Ok(resolved) = resolve("test.toml", &text, &spec, &mut Everything)
         {
-            let id = resolved.sweep_id(None);
-            matrix::expand(Arc::new(resolved), id).take(10).for_each(drop);
+            let _ = resolved.sweep_id(None);
+            matrix::expand(Arc::new(resolved), None).take(10).for_each(drop);
         }
     }
 
@@ -435,13 +436,12 @@ fn own_datasets_keep_their_names_in_results() {
         ["mosi", "mine", "mosi-aligned", "stars"],
         "the paper's first"
     );
-    let train: std::collections::BTreeSet<_> =
-        matrix::expand(Arc::new(spec.clone()), spec.sweep_id(None))
-            .filter_map(|job| match job.work {
-                PlannedWork::Train(spec) => Some((spec.dataset.id(), spec.dataset.kind())),
-                PlannedWork::Eval { .. } | PlannedWork::Noop => None,
-            })
-            .collect();
+    let train: std::collections::BTreeSet<_> = matrix::expand(Arc::new(spec.clone()), None)
+        .filter_map(|job| match job.work {
+            PlannedWork::Train(spec) => Some((spec.dataset.id(), spec.dataset.kind())),
+            PlannedWork::Eval { .. } | PlannedWork::Noop => None,
+        })
+        .collect();
     assert_eq!(train.len(), 4);
     assert!(train.contains(&("mosi-aligned", Kind::Mosi)));
     // As the database keeps it, definitions and all.

@@ -166,7 +166,7 @@ pub fn nobody_can(workers: &[Heartbeat]) -> Option<String> {
         text.push_str(cause);
     }
     // A worker's words must not steer the terminal.
-    Some(text.replace(char::is_control, " "))
+    Some(crate::text::plain(&text))
 }
 
 #[cfg(test)]
@@ -184,6 +184,8 @@ mod tests {
                 processor: String::new(),
             },
             pid: 1,
+            session: uuid::Uuid::nil(),
+            holds: Vec::new(),
             at_ms: 0,
             memory_bytes: 0,
             doing: None,
@@ -194,6 +196,10 @@ mod tests {
                 next_try_ms: None,
                 sits_out: true,
             }),
+            wire: crate::wire::VERSION,
+            methods: Vec::new(),
+            labels: Vec::new(),
+            device_memory: 0,
         }
     }
 

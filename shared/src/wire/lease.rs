@@ -95,7 +95,11 @@ pub struct Held {
     pub begun: bool,
     /// Grows as the work advances: steps, batches, files read. Only whether it changes matters.
     pub progress: u64,
-    /// Training steps in the furthest state that is safely stored.
+    /// Training steps in the state that the attempt began from.
+    #[serde(default)]
+    pub resumed: u64,
+    /// Training steps in the last state that is safely stored. Beyond `resumed`, the attempt has
+    /// advanced the job: what it did outlives it.
     pub saved: u64,
     /// How long the present phase may take without progress, in seconds. 0: no limit, because
     /// nothing is being computed (the job waits in the worker, or for the store).

@@ -12,9 +12,9 @@ use halfheard_e2e::{
     worker::ScriptedWorker,
 };
 use halfheard_shared::{
-    broker::{BrokerSettings, Queue},
-    ids::JobId,
-    wire::{JobMessage, Work},
+    broker::BrokerSettings,
+    ids::{AttemptId, JobId},
+    wire::{ResultBody, ResultMessage, WorkerInfo},
 };
 use std::{
     process::{Child, Command, Stdio},
@@ -78,17 +78,24 @@ fn rate(what: &str, count: u64, since: Instant) {
 async fn parts(jobs: u64) -> Result<()> {
     let stage = Stage::start().await?;
     let sweep = sweep("parts", 0);
-    let message = |number: u64, publication| JobMessage {
-        sweep: sweep.id,
-        job: JobId::derive(&[&number.to_le_bytes()]),
-        publication,
-        work: Work::Noop,
+    let job = |number: u64| JobId::derive(&[&number.to_le_bytes()]);
+    let report = |number: u64, salt: u64| ResultMessage {
+        job: job(number),
+        attempt: AttemptId::derive(&[&number.to_le_bytes(), &salt.to_le_bytes()]),
+        worker: WorkerInfo {
+            name: "bench".to_owned(),
+            host: "bench".to_owned(),
+            device: "cpu".to_owned(),
+            version: "0".to_owned(),
+            processor: String::new(),
+        },
+        body: ResultBody::Noop,
     };
 
     let since = Instant::now();
     let mut sent = Vec::new();
     for number in 0..jobs {
-        sent.push(stage.broker.send_job(&message(number, 1)).await?);
+        sent.push(stage.broker.send_result(&report(number, 1)).await?);
         if sent.len() == 1024 {
             for one in sent.drain(..) {
                 one.confirmed().await?;
@@ -103,7 +110,7 @@ async fn parts(jobs: u64) -> Result<()> {
     let few = jobs.min(2000);
     let since = Instant::now();
     for number in 0..few {
-        stage.broker.publish_job(&message(number, 2)).await?;
+        stage.broker.publish_result(&report(number, 2)).await?;
     }
     rate("publishing to JetStream, one after the other", few, since);
 
@@ -113,7 +120,7 @@ async fn parts(jobs: u64) -> Result<()> {
     let since = Instant::now();
     for number in 0..few {
         sqlx::query("INSERT INTO bench VALUES ($1, $2)")
-            .bind(message(number, 1).job.0)
+            .bind(job(number).0)
             .bind(i64::try_from(number)?)
             .execute(stage.store.pool())
             .await?;
@@ -170,7 +177,7 @@ async fn path(jobs: u64, workers: usize) -> Result<()> {
         .count("SELECT count(*) FROM attempt WHERE outcome = 'done'")
         .await?;
     ensure!(u64::try_from(attempts)? == jobs, "{attempts} attempts");
-    let mut queue = stage.broker.jobs(Queue::Eval).await?;
-    ensure!(queue.info().await?.num_pending == 0, "jobs are left");
+    let leased = "SELECT count(*) FROM job WHERE lease_until IS NOT NULL";
+    ensure!(stage.count(leased).await? == 0, "jobs are left");
     coordinator.stop().await
 }

@@ -33,6 +33,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "halfheard-coordinator",
         ],
     ),
+    ("halfheard-protocol", &[]),
     ("halfheard-structure", &[]),
 ];
 
