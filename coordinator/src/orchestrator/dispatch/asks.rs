@@ -11,7 +11,7 @@ use crate::orchestrator::{
     collect::{ingested_up_to, last_report},
     context::Lead,
     outage_log::OutageLog,
-    schedule::Schedule,
+    schedule::{Contender, Schedule, Wants},
 };
 use async_nats::{Message, Subject, Subscriber};
 use futures::{FutureExt as _, StreamExt as _};
@@ -23,7 +23,7 @@ use halfheard_shared::{
 };
 use halfheard_store::{
     StoreError,
-    grants::{GrantedJob, Request, Room},
+    grants::{GrantedJob, Request, Room, ServableSweep},
 };
 use std::{
     collections::BTreeMap,
@@ -234,16 +234,18 @@ impl Desk<'_> {
             return Ok(());
         }
         let store = &self.lead.store;
-        let servable = store.servable().await?;
-        let mut round = self.shares.round(&servable, self.last_round.elapsed());
+        let mut servable = store.servable().await?;
+        servable.sort_by_key(|sweep| (sweep.created, sweep.id));
+        let contenders: Vec<Contender> = servable.iter().map(contender).collect();
+        let mut round = self.shares.round(&contenders, self.last_round.elapsed());
         self.last_round = Instant::now();
         // Without work, too: what a worker was granted and did not receive is granted again.
         let evaluators = self.waiting.values().filter(|w| w.ask.evaluations > 0);
-        let spread = evaluators.count();
+        let spread = evaluators.count().saturating_sub(names.len());
         let asks: Vec<(&Ask, Vec<SweepId>)> = names
             .iter()
             .filter_map(|name| self.waiting.get(name))
-            .map(|waiting| (&waiting.ask, round.next(room(&waiting.ask))))
+            .map(|waiting| (&waiting.ask, round.next(wants(&waiting.ask))))
             .collect();
         let requests: Vec<Request<'_>> = asks
             .iter()
@@ -324,6 +326,29 @@ impl Desk<'_> {
             }
             Err(error) => tracing::error!(error = chain(&error), "an answer cannot be written"),
         }
+    }
+}
+
+fn contender(sweep: &ServableSweep) -> Contender {
+    let running = sweep.running;
+    let running = running.train + running.eval + running.noop;
+    let room = |most: i32| u32::try_from(i64::from(most) - running).unwrap_or_default();
+    Contender {
+        id: sweep.id,
+        owner: sweep.owner.clone(),
+        priority: sweep.priority,
+        weight: sweep.weight,
+        workers: u32::try_from(sweep.workers).unwrap_or(u32::MAX),
+        room: sweep.max_running.map(room),
+        trainings: sweep.ready.train,
+        evaluations: sweep.ready.eval || sweep.ready.noop,
+    }
+}
+
+fn wants(ask: &Ask) -> Wants {
+    Wants {
+        trainings: ask.trainings > 0,
+        evaluations: ask.evaluations + ask.noops > 0,
     }
 }
 

@@ -70,7 +70,7 @@ impl Jobs {
             .ok_or("the database lacks its config")?
             .as_ref()?;
         Ok(TrainSpec {
-            seed: job.seed,
+            seed: u64::try_from(job.seed).map_err(|_| "its seed is negative")?,
             ..spec.clone()
         })
     }
