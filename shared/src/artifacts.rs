@@ -32,6 +32,7 @@ use bytes::Bytes;
 use std::{
     path::{Path, PathBuf},
     pin::Pin,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
@@ -241,10 +242,20 @@ enum Backend {
     Bucket(Box<bucket::Bucket>),
 }
 
+/// Called for each piece of an artifact that is read.
+pub type Progress = Arc<dyn Fn() + Send + Sync>;
+
 /// A store of artifacts. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ArtifactStore {
     backend: Backend,
+    progress: Option<Progress>,
+}
+
+impl std::fmt::Debug for ArtifactStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.backend.fmt(f)
+    }
 }
 
 impl ArtifactStore {
@@ -285,7 +296,25 @@ impl ArtifactStore {
             }
             _ => return Err(wrong("its scheme is unknown")),
         };
-        Ok(Self { backend })
+        Ok(Self {
+            backend,
+            progress: None,
+        })
+    }
+
+    /// The same store, which calls `progress` for each piece of an artifact that it reads.
+    #[must_use]
+    pub fn with_progress(self, progress: Progress) -> Self {
+        Self {
+            progress: Some(progress),
+            ..self
+        }
+    }
+
+    fn advanced(&self) {
+        if let Some(progress) = &self.progress {
+            progress();
+        }
     }
 
     /// The address of a folder: its path as it is, nothing is escaped.
@@ -383,6 +412,7 @@ impl ArtifactStore {
         check_size(key, opened.bytes, limit)?;
         let mut content = Vec::with_capacity(opened.bytes as usize + CHUNK);
         while opened.read_into(key, &mut content).await? > 0 {
+            self.advanced();
             check_size(key, content.len() as u64, limit)?;
         }
         opened.complete(key, content.len() as u64)?;
@@ -436,6 +466,7 @@ impl ArtifactStore {
         let mut buffer = Vec::with_capacity(CHUNK);
         let mut total = 0;
         while opened.read_into(key, &mut buffer).await? > 0 {
+            self.advanced();
             total += buffer.len() as u64;
             check_size(key, total, limit)?;
             hasher.update(&buffer);

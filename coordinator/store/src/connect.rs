@@ -5,9 +5,7 @@ use crate::{
     fault::{Fault, lacks_tls},
 };
 use halfheard_shared::{error::chain, retry::Backoff};
-use sqlx::{
-    ConnectOptions as _, Connection as _, PgConnection, PgPool, postgres::PgPoolOptions,
-};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool, postgres::PgPoolOptions};
 
 pub use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use std::{io, net::IpAddr, str::FromStr as _, time::Duration};

@@ -226,7 +226,8 @@ impl Store {
             .map(|(index, name)| (name.as_str(), index))
             .collect();
         let mut tx = self.begin().await?;
-        let (mut theirs, mut others) = (vec![Vec::new(); requests.len()], Vec::new());
+        let mut theirs: Vec<Vec<HeldRow>> = requests.iter().map(|_| Vec::new()).collect();
+        let mut others = Vec::new();
         for held in held_by(&mut tx, &names).await? {
             let Some(&index) = last.get(held.worker.as_str()) else {
                 continue;
@@ -450,8 +451,14 @@ async fn write_grants(
     let jobs: Vec<Uuid> = granted.iter().map(|(_, job)| job.job.0).collect();
     let workers: Vec<&str> = granted.iter().map(|(i, _)| names[*i].as_str()).collect();
     let sessions: Vec<Uuid> = granted.iter().map(|(i, _)| requests[*i].session).collect();
-    let asks: Vec<i64> = granted.iter().map(|(i, _)| number(requests[*i].ask)).collect();
-    let memory: Vec<i64> = granted.iter().map(|(i, _)| number(requests[*i].memory)).collect();
+    let asks: Vec<i64> = granted
+        .iter()
+        .map(|(i, _)| number(requests[*i].ask))
+        .collect();
+    let memory: Vec<i64> = granted
+        .iter()
+        .map(|(i, _)| number(requests[*i].memory))
+        .collect();
     sqlx::query!(
         "INSERT INTO attempt (id, job, worker, session, ask, memory, host, device, version, processor)
          SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::bigint[],

@@ -134,10 +134,7 @@ struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    async fn load(
-        tx: &mut PgConnection,
-        messages: &[ResultMessage],
-    ) -> Result<Self, StoreError> {
+    async fn load(tx: &mut PgConnection, messages: &[ResultMessage]) -> Result<Self, StoreError> {
         let ids = distinct(messages.iter().map(|message| message.job.0));
         let mut jobs = lock_jobs(tx, &ids).await?;
         load_evaluated(tx, &mut jobs).await?;
@@ -204,9 +201,7 @@ impl<'a> Batch<'a> {
             Err(reason) => {
                 // Its worker will say nothing else of it.
                 if is_final(&message.body)
-                    && job
-                        .after
-                        .reject(&mut known.attempt, &reason, now, policy)
+                    && job.after.reject(&mut known.attempt, &reason, now, policy)
                 {
                     let row = self
                         .attempts

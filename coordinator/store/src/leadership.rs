@@ -46,18 +46,16 @@ impl Store {
                 return Ok(Taken::ReadOnly);
             }
             let mut tx = connection.begin().await?;
-            sqlx::query!(
-                r#"SELECT set_config('lock_timeout', '2000', true) AS "timeout!""#
-            )
-            .fetch_one(&mut *tx)
-            .await?;
+            sqlx::query!(r#"SELECT set_config('lock_timeout', '2000', true) AS "timeout!""#)
+                .fetch_one(&mut *tx)
+                .await?;
             // An end further ahead than a lead lasts was written before the clock was set back.
             let term = sqlx::query_scalar!(
                 "UPDATE leadership
                  SET term = term + 1, holder = $1,
-                     expires = clock_timestamp() + make_interval(secs => $2)
+                     expires = clock_timestamp() + make_interval(secs => $2::float8)
                  WHERE expires < clock_timestamp()
-                    OR expires > clock_timestamp() + make_interval(secs => $2 + 1)
+                    OR expires > clock_timestamp() + make_interval(secs => $2::float8 + 1)
                  RETURNING term",
                 holder,
                 LEAD.as_secs_f64()

@@ -103,7 +103,7 @@ impl Store {
                               progress = CASE WHEN mine.saved > 0 THEN mine.saved ELSE job.progress END,
                               losses = CASE WHEN mine.advanced THEN 0 ELSE job.losses END
                FROM mine WHERE job.id = mine.id
-               RETURNING mine.attempt"#,
+               RETURNING mine.attempt AS "attempt!""#,
             &attempts,
             &workers as &[&str],
             &sessions,
@@ -118,10 +118,7 @@ impl Store {
     }
 
     /// Which of these attempts still have their jobs. Reads only.
-    pub async fn still_leased(
-        &self,
-        attempts: &[AttemptId],
-    ) -> Result<Vec<AttemptId>, StoreError> {
+    pub async fn still_leased(&self, attempts: &[AttemptId]) -> Result<Vec<AttemptId>, StoreError> {
         let attempts: Vec<Uuid> = attempts.iter().map(|attempt| attempt.0).collect();
         Ok(sqlx::query_scalar!(
             "SELECT a.id FROM attempt a JOIN job j ON j.id = a.job AND j.attempt = a.id
@@ -156,7 +153,7 @@ impl Store {
         let (expired, ahead): (Vec<_>, Vec<_>) = sqlx::query!(
             r#"SELECT id, attempt AS "attempt!", lease_until < now() AS "expired!" FROM job
                WHERE state IN ('queued', 'running')
-                 AND (lease_until < now() OR lease_until > now() + make_interval(secs => $1 + 1))
+                 AND (lease_until < now() OR lease_until > now() + make_interval(secs => $1::float8 + 1))
                ORDER BY lease_until LIMIT $2"#,
             lease.as_secs_f64(),
             MOST_EXPIRED
@@ -324,9 +321,7 @@ pub(crate) async fn lose(
         if !gone || !job.after.is_held_by(&known.attempt) {
             continue;
         }
-        let gave_up = job
-            .after
-            .lose(&mut known.attempt, outcome, job.now, policy);
+        let gave_up = job.after.lose(&mut known.attempt, outcome, job.now, policy);
         ended.push(Ended {
             job: known.job,
             attempt: known.attempt.id,

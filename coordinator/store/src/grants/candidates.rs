@@ -120,10 +120,7 @@ async fn offers(
     let noops = wanted(&|taker| taker.room.noops);
     Ok(Offers {
         trainings: query.trainings(tx, trainings).await?.into(),
-        evaluations: query
-            .others(tx, JobKind::Eval, evaluations)
-            .await?
-            .into(),
+        evaluations: query.others(tx, JobKind::Eval, evaluations).await?.into(),
         noops: query.others(tx, JobKind::Noop, noops).await?.into(),
     })
 }
@@ -162,11 +159,7 @@ macro_rules! offers {
 
 impl Query<'_> {
     /// The longest trainings of each sweep.
-    async fn trainings(
-        &self,
-        tx: &mut PgConnection,
-        limit: i64,
-    ) -> Result<Vec<Offer>, StoreError> {
+    async fn trainings(&self, tx: &mut PgConnection, limit: i64) -> Result<Vec<Offer>, StoreError> {
         if limit == 0 || self.sweeps.is_empty() {
             return Ok(Vec::new());
         }

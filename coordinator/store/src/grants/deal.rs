@@ -60,12 +60,14 @@ pub(super) enum Holds {
 
 impl Holds {
     pub(super) fn of<'a>(jobs: impl Iterator<Item = &'a GrantedJob>) -> Self {
-        jobs.filter(|job| job.kind == JobKind::Eval)
-            .fold(Holds::Nothing, |holds, job| match holds {
+        jobs.filter(|job| job.kind == JobKind::Eval).fold(
+            Holds::Nothing,
+            |holds, job| match holds {
                 Holds::Suspect => holds,
                 _ if job.losses > 0 => Holds::Suspect,
                 _ => Holds::Others,
-            })
+            },
+        )
     }
 }
 
@@ -129,11 +131,7 @@ pub(super) fn deal(
         let trains_first = taker.room.trainings > 0 && place(&trainings) < first;
         if evaluates && !trains_first {
             let taken = match (suspects.is_empty(), taker.holds) {
-                (true, _) => take(
-                    &mut evaluations,
-                    taker.room.evaluations,
-                    evaluation_share,
-                ),
+                (true, _) => take(&mut evaluations, taker.room.evaluations, evaluation_share),
                 (false, Holds::Nothing) => take(&mut suspects, 1, 1),
                 (false, _) => {
                     // It waits for this worker to have no others; the next taker may be given another.
@@ -218,7 +216,12 @@ mod tests {
             (2, 1, JobKind::Eval),
             (1, 1, JobKind::Eval),
         ] {
-            let dealt = deal(&takers, offers(training, evaluation), 0, &mut HashMap::new());
+            let dealt = deal(
+                &takers,
+                offers(training, evaluation),
+                0,
+                &mut HashMap::new(),
+            );
             assert_eq!(dealt.len(), 1);
             assert_eq!(dealt[0].1.kind, kind);
         }

@@ -83,11 +83,9 @@ impl Expected {
         if log.losses.len() > MAX_LOSSES {
             return Err(format!("{} losses, over {MAX_LOSSES}", log.losses.len()));
         }
-        if let Some(name) = log
-            .losses
-            .keys()
-            .find(|name| name.len() > MAX_LOSS_NAME || name.contains(|c: char| !c.is_ascii_graphic()))
-        {
+        if let Some(name) = log.losses.keys().find(|name| {
+            name.len() > MAX_LOSS_NAME || name.contains(|c: char| !c.is_ascii_graphic())
+        }) {
             return Err(format!("invalid name of a loss: {name:?}"));
         }
         if log.best_for.len() > self.dataset.criteria().len() {

@@ -20,10 +20,7 @@ enum Comparison {
 }
 
 impl Batch<'_> {
-    pub(super) async fn write_conflicts(
-        &self,
-        tx: &mut PgConnection,
-    ) -> Result<(), StoreError> {
+    pub(super) async fn write_conflicts(&self, tx: &mut PgConnection) -> Result<(), StoreError> {
         for (message, kept, refused) in &self.conflicts {
             let (what, content) = match &message.body {
                 ResultBody::Trained {

@@ -185,10 +185,7 @@ impl Batch<'_> {
         super::conflicts::write_epoch_conflicts(tx, &rows).await
     }
 
-    async fn write_checkpoints(
-        &self,
-        tx: &mut PgConnection,
-    ) -> Result<(), StoreError> {
+    async fn write_checkpoints(&self, tx: &mut PgConnection) -> Result<(), StoreError> {
         let mut rows = Vec::new();
         for message in &self.results {
             if let ResultBody::Trained { checkpoints, .. } = &message.body {
@@ -217,10 +214,7 @@ impl Batch<'_> {
         Ok(())
     }
 
-    async fn write_evaluations(
-        &self,
-        tx: &mut PgConnection,
-    ) -> Result<(), StoreError> {
+    async fn write_evaluations(&self, tx: &mut PgConnection) -> Result<(), StoreError> {
         let (mut predicted, mut evaluated, mut measured) = (Vec::new(), Vec::new(), Vec::new());
         for message in &self.results {
             if let ResultBody::Evaluated {
@@ -285,10 +279,7 @@ impl Batch<'_> {
 
 /// Deletes the oldest declined attempts beyond [`DECLINED_KEPT`]: a job may circulate for days until
 /// somebody supplies what the workers lack. An attempt with epochs stays, because they refer to it.
-async fn delete_old_declined(
-    tx: &mut PgConnection,
-    jobs: &[Uuid],
-) -> Result<(), StoreError> {
+async fn delete_old_declined(tx: &mut PgConnection, jobs: &[Uuid]) -> Result<(), StoreError> {
     sqlx::query!(
         "DELETE FROM attempt WHERE id IN (
              SELECT id FROM (
