@@ -163,12 +163,20 @@ impl Desk<'_> {
                 return;
             }
         }
-        if self.sessions.standing(&ask) == Standing::Unknown {
-            match last_report(&self.lead.broker).await {
-                Ok(last) => self.sessions.challenge(&ask, last),
-                Err(error) => tracing::debug!(error = chain(&error), "cannot look at the stream"),
-            }
-            return self.answer(&reply, ask.wire, &NOTHING).await;
+        match self.sessions.standing(&ask) {
+            Standing::Confirmed => self.sessions.saw(&ask),
+            Standing::Alive { .. } => {}
+            Standing::Outdated => return,
+            Standing::Unknown => match last_report(&self.lead.broker).await {
+                Ok(last) => {
+                    let token = self.sessions.challenge(&ask, last);
+                    return self.answer(&reply, ask.wire, &Answer::Prove(token)).await;
+                }
+                // It asks again.
+                Err(error) => {
+                    return tracing::debug!(error = chain(&error), "cannot look at the stream");
+                }
+            },
         }
         if self.waiting.len() < MAX_WAITING || self.waiting.contains_key(&ask.worker.name) {
             let name = ask.worker.name.clone();
