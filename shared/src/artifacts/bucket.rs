@@ -130,7 +130,7 @@ impl Bucket {
         let Some(info) = self.info(key).await? else {
             return Ok(false);
         };
-        let young = info.modified.is_some_and(|at| is_young(at.into()));
+        let young = info.modified.is_some_and(|at| is_young(at.into(), key.kind().grace()));
         Ok(info.size as u64 == bytes && young)
     }
 
