@@ -9,11 +9,11 @@ use super::{
     leader::Leadership,
     leases::keep_leases,
     options::ServeOptions,
+    outage_log::OutageLog,
 };
 use halfheard_shared::{
     broker::{Broker, BrokerError, topology::Installation},
     error::chain,
-    retry::Backoff,
 };
 use halfheard_store::Store;
 use std::time::Duration;
@@ -31,7 +31,6 @@ const ENSURE_EVERY: Duration = Duration::from_secs(30);
 pub async fn serve(
     store: Store,
     broker: Broker,
-    installation: &Installation,
     options: ServeOptions,
     shutdown: CancellationToken,
 ) -> Result<(), BrokerError> {
@@ -50,7 +49,7 @@ pub async fn serve(
             heartbeats: Heartbeats::default(),
             wake: Notify::new(),
         };
-        outcome = serve_lead(&lead, installation, leadership.lost()).await;
+        outcome = serve_lead(&lead, leadership.lost()).await;
         // Acknowledgements that are still buffered.
         let flushed = tokio::time::timeout(Duration::from_secs(2), broker.client().flush()).await;
         tracing::debug!(?flushed, "acknowledgements sent");
@@ -75,22 +74,33 @@ fn holder() -> String {
     format!("{host}-{}", std::process::id())
 }
 
-async fn serve_lead(
+/// Makes what the broker needs for this installation. `None` on `stop`.
+async fn prepare(
     lead: &Lead,
-    installation: &Installation,
     stop: &CancellationToken,
-) -> Result<(), BrokerError> {
-    let mut backoff = Backoff::default();
-    while let Err(error) = lead.broker.ensure(installation).await {
-        if !error.is_transient() {
-            return Err(error);
-        }
-        tracing::warn!(error = chain(&error), "cannot create the stream and the buckets; retrying");
+) -> Result<Option<Installation>, BrokerError> {
+    let mut outage = OutageLog::new("cannot create the stream and the buckets; retrying");
+    loop {
+        let pause = match lead.store.installation().await {
+            Ok(installation) => match lead.broker.ensure(&installation).await {
+                Ok(()) => return Ok(Some(installation)),
+                Err(error) if error.is_transient() => outage.failed(&chain(&error), 0),
+                Err(error) => return Err(error),
+            },
+            Err(error) => outage.failed(&chain(&error), 0),
+        };
         tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            () = tokio::time::sleep(backoff.delay()) => {}
+            () = stop.cancelled() => return Ok(None),
+            () = tokio::time::sleep(pause) => {}
         }
     }
+}
+
+async fn serve_lead(lead: &Lead, stop: &CancellationToken) -> Result<(), BrokerError> {
+    let Some(installation) = prepare(lead, stop).await? else {
+        return Ok(());
+    };
+    let installation = &installation;
     tokio::select! {
         ((), (), ()) = async { tokio::join!(
             dispatch(lead, stop),
