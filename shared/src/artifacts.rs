@@ -19,6 +19,7 @@ mod key;
 mod probe;
 mod remote;
 
+pub use bucket::Tidied;
 pub use inventory::{Amount, Entry, Inventory, Leftover, Quota, age};
 pub use key::{ArtifactKind, GRACE, InvalidKey, Key};
 

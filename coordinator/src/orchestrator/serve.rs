@@ -118,7 +118,11 @@ async fn keep_layout(lead: &Lead, installation: &Installation) -> BrokerError {
     loop {
         tokio::time::sleep(ENSURE_EVERY.min(lead.options.lease)).await;
         match lead.broker.ensure(installation).await {
-            Ok(()) => {}
+            Ok(()) => {
+                if let Err(error) = lead.broker.tidy_artifacts().await {
+                    tracing::debug!(error = chain(&error), "cannot tidy the bucket of artifacts");
+                }
+            }
             Err(error) if error.is_transient() => {
                 tracing::debug!(error = chain(&error), "cannot look for the stream and the buckets");
             }
