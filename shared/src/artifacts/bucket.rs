@@ -167,18 +167,10 @@ impl Bucket {
 
     /// Whether the key is there in this size and needs not be written again.
     pub(super) async fn is_young(&self, key: &Key, bytes: u64) -> Result<bool, ArtifactError> {
-<<<<<<< HEAD
-        let Some(info) = self.info(key).await? else {
-            return Ok(false);
-        };
-        let young = info.modified.is_some_and(|at| is_young(at.into(), key.kind().grace()));
-        Ok(info.size as u64 == bytes && young)
-=======
         let object = Object::of(&self.name, &key.to_string());
         let info = self.info(&object).await;
         let info = info.map_err(|error| ArtifactError::store(key, "read", true, error))?;
-        Ok(info.is_some_and(|(info, written)| info.size as u64 == bytes && is_young(written)))
->>>>>>> core
+        Ok(info.is_some_and(|(info, written)| info.size as u64 == bytes && is_young(written, key.kind().grace())))
     }
 
     pub(super) async fn delete(&self, key: &Key) -> Result<(), ArtifactError> {
