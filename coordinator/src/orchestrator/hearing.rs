@@ -29,7 +29,10 @@ pub(super) struct Pings {
 
 impl Pings {
     /// Returns the pings and the future that sends them for as long as it runs.
-    pub(super) fn start(broker: Broker, coordinator: &str) -> (Self, impl Future<Output = ()>) {
+    pub(super) fn start(
+        broker: Broker,
+        coordinator: &str,
+    ) -> (Self, impl Future<Output = ()> + use<>) {
         let pings = Self {
             start: Instant::now(),
             returned: Arc::default(),
@@ -148,9 +151,7 @@ impl Hearing {
         if stood_still(&state) {
             return Duration::ZERO;
         }
-        state
-            .since
-            .map_or(Duration::ZERO, |since| since.elapsed())
+        state.since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

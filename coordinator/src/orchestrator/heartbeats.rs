@@ -33,11 +33,7 @@ impl Heartbeats {
     /// Listens for as long as it runs.
     pub(super) async fn listen(&self, broker: &Broker) {
         loop {
-            match broker
-                .client()
-                .subscribe(broker.names().heartbeats())
-                .await
-            {
+            match broker.client().subscribe(broker.names().heartbeats()).await {
                 Ok(mut messages) => {
                     while let Some(message) = messages.next().await {
                         if !reflected(message.headers.as_ref()) {
@@ -115,7 +111,11 @@ mod tests {
         let heartbeats = Heartbeats::default();
         heartbeats.hear(Some("a-0"), &beat("a-0"));
         heartbeats.hear(Some("b-0"), &beat("a-0"));
-        let names: Vec<String> = heartbeats.take().into_iter().map(|(name, _)| name).collect();
+        let names: Vec<String> = heartbeats
+            .take()
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect();
         assert_eq!(names, ["a-0"]);
         assert!(!heartbeats.take()[0].1.fresh, "taken before");
         heartbeats.hear(Some("a-0"), b"");

@@ -82,7 +82,13 @@ impl Leadership {
     fn hold(store: &Store, pings: &Pings, term: Term, shutdown: &CancellationToken) -> Self {
         let lost = shutdown.child_token();
         let stop = CancellationToken::new();
-        let keep = keep(store.clone(), pings.clone(), term, lost.clone(), stop.clone());
+        let keep = keep(
+            store.clone(),
+            pings.clone(),
+            term,
+            lost.clone(),
+            stop.clone(),
+        );
         Self {
             term,
             lost,
@@ -163,7 +169,9 @@ async fn keep(
         match store.renew_lead(term).await {
             Ok(true) => renewed = asked,
             Ok(false) => {
-                tracing::warn!("the lead is lost: another coordinator leads, or the database is read-only");
+                tracing::warn!(
+                    "the lead is lost: another coordinator leads, or the database is read-only"
+                );
                 lost.cancel();
                 return;
             }
@@ -172,13 +180,19 @@ async fn keep(
                 tracing::debug!(error = chain(&error), "cannot renew the lead; retrying");
             }
             Err(error) => {
-                tracing::warn!(error = chain(&error), "the lead is lost: it cannot be renewed");
+                tracing::warn!(
+                    error = chain(&error),
+                    "the lead is lost: it cannot be renewed"
+                );
                 break;
             }
         }
     }
     lost.cancel();
     if let Err(error) = store.resign_lead(term).await {
-        tracing::debug!(error = chain(&error), "cannot resign; the lead runs out by itself");
+        tracing::debug!(
+            error = chain(&error),
+            "cannot resign; the lead runs out by itself"
+        );
     }
 }

@@ -223,7 +223,11 @@ mod tests {
         assert_eq!(look(1, 0, long), 0);
         assert_eq!(look(1, 60, long), 0, "within its patience");
         assert_eq!(look(1, 70, long), 1);
-        assert_eq!(look(1, 70, Duration::from_secs(50)), 0, "deaf time does not count");
+        assert_eq!(
+            look(1, 70, Duration::from_secs(50)),
+            0,
+            "deaf time does not count"
+        );
         assert_eq!(look(2, 80, long), 0, "it moved");
         assert_eq!(look(2, 200, long), 1);
     }

@@ -124,7 +124,10 @@ async fn keep_layout(lead: &Lead, installation: &Installation) -> BrokerError {
                 }
             }
             Err(error) if error.is_transient() => {
-                tracing::debug!(error = chain(&error), "cannot look for the stream and the buckets");
+                tracing::debug!(
+                    error = chain(&error),
+                    "cannot look for the stream and the buckets"
+                );
             }
             Err(error) => return error,
         }

@@ -209,7 +209,10 @@ impl Dump {
         )
         .fetch_all(&mut self.connection)
         .await?;
-        Ok(rows.into_iter().map(|row| (row.blake3, row.bytes)).collect())
+        Ok(rows
+            .into_iter()
+            .map(|row| (row.blake3, row.bytes))
+            .collect())
     }
 
     /// Ends the snapshot.
@@ -240,7 +243,11 @@ impl Refill {
             columns(&table.columns)
         );
         let failed = |error: sqlx::Error| E::from(StoreError::from(error));
-        let mut copy = self.connection.copy_in_raw(&statement).await.map_err(failed)?;
+        let mut copy = self
+            .connection
+            .copy_in_raw(&statement)
+            .await
+            .map_err(failed)?;
         while let Some(piece) = content.next().await {
             match piece {
                 Ok(piece) => {

@@ -170,7 +170,9 @@ impl Bucket {
         let object = Object::of(&self.name, &key.to_string());
         let info = self.info(&object).await;
         let info = info.map_err(|error| ArtifactError::store(key, "read", true, error))?;
-        Ok(info.is_some_and(|(info, written)| info.size as u64 == bytes && is_young(written, key.kind().grace())))
+        Ok(info.is_some_and(|(info, written)| {
+            info.size as u64 == bytes && is_young(written, key.kind().grace())
+        }))
     }
 
     pub(super) async fn delete(&self, key: &Key) -> Result<(), ArtifactError> {

@@ -143,7 +143,9 @@ impl Remote {
     /// Whether the key is there in this size and needs not be written again.
     pub(super) async fn is_young(&self, key: &Key, bytes: u64) -> Result<bool, ArtifactError> {
         match self.store.head(&self.path(key)).await {
-            Ok(meta) => Ok(meta.size == bytes && is_young(meta.last_modified.into(), key.kind().grace())),
+            Ok(meta) => {
+                Ok(meta.size == bytes && is_young(meta.last_modified.into(), key.kind().grace()))
+            }
             Err(Error::NotFound { .. }) => Ok(false),
             Err(e) => Err(failed(key, "read", e)),
         }

@@ -4,5 +4,5 @@ mod ingest;
 mod stream;
 
 pub(in crate::orchestrator) use stream::collect;
-pub(in crate::orchestrator) use stream::{ingested_up_to, last_report};
 pub use stream::drained;
+pub(in crate::orchestrator) use stream::{ingested_up_to, last_report};

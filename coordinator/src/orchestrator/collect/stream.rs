@@ -121,11 +121,7 @@ pub(in crate::orchestrator) async fn ingested_up_to(
 }
 
 /// Ingests batches until the stream breaks or, between two batches, until `stop`; returns why.
-async fn follow(
-    lead: &Lead,
-    outage: &mut OutageLog,
-    stop: &CancellationToken,
-) -> CollectError {
+async fn follow(lead: &Lead, outage: &mut OutageLog, stop: &CancellationToken) -> CollectError {
     let mut messages = match open(&lead.broker).await {
         Ok(messages) => messages,
         Err(error) => return error,

@@ -156,7 +156,9 @@ impl Desk<'_> {
             Ok(None) => {}
             Ok(Some(reason)) => {
                 tracing::warn!(worker = ask.worker.name, reason, "a worker is refused");
-                return self.answer(&reply, ask.wire, &Answer::Refused(reason)).await;
+                return self
+                    .answer(&reply, ask.wire, &Answer::Refused(reason))
+                    .await;
             }
             Err(error) => {
                 tracing::debug!(error = chain(&error), "cannot check a worker");
@@ -205,7 +207,9 @@ impl Desk<'_> {
         let confirmed =
             |waiting: &&Waiting| self.sessions.standing(&waiting.ask) == Standing::Confirmed;
         let names = self.waiting.values().filter(confirmed).take(ROUND);
-        names.map(|waiting| waiting.ask.worker.name.clone()).collect()
+        names
+            .map(|waiting| waiting.ask.worker.name.clone())
+            .collect()
     }
 
     /// Why a worker is given nothing at all, if it is.
@@ -324,10 +328,18 @@ impl Desk<'_> {
 
     async fn answer(&self, reply: &Subject, wire: u8, answer: &Answer) {
         // A refusal for its version is written in one that may be read.
-        let wire = if wire < PREVIOUS { PREVIOUS } else { wire.min(VERSION) };
+        let wire = if wire < PREVIOUS {
+            PREVIOUS
+        } else {
+            wire.min(VERSION)
+        };
         match answer.encode_for(wire) {
             Ok(payload) => {
-                let sent = self.lead.broker.client().publish(reply.clone(), payload.into());
+                let sent = self
+                    .lead
+                    .broker
+                    .client()
+                    .publish(reply.clone(), payload.into());
                 if let Err(error) = sent.await {
                     tracing::debug!(%error, "an answer cannot be sent; the worker asks again");
                 }
