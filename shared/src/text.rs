@@ -36,6 +36,35 @@ pub fn plain(text: &str) -> String {
         .collect()
 }
 
+/// A number of bytes as people write it: `64GB`, `1.5 TB`, `512 MiB`, `1000`. `None` if it is not one.
+///
+/// ```
+/// use halfheard_shared::text::parse_bytes;
+/// assert_eq!(parse_bytes("1.5 GB"), Some(1_500_000_000));
+/// assert_eq!(parse_bytes("2MiB"), Some(2 << 20));
+/// assert_eq!(parse_bytes("many"), None);
+/// ```
+pub fn parse_bytes(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.');
+    let (number, unit) = text.split_at(digits.unwrap_or(text.len()));
+    let unit: f64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "kb" => 1e3,
+        "mb" => 1e6,
+        "gb" => 1e9,
+        "tb" => 1e12,
+        "kib" => 1024.0,
+        "mib" => 1_048_576.0,
+        "gib" => 1_073_741_824.0,
+        "tib" => 1_099_511_627_776.0,
+        _ => return None,
+    };
+    let bytes = number.parse::<f64>().ok()? * unit;
+    // Exact up to 2^53, beyond any disk.
+    (bytes.is_finite() && bytes < 9e15).then_some(bytes as u64)
+}
+
 /// `word` as one word of a shell command, quoted if necessary.
 pub fn quoted(word: &str) -> Cow<'_, str> {
     // Fails only on NUL, which no path or name contains.

@@ -173,10 +173,9 @@ impl Archive {
             table.name.escape_default()
         );
         let path = self.table(&table.name);
-        let found = hash_file(&path)
-            .map_err(|error| {
-                anyhow::Error::from(error).context(format!("cannot read {}", path.display()))
-            })?;
+        let found = hash_file(&path).map_err(|error| {
+            anyhow::Error::from(error).context(format!("cannot read {}", path.display()))
+        })?;
         anyhow::ensure!(
             found == table.blake3,
             "{} is damaged: its hash is {found}, not {}",

@@ -102,7 +102,10 @@ async fn table(archive: &Archive, dump: &mut Dump, shape: &TableShape) -> anyhow
         file.write_all(&piece)?;
     }
     drop(content);
-    let file = file.finish()?.into_inner().map_err(|error| error.into_error())?;
+    let file = file
+        .finish()?
+        .into_inner()
+        .map_err(|error| error.into_error())?;
     file.persist()?;
     Ok(Table {
         name: shape.name.clone(),
@@ -125,7 +128,11 @@ async fn save_checkpoints(
         let key = Key::Checkpoint(hash.parse::<Hash>()?);
         let bytes = bytes.cast_unsigned();
         let there = copy.size(&key).await? == Some(bytes);
-        if !there && !artifacts.fetch_to(&key, &folder.join(key.to_string()), MAX_BYTES).await? {
+        if !there
+            && !artifacts
+                .fetch_to(&key, &folder.join(key.to_string()), MAX_BYTES)
+                .await?
+        {
             written.missing_checkpoints += 1;
             continue;
         }

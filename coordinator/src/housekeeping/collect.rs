@@ -4,8 +4,12 @@
 //! is old is asked about once more just before it goes, because a job may have reported it meanwhile.
 
 use halfheard_shared::{
-    artifacts::{Amount, ArtifactKind, ArtifactStore, Entry, Key, Leftover, age},
+    artifacts::{
+        Amount, ArtifactError, ArtifactKind, ArtifactStore, Entry, Key, Leftover, PARTIAL, age,
+    },
+    atomic_file::is_temporary,
     encoder::read_list,
+    error::chain,
     hash::Hash,
     ids::JobId,
 };
@@ -20,6 +24,7 @@ use std::{
 const BATCH: usize = 1000;
 /// The note of a deletion and a probe stay so long.
 const DAY: Duration = Duration::from_secs(86_400);
+
 /// Maximum size of an encoder's list of files in bytes.
 const MAX_LIST: u64 = 1 << 20;
 
@@ -123,16 +128,16 @@ pub(crate) async fn look(
 ///
 /// The database's. What the store refuses is counted.
 pub(crate) async fn delete(
-    findings: Findings,
+    findings: &Findings,
     artifacts: &ArtifactStore,
     database: &Store,
     keep_states: Duration,
 ) -> anyhow::Result<Freed> {
     let mut freed = Freed::default();
-    let mut note = |errors: Vec<halfheard_shared::artifacts::ArtifactError>, freed: &mut Freed| {
+    let note = |errors: Vec<ArtifactError>, freed: &mut Freed| {
         freed.failed += errors.len() as u64;
         if let Some(error) = errors.first() {
-            freed.error.get_or_insert_with(|| halfheard_shared::error::chain(error));
+            freed.error.get_or_insert_with(|| chain(error));
         }
     };
     let mut needs = Needs::load(artifacts, database, keep_states, &findings.doomed).await?;
@@ -263,7 +268,10 @@ async fn files_of(
     };
     // A list that cannot be read is damaged; without it the files are of no use.
     let files = read_list(&list, encoder).unwrap_or_default();
-    Ok(files.into_iter().map(|(_, hash)| hash.to_string()).collect())
+    Ok(files
+        .into_iter()
+        .map(|(_, hash)| hash.to_string())
+        .collect())
 }
 
 /// Removes temporary files of processes that were killed, older than a day, from a folder and the
@@ -292,7 +300,7 @@ pub(crate) fn sweep_temporary(folder: &std::path::Path, dry_run: bool) -> std::i
                 if name != "embedded" {
                     folders.push(file.path());
                 }
-            } else if halfheard_shared::atomic_file::is_temporary(&name.to_string_lossy())
+            } else if is_unfinished(&name.to_string_lossy())
                 && age(now, metadata.modified()?) >= DAY
             {
                 if !dry_run {
@@ -303,6 +311,11 @@ pub(crate) fn sweep_temporary(folder: &std::path::Path, dry_run: bool) -> std::i
         }
     }
     Ok(amount)
+}
+
+/// Whether a file of this name was never finished: written, or fetched from the store.
+fn is_unfinished(name: &str) -> bool {
+    is_temporary(name) || name.starts_with(PARTIAL)
 }
 
 #[cfg(test)]

@@ -11,9 +11,7 @@ use halfheard_store::Store;
 
 /// The store is not the installation's.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "the artifact store at {address} is {found}, and the one of this installation is {known}"
-)]
+#[error("the artifact store at {address} is {found}, and the one of this installation is {known}")]
 pub struct OtherStore {
     /// Its address.
     address: String,

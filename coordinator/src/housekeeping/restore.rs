@@ -168,11 +168,7 @@ fn check_migrations(manifest: &Manifest, applied: &[Applied]) -> Result<(), Rest
     Ok(())
 }
 
-async fn fill(
-    archive: &Archive,
-    table: &Table,
-    refill: &mut Refill,
-) -> Result<u64, RestoreError> {
+async fn fill(archive: &Archive, table: &Table, refill: &mut Refill) -> Result<u64, RestoreError> {
     let file = BufReader::with_capacity(PIECE, File::open(archive.table(&table.name))?);
     let content = stream::unfold(GzDecoder::new(file), |mut file| async move {
         let mut piece = vec![0; PIECE];
