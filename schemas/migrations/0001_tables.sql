@@ -275,6 +275,7 @@ CREATE TABLE checkpoint (
     PRIMARY KEY (job, criterion)
 );
 CREATE INDEX checkpoint_of_attempt ON checkpoint (attempt);
+CREATE INDEX checkpoint_blake3 ON checkpoint (blake3);
 COMMENT ON TABLE checkpoint IS 'The best weights of one training job by one selection criterion.';
 COMMENT ON COLUMN checkpoint.job IS 'The training job.';
 COMMENT ON COLUMN checkpoint.criterion IS 'The selection criterion.';

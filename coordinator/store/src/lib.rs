@@ -5,6 +5,7 @@
 //! [`fault`] and [`error`], [`store`] (the connection pool), and the queries, one module per purpose.
 
 pub mod admin;
+pub mod backup;
 pub mod benchmarks;
 mod columns;
 pub mod connect;
@@ -15,9 +16,11 @@ pub mod error;
 pub mod failures;
 pub mod fault;
 pub mod forecast;
+pub mod gc;
 mod give_up;
 pub mod grants;
 pub mod ingest;
+pub mod installation;
 pub mod job;
 mod job_rows;
 pub mod leadership;
