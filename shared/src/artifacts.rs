@@ -20,6 +20,7 @@ mod probe;
 mod remote;
 mod resume;
 
+pub use bucket::Tidied;
 pub use inventory::{Amount, Entry, Inventory, Leftover, Quota, age};
 pub use key::{ArtifactKind, InvalidKey, Key};
 pub use resume::PARTIAL;

@@ -79,6 +79,40 @@ impl JobState {
         JobState::Cancelled,
     ];
 
+    /// The transitions between states that this crate makes: those of table `job_transition`.
+    pub const TRANSITIONS: &[(JobState, JobState)] = {
+        use JobState::{Blocked, Cancelled, Done, Failed, Queued, Ready, Running};
+        &[
+            (Blocked, Ready),
+            (Blocked, Failed),
+            (Blocked, Done),
+            (Blocked, Cancelled),
+            (Ready, Queued),
+            (Ready, Blocked),
+            (Ready, Done),
+            (Ready, Failed),
+            (Ready, Cancelled),
+            (Queued, Running),
+            (Queued, Done),
+            (Queued, Ready),
+            (Queued, Blocked),
+            (Queued, Failed),
+            (Queued, Cancelled),
+            (Running, Done),
+            (Running, Ready),
+            (Running, Blocked),
+            (Running, Failed),
+            (Running, Cancelled),
+            (Done, Ready),
+            (Failed, Done),
+            (Failed, Ready),
+            (Failed, Blocked),
+            (Cancelled, Ready),
+            (Cancelled, Blocked),
+            (Cancelled, Done),
+        ]
+    };
+
     /// Whether a worker has the job.
     pub fn is_leased(self) -> bool {
         matches!(self, JobState::Queued | JobState::Running)

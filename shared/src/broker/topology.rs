@@ -9,7 +9,7 @@ use async_nats::jetstream::{
     ErrorCode,
     consumer::{AckPolicy, pull},
     context::{CreateStreamError, CreateStreamErrorKind, GetStreamError, GetStreamErrorKind},
-    kv, stream,
+    stream,
 };
 use std::{collections::HashMap, time::Duration};
 use uuid::Uuid;
@@ -73,17 +73,7 @@ impl Broker {
     pub async fn ensure(&self, installation: &Installation) -> Result<(), BrokerError> {
         self.ensure_results(installation).await?;
         self.ensure_gather().await?;
-        self.ensure_bucket(kv::Config {
-            bucket: self.names.workers_bucket(),
-            description: "heartbeats of workers".to_owned(),
-            history: 1,
-            max_age: HEARTBEAT_TTL,
-            // A heartbeat older than a restart of the broker is worth nothing.
-            storage: stream::StorageType::Memory,
-            num_replicas: self.replicas,
-            ..kv::Config::default()
-        })
-        .await?;
+        self.ensure_workers().await?;
         self.ensure_artifacts(installation).await
     }
 
@@ -107,9 +97,9 @@ impl Broker {
             subjects: vec![format!("$O.{bucket}.C.>"), format!("$O.{bucket}.M.>")],
             storage: stream::StorageType::File,
             num_replicas: self.replicas,
-            // What follows makes it an object bucket.
             discard: stream::DiscardPolicy::New,
-            allow_rollup: true,
+            // A rollup can empty the bucket whole, and every login that writes can ask for one.
+            allow_rollup: false,
             allow_direct: true,
             metadata: [(STORE.to_owned(), installation.bucket_id().to_string())].into(),
             ..stream::Config::default()
@@ -253,13 +243,33 @@ impl Broker {
             .map_err(|error| created(format!("consumer {GATHER} of stream {stream}"), &error))
     }
 
-    async fn ensure_bucket(&self, config: kv::Config) -> Result<(), BrokerError> {
-        let name = config.bucket.clone();
-        self.jetstream
-            .create_or_update_key_value(config)
-            .await
-            .map(drop)
-            .map_err(|error| created(format!("bucket {name}"), &error))
+    /// Makes the bucket of heartbeats where it is missing: a key-value bucket, but without rollups.
+    async fn ensure_workers(&self) -> Result<(), BrokerError> {
+        let bucket = self.names.workers_bucket();
+        let what = format!("bucket {bucket}");
+        let name = format!("KV_{bucket}");
+        match self.jetstream.get_stream(&name).await {
+            Ok(_) => return Ok(()),
+            Err(error) if is_missing(&error) => {}
+            Err(error) => return Err(created(what, &error)),
+        }
+        let made = self.jetstream.create_stream(stream::Config {
+            name,
+            description: Some("heartbeats of workers".to_owned()),
+            subjects: vec![self.names.heartbeats()],
+            max_messages_per_subject: 1,
+            max_age: HEARTBEAT_TTL,
+            // A heartbeat older than a restart of the broker is worth nothing.
+            storage: stream::StorageType::Memory,
+            num_replicas: self.replicas,
+            discard: stream::DiscardPolicy::New,
+            // As for artifacts: with one, a worker could remove the others' heartbeats.
+            allow_rollup: false,
+            deny_delete: true,
+            allow_direct: true,
+            ..stream::Config::default()
+        });
+        made.await.map(drop).map_err(|error| created(what, &error))
     }
 }
 

@@ -151,6 +151,7 @@ pub(super) fn deal(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lifecycle::RetryPolicy;
     use proptest::prelude::*;
 
     fn offer(kind: JobKind, number: u32, place: i64, losses: i32) -> Offer {
@@ -248,6 +249,49 @@ mod tests {
         let dealt = deal(&busy, offers(), 0, &mut HashMap::new());
         assert_eq!(counts(&dealt, 2)[0], 0);
         assert!(counts(&dealt, 2)[1] > 0);
+    }
+
+    /// One evaluation kills every worker that evaluates it, with all that it evaluates beside.
+    #[test]
+    fn innocent_evaluation_never_fails_beside_poison() {
+        let limit = RetryPolicy::default().losses;
+        let mut waiting: Vec<Offer> = (0..40).map(|i| offer(JobKind::Eval, i, 1, 0)).collect();
+        let poison = waiting[17].job;
+        let (mut done, mut failed) = (0, Vec::new());
+        for round in 0.. {
+            assert!(round < 100, "it does not end");
+            if waiting.is_empty() {
+                break;
+            }
+            let takers = [0, 1, 2].map(|index| taker(index, 1, 8, Holds::Nothing));
+            let offers = Offers {
+                evaluations: waiting.clone().into(),
+                ..Offers::default()
+            };
+            let dealt = deal(&takers, offers, 0, &mut HashMap::new());
+            for index in 0..takers.len() {
+                let mine: Vec<&Offer> = dealt
+                    .iter()
+                    .filter(|(i, _)| *i == index)
+                    .map(|(_, offer)| offer)
+                    .collect();
+                let dies = mine.iter().any(|offer| offer.job == poison);
+                for offer in mine {
+                    let at = waiting.iter().position(|w| w.job == offer.job).unwrap();
+                    if !dies {
+                        done += 1;
+                        waiting.remove(at);
+                        continue;
+                    }
+                    waiting[at].losses += 1;
+                    assert!(offer.job == poison || waiting[at].losses == 1);
+                    if waiting[at].losses >= limit {
+                        failed.push(waiting.remove(at).job);
+                    }
+                }
+            }
+        }
+        assert_eq!((done, failed), (39, vec![poison]));
     }
 
     #[test]
