@@ -227,7 +227,8 @@ async fn released_training_job_is_stopped_and_resumed_by_the_next_attempt() -> R
         anyhow::bail!("{ending:?}");
     };
     assert!(after_epoch >= 3);
-    assert!(leader.held(job.attempt).is_none());
+    let forgotten = || leader.held(job.attempt).is_none().then_some(());
+    leader.until("the lease to end", forgotten).await?;
     assert!(scene.has_state(&job).await?);
     let second = again(&job);
     leader.offer(&second);
