@@ -25,9 +25,10 @@ pub fn plain(text: &str) -> String {
     text.chars()
         .map(|c| match c {
             '\n' | '\t' => ' ',
-            // Also those that reverse the writing direction.
+            // Also those that change the writing direction, and line ends that are no controls.
             c if c.is_control()
-                || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
+                || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+                    | '\u{2066}'..='\u{2069}') =>
             {
                 '\u{fffd}'
             }
@@ -86,6 +87,11 @@ mod tests {
             plain("a\x1b[31mb\nc\u{202e}d\te"),
             "a\u{fffd}[31mb c\u{fffd}d e"
         );
+        for c in [
+            '\u{9b}', '\u{7f}', '\0', '\r', '\u{8}', '\u{200f}', '\u{61c}', '\u{2029}', '\u{2067}',
+        ] {
+            assert_eq!(plain(&format!("a{c}b")), "a\u{fffd}b", "{c:?}");
+        }
         assert_eq!(plain("数据 ü"), "数据 ü");
     }
 
