@@ -6,8 +6,9 @@ mod load;
 pub(crate) mod memory;
 pub(crate) mod protocol;
 pub(crate) mod report;
+pub(crate) mod sharing;
 mod submit;
 
 pub(crate) use files::{FileError, encoder_shape, facts};
 pub(crate) use load::{LoadError, Loaded, Synthesize, load};
-pub(crate) use submit::{SubmitError, submit};
+pub(crate) use submit::{SubmitError, submit, user};
