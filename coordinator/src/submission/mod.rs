@@ -11,4 +11,4 @@ mod submit;
 
 pub(crate) use files::{FileError, encoder_shape, facts};
 pub(crate) use load::{LoadError, Loaded, Synthesize, load};
-pub(crate) use submit::{SubmitError, submit, user};
+pub(crate) use submit::{SubmitError, submit};

@@ -21,7 +21,7 @@ use std::path::Path;
 ///
 /// # Errors
 ///
-/// A file cannot be read, or the artifact store fails or is not the one that workers use.
+/// A file cannot be read; the artifact store fails or is another installation's.
 pub(super) async fn push(
     loaded: &Loaded,
     settings: &Settings,
@@ -78,9 +78,9 @@ impl Upload {
     async fn file(&self, key: Key, path: &Path) -> anyhow::Result<()> {
         if self.artifacts.size(&key).await?.is_none() {
             self.output.note(format_args!("pushing {}", path.display()));
-            self.artifacts.put_file(&key, path).await?;
         }
-        Ok(())
+        // One that is there becomes young again: `coord gc` leaves it alone until the sweep is there.
+        Ok(self.artifacts.put_file(&key, path).await?)
     }
 }
 
