@@ -11,7 +11,7 @@ impl Store {
     ///
     /// The database's.
     pub async fn estimate_costs(&self) -> Result<u64, StoreError> {
-        let mut tx = self.pool().begin().await?;
+        let mut tx = self.begin().await?;
         let changed = estimate(&mut tx, None).await?;
         tx.commit().await?;
         Ok(changed)

@@ -55,7 +55,7 @@ impl Which {
 
 /// Begins a transaction that changes who asks for what.
 pub(crate) async fn begin(store: &Store) -> Result<Transaction<'static, Postgres>, StoreError> {
-    let mut tx = store.pool().begin().await?;
+    let mut tx = store.begin().await?;
     // A million jobs take longer than a server may allow for one statement.
     sqlx::query!("SET LOCAL statement_timeout = 0")
         .execute(&mut *tx)
@@ -71,7 +71,7 @@ pub(crate) async fn begin(store: &Store) -> Result<Transaction<'static, Postgres
 pub(crate) async fn try_begin(
     store: &Store,
 ) -> Result<Option<Transaction<'static, Postgres>>, StoreError> {
-    let mut tx = store.pool().begin().await?;
+    let mut tx = store.begin().await?;
     let locked = sqlx::query_scalar!(r#"SELECT pg_try_advisory_xact_lock($1) AS "locked!""#, LOCK)
         .fetch_one(&mut *tx)
         .await?;
@@ -83,7 +83,8 @@ pub(crate) async fn try_begin(
 /// added here.
 ///
 /// Of a sweep that existed, these are its training jobs and what can be reopened; of a new one, all
-/// jobs that it shares: they are still scheduled under other sweeps.
+/// jobs that it shares: they are still scheduled under other sweeps. Training jobs come first, because
+/// whoever stores the report of one locks its evaluations afterwards.
 pub(crate) async fn lock_jobs(
     tx: &mut PgConnection,
     sweep: SweepId,
@@ -95,7 +96,7 @@ pub(crate) async fn lock_jobs(
              WHERE w.sweep = $1
                AND CASE WHEN $2 THEN j.kind = 'train' OR j.state IN ('failed', 'cancelled')
                         ELSE j.sweep IS DISTINCT FROM $1 END
-             ORDER BY j.id FOR NO KEY UPDATE OF j
+             ORDER BY j.kind <> 'train', j.id FOR NO KEY UPDATE OF j
          ) locked",
         sweep.0,
         existed

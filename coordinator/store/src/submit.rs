@@ -3,12 +3,15 @@
 mod columns;
 
 use crate::{
-    Store, StoreError, benchmarks, costs, sharing,
+    Store, StoreError, benchmarks, costs,
+    fault::is_rollback,
+    retry::MAX_ROLLBACKS,
+    sharing::{self, Which},
     terms::{self, SweepTerms, Terms},
 };
 use columns::{Columns, Planned};
-use halfheard_shared::{ids::SweepId, matrix::PlannedJob};
-use sqlx::{Postgres, Transaction};
+use halfheard_shared::{ids::SweepId, matrix::PlannedJob, retry::Backoff};
+use sqlx::{Connection as _, Postgres, Transaction};
 use uuid::Uuid;
 
 /// Jobs per statement.
@@ -150,22 +153,62 @@ impl Store {
             terms,
         };
         if !new || fresh != jobs {
-            sharing::lock_jobs(&mut tx, sweep.id, !new).await?;
-            if new {
-                submitted.shared = shared(&mut tx, sweep.id).await?;
-            } else {
-                sharing::uncancel(&mut tx, sweep.id).await?;
-            }
-            write_needs(&mut tx, sweep.id, &planned).await?;
-            sharing::reschedule(&mut tx, sweep.id).await?;
-            submitted.reopened =
-                sharing::reopen(&mut tx, sweep.id, sharing::Which::CANCELLED).await?;
-            sharing::settle(&mut tx, sweep.id).await?;
+            (submitted.shared, submitted.reopened) =
+                join_retrying(&mut tx, sweep.id, new, &planned).await?;
         }
         costs::estimate(&mut tx, Some(sweep.id)).await?;
         tx.commit().await?;
         Ok(submitted)
     }
+}
+
+/// As [`join`], again if it lost against another transaction: everything before it is kept.
+async fn join_retrying(
+    tx: &mut Transaction<'_, Postgres>,
+    sweep: SweepId,
+    new: bool,
+    planned: &Planned,
+) -> Result<(Shared, JobCounts), StoreError> {
+    let mut backoff = Backoff::default();
+    let mut left = MAX_ROLLBACKS;
+    loop {
+        let mut savepoint = tx.begin().await?;
+        match join(&mut savepoint, sweep, new, planned).await {
+            Ok(joined) => {
+                savepoint.commit().await?;
+                return Ok(joined);
+            }
+            Err(StoreError::Query(error)) if left > 0 && is_rollback(&error) => {
+                // That releases the locks.
+                savepoint.rollback().await?;
+                left -= 1;
+                tokio::time::sleep(backoff.delay()).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Lets a sweep join those that had asked for some of its jobs before, or continue itself. Returns
+/// what it shares, and what was reopened.
+async fn join(
+    tx: &mut Transaction<'_, Postgres>,
+    sweep: SweepId,
+    new: bool,
+    planned: &Planned,
+) -> Result<(Shared, JobCounts), StoreError> {
+    sharing::lock_jobs(tx, sweep, !new).await?;
+    let shared = if new {
+        shared(tx, sweep).await?
+    } else {
+        sharing::uncancel(tx, sweep).await?;
+        Shared::default()
+    };
+    write_needs(tx, sweep, planned).await?;
+    sharing::reschedule(tx, sweep).await?;
+    let reopened = sharing::reopen(tx, sweep, Which::CANCELLED).await?;
+    sharing::settle(tx, sweep).await?;
+    Ok((shared, reopened))
 }
 
 /// Returns whether the sweep is new.
