@@ -140,6 +140,11 @@ impl StoreError {
         }
     }
 
+    /// Whether another coordinator leads.
+    pub fn is_deposed(&self) -> bool {
+        matches!(self, StoreError::Deposed)
+    }
+
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {
