@@ -200,6 +200,9 @@ CREATE TABLE attempt (
     worker       text NOT NULL,
     session      uuid NOT NULL,
     ask          bigint NOT NULL DEFAULT 0,
+    memory       bigint NOT NULL DEFAULT 0,
+    advanced     boolean NOT NULL DEFAULT false,
+    void         boolean NOT NULL DEFAULT false,
     host         text NOT NULL DEFAULT '',
     device       text NOT NULL DEFAULT '',
     version      text NOT NULL DEFAULT '',
@@ -222,6 +225,9 @@ COMMENT ON COLUMN attempt.job IS 'Its job.';
 COMMENT ON COLUMN attempt.worker IS 'The worker''s unique name.';
 COMMENT ON COLUMN attempt.session IS 'The process of that worker.';
 COMMENT ON COLUMN attempt.ask IS 'Number of the request that it answered, within the session.';
+COMMENT ON COLUMN attempt.memory IS 'Bytes of the device''s memory, as its worker announced; 0 if unknown.';
+COMMENT ON COLUMN attempt.advanced IS 'Whether it stored a state beyond the one that it began from: ending without a word then does not count against the job.';
+COMMENT ON COLUMN attempt.void IS 'Whether its result no longer counts, because it evaluates weights that were replaced.';
 COMMENT ON COLUMN attempt.host IS 'The worker''s machine.';
 COMMENT ON COLUMN attempt.device IS 'cpu, or the name of the GPU.';
 COMMENT ON COLUMN attempt.version IS 'The worker''s version and revision.';

@@ -1,22 +1,27 @@
-//! The artifact store: where checkpoints, saved training states, outcomes and data files lie, for
+//! The artifact store: where checkpoints, saved training states and data files lie, for
 //! all machines of a sweep to reach.
 //!
 //! | address | where | for |
 //! |---|---|---|
 //! | `file:///path` | a folder, shared by all machines | one machine, a cluster with a shared disk |
 //! | `s3://bucket/prefix` | an object store; credentials and endpoint from `AWS_*` variables | the cloud |
-//! | `nats://` | the broker's object bucket `ARTIFACTS` | small sweeps without either |
+//! | `nats://` | the broker's object bucket `P_ARTIFACTS` | small sweeps without either |
 //!
 //! Writing is atomic: a reader sees the whole of the old or the whole of the new. What is named by
-//! its content is checked against its hash when it is read, and written once.
+//! its content is checked against its hash when it is read, and written once: writing it again only
+//! makes it young again, so that housekeeping, which leaves alone what is young, does not take it
+//! away from a job that is about to report it.
 
 mod bucket;
 mod folder;
+mod inventory;
 mod key;
 mod probe;
 mod remote;
 
-pub use key::Key;
+pub use bucket::Tidied;
+pub use inventory::{Amount, Entry, Inventory, Leftover, Quota, age};
+pub use key::{ArtifactKind, InvalidKey, Key};
 
 use crate::{
     address::{holds_secret, redacted},
@@ -28,12 +33,17 @@ use bytes::Bytes;
 use std::{
     path::{Path, PathBuf},
     pin::Pin,
-    time::Duration,
+    sync::Arc,
+    time::{Duration, SystemTime},
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Maximum size of a checkpoint or saved state that are read: more is damage or a mistake in bytes.
 pub const MAX_BYTES: u64 = 16 << 30;
+
+/// For how long after its last use an artifact is never deleted by housekeeping: it may belong to a job
+/// that has yet to report it.
+pub const GRACE: Duration = Duration::from_secs(3600);
 
 /// Bytes read from or written to a file at once.
 const CHUNK: usize = 1 << 20;
@@ -87,6 +97,24 @@ pub enum ArtifactError {
         /// The hash found.
         found: Hash,
     },
+    /// There is no room for it.
+    #[error("the artifact {key} cannot be written: the store is full")]
+    Full {
+        /// The name.
+        key: String,
+        /// How full.
+        #[source]
+        source: Cause,
+    },
+    /// The store cannot be listed.
+    #[error("the artifact store's {folder} cannot be listed")]
+    Unlisted {
+        /// The part of the store.
+        folder: String,
+        /// The reason.
+        #[source]
+        source: Cause,
+    },
     /// The store did not do it.
     #[error("the artifact {key} cannot be {action}")]
     Store {
@@ -109,6 +137,10 @@ impl Hint for ArtifactError {
                 Some("use file:///folder, s3://bucket/prefix or nats://".to_owned())
             }
             ArtifactError::Hash(invalid) => invalid.hint(),
+            ArtifactError::Full { .. } => Some(
+                "free some with `coord gc`, or give the store more room: it goes on by itself"
+                    .to_owned(),
+            ),
             _ => None,
         }
     }
@@ -124,7 +156,27 @@ impl ArtifactError {
             // The bucket is made by the coordinator, a disk is mounted, a right is given.
             ArtifactError::Unopened { .. } => true,
             ArtifactError::TooLarge { .. } => false,
+            ArtifactError::Full { .. } | ArtifactError::Unlisted { .. } => true,
             ArtifactError::Store { retryable, .. } => *retryable,
+        }
+    }
+
+    /// Whether the store has no room: nobody's fault but the store's, and it passes when room is made.
+    pub fn is_full(&self) -> bool {
+        matches!(self, ArtifactError::Full { .. })
+    }
+
+    fn full(key: &Key, source: impl Into<Cause>) -> Self {
+        ArtifactError::Full {
+            key: key.to_string(),
+            source: source.into(),
+        }
+    }
+
+    fn unlisted(folder: &str, source: impl Into<Cause>) -> Self {
+        ArtifactError::Unlisted {
+            folder: folder.to_owned(),
+            source: source.into(),
         }
     }
 
@@ -138,8 +190,16 @@ impl ArtifactError {
     }
 
     fn io(key: &Key, action: &'static str, source: std::io::Error) -> Self {
-        use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
-        let retryable = !matches!(source.kind(), PermissionDenied | ReadOnlyFilesystem);
+        use std::io::ErrorKind::{
+            FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
+        };
+        if matches!(source.kind(), StorageFull | QuotaExceeded) {
+            return Self::full(key, source);
+        }
+        let retryable = !matches!(
+            source.kind(),
+            PermissionDenied | ReadOnlyFilesystem | FileTooLarge
+        );
         Self::store(key, action, retryable, source)
     }
 }
@@ -183,10 +243,20 @@ enum Backend {
     Bucket(Box<bucket::Bucket>),
 }
 
+/// Called for each piece of an artifact that is read.
+pub type Progress = Arc<dyn Fn() + Send + Sync>;
+
 /// A store of artifacts. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ArtifactStore {
     backend: Backend,
+    progress: Option<Progress>,
+}
+
+impl std::fmt::Debug for ArtifactStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.backend.fmt(f)
+    }
 }
 
 impl ArtifactStore {
@@ -227,7 +297,25 @@ impl ArtifactStore {
             }
             _ => return Err(wrong("its scheme is unknown")),
         };
-        Ok(Self { backend })
+        Ok(Self {
+            backend,
+            progress: None,
+        })
+    }
+
+    /// The same store, which calls `progress` for each piece of an artifact that it reads.
+    #[must_use]
+    pub fn with_progress(self, progress: Progress) -> Self {
+        Self {
+            progress: Some(progress),
+            ..self
+        }
+    }
+
+    fn advanced(&self) {
+        if let Some(progress) = &self.progress {
+            progress();
+        }
     }
 
     /// The address of a folder: its path as it is, nothing is escaped.
@@ -260,6 +348,18 @@ impl ArtifactStore {
         }
     }
 
+    /// Whether what is named by its content is there in this size, and young: made so if it was not.
+    async fn keep_young(&self, key: &Key, bytes: u64) -> Result<bool, ArtifactError> {
+        if key.content_hash().is_none() {
+            return Ok(false);
+        }
+        match &self.backend {
+            Backend::Folder(folder) => folder.touch(key, bytes).await,
+            Backend::Remote(remote) => remote.is_young(key, bytes).await,
+            Backend::Bucket(bucket) => bucket.is_young(key, bytes).await,
+        }
+    }
+
     /// Deletes an artifact; a missing one is not an error.
     pub async fn delete(&self, key: &Key) -> Result<(), ArtifactError> {
         match &self.backend {
@@ -273,7 +373,7 @@ impl ArtifactStore {
     /// does not exist in that size.
     pub async fn put(&self, key: &Key, content: Bytes) -> Result<(), ArtifactError> {
         let bytes = content.len() as u64;
-        if key.content_hash().is_some() && self.size(key).await? == Some(bytes) {
+        if self.keep_young(key, bytes).await? {
             return Ok(());
         }
         let reader: Reader = Box::pin(std::io::Cursor::new(content));
@@ -313,6 +413,7 @@ impl ArtifactStore {
         check_size(key, opened.bytes, limit)?;
         let mut content = Vec::with_capacity(opened.bytes as usize + CHUNK);
         while opened.read_into(key, &mut content).await? > 0 {
+            self.advanced();
             check_size(key, content.len() as u64, limit)?;
         }
         opened.complete(key, content.len() as u64)?;
@@ -340,7 +441,7 @@ impl ArtifactStore {
         let failed = |e| ArtifactError::io(key, "written", e);
         let file = tokio::fs::File::open(path).await.map_err(failed)?;
         let bytes = file.metadata().await.map_err(failed)?.len();
-        if key.content_hash().is_some() && self.size(key).await? == Some(bytes) {
+        if self.keep_young(key, bytes).await? {
             return Ok(());
         }
         let reader: Reader = Box::pin(tokio::io::BufReader::with_capacity(CHUNK, file));
@@ -366,6 +467,7 @@ impl ArtifactStore {
         let mut buffer = Vec::with_capacity(CHUNK);
         let mut total = 0;
         while opened.read_into(key, &mut buffer).await? > 0 {
+            self.advanced();
             total += buffer.len() as u64;
             check_size(key, total, limit)?;
             hasher.update(&buffer);
@@ -389,6 +491,16 @@ impl ArtifactStore {
             .map_err(failed)?;
         Ok(true)
     }
+}
+
+/// Whether what was written at `modified` needs not be written again to survive [`GRACE`] from now. The
+/// clocks of this machine and of the store may be apart by half of it.
+fn is_young(modified: SystemTime) -> bool {
+    let now = SystemTime::now();
+    let apart = now
+        .duration_since(modified)
+        .unwrap_or_else(|error| error.duration());
+    apart < GRACE / 2
 }
 
 fn check_size(key: &Key, bytes: u64, limit: u64) -> Result<(), ArtifactError> {

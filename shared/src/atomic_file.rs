@@ -16,6 +16,14 @@ pub const DEFAULT_MODE: u32 = 0o666;
 /// The mode of a file that only its owner reads.
 pub const PRIVATE_MODE: u32 = 0o600;
 
+/// How the names of temporary files begin.
+const PREFIX: &str = ".halfheard-";
+
+/// Whether a file of this name is one that is being written, or that a process which was killed left behind.
+pub fn is_temporary(name: &str) -> bool {
+    name.starts_with(PREFIX)
+}
+
 /// A file that is being written.
 ///
 /// ```
@@ -49,7 +57,7 @@ impl AtomicFile {
             _ => Path::new("."),
         };
         let file = tempfile::Builder::new()
-            .prefix(".halfheard-")
+            .prefix(PREFIX)
             .permissions(Permissions::from_mode(mode))
             .tempfile_in(folder)?;
         let path = path.to_owned();

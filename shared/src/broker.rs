@@ -179,6 +179,7 @@ pub struct Broker {
     jetstream: jetstream::Context,
     names: Names,
     replicas: usize,
+    artifacts_max_bytes: Option<u64>,
 }
 
 impl Broker {

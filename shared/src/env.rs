@@ -64,6 +64,10 @@ pub const THREADS: &str = "HALFHEARD_THREADS";
 pub const WORKER_NAME: &str = "HALFHEARD_WORKER_NAME";
 /// How often a training run saves its state.
 pub const SAVE_EVERY: &str = "HALFHEARD_SAVE_EVERY";
+/// How long a worker's shutdown may take.
+pub const LEAVE_WITHIN: &str = "HALFHEARD_LEAVE_WITHIN";
+/// What a spec's needs may ask of a worker.
+pub const LABELS: &str = "HALFHEARD_LABELS";
 /// The form of the worker's log: `text` or `json`.
 pub const LOG_FORMAT: &str = "HALFHEARD_LOG_FORMAT";
 

@@ -24,7 +24,7 @@ pub fn deploy() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy")
 }
 
-/// A nats-server with `deploy/nats.conf`, on a free port and in a folder of its own.
+/// A nats-server with a configuration in `deploy`, on a free port and in a folder of its own.
 #[derive(Debug)]
 pub struct ShippedNats {
     folder: tempfile::TempDir,
@@ -33,13 +33,19 @@ pub struct ShippedNats {
 }
 
 impl ShippedNats {
+    /// Starts it with `deploy/nats.conf`.
     pub fn start() -> Result<Self> {
-        let shipped = std::fs::read_to_string(deploy().join("nats.conf"))?;
+        Self::with("nats.conf")
+    }
+
+    /// Starts it with another configuration in `deploy`.
+    pub fn with(conf: &str) -> Result<Self> {
+        let shipped = std::fs::read_to_string(deploy().join(conf))?;
         let folder = tempfile::tempdir()?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let port = listener.local_addr()?.port();
         let store = format!("store_dir: \"{}\"", folder.path().join("store").display());
-        let mut conf = shipped;
+        let mut text = shipped;
         for (old, new) in [
             ("port: 4222", format!("port: {port}")),
             ("http: 127.0.0.1:8222", String::new()),
@@ -47,12 +53,12 @@ impl ShippedNats {
             ("max_file_store: 200GB", "max_file_store: 1GB".to_owned()),
         ] {
             ensure!(
-                conf.matches(old).count() == 1,
-                "deploy/nats.conf has not exactly one `{old}`"
+                text.matches(old).count() == 1,
+                "deploy/{conf} has not exactly one `{old}`"
             );
-            conf = conf.replace(old, &new);
+            text = text.replace(old, &new);
         }
-        std::fs::write(folder.path().join("nats.conf"), conf)?;
+        std::fs::write(folder.path().join("nats.conf"), text)?;
         let mut server = Self {
             folder,
             process: None,
@@ -77,6 +83,8 @@ impl ShippedNats {
             .arg(self.folder.path().join("nats.conf"))
             .env("NATS_COORD_PASSWORD", COORD_PASSWORD)
             .env("NATS_WORKER_PASSWORD", WORKER_PASSWORD)
+            .env("NATS_RED_PASSWORD", WORKER_PASSWORD)
+            .env("NATS_BLUE_PASSWORD", WORKER_PASSWORD)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -86,7 +94,7 @@ impl ShippedNats {
         while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
             ensure!(
                 process.try_wait()?.is_none() && since.elapsed() < PATIENCE,
-                "nats-server does not start with deploy/nats.conf"
+                "nats-server does not start with its configuration in deploy/"
             );
             std::thread::sleep(Duration::from_millis(20));
         }

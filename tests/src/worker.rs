@@ -251,7 +251,7 @@ impl Worker {
 
     async fn ask(self: &Arc<Self>) {
         let mut attempts = JoinSet::new();
-        let (mut number, mut received) = (0, 0);
+        let (mut number, mut received, mut proof) = (0, 0, None);
         loop {
             while attempts.try_join_next().is_some() {}
             let (trainings, evaluations, noops) = self.room();
@@ -268,6 +268,7 @@ impl Worker {
                 session: self.session,
                 number,
                 received,
+                proof,
                 trainings,
                 evaluations,
                 noops,
@@ -288,10 +289,10 @@ impl Worker {
                     }
                 }
                 Ok(Some(Answer::Refused(reason))) => {
-                    received = number;
                     tracing::info!(worker = self.info.name, reason, "refused");
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
+                Ok(Some(Answer::Prove(token))) => proof = Some(token),
                 Ok(None) | Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             }
         }

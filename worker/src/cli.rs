@@ -66,6 +66,30 @@ pub(crate) struct Cli {
     )]
     pub(crate) save_every: Duration,
 
+    /// Shut down within this time
+    ///
+    /// A worker that is told to exit saves what it trains and hands its jobs back; what is not saved by
+    /// then is lost. Give large models and slow artifact stores more, and the service manager at least
+    /// 5 s more than this.
+    #[arg(
+        long,
+        env = env::LEAVE_WITHIN,
+        value_name = "SECONDS",
+        default_value = "10",
+        value_parser = leave_within
+    )]
+    pub(crate) leave_within: Duration,
+
+    /// What a spec's needs may ask for: a100, or several separated by commas
+    #[arg(
+        long = "label",
+        env = env::LABELS,
+        value_name = "LABEL",
+        value_delimiter = ',',
+        value_parser = label
+    )]
+    pub(crate) labels: Vec<String>,
+
     /// Exit after this long without work [default: never]
     #[arg(
         long,
@@ -138,23 +162,54 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|_| invalid())
 }
 
+/// The least and the most seconds that a shutdown may be given.
+const LEAVE_WITHIN: std::ops::RangeInclusive<f64> = 1.0..=3600.0;
+
+fn leave_within(text: &str) -> Result<Duration, String> {
+    let time = seconds(text)?;
+    match LEAVE_WITHIN.contains(&time.as_secs_f64()) {
+        true => Ok(time),
+        false => Err(format!(
+            "not between {} and {} s",
+            LEAVE_WITHIN.start(),
+            LEAVE_WITHIN.end()
+        )),
+    }
+}
+
+/// The longest label.
+const MAX_LABEL: usize = 64;
+
+fn label(text: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let text = text.trim();
+    if text.is_empty() || text.len() > MAX_LABEL || !text.chars().all(allowed) {
+        return Err(format!(
+            "not a label: use letters, digits, `-`, `_` and `.`, at most {MAX_LABEL}"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
 fn after_help() -> String {
     format!(
         "\
 How it works:
   A worker needs only the broker and the artifact store: no database, no open port. It
-  pulls jobs, so nodes may come and go. It finds datasets and text encoders by their
+  asks for jobs, so nodes may come and go. It finds datasets and text encoders by their
   hash: in the data folder, at the path in the spec, or in the artifact store.
 
   SIGTERM or Ctrl-C shuts down gracefully: the worker takes no more jobs, saves what it
-  trains, hands its jobs back and exits within 10 s. Signals within 2 s count as one, so
-  all processes of a worker may be signaled together (pkill worker, scancel --full). A
-  later second signal exits immediately; the broker redelivers the jobs after a minute.
-  SIGUSR1 acts like SIGTERM but never exits immediately, however often it is sent.
+  trains, hands its jobs back and exits within 10 s (--leave-within). Signals within 2 s
+  count as one, so all processes of a worker may be signaled together (pkill worker,
+  scancel --full). A later second signal exits immediately; the jobs are granted again
+  half a minute later. SIGUSR1 acts like SIGTERM but never exits immediately, however often it is sent.
 
   A worker that lacks what a job needs (a writable store, data, a method, a working
   device) declines the job, pauses for a growing time, and resumes once the fault has
-  passed; `coord status` shows the fault.
+  passed; `coord status` shows the fault. While the store is away or full, it keeps its
+  results and waits. A step that takes ten times as long as the longest before, and at
+  least a minute, hangs: the slot's process ends, and another is started.
 
   A GPU is used if libtorch_cuda.so of the same libtorch release is found in
   LIBTORCH/lib, beside the libtorch in use, or in LD_LIBRARY_PATH.
@@ -209,6 +264,21 @@ mod tests {
         assert_eq!(slots(&["--device", "cuda:0,cuda:2", "--slots", "1"]), 1);
         let error = Cli::try_parse_from(["worker", "--device", "gpu"]).unwrap_err();
         assert!(error.to_string().contains("cuda:0,cuda:1"), "{error}");
+    }
+
+    #[test]
+    fn labels_and_shutdown_time_are_checked() {
+        let parse = |flags: &[&str]| {
+            let flags = ["worker"].iter().chain(flags);
+            Cli::try_parse_from(flags).map_err(|error| error.to_string())
+        };
+        let cli = parse(&["--label", "a100,rack-3", "--label", "nvlink"]).unwrap();
+        assert_eq!(cli.labels, ["a100", "rack-3", "nvlink"]);
+        assert!(parse(&["--label", "a b"]).unwrap_err().contains("label"));
+        assert_eq!(cli.leave_within, Duration::from_secs(10));
+        let cli = parse(&["--leave-within", "90"]).unwrap();
+        assert_eq!(cli.leave_within, Duration::from_secs(90));
+        assert!(parse(&["--leave-within", "0"]).unwrap_err().contains("between 1"));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use self::{
     cli::{Cli, LogFormat},
     exit::Exit,
     runtime::{SlotError, SlotSettings},
-    shutdown::Role,
+    shutdown::{Deadlines, Role},
     supervisor::Supervisor,
 };
 use clap::{CommandFactory as _, FromArgMatches as _};
@@ -106,18 +106,21 @@ async fn run_slot(cli: &Cli, settings: Settings, slot: usize, shutdown: Shutdown
         data_dir: settings.data_dir,
         device: chosen.device,
         device_name: chosen.name,
+        shares_gpu: cli.share_gpus,
+        labels: cli.labels.clone(),
         threads,
         numerics: cli.numerics,
         name,
         save_every: cli.save_every,
         once: cli.once,
+        deadlines: Deadlines::within(cli.leave_within),
     };
     match runtime::run(settings, shutdown).await {
         Ok(exit) => exit,
         Err(SlotError::Broker(error)) => fail(&error, Exit::Broker),
         Err(SlotError::Artifacts(error)) => fail(&error, Exit::Artifacts),
         Err(error @ SlotError::Unfit(_)) => fail(&error, Exit::Unfit),
-        Err(error @ SlotError::Engine(_)) => fail(&error, Exit::Internal),
+        Err(error @ SlotError::Thread(_)) => fail(&error, Exit::Internal),
     }
 }
 
@@ -153,6 +156,7 @@ async fn supervise(
         share: cli.share_gpus,
         flags,
         name: cli.worker_name(),
+        deadlines: Deadlines::within(cli.leave_within),
     };
     match supervisor.assign(&shutdown).await {
         Ok(Some(assigned)) => supervisor.run(assigned.places, shutdown, forced).await,

@@ -15,17 +15,47 @@ use std::{
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// A step that has not finished by then is abandoned.
-pub(crate) const STEP_DEADLINE: Duration = Duration::from_secs(6);
-/// A state that has not been saved by then is abandoned.
-pub(crate) const SAVE_DEADLINE: Duration = Duration::from_secs(8);
-/// The slot exits by then.
-pub(crate) const EXIT_DEADLINE: Duration = Duration::from_millis(9500);
-/// The supervisor kills its slots after this.
-pub(crate) const KILL_DEADLINE: Duration = Duration::from_secs(12);
+/// How long a graceful shutdown may take, and what of it each part has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Deadlines(Duration);
+
+impl Deadlines {
+    /// For a shutdown within `limit`.
+    pub(crate) fn within(limit: Duration) -> Self {
+        Self(limit)
+    }
+
+    /// An evaluation is not continued after this: a case that is nearly done is finished, with time
+    /// left to report it.
+    pub(crate) fn evaluation(self) -> Duration {
+        self.0.mul_f64(0.4)
+    }
+
+    /// A step that has not finished by then is abandoned.
+    pub(crate) fn step(self) -> Duration {
+        self.0.mul_f64(0.6)
+    }
+
+    /// A state that has not been saved by then is abandoned.
+    pub(crate) fn save(self) -> Duration {
+        self.0.mul_f64(0.8)
+    }
+
+    /// The slot exits by then.
+    pub(crate) fn exit(self) -> Duration {
+        self.0.mul_f64(0.95)
+    }
+
+    /// The supervisor kills its slots after this.
+    pub(crate) fn kill(self) -> Duration {
+        self.0.mul_f64(1.2)
+    }
+}
 
 /// How long a supervisor that is forced to exit waits for its slots to be killed.
 const FORCED_WAIT: Duration = Duration::from_secs(2);
+/// What a slot writes to its standard output when it ends itself because its work hangs.
+pub(crate) const ENDING: &[u8] = b"ending\n";
 /// What the supervisor writes to a slot's standard input to request a shutdown.
 pub(crate) const REQUEST: &[u8] = b"shutdown\n";
 
@@ -104,5 +134,27 @@ fn request(shutdown: &Shutdown, role: Role, cause: &str) {
             cause,
             "{role} shutting down: taking no more jobs, saving, handing back"
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_a_shutdown_follow_each_other() {
+        for seconds in [1, 10, 120] {
+            let limit = Duration::from_secs(seconds);
+            let parts = Deadlines::within(limit);
+            let order = [
+                parts.evaluation(),
+                parts.step(),
+                parts.save(),
+                parts.exit(),
+                limit,
+                parts.kill(),
+            ];
+            assert!(order.windows(2).all(|pair| pair[0] < pair[1]), "{order:?}");
+        }
     }
 }

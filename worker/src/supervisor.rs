@@ -2,7 +2,10 @@
 //! one set of threads per process. It assigns the devices, restarts slots that crash, after growing
 //! pauses, and forwards the shutdown request.
 
-use crate::{exit::Exit, shutdown};
+use crate::{
+    exit::Exit,
+    shutdown::{self, Deadlines},
+};
 use halfheard_models::{
     device::{
         self, DeviceError,
@@ -25,9 +28,10 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
-    io::AsyncWriteExt as _,
-    process::{Child, ChildStdin, Command},
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    process::{Child, ChildStdin, ChildStdout, Command},
     task::JoinSet,
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +39,8 @@ use tokio_util::sync::CancellationToken;
 const STABLE_UPTIME: Duration = Duration::from_secs(60);
 /// The longest pause before a slot is restarted.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
+/// How long a slot may take to end after it said that it does.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What to supervise.
 #[derive(Clone, Debug)]
@@ -47,6 +53,7 @@ pub(crate) struct Supervisor {
     pub(crate) flags: Vec<OsString>,
     /// The worker's name.
     pub(crate) name: String,
+    pub(crate) deadlines: Deadlines,
 }
 
 impl Supervisor {
@@ -149,6 +156,7 @@ impl Supervisor {
                 place,
                 flags: self.flags.clone(),
                 name: self.name.clone(),
+                deadlines: self.deadlines,
                 shutdown: shutdown.clone(),
                 forced: forced.clone(),
             };
@@ -161,14 +169,10 @@ impl Supervisor {
                 continue;
             }
             exit = ended;
-            if ended == Exit::Device && !tasks.is_empty() {
-                tracing::error!(
-                    "a slot exited because its device cannot be used; the others continue"
-                );
-                continue;
+            // Each slot has its own device, and meets a fault of the machine by itself.
+            if !tasks.is_empty() && !shutdown.is_requested() {
+                tracing::error!(code = ended.code(), "a slot exited; the others continue");
             }
-            // What one slot cannot do, the others cannot either.
-            shutdown.request();
         }
         exit
     }
@@ -188,6 +192,7 @@ struct SlotProcess {
     place: Place,
     flags: Vec<OsString>,
     name: String,
+    deadlines: Deadlines,
     shutdown: Shutdown,
     /// Cancelled when this process is forced to exit immediately.
     forced: CancellationToken,
@@ -208,8 +213,10 @@ impl SlotProcess {
             };
             // `wait` would close it, and its end tells the child that this process has exited.
             let pipe = child.stdin.take();
+            let words = child.stdout.take();
             let status = tokio::select! {
                 status = child.wait() => status,
+                () = said_that_it_ends(words) => self.end(&mut child).await,
                 () = self.shutdown.requested() => self.stop(&mut child, pipe).await,
             };
             let status = match status {
@@ -257,10 +264,40 @@ impl SlotProcess {
             .envs(environment(numerics).iter().copied())
             // Held open for as long as this process lives: its end tells the child.
             .stdin(Stdio::piped())
+            // On it, the child says that it ends itself.
+            .stdout(Stdio::piped())
             // Ctrl-C in a terminal reaches the whole group; the children learn of it from here, once.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
+    }
+
+    /// Waits for a child that ends because its work hangs. One that hangs in the kernel, which its
+    /// device's driver may cause, is killed, which may not help either.
+    async fn end(&self, child: &mut Child) -> std::io::Result<ExitStatus> {
+        if let Ok(status) = timeout(END_TIMEOUT, child.wait()).await {
+            return status;
+        }
+        tracing::error!(
+            slot = self.slot,
+            pid = child.id(),
+            "slot hangs and does not end; killing it"
+        );
+        child.start_kill()?;
+        let killed = tokio::select! {
+            status = child.wait() => return status,
+            () = tokio::time::sleep(END_TIMEOUT) => child.wait(),
+        };
+        tracing::error!(
+            slot = self.slot,
+            "slot cannot be killed: it hangs in the kernel, its device or a file system; restart this machine if it stays"
+        );
+        tokio::select! {
+            status = killed => status,
+            () = self.shutdown.deadline(self.deadlines.kill()) => {
+                Err(std::io::Error::other("the slot cannot be killed"))
+            }
+        }
     }
 
     /// Requests the child's shutdown and waits; kills it at the deadline or when forced to exit.
@@ -277,12 +314,25 @@ impl SlotProcess {
         tokio::select! {
             status = child.wait() => return status,
             () = self.forced.cancelled() => {}
-            () = self.shutdown.deadline(shutdown::KILL_DEADLINE) => {
+            () = self.shutdown.deadline(self.deadlines.kill()) => {
                 tracing::warn!(slot = self.slot, "slot did not exit in time; killing it");
             }
         }
         child.kill().await?;
         child.wait().await
+    }
+}
+
+/// Waits until a slot says that it ends itself.
+async fn said_that_it_ends(words: Option<ChildStdout>) {
+    let mut buffer = [0; shutdown::ENDING.len()];
+    let said = match words {
+        Some(mut words) => words.read_exact(&mut buffer).await.is_ok(),
+        None => false,
+    };
+    if !said || buffer != shutdown::ENDING {
+        // Its end closes the pipe, and ends the wait for it.
+        std::future::pending().await
     }
 }
 

@@ -7,6 +7,7 @@ pub mod options;
 mod outage_log;
 mod reconcile;
 pub(crate) mod retry;
+pub(crate) mod schedule;
 pub mod serve;
 pub mod sweep_control;
 mod sync;

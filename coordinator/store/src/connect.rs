@@ -5,11 +5,17 @@ use crate::{
     fault::{Fault, lacks_tls},
 };
 use halfheard_shared::{error::chain, retry::Backoff};
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection, postgres::PgPoolOptions};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool, postgres::PgPoolOptions};
 
 pub use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use std::{io, net::IpAddr, str::FromStr as _, time::Duration};
 
+/// Maximum number of connections of one process for its work; one more keeps the lead.
+pub(crate) const MAX_CONNECTIONS: u32 = 8;
+/// How long an idle connection counts as sound without a question.
+const TRUSTED_FOR: Duration = Duration::from_secs(1);
+/// How long the server may take to answer on a connection that was idle.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -35,11 +41,12 @@ impl Store {
             .application_name("halfheard")
             .log_slow_statements(log::LevelFilter::Debug, Duration::from_secs(1));
         let options = connect_once(options).await?;
-        let pool = PgPoolOptions::new()
-            .max_connections(8)
-            .acquire_timeout(CONNECT_TIMEOUT)
-            .connect_lazy_with(options.clone());
-        Ok(Self { pool, options })
+        Ok(Self {
+            pool: pool(&options, MAX_CONNECTIONS),
+            lead: pool(&options, 1),
+            options,
+            term: None,
+        })
     }
 
     /// Connects, and retries while the error is transient.
@@ -59,6 +66,25 @@ impl Store {
             }
         }
     }
+}
+
+/// A pool that connects when it is first used.
+pub(crate) fn pool(options: &PgConnectOptions, max_connections: u32) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(max_connections)
+        .acquire_timeout(CONNECT_TIMEOUT)
+        // The driver's own test waits as long as TCP does for a server that has vanished: a quarter of an hour.
+        .test_before_acquire(false)
+        .before_acquire(|connection, idle| {
+            Box::pin(async move {
+                if idle.idle_for < TRUSTED_FOR {
+                    return Ok(true);
+                }
+                let ping = tokio::time::timeout(PING_TIMEOUT, connection.ping()).await;
+                Ok(matches!(ping, Ok(Ok(()))))
+            })
+        })
+        .connect_lazy_with(options.clone())
 }
 
 /// Parses a `postgres://` address.

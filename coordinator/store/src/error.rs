@@ -91,6 +91,9 @@ pub enum StoreError {
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The coordinator that wrote does not lead any more: nothing was written.
+    #[error("another coordinator leads")]
+    Deposed,
     /// Any other error from Postgres.
     #[error("database query failed")]
     Query(#[source] PostgresError),

@@ -34,6 +34,8 @@ impl Fault {
             sqlx::Error::Encode(_) => Fault::Content,
             sqlx::Error::Database(error) => match error.code().as_deref() {
                 Some("57014") => Fault::Timeout,
+                // The server ended a transaction that stood still: its process was stopped for a while.
+                Some("25P03" | "25P04") => Fault::Transient,
                 Some(code) => Self::of_class(code.get(..2).unwrap_or_default()),
                 None => Fault::Other,
             },

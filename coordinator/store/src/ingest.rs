@@ -1,35 +1,39 @@
 //! Ingest: what workers report goes into the database, one transaction per batch of messages.
 //!
-//! The jobs and attempts that a batch concerns are read and locked, [`crate::lifecycle`] decides what
-//! the messages mean, and everything is written with one statement per table.
+//! The jobs and attempts that a batch concerns are locked and read, what contradicts them is rejected,
+//! [`crate::lifecycle`] decides what the rest means, and everything is written with one statement per
+//! table. Times are the database's: the clocks of workers do not matter.
 
+mod check;
 mod conflicts;
 mod rows;
 mod write;
 
 use crate::{
     JobKind, JobState, Store, StoreError,
+    grants::read_configs,
     job::AttemptOutcome,
-    lifecycle::{Attempt, Digest, Effect, Job, RetryPolicy},
-    text::without_nul,
+    job_rows::{KnownAttempt, LockedJob, distinct, lock_jobs, read_attempts},
+    lifecycle::{Digest, Effect, RetryPolicy, is_final},
+    retry::retry_rollback,
+    text::{NAME, bounded},
 };
-use chrono::{DateTime, Utc};
+use check::Expected;
 use halfheard_shared::{
     ids::{AttemptId, JobId},
     wire::{FaultKind, ResultBody, ResultMessage},
 };
 use rows::AttemptRow;
-use sqlx::{PgConnection, Postgres, Transaction};
-use std::{
-    collections::{BTreeMap, HashMap},
-    time::Duration,
-};
+use sqlx::PgConnection;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use uuid::Uuid;
 
 /// Bytes of a dead letter that are kept.
 const DEAD_LETTER_BYTES: usize = 64 * 1024;
 /// Dead letters that are kept.
 const DEAD_LETTERS: i64 = 1000;
+/// Most characters of a dead letter's reason.
+const REASON: usize = 2000;
 
 /// What a batch changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,6 +42,11 @@ pub struct IngestSummary {
     pub ready: u64,
     /// Rejected messages: their index in the batch, and why.
     pub rejected: Vec<(usize, String)>,
+    /// Attempts that are settled, with their workers: they reported their end, or their jobs were done
+    /// by others.
+    pub ended: Vec<(String, AttemptId)>,
+    /// Training jobs whose checkpoints a worker did not find.
+    pub missing: Vec<JobId>,
 }
 
 /// A message that cannot be stored.
@@ -58,195 +67,298 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// The database's; a rejected message is not an error.
+    /// The database's; [`StoreError::Deposed`]. A rejected message is not an error.
     pub async fn ingest(
         &self,
         messages: &[ResultMessage],
-        retry: &RetryPolicy,
+        policy: &RetryPolicy,
     ) -> Result<IngestSummary, StoreError> {
-        let mut tx = self.pool().begin().await?;
-        let mut batch = Batch::load(&mut tx, messages).await?;
-        let mut summary = IngestSummary::default();
-        for (index, message) in messages.iter().enumerate() {
-            if let Err(reason) = batch.apply(message, retry) {
-                summary.rejected.push((index, reason));
-            }
+        if messages.is_empty() {
+            return Ok(IngestSummary::default());
         }
-        summary.ready = batch.write(&mut tx).await?;
-        tx.commit().await?;
-        Ok(summary)
+        retry_rollback(|| async {
+            let mut tx = self.begin().await?;
+            let mut batch = Batch::load(&mut tx, messages).await?;
+            for (index, message) in messages.iter().enumerate() {
+                if let Err(reason) = batch.apply(message, policy) {
+                    batch.summary.rejected.push((index, reason));
+                }
+            }
+            let summary = batch.write(&mut tx).await?;
+            tx.commit().await?;
+            Ok(summary)
+        })
+        .await
     }
 
     /// Keeps a message that cannot be stored, and deletes the oldest beyond the last thousand.
     ///
     /// # Errors
     ///
-    /// The database's.
+    /// The database's; [`StoreError::Deposed`].
     pub async fn store_dead_letter(&self, letter: &DeadLetter<'_>) -> Result<(), StoreError> {
         let end = letter.payload.len().min(DEAD_LETTER_BYTES);
+        let mut tx = self.begin().await?;
         let id = sqlx::query_scalar!(
             "INSERT INTO dead_letter (subject, sequence, reason, payload)
              VALUES ($1, $2, $3, $4) RETURNING id",
-            without_nul(letter.subject),
+            bounded(letter.subject, REASON),
             i64::try_from(letter.sequence).unwrap_or(i64::MAX),
-            without_nul(letter.reason),
+            bounded(letter.reason, REASON),
             &letter.payload[..end]
         )
-        .fetch_one(self.pool())
+        .fetch_one(&mut *tx)
         .await?;
         sqlx::query!("DELETE FROM dead_letter WHERE id <= $1", id - DEAD_LETTERS)
-            .execute(self.pool())
+            .execute(&mut *tx)
             .await?;
-        Ok(())
+        Ok(tx.commit().await?)
     }
 }
 
 /// Everything that one batch reads and writes.
 struct Batch<'a> {
-    /// Each job before and after.
-    jobs: BTreeMap<JobId, (Job, Job)>,
-    known_outcomes: HashMap<AttemptId, Option<AttemptOutcome>>,
+    jobs: BTreeMap<JobId, LockedJob>,
+    known: HashMap<AttemptId, KnownAttempt>,
+    /// Workers whose device broke at a job.
+    broken: HashMap<JobId, HashSet<String>>,
+    /// What the reports of a config's jobs must be like.
+    expected: HashMap<Uuid, Result<Expected, String>>,
     attempts: BTreeMap<AttemptId, AttemptRow>,
     epochs: Vec<&'a ResultMessage>,
     results: Vec<&'a ResultMessage>,
     conflicts: Vec<(&'a ResultMessage, Digest, Digest)>,
-    superseded: Vec<(JobId, AttemptId)>,
+    /// Trainings whose weights are replaced.
+    replaced: BTreeSet<JobId>,
+    summary: IngestSummary,
 }
 
 impl<'a> Batch<'a> {
-    async fn load(
-        tx: &mut Transaction<'_, Postgres>,
-        messages: &[ResultMessage],
-    ) -> Result<Self, StoreError> {
-        let broken = broken_devices(tx, messages).await?;
-        let mut jobs = BTreeMap::new();
-        for row in sqlx::query!(
-            r#"SELECT id, kind AS "kind: JobKind", state AS "state: JobState", publication,
-                      failures, attempt, outcome, started, finished, last_error
-               FROM job WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE"#,
-            &distinct(messages, |message| message.job.0)
-        )
-        .fetch_all(&mut **tx)
-        .await?
-        {
-            let job = Job {
-                id: JobId(row.id),
-                kind: row.kind,
-                state: row.state,
-                publication: row.publication,
-                failures: row.failures,
-                broken_devices: broken.get(&row.id).copied().unwrap_or_default(),
-                attempt: row.attempt.map(AttemptId),
-                outcome: row.outcome.and_then(|bytes| bytes.try_into().ok()),
-                started: row.started,
-                finished: row.finished,
-                last_error: row.last_error,
-                delay: Duration::ZERO,
-            };
-            jobs.insert(job.id, (job.clone(), job));
-        }
-        let known_outcomes = sqlx::query!(
-            r#"SELECT id, outcome AS "outcome: AttemptOutcome" FROM attempt WHERE id = ANY($1)"#,
-            &distinct(messages, |message| message.attempt.0)
-        )
-        .fetch_all(&mut **tx)
-        .await?
-        .into_iter()
-        .map(|row| (AttemptId(row.id), row.outcome))
-        .collect();
+    async fn load(tx: &mut PgConnection, messages: &[ResultMessage]) -> Result<Self, StoreError> {
+        let ids = distinct(messages.iter().map(|message| message.job.0));
+        let mut jobs = lock_jobs(tx, &ids).await?;
+        load_evaluated(tx, &mut jobs).await?;
+        let attempts = distinct(messages.iter().map(|message| message.attempt.0));
+        let known = read_attempts(tx, &attempts).await?;
+        let broken = load_broken(tx, messages).await?;
+        let configs = distinct(
+            messages
+                .iter()
+                .filter(|message| check::needs_config(&message.body))
+                .filter_map(|message| jobs.get(&message.job)?.config),
+        );
+        let expected = load_expected(tx, &configs).await?;
         Ok(Self {
             jobs,
-            known_outcomes,
+            known,
+            broken,
+            expected,
             attempts: BTreeMap::new(),
             epochs: Vec::new(),
             results: Vec::new(),
             conflicts: Vec::new(),
-            superseded: Vec::new(),
+            replaced: BTreeSet::new(),
+            summary: IngestSummary::default(),
         })
     }
 
     /// Applies one message; an error says why it was rejected.
-    fn apply(&mut self, message: &'a ResultMessage, retry: &RetryPolicy) -> Result<(), String> {
-        let Some((_, job)) = self.jobs.get_mut(&message.job) else {
-            return Err(format!("no job has the id {}", message.job));
-        };
-        let at = i64::try_from(message.at_ms)
-            .ok()
-            .and_then(DateTime::from_timestamp_millis)
-            .unwrap_or_else(Utc::now);
-        let outcome = match self.attempts.get(&message.attempt) {
-            Some(row) if row.job != message.job.0 => {
-                return Err(format!(
-                    "attempt {} belongs to another job",
-                    message.attempt
-                ));
+    fn apply(&mut self, message: &'a ResultMessage, policy: &RetryPolicy) -> Result<(), String> {
+        let job = self
+            .jobs
+            .get_mut(&message.job)
+            .ok_or_else(|| format!("no job has the id {}", message.job))?;
+        let known = self
+            .known
+            .get_mut(&message.attempt)
+            .ok_or_else(|| format!("attempt {} was never granted", message.attempt))?;
+        if known.job != message.job {
+            return Err(format!("attempt {} is at another job", message.attempt));
+        }
+        if known.worker != bounded(&message.worker.name, NAME) {
+            return Err(format!(
+                "attempt {} was granted to worker {}",
+                message.attempt, known.worker
+            ));
+        }
+        let broken = self.broken.entry(message.job).or_default();
+        job.after.broken_devices = (broken.len() - usize::from(broken.contains(&known.worker)))
+            .try_into()
+            .unwrap_or(i64::MAX);
+        let (now, before) = (job.now, known.attempt.clone());
+        let applied = check::report(message, job, &self.expected).and_then(|()| {
+            job.after
+                .apply(&mut known.attempt, &message.body, now, policy)
+                .map_err(|rejected| rejected.to_string())
+        });
+        job.after.broken_devices = 0;
+        if is_final(&message.body) {
+            let ended = (known.worker.clone(), message.attempt);
+            self.summary.ended.push(ended);
+        }
+        let effect = match applied {
+            Ok(effect) => effect,
+            Err(reason) => {
+                // Its worker will say nothing else of it.
+                if is_final(&message.body)
+                    && job.after.reject(&mut known.attempt, &reason, now, policy)
+                {
+                    let row = self
+                        .attempts
+                        .entry(message.attempt)
+                        .or_insert_with(|| AttemptRow::new(message));
+                    row.reject(&reason, now);
+                }
+                return Err(reason);
             }
-            Some(row) => row.outcome,
-            None => self.known_outcomes.get(&message.attempt).copied().flatten(),
         };
-        let mut attempt = Attempt {
-            id: message.attempt,
-            outcome,
-        };
-        let effect = job
-            .apply(&mut attempt, message, at, retry)
-            .map_err(|rejected| rejected.to_string())?;
-        let row = self
-            .attempts
-            .entry(message.attempt)
-            .or_insert_with(|| AttemptRow::new(message));
-        row.outcome = attempt.outcome;
-        row.update(message, at);
+        if before != known.attempt {
+            let row = self
+                .attempts
+                .entry(message.attempt)
+                .or_insert_with(|| AttemptRow::new(message));
+            row.update(message, &before, &known.attempt, now);
+        }
+        if let ResultBody::Declined { fault, .. } = &message.body {
+            match fault.kind {
+                FaultKind::Device => {
+                    broken.insert(known.worker.clone());
+                }
+                FaultKind::Checkpoint => self.summary.missing.extend(job.train),
+                _ => {}
+            }
+        }
+        self.note(message, effect);
+        Ok(())
+    }
+
+    /// Notes what is to be written beside jobs and attempts.
+    fn note(&mut self, message: &'a ResultMessage, effect: Effect) {
         if matches!(message.body, ResultBody::Epoch(_)) {
             self.epochs.push(message);
         }
         match effect {
             Effect::Nothing => {}
-            Effect::OthersLost => self.superseded.push((message.job, message.attempt)),
-            Effect::Store(_) => self.results.push(message),
+            Effect::Store(_) => {
+                self.results.push(message);
+                // Its training cannot have other weights any more.
+                if let Some(train) = self.jobs.get(&message.job).and_then(|job| job.train)
+                    && let Some(train) = self.jobs.get_mut(&train)
+                {
+                    train.after.evaluated = true;
+                }
+            }
             Effect::Conflict { kept, refused } => self.conflicts.push((message, kept, refused)),
+            Effect::Replace { old, new } => {
+                self.conflicts.push((message, old, new));
+                self.results.push(message);
+                self.replaced.insert(message.job);
+                for known in self.known.values_mut() {
+                    let train = self.jobs.get(&known.job).and_then(|job| job.train);
+                    if train == Some(message.job)
+                        && known.attempt.outcome != Some(AttemptOutcome::Done)
+                    {
+                        known.attempt.void = true;
+                    }
+                }
+            }
         }
-        Ok(())
     }
 }
 
-/// The distinct ids of a batch, in order.
-fn distinct(messages: &[ResultMessage], id: impl Fn(&ResultMessage) -> Uuid) -> Vec<Uuid> {
-    let mut ids: Vec<Uuid> = messages.iter().map(id).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    ids
+/// Finds out which trainings, of those that are being done again, have evaluations with results.
+async fn load_evaluated(
+    tx: &mut PgConnection,
+    jobs: &mut BTreeMap<JobId, LockedJob>,
+) -> Result<(), StoreError> {
+    let again: Vec<Uuid> = jobs
+        .values()
+        .map(|job| &job.before)
+        .filter(|job| {
+            job.kind == JobKind::Train && job.outcome.is_some() && job.state != JobState::Done
+        })
+        .map(|job| job.id.0)
+        .collect();
+    if again.is_empty() {
+        return Ok(());
+    }
+    let evaluated = sqlx::query_scalar!(
+        r#"SELECT DISTINCT train_job AS "train_job!" FROM job
+           WHERE train_job = ANY($1) AND outcome IS NOT NULL"#,
+        &again
+    )
+    .fetch_all(tx)
+    .await?;
+    for train in evaluated {
+        if let Some(job) = jobs.get_mut(&JobId(train)) {
+            job.before.evaluated = true;
+            job.after.evaluated = true;
+        }
+    }
+    Ok(())
 }
 
-/// How many attempts at each job ended with a broken device before this batch; only for jobs of
-/// which the batch reports another one.
-async fn broken_devices(
+/// The workers whose devices broke at the jobs of which the batch reports another one.
+async fn load_broken(
     tx: &mut PgConnection,
     messages: &[ResultMessage],
-) -> Result<HashMap<Uuid, i64>, StoreError> {
-    let jobs: Vec<Uuid> = messages
-        .iter()
-        .filter(|message| {
-            matches!(&message.body, ResultBody::Declined { fault, .. }
-                     if fault.kind == FaultKind::Device)
-        })
-        .map(|message| message.job.0)
-        .collect();
+) -> Result<HashMap<JobId, HashSet<String>>, StoreError> {
+    let jobs = distinct(
+        messages
+            .iter()
+            .filter(|message| {
+                matches!(&message.body, ResultBody::Declined { fault, .. }
+                         if fault.kind == FaultKind::Device)
+            })
+            .map(|message| message.job.0),
+    );
+    let mut broken: HashMap<JobId, HashSet<String>> = HashMap::new();
     if jobs.is_empty() {
+        return Ok(broken);
+    }
+    for row in sqlx::query!(
+        "SELECT DISTINCT job, worker FROM attempt WHERE job = ANY($1) AND failure_kind = $2",
+        &jobs,
+        FaultKind::Device.as_str()
+    )
+    .fetch_all(tx)
+    .await?
+    {
+        broken.entry(JobId(row.job)).or_default().insert(row.worker);
+    }
+    Ok(broken)
+}
+
+/// What the reports of these configs' jobs must be like, or why that is unknown.
+async fn load_expected(
+    tx: &mut PgConnection,
+    configs: &[Uuid],
+) -> Result<HashMap<Uuid, Result<Expected, String>>, StoreError> {
+    if configs.is_empty() {
         return Ok(HashMap::new());
     }
-    let kind = FaultKind::Device.as_str();
-    Ok(sqlx::query!(
-        r#"SELECT job, count(*) AS "count!" FROM attempt
-           WHERE job = ANY($1) AND failure_kind = $2 GROUP BY job"#,
-        &jobs,
-        kind
+    let specs = read_configs(tx, configs).await?;
+    let files: Vec<String> = specs
+        .values()
+        .flatten()
+        .map(|spec| spec.data.blake3.clone())
+        .collect();
+    let samples: HashMap<String, i32> = sqlx::query!(
+        "SELECT blake3, test_samples FROM dataset WHERE blake3 = ANY($1)",
+        &files
     )
     .fetch_all(tx)
     .await?
     .into_iter()
-    .map(|row| (row.job, row.count))
-    .collect())
+    .map(|row| (row.blake3, row.test_samples))
+    .collect();
+    Ok(specs
+        .into_iter()
+        .map(|(id, spec)| {
+            let expected = spec.map(|spec| Expected::new(&spec, samples.get(&spec.data.blake3)));
+            (id, expected)
+        })
+        .collect())
 }
 
 /// A number from the wire, where numbers are small; one too large counts as the largest.

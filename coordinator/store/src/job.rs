@@ -1,6 +1,5 @@
 //! The database's enums: kinds and states of jobs, outcomes of attempts, states of sweeps.
 
-use halfheard_shared::broker::{Queue, SweepControl};
 use std::fmt;
 
 macro_rules! display_as_in_sql {
@@ -37,16 +36,6 @@ pub enum JobKind {
 
 display_as_in_sql!(JobKind { Train => "train", Eval => "eval", Noop => "noop" });
 
-impl JobKind {
-    /// The queue it is published on.
-    pub fn queue(self) -> Queue {
-        match self {
-            JobKind::Train => Queue::Train,
-            JobKind::Eval | JobKind::Noop => Queue::Eval,
-        }
-    }
-}
-
 /// State of a job. Table `job_transition` lists the transitions that exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, sqlx::Type, serde::Serialize)]
 #[sqlx(type_name = "job_state", rename_all = "lowercase")]
@@ -54,9 +43,9 @@ impl JobKind {
 pub enum JobState {
     /// Evaluation whose model is not trained.
     Blocked,
-    /// Waiting for publication.
+    /// Waiting for a worker that asks.
     Ready,
-    /// Published, waiting for a worker.
+    /// Granted to a worker that has not begun it.
     Queued,
     /// In progress on a worker.
     Running,
@@ -64,7 +53,7 @@ pub enum JobState {
     Done,
     /// Given up.
     Failed,
-    /// Its sweep was cancelled.
+    /// No sweep asks for it any more.
     Cancelled,
 }
 
@@ -78,6 +67,58 @@ display_as_in_sql!(JobState {
     Cancelled => "cancelled",
 });
 
+impl JobState {
+    /// All of them.
+    pub const ALL: [JobState; 7] = [
+        JobState::Blocked,
+        JobState::Ready,
+        JobState::Queued,
+        JobState::Running,
+        JobState::Done,
+        JobState::Failed,
+        JobState::Cancelled,
+    ];
+
+    /// The transitions between states that this crate makes: those of table `job_transition`.
+    pub const TRANSITIONS: &[(JobState, JobState)] = {
+        use JobState::{Blocked, Cancelled, Done, Failed, Queued, Ready, Running};
+        &[
+            (Blocked, Ready),
+            (Blocked, Failed),
+            (Blocked, Done),
+            (Blocked, Cancelled),
+            (Ready, Queued),
+            (Ready, Blocked),
+            (Ready, Done),
+            (Ready, Failed),
+            (Ready, Cancelled),
+            (Queued, Running),
+            (Queued, Done),
+            (Queued, Ready),
+            (Queued, Blocked),
+            (Queued, Failed),
+            (Queued, Cancelled),
+            (Running, Done),
+            (Running, Ready),
+            (Running, Blocked),
+            (Running, Failed),
+            (Running, Cancelled),
+            (Done, Ready),
+            (Failed, Done),
+            (Failed, Ready),
+            (Failed, Blocked),
+            (Cancelled, Ready),
+            (Cancelled, Blocked),
+            (Cancelled, Done),
+        ]
+    };
+
+    /// Whether a worker has the job.
+    pub fn is_leased(self) -> bool {
+        matches!(self, JobState::Queued | JobState::Running)
+    }
+}
+
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, sqlx::Type)]
 #[sqlx(type_name = "attempt_outcome", rename_all = "snake_case")]
@@ -88,8 +129,12 @@ pub enum AttemptOutcome {
     Failed,
     /// Its worker shut down, or declined the job for a fault of its own.
     HandedBack,
-    /// Another attempt began before this one reported its end.
+    /// Its worker was not heard for as long as a lease lasts, or its process was replaced.
     Lost,
+    /// Its worker was heard, but the work did not advance.
+    Stalled,
+    /// The job was taken back: cancelled, or done by another attempt.
+    Revoked,
 }
 
 display_as_in_sql!(AttemptOutcome {
@@ -97,6 +142,8 @@ display_as_in_sql!(AttemptOutcome {
     Failed => "failed",
     HandedBack => "handed_back",
     Lost => "lost",
+    Stalled => "stalled",
+    Revoked => "revoked",
 });
 
 /// What the operator wants a sweep to do.
@@ -117,13 +164,3 @@ display_as_in_sql!(SweepState {
     Paused => "paused",
     Cancelled => "cancelled",
 });
-
-impl From<SweepState> for SweepControl {
-    fn from(state: SweepState) -> Self {
-        match state {
-            SweepState::Running => SweepControl::Running,
-            SweepState::Paused => SweepControl::Paused,
-            SweepState::Cancelled => SweepControl::Cancelled,
-        }
-    }
-}

@@ -1,83 +1,180 @@
-//! The leader lock: a Postgres advisory lock on a connection of its own, released with the connection.
+//! Leadership: a row with a term number, which every transaction of a leader locks.
+//!
+//! Nothing of it is state of a session, which a pooling proxy would lose: no advisory lock, no setting
+//! beyond a transaction. All times are the database's.
 
-use crate::{Store, StoreError, connect::connect_error};
+use crate::{
+    Store, StoreError,
+    connect::{MAX_CONNECTIONS, pool},
+};
 use sqlx::{Connection as _, PgConnection};
 use std::time::Duration;
 
-/// The lock's key, the same in all releases; advisory locks are per database.
-const KEY: i64 = 0x006d_6973_7362_6e63;
+/// How long the lead lasts unless it is renewed.
+pub const LEAD: Duration = Duration::from_secs(10);
 /// How long Postgres may take to answer.
-pub const TIMEOUT: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The outcome of trying to acquire the lock.
-#[derive(Debug)]
-pub enum Acquired {
-    /// This process leads.
-    Lock(LeaderLock),
+/// The number of a leader: ascending, each has its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Term(pub i64);
+
+/// The outcome of trying to take the lead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// The caller leads, from now for [`LEAD`].
+    Lead(Term),
     /// Another coordinator leads.
-    Other,
-    /// The database is a standby, whose locks are separate from the primary's, or was made read-only.
+    Other {
+        /// Which: machine and process.
+        holder: String,
+    },
+    /// The database is a standby or was made read-only: nobody can lead.
     ReadOnly,
 }
 
-/// The connection that holds the lock.
-#[derive(Debug)]
-pub struct LeaderLock(PgConnection);
-
 impl Store {
-    /// Tries to acquire the leader lock, without waiting for it.
+    /// Takes the lead if nobody has it. A transaction of the previous leader that is still open is
+    /// waited for: the server ends one that stands still after a few seconds.
     ///
     /// # Errors
     ///
-    /// Postgres cannot be reached.
-    pub async fn try_lead(&self) -> Result<Acquired, StoreError> {
-        let connection = PgConnection::connect_with(self.options());
-        let connection = tokio::time::timeout(TIMEOUT, connection)
-            .await
-            .unwrap_or(Err(sqlx::Error::PoolTimedOut))
-            .map_err(|source| connect_error(self.options(), source))?;
-        let mut lock = LeaderLock(connection);
-        if !lock.is_writable().await? {
-            lock.0.close().await?;
-            return Ok(Acquired::ReadOnly);
-        }
-        let locked = sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock($1) AS "locked!""#, KEY)
-            .fetch_one(&mut lock.0)
+    /// Postgres cannot be reached or does not answer within seconds.
+    pub async fn take_lead(&self, holder: &str) -> Result<Taken, StoreError> {
+        self.on_lead_connection(async |connection: &mut PgConnection| {
+            if !is_writable(connection).await? {
+                return Ok(Taken::ReadOnly);
+            }
+            let mut tx = connection.begin().await?;
+            sqlx::query!(r#"SELECT set_config('lock_timeout', '2000', true) AS "timeout!""#)
+                .fetch_one(&mut *tx)
+                .await?;
+            // An end further ahead than a lead lasts was written before the clock was set back.
+            let term = sqlx::query_scalar!(
+                "UPDATE leadership
+                 SET term = term + 1, holder = $1,
+                     expires = clock_timestamp() + make_interval(secs => $2::float8)
+                 WHERE expires < clock_timestamp()
+                    OR expires > clock_timestamp() + make_interval(secs => $2::float8 + 1)
+                 RETURNING term",
+                holder,
+                LEAD.as_secs_f64()
+            )
+            .fetch_optional(&mut *tx)
             .await?;
-        if locked {
-            return Ok(Acquired::Lock(lock));
+            if let Some(term) = term {
+                tx.commit().await?;
+                return Ok(Taken::Lead(Term(term)));
+            }
+            let holder = sqlx::query_scalar!("SELECT holder FROM leadership")
+                .fetch_one(&mut *tx)
+                .await?;
+            tx.commit().await?;
+            Ok(Taken::Other { holder })
+        })
+        .await
+    }
+
+    /// Keeps the lead for another [`LEAD`]. `false`: it is lost, to another coordinator, because it was
+    /// renewed too late, or because the database became read-only.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::take_lead`]. The lead may be renewed or not.
+    pub async fn renew_lead(&self, term: Term) -> Result<bool, StoreError> {
+        self.on_lead_connection(async |connection: &mut PgConnection| {
+            if !is_writable(connection).await? {
+                return Ok(false);
+            }
+            let renewed = sqlx::query!(
+                "UPDATE leadership SET expires = clock_timestamp() + make_interval(secs => $2)
+                 WHERE term = $1 AND expires > clock_timestamp()",
+                term.0,
+                LEAD.as_secs_f64()
+            )
+            .execute(connection)
+            .await?;
+            Ok(renewed.rows_affected() > 0)
+        })
+        .await
+    }
+
+    /// Gives the lead up, so that another coordinator need not wait until it expires.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::take_lead`].
+    pub async fn resign_lead(&self, term: Term) -> Result<(), StoreError> {
+        self.on_lead_connection(async |connection: &mut PgConnection| {
+            sqlx::query!(
+                "UPDATE leadership SET expires = '-infinity' WHERE term = $1",
+                term.0
+            )
+            .execute(connection)
+            .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// The store of the leader of `term`: every transaction that writes begins with the fence. To be
+    /// called once per term: it has connections of its own, because those of the term before may hang
+    /// on a network that has changed.
+    pub fn leading(&self, term: Term) -> Store {
+        Store {
+            pool: pool(&self.options, MAX_CONNECTIONS),
+            lead: self.lead.clone(),
+            options: self.options.clone(),
+            term: Some(term),
         }
-        lock.0.close().await?;
-        Ok(Acquired::Other)
+    }
+
+    /// Runs `action` on the connection for the lead, which is replaced if Postgres does not answer.
+    async fn on_lead_connection<T>(
+        &self,
+        action: impl AsyncFnOnce(&mut PgConnection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let timed_out = || StoreError::from(sqlx::Error::PoolTimedOut);
+        let mut connection = tokio::time::timeout(TIMEOUT, self.lead.acquire())
+            .await
+            .map_err(|_| timed_out())??;
+        match tokio::time::timeout(TIMEOUT, action(&mut connection)).await {
+            Ok(Ok(done)) => Ok(done),
+            outcome => {
+                // Returned to the pool it would be waited for, however long that takes.
+                drop(connection.detach());
+                outcome.map_err(|_| timed_out())?
+            }
+        }
     }
 }
 
-impl LeaderLock {
-    /// Whether the database takes writes; an error means that the lock is lost.
-    ///
-    /// # Errors
-    ///
-    /// The connection is broken or does not answer within [`TIMEOUT`].
-    pub async fn is_writable(&mut self) -> Result<bool, StoreError> {
-        let answer = sqlx::query_scalar!(
-            r#"SELECT NOT pg_is_in_recovery()
-                      AND NOT current_setting('transaction_read_only')::boolean AS "writes!""#
-        )
-        .fetch_one(&mut self.0);
-        Ok(tokio::time::timeout(TIMEOUT, answer)
-            .await
-            .unwrap_or(Err(sqlx::Error::PoolTimedOut))?)
-    }
+/// Whether the database takes writes.
+async fn is_writable(connection: &mut PgConnection) -> Result<bool, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT NOT pg_is_in_recovery()
+                  AND NOT current_setting('transaction_read_only')::boolean AS "writes!""#
+    )
+    .fetch_one(connection)
+    .await?)
+}
 
-    /// Releases the lock before the connection is closed, which the server may notice later. If neither
-    /// succeeds, the server will notice on its own.
-    pub async fn release(mut self) {
-        let _ = tokio::time::timeout(TIMEOUT, async {
-            sqlx::query_scalar!("SELECT pg_advisory_unlock($1)", KEY)
-                .fetch_one(&mut self.0)
-                .await?;
-            self.0.close().await
-        })
-        .await;
-    }
+/// Locks the row of `term` until the transaction ends, and has the server end the transaction if its
+/// process stands still, or waits too long for a row: a stopped leader must not keep others from
+/// leading.
+///
+/// # Errors
+///
+/// The database's; [`StoreError::Deposed`].
+pub(crate) async fn fence(tx: &mut PgConnection, term: Term) -> Result<(), StoreError> {
+    sqlx::query_scalar!(
+        r#"SELECT set_config('idle_in_transaction_session_timeout', '5000', true)
+                  || set_config('lock_timeout', '5000', true) AS "fenced!"
+           FROM leadership WHERE term = $1 AND expires > clock_timestamp() FOR KEY SHARE"#,
+        term.0
+    )
+    .fetch_optional(tx)
+    .await?
+    .map(|_| ())
+    .ok_or(StoreError::Deposed)
 }

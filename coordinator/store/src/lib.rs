@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod benchmarks;
+mod columns;
 pub mod connect;
 pub mod control;
 pub mod datasets;
@@ -14,13 +15,14 @@ pub mod failures;
 pub mod fault;
 pub mod forecast;
 mod give_up;
+pub mod grants;
 pub mod ingest;
 pub mod job;
+mod job_rows;
 pub mod leadership;
+pub mod leases;
 pub mod lifecycle;
-pub mod outbox;
 mod published;
-pub mod recover;
 pub mod results;
 mod retry;
 pub mod status;

@@ -1,34 +1,41 @@
-//! What a worker's message means for its job, decided in memory, without a database.
+//! What a worker's report or silence means for its job, decided in memory, without a database.
 //!
-//! Messages are delivered at least once, and may be late or out of order. The rules that keep the
-//! counts right:
+//! Reports arrive at least once, and may be late or out of order. The rules that keep the counts right:
 //!
-//! * A publication is *current* while its job is queued or running with that number, or ready with a
-//!   smaller one (the worker was faster than the dispatcher marked the job queued). Only messages about
-//!   a current publication change the state of a job; others are recorded and no more.
-//! * The first result of a job counts, whoever sent it and whatever state the job is in. The same
-//!   result again changes nothing; a different one is a conflict.
-//! * An attempt fails at most once.
-//! * A worker's own fault is not a failure of the job: the job is published again, uncounted. But a job
-//!   at which several devices break is considered the cause.
+//! * A job is *held* by the attempt that its row names while it is queued or running. Only a report of
+//!   that attempt changes the state of a job; others are recorded and no more.
+//! * A result is the exception: the first one counts, whoever sent it and whatever state the job is in.
+//!   The same result again changes nothing; a different one is a conflict.
+//! * An attempt ends once.
+//! * A worker's own fault is not a failure of the job, which is granted again, uncounted. But a job at
+//!   which the devices of several workers break is considered the cause.
+//! * An attempt that ends without a word counts against its job only if it had begun and not advanced:
+//!   a training that gets further each time is never given up.
 //! * Permanent errors are not retried. Training is bit-exact, so a loss that is not finite, or any other
 //!   error of shapes or numbers, would only recur.
 //!
-//! The state machine of a job is [`Job::apply`] for what workers report, together with the `UPDATE`
-//! statements of this crate for what the coordinator and operators do. Table `job_transition` is its
-//! guard: a trigger refuses every other transition, whoever attempts it.
+//! The state machine of a job is [`Job::apply`] for what workers report and [`Job::lose`] for their
+//! silence, together with the `UPDATE` statements of this crate for what the coordinator and operators
+//! do. Table `job_transition` is its guard: a trigger refuses every other transition, whoever attempts it.
 
-use crate::job::{AttemptOutcome, JobKind, JobState};
+use crate::{
+    job::{AttemptOutcome, JobKind, JobState},
+    text::{bounded, causes},
+};
 use chrono::{DateTime, TimeDelta, Utc};
 use halfheard_shared::{
     ids::{AttemptId, JobId},
-    wire::{self, FailureKind, FaultKind, ResultBody, ResultMessage, WireError},
+    wire::{self, Failure, FailureKind, FaultKind, ResultBody, WireError},
 };
 use std::time::Duration;
 
-/// Devices that may break at one job before that counts as the job's failure: a device breaks now and
-/// then, but hardly three at the same job by chance.
+/// Workers whose device may break at one job before that counts as the job's failure: a device breaks
+/// now and then, but hardly three at the same job by chance.
 const MAX_BROKEN_DEVICES: i64 = 2;
+/// Most characters of [`Job::last_error`].
+const LAST_ERROR: usize = 4000;
+/// Why a training fails whose weights cannot be had again.
+const OTHER_WEIGHTS: &str = "its checkpoints were missing, and training it again gave other weights than those that its evaluations used";
 
 /// First 16 bytes of the BLAKE3 hash of a result.
 pub type Digest = [u8; 16];
@@ -40,6 +47,11 @@ pub struct RetryPolicy {
     pub attempts: i32,
     /// The delay after the first failure; each further one is four times as long.
     pub delay: Duration,
+    /// Attempts in a row that ended without a word and without progress, after which the job fails.
+    pub losses: i32,
+    /// The most device memory that a live worker has, in bytes: a job that ran out of memory waits for
+    /// more only if somebody has it. 0 if unknown.
+    pub largest: u64,
 }
 
 impl Default for RetryPolicy {
@@ -47,6 +59,8 @@ impl Default for RetryPolicy {
         Self {
             attempts: 3,
             delay: Duration::from_secs(5),
+            losses: 5,
+            largest: 0,
         }
     }
 }
@@ -59,7 +73,7 @@ impl RetryPolicy {
     }
 }
 
-/// The part of a job that messages affect.
+/// The part of a job that reports affect.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Job {
     /// Primary key.
@@ -68,33 +82,45 @@ pub struct Job {
     pub kind: JobKind,
     /// Its state.
     pub state: JobState,
-    /// Number of its last known publication.
-    pub publication: i32,
+    /// The attempt that was granted last.
+    pub attempt: Option<AttemptId>,
     /// Failed attempts.
     pub failures: i32,
-    /// Attempts that ended with a broken device; they do not count as failures.
+    /// Attempts that ended without a word since the job last advanced.
+    pub losses: i32,
+    /// Other workers than the reporting one whose device broke at this job.
     pub broken_devices: i64,
-    /// The attempt that began last.
-    pub attempt: Option<AttemptId>,
     /// The hash of its first result.
     pub outcome: Option<Digest>,
+    /// Of a training: whether a result of one of its evaluations is stored.
+    pub evaluated: bool,
     /// Start of the first attempt.
     pub started: Option<DateTime<Utc>>,
     /// End of the job.
     pub finished: Option<DateTime<Utc>>,
     /// The last failure.
     pub last_error: Option<String>,
+    /// Bytes of memory that a device needs at least.
+    pub min_memory: i64,
     /// Delay of a retry, from now.
     pub delay: Duration,
 }
 
-/// The part of an attempt that messages affect.
+/// The part of an attempt that reports affect.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attempt {
     /// Primary key.
     pub id: AttemptId,
     /// How it ended, if it did.
     pub outcome: Option<AttemptOutcome>,
+    /// Whether the report of its start has arrived.
+    pub begun: bool,
+    /// Whether it stored a state beyond the one that it began from.
+    pub advanced: bool,
+    /// Whether its result no longer counts.
+    pub void: bool,
+    /// Bytes of its device's memory; 0 if unknown.
+    pub memory: i64,
 }
 
 /// What to do besides writing the job and the attempt.
@@ -102,8 +128,6 @@ pub struct Attempt {
 pub enum Effect {
     /// Nothing.
     Nothing,
-    /// Mark the other open attempts at this job as lost.
-    OthersLost,
     /// Write the result: it is the first one.
     Store(Digest),
     /// Record a conflict: the result differs from the first one.
@@ -113,9 +137,17 @@ pub enum Effect {
         /// This result.
         refused: Digest,
     },
+    /// Record a conflict, and write the result in place of the first one, whose weights are lost and
+    /// were never used.
+    Replace {
+        /// The first result.
+        old: Digest,
+        /// This result.
+        new: Digest,
+    },
 }
 
-/// Why a message was rejected.
+/// Why a report was rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RejectedMessage {
     /// For example the result of a training job for an evaluation job.
@@ -126,16 +158,9 @@ pub enum RejectedMessage {
         /// The kind of message.
         result: &'static str,
     },
-    /// A result that refers to predictions it does not contain.
-    #[error("criterion `{criterion}` refers to prediction {number} of {count}")]
-    NoPrediction {
-        /// The criterion.
-        criterion: String,
-        /// The index.
-        number: u32,
-        /// How many predictions the result has.
-        count: usize,
-    },
+    /// A kind of failure that only the coordinator can find.
+    #[error("a worker cannot report a failure of kind `{0}`")]
+    WrongFailure(&'static str),
     /// It cannot be encoded, and so not be hashed.
     #[error("{0}")]
     NotEncodable(String),
@@ -148,141 +173,135 @@ impl From<WireError> for RejectedMessage {
 }
 
 impl Job {
-    fn is_current(&self, publication: i32) -> bool {
-        match self.state {
-            JobState::Queued | JobState::Running => self.publication == publication,
-            JobState::Ready => self.publication < publication,
-            _ => false,
-        }
+    /// Whether `attempt` has the job.
+    pub fn is_held_by(&self, attempt: &Attempt) -> bool {
+        self.state.is_leased() && self.attempt == Some(attempt.id) && attempt.outcome.is_none()
     }
 
-    /// Applies one message, which `attempt` sent at `at`: changes the job and the attempt, and returns
-    /// what else to do.
+    /// Applies one report of `attempt`, which arrived at `at`: changes the job and the attempt, and
+    /// returns what else to do.
     ///
     /// # Errors
     ///
-    /// The message contradicts the job or itself.
-    #[expect(
-        clippy::too_many_lines,
-        reason = "the state machine reads in one place: one arm per message"
-    )]
+    /// The report contradicts the job. Nothing is changed.
     pub fn apply(
         &mut self,
         attempt: &mut Attempt,
-        message: &ResultMessage,
+        report: &ResultBody,
         at: DateTime<Utc>,
-        retry: &RetryPolicy,
+        policy: &RetryPolicy,
     ) -> Result<Effect, RejectedMessage> {
-        let publication = i32::try_from(message.publication).unwrap_or(i32::MAX);
-        let open = matches!(attempt.outcome, None | Some(AttemptOutcome::Lost));
-        match &message.body {
-            ResultBody::Started { .. } => Ok(self.begin(attempt, publication, open, at)),
+        let held = self.is_held_by(attempt);
+        match report {
+            ResultBody::Started { .. } => self.begin(attempt, held, at),
             ResultBody::Epoch(_) => {
                 self.expect(JobKind::Train, "epoch")?;
-                Ok(self.begin(attempt, publication, open, at))
+                self.begin(attempt, held, at);
             }
             ResultBody::Trained { .. } => {
                 self.expect(JobKind::Train, "trained")?;
-                let digest = digest(&message.body)?;
-                Ok(self.finish(attempt, publication, digest, at))
+                return Ok(self.finish(attempt, held, digest(report)?, at));
             }
-            ResultBody::Evaluated {
-                results,
-                predictions,
-                seconds,
-            } => {
+            ResultBody::Evaluated { seconds, .. } => {
                 self.expect(JobKind::Eval, "evaluated")?;
-                if let Some(result) = results
-                    .iter()
-                    .find(|result| result.predictions as usize >= predictions.len())
-                {
-                    return Err(RejectedMessage::NoPrediction {
-                        criterion: result.criterion.clone(),
-                        number: result.predictions,
-                        count: predictions.len(),
-                    });
-                }
-                let digest = digest(&message.body)?;
-                if self.outcome.is_none() {
+                let digest = digest(report)?;
+                if self.outcome.is_none() && !attempt.void {
                     // Cases are evaluated together: this one began within their common attempt.
                     self.started = self.started.max(Some(began(at, *seconds)));
                 }
-                Ok(self.finish(attempt, publication, digest, at))
+                return Ok(self.finish(attempt, held, digest, at));
             }
             ResultBody::Noop => {
                 self.expect(JobKind::Noop, "noop")?;
-                Ok(self.finish(attempt, publication, [0; 16], at))
+                return Ok(self.finish(attempt, held, [0; 16], at));
             }
             ResultBody::Failed(failure) => {
-                if !open {
-                    return Ok(Effect::Nothing);
+                if let FailureKind::Crashed | FailureKind::Invalid = failure.kind {
+                    return Err(RejectedMessage::WrongFailure(label(failure.kind)));
                 }
-                attempt.outcome = Some(AttemptOutcome::Failed);
-                if !self.is_current(publication) {
-                    return Ok(Effect::Nothing);
+                if end(attempt, AttemptOutcome::Failed) && held {
+                    self.fail(attempt, failure, at, policy);
                 }
-                self.publication = publication;
-                self.failures += 1;
-                self.last_error = Some(failure.chain.join(": "));
-                let permanent = match failure.kind {
-                    FailureKind::Permanent | FailureKind::NonFinite => true,
-                    FailureKind::Retryable | FailureKind::Crashed => false,
-                };
-                self.retry_or_fail(permanent, at, retry);
-                Ok(Effect::Nothing)
             }
             ResultBody::HandedBack { .. } => {
-                if !open {
-                    return Ok(Effect::Nothing);
-                }
-                attempt.outcome = Some(AttemptOutcome::HandedBack);
-                let is_latest = self.attempt.is_none_or(|last| last == attempt.id);
-                if self.is_current(publication) && is_latest {
-                    // The broker still has the message and will redeliver it.
-                    self.publication = publication;
-                    self.state = JobState::Queued;
-                }
-                Ok(Effect::Nothing)
-            }
-            ResultBody::Declined { fault, .. } => {
-                if !open {
-                    return Ok(Effect::Nothing);
-                }
-                attempt.outcome = Some(AttemptOutcome::HandedBack);
-                let is_latest = self.attempt.is_none_or(|last| last == attempt.id);
-                if !self.is_current(publication) || !is_latest {
-                    return Ok(Effect::Nothing);
-                }
-                self.publication = publication;
-                if fault.kind == FaultKind::Device {
-                    self.broken_devices += 1;
-                }
-                if fault.kind == FaultKind::Device && self.broken_devices > MAX_BROKEN_DEVICES {
-                    self.failures += 1;
-                    self.last_error = Some(format!(
-                        "{} devices broke at this job: {}",
-                        self.broken_devices,
-                        fault.chain.join(": ")
-                    ));
-                    self.retry_or_fail(false, at, retry);
-                } else {
-                    // The worker removed the message from the queue: publish it for another worker.
+                if end(attempt, AttemptOutcome::HandedBack) && held {
                     self.state = JobState::Ready;
                 }
-                Ok(Effect::Nothing)
+            }
+            ResultBody::Declined { fault, .. } => {
+                if !end(attempt, AttemptOutcome::HandedBack) || !held {
+                    return Ok(Effect::Nothing);
+                }
+                self.state = JobState::Ready;
+                if fault.kind == FaultKind::Device && self.broken_devices >= MAX_BROKEN_DEVICES {
+                    let broken = format!(
+                        "the devices of {} workers broke at this job",
+                        self.broken_devices + 1
+                    );
+                    let failure = Failure {
+                        chain: std::iter::once(broken).chain(fault.chain.clone()).collect(),
+                        kind: FailureKind::Retryable,
+                    };
+                    self.fail(attempt, &failure, at, policy);
+                }
             }
         }
+        Ok(Effect::Nothing)
     }
 
-    /// After a counted failure: ready after a delay, or failed.
-    fn retry_or_fail(&mut self, permanent: bool, at: DateTime<Utc>, retry: &RetryPolicy) {
-        if permanent || self.failures >= retry.attempts {
+    /// Ends an attempt whose final report was rejected for `reason`, as failed. Returns whether it was
+    /// open.
+    pub fn reject(
+        &mut self,
+        attempt: &mut Attempt,
+        reason: &str,
+        at: DateTime<Utc>,
+        policy: &RetryPolicy,
+    ) -> bool {
+        let held = self.is_held_by(attempt);
+        let ended = end(attempt, AttemptOutcome::Failed);
+        if ended && held {
+            let failure = Failure {
+                chain: vec!["its report was rejected".to_owned(), reason.to_owned()],
+                kind: FailureKind::Invalid,
+            };
+            self.fail(attempt, &failure, at, policy);
+        }
+        ended
+    }
+
+    /// Ends an attempt that has the job without its word: its worker was not heard
+    /// ([`AttemptOutcome::Lost`]), or its work did not advance ([`AttemptOutcome::Stalled`], which shows
+    /// that it had begun). Returns whether that was one too many, and the job failed. Nothing happens if
+    /// the attempt does not have the job.
+    pub fn lose(
+        &mut self,
+        attempt: &mut Attempt,
+        how: AttemptOutcome,
+        at: DateTime<Utc>,
+        policy: &RetryPolicy,
+    ) -> bool {
+        if !self.is_held_by(attempt) {
+            return false;
+        }
+        attempt.outcome = Some(how);
+        if attempt.advanced {
+            self.losses = 0;
+        } else if attempt.begun || how == AttemptOutcome::Stalled {
+            self.losses += 1;
+        }
+        let gave_up = self.losses >= policy.losses;
+        if gave_up {
             self.state = JobState::Failed;
             self.finished = Some(at);
+            self.last_error = Some(format!(
+                "{} attempts in a row ended without a word and without progress: their workers crashed or hung",
+                self.losses
+            ));
         } else {
             self.state = JobState::Ready;
-            self.delay = retry.delay_after(self.failures);
         }
+        gave_up
     }
 
     fn expect(&self, kind: JobKind, result: &'static str) -> Result<(), RejectedMessage> {
@@ -296,55 +315,132 @@ impl Job {
         }
     }
 
-    fn begin(
+    fn begin(&mut self, attempt: &mut Attempt, held: bool, at: DateTime<Utc>) {
+        attempt.begun = true;
+        if held {
+            self.state = JobState::Running;
+            self.started.get_or_insert(at);
+        }
+    }
+
+    /// Counts a failure of an attempt that had the job: ready after a delay, or failed.
+    fn fail(
         &mut self,
         attempt: &Attempt,
-        publication: i32,
-        open: bool,
+        failure: &Failure,
         at: DateTime<Utc>,
-    ) -> Effect {
-        self.started.get_or_insert(at);
-        if !open || !self.is_current(publication) {
-            return Effect::Nothing;
+        policy: &RetryPolicy,
+    ) {
+        self.failures += 1;
+        self.last_error = Some(bounded(&causes(&failure.chain).join(": "), LAST_ERROR));
+        let permanent = match failure.kind {
+            FailureKind::Permanent | FailureKind::NonFinite => true,
+            FailureKind::Retryable
+            | FailureKind::OutOfMemory
+            | FailureKind::Crashed
+            | FailureKind::Invalid => false,
+        };
+        if permanent || self.failures >= policy.attempts {
+            self.state = JobState::Failed;
+            self.finished = Some(at);
+            return;
         }
-        self.publication = publication;
-        self.state = JobState::Running;
-        // An attempt marked lost may still report; it does not become the latest again.
-        if self.attempt == Some(attempt.id) || attempt.outcome.is_some() {
-            return Effect::Nothing;
-        }
-        match self.attempt.replace(attempt.id) {
-            Some(_) => Effect::OthersLost,
-            None => Effect::Nothing,
+        self.state = JobState::Ready;
+        let memory = u64::try_from(attempt.memory).unwrap_or(0);
+        if failure.kind == FailureKind::OutOfMemory && memory > 0 && policy.largest > memory {
+            // Somebody has more, and need not wait.
+            self.min_memory = self.min_memory.max(attempt.memory.saturating_add(1));
+        } else {
+            self.delay = policy.delay_after(self.failures);
         }
     }
 
     fn finish(
         &mut self,
         attempt: &mut Attempt,
-        publication: i32,
+        held: bool,
         digest: Digest,
         at: DateTime<Utc>,
     ) -> Effect {
-        attempt.outcome = Some(AttemptOutcome::Done);
-        self.started.get_or_insert(at);
-        if !matches!(self.state, JobState::Done | JobState::Cancelled) {
-            self.state = JobState::Done;
-            self.finished = Some(at);
-            self.publication = self.publication.max(publication);
+        // Said again: it counted then. The job may be on its way to be done again since.
+        let again = attempt.outcome == Some(AttemptOutcome::Done);
+        if attempt.void && !again {
+            return Effect::Nothing;
         }
-        match self.outcome {
-            None => {
-                self.outcome = Some(digest);
-                Effect::Store(digest)
-            }
+        attempt.outcome = Some(AttemptOutcome::Done);
+        let effect = match self.outcome {
+            None => Effect::Store(digest),
             Some(kept) if kept == digest => Effect::Nothing,
             Some(kept) => Effect::Conflict {
                 kept,
                 refused: digest,
             },
+        };
+        if again {
+            return effect;
         }
+        self.outcome.get_or_insert(digest);
+        if matches!(self.state, JobState::Done | JobState::Cancelled) {
+            return effect;
+        }
+        // A training that has a result and is not done is being done again, for its checkpoints.
+        match effect {
+            Effect::Conflict { kept, refused } if self.kind == JobKind::Train => {
+                if !self.evaluated {
+                    self.outcome = Some(digest);
+                    self.done(at);
+                    return Effect::Replace {
+                        old: kept,
+                        new: refused,
+                    };
+                }
+                if held {
+                    self.failures += 1;
+                    self.last_error = Some(OTHER_WEIGHTS.to_owned());
+                    self.state = JobState::Failed;
+                    self.finished = Some(at);
+                }
+            }
+            _ => self.done(at),
+        }
+        effect
     }
+
+    fn done(&mut self, at: DateTime<Utc>) {
+        self.state = JobState::Done;
+        self.started.get_or_insert(at);
+        self.finished = Some(at);
+    }
+}
+
+/// Ends an attempt as its worker says. Returns whether it had not ended by a word of its worker before:
+/// one that was given up as lost may still report.
+fn end(attempt: &mut Attempt, outcome: AttemptOutcome) -> bool {
+    let open = matches!(
+        attempt.outcome,
+        None | Some(AttemptOutcome::Lost | AttemptOutcome::Stalled)
+    );
+    if open {
+        attempt.outcome = Some(outcome);
+    }
+    open
+}
+
+/// A kind of failure as the database has it.
+pub(crate) fn label(kind: FailureKind) -> &'static str {
+    match kind {
+        FailureKind::Permanent => "permanent",
+        FailureKind::Retryable => "retryable",
+        FailureKind::NonFinite => "non_finite",
+        FailureKind::Crashed => "crashed",
+        FailureKind::OutOfMemory => "out_of_memory",
+        FailureKind::Invalid => "invalid",
+    }
+}
+
+/// Whether a report is the last one of its attempt.
+pub(crate) fn is_final(report: &ResultBody) -> bool {
+    !matches!(report, ResultBody::Started { .. } | ResultBody::Epoch(_))
 }
 
 /// When work began that took `seconds` and ended at `at`.
@@ -358,7 +454,8 @@ pub fn began(at: DateTime<Utc>, seconds: f64) -> DateTime<Utc> {
     at - TimeDelta::microseconds((seconds * 1e6) as i64)
 }
 
-/// The hash of a result, without the seconds it took.
+/// The hash of a result, without the seconds it took and the memory it used. It does not depend on the
+/// version of the wire format, which is the first byte: a result of the next release is the same.
 fn digest(body: &ResultBody) -> Result<Digest, RejectedMessage> {
     let bytes = match body {
         ResultBody::Trained {
@@ -374,7 +471,8 @@ fn digest(body: &ResultBody) -> Result<Digest, RejectedMessage> {
         _ => Vec::new(),
     };
     let mut digest = [0; 16];
-    digest.copy_from_slice(&blake3::hash(&bytes).as_bytes()[..16]);
+    let content = bytes.get(1..).unwrap_or_default();
+    digest.copy_from_slice(&blake3::hash(content).as_bytes()[..16]);
     Ok(digest)
 }
 

@@ -1,8 +1,8 @@
-//! The connection pool and the state of the migrations.
+//! The connection pool, the transactions of a leader, and the state of the migrations.
 
-use crate::StoreError;
+use crate::{StoreError, leadership::Term};
 use halfheard_shared::ids::SweepId;
-use sqlx::{PgPool, migrate::Migrator, postgres::PgConnectOptions};
+use sqlx::{PgPool, Postgres, Transaction, migrate::Migrator, postgres::PgConnectOptions};
 
 /// The migrations in `schemas/migrations`, embedded in the program.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("../../schemas/migrations");
@@ -11,7 +11,11 @@ pub static MIGRATIONS: Migrator = sqlx::migrate!("../../schemas/migrations");
 #[derive(Clone, Debug)]
 pub struct Store {
     pub(crate) pool: PgPool,
+    /// For taking and keeping the lead, which must not wait for the connections of other work.
+    pub(crate) lead: PgPool,
     pub(crate) options: PgConnectOptions,
+    /// The term whose leader this store writes for; `None` for commands.
+    pub(crate) term: Option<Term>,
 }
 
 impl Store {
@@ -23,6 +27,20 @@ impl Store {
     /// The options it connects with.
     pub fn options(&self) -> &PgConnectOptions {
         &self.options
+    }
+
+    /// Begins a transaction that writes. For a leader it begins with the fence: the row of its term is
+    /// locked, so that no other coordinator takes the lead before the transaction ends.
+    ///
+    /// # Errors
+    ///
+    /// The database's; [`StoreError::Deposed`] if another coordinator leads.
+    pub(crate) async fn begin(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
+        let mut tx = self.pool.begin().await?;
+        if let Some(term) = self.term {
+            crate::leadership::fence(&mut tx, term).await?;
+        }
+        Ok(tx)
     }
 
     /// Brings the database up to date, reference data included. Safe to call from several processes

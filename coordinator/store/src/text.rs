@@ -1,6 +1,45 @@
-//! Text as Postgres can hold it.
+//! Text of workers as it may be stored: Postgres' text cannot hold a NUL, and what is stored will be
+//! printed on somebody's terminal.
 
-/// `text` with every NUL replaced: Postgres' text cannot hold one.
+use halfheard_shared::text::plain;
+
+/// Most characters of a name.
+pub(crate) const NAME: usize = 200;
+/// Most characters of one entry of an error chain.
+const CAUSE: usize = 2000;
+/// Most entries of an error chain that are kept.
+const CAUSES: usize = 16;
+
+/// `text` with every NUL replaced.
 pub(crate) fn without_nul(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
+}
+
+/// `text` without control characters, cut after `most` characters.
+pub(crate) fn bounded(text: &str, most: usize) -> String {
+    let end = text.char_indices().nth(most).map_or(text.len(), |(i, _)| i);
+    plain(&text[..end])
+}
+
+/// A worker's error and its causes, cut where they are endless.
+pub(crate) fn causes<'a>(chain: impl IntoIterator<Item = &'a String>) -> Vec<String> {
+    chain
+        .into_iter()
+        .take(CAUSES)
+        .map(|text| bounded(text, CAUSE))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endless_hostile_chain_is_cut_and_cleaned() {
+        let chain = vec!["ü\x1b[2J\0".repeat(5000); 100];
+        let kept = causes(&chain);
+        assert_eq!(kept.len(), CAUSES);
+        assert!(kept.iter().all(|text| text.chars().count() == CAUSE));
+        assert!(!kept[0].contains(char::is_control));
+    }
 }

@@ -3,12 +3,15 @@
 //! Not `object_store`'s `LocalFileSystem`: it reports every error of the disk as `Generic`, so a folder that is read-only
 //! could not be distinguished from a disk that is busy, and a crash leaves its staged `name#1` behind, where nothing may be.
 
-use super::{ArtifactError, CHUNK, Key, Opened};
-use crate::atomic_file::{AtomicFile, DEFAULT_MODE};
+use super::{
+    ArtifactError, CHUNK, Entry, Inventory, Key, Leftover, Opened, inventory::Place, key::FOLDERS,
+};
+use crate::atomic_file::{AtomicFile, DEFAULT_MODE, is_temporary};
 use bytes::Bytes;
 use std::{
     io::{self, ErrorKind, Write as _},
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 use tokio::io::AsyncWriteExt as _;
 
@@ -21,6 +24,10 @@ impl Folder {
     pub(super) fn open(root: PathBuf) -> io::Result<Self> {
         std::fs::create_dir_all(&root)?;
         Ok(Self { root })
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
     }
 
     fn path(&self, key: &Key) -> PathBuf {
@@ -76,6 +83,134 @@ impl Folder {
             _ => Ok(()),
         }
     }
+}
+
+impl Folder {
+    /// Whether the key is there in this size; if so, it was written just now as far as its time says.
+    pub(super) async fn touch(&self, key: &Key, bytes: u64) -> Result<bool, ArtifactError> {
+        let path = self.path(key);
+        let touch = move || {
+            let file = match std::fs::OpenOptions::new().write(true).open(&path) {
+                Ok(file) => file,
+                // Another user's: it is written anew, which only needs the folder to be writable.
+                Err(e) if e.kind() == ErrorKind::PermissionDenied => return Ok(false),
+                Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
+                Err(e) => return Err(e),
+            };
+            if file.metadata()?.len() != bytes {
+                return Ok(false);
+            }
+            // Unlike a time that is given, this is by the file server's clock.
+            file.set_len(bytes).map(|()| true)
+        };
+        blocking(touch)
+            .await
+            .map_err(|e| ArtifactError::io(key, "written", e))
+    }
+
+    pub(super) async fn modified(&self, key: &Key) -> Result<SystemTime, ArtifactError> {
+        let metadata = tokio::fs::metadata(self.path(key)).await;
+        metadata
+            .and_then(|metadata| metadata.modified())
+            .map_err(|e| ArtifactError::io(key, "read", e))
+    }
+
+    pub(super) async fn inventory(&self) -> Result<Inventory, ArtifactError> {
+        let root = self.root.clone();
+        let list = move || {
+            let mut inventory = Inventory::default();
+            for name in FOLDERS {
+                let listed = list_folder(&root.join(name), &format!("{name}/"), &mut inventory);
+                if let Err(error) = listed {
+                    return Ok(Err(ArtifactError::unlisted(name, error)));
+                }
+            }
+            // Temporary files of the store's id lie at the root, which may be shared with anything.
+            list_temporary(&root, &mut inventory)?;
+            Ok(Ok(inventory))
+        };
+        blocking(list)
+            .await
+            .unwrap_or_else(|error| Err(ArtifactError::unlisted("folder", error)))
+    }
+}
+
+fn list_folder(folder: &Path, prefix: &str, inventory: &mut Inventory) -> io::Result<()> {
+    let files = match std::fs::read_dir(folder) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        files => files?,
+    };
+    for file in files {
+        let file = file?;
+        let metadata = match file.metadata() {
+            // Deleted meanwhile.
+            Err(e) if e.kind() == ErrorKind::NotFound => continue,
+            metadata => metadata?,
+        };
+        let name = file.file_name();
+        let name = name.to_string_lossy();
+        let (bytes, modified) = (metadata.len(), metadata.modified()?);
+        if !metadata.is_file() {
+            inventory.foreign += 1;
+        } else if is_temporary(&name) {
+            inventory
+                .leftovers
+                .push(leftover(file.path(), bytes, modified));
+        } else if let Ok(key) = format!("{prefix}{name}").parse() {
+            inventory.entries.push(Entry {
+                key,
+                bytes,
+                modified,
+            });
+        } else {
+            inventory.foreign += 1;
+        }
+    }
+    Ok(())
+}
+
+fn list_temporary(folder: &Path, inventory: &mut Inventory) -> io::Result<()> {
+    for file in std::fs::read_dir(folder)? {
+        let file = file?;
+        if is_temporary(&file.file_name().to_string_lossy())
+            && let Ok(metadata) = file.metadata()
+            && metadata.is_file()
+        {
+            let modified = metadata.modified()?;
+            inventory
+                .leftovers
+                .push(leftover(file.path(), metadata.len(), modified));
+        }
+    }
+    Ok(())
+}
+
+fn leftover(path: PathBuf, bytes: u64, modified: SystemTime) -> Leftover {
+    Leftover {
+        what: path.display().to_string(),
+        bytes,
+        modified,
+        place: Place::File(path),
+    }
+}
+
+/// Removes a temporary file unless it was written to after `seen`.
+pub(super) async fn remove_leftover(path: &Path, seen: SystemTime) -> Result<(), ArtifactError> {
+    let file = path.to_owned();
+    let remove = move || match std::fs::metadata(&file) {
+        Ok(metadata) if metadata.modified()? == seen => std::fs::remove_file(&file),
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e),
+    };
+    blocking(remove)
+        .await
+        .map_err(|source| ArtifactError::Store {
+            key: path.display().to_string(),
+            action: "deleted",
+            retryable: true,
+            source: source.into(),
+        })
 }
 
 /// Starts the file `path` in a folder that need not exist.

@@ -1,7 +1,8 @@
 //! The names of artifacts.
 
 use crate::{case::Case, hash::Hash, ids::JobId};
-use std::fmt;
+use serde::Serialize;
+use std::{fmt, str::FromStr};
 
 /// The name of an artifact.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -29,6 +30,53 @@ pub enum Key {
     Features(Hash, Case),
 }
 
+/// What an artifact is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ArtifactKind {
+    /// Weights of trained models.
+    Checkpoints,
+    /// What they make of test samples.
+    Features,
+    /// Saved states of training runs, with their best checkpoints so far.
+    States,
+    /// Datasets and encoders.
+    Data,
+    /// The store's own.
+    Store,
+}
+
+impl ArtifactKind {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Checkpoints,
+        Self::Features,
+        Self::States,
+        Self::Data,
+        Self::Store,
+    ];
+
+    /// As in JSON.
+    pub fn id(self) -> &'static str {
+        match self {
+            Self::Checkpoints => "checkpoints",
+            Self::Features => "features",
+            Self::States => "states",
+            Self::Data => "data",
+            Self::Store => "store",
+        }
+    }
+}
+
+impl fmt::Display for ArtifactKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.id())
+    }
+}
+
+/// The folders in which artifacts lie. Nothing else of a folder or bucket is ours.
+pub(super) const FOLDERS: [&str; 5] = ["checkpoints", "features", "resume", "blobs", "probes"];
+
 impl Key {
     /// The hash that the content must have, for what is named by its content.
     pub fn content_hash(&self) -> Option<&Hash> {
@@ -40,6 +88,17 @@ impl Key {
             | Key::StoreId
             | Key::Probe(_)
             | Key::Features(..) => None,
+        }
+    }
+
+    /// What it is for.
+    pub fn kind(&self) -> ArtifactKind {
+        match self {
+            Key::Checkpoint(_) => ArtifactKind::Checkpoints,
+            Key::Features(..) => ArtifactKind::Features,
+            Key::Resume(_) | Key::ResumeCheckpoint(..) => ArtifactKind::States,
+            Key::Blob(_) | Key::EncoderConfig(_) | Key::EncoderFiles(_) => ArtifactKind::Data,
+            Key::StoreId | Key::Probe(_) => ArtifactKind::Store,
         }
     }
 }
@@ -58,6 +117,84 @@ impl fmt::Display for Key {
             Key::Features(checkpoint, case) => {
                 write!(f, "features/{checkpoint}-{case}.safetensors")
             }
+        }
+    }
+}
+
+/// Not the name of an artifact.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not the name of an artifact")]
+pub struct InvalidKey(String);
+
+impl FromStr for Key {
+    type Err = InvalidKey;
+
+    /// Reads what `Display` writes, and nothing else.
+    fn from_str(name: &str) -> Result<Self, InvalidKey> {
+        parse(name)
+            .filter(|key| key.to_string() == name)
+            .ok_or_else(|| InvalidKey(name.chars().take(120).collect()))
+    }
+}
+
+fn parse(name: &str) -> Option<Key> {
+    if name == "store-id" {
+        return Some(Key::StoreId);
+    }
+    let (folder, file) = name.split_once('/')?;
+    Some(match folder {
+        "checkpoints" => Key::Checkpoint(file.strip_suffix(".safetensors")?.parse().ok()?),
+        "features" => {
+            let (checkpoint, case) = file.strip_suffix(".safetensors")?.split_once('-')?;
+            Key::Features(checkpoint.parse().ok()?, case.parse().ok()?)
+        }
+        "resume" => match file.split_once('.') {
+            Some((job, hash)) => Key::ResumeCheckpoint(job.parse().ok()?, hash.parse().ok()?),
+            None => Key::Resume(file.parse().ok()?),
+        },
+        "blobs" => match file.split_once('.') {
+            Some((hash, "config.json")) => Key::EncoderConfig(hash.parse().ok()?),
+            Some((hash, "files")) => Key::EncoderFiles(hash.parse().ok()?),
+            Some(_) => return None,
+            None => Key::Blob(file.parse().ok()?),
+        },
+        "probes" => Key::Probe(file.to_owned()),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_is_read_back_from_its_name() {
+        let (hash, job) = (Hash::of(b"x"), JobId::derive(&[b"j"]));
+        let keys = [
+            Key::Checkpoint(hash.clone()),
+            Key::Blob(hash.clone()),
+            Key::EncoderConfig(hash.clone()),
+            Key::EncoderFiles(hash.clone()),
+            Key::Resume(job),
+            Key::ResumeCheckpoint(job, hash.clone()),
+            Key::StoreId,
+            Key::Probe("gpu7-0".to_owned()),
+            Key::Features(hash.clone(), "r=0.3".parse().unwrap()),
+            Key::Features(hash.clone(), "missing=la".parse().unwrap()),
+        ];
+        for key in keys {
+            assert_eq!(key.to_string().parse::<Key>().unwrap(), key);
+        }
+        for foreign in [
+            "notes.txt".to_owned(),
+            "checkpoints/model.safetensors".to_owned(),
+            format!("checkpoints/{hash}"),
+            format!("blobs/{hash}.bak"),
+            format!("blobs/{hash}/x"),
+            format!("resume/{}", job.to_string().to_uppercase()),
+            "../store-id".to_owned(),
+        ] {
+            assert!(foreign.parse::<Key>().is_err(), "{foreign}");
         }
     }
 }

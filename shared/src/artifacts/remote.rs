@@ -1,13 +1,13 @@
 //! Artifacts in an object store that speaks S3.
 
-use super::{ArtifactError, CHUNK, Key, Opened};
+use super::{ArtifactError, CHUNK, Entry, Inventory, Key, Opened, is_young, key::FOLDERS};
 use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt as _;
 use object_store::{
     Error, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, WriteMultipart,
     aws::AmazonS3Builder, path::Path,
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 use tokio::io::AsyncReadExt as _;
 
 /// Larger contents go up in parts.
@@ -139,7 +139,52 @@ impl Remote {
     }
 }
 
+impl Remote {
+    /// Whether the key is there in this size and needs not be written again.
+    pub(super) async fn is_young(&self, key: &Key, bytes: u64) -> Result<bool, ArtifactError> {
+        match self.store.head(&self.path(key)).await {
+            Ok(meta) => Ok(meta.size == bytes && is_young(meta.last_modified.into())),
+            Err(Error::NotFound { .. }) => Ok(false),
+            Err(e) => Err(failed(key, "read", e)),
+        }
+    }
+
+    pub(super) async fn modified(&self, key: &Key) -> Result<SystemTime, ArtifactError> {
+        let meta = self.store.head(&self.path(key)).await;
+        meta.map(|meta| meta.last_modified.into())
+            .map_err(|e| failed(key, "read", e))
+    }
+
+    pub(super) async fn inventory(&self) -> Result<Inventory, ArtifactError> {
+        let mut inventory = Inventory::default();
+        for folder in FOLDERS {
+            let unlisted = |e| ArtifactError::unlisted(folder, e);
+            let mut found = self.store.list(Some(&self.prefix.clone().join(folder)));
+            while let Some(meta) = found.try_next().await.map_err(unlisted)? {
+                let file = meta.location.filename().unwrap_or_default();
+                match format!("{folder}/{file}").parse() {
+                    Ok(key) => inventory.entries.push(Entry {
+                        key,
+                        bytes: meta.size,
+                        modified: meta.last_modified.into(),
+                    }),
+                    Err(_) => inventory.foreign += 1,
+                }
+            }
+        }
+        Ok(inventory)
+    }
+}
+
 fn failed(key: &Key, action: &'static str, error: Error) -> ArtifactError {
+    // Of the stores that have limits, each has a word of its own for it.
+    let text = crate::error::chain(&error);
+    if ["StorageFull", "QuotaExceeded", "InsufficientStorage"]
+        .iter()
+        .any(|word| text.contains(word))
+    {
+        return ArtifactError::full(key, error);
+    }
     let permanent = matches!(
         error,
         Error::InvalidPath { .. }

@@ -97,3 +97,89 @@ async fn invalid_store_address_is_rejected() {
         assert!(!format!("{error} {error:?}").contains("hush"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn inventory_has_artifacts_and_leftovers_and_nothing_foreign() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path()).await;
+    let checkpoint = Key::Checkpoint(Hash::of(b"w"));
+    store
+        .put(&checkpoint, Bytes::from_static(b"w"))
+        .await
+        .unwrap();
+    let resume = Key::Resume(job());
+    store
+        .put(&resume, Bytes::from_static(b"state"))
+        .await
+        .unwrap();
+    let abandoned = folder.path().join("checkpoints/.halfheard-Ab12");
+    std::fs::write(&abandoned, b"half").unwrap();
+    std::fs::write(folder.path().join("checkpoints/notes.txt"), b"mine").unwrap();
+    std::fs::create_dir(folder.path().join("figures")).unwrap();
+    std::fs::write(folder.path().join("figures/2.svg"), b"mine").unwrap();
+
+    let now = store.now().await.unwrap();
+    let found = store.inventory().await.unwrap();
+    let mut keys: Vec<_> = found.entries.iter().map(|e| (&e.key, e.bytes)).collect();
+    keys.sort_by_key(|(key, _)| key.to_string());
+    assert_eq!(keys, [(&checkpoint, 1), (&resume, 5)]);
+    assert!(
+        found
+            .entries
+            .iter()
+            .all(|e| age(now, e.modified) < Duration::from_secs(60))
+    );
+    let amount = Amount { count: 1, bytes: 4 };
+    assert_eq!((found.leftover(), found.foreign), (amount, 1));
+    assert_eq!(
+        found.by_kind()[&ArtifactKind::States],
+        Amount { count: 1, bytes: 5 }
+    );
+
+    // One that is being written to is not removed.
+    std::fs::File::options()
+        .write(true)
+        .open(&abandoned)
+        .unwrap()
+        .set_modified(now + Duration::from_secs(5))
+        .unwrap();
+    store.remove(&found.leftovers[0]).await.unwrap();
+    assert!(abandoned.exists());
+    let found = store.inventory().await.unwrap();
+    store.remove(&found.leftovers[0]).await.unwrap();
+    assert!(!abandoned.exists());
+    assert!(store.delete_all([checkpoint, resume]).await.is_empty());
+    let found = store.inventory().await.unwrap();
+    assert!(found.entries.is_empty() && found.leftovers.is_empty());
+    assert!(folder.path().join("figures/2.svg").exists());
+}
+
+#[tokio::test]
+async fn artifact_written_again_becomes_young() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path()).await;
+    let key = Key::Checkpoint(Hash::of(b"w"));
+    store.put(&key, Bytes::from_static(b"w")).await.unwrap();
+    let path = folder.path().join(key.to_string());
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    let old = SystemTime::now() - 2 * GRACE;
+    file.set_modified(old).unwrap();
+    store.put(&key, Bytes::from_static(b"w")).await.unwrap();
+    let found = store.inventory().await.unwrap();
+    let now = store.now().await.unwrap();
+    assert!(age(now, found.entries[0].modified) < GRACE / 2);
+    assert_eq!(std::fs::read(&path).unwrap(), b"w");
+}
+
+#[tokio::test]
+async fn store_keeps_its_id() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = store(folder.path()).await;
+    assert_eq!(one.current_id().await.unwrap(), None);
+    let id = one.id().await.unwrap();
+    let two = store(folder.path()).await;
+    assert_eq!(two.id().await.unwrap(), id);
+    assert_eq!(two.current_id().await.unwrap(), Some(id));
+    std::fs::write(folder.path().join("store-id"), "something else").unwrap();
+    assert!(two.current_id().await.is_err());
+}

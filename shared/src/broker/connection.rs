@@ -26,6 +26,9 @@ pub struct BrokerSettings {
     pub replicas: usize,
     /// The names of the installation's subjects, stream and buckets.
     pub names: Names,
+    /// How many bytes artifacts may take on the broker, for the bucket that is made; `None`: four
+    /// fifths of what the broker has to give.
+    pub artifacts_max_bytes: Option<u64>,
     /// The first token of the subjects on which the broker answers this login, so that no other
     /// login can listen to them. `None`: `_INBOX_<user>` for a user in the address, else `_INBOX`.
     pub inbox: Option<String>,
@@ -58,6 +61,7 @@ impl Default for BrokerSettings {
             name: "halfheard".to_owned(),
             replicas: 1,
             names: Names::default(),
+            artifacts_max_bytes: None,
             inbox: None,
         }
     }
@@ -72,6 +76,7 @@ impl fmt::Debug for BrokerSettings {
             .field("name", &self.name)
             .field("replicas", &self.replicas)
             .field("names", &self.names)
+            .field("artifacts_max_bytes", &self.artifacts_max_bytes)
             .field("inbox", &self.inbox)
             .finish()
     }
@@ -177,6 +182,7 @@ impl BrokerSettings {
             jetstream,
             names: self.names.clone(),
             replicas: self.replicas.max(1),
+            artifacts_max_bytes: self.artifacts_max_bytes,
         })
     }
 

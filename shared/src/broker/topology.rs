@@ -4,13 +4,14 @@
 //! is missing is made. The coordinator that leads calls it at its start and every so often after, so
 //! that it is made again where the broker lost its storage; a worker never has to.
 
-use super::{Broker, BrokerError, GATHER, GATHER_ACK_WAIT, HEARTBEAT_TTL, chain};
+use super::{Broker, BrokerError, GATHER, GATHER_ACK_WAIT, HEARTBEAT_TTL, chain, opened};
 use async_nats::jetstream::{
+    ErrorCode,
     consumer::{AckPolicy, pull},
-    context::GetStreamErrorKind,
-    kv, object_store, stream,
+    context::{CreateStreamError, CreateStreamErrorKind, GetStreamError, GetStreamErrorKind},
+    stream,
 };
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 use uuid::Uuid;
 
 /// How long the broker remembers the ids of published results.
@@ -19,6 +20,13 @@ const RESULT_WINDOW: Duration = Duration::from_secs(120);
 const INSTALLATION: &str = "halfheard.installation";
 /// The key of its name.
 const NAME: &str = "halfheard.name";
+
+/// The key of the artifact store's id in the metadata of its bucket.
+const STORE: &str = "halfheard.store";
+/// The share of what the broker's account may store that artifacts may take: reports come first.
+const ARTIFACTS_SHARE: f64 = 0.8;
+/// The smallest limit of the bucket of artifacts that is tried.
+const MIN_ARTIFACTS: u64 = 8 << 20;
 
 /// Which installation a database, a broker's objects and an artifact store belong to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +43,26 @@ impl std::fmt::Display for Installation {
     }
 }
 
+impl Installation {
+    /// The id of the artifact store that lies on the broker: the same after the broker lost its storage
+    /// and the bucket was made anew.
+    pub fn bucket_id(&self) -> Uuid {
+        let hash = blake3::keyed_hash(
+            blake3::hash(b"halfheard artifacts on the broker").as_bytes(),
+            self.id.as_bytes(),
+        );
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&hash.as_bytes()[..16]);
+        uuid::Builder::from_custom_bytes(bytes).into_uuid()
+    }
+}
+
+/// The id of the artifact store in the metadata of its bucket.
+pub(crate) fn store_id_of(metadata: &HashMap<String, String>) -> Option<String> {
+    let id: Uuid = metadata.get(STORE)?.parse().ok()?;
+    Some(id.to_string())
+}
+
 impl Broker {
     /// Makes the stream, the consumer and the buckets that are missing, for `installation`. What is
     /// there keeps the operator's limits and placement.
@@ -45,41 +73,102 @@ impl Broker {
     pub async fn ensure(&self, installation: &Installation) -> Result<(), BrokerError> {
         self.ensure_results(installation).await?;
         self.ensure_gather().await?;
-        self.ensure_bucket(kv::Config {
-            bucket: self.names.workers_bucket(),
-            description: "heartbeats of workers".to_owned(),
-            history: 1,
-            max_age: HEARTBEAT_TTL,
-            // A heartbeat older than a restart of the broker is worth nothing.
-            storage: stream::StorageType::Memory,
-            num_replicas: self.replicas,
-            ..kv::Config::default()
-        })
-        .await?;
-        self.ensure_artifacts().await.map(drop)
+        self.ensure_workers().await?;
+        self.ensure_artifacts(installation).await
     }
 
-    /// Opens the bucket of artifacts, and makes it where it is missing. One that is there is taken
-    /// as it is: its limits and its placement are the operator's.
+    /// Makes the bucket of artifacts where it is missing. One that is there is taken as it is: its
+    /// limits and its placement are the operator's.
     ///
-    /// # Errors
-    ///
-    /// It is not there and this login may not make it, as a worker's may not.
-    pub async fn ensure_artifacts(&self) -> Result<object_store::ObjectStore, BrokerError> {
-        let name = self.names.artifacts_bucket();
-        if let Ok(store) = self.jetstream.get_object_store(&name).await {
-            return Ok(store);
+    /// Reports and artifacts lie on the same disk, and reports must never wait for artifacts: the
+    /// bucket gets the limit that is set, or else four fifths of what the broker still has to give.
+    async fn ensure_artifacts(&self, installation: &Installation) -> Result<(), BrokerError> {
+        let bucket = self.names.artifacts_bucket();
+        let what = format!("bucket {bucket}");
+        let name = format!("OBJ_{bucket}");
+        match self.jetstream.get_stream(&name).await {
+            Ok(_) => return Ok(()),
+            Err(error) if is_missing(&error) => {}
+            Err(error) => return Err(created(what, &error)),
         }
-        self.jetstream
-            .create_object_store(object_store::Config {
-                bucket: name.clone(),
-                description: Some("checkpoints, saved states, data".to_owned()),
-                storage: stream::StorageType::File,
-                num_replicas: self.replicas,
-                ..object_store::Config::default()
-            })
-            .await
-            .map_err(|error| created(format!("bucket {name}"), &error))
+        let mut config = stream::Config {
+            name,
+            description: Some("checkpoints, saved states, data".to_owned()),
+            subjects: vec![format!("$O.{bucket}.C.>"), format!("$O.{bucket}.M.>")],
+            storage: stream::StorageType::File,
+            num_replicas: self.replicas,
+            discard: stream::DiscardPolicy::New,
+            // A rollup can empty the bucket whole, and every login that writes can ask for one.
+            allow_rollup: false,
+            allow_direct: true,
+            metadata: [(STORE.to_owned(), installation.bucket_id().to_string())].into(),
+            ..stream::Config::default()
+        };
+        let limit = match self.artifacts_max_bytes {
+            Some(limit) => limit,
+            None => match self.room(&config).await {
+                Ok(room) => (room as f64 * ARTIFACTS_SHARE) as u64,
+                Err(error) => {
+                    let error = chain(&error);
+                    tracing::warn!(
+                        error,
+                        "the broker does not say how much it can store: the bucket of artifacts gets no limit (set HALFHEARD_ARTIFACTS_MAX_BYTES)"
+                    );
+                    0
+                }
+            },
+        };
+        config.max_bytes = i64::try_from(limit).unwrap_or(i64::MAX);
+        tracing::info!(bucket, limit, "making the bucket of artifacts");
+        let made = self.jetstream.create_stream(config).await;
+        made.map(drop).map_err(|error| created(what, &error))
+    }
+
+    /// How many bytes a stream may reserve: what its account allows or, if that has no limit, what the
+    /// server has, which it only tells by refusing more.
+    async fn room(&self, config: &stream::Config) -> Result<u64, BrokerError> {
+        let account = self.jetstream.query_account().await;
+        let account = account.map_err(|error| opened("JetStream".to_owned(), &error))?;
+        let replicas = config.num_replicas.max(1) as u64;
+        let positive =
+            |limit: Option<i64>| limit.and_then(|n| u64::try_from(n).ok()).filter(|&n| n > 0);
+        if let Some(limit) = positive(account.limits.max_storage) {
+            let taken = account.storage.max(account.reserved_storage);
+            let room = limit.saturating_sub(taken) / replicas;
+            let stream = positive(account.limits.storage_max_stream_bytes).unwrap_or(u64::MAX);
+            return Ok(room.min(stream).max(MIN_ARTIFACTS));
+        }
+        let mut trial = config.clone();
+        // Not the bucket's own name: a worker must not take a trial for it.
+        trial.name = format!("{}_TRIAL", self.names);
+        trial.subjects = vec![format!("{}.trial", self.names)];
+        let room = self.largest(&mut trial).await;
+        // Whatever came out of it, none stays behind.
+        let _ = self.jetstream.delete_stream(&trial.name).await;
+        room
+    }
+
+    /// The largest `max_bytes` with which the broker makes `trial`, to within a sixteenth.
+    async fn largest(&self, trial: &mut stream::Config) -> Result<u64, BrokerError> {
+        let (mut good, mut bad) = (0, 1_u64 << 47);
+        while good == 0 || bad - good > good / 16 {
+            let size = match good {
+                0 if bad <= MIN_ARTIFACTS => return Ok(MIN_ARTIFACTS),
+                0 => bad / 2,
+                good => good + (bad - good) / 2,
+            };
+            trial.max_bytes = size.cast_signed();
+            match self.jetstream.create_stream(&*trial).await {
+                Ok(_) => {
+                    good = size;
+                    let deleted = self.jetstream.delete_stream(&trial.name).await;
+                    deleted.map_err(|error| created("a trial stream".to_owned(), &error))?;
+                }
+                Err(error) if lacks_room(&error) => bad = size,
+                Err(error) => return Err(created("a trial stream".to_owned(), &error)),
+            }
+        }
+        Ok(good)
     }
 
     async fn ensure_results(&self, installation: &Installation) -> Result<(), BrokerError> {
@@ -105,10 +194,7 @@ impl Broker {
                     }),
                 }
             }
-            Err(error)
-                if matches!(error.kind(), GetStreamErrorKind::JetStream(ref e)
-                if e.error_code() == async_nats::jetstream::ErrorCode::STREAM_NOT_FOUND) =>
-            {
+            Err(error) if is_missing(&error) => {
                 self.jetstream
                     .create_stream(stream::Config {
                         name,
@@ -157,14 +243,50 @@ impl Broker {
             .map_err(|error| created(format!("consumer {GATHER} of stream {stream}"), &error))
     }
 
-    async fn ensure_bucket(&self, config: kv::Config) -> Result<(), BrokerError> {
-        let name = config.bucket.clone();
-        self.jetstream
-            .create_or_update_key_value(config)
-            .await
-            .map(drop)
-            .map_err(|error| created(format!("bucket {name}"), &error))
+    /// Makes the bucket of heartbeats where it is missing: a key-value bucket, but without rollups.
+    async fn ensure_workers(&self) -> Result<(), BrokerError> {
+        let bucket = self.names.workers_bucket();
+        let what = format!("bucket {bucket}");
+        let name = format!("KV_{bucket}");
+        match self.jetstream.get_stream(&name).await {
+            Ok(_) => return Ok(()),
+            Err(error) if is_missing(&error) => {}
+            Err(error) => return Err(created(what, &error)),
+        }
+        let made = self.jetstream.create_stream(stream::Config {
+            name,
+            description: Some("heartbeats of workers".to_owned()),
+            subjects: vec![self.names.heartbeats()],
+            max_messages_per_subject: 1,
+            max_age: HEARTBEAT_TTL,
+            // A heartbeat older than a restart of the broker is worth nothing.
+            storage: stream::StorageType::Memory,
+            num_replicas: self.replicas,
+            discard: stream::DiscardPolicy::New,
+            // As for artifacts: with one, a worker could remove the others' heartbeats.
+            allow_rollup: false,
+            deny_delete: true,
+            allow_direct: true,
+            ..stream::Config::default()
+        });
+        made.await.map(drop).map_err(|error| created(what, &error))
     }
+}
+
+fn is_missing(error: &GetStreamError) -> bool {
+    matches!(error.kind(), GetStreamErrorKind::JetStream(ref error)
+        if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
+}
+
+/// Whether the broker or the account cannot reserve as much as a stream asks for.
+fn lacks_room(error: &CreateStreamError) -> bool {
+    matches!(error.kind(), CreateStreamErrorKind::JetStream(ref error) if matches!(
+        error.error_code(),
+        ErrorCode::INSUFFICIENT_RESOURCES
+            | ErrorCode::STORAGE_RESOURCES_EXCEEDED
+            | ErrorCode::STREAM_MAX_STREAM_BYTES_EXCEEDED
+            | ErrorCode::CLUSTER_NO_PEERS
+    ))
 }
 
 fn created(what: String, error: &dyn std::error::Error) -> BrokerError {

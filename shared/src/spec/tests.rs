@@ -2,7 +2,6 @@ use super::*;
 use crate::{
     benchmark::Kind,
     encoder::{EncoderFacts, TextFacts, TokenIds},
-    ids::SweepId,
     matrix::{self, PlannedWork},
     wire::BlobRef,
 };

@@ -21,6 +21,9 @@ pub struct Ask {
     /// The last request whose answer arrived, 0 for none. What was granted in answer to later ones
     /// is granted again.
     pub received: u64,
+    /// The last token that a coordinator asked this session to repeat: who repeats it is alive.
+    #[serde(default)]
+    pub proof: Option<u64>,
     /// Training jobs that it can take.
     #[serde(default)]
     pub trainings: u32,
@@ -53,6 +56,10 @@ pub enum Answer {
     Grants(Vec<JobMessage>),
     /// The worker is to take no jobs, for this reason.
     Refused(String),
+    /// The worker is to ask again at once with this token as [`Ask::proof`]: a coordinator that has
+    /// just begun to lead cannot tell a living session from the late requests of a dead one. It is no
+    /// answer that [`Ask::received`] counts.
+    Prove(u64),
 }
 
 impl Answer {

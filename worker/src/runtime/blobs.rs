@@ -1,7 +1,10 @@
 //! Datasets and encoders by their hash: in the data folder, at the path in the job, or in the
 //! artifact store, from which they are copied into the data folder.
 //!
-//! A large file is hashed once; see [`HashCache`].
+//! A large file is hashed once; see [`HashCache`]. Workers of one machine share the data folder: one
+//! fetches, the others wait for it.
+
+use super::watch::Watch;
 
 use halfheard_shared::{
     artifacts::{ArtifactError, ArtifactStore, Key},
@@ -13,11 +16,17 @@ use halfheard_shared::{
     hash_cache::HashCache,
     wire::BlobRef,
 };
+use nix::fcntl::{Flock, FlockArg};
 use std::{
+    fs::File,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 use tokio::sync::Mutex;
+
+/// How often to look whether another worker has fetched a file.
+const LOCK_POLL: Duration = Duration::from_millis(200);
 
 /// The maximum size of a fetched dataset or encoder.
 const MAX_BYTES: u64 = 1 << 40;
@@ -61,12 +70,14 @@ pub(super) struct Blobs {
     folder: DataFolder,
     store: ArtifactStore,
     hashes: Arc<Mutex<HashCache>>,
+    watch: Watch,
 }
 
 impl Blobs {
-    pub(super) fn new(folder: impl Into<PathBuf>, store: ArtifactStore) -> Self {
+    pub(super) fn new(folder: impl Into<PathBuf>, store: ArtifactStore, watch: Watch) -> Self {
         let folder = DataFolder::new(folder);
         Self {
+            watch,
             hashes: Arc::new(Mutex::new(HashCache::open(folder.root()))),
             folder,
             store,
@@ -83,6 +94,10 @@ impl Blobs {
                 None => return Ok(candidate),
                 Some(found) => looked.push(found),
             }
+        }
+        let _lock = self.lock(&hash).await;
+        if own.exists() && self.look(&own, &hash).await.is_none() {
+            return Ok(own);
         }
         tracing::info!(%hash, "fetching a dataset from the artifact store");
         let key = Key::Blob(hash.clone());
@@ -115,6 +130,10 @@ impl Blobs {
                 Some(found) => looked.push(found),
             }
         }
+        let _lock = self.lock(&hash).await;
+        if own.exists() && self.look_at_encoder(&own, &hash).await.is_none() {
+            return Ok(own);
+        }
         tracing::info!(%hash, "fetching a text encoder from the artifact store");
         if self.fetch_encoder(&hash, &own).await? {
             return Ok(own);
@@ -124,6 +143,26 @@ impl Blobs {
             blake3: hash,
             looked,
         })
+    }
+
+    /// Waits until no other worker fetches this. Without a lock (a folder that is read-only or on a
+    /// file system without any), two may fetch the same, which is only more work.
+    async fn lock(&self, hash: &Hash) -> Option<Flock<File>> {
+        let path = self.folder.root().join(format!(".fetch-{hash}"));
+        let mut file = File::create(&path).ok()?;
+        let _waiting = self.watch.wait();
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => {
+                    // Whoever waits has it open; a later one makes another.
+                    let _ = std::fs::remove_file(&path);
+                    return Some(lock);
+                }
+                Err((back, nix::errno::Errno::EWOULDBLOCK)) => file = back,
+                Err(_) => return None,
+            }
+            tokio::time::sleep(LOCK_POLL).await;
+        }
     }
 
     /// `None` if the folder holds the encoder with this hash; otherwise describes what it holds.
@@ -213,7 +252,7 @@ mod tests {
     async fn blobs(root: &Path) -> Blobs {
         let url = ArtifactStore::url_of(&root.join("store"));
         let store = ArtifactStore::open(&url, None).await.unwrap();
-        Blobs::new(root.join("data"), store)
+        Blobs::new(root.join("data"), store, Watch::default())
     }
 
     fn blob(content: &[u8], path: &Path) -> BlobRef {

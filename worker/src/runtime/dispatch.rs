@@ -1,27 +1,21 @@
 //! Dispatches jobs by what they ask for.
 
-use super::{leases::JobLease, slot::Slot};
-use halfheard_shared::{broker::SweepControl, wire::Work};
-use std::{sync::Arc, time::Duration};
-
-/// How long a job of a paused or cancelled sweep is withheld.
-const INACTIVE_DELAY: Duration = Duration::from_secs(3);
+use super::{leases::JobLease, slot::Slot, watch::Phase};
+use halfheard_shared::wire::Work;
+use std::sync::Arc;
 
 impl Slot {
-    /// Processes jobs: training jobs one by one, evaluation jobs of one model together.
+    /// Processes jobs: evaluation jobs of one model together, then training jobs one by one.
     pub(super) async fn dispatch(self: &Arc<Self>, jobs: Vec<JobLease>) {
         let mut noops = Vec::new();
+        let mut trainings = Vec::new();
         let mut groups: Vec<Vec<JobLease>> = Vec::new();
         for lease in jobs {
-            let Some(lease) = self.admit(lease).await else {
-                continue;
-            };
             match &lease.job.work {
                 Work::Noop => noops.push(lease),
                 Work::Train(spec) => {
                     let spec = spec.clone();
-                    self.train(lease, spec).await;
-                    self.status.set(None);
+                    trainings.push((lease, spec));
                 }
                 Work::Eval { train, .. } => {
                     let group = groups.iter_mut().find(|group| {
@@ -38,31 +32,35 @@ impl Slot {
             self.noop(noops).await;
         }
         for group in groups {
-            if self.is_stopping() {
-                for lease in group {
-                    self.hand_back_unstarted(lease).await;
-                }
-                continue;
+            let mut admitted = Vec::new();
+            for lease in group {
+                admitted.extend(self.admit(lease).await);
             }
-            self.evaluate(group).await;
-            self.status.set(None);
+            if !admitted.is_empty() {
+                self.evaluate(admitted).await;
+                self.rest();
+            }
         }
+        for (lease, spec) in trainings {
+            if let Some(lease) = self.admit(lease).await {
+                self.train(lease, spec).await;
+                self.rest();
+            }
+        }
+    }
+
+    fn rest(&self) {
+        self.watch.enter(Phase::Waiting);
+        self.status.set(None);
     }
 
     /// Returns the job if it is to be processed now. Otherwise hands it back or declines it.
     async fn admit(&self, lease: JobLease) -> Option<JobLease> {
-        match self.sweeps.of(lease.job.sweep) {
-            SweepControl::Running => {}
-            // Removing it from the queue is up to the coordinator: the sweep may have been submitted
-            // again, and this be a message of its new publication.
-            SweepControl::Cancelled | SweepControl::Paused => {
-                self.record_clean_handback(&lease).await;
-                lease.release(Some(INACTIVE_DELAY)).await;
-                return None;
-            }
+        if lease.is_released() {
+            return None;
         }
         if self.is_stopping() {
-            self.hand_back_unstarted(lease).await;
+            self.hand_back(lease, 0).await;
             return None;
         }
         let lease = self.decline_if_blocked(lease).await?;

@@ -2,10 +2,16 @@
 //!
 //! Datasets and the model under evaluation stay loaded between tasks.
 
-use super::{inject, train_monitor::TrainMonitor};
+use super::{
+    inject,
+    slot::SlotSettings,
+    train_monitor::TrainMonitor,
+    watch::{Phase, Watch},
+};
 use bytes::Bytes;
 use halfheard_models::{
     device::{self, Device},
+    memory::PeakMemory,
     train::{
         BestCheckpoint, BestRef, Data, EvalCase, EvalObserver, LoadedModel, StateError, TrainError,
         TrainOutcome, Trainer, build, catch_panics, evaluate,
@@ -51,6 +57,8 @@ pub(super) struct TrainEnd {
     pub(super) outcome: Result<TrainOutcome, TrainError>,
     /// The best checkpoints so far, if it failed.
     pub(super) kept: Vec<(String, BestCheckpoint)>,
+    /// The most bytes of the device's memory that it needed; 0 if unknown.
+    pub(super) peak_memory: u64,
     pub(super) monitor: TrainMonitor,
 }
 
@@ -63,7 +71,29 @@ pub(super) struct EvalTask {
     pub(super) encoder: PathBuf,
     pub(super) cases: Vec<EvalCase>,
     pub(super) fetch: FetchCheckpoint,
-    pub(super) monitor: Box<dyn EvalObserver + Send>,
+    /// The observer, given what measures the memory that is needed from here on.
+    pub(super) monitor: Box<dyn FnOnce(JobMemory) -> Box<dyn EvalObserver> + Send>,
+}
+
+/// The memory that a job needs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct JobMemory {
+    peak: PeakMemory,
+    before: u64,
+}
+
+impl JobMemory {
+    fn begin(peak: PeakMemory) -> Self {
+        Self {
+            peak,
+            before: peak.now(),
+        }
+    }
+
+    /// The most bytes so far; 0 if unknown.
+    pub(super) fn bytes(&self) -> u64 {
+        self.peak.of_job(self.before)
+    }
 }
 
 enum Task {
@@ -84,8 +114,10 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    /// Starts the thread for `device`.
-    pub(super) fn start(device: Device, threads: usize) -> std::io::Result<Self> {
+    /// Starts the thread.
+    pub(super) fn start(settings: &SlotSettings, watch: Watch) -> std::io::Result<Self> {
+        let (device, threads) = (settings.device, settings.threads);
+        let shared = settings.shares_gpu;
         let (tasks, inbox) = mpsc::channel();
         std::thread::Builder::new()
             .name("libtorch".to_owned())
@@ -93,6 +125,9 @@ impl Engine {
                 device::set_threads(threads);
                 let mut state = EngineState {
                     device,
+                    watch,
+                    // What others need on a shared GPU is not this process's.
+                    peak: PeakMemory::new((!shared).then_some(device)),
                     data: Vec::new(),
                     model: None,
                 };
@@ -142,6 +177,8 @@ impl Engine {
 /// Datasets and the model cached on the compute thread.
 struct EngineState {
     device: Device,
+    watch: Watch,
+    peak: PeakMemory,
     /// By hash, the most recently used last.
     data: Vec<(String, Rc<Data>)>,
     model: Option<LoadedModel>,
@@ -177,6 +214,8 @@ impl EngineState {
         // Frees its memory.
         self.model = None;
         let mut kept = Vec::new();
+        let memory = JobMemory::begin(self.peak);
+        self.watch.enter(Phase::Preparing);
         let outcome = catch_panics(None, || {
             inject::device()?;
             let data = self.data(&spec, &data)?;
@@ -198,16 +237,22 @@ impl EngineState {
                 }
             }
             let processors = trainer.record_processor(&processor);
-            monitor.started(trainer.after_epoch(), processors);
+            let stored = trainer.best_checkpoints();
+            let stored = stored.into_iter().map(|(_, best)| best.blake3);
+            monitor.started(trainer.after_epoch(), trainer.steps_done(), processors, stored);
+            self.watch.enter(Phase::Steps);
             let outcome = trainer.run(&mut monitor);
             if outcome.is_err() {
                 kept = trainer.best_checkpoints();
             }
             outcome
         });
+        // What follows waits for the store.
+        self.watch.enter(Phase::Waiting);
         TrainEnd {
             outcome,
             kept,
+            peak_memory: memory.bytes(),
             monitor,
         }
     }
@@ -224,8 +269,10 @@ impl EngineState {
             encoder,
             cases,
             mut fetch,
-            mut monitor,
+            monitor,
         } = task;
+        let mut monitor = monitor(JobMemory::begin(self.peak));
+        self.watch.enter(Phase::Preparing);
         inject::device()?;
         let data = catch_panics(None, || self.data(&spec, &data))?;
         let mut model = match self.model.take() {

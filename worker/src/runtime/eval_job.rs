@@ -7,10 +7,10 @@ use super::{
     faults,
     health::Health,
     leases::JobLease,
-    retry::{BEFORE_JOB, for_result},
+    retry::{BEFORE_JOB, RESULT},
     slot::{ExitReason, Slot, describe},
+    watch::Phase,
 };
-use crate::shutdown;
 use futures::{
     FutureExt as _, StreamExt as _,
     future::{LocalBoxFuture, join_all},
@@ -27,6 +27,7 @@ use halfheard_shared::{
 };
 use std::{path::PathBuf, sync::Arc};
 use tokio::{runtime::Handle, sync::mpsc};
+use tokio_util::sync::CancellationToken;
 
 /// Evaluation jobs of one model that were taken together. Each leaves when it ends.
 struct Batch {
@@ -42,19 +43,16 @@ impl Batch {
         match event {
             Event::Started(cases) => {
                 for lease in cases.iter().filter_map(|&i| self.pending[i].as_ref()) {
-                    let body = ResultBody::Started {
-                        delivery: lease.delivery,
-                        resumed_after_epoch: 0,
-                    };
-                    self.slot.reporter.send(self.slot.report(lease, body));
+                    self.slot.voice(lease).started(0, 0);
                 }
             }
-            Event::Ended(case, seconds, outcome) => {
+            Event::Ended(case, seconds, memory, outcome) => {
                 let Some(lease) = self.pending[case].take() else {
                     return;
                 };
                 let (slot, what) = (self.slot.clone(), self.what.clone());
-                let report = async move { slot.case_ended(&what, lease, seconds, outcome).await };
+                let report =
+                    async move { slot.case_ended(&what, lease, (seconds, memory), outcome).await };
                 self.reports.push(report.boxed_local());
             }
         }
@@ -73,23 +71,7 @@ impl Batch {
 
 impl Slot {
     /// Evaluates jobs of one trained model. Each is reported when it ends.
-    pub(super) async fn evaluate(self: &Arc<Self>, group: Vec<JobLease>) {
-        let mut jobs = Vec::new();
-        for lease in group {
-            let Some(lease) = self.decline_if_blocked(lease).await else {
-                continue;
-            };
-            match self.ended_before(&lease).await {
-                None => jobs.push(lease),
-                Some(ending) => self.end(lease, ending).await,
-            }
-        }
-        if let Some(fault) = self.blocking_fault() {
-            let after_epoch = 0;
-            return self
-                .end_all(jobs, Ending::Decline { after_epoch, fault })
-                .await;
-        }
+    pub(super) async fn evaluate(self: &Arc<Self>, jobs: Vec<JobLease>) {
         let Some(first) = jobs.first() else {
             return;
         };
@@ -99,27 +81,18 @@ impl Slot {
         let model = describe(&spec);
         let what = format!("evaluate {model}");
         self.set_activity(first, what.clone(), 0, jobs.len() as u32);
-        tracing::info!(model, cases = jobs.len(), "evaluating");
-        match self.inputs_or_ending(first.job.job, &spec, &what).await {
-            Ok(inputs) => self.run_evaluation(jobs, spec, what, inputs).await,
-            Err(ending) => self.end_all(jobs, ending).await,
+        for lease in &jobs {
+            lease.set_at_work(true);
         }
-    }
-
-    /// How a job ends before it starts, if it does.
-    async fn ended_before(&self, lease: &JobLease) -> Option<Ending> {
-        let what = "evaluate";
-        // A first delivery has no earlier outcome.
-        let redelivered = lease.delivery > 1 || lease.job.publication > 1;
-        let earlier = match redelivered {
-            true => self.earlier_outcome(lease).await,
-            false => Ok(None),
-        };
-        match earlier {
-            Ok(Some(body @ ResultBody::Evaluated { .. })) => Some(Ending::Report(body)),
-            Ok(_) if self.is_crashing(lease).await => Some(Ending::crashed(what, lease.delivery)),
-            Ok(_) => None,
-            Err(error) => Some(self.store_failed(lease, what, &error)),
+        tracing::info!(model, cases = jobs.len(), "evaluating");
+        self.watch.enter(Phase::Preparing);
+        let inputs = self.inputs_or_ending(first.job.job, &spec, &what);
+        match self.unless_ended(first, inputs).await {
+            Ok(inputs) => self.run_evaluation(jobs, spec, what, inputs).await,
+            Err(ending) => {
+                self.watch.enter(Phase::Waiting);
+                self.end_all(jobs, ending).await;
+            }
         }
     }
 
@@ -130,19 +103,27 @@ impl Slot {
         what: String,
         (data, encoder): (PathBuf, PathBuf),
     ) {
-        let cancellation = self.sweeps.watch_cancellation(jobs[0].job.sweep);
         let (events, mut received) = mpsc::unbounded_channel();
+        let (shutdown, deadlines) = (self.shutdown.clone(), self.settings.deadlines);
+        let (status, watch) = (self.status.clone(), self.watch.clone());
+        let released = jobs.iter().map(|lease| Some(lease.released().clone()));
+        let released: Vec<_> = released.collect();
         let task = EvalTask {
             spec: spec.clone(),
             data,
             encoder: encoder.clone(),
             cases: jobs.iter().filter_map(eval_case).collect(),
             fetch: self.fetch_checkpoint(&spec),
-            monitor: Box::new(EvalMonitor {
-                shutdown: self.shutdown.clone(),
-                cancelled: cancellation.flag(),
-                status: self.status.clone(),
-                events,
+            monitor: Box::new(move |memory| {
+                Box::new(EvalMonitor {
+                    shutdown,
+                    deadlines,
+                    released,
+                    status,
+                    watch,
+                    memory,
+                    events,
+                })
             }),
         };
         let mut batch = Batch {
@@ -159,7 +140,7 @@ impl Slot {
                     Some(event) = received.recv() => batch.handle(event),
                     Some(()) = batch.reports.next() => {}
                     ended = &mut engine => break Some(ended),
-                    () = self.shutdown.deadline(shutdown::STEP_DEADLINE) => break None,
+                    () = self.shutdown.deadline(deadlines.step()) => break None,
                 }
             }
         };
@@ -168,18 +149,16 @@ impl Slot {
             batch.handle(event);
         }
         let rest = batch.take_rest();
+        // What follows waits for the store and the broker.
+        self.watch.enter(Phase::Waiting);
         match ended {
             None => {
                 let cases = count(rest.len(), "case");
                 tracing::warn!("a batch takes too long; handing {cases} back");
-                self.hand_back_cases(rest).await;
+                self.end_all(rest, Ending::HandBack { after_epoch: 0 }).await;
             }
-            Some(Ok(Ok(_))) if cancellation.is_cancelled() => {
-                let body = ResultBody::HandedBack { after_epoch: 0 };
-                self.end_all(rest, Ending::Report(body)).await;
-            }
-            // All have ended, or a shutdown is in progress.
-            Some(Ok(Ok(_))) => self.hand_back_cases(rest).await,
+            // All have ended, the rest was taken away, or a shutdown is in progress.
+            Some(Ok(Ok(_))) => self.end_all(rest, Ending::HandBack { after_epoch: 0 }).await,
             Some(Ok(Err(error))) => {
                 let first = rest.first().map(|lease| lease.job.job);
                 let ending = match self.worker_fault(first, &error, &spec, &encoder) {
@@ -209,14 +188,24 @@ impl Slot {
         &self,
         what: &str,
         lease: JobLease,
-        seconds: f64,
+        (seconds, peak_memory): (f64, u64),
         outcome: Result<CaseResult, TrainError>,
     ) {
+        // Its result waits for the store and the broker.
+        lease.set_at_work(false);
         let ending = match outcome {
-            Ok(evaluated) => match self.store_evaluation(&lease, seconds, evaluated).await {
-                Ok(body) => Ending::Report(body),
-                Err(_) if self.shutdown.is_requested() => return self.hand_back_case(lease).await,
-                Err(error) => self.store_failed_after(&lease, what, &error, 0),
+            // Features first, so that a result implies them.
+            Ok(evaluated) => match self.store_features(&lease, evaluated.features).await {
+                Ok(()) => Ending::Report(ResultBody::Evaluated {
+                    results: evaluated.results,
+                    predictions: evaluated.predictions,
+                    seconds,
+                    peak_memory,
+                }),
+                Err(_) if self.shutdown.is_requested() || lease.is_released() => {
+                    Ending::HandBack { after_epoch: 0 }
+                }
+                Err(error) => Ending::failed(what, &error, FailureKind::Permanent),
             },
             Err(error) => {
                 let failure = failure(what, &error);
@@ -231,49 +220,19 @@ impl Slot {
         }
     }
 
-    /// Stores an evaluation's features and then its outcome, so that an outcome in the store implies
-    /// its features. Returns what to report.
-    async fn store_evaluation(
-        &self,
-        lease: &JobLease,
-        seconds: f64,
-        evaluated: CaseResult,
-    ) -> Result<ResultBody, ArtifactError> {
-        self.store_features(lease, seconds, evaluated.features)
-            .await?;
-        let body = ResultBody::Evaluated {
-            results: evaluated.results,
-            predictions: evaluated.predictions,
-            seconds,
-        };
-        Ok(self.keep_outcome(lease, body).await)
-    }
-
     async fn store_features(
         &self,
         lease: &JobLease,
-        seconds: f64,
         features: Option<StoredFeatures>,
     ) -> Result<(), ArtifactError> {
         let (Work::Eval { case, .. }, Some(features)) = (&lease.job.work, features) else {
             return Ok(());
         };
         let key = Key::Features(features.checkpoint.parse()?, *case);
-        self.retry_transient(for_result(seconds), async || {
+        self.retry_store(RESULT, lease.released(), async || {
             self.store.put(&key, features.content.clone()).await
         })
         .await
-    }
-
-    /// Hands back a job of which nothing is kept.
-    async fn hand_back_case(&self, lease: JobLease) {
-        let body = ResultBody::HandedBack { after_epoch: 0 };
-        self.reporter.send(self.report(&lease, body));
-        self.hand_back_unstarted(lease).await;
-    }
-
-    async fn hand_back_cases(&self, jobs: Vec<JobLease>) {
-        join_all(jobs.into_iter().map(|lease| self.hand_back_case(lease))).await;
     }
 
     async fn end_all(&self, jobs: Vec<JobLease>, ending: Ending) {
@@ -306,19 +265,38 @@ impl Slot {
             TrainError::Worker(Fault::new(FaultKind::Checkpoint, what, vec![reason]))
         };
         let key = Key::Checkpoint(hash.clone());
-        let read = self.retry_transient(BEFORE_JOB, async || self.store.get(&key, MAX_BYTES).await);
+        // Cases are taken away one by one.
+        let released = CancellationToken::new();
+        let read = self.retry_store(BEFORE_JOB, &released, async || {
+            self.store.get(&key, MAX_BYTES).await
+        });
         match read.await {
             Ok(Some(content)) => Ok(content),
-            Ok(None) => Err(unavailable(format!(
+            Ok(None) => Err(self.replaced_store().await.unwrap_or_else(|| unavailable(format!(
                 "the artifact store {} does not have it; do all workers use the same one?",
                 redacted(&self.settings.artifacts)
-            ))),
+            )))),
             Err(error @ ArtifactError::Damaged { .. }) => Err(unavailable(chain(&error))),
             Err(error) => Err(match faults::store_fault(&error) {
                 Some(fault) => TrainError::Worker(fault),
                 None => invalid(chain(&error)),
             }),
         }
+    }
+}
+
+impl Slot {
+    /// The fault of a store that is not the one that this worker opened: another folder is mounted in
+    /// its place, or none.
+    async fn replaced_store(&self) -> Option<TrainError> {
+        let reason = match self.store.current_id().await {
+            Ok(Some(id)) if id == self.store_id => return None,
+            Ok(Some(_)) => "it is another store than the one that this worker began with".to_owned(),
+            Ok(None) => "it is empty: is it mounted?".to_owned(),
+            Err(error) => chain(&error),
+        };
+        let fault = Fault::new(FaultKind::Store, "the artifact store", vec![reason]);
+        Some(TrainError::Worker(fault))
     }
 }
 

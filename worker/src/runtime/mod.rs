@@ -1,7 +1,8 @@
 //! One slot: takes jobs from the broker one after another, processes them and reports the results.
 //!
-//! libtorch has a thread of its own ([`engine`]). Everything else (acknowledgements, heartbeats,
-//! reports, saving) runs concurrently, so that a long step never looks like a dead worker.
+//! libtorch has a thread of its own ([`engine`]). Everything else (heartbeats, reports, saving) runs
+//! concurrently, so that a long step never looks like a dead worker; [`watch`] tells a long step from
+//! one that hangs.
 
 mod blobs;
 mod dispatch;
@@ -11,22 +12,22 @@ mod errors;
 mod eval_job;
 mod eval_monitor;
 mod faults;
+mod grants;
 mod health;
 mod inject;
-mod job_queue;
 mod leases;
 mod noop_job;
 mod numerics_switch;
-mod outcomes;
 mod presence;
 mod report;
 mod retry;
+mod settling;
 mod slot;
 mod startup;
 mod suspension;
-mod sweep_control;
 mod train_job;
 mod train_monitor;
+mod watch;
 mod work_loop;
 
 pub(crate) use self::{

@@ -1,11 +1,15 @@
 //! No-op jobs.
 
-use super::{leases::JobLease, report::deliver, slot::Slot};
-use halfheard_shared::wire::ResultBody;
+use super::{
+    leases::JobLease,
+    report::{deliver, send},
+    slot::Slot,
+};
+use halfheard_shared::wire::{ResultBody, ResultMessage};
 use std::sync::Arc;
 
 impl Slot {
-    /// Reports and acknowledges no-op jobs, many at once.
+    /// Reports no-op jobs, many at once.
     pub(super) async fn noop(self: &Arc<Self>, jobs: Vec<JobLease>) {
         let permits = self.noops.clone().acquire_many_owned(jobs.len() as u32);
         let Ok(permits) = permits.await else {
@@ -16,8 +20,14 @@ impl Slot {
             // All reports are sent before the first confirmation is awaited.
             let mut sent = Vec::with_capacity(jobs.len());
             for lease in jobs {
-                let report = slot.report(&lease, ResultBody::Noop);
-                let pending = slot.broker.send_result(&report).await;
+                let report = ResultMessage {
+                    job: lease.job.job,
+                    attempt: lease.attempt(),
+                    worker: slot.announcement.worker.clone(),
+                    body: ResultBody::Noop,
+                };
+                slot.leases.record(&report);
+                let pending = send(&slot.broker, &report).await;
                 sent.push((lease, report, pending));
             }
             for (lease, report, pending) in sent {
@@ -26,7 +36,7 @@ impl Slot {
                     Err(_) => false,
                 };
                 if confirmed || deliver(&slot.broker, &report).await {
-                    lease.acknowledge_unconfirmed().await;
+                    lease.reported();
                 }
             }
             drop(permits);

@@ -2,15 +2,17 @@
 //! lifetime, so the slot's next process uses the other.
 
 use super::{
+    ending::Ending,
+    faults::Requirement,
     leases::JobLease,
     slot::{ExitReason, Slot},
 };
 use halfheard_models::numerics;
-use halfheard_shared::{error::chain, numerics::Numerics, wire::Work};
-use std::time::Duration;
-
-/// How long a job that this machine cannot do is withheld, so that another worker takes it.
-const DELAY_ELSEWHERE: Duration = Duration::from_secs(15);
+use halfheard_shared::{
+    error::causes,
+    numerics::Numerics,
+    wire::{Fault, FaultKind, Work},
+};
 
 /// The numerics that a job requires; a no-op job requires none.
 fn required(work: &Work) -> Option<Numerics> {
@@ -29,16 +31,19 @@ impl Slot {
         else {
             return Some(lease);
         };
-        self.record_clean_handback(&lease).await;
         match numerics::check_supported(required) {
             Ok(()) => {
                 tracing::info!(job = %lease.job.job, "job requires numerics = \"{required}\"; restarting the slot for it");
                 self.request_exit(ExitReason::SwitchNumerics);
-                lease.release(None).await;
+                self.hand_back(lease, 0).await;
             }
             Err(error) => {
-                tracing::warn!(job = %lease.job.job, error = chain(&error), "job handed back for another worker");
-                lease.release(Some(DELAY_ELSEWHERE)).await;
+                let what = format!("jobs with numerics = \"{required}\"");
+                let fault = Fault::new(FaultKind::Method, what, causes(&error));
+                self.record_fault(lease.job.job, &fault, Requirement::FaultKind);
+                let after_epoch = 0;
+                let ending = Ending::Decline { after_epoch, fault };
+                self.end(lease, ending).await;
             }
         }
         None

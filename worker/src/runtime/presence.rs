@@ -1,7 +1,10 @@
-//! This worker's presence on the broker: its status and the heartbeats that publish it.
+//! This worker's presence on the broker: its status and the heartbeats that publish it, with what it
+//! holds.
 
-use super::health::Health;
-use halfheard_models::memory;
+use super::{health::Health, inject, leases::Leases, report::WIRE};
+use async_nats::{HeaderMap, connection::State};
+use bytes::Bytes;
+use halfheard_models::{memory, methods::REGISTRY};
 use halfheard_shared::{
     broker::{Broker, HEARTBEAT_EVERY},
     wire::{Doing, Fault, Heartbeat, Trouble, WorkerInfo},
@@ -11,12 +14,50 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tokio::{sync::Notify, time::timeout};
+use uuid::Uuid;
 
 /// Milliseconds since the Unix epoch.
 pub(super) fn now_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |d| d.as_millis() as u64)
+}
+
+/// What a worker says of itself: who it is, what it can do, what it holds.
+pub(super) struct Announcement {
+    pub(super) worker: WorkerInfo,
+    /// This process.
+    pub(super) session: Uuid,
+    pub(super) labels: Vec<String>,
+    /// Bytes of the device's memory; 0 if unknown.
+    pub(super) memory: u64,
+    pub(super) leases: Leases,
+}
+
+impl Announcement {
+    /// The ids of the methods that this program has.
+    pub(super) fn methods() -> Vec<String> {
+        REGISTRY.iter().map(|(id, _)| (*id).to_owned()).collect()
+    }
+
+    fn heartbeat(&self, status: &Status) -> Bytes {
+        let heartbeat = Heartbeat {
+            worker: self.worker.clone(),
+            pid: std::process::id(),
+            session: self.session,
+            holds: self.leases.holds(),
+            at_ms: now_ms(),
+            memory_bytes: memory::resident_bytes().unwrap_or(0),
+            doing: status.activity().clone(),
+            trouble: status.trouble(),
+            wire: WIRE,
+            methods: Self::methods(),
+            labels: self.labels.clone(),
+            device_memory: self.memory,
+        };
+        // Numbers and strings only: serialization cannot fail.
+        serde_json::to_vec(&heartbeat).unwrap_or_default().into()
+    }
 }
 
 /// The worker's activity and health. Cheap to clone.
@@ -39,6 +80,11 @@ impl Status {
         if let Some(activity) = &mut *self.activity() {
             update(activity);
         }
+    }
+
+    /// Publishes what has changed elsewhere.
+    pub(super) fn publish(&self) {
+        self.changed.notify_one();
     }
 
     /// Changes the health and publishes it.
@@ -97,47 +143,48 @@ impl Status {
 /// Minimum interval between heartbeats.
 const MIN_INTERVAL: Duration = Duration::from_millis(300);
 
-fn heartbeat(worker: &WorkerInfo, status: &Status) -> Vec<u8> {
-    let heartbeat = Heartbeat {
-        worker: worker.clone(),
-        pid: std::process::id(),
-        at_ms: now_ms(),
-        memory_bytes: memory::resident_bytes().unwrap_or(0),
-        doing: status.activity().clone(),
-        trouble: status.trouble(),
-    };
-    // Numbers and strings only: serialization cannot fail.
-    serde_json::to_vec(&heartbeat).unwrap_or_default()
+/// Sends a heartbeat every few seconds and whenever the status changes. The coordinator hears it on
+/// its subject even while the broker has no bucket to keep it in.
+pub(super) async fn send_heartbeats(
+    broker: Broker,
+    announcement: Arc<Announcement>,
+    status: Status,
+) {
+    let every = inject::beat_every().unwrap_or(HEARTBEAT_EVERY);
+    loop {
+        // The client would keep it and send it, with others, when the broker is back.
+        if broker.client().connection_state() == State::Connected {
+            beat(&broker, &announcement, &status).await;
+        }
+        tokio::time::sleep(MIN_INTERVAL.min(every)).await;
+        let rest = every.saturating_sub(MIN_INTERVAL);
+        let _ = timeout(rest, status.changed.notified()).await;
+    }
 }
 
-/// Sends a heartbeat every few seconds and whenever the status changes.
-pub(super) async fn send_heartbeats(broker: Broker, worker: WorkerInfo, status: Status) {
-    let mut bucket = None;
-    loop {
-        let json = heartbeat(&worker, &status);
-        if bucket.is_none() {
-            bucket = broker.workers().await.ok();
-        }
-        if let Some(store) = &bucket {
-            let put = timeout(HEARTBEAT_EVERY, store.put(&worker.name, json.into())).await;
-            if !matches!(put, Ok(Ok(_))) {
-                tracing::debug!("heartbeat failed");
-                bucket = None;
-            }
-        }
-        tokio::time::sleep(MIN_INTERVAL).await;
-        let _ = timeout(HEARTBEAT_EVERY - MIN_INTERVAL, status.changed.notified()).await;
+async fn beat(broker: &Broker, announcement: &Announcement, status: &Status) {
+    let subject = broker.names().heartbeat(&announcement.worker.name);
+    let json = announcement.heartbeat(status);
+    let sent = timeout(
+        HEARTBEAT_EVERY,
+        broker.client().publish(subject, json),
+    );
+    if !matches!(sent.await, Ok(Ok(()))) {
+        tracing::debug!("heartbeat failed");
     }
 }
 
 /// Leaves a last heartbeat for the process that replaces this one.
-pub(super) async fn send_final_heartbeat(broker: &Broker, worker: &WorkerInfo, status: &Status) {
-    let json = heartbeat(worker, status);
+pub(super) async fn send_final_heartbeat(
+    broker: &Broker,
+    announcement: &Announcement,
+    status: &Status,
+) {
     let sent = async {
-        let bucket = broker.workers().await.ok()?;
-        bucket.put(&worker.name, json.into()).await.ok()
+        beat(broker, announcement, status).await;
+        let _ = broker.client().flush().await;
     };
-    if !matches!(timeout(Duration::from_secs(2), sent).await, Ok(Some(_))) {
+    if timeout(Duration::from_secs(2), sent).await.is_err() {
         tracing::debug!("cannot pass this process's trouble on to the next one");
     }
 }
@@ -154,7 +201,12 @@ pub(super) async fn previous_trouble(broker: &Broker, name: &str) -> Option<Trou
 
 /// Removes the worker's heartbeat.
 pub(super) async fn deregister(broker: &Broker, name: &str) {
-    let deleted = async { broker.workers().await.ok()?.delete(name).await.ok() };
+    let mut headers = HeaderMap::new();
+    // How a key of a bucket is deleted.
+    headers.insert("KV-Operation", "DEL");
+    let subject = broker.names().heartbeat(name);
+    let client = broker.client();
+    let deleted = client.publish_with_headers(subject, headers, Bytes::new());
     // Otherwise the entry expires.
     let _ = timeout(Duration::from_millis(500), deleted).await;
 }

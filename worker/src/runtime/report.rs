@@ -1,39 +1,72 @@
 //! Reports to the coordinator: sent in order, and queued while the broker is away.
 
-use super::presence::now_ms;
+use super::leases::Leases;
 use halfheard_shared::{
-    broker::Broker,
+    broker::{Broker, BrokerError, Sent},
     error::chain,
-    ids::{AttemptId, JobId, SweepId},
-    wire::{ResultBody, ResultMessage, WorkerInfo},
+    ids::{AttemptId, JobId},
+    retry::while_transient,
+    wire::{self, ResultBody, ResultMessage, WorkerInfo},
 };
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
 };
 
-/// What every report of one attempt says besides its body.
+/// The version in which this worker reads grants and writes reports. The previous one is for tests
+/// of an upgrade.
+pub(super) const WIRE: u8 = if cfg!(feature = "previous-wire") {
+    wire::PREVIOUS
+} else {
+    wire::VERSION
+};
+
+/// Speaks for one attempt. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct ReportHeader {
-    pub(super) sweep: SweepId,
+pub(super) struct AttemptReporter {
     pub(super) job: JobId,
     pub(super) attempt: AttemptId,
-    pub(super) publication: u32,
     pub(super) worker: WorkerInfo,
+    pub(super) leases: Leases,
+    pub(super) reporter: Reporter,
 }
 
-impl ReportHeader {
-    pub(super) fn report(&self, body: ResultBody) -> ResultMessage {
-        ResultMessage {
-            sweep: self.sweep,
+impl AttemptReporter {
+    fn report(&self, body: ResultBody) -> ResultMessage {
+        let report = ResultMessage {
             job: self.job,
             attempt: self.attempt,
-            publication: self.publication,
             worker: self.worker.clone(),
-            at_ms: now_ms(),
             body,
-        }
+        };
+        self.leases.record(&report);
+        report
+    }
+
+    /// Work on the attempt has begun, after an epoch and from a state of `steps` training steps.
+    pub(super) fn started(&self, resumed_after_epoch: u32, steps: u64) {
+        self.leases.begun(self.attempt, steps);
+        self.send(ResultBody::Started {
+            resumed_after_epoch,
+        });
+    }
+
+    /// Queues a report.
+    pub(super) fn send(&self, body: ResultBody) {
+        self.reporter.send(self.report(body));
+    }
+
+    /// Sends a report after all earlier ones and waits until the broker has persisted it. `false`
+    /// if it can never be sent.
+    pub(super) async fn deliver(&self, body: ResultBody) -> bool {
+        self.reporter.deliver(self.report(body)).await
     }
 }
 
@@ -41,6 +74,7 @@ impl ReportHeader {
 #[derive(Clone)]
 pub(super) struct Reporter {
     queue: mpsc::UnboundedSender<Item>,
+    waiting: Arc<AtomicUsize>,
 }
 
 enum Item {
@@ -52,11 +86,14 @@ impl Reporter {
     pub(super) fn start(broker: Broker) -> Self {
         // Unbounded: at most one epoch log every few seconds while the broker is away.
         let (queue, mut inbox) = mpsc::unbounded_channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let sent = waiting.clone();
         tokio::spawn(async move {
             while let Some(item) = inbox.recv().await {
                 match item {
                     Item::Report(message, confirm) => {
                         let delivered = deliver(&broker, &message).await;
+                        sent.fetch_sub(1, Ordering::Relaxed);
                         if let Some(confirm) = confirm {
                             // The caller may have given up; the report is delivered regardless.
                             let _ = confirm.send(delivered);
@@ -68,21 +105,29 @@ impl Reporter {
                 }
             }
         });
-        Self { queue }
+        Self { queue, waiting }
+    }
+
+    /// Whether every report was sent.
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) == 0
+    }
+
+    fn put(&self, message: ResultMessage, confirm: Option<oneshot::Sender<bool>>) -> bool {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        // The task ends only with the process.
+        let item = Item::Report(Box::new(message), confirm);
+        self.queue.send(item).is_ok()
     }
 
     /// Queues a report.
     pub(super) fn send(&self, message: ResultMessage) {
-        // The task ends only with the process.
-        let _ = self.queue.send(Item::Report(Box::new(message), None));
+        self.put(message, None);
     }
 
-    /// Sends a report after all earlier ones and waits until the broker has persisted it. `false`
-    /// if it can never be sent.
-    pub(super) async fn deliver(&self, message: ResultMessage) -> bool {
+    async fn deliver(&self, message: ResultMessage) -> bool {
         let (confirm, confirmed) = oneshot::channel();
-        let item = Item::Report(Box::new(message), Some(confirm));
-        self.queue.send(item).is_ok() && confirmed.await.unwrap_or(false)
+        self.put(message, Some(confirm)) && confirmed.await.unwrap_or(false)
     }
 
     /// Waits until every queued report is sent, at most `limit`.
@@ -94,9 +139,22 @@ impl Reporter {
     }
 }
 
+/// Sends one report; see [`Sent::confirmed`].
+pub(super) async fn send(broker: &Broker, message: &ResultMessage) -> Result<Sent, BrokerError> {
+    broker.send_result_as(WIRE, message).await
+}
+
 /// Delivers one report, however long the broker is away. `false` if it can never be sent.
 pub(super) async fn deliver(broker: &Broker, message: &ResultMessage) -> bool {
-    match broker.deliver_result(message).await {
+    let delivered = while_transient(
+        async || send(broker, message).await?.confirmed().await,
+        BrokerError::is_transient,
+        |error| {
+            let error = chain(error);
+            tracing::warn!(job = %message.job, error, "cannot send a report; retrying");
+        },
+    );
+    match delivered.await {
         Ok(_) => true,
         Err(error) => {
             tracing::error!(job = %message.job, error = chain(&error), "cannot send a report");

@@ -5,17 +5,17 @@ use super::{
     engine::Engine,
     faults::LastFault,
     leases::{JobLease, Leases},
-    presence::Status,
+    presence::{Announcement, Status},
     report::Reporter,
-    sweep_control::SweepControls,
+    watch::Watch,
 };
-use crate::exit::Exit;
+use crate::{exit::Exit, shutdown::Deadlines};
 use halfheard_models::{device::Device, numerics::Numerics};
 use halfheard_shared::{
     artifacts::ArtifactStore,
     broker::{Broker, BrokerSettings},
     shutdown::Shutdown,
-    wire::{Doing, TrainSpec, WorkerInfo},
+    wire::{Doing, TrainSpec},
 };
 use std::{
     path::PathBuf,
@@ -24,8 +24,8 @@ use std::{
 };
 use tokio::sync::Semaphore;
 
-/// No-op jobs processed at once.
-pub(super) const MAX_NOOPS: usize = 4096;
+/// No-op jobs that are not settled at once: they are part of every heartbeat.
+pub(super) const MAX_NOOPS: usize = 1024;
 
 /// What a slot needs to run.
 #[derive(Clone, Debug)]
@@ -37,6 +37,10 @@ pub(crate) struct SlotSettings {
     pub(crate) device: Device,
     /// The device's name as shown to people.
     pub(crate) device_name: String,
+    /// Whether other slots compute on the same GPU.
+    pub(crate) shares_gpu: bool,
+    /// What jobs may ask for, such as `a100`.
+    pub(crate) labels: Vec<String>,
     /// libtorch's threads.
     pub(crate) threads: usize,
     pub(crate) numerics: Numerics,
@@ -46,6 +50,8 @@ pub(crate) struct SlotSettings {
     pub(crate) save_every: Duration,
     /// Exit after this long without work.
     pub(crate) once: Option<Duration>,
+    /// How long a shutdown may take.
+    pub(crate) deadlines: Deadlines,
 }
 
 /// Why the slot exits on its own; the greater one counts.
@@ -64,13 +70,15 @@ pub(super) struct Slot {
     pub(super) settings: SlotSettings,
     pub(super) broker: Broker,
     pub(super) store: ArtifactStore,
+    /// The store's own id.
+    pub(super) store_id: String,
     pub(super) blobs: Blobs,
     pub(super) engine: Engine,
     pub(super) reporter: Reporter,
-    pub(super) worker: WorkerInfo,
+    pub(super) announcement: Arc<Announcement>,
     pub(super) status: Status,
     pub(super) leases: Leases,
-    pub(super) sweeps: SweepControls,
+    pub(super) watch: Watch,
     pub(super) shutdown: Shutdown,
     pub(super) noops: Arc<Semaphore>,
     pub(super) last_fault: LastFault,

@@ -5,14 +5,15 @@ use super::{
     engine::Engine,
     faults::{LastFault, data_folder_fault, probe_data_folder, store_fault},
     leases::Leases,
-    presence::{self, Status, now_ms},
+    presence::{self, Announcement, Status, now_ms},
     report::Reporter,
+    settling,
     slot::{ExitReason, MAX_NOOPS, Slot, SlotSettings},
     suspension::MAX_PROBE_INTERVAL,
-    sweep_control::SweepControls,
+    watch::{Watch, Watchdog},
 };
-use crate::{exit::Exit, identity, shutdown};
-use halfheard_models::numerics;
+use crate::{exit::Exit, identity};
+use halfheard_models::{memory, numerics};
 use halfheard_shared::{
     address::redacted,
     artifacts::{ArtifactError, ArtifactStore},
@@ -25,6 +26,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{sync::Semaphore, task::JoinHandle, time::timeout};
+use uuid::Uuid;
 
 /// Why a slot cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -36,8 +38,8 @@ pub(crate) enum SlotError {
     /// With `--once`.
     #[error("the worker could not work for the time that --once gives: {0}")]
     Unfit(Fault),
-    #[error("cannot start the compute thread")]
-    Engine(#[source] std::io::Error),
+    #[error("cannot start a thread")]
+    Thread(#[source] std::io::Error),
 }
 
 /// Runs one slot until it is to exit.
@@ -52,24 +54,29 @@ pub(crate) async fn run(settings: SlotSettings, shutdown: Shutdown) -> Result<Ex
         connected = settings.broker.connect_with_retry() => connected?,
         () = shutdown.requested() => return Ok(Exit::Success),
     };
-    let worker = worker_info(&settings);
+    let watch = Watch::default();
+    let leases = Leases::new(watch.clone());
     let status = Status::default();
-    let previous = presence::previous_trouble(&broker, &worker.name).await;
-    let leases = Leases::new(&worker.name);
-    let (sweeps, watching) = SweepControls::watch(broker.clone());
+    let announcement = announce(&settings, leases.clone()).await;
+    let name = &announcement.worker.name;
+    let previous = presence::previous_trouble(&broker, name).await;
     // Heartbeats first: a worker that waits for the artifact store is visible.
-    let background = [
-        tokio::spawn(watching),
-        tokio::spawn(leases.clone().renew()),
+    let mut background = vec![
+        tokio::spawn(settling::listen(
+            broker.clone(),
+            name.clone(),
+            leases.clone(),
+            status.clone(),
+        )),
         tokio::spawn(presence::send_heartbeats(
             broker.clone(),
-            worker.clone(),
+            announcement.clone(),
             status.clone(),
         )),
     ];
-    let store = wait_until_ready(&settings, &broker, &status, &shutdown).await?;
-    let Some(store) = store else {
-        presence::deregister(&broker, &worker.name).await;
+    let ready = wait_until_ready(&settings, &broker, &status, &shutdown).await?;
+    let Some((store, store_id)) = ready else {
+        presence::deregister(&broker, name).await;
         return Ok(Exit::Success);
     };
     // A broken device may break again: this process continues its predecessor's suspension.
@@ -77,30 +84,60 @@ pub(crate) async fn run(settings: SlotSettings, shutdown: Shutdown) -> Result<Ex
         tracing::warn!("the previous process exited because it {}", trouble.fault);
         status.health(|health| health.inherit(trouble, now_ms()));
     }
+    let pieces = watch.clone();
+    let store = store.with_progress(Arc::new(move || pieces.advanced()));
+    let watchdog = Watchdog {
+        watch: watch.clone(),
+        broker: broker.clone(),
+        announcement: announcement.clone(),
+        status: status.clone(),
+    };
+    watchdog.start().map_err(SlotError::Thread)?;
+    let reporter = Reporter::start(broker.clone());
+    background.push(tokio::spawn(settling::repeat(
+        reporter.clone(),
+        leases.clone(),
+    )));
     let slot = Arc::new(Slot {
-        blobs: Blobs::new(&settings.data_dir, store.clone()),
-        engine: Engine::start(settings.device, settings.threads).map_err(SlotError::Engine)?,
-        reporter: Reporter::start(broker.clone()),
+        blobs: Blobs::new(&settings.data_dir, store.clone(), watch.clone()),
+        engine: Engine::start(&settings, watch.clone()).map_err(SlotError::Thread)?,
+        reporter,
         noops: Arc::new(Semaphore::new(MAX_NOOPS)),
         last_fault: LastFault::default(),
         exit_reason: Mutex::default(),
         broker,
         store,
-        worker,
+        store_id,
+        announcement,
         status,
         leases,
-        sweeps,
+        watch,
         shutdown,
         settings,
     });
-    tracing::info!(worker = %slot.worker.name, device = %slot.worker.device, processor = %slot.worker.processor, threads = slot.settings.threads, "ready for jobs");
+    let worker = &slot.announcement.worker;
+    tracing::info!(worker = %worker.name, device = %worker.device, processor = %worker.processor, threads = slot.settings.threads, "ready for jobs");
     tokio::select! {
         () = process_jobs(&slot, &background) => {}
-        () = slot.shutdown.deadline(shutdown::EXIT_DEADLINE) => {
-            tracing::warn!("shutdown deadline reached; unfinished jobs will be redelivered");
+        () = slot.shutdown.deadline(slot.settings.deadlines.exit()) => {
+            tracing::warn!("shutdown deadline reached; unfinished jobs will be granted again");
         }
     }
     Ok(slot.exit())
+}
+
+/// What this process says of itself.
+async fn announce(settings: &SlotSettings, leases: Leases) -> Arc<Announcement> {
+    let device = settings.device;
+    // The driver may take a while.
+    let memory = tokio::task::spawn_blocking(move || memory::of_device(device));
+    Arc::new(Announcement {
+        worker: worker_info(settings),
+        session: Uuid::new_v4(),
+        labels: settings.labels.clone(),
+        memory: memory.await.unwrap_or(0),
+        leases,
+    })
 }
 
 fn worker_info(settings: &SlotSettings) -> WorkerInfo {
@@ -124,11 +161,11 @@ async fn process_jobs(slot: &Arc<Slot>, background: &[JoinHandle<()>]) {
     slot.reporter.flush(Duration::from_secs(3)).await;
     background.iter().for_each(JoinHandle::abort);
     if slot.exit_reason() == Some(ExitReason::Broken) {
-        presence::send_final_heartbeat(&slot.broker, &slot.worker, &slot.status).await;
+        presence::send_final_heartbeat(&slot.broker, &slot.announcement, &slot.status).await;
     } else {
-        presence::deregister(&slot.broker, &slot.worker.name).await;
+        presence::deregister(&slot.broker, &slot.announcement.worker.name).await;
     }
-    // Acknowledgements may still be buffered.
+    // The last messages may still be buffered.
     let _ = timeout(Duration::from_millis(500), slot.broker.client().flush()).await;
 }
 
@@ -143,18 +180,18 @@ async fn wait_until_ready(
     broker: &Broker,
     status: &Status,
     shutdown: &Shutdown,
-) -> Result<Option<ArtifactStore>, SlotError> {
+) -> Result<Option<(ArtifactStore, String)>, SlotError> {
     let began = Instant::now();
     let mut pause = Duration::from_secs(2);
     let mut logged = None;
     loop {
         let fault = match open_store(settings, broker).await {
-            Ok(store) => {
+            Ok(opened) => {
                 status.health(|health| health.recovered());
                 if logged.is_some() {
                     tracing::info!("the artifact store and the data folder can be used again");
                 }
-                return Ok(Some(store));
+                return Ok(Some(opened));
             }
             Err(OpenError::Invalid(error)) => return Err(error.into()),
             Err(OpenError::Fault(fault)) => fault,
@@ -191,14 +228,19 @@ impl From<ArtifactError> for OpenError {
     }
 }
 
-async fn open_store(settings: &SlotSettings, broker: &Broker) -> Result<ArtifactStore, OpenError> {
+/// Opens the artifact store. Returns its own id with it.
+async fn open_store(
+    settings: &SlotSettings,
+    broker: &Broker,
+) -> Result<(ArtifactStore, String), OpenError> {
     let folder = &settings.data_dir;
-    match probe_data_folder(folder, &settings.name) {
+    match probe_data_folder(folder, &settings.name).await {
         Ok(None) => {}
         Ok(Some(warning)) => tracing::warn!("{warning}"),
         Err(error) => return Err(OpenError::Fault(data_folder_fault(folder, &error))),
     }
     let store = ArtifactStore::open(&settings.artifacts, Some(broker)).await?;
     store.probe(&settings.name).await?;
-    Ok(store)
+    let id = store.id().await?;
+    Ok((store, id))
 }

@@ -1,6 +1,7 @@
 //! Suspending the worker for a fault of its own, and resuming once it has passed.
 
 use super::{
+    ending::Ending,
     errors::causes_and_hint,
     faults::{self, Requirement},
     leases::JobLease,
@@ -65,17 +66,22 @@ impl Slot {
         Some(fault)
     }
 
-    /// Records that a job cannot be decoded: one of another release is this worker's fault, or
-    /// every worker's.
-    pub(super) fn record_undecodable_job(&self, error: &WireError) {
-        // Several may arrive at once.
-        if matches!(error, WireError::Version { .. }) && self.status.suspension().is_none() {
-            let what = "jobs of another release";
-            let fault = Fault::new(FaultKind::Method, what, causes_and_hint(error));
-            tracing::error!("worker suspended: {fault}");
-            self.last_fault.set(Requirement::FaultKind);
-            self.status.record_fault(fault);
-        }
+    /// Records that an answer to a request for jobs cannot be decoded: the coordinator is of another
+    /// release.
+    pub(super) fn record_undecodable_answer(&self, error: &WireError) {
+        self.refused("jobs of another release", causes_and_hint(error));
+    }
+
+    /// Records that the coordinator gives this worker no jobs.
+    pub(super) fn record_refusal(&self, reason: String) {
+        self.refused("jobs of this coordinator", vec![reason]);
+    }
+
+    fn refused(&self, what: &str, chain: Vec<String>) {
+        let fault = Fault::new(FaultKind::Method, what, chain);
+        tracing::error!("worker suspended: {fault}");
+        self.last_fault.set(Requirement::FaultKind);
+        self.status.record_fault(fault);
     }
 
     /// The fault that currently prevents every job.
@@ -89,7 +95,9 @@ impl Slot {
         match self.blocking_fault() {
             None => Some(lease),
             Some(fault) => {
-                self.decline(lease, 0, &fault).await;
+                let after_epoch = 0;
+                let ending = Ending::Decline { after_epoch, fault };
+                self.end(lease, ending).await;
                 None
             }
         }
@@ -171,7 +179,7 @@ impl Slot {
             }
             (FaultKind::DataFolder, _) => {
                 let folder = &self.settings.data_dir;
-                match faults::probe_data_folder(folder, name) {
+                match faults::probe_data_folder(folder, name).await {
                     Ok(None) => None,
                     Ok(Some(warning)) => Some(Fault::new(
                         FaultKind::DataFolder,

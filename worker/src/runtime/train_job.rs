@@ -7,27 +7,22 @@ use super::{
     faults::{self, Requirement},
     health::Health,
     leases::JobLease,
-    retry::{BEFORE_JOB, OPTIONAL, RetryPolicy, for_result},
+    retry::{BEFORE_JOB, OPTIONAL, RESULT, RetryPolicy},
     slot::{ExitReason, Slot, describe},
-    sweep_control::Cancellation,
     train_monitor::{MonitorSettings, TrainMonitor},
+    watch::Phase,
 };
-use crate::shutdown;
 use bytes::Bytes;
 use halfheard_models::train::{BestCheckpoint, TrainOutcome, failure};
 use halfheard_shared::{
     artifacts::{ArtifactError, Key, MAX_BYTES},
     error::chain,
-    hash::Hash,
     ids::JobId,
-    wire::{CheckpointRef, FailureKind, ResultBody, TrainSpec},
+    wire::{FailureKind, ResultBody, TrainSpec},
 };
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 use tokio::runtime::Handle;
-
-/// Limit for reporting a hand-back during a shutdown.
-const HANDBACK_DEADLINE: Duration =
-    shutdown::SAVE_DEADLINE.saturating_add(Duration::from_millis(500));
+use tokio_util::sync::CancellationToken;
 
 /// What a training job starts from.
 struct Inputs {
@@ -39,10 +34,8 @@ struct Inputs {
 
 /// What a completed training job produced.
 struct Trained {
-    checkpoints: Vec<CheckpointRef>,
     contents: Vec<BestCheckpoint>,
-    epochs: u32,
-    seconds: f64,
+    report: ResultBody,
 }
 
 impl Slot {
@@ -50,10 +43,14 @@ impl Slot {
     pub(super) async fn train(&self, lease: JobLease, spec: TrainSpec) {
         let what = format!("train {}", describe(&spec));
         self.set_activity(&lease, what.clone(), spec.max_epochs, 0);
-        tracing::info!(job = %lease.job.job, delivery = lease.delivery, "{what}");
+        lease.set_at_work(true);
+        tracing::info!(job = %lease.job.job, attempt = %lease.attempt(), "{what}");
         match self.prepare_training(&lease, &spec, &what).await {
             Ok(inputs) => self.run_training(lease, spec, &what, inputs).await,
-            Err(ending) => self.end(lease, ending).await,
+            Err(ending) => {
+                self.watch.enter(Phase::Waiting);
+                self.end(lease, ending).await;
+            }
         }
     }
 
@@ -64,32 +61,38 @@ impl Slot {
         spec: &TrainSpec,
         what: &str,
     ) -> Result<Inputs, Ending> {
-        let earlier = self.earlier_outcome(lease).await;
-        let earlier = earlier.map_err(|error| self.store_failed(lease, what, &error))?;
-        // Evaluation jobs find the checkpoints by the outcome: without them it is worthless.
-        if let Some(body) = earlier
-            && let ResultBody::Trained { checkpoints, .. } = &body
-            && self.has_checkpoints(checkpoints).await
-        {
-            tracing::info!(job = %lease.job.job, "already trained; reporting the result again");
-            return Err(Ending::Report(body));
-        }
-        if self.is_crashing(lease).await {
-            return Err(Ending::crashed(what, lease.delivery));
-        }
-        let (data, encoder) = self.inputs_or_ending(lease.job.job, spec, what).await?;
-        let state = self.saved_state(lease.job.job).await;
-        let state = state.map_err(|error| self.store_failed(lease, what, &error))?;
-        Ok(Inputs {
-            data,
-            encoder,
-            state,
-        })
+        self.watch.enter(Phase::Preparing);
+        let collect = async {
+            let (data, encoder) = self.inputs_or_ending(lease.job.job, spec, what).await?;
+            let state = self.saved_state(lease).await;
+            let state = state.map_err(|error| self.store_failed(lease, what, &error))?;
+            Ok(Inputs {
+                data,
+                encoder,
+                state,
+            })
+        };
+        self.unless_ended(lease, collect).await
     }
 
-    async fn saved_state(&self, job: JobId) -> Result<Option<Bytes>, ArtifactError> {
-        let key = Key::Resume(job);
-        let read = self.retry_transient(BEFORE_JOB, async || self.store.get(&key, MAX_BYTES).await);
+    /// Does `work`, which may take long, unless the worker shuts down or the job is taken away.
+    pub(super) async fn unless_ended<T>(
+        &self,
+        lease: &JobLease,
+        work: impl Future<Output = Result<T, Ending>>,
+    ) -> Result<T, Ending> {
+        tokio::select! {
+            done = work => done,
+            () = self.shutdown.requested() => Err(Ending::HandBack { after_epoch: 0 }),
+            () = lease.released().cancelled() => Err(Ending::HandBack { after_epoch: 0 }),
+        }
+    }
+
+    async fn saved_state(&self, lease: &JobLease) -> Result<Option<Bytes>, ArtifactError> {
+        let key = Key::Resume(lease.job.job);
+        let read = self.retry_store(BEFORE_JOB, lease.released(), async || {
+            self.store.get(&key, MAX_BYTES).await
+        });
         match read.await {
             // Waiting does not make it readable.
             Err(error @ (ArtifactError::TooLarge { .. } | ArtifactError::Damaged { .. })) => {
@@ -104,21 +107,20 @@ impl Slot {
     }
 
     async fn run_training(&self, lease: JobLease, spec: TrainSpec, what: &str, inputs: Inputs) {
-        let cancellation = self.sweeps.watch_cancellation(lease.job.sweep);
         let encoder = inputs.encoder.clone();
-        let task = self.train_task(&lease, &spec, inputs, &cancellation);
+        let task = self.train_task(&lease, &spec, inputs);
         let end = tokio::select! {
             end = self.engine.train(task) => end,
-            () = self.shutdown.deadline(shutdown::SAVE_DEADLINE) => {
+            () = self.shutdown.deadline(self.settings.deadlines.save()) => {
                 tracing::warn!("a step takes too long; handing the job back as last saved");
                 // What the saved state holds is unknown here.
                 return self.hand_back(lease, 0).await;
             }
         };
-        let is_cancelled = cancellation.is_cancelled();
         let TrainEnd {
             outcome,
             kept,
+            peak_memory,
             mut monitor,
         } = match end {
             Ok(end) => end,
@@ -130,15 +132,12 @@ impl Slot {
         };
         match outcome {
             Ok(TrainOutcome::Stopped { .. }) => {
+                // Of a job that was taken away, the saved state stays: its sweep may be submitted
+                // again.
                 let after_epoch = monitor.settle().await;
-                if is_cancelled {
-                    tracing::info!(job = %lease.job.job, "sweep cancelled");
-                    // The saved state stays: the sweep may be submitted again.
-                    let body = ResultBody::HandedBack { after_epoch };
-                    self.end(lease, Ending::Report(body)).await;
-                } else {
-                    self.hand_back(lease, after_epoch).await;
-                }
+                let ending = Ending::HandBack { after_epoch };
+                tracing::info!(job = %lease.job.job, after_epoch, taken_away = lease.is_released(), "job handed back");
+                self.end_as(monitor.voice(), lease, ending).await;
             }
             Ok(TrainOutcome::Completed {
                 checkpoints,
@@ -147,10 +146,13 @@ impl Slot {
                 seconds,
             }) => {
                 let trained = Trained {
-                    checkpoints,
                     contents,
-                    epochs,
-                    seconds,
+                    report: ResultBody::Trained {
+                        checkpoints,
+                        epochs,
+                        seconds,
+                        peak_memory,
+                    },
                 };
                 self.complete_training(lease, what, monitor, trained).await;
             }
@@ -161,37 +163,32 @@ impl Slot {
                     Some(fault) => Ending::Decline { after_epoch, fault },
                     None => {
                         let mut failure = failure(what, &error);
-                        failure.chain.extend(self.keep_last_good(kept).await);
+                        let kept = self.keep_last_good(kept, lease.released()).await;
+                        failure.chain.extend(kept);
                         tracing::error!(%job, "{}", failure.chain.join(": "));
                         Ending::Report(ResultBody::Failed(failure))
                     }
                 };
-                self.end(lease, ending).await;
+                self.end_as(monitor.voice(), lease, ending).await;
             }
         }
     }
 
-    fn train_task(
-        &self,
-        lease: &JobLease,
-        spec: &TrainSpec,
-        inputs: Inputs,
-        cancellation: &Cancellation,
-    ) -> TrainTask {
+    fn train_task(&self, lease: &JobLease, spec: &TrainSpec, inputs: Inputs) -> TrainTask {
         TrainTask {
             spec: spec.clone(),
             data: inputs.data,
             encoder: inputs.encoder,
             state: inputs.state,
-            processor: self.worker.processor.clone(),
+            processor: self.announcement.worker.processor.clone(),
             fetch: self.fetch_best(lease.job.job),
             monitor: TrainMonitor::new(MonitorSettings {
                 shutdown: self.shutdown.clone(),
-                cancelled: cancellation.flag(),
+                deadlines: self.settings.deadlines,
+                released: lease.released().clone(),
                 status: self.status.clone(),
-                reporter: self.reporter.clone(),
-                header: self.header(lease),
-                delivery: lease.delivery,
+                watch: self.watch.clone(),
+                voice: self.voice(lease),
                 save_every: self.settings.save_every,
                 store: self.store.clone(),
             }),
@@ -206,35 +203,28 @@ impl Slot {
         mut monitor: TrainMonitor,
         trained: Trained,
     ) {
-        let Trained {
-            checkpoints,
-            contents,
-            epochs,
-            seconds,
-        } = trained;
-        if let Err(error) = self.store_checkpoints(for_result(seconds), contents).await {
+        let released = lease.released().clone();
+        let stored = self.store_checkpoints(RESULT, &released, trained.contents);
+        if let Err(error) = stored.await {
             // The saved state is for the attempt that can store the result.
-            let shutdown = self.shutdown.is_requested();
             let after_epoch = monitor.settle().await;
-            if shutdown {
-                return self.hand_back(lease, after_epoch).await;
-            }
-            let ending = self.store_failed_after(&lease, what, &error, after_epoch);
-            return self.end(lease, ending).await;
+            let ended = released.is_cancelled() || self.shutdown.is_requested();
+            let ending = match ended {
+                true => Ending::HandBack { after_epoch },
+                // What cannot be stored anywhere.
+                false => Ending::failed(what, &error, FailureKind::Permanent),
+            };
+            return self.end_as(monitor.voice(), lease, ending).await;
         }
-        let body = ResultBody::Trained {
-            checkpoints,
-            epochs,
-            seconds,
-        };
-        let body = self.keep_outcome(&lease, body).await;
-        let trained = matches!(body, ResultBody::Trained { .. });
-        self.report_and_ack(&lease, monitor.report(body)).await;
-        if trained {
-            self.status.health(Health::job_completed);
+        self.end_as(monitor.voice(), lease, Ending::Report(trained.report))
+            .await;
+        self.status.health(Health::job_completed);
+        tracing::info!("{what}: completed");
+        // Until the result is settled, another attempt may need the state.
+        tokio::spawn(async move {
+            released.cancelled().await;
             monitor.clear().await;
-        }
-        tracing::info!(job = %lease.job.job, epochs, seconds, "{what}: completed");
+        });
     }
 
     /// The dataset file and the encoder's folder.
@@ -267,18 +257,25 @@ impl Slot {
     async fn store_checkpoints(
         &self,
         policy: RetryPolicy,
+        released: &CancellationToken,
         contents: Vec<BestCheckpoint>,
     ) -> Result<(), ArtifactError> {
         for BestCheckpoint { blake3, content } in contents {
             let key = Key::Checkpoint(blake3);
-            self.retry_transient(policy, async || self.store.put(&key, content.clone()).await)
-                .await?;
+            self.retry_store(policy, released, async || {
+                self.store.put(&key, content.clone()).await
+            })
+            .await?;
         }
         Ok(())
     }
 
     /// Keeps the best checkpoints of a failed training job and says so.
-    async fn keep_last_good(&self, kept: Vec<(String, BestCheckpoint)>) -> Option<String> {
+    async fn keep_last_good(
+        &self,
+        kept: Vec<(String, BestCheckpoint)>,
+        released: &CancellationToken,
+    ) -> Option<String> {
         if kept.is_empty() {
             return None;
         }
@@ -287,31 +284,19 @@ impl Slot {
             .map(|(what, best)| format!("{what}: {}", best.blake3))
             .collect();
         let contents = kept.into_iter().map(|(_, best)| best).collect();
-        Some(match self.store_checkpoints(OPTIONAL, contents).await {
+        let stored = self.store_checkpoints(OPTIONAL, released, contents);
+        Some(match stored.await {
             Ok(()) => format!("checkpoints kept: {}", names.join(", ")),
             Err(error) => format!("cannot keep the checkpoints: {}", chain(&error)),
         })
     }
 
-    /// Whether the store has all these checkpoints.
-    async fn has_checkpoints(&self, checkpoints: &[CheckpointRef]) -> bool {
-        for checkpoint in checkpoints {
-            let Ok(hash) = checkpoint.blake3.parse::<Hash>() else {
-                return false;
-            };
-            let key = Key::Checkpoint(hash);
-            let size = self.retry_transient(BEFORE_JOB, async || self.store.size(&key).await);
-            if !matches!(size.await, Ok(Some(_))) {
-                return false;
-            }
-        }
-        true
-    }
-
     /// Fetches the checkpoints that a saved state refers to.
     fn fetch_best(&self, job: JobId) -> FetchBest {
         let (store, runtime) = (self.store.clone(), Handle::current());
+        let watch = self.watch.clone();
         Box::new(move |best| -> Option<Bytes> {
+            watch.advanced();
             let key = Key::ResumeCheckpoint(job, best.blake3.parse().ok()?);
             match runtime.block_on(store.get(&key, MAX_BYTES)) {
                 Ok(content) => content,
@@ -321,18 +306,5 @@ impl Slot {
                 }
             }
         })
-    }
-
-    /// Hands a training job back.
-    async fn hand_back(&self, lease: JobLease, after_epoch: u32) {
-        let report = self.report(&lease, ResultBody::HandedBack { after_epoch });
-        tokio::select! {
-            _ = self.reporter.deliver(report) => {}
-            () = self.shutdown.deadline(HANDBACK_DEADLINE) => {
-                tracing::warn!("no time left to report the hand-back");
-            }
-        }
-        self.hand_back_unstarted(lease).await;
-        tracing::info!("job handed back");
     }
 }

@@ -2,11 +2,12 @@
 //! it when to stop.
 
 use super::{
-    faults,
+    faults, inject,
     presence::Status,
-    report::{ReportHeader, Reporter},
+    report::AttemptReporter,
+    watch::Watch,
 };
-use crate::shutdown;
+use crate::shutdown::Deadlines;
 use halfheard_models::train::{
     BestCheckpoint, Directive, SaveSchedule, Snapshot, StepReport, TrainObserver,
 };
@@ -16,30 +17,27 @@ use halfheard_shared::{
     hash::Hash,
     ids::JobId,
     shutdown::Shutdown,
-    wire::{EpochLog, ResultBody, ResultMessage},
+    wire::{EpochLog, ResultBody},
 };
 use std::{
     collections::HashSet,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
     time::{Duration, Instant},
 };
 use tokio::{
     runtime::Handle,
     task::{JoinError, JoinHandle},
 };
+use tokio_util::sync::CancellationToken;
 
 /// Monitors one training job.
 pub(super) struct TrainMonitor {
     runtime: Handle,
     shutdown: Shutdown,
-    cancelled: Arc<AtomicBool>,
+    deadlines: Deadlines,
+    released: CancellationToken,
     status: Status,
-    reporter: Reporter,
-    header: ReportHeader,
-    delivery: u64,
+    watch: Watch,
+    voice: AttemptReporter,
     schedule: SaveSchedule,
     /// When the last save was requested.
     save_requested: Instant,
@@ -53,13 +51,12 @@ pub(super) struct TrainMonitor {
 /// What a [`TrainMonitor`] is made of.
 pub(super) struct MonitorSettings {
     pub(super) shutdown: Shutdown,
-    /// Set when the sweep is cancelled.
-    pub(super) cancelled: Arc<AtomicBool>,
+    pub(super) deadlines: Deadlines,
+    /// Cancelled when the job is taken away.
+    pub(super) released: CancellationToken,
     pub(super) status: Status,
-    pub(super) reporter: Reporter,
-    pub(super) header: ReportHeader,
-    /// How often the job has been delivered.
-    pub(super) delivery: u64,
+    pub(super) watch: Watch,
+    pub(super) voice: AttemptReporter,
     /// How often to save between epochs.
     pub(super) save_every: Duration,
     pub(super) store: ArtifactStore,
@@ -68,6 +65,8 @@ pub(super) struct MonitorSettings {
 struct Upload {
     saver: StateSaver,
     took: Duration,
+    after_epoch: u32,
+    steps: u64,
     outcome: Result<(), ArtifactError>,
 }
 
@@ -87,7 +86,9 @@ impl StateSaver {
         }
     }
 
-    async fn save(&mut self, snapshot: Snapshot) -> Result<(), ArtifactError> {
+    /// Stores a state. `tidy` says that this attempt still has the job: then what no state refers to
+    /// any more is deleted. Another attempt's state may refer to it otherwise.
+    async fn save(&mut self, snapshot: Snapshot, tidy: bool) -> Result<(), ArtifactError> {
         let current: HashSet<Hash> = snapshot.best.iter().map(|b| b.blake3.clone()).collect();
         for BestCheckpoint { blake3, content } in snapshot.best {
             if !self.stored.contains(&blake3) {
@@ -99,7 +100,9 @@ impl StateSaver {
         self.store
             .put(&Key::Resume(self.job), snapshot.state)
             .await?;
-        // The new state is in place: delete what no state refers to any more.
+        if !tidy {
+            return Ok(());
+        }
         let old: Vec<Hash> = self.stored.difference(&current).cloned().collect();
         for hash in old {
             let key = Key::ResumeCheckpoint(self.job, hash.clone());
@@ -125,34 +128,40 @@ impl TrainMonitor {
         Self {
             runtime: Handle::current(),
             shutdown: settings.shutdown,
-            cancelled: settings.cancelled,
+            deadlines: settings.deadlines,
+            released: settings.released,
             status: settings.status,
-            reporter: settings.reporter,
-            delivery: settings.delivery,
+            watch: settings.watch,
             schedule: SaveSchedule::new(settings.save_every),
             save_requested: Instant::now(),
-            saver: StateSaver::new(settings.store, settings.header.job),
-            header: settings.header,
+            saver: StateSaver::new(settings.store, settings.voice.job),
+            voice: settings.voice,
             upload: None,
             save_failed: false,
             saved_after_epoch: 0,
         }
     }
 
-    /// Reports that training starts, or resumes after an epoch. `processor` lists the kinds of
-    /// processors it has run on.
-    pub(super) fn started(&mut self, resumed_after_epoch: u32, processor: String) {
+    /// Reports that training starts, or resumes after an epoch, from a state of `steps` training
+    /// steps that refers to the checkpoints `stored`. `processor` lists the kinds of processors it has
+    /// run on.
+    pub(super) fn started(
+        &mut self,
+        resumed_after_epoch: u32,
+        steps: u64,
+        processor: String,
+        stored: impl Iterator<Item = Hash>,
+    ) {
         self.saved_after_epoch = resumed_after_epoch;
-        self.header.worker.processor = processor;
-        let body = ResultBody::Started {
-            delivery: self.delivery,
-            resumed_after_epoch,
-        };
-        self.reporter.send(self.report(body));
+        self.saver.stored.extend(stored);
+        self.voice.worker.processor = processor;
+        self.voice.started(resumed_after_epoch, steps);
+        self.status.publish();
     }
 
-    pub(super) fn report(&self, body: ResultBody) -> ResultMessage {
-        self.header.report(body)
+    /// Speaks for the attempt, with the processors that it has run on.
+    pub(super) fn voice(&self) -> &AttemptReporter {
+        &self.voice
     }
 
     /// Waits for the upload in progress, during a shutdown until the save deadline. Returns the last
@@ -162,7 +171,7 @@ impl TrainMonitor {
             let shutdown = self.shutdown.clone();
             tokio::select! {
                 ended = upload => self.upload_ended(ended),
-                () = shutdown.deadline(shutdown::SAVE_DEADLINE) => {
+                () = shutdown.deadline(self.deadlines.save()) => {
                     tracing::warn!("no time left to save the state");
                 }
             }
@@ -178,11 +187,13 @@ impl TrainMonitor {
         self.saver = upload.saver;
         self.schedule.record_save(upload.took);
         match upload.outcome {
-            Ok(()) if self.save_failed => {
-                self.save_failed = false;
-                self.status.recovered();
+            Ok(()) => {
+                self.saved_after_epoch = upload.after_epoch;
+                self.voice.leases.saved(self.voice.attempt, upload.steps);
+                if std::mem::take(&mut self.save_failed) {
+                    self.status.recovered();
+                }
             }
-            Ok(()) => {}
             Err(error) => {
                 tracing::warn!(
                     error = chain(&error),
@@ -207,6 +218,7 @@ impl TrainMonitor {
     /// Waits for the upload in progress.
     fn finish_upload(&mut self) {
         if let Some(upload) = self.upload.take() {
+            let _waiting = self.watch.wait();
             let ended = self.runtime.clone().block_on(upload);
             self.upload_ended(ended);
         }
@@ -218,7 +230,13 @@ impl TrainMonitor {
 }
 
 impl TrainObserver for TrainMonitor {
+    fn advanced(&mut self) {
+        self.watch.advanced();
+    }
+
     fn directive(&mut self, step: StepReport) -> Directive {
+        inject::hang();
+        self.watch.advanced();
         self.status.update(|doing| {
             doing.epoch = step.epoch.min(step.max_epochs);
             doing.max_epochs = step.max_epochs;
@@ -229,14 +247,14 @@ impl TrainObserver for TrainMonitor {
             }
         });
         if self.shutdown.is_requested() {
-            return if self.shutdown.is_past(shutdown::STEP_DEADLINE) {
+            return if self.shutdown.is_past(self.deadlines.step()) {
                 Directive::Stop
             } else {
                 Directive::SaveAndStop
             };
         }
-        // A cancelled sweep may be submitted again: its state is saved.
-        if self.cancelled.load(Ordering::Relaxed) {
+        // Taken away: the sweep was cancelled, and may be submitted again, or another has the job.
+        if self.released.is_cancelled() {
             return Directive::SaveAndStop;
         }
         if self.is_uploading() {
@@ -257,22 +275,25 @@ impl TrainObserver for TrainMonitor {
             seconds = log.train_seconds + log.eval_seconds,
             "epoch completed"
         );
-        self.reporter.send(self.report(ResultBody::Epoch(log)));
+        self.voice.send(ResultBody::Epoch(log));
     }
 
     fn save(&mut self, snapshot: Snapshot) {
         self.finish_upload();
-        self.saved_after_epoch = snapshot.after_epoch;
         // Nothing else saves until the upload ends and returns the real saver.
         let placeholder = StateSaver::new(self.saver.store.clone(), self.saver.job);
         let mut saver = std::mem::replace(&mut self.saver, placeholder);
         let requested = self.save_requested;
         self.schedule.record_save(Duration::ZERO);
+        let released = self.released.clone();
+        let (after_epoch, steps) = (snapshot.after_epoch, snapshot.steps);
         self.upload = Some(self.runtime.spawn(async move {
-            let outcome = saver.save(snapshot).await;
+            let outcome = saver.save(snapshot, !released.is_cancelled()).await;
             Upload {
                 saver,
                 took: requested.elapsed(),
+                after_epoch,
+                steps,
                 outcome,
             }
         }));

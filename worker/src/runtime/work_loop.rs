@@ -1,10 +1,10 @@
 //! A slot's main loop.
 
 use super::{
-    job_queue::JobQueue,
+    grants::{Asker, Granted},
     slot::{ExitReason, MAX_NOOPS, Slot},
 };
-use halfheard_shared::{error::chain, retry::Backoff};
+use halfheard_shared::retry::Backoff;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -13,13 +13,14 @@ use tokio::time::timeout;
 
 /// How long no-op jobs in progress may take at the end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// Without an answer for so long the log says so: a new leader takes a moment.
+const QUIET: Duration = Duration::from_secs(20);
 
 impl Slot {
     /// Takes and processes jobs until the slot is to exit.
     pub(super) async fn process_jobs(self: &Arc<Self>) {
-        let mut queue = JobQueue::default();
-        let mut backoff = Backoff::default();
-        let mut failing = false;
+        let mut asker = Asker::default();
+        let mut silence = Silence::default();
         let mut idle_since = Instant::now();
         while !self.is_stopping() {
             if self.status.suspension().is_some() {
@@ -28,30 +29,22 @@ impl Slot {
                 }
                 continue;
             }
-            let jobs = match queue.next(self).await {
-                Ok(jobs) => jobs,
-                Err(error) => {
-                    if !failing {
-                        let error = chain(&error);
-                        tracing::warn!(error, "cannot take jobs; retrying");
+            match asker.next(self).await {
+                Ok(Granted::Jobs(jobs)) => {
+                    silence.end();
+                    if !jobs.is_empty() {
+                        self.dispatch(jobs).await;
+                        idle_since = Instant::now();
+                        continue;
                     }
-                    failing = true;
-                    self.shutdown.sleep(backoff.delay()).await;
-                    continue;
                 }
-            };
-            if std::mem::take(&mut failing) {
-                tracing::info!("taking jobs again");
-                backoff.reset();
+                Ok(Granted::NoAnswer) => self.shutdown.sleep(silence.pause()).await,
+                Ok(Granted::Refused(reason)) => self.record_refusal(reason),
+                Err(error) => self.record_undecodable_answer(&error),
             }
-            if jobs.is_empty() {
-                if self.has_idled(idle_since) {
-                    return tracing::info!("nothing to do; exiting");
-                }
-                continue;
+            if self.has_idled(idle_since) {
+                return tracing::info!("nothing to do; exiting");
             }
-            self.dispatch(jobs).await;
-            idle_since = Instant::now();
         }
         // No-op jobs may still be in progress.
         let all = MAX_NOOPS as u32;
@@ -63,5 +56,32 @@ impl Slot {
         let busy = self.noops.available_permits() < MAX_NOOPS;
         let once = self.settings.once;
         !busy && once.is_some_and(|once| idle_since.elapsed() >= once)
+    }
+}
+
+/// Requests in a row without an answer.
+#[derive(Default)]
+struct Silence {
+    backoff: Backoff,
+    since: Option<Instant>,
+    logged: bool,
+}
+
+impl Silence {
+    /// How long to wait before the next request.
+    fn pause(&mut self) -> Duration {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= QUIET && !self.logged {
+            self.logged = true;
+            tracing::warn!("no coordinator answers; asking again until one does");
+        }
+        self.backoff.delay()
+    }
+
+    fn end(&mut self) {
+        if self.logged {
+            tracing::info!("a coordinator answers again");
+        }
+        *self = Self::default();
     }
 }

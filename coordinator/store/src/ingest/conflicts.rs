@@ -1,10 +1,13 @@
 //! Results that differ from the first one: a conflict, unless another kind of processor explains it.
 
 use super::{Batch, rows::EpochColumns};
-use crate::{StoreError, text::without_nul};
+use crate::{
+    StoreError,
+    text::{NAME, bounded},
+};
 use halfheard_shared::wire::{ResultBody, ResultMessage};
 use serde_json::json;
-use sqlx::{Postgres, Transaction};
+use sqlx::PgConnection;
 
 /// How a differing result compares with the first one.
 enum Comparison {
@@ -17,10 +20,7 @@ enum Comparison {
 }
 
 impl Batch<'_> {
-    pub(super) async fn write_conflicts(
-        &self,
-        tx: &mut Transaction<'_, Postgres>,
-    ) -> Result<(), StoreError> {
+    pub(super) async fn write_conflicts(&self, tx: &mut PgConnection) -> Result<(), StoreError> {
         for (message, kept, refused) in &self.conflicts {
             let (what, content) = match &message.body {
                 ResultBody::Trained {
@@ -55,7 +55,7 @@ impl Batch<'_> {
                 refused.as_slice(),
                 content
             )
-            .execute(&mut **tx)
+            .execute(&mut *tx)
             .await?;
         }
         Ok(())
@@ -65,20 +65,20 @@ impl Batch<'_> {
 /// Compares the kind of processor of a differing result with that of the first one, and keeps the
 /// result if it is the first of another kind.
 async fn compare(
-    tx: &mut Transaction<'_, Postgres>,
+    tx: &mut PgConnection,
     message: &ResultMessage,
     what: &str,
     digest: &[u8],
     content: &serde_json::Value,
 ) -> Result<Comparison, StoreError> {
-    let processor = without_nul(&message.worker.processor);
+    let processor = bounded(&message.worker.processor, NAME);
     let first_processor = sqlx::query_scalar!(
         "SELECT a.processor FROM attempt a
          WHERE a.id = coalesce((SELECT attempt FROM checkpoint WHERE job = $1 LIMIT 1),
                                (SELECT attempt FROM evaluation WHERE job = $1 LIMIT 1))",
         message.job.0
     )
-    .fetch_optional(&mut **tx)
+    .fetch_optional(&mut *tx)
     .await?
     .unwrap_or_default();
     if first_processor == processor || first_processor.is_empty() || processor.is_empty() {
@@ -94,7 +94,7 @@ async fn compare(
         digest,
         content
     )
-    .execute(&mut **tx)
+    .execute(&mut *tx)
     .await?
     .rows_affected();
     if inserted > 0 {
@@ -108,7 +108,7 @@ async fn compare(
         what,
         processor
     )
-    .fetch_one(&mut **tx)
+    .fetch_one(&mut *tx)
     .await?;
     Ok(Comparison::Later(earlier))
 }
@@ -116,7 +116,7 @@ async fn compare(
 /// Records the epochs that were trained twice and came out differently: those of another kind of
 /// processor in `other_processor`, the rest in `conflict`.
 pub(super) async fn write_epoch_conflicts(
-    tx: &mut Transaction<'_, Postgres>,
+    tx: &mut PgConnection,
     rows: &EpochColumns,
 ) -> Result<(), StoreError> {
     sqlx::query!(
@@ -138,7 +138,7 @@ pub(super) async fn write_epoch_conflicts(
         &rows.losses,
         &rows.metrics,
     )
-    .execute(&mut **tx)
+    .execute(&mut *tx)
     .await?;
     sqlx::query!(
         "INSERT INTO conflict (job, attempt, what, kept, refused, content)
@@ -163,7 +163,7 @@ pub(super) async fn write_epoch_conflicts(
         &rows.losses,
         &rows.metrics,
     )
-    .execute(&mut **tx)
+    .execute(&mut *tx)
     .await?;
     Ok(())
 }

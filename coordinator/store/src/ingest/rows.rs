@@ -2,9 +2,10 @@
 
 use super::int;
 use crate::{
+    columns::rows,
     job::AttemptOutcome,
-    lifecycle::{Job, began},
-    text::without_nul,
+    lifecycle::{Attempt, began, label},
+    text::{NAME, bounded, causes},
 };
 use chrono::{DateTime, Utc};
 use halfheard_shared::{
@@ -14,43 +15,11 @@ use halfheard_shared::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// Declares a row and the columns that an iterator of rows collects into.
-macro_rules! rows {
-    ($(#[doc = $doc:literal] $row:ident, $columns:ident { $($field:ident: $type:ty),+ $(,)? })+) => {$(
-        #[doc = $doc]
-        pub(super) struct $row {
-            $(pub(super) $field: $type),+
-        }
-
-        #[doc = concat!("The columns of many [`", stringify!($row), "`].")]
-        #[derive(Default)]
-        pub(super) struct $columns {
-            $(pub(super) $field: Vec<$type>),+
-        }
-
-        impl FromIterator<$row> for $columns {
-            fn from_iter<I: IntoIterator<Item = $row>>(rows: I) -> Self {
-                let mut columns = Self::default();
-                for row in rows {
-                    $(columns.$field.push(row.$field);)+
-                }
-                columns
-            }
-        }
-    )+};
-}
-
 rows! {
-    /// A row of table `attempt`, as far as this batch tells.
+    /// What a batch changes in a row of table `attempt`.
     AttemptRow, AttemptColumns {
         id: Uuid,
         job: Uuid,
-        publication: i32,
-        delivery: Option<i64>,
-        worker: String,
-        host: String,
-        device: String,
-        version: String,
         processor: String,
         started: Option<DateTime<Utc>>,
         resumed_after_epoch: Option<i32>,
@@ -60,20 +29,7 @@ rows! {
         errors: Value,
         epochs: Option<i32>,
         seconds: Option<f64>,
-    }
-
-    /// What a batch changes in a row of table `job`.
-    JobRow, JobColumns {
-        id: Uuid,
-        state: &'static str,
-        publication: i32,
-        failures: i32,
-        attempt: Option<Uuid>,
-        outcome: Option<Vec<u8>>,
-        started: Option<DateTime<Utc>>,
-        finished: Option<DateTime<Utc>>,
-        last_error: Option<String>,
-        delay: f64,
+        peak_memory: Option<i64>,
     }
 
     /// A row of table `epoch_log`.
@@ -126,17 +82,10 @@ rows! {
 
 impl AttemptRow {
     pub(super) fn new(message: &ResultMessage) -> Self {
-        let worker = &message.worker;
         Self {
             id: message.attempt.0,
             job: message.job.0,
-            publication: int(message.publication),
-            delivery: None,
-            worker: without_nul(&worker.name),
-            host: without_nul(&worker.host),
-            device: without_nul(&worker.device),
-            version: without_nul(&worker.version),
-            processor: without_nul(&worker.processor),
+            processor: bounded(&message.worker.processor, NAME),
             started: None,
             resumed_after_epoch: None,
             ended: None,
@@ -145,6 +94,7 @@ impl AttemptRow {
             errors: json!([]),
             epochs: None,
             seconds: None,
+            peak_memory: None,
         }
     }
 
@@ -153,68 +103,72 @@ impl AttemptRow {
         self.outcome == Some(AttemptOutcome::HandedBack) && self.failure_kind.is_some()
     }
 
-    /// Adds what `message`, sent at `at`, tells of the attempt.
-    pub(super) fn update(&mut self, message: &ResultMessage, at: DateTime<Utc>) {
+    /// Ends it because its report was rejected.
+    pub(super) fn reject(&mut self, reason: &str, at: DateTime<Utc>) {
+        self.outcome = Some(AttemptOutcome::Failed);
+        self.failure_kind = Some(label(FailureKind::Invalid));
+        self.errors = json!(["its report was rejected", reason]);
+        self.ended = Some(at);
+    }
+
+    /// Adds what `message`, which arrived at `at`, changed of the attempt.
+    pub(super) fn update(
+        &mut self,
+        message: &ResultMessage,
+        before: &Attempt,
+        after: &Attempt,
+        at: DateTime<Utc>,
+    ) {
+        if !before.begun && after.begun {
+            self.started = Some(at);
+        }
+        if let ResultBody::Started {
+            resumed_after_epoch,
+        } = &message.body
+        {
+            self.resumed_after_epoch = Some(int(*resumed_after_epoch));
+        }
+        if before.outcome == after.outcome {
+            return;
+        }
+        self.outcome = after.outcome;
+        self.ended = Some(at);
         match &message.body {
-            ResultBody::Started {
-                delivery,
-                resumed_after_epoch,
-            } => {
-                self.started = Some(at);
-                self.delivery = Some(i64::try_from(*delivery).unwrap_or(i64::MAX));
-                self.resumed_after_epoch = Some(int(*resumed_after_epoch));
-                return;
-            }
-            ResultBody::Epoch(_) => return,
+            ResultBody::Started { .. } | ResultBody::Epoch(_) | ResultBody::Noop => {}
             ResultBody::Trained {
-                epochs, seconds, ..
+                epochs,
+                seconds,
+                peak_memory,
+                ..
             } => {
                 self.epochs = Some(int(*epochs));
-                self.seconds = Some(*seconds).filter(|seconds| seconds.is_finite());
+                self.measured(*seconds, *peak_memory);
+            }
+            ResultBody::Evaluated {
+                seconds,
+                peak_memory,
+                ..
+            } => {
+                self.started = self.started.max(Some(began(at, *seconds)));
+                self.measured(*seconds, *peak_memory);
             }
             ResultBody::Failed(failure) => {
-                self.failure_kind = Some(match failure.kind {
-                    FailureKind::Permanent => "permanent",
-                    FailureKind::Retryable => "retryable",
-                    FailureKind::NonFinite => "non_finite",
-                    FailureKind::Crashed => "crashed",
-                });
-                self.errors = failure.chain.iter().map(|text| without_nul(text)).collect();
+                self.failure_kind = Some(label(failure.kind));
+                self.errors = json!(causes(&failure.chain));
             }
             ResultBody::HandedBack { after_epoch } => self.epochs = Some(int(*after_epoch)),
             ResultBody::Declined { after_epoch, fault } => {
                 self.epochs = Some(int(*after_epoch));
                 self.failure_kind = Some(fault.kind.as_str());
                 let outermost = format!("cannot {}", fault.deed());
-                self.errors = std::iter::once(&outermost)
-                    .chain(&fault.chain)
-                    .map(|text| without_nul(text))
-                    .collect();
+                self.errors = json!(causes(std::iter::once(&outermost).chain(&fault.chain)));
             }
-            ResultBody::Evaluated { seconds, .. } => {
-                self.started = self.started.max(Some(began(at, *seconds)));
-                self.seconds = Some(*seconds).filter(|seconds| seconds.is_finite());
-            }
-            ResultBody::Noop => {}
         }
-        self.ended = Some(at);
     }
-}
 
-impl From<&Job> for JobRow {
-    fn from(job: &Job) -> Self {
-        Self {
-            id: job.id.0,
-            state: job.state.as_str(),
-            publication: job.publication,
-            failures: job.failures,
-            attempt: job.attempt.map(|attempt| attempt.0),
-            outcome: job.outcome.map(|digest| digest.to_vec()),
-            started: job.started,
-            finished: job.finished,
-            last_error: job.last_error.as_deref().map(without_nul),
-            delay: job.delay.as_secs_f64(),
-        }
+    fn measured(&mut self, seconds: f64, peak_memory: u64) {
+        self.seconds = Some(seconds).filter(|seconds| seconds.is_finite() && *seconds >= 0.0);
+        self.peak_memory = i64::try_from(peak_memory).ok().filter(|bytes| *bytes > 0);
     }
 }
 
@@ -270,13 +224,13 @@ impl EvaluationRow {
 }
 
 impl ValueRow {
-    /// The metrics of one criterion. An undefined one is NULL, never NaN.
+    /// The metrics of one criterion. An undefined one is NULL.
     pub(super) fn of(job: JobId, result: &CriterionResult) -> impl Iterator<Item = Self> {
         result.metrics.iter().map(move |(metric, value)| Self {
             job: job.0,
             criterion: result.criterion.clone(),
             metric: metric.clone(),
-            value: value.filter(|value| value.is_finite()),
+            value: *value,
         })
     }
 }

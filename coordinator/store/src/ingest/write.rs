@@ -1,70 +1,64 @@
 //! Writing what a batch came to: one statement per table.
 
 use super::{
-    Batch,
+    Batch, IngestSummary,
     rows::{
         AttemptColumns, CheckpointColumns, CheckpointRow, EpochColumns, EpochRow,
-        EvaluationColumns, EvaluationRow, JobColumns, JobRow, PredictionColumns, PredictionRow,
-        ValueColumns, ValueRow,
+        EvaluationColumns, EvaluationRow, PredictionColumns, PredictionRow, ValueColumns, ValueRow,
     },
 };
 use crate::{
-    JobKind, JobState, StoreError, give_up::fail_evaluations, job::AttemptOutcome, lifecycle::Job,
+    JobKind, JobState, StoreError,
+    give_up::{fail_evaluations, release_evaluations},
+    job::AttemptOutcome,
+    job_rows::{end_attempts, write_jobs},
 };
 use chrono::{DateTime, Utc};
 use halfheard_shared::wire::ResultBody;
-use sqlx::{Postgres, Transaction};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 /// Declined attempts that are kept per job.
 const DECLINED_KEPT: i64 = 50;
 
 impl Batch<'_> {
-    /// Writes everything; returns how many jobs became ready.
+    /// Writes everything; returns what it came to.
     pub(super) async fn write(
         mut self,
-        tx: &mut Transaction<'_, Postgres>,
-    ) -> Result<u64, StoreError> {
+        tx: &mut PgConnection,
+    ) -> Result<IngestSummary, StoreError> {
         self.write_attempts(tx).await?;
-        self.write_lost_attempts(tx).await?;
-        let retried = self.write_jobs(tx).await?;
+        self.revoke_attempts(tx).await?;
+        let retried = write_jobs(tx, &self.jobs).await?;
         self.write_epochs(tx).await?;
+        // Before the weights that they are compared with are replaced.
+        self.write_conflicts(tx).await?;
+        self.void_evaluations(tx).await?;
         self.write_checkpoints(tx).await?;
         self.write_evaluations(tx).await?;
-        self.write_conflicts(tx).await?;
 
         let trained = |state: JobState| -> Vec<Uuid> {
             self.jobs
                 .values()
-                .filter(|(_, job)| job.kind == JobKind::Train && job.state == state)
-                .map(|(_, job)| job.id.0)
+                .map(|job| &job.after)
+                .filter(|job| job.kind == JobKind::Train && job.state == state)
+                .map(|job| job.id.0)
                 .collect()
         };
-        let failed = trained(JobState::Failed);
-        if !failed.is_empty() {
-            fail_evaluations(tx, &failed).await?;
-        }
-        let done = trained(JobState::Done);
-        let mut released = 0;
-        if !done.is_empty() {
-            // An evaluation that failed without a publication failed with its training job.
-            released = sqlx::query!(
-                "UPDATE job SET state = 'ready', last_error = NULL, finished = NULL
-                 WHERE train_job = ANY($1)
-                   AND (state = 'blocked' OR (state = 'failed' AND publication = 0))",
-                &done
-            )
-            .execute(&mut **tx)
-            .await?
-            .rows_affected();
-        }
-        Ok(retried + released)
+        fail_evaluations(tx, &trained(JobState::Failed)).await?;
+        // A statement of its own behind the lock on the training: it sees the evaluations that a
+        // submission, which takes the same lock, has added meanwhile.
+        let released = release_evaluations(tx, &trained(JobState::Done)).await?;
+        let mut summary = self.summary;
+        summary.ready = retried + released;
+        summary.ended.sort_unstable();
+        summary.ended.dedup();
+        summary.missing.sort_unstable();
+        summary.missing.dedup();
+        Ok(summary)
     }
 
-    async fn write_attempts(
-        &mut self,
-        tx: &mut Transaction<'_, Postgres>,
-    ) -> Result<(), StoreError> {
+    async fn write_attempts(&mut self, tx: &mut PgConnection) -> Result<(), StoreError> {
         if self.attempts.is_empty() {
             return Ok(());
         }
@@ -81,38 +75,27 @@ impl Batch<'_> {
             .map(|outcome| outcome.map(AttemptOutcome::as_str))
             .collect();
         sqlx::query!(
-            "INSERT INTO attempt AS a (id, job, publication, delivery, worker, host, device,
-                                       version, started, resumed_after_epoch, ended, outcome,
-                                       failure_kind, errors, epochs, seconds, processor)
-             SELECT i.id, i.job, i.publication, i.delivery, i.worker, i.host, i.device,
-                    i.version, i.started, i.resumed, i.ended, i.outcome::attempt_outcome,
-                    i.failure_kind, ARRAY(SELECT jsonb_array_elements_text(i.errors)),
-                    i.epochs, i.seconds, i.processor
-             FROM unnest($1::uuid[], $2::uuid[], $3::integer[], $4::bigint[], $5::text[],
-                         $6::text[], $7::text[], $8::text[], $9::timestamptz[], $10::integer[],
-                         $11::timestamptz[], $12::text[], $13::text[], $14::jsonb[],
-                         $15::integer[], $16::float8[], $17::text[])
-                  AS i (id, job, publication, delivery, worker, host, device, version, started,
-                        resumed, ended, outcome, failure_kind, errors, epochs, seconds, processor)
-             ON CONFLICT (id) DO UPDATE SET
-                 delivery = coalesce(a.delivery, EXCLUDED.delivery),
-                 started = greatest(a.started, EXCLUDED.started),
-                 resumed_after_epoch = coalesce(a.resumed_after_epoch, EXCLUDED.resumed_after_epoch),
-                 ended = CASE WHEN a.outcome = 'lost' THEN coalesce(EXCLUDED.ended, a.ended)
-                              ELSE coalesce(a.ended, EXCLUDED.ended) END,
-                 outcome = coalesce(EXCLUDED.outcome, a.outcome),
-                 failure_kind = coalesce(a.failure_kind, EXCLUDED.failure_kind),
-                 errors = CASE WHEN a.errors = '{}' THEN EXCLUDED.errors ELSE a.errors END,
-                 epochs = coalesce(a.epochs, EXCLUDED.epochs),
-                 seconds = coalesce(a.seconds, EXCLUDED.seconds)",
+            "UPDATE attempt a SET
+                 processor = CASE WHEN i.processor = '' THEN a.processor ELSE i.processor END,
+                 started = greatest(a.started, i.started),
+                 resumed_after_epoch = coalesce(i.resumed, a.resumed_after_epoch),
+                 ended = coalesce(i.ended, a.ended),
+                 outcome = coalesce(i.outcome::attempt_outcome, a.outcome),
+                 failure_kind = CASE WHEN i.outcome IS NULL THEN a.failure_kind
+                                     ELSE i.failure_kind END,
+                 errors = CASE WHEN i.outcome IS NULL THEN a.errors
+                               ELSE ARRAY(SELECT jsonb_array_elements_text(i.errors)) END,
+                 epochs = coalesce(i.epochs, a.epochs),
+                 seconds = coalesce(i.seconds, a.seconds),
+                 peak_memory = coalesce(i.peak_memory, a.peak_memory)
+             FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::integer[],
+                         $5::timestamptz[], $6::text[], $7::text[], $8::jsonb[], $9::integer[],
+                         $10::float8[], $11::bigint[])
+                  AS i (id, processor, started, resumed, ended, outcome, failure_kind, errors,
+                        epochs, seconds, peak_memory)
+             WHERE a.id = i.id",
             &rows.id,
-            &rows.job,
-            &rows.publication,
-            &rows.delivery as &[Option<i64>],
-            &rows.worker,
-            &rows.host,
-            &rows.device,
-            &rows.version,
+            &rows.processor,
             &rows.started as &[Option<DateTime<Utc>>],
             &rows.resumed_after_epoch as &[Option<i32>],
             &rows.ended as &[Option<DateTime<Utc>>],
@@ -121,9 +104,9 @@ impl Batch<'_> {
             &rows.errors,
             &rows.epochs as &[Option<i32>],
             &rows.seconds as &[Option<f64>],
-            &rows.processor,
+            &rows.peak_memory as &[Option<i64>],
         )
-        .execute(&mut **tx)
+        .execute(&mut *tx)
         .await?;
         if !declined.is_empty() {
             delete_old_declined(tx, &declined).await?;
@@ -131,85 +114,43 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Marks as lost the open attempts at a job at which another attempt has begun.
-    async fn write_lost_attempts(
-        &self,
-        tx: &mut Transaction<'_, Postgres>,
-    ) -> Result<(), StoreError> {
-        if self.superseded.is_empty() {
+    /// Ends the attempts at jobs that another attempt has done, and tells of them.
+    async fn revoke_attempts(&mut self, tx: &mut PgConnection) -> Result<(), StoreError> {
+        let mut revoked = Vec::new();
+        for job in self.jobs.values() {
+            if job.before.state.is_leased()
+                && job.after.state == JobState::Done
+                && let Some(attempt) = job.before.attempt
+            {
+                // Its own end is written already, and stays.
+                revoked.push(attempt.0);
+                self.summary.ended.push((job.worker.clone(), attempt));
+            }
+        }
+        end_attempts(tx, &revoked, AttemptOutcome::Revoked).await
+    }
+
+    /// Makes way for the weights that replace others: evaluations of those no longer count.
+    async fn void_evaluations(&self, tx: &mut PgConnection) -> Result<(), StoreError> {
+        if self.replaced.is_empty() {
             return Ok(());
         }
-        let (jobs, attempts): (Vec<Uuid>, Vec<Uuid>) = self
-            .superseded
-            .iter()
-            .map(|(job, attempt)| (job.0, attempt.0))
-            .unzip();
+        let trains: Vec<Uuid> = self.replaced.iter().map(|train| train.0).collect();
+        sqlx::query!("DELETE FROM checkpoint WHERE job = ANY($1)", &trains)
+            .execute(&mut *tx)
+            .await?;
         sqlx::query!(
-            "UPDATE attempt SET outcome = 'lost', ended = now()
-             FROM unnest($1::uuid[], $2::uuid[]) AS s (job, attempt)
-             WHERE attempt.job = s.job AND attempt.id <> ALL ($2)
-               AND attempt.outcome IS NULL",
-            &jobs,
-            &attempts
+            "UPDATE attempt SET void = true FROM job j
+             WHERE j.train_job = ANY($1) AND attempt.job = j.id
+               AND attempt.outcome IS DISTINCT FROM 'done'",
+            &trains
         )
-        .execute(&mut **tx)
+        .execute(tx)
         .await?;
         Ok(())
     }
 
-    /// Returns how many jobs became ready for a retry.
-    async fn write_jobs(&self, tx: &mut Transaction<'_, Postgres>) -> Result<u64, StoreError> {
-        let changed: Vec<(&Job, &Job)> = self
-            .jobs
-            .values()
-            .filter(|(before, after)| before != after)
-            .map(|(before, after)| (before, after))
-            .collect();
-        // Two statements, because the trigger runs for every row of one that sets `state`: only rows
-        // whose state changes are worth that.
-        for state_changes in [false, true] {
-            let rows: JobColumns = changed
-                .iter()
-                .filter(|(before, after)| (before.state != after.state) == state_changes)
-                .map(|(_, after)| JobRow::from(*after))
-                .collect();
-            if rows.id.is_empty() {
-                continue;
-            }
-            sqlx::query!(
-                "UPDATE job SET
-                     state = i.state::job_state, publication = i.publication,
-                     failures = i.failures, attempt = i.attempt, outcome = i.outcome,
-                     started = i.started, finished = i.finished, last_error = i.last_error,
-                     not_before = CASE WHEN i.delay > 0 THEN now() + make_interval(secs => i.delay)
-                                       ELSE job.not_before END
-                 FROM unnest($1::uuid[], $2::text[], $3::integer[], $4::integer[], $5::uuid[],
-                             $6::bytea[], $7::timestamptz[], $8::timestamptz[], $9::text[],
-                             $10::float8[])
-                      AS i (id, state, publication, failures, attempt, outcome, started, finished,
-                            last_error, delay)
-                 WHERE job.id = i.id",
-                &rows.id,
-                &rows.state as &[&str],
-                &rows.publication,
-                &rows.failures,
-                &rows.attempt as &[Option<Uuid>],
-                &rows.outcome as &[Option<Vec<u8>>],
-                &rows.started as &[Option<DateTime<Utc>>],
-                &rows.finished as &[Option<DateTime<Utc>>],
-                &rows.last_error as &[Option<String>],
-                &rows.delay,
-            )
-            .execute(&mut **tx)
-            .await?;
-        }
-        Ok(changed
-            .iter()
-            .filter(|(_, after)| after.state == JobState::Ready)
-            .count() as u64)
-    }
-
-    async fn write_epochs(&self, tx: &mut Transaction<'_, Postgres>) -> Result<(), StoreError> {
+    async fn write_epochs(&self, tx: &mut PgConnection) -> Result<(), StoreError> {
         let rows: EpochColumns = self
             .epochs
             .iter()
@@ -239,15 +180,12 @@ impl Batch<'_> {
             &rows.eval_seconds,
             &rows.best_for,
         )
-        .execute(&mut **tx)
+        .execute(&mut *tx)
         .await?;
         super::conflicts::write_epoch_conflicts(tx, &rows).await
     }
 
-    async fn write_checkpoints(
-        &self,
-        tx: &mut Transaction<'_, Postgres>,
-    ) -> Result<(), StoreError> {
+    async fn write_checkpoints(&self, tx: &mut PgConnection) -> Result<(), StoreError> {
         let mut rows = Vec::new();
         for message in &self.results {
             if let ResultBody::Trained { checkpoints, .. } = &message.body {
@@ -271,15 +209,12 @@ impl Batch<'_> {
             &rows.bytes,
             &rows.attempt,
         )
-        .execute(&mut **tx)
+        .execute(&mut *tx)
         .await?;
         Ok(())
     }
 
-    async fn write_evaluations(
-        &self,
-        tx: &mut Transaction<'_, Postgres>,
-    ) -> Result<(), StoreError> {
+    async fn write_evaluations(&self, tx: &mut PgConnection) -> Result<(), StoreError> {
         let (mut predicted, mut evaluated, mut measured) = (Vec::new(), Vec::new(), Vec::new());
         for message in &self.results {
             if let ResultBody::Evaluated {
@@ -312,7 +247,7 @@ impl Batch<'_> {
             &predictions.samples,
             &predictions.data,
         )
-        .execute(&mut **tx)
+        .execute(&mut *tx)
         .await?;
         sqlx::query!(
             "INSERT INTO evaluation (job, criterion, epoch, prediction, attempt)
@@ -325,7 +260,7 @@ impl Batch<'_> {
             &evaluations.prediction,
             &evaluations.attempt,
         )
-        .execute(&mut **tx)
+        .execute(&mut *tx)
         .await?;
         sqlx::query!(
             "INSERT INTO result (job, criterion, metric, value)
@@ -336,7 +271,7 @@ impl Batch<'_> {
             &values.metric,
             &values.value as &[Option<f64>],
         )
-        .execute(&mut **tx)
+        .execute(&mut *tx)
         .await?;
         Ok(())
     }
@@ -344,15 +279,12 @@ impl Batch<'_> {
 
 /// Deletes the oldest declined attempts beyond [`DECLINED_KEPT`]: a job may circulate for days until
 /// somebody supplies what the workers lack. An attempt with epochs stays, because they refer to it.
-async fn delete_old_declined(
-    tx: &mut Transaction<'_, Postgres>,
-    jobs: &[Uuid],
-) -> Result<(), StoreError> {
+async fn delete_old_declined(tx: &mut PgConnection, jobs: &[Uuid]) -> Result<(), StoreError> {
     sqlx::query!(
         "DELETE FROM attempt WHERE id IN (
              SELECT id FROM (
                  SELECT a.id, row_number() OVER (PARTITION BY a.job
-                                                 ORDER BY a.publication DESC, a.id) AS place
+                                                 ORDER BY a.granted DESC, a.id) AS place
                  FROM attempt a
                  WHERE a.job = ANY($1) AND a.outcome = 'handed_back'
                    AND a.failure_kind IS NOT NULL
@@ -363,7 +295,7 @@ async fn delete_old_declined(
         jobs,
         DECLINED_KEPT
     )
-    .execute(&mut **tx)
+    .execute(&mut *tx)
     .await?;
     Ok(())
 }

@@ -299,6 +299,38 @@ fn query(library: &Library, function: &CStr) -> Option<(c_int, c_int)> {
     Some((status, number))
 }
 
+/// Free and total memory of GPU `number` in bytes; `None` where the CUDA runtime does not say. Call
+/// [`load_library`] first.
+pub fn memory(number: usize) -> Option<(u64, u64)> {
+    type Device = unsafe extern "C" fn(c_int) -> c_int;
+    type Memory = unsafe extern "C" fn(*mut usize, *mut usize) -> c_int;
+    let number = c_int::try_from(number).ok()?;
+    // The runtime came with the GPU library, whose symbols are global.
+    let program = Library::this();
+    let (status, before) = query(&program, c"cudaGetDevice")?;
+    if status != 0 {
+        return None;
+    }
+    // SAFETY: `cudaSetDevice` takes a device's number, `cudaMemGetInfo` two pointers to sizes; both
+    // return a status.
+    let (select, ask): (Symbol<Device>, Symbol<Memory>) = unsafe {
+        (
+            program.get(c"cudaSetDevice".to_bytes_with_nul()).ok()?,
+            program.get(c"cudaMemGetInfo".to_bytes_with_nul()).ok()?,
+        )
+    };
+    let (mut free, mut total) = (0_usize, 0_usize);
+    // SAFETY: as above; the pointers are valid during the call. The thread's device is as before
+    // afterwards.
+    let status = unsafe {
+        let selected = select(number);
+        let asked = ask(&raw mut free, &raw mut total);
+        select(before);
+        selected | asked
+    };
+    (status == 0).then_some((free as u64, total as u64))
+}
+
 /// `cudaErrorInsufficientDriver`.
 const INSUFFICIENT_DRIVER: c_int = 35;
 

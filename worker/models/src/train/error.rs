@@ -251,9 +251,9 @@ impl TrainError {
             }
             TrainError::Panic(message) => by_message(&message.0),
             TrainError::Device(message) if is_assertion(&message.0) => FailureKind::Permanent,
+            TrainError::OutOfMemory { .. } => FailureKind::OutOfMemory,
             TrainError::Dataset(DatasetError::Io { .. })
             | TrainError::Worker(_)
-            | TrainError::OutOfMemory { .. }
             | TrainError::Device(_) => FailureKind::Retryable,
             TrainError::Spec(_)
             | TrainError::Fingerprint(_)
@@ -329,7 +329,7 @@ mod tests {
     use tch::{Device, Kind, Tensor};
 
     #[test]
-    fn failed_allocation_is_retryable_and_reports_its_size() {
+    fn failed_allocation_is_out_of_memory_and_reports_its_size() {
         let error = catch_panics(Some(64), || {
             // 4 EiB, more than any machine has.
             let _ = Tensor::zeros([1 << 60], (Kind::Float, Device::Cpu));
@@ -337,7 +337,7 @@ mod tests {
         })
         .unwrap_err();
         let failure = failure("train x", &error);
-        assert_eq!(failure.kind, FailureKind::Retryable);
+        assert_eq!(failure.kind, FailureKind::OutOfMemory);
         let text = failure.chain.join(" | ");
         assert!(text.contains("batch_size 64"), "{text}");
         assert!(text.contains("4611686018427387904 bytes"), "{text}");

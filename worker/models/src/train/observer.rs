@@ -45,6 +45,8 @@ pub struct Snapshot {
     pub best: Vec<BestCheckpoint>,
     /// The last completed epoch.
     pub after_epoch: u32,
+    /// Training steps that it holds, over all epochs and attempts.
+    pub steps: u64,
 }
 
 /// A checkpoint that is the best so far by some criterion.
@@ -64,6 +66,8 @@ pub trait TrainObserver {
     fn epoch_ended(&mut self, log: EpochLog);
     /// Called with a state to store.
     fn save(&mut self, snapshot: Snapshot);
+    /// Called after each batch that is no step: before the first epoch, and when a split is predicted.
+    fn advanced(&mut self) {}
 }
 
 /// How a training run ended.

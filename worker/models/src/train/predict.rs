@@ -11,17 +11,19 @@ use crate::{
 use halfheard_shared::features::{Features, MAX_SAMPLES, MAX_WIDTH};
 use tch::{Kind, Tensor};
 
-/// Predicts a split after erasure: `[N]`, on the device.
+/// Predicts a split after erasure: `[N]`, on the device. Calls `advanced` after each batch.
 pub(super) fn predict_split(
     method: &dyn Method,
     id: &str,
     split: &SplitData,
     erased: &Erased,
+    advanced: &mut dyn FnMut(),
 ) -> Result<Tensor, TrainError> {
     let _guard = tch::no_grad_guard();
     let mut predicted = Predicted::default();
     for batch in batches(method, split, erased) {
         predicted.add(method, id, &batch?, false, None)?;
+        advanced();
     }
     predicted.values()
 }

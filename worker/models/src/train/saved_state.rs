@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use tch::Device;
 
 /// The version of this format.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 /// The progress of a training run, without the method's state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,6 +26,8 @@ pub(super) struct Progress {
     pub pass: usize,
     /// The next step.
     pub step: usize,
+    /// Steps done, over all epochs.
+    pub steps: u64,
     /// Sum and count of each loss in this epoch.
     pub losses: BTreeMap<String, (f64, u64)>,
     /// Seconds of training in this epoch.
@@ -171,6 +173,7 @@ mod tests {
             epoch: 3,
             pass: 1,
             step: 7,
+            steps: 207,
             losses: BTreeMap::from([("loss".to_owned(), (0.1 + 0.2, 7))]),
             epoch_seconds: 1.0 / 3.0,
             seconds: 10.1,

@@ -60,8 +60,14 @@ impl EvalSplit {
     }
 
     /// Predictions `[N]`, on the device.
-    fn predict(&self, method: &dyn Method, id: &str) -> Result<Tensor, TrainError> {
-        predict_split(method, id, &self.split, &self.erased)
+    fn predict(
+        &self,
+        method: &dyn Method,
+        id: &str,
+        observer: &mut dyn TrainObserver,
+    ) -> Result<Tensor, TrainError> {
+        let advanced = &mut || observer.advanced();
+        predict_split(method, id, &self.split, &self.erased, advanced)
     }
 }
 
@@ -98,6 +104,7 @@ impl Trainer {
                 epoch: 1,
                 pass: 0,
                 step: 0,
+                steps: 0,
                 losses: BTreeMap::new(),
                 epoch_seconds: 0.0,
                 seconds: 0.0,
@@ -148,6 +155,11 @@ impl Trainer {
         self.progress.epoch - 1
     }
 
+    /// Training steps so far, over all epochs and attempts.
+    pub fn steps_done(&self) -> u64 {
+        self.progress.steps
+    }
+
     /// Records the kind of processor that trains from here on. Returns all kinds so far, joined by
     /// `+`, which determine the result to the last bit.
     pub fn record_processor(&mut self, processor: &str) -> String {
@@ -184,7 +196,7 @@ impl Trainer {
 
     fn run_steps(&mut self, observer: &mut dyn TrainObserver) -> Result<TrainOutcome, TrainError> {
         if self.fresh {
-            self.prepare()?;
+            self.prepare(observer)?;
             self.fresh = false;
         }
         while !self.progress.stopped && self.progress.epoch <= self.spec.max_epochs {
@@ -192,7 +204,8 @@ impl Trainer {
                 self.step()?;
                 false
             } else {
-                observer.epoch_ended(self.end_epoch()?);
+                let log = self.end_epoch(observer)?;
+                observer.epoch_ended(log);
                 true
             };
             let directive = observer.directive(self.report(epoch_ended));
@@ -274,6 +287,7 @@ impl Trainer {
             state: state.into(),
             best: self.best(),
             after_epoch: self.after_epoch(),
+            steps: self.progress.steps,
         })
     }
 
@@ -290,13 +304,14 @@ impl Trainer {
     }
 
     /// Reads the training split before the first epoch.
-    fn prepare(&mut self) -> Result<(), TrainError> {
+    fn prepare(&mut self, observer: &mut dyn TrainObserver) -> Result<(), TrainError> {
         let erased = self.erase_training(1)?;
         let size = self.method.batch_size().max(1) as i64;
         let complete = self.method.needs().complete_in_training;
         for (step, batch) in self.train.in_order(size, &erased, complete).enumerate() {
             tch::manual_seed(order::step_seed(self.spec.seed, 0, 0, step));
             self.method.prepare(&batch?)?;
+            observer.advanced();
         }
         Ok(())
     }
@@ -361,6 +376,7 @@ impl Trainer {
             *entry = (entry.0 + value, entry.1 + 1);
         }
         self.progress.step += 1;
+        self.progress.steps += 1;
         if self.progress.step == steps {
             self.method.end_pass(at)?;
             self.progress.step = 0;
@@ -373,11 +389,11 @@ impl Trainer {
     }
 
     /// Predictions, metrics, best checkpoints, schedule and early stopping.
-    fn end_epoch(&mut self) -> Result<EpochLog, TrainError> {
+    fn end_epoch(&mut self, observer: &mut dyn TrainObserver) -> Result<EpochLog, TrainError> {
         let began = Instant::now();
         let epoch = self.progress.epoch;
         let method = self.method.as_ref();
-        let predictions = self.selection.predict(method, &self.spec.method)?;
+        let predictions = self.selection.predict(method, &self.spec.method, observer)?;
         let mut metrics = metrics::evaluate(
             self.benchmark,
             &self.selection.split.to_labels(&predictions)?,
@@ -387,7 +403,7 @@ impl Trainer {
         let validation_loss = match &self.validation {
             None => method.validation_loss(&predictions, self.selection.split.device_labels()),
             Some(validation) => {
-                let predictions = validation.predict(method, &self.spec.method)?;
+                let predictions = validation.predict(method, &self.spec.method, observer)?;
                 method.validation_loss(&predictions, validation.split.device_labels())
             }
         };

@@ -24,6 +24,8 @@ pub(in crate::runtime) fn store_fault(error: &ArtifactError) -> Option<Fault> {
         ArtifactError::Unopened { .. }
         | ArtifactError::Missing { .. }
         | ArtifactError::Damaged { .. }
+        | ArtifactError::Full { .. }
+        | ArtifactError::Unlisted { .. }
         | ArtifactError::Store { .. } => Some(Fault::new(
             FaultKind::Store,
             "the artifact store",
