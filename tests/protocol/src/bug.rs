@@ -67,8 +67,10 @@ pub enum Bug {
 
     /// A result that is delivered a second time counts again.
     DoubleRevives,
-    /// Weights with another hash replace the old ones.
-    ReplacesWeights,
+    /// Weights with another hash replace those that evaluations have used.
+    ReplacesUsedWeights,
+    /// Results of evaluations of replaced weights count.
+    NothingIsVoid,
     /// Evaluations stay as they are when their checkpoints are missing.
     EvaluationsStay,
 

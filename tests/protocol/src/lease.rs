@@ -10,4 +10,4 @@ mod state;
 mod worker;
 
 pub use model::{Action, Lease};
-pub use state::{Faults, State, Wrong};
+pub use state::{Ask, Faults, State, Wrong};

@@ -11,7 +11,7 @@ pub mod leadership;
 pub mod lease;
 pub mod poison;
 pub mod progress;
-// pub mod retrain;
+pub mod retrain;
 pub mod rules;
 pub mod stall;
 pub mod table;

@@ -7,7 +7,7 @@
 use crate::{
     bug::Bug,
     explore::Protocol,
-    rules::{Job, MAX_LOSSES, Report},
+    rules::{Attempt, Job, MAX_LOSSES, Report},
     table,
 };
 use stateright::{Model, Property};
@@ -20,6 +20,7 @@ const POISON: usize = 0;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     jobs: [Job; JOBS],
+    attempts: [Attempt; JOBS],
     /// Granted to the living process and not finished there.
     granted: u8,
     /// Those it works on, together.
@@ -32,8 +33,8 @@ pub struct State {
     kills: u8,
     /// Times that the poison killed it.
     crashes: u8,
-    /// For each job, times that it was at work beside the poison when that killed the process.
-    beside: [u8; JOBS],
+    /// Times that others were at work beside it.
+    beside: u8,
 }
 
 /// A step.
@@ -93,6 +94,7 @@ impl Poison {
         match action {
             Action::Grant(job) => {
                 state.jobs[job].grant(0);
+                state.attempts[job] = Attempt::default();
                 state.granted |= 1 << job;
             }
             Action::Begin => {
@@ -106,8 +108,8 @@ impl Poison {
             }
             Action::Crash => {
                 state.crashes += 1;
-                for job in jobs(state.at_work) {
-                    state.beside[job] += 1;
+                if state.at_work != 1 << POISON {
+                    state.beside += 1;
                 }
                 Self::die(state);
             }
@@ -117,17 +119,16 @@ impl Poison {
             }
             Action::IngestStarted(job) => {
                 state.started &= !(1 << job);
-                state.jobs[job].apply(0, &mut None, Report::Started, self.bug);
+                self.ingest(state, job, Report::Started);
             }
             Action::IngestResult(job) => {
                 state.results &= !(1 << job);
-                state.jobs[job].apply(0, &mut None, Report::Result(0), self.bug);
+                self.ingest(state, job, Report::Result(0));
             }
             Action::Replace => {
                 for job in jobs(state.orphaned) {
-                    let begun = state.jobs[job].state == table::State::Running;
                     if state.jobs[job].leased().is_some() {
-                        state.jobs[job].lose(begun, self.bug);
+                        state.jobs[job].lose(&mut state.attempts[job], self.bug);
                     }
                 }
                 // What is read later is not about the attempt that has the job.
@@ -135,6 +136,10 @@ impl Poison {
                 state.orphaned = 0;
             }
         }
+    }
+
+    fn ingest(&self, state: &mut State, job: usize, report: Report) {
+        state.jobs[job].apply(0, &mut state.attempts[job], report, self.bug);
     }
 
     fn die(state: &mut State) {
@@ -151,6 +156,7 @@ impl Model for Poison {
     fn init_states(&self) -> Vec<State> {
         vec![State {
             jobs: [Job::new(table::State::Ready); JOBS],
+            attempts: [Attempt::default(); JOBS],
             granted: 0,
             at_work: 0,
             orphaned: 0,
@@ -158,7 +164,7 @@ impl Model for Poison {
             results: 0,
             kills: self.kills,
             crashes: 0,
-            beside: [0; JOBS],
+            beside: 0,
         }]
     }
 
@@ -208,8 +214,8 @@ impl Model for Poison {
                 innocent.iter().all(|job| job.state != table::State::Failed)
             }),
             Property::always(
-                "an innocent evaluation is lost at most once beside a poison one",
-                |_, state: &State| state.beside[POISON + 1..].iter().all(|times| *times <= 1),
+                "a poison job takes others with it once",
+                |_, state: &State| state.beside <= 1,
             ),
             Property::always("a poison job is given up", |_, state: &State| {
                 state.crashes <= MAX_LOSSES

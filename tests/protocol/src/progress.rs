@@ -6,7 +6,7 @@
 use crate::{
     bug::Bug,
     explore::Protocol,
-    rules::{Job, MAX_LOSSES, Report},
+    rules::{Attempt, Job, MAX_LOSSES, Report},
     table,
 };
 use stateright::{Model, Property};
@@ -29,6 +29,7 @@ struct Work {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     job: Job,
+    attempt: Attempt,
     /// The column `progress`.
     progress: u8,
     /// The furthest of all times; not a column.
@@ -42,6 +43,8 @@ pub struct State {
     losses_of_state: u8,
     /// Attempts in a row that did not save anything.
     barren: u8,
+    /// Attempts that advanced and were counted as lost all the same, since the losses were last zero.
+    unheard: u8,
     /// It was given up though it advanced.
     wronged: bool,
 }
@@ -82,21 +85,28 @@ impl Progress {
     fn beat(&self, state: &mut State) {
         let Some(work) = &mut state.work else { return };
         work.heard = true;
-        if state.job.state != table::State::Running {
+        if state.job.leased().is_none() {
             return;
         }
         let within = work.saved > work.resumed;
         let beyond = work.saved > state.progress;
-        let advanced = match self.bug {
-            Some(Bug::ProgressIgnored) => false,
-            Some(Bug::FurthestCounts) => work.saved > state.furthest,
-            Some(Bug::OnlyHeardProgress) => within,
-            _ => within || beyond,
+        let (advanced, resets) = match self.bug {
+            Some(Bug::ProgressIgnored) => (false, false),
+            Some(Bug::FurthestCounts) => {
+                let furthest = work.saved > state.furthest;
+                (furthest, furthest)
+            }
+            Some(Bug::OnlyHeardProgress) => (within, within),
+            _ => (within, within || beyond),
         };
-        state.progress = work.saved;
+        state.attempt.advanced |= advanced;
+        if work.saved > 0 {
+            state.progress = work.saved;
+        }
         state.furthest = state.furthest.max(work.saved);
-        if advanced {
+        if resets {
             state.job.losses = 0;
+            state.unheard = 0;
         }
     }
 
@@ -105,30 +115,38 @@ impl Progress {
             return;
         };
         self.ingest(state);
-        let before = state.barren;
         let begun = state.job.state == table::State::Running;
         if begun {
             state.barren = if work.saved > work.resumed {
                 0
             } else {
-                (before + 1).min(MAX_LOSSES + 2)
+                (state.barren + 1).min(2 * MAX_LOSSES + 1)
             };
         }
         if state.job.leased().is_some() {
-            state.job.lose(begun, self.bug);
+            state.job.lose(&mut state.attempt, self.bug);
         }
-        // The last attempt may have saved a state of which nobody has heard.
-        if state.job.state == table::State::Failed && before + 1 < MAX_LOSSES {
-            state.wronged = true;
+        if state.job.losses == 0 {
+            state.unheard = 0;
+        } else if begun && work.saved > work.resumed {
+            state.unheard = (state.unheard + 1).min(MAX_LOSSES);
         }
+        // What an attempt saves just before it dies, nobody hears of until the next one begins from it; or
+        // at all, if that state is lost and until the next is beyond it.
+        let allowed = 1 + 2 * (self.losses_of_state - state.losses_of_state);
+        state.wronged |= state.job.state == table::State::Failed && state.unheard > allowed;
     }
 
     fn ingest(&self, state: &mut State) {
         if std::mem::take(&mut state.started) {
-            state.job.apply(0, &mut None, Report::Started, self.bug);
+            state
+                .job
+                .apply(0, &mut state.attempt, Report::Started, self.bug);
         }
         if std::mem::take(&mut state.result) {
-            state.job.apply(0, &mut None, Report::Result(0), self.bug);
+            state
+                .job
+                .apply(0, &mut state.attempt, Report::Result(0), self.bug);
         }
     }
 }
@@ -140,6 +158,7 @@ impl Model for Progress {
     fn init_states(&self) -> Vec<State> {
         vec![State {
             job: Job::new(table::State::Ready),
+            attempt: Attempt::default(),
             progress: 0,
             furthest: 0,
             stored: 0,
@@ -148,6 +167,7 @@ impl Model for Progress {
             result: false,
             losses_of_state: self.losses_of_state,
             barren: 0,
+            unheard: 0,
             wronged: false,
         }]
     }
@@ -180,7 +200,10 @@ impl Model for Progress {
     fn next_state(&self, state: &State, action: Action) -> Option<State> {
         let mut next = *state;
         match action {
-            Action::Grant => next.job.grant(0),
+            Action::Grant => {
+                next.job.grant(0);
+                next.attempt = Attempt::default();
+            }
             Action::Begin => {
                 next.started = true;
                 next.work = Some(Work {

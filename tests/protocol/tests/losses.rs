@@ -93,7 +93,7 @@ fn lost_job_granted_with_others_is_found() {
 
 #[test]
 fn others_granted_beside_a_lost_job_are_found() {
-    let property = "an innocent evaluation is lost at most once beside a poison one";
+    let property = "a poison job takes others with it once";
     poison_finds(Bug::AloneOneWay, property);
 }
 

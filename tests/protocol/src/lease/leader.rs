@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     bug::Bug,
-    rules::{Effect, Outcome, Report},
+    rules::{self, Effect, Outcome, Report},
     table,
 };
 
@@ -181,7 +181,7 @@ impl Lease {
                     worker: w,
                     session: ask.session,
                     ask: ask.number,
-                    outcome: None,
+                    row: rules::Attempt::default(),
                     received: false,
                     computed: false,
                 });
@@ -233,14 +233,16 @@ impl Lease {
                 contender.reports &= !bit;
             }
         }
-        let Some(row) = &mut state.attempts[attempt] else {
+        let Some(this) = &mut state.attempts[attempt] else {
             return;
         };
         let before = state.job;
-        let is_open = row.outcome.is_none();
+        let is_open = this.row.outcome.is_none();
         let effect = state
             .job
-            .apply(attempt as u8, &mut row.outcome, report, self.bug);
+            .apply(attempt as u8, &mut this.row, report, self.bug);
+        // Losses are the matter of another model.
+        this.row.begun = false;
         if effect == Effect::Store {
             state.stored += 1;
         }
@@ -258,10 +260,9 @@ impl Lease {
         if let (true, Some(other)) = (is_result, before.leased().map(usize::from))
             && state.job.leased().is_none()
             && other != attempt
-            && let Some(row) = &mut state.attempts[other]
+            && let Some(other) = &mut state.attempts[other]
         {
-            // The database leaves it open until its own report; it is released all the same.
-            row.outcome = row.outcome.or(Some(Outcome::Revoked));
+            other.row.outcome = other.row.outcome.or(Some(Outcome::Revoked));
         }
     }
 
@@ -291,10 +292,8 @@ impl Lease {
                 }
             }
         }
-        if let Some(row) = &mut state.attempts[attempt] {
-            row.outcome = row.outcome.or(Some(Outcome::Lost));
+        if let Some(this) = &mut state.attempts[attempt] {
+            state.job.lose(&mut this.row, self.bug);
         }
-        // Losses are the matter of another model: an attempt that began would count here.
-        state.job.lose(false, self.bug);
     }
 }

@@ -1,6 +1,6 @@
 //! The model: which steps there are, time, and faults.
 
-use super::state::{FAR, Faults, Leader, SLOTS, State, TTL, Worker, Wrong, retain};
+use super::state::{Ask, FAR, Faults, Leader, SLOTS, State, TTL, Worker, Wrong, retain};
 use crate::{
     bug::Bug,
     explore::Protocol,
@@ -8,8 +8,6 @@ use crate::{
     table,
 };
 use stateright::{Model, Property};
-
-pub use super::state::Ask;
 
 /// A step, a fault, or its end.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -160,6 +158,9 @@ impl Lease {
         if !state.all_work() || state.gap {
             return true;
         }
+        if state.lease > TTL && self.bug != Some(Bug::TrustsFarLease) {
+            return false;
+        }
         (0..self.workers).all(|w| {
             let me = &state.workers[w];
             if me.cut {
@@ -180,6 +181,9 @@ impl Lease {
     }
 
     fn tick(&self, state: &mut State) {
+        if state.lease > TTL && state.all_work() && !state.gap {
+            state.wrong = Some(Wrong::Endless);
+        }
         if state.lease < FAR {
             state.lease = state.lease.saturating_sub(1);
         }
@@ -264,9 +268,9 @@ impl Lease {
         match action {
             Action::Cancel => {
                 if let Some(attempt) = state.job.leased()
-                    && let Some(row) = &mut state.attempts[usize::from(attempt)]
+                    && let Some(this) = &mut state.attempts[usize::from(attempt)]
                 {
-                    row.outcome = row.outcome.or(Some(Outcome::Revoked));
+                    this.row.outcome = this.row.outcome.or(Some(Outcome::Revoked));
                 }
                 state.job.go(Cancelled);
             }
@@ -391,7 +395,7 @@ impl Model for Lease {
             }),
             never("a job has one open attempt", |_, state: &State| {
                 let open = state.attempts.iter().flatten();
-                open.filter(|row| row.outcome.is_none()).count() <= 1
+                open.filter(|one| one.row.outcome.is_none()).count() <= 1
             }),
             never("a job fails by its own fault only", |_, state: &State| {
                 state.job.state != table::State::Failed || state.own_failures >= MAX_FAILURES
@@ -417,6 +421,9 @@ impl Model for Lease {
             ),
             never("a result that arrives counts", |_, state: &State| {
                 state.wrong != Some(Wrong::Ignored)
+            }),
+            never("a lease ends", |_, state: &State| {
+                state.wrong != Some(Wrong::Endless)
             }),
             never("a result of a living worker is kept", |_, state: &State| {
                 state.wrong != Some(Wrong::ResultLost)
@@ -476,6 +483,9 @@ impl Protocol for Lease {
         use table::State::{Cancelled, Done, Failed};
         matches!(state.job.state, Done | Failed | Cancelled)
             && state.waiting() == 0
-            && state.workers.iter().all(|worker| worker.held == [None; 2])
+            && state
+                .workers
+                .iter()
+                .all(|worker| worker.held == [None; 2] || (self.for_ever && worker.cut))
     }
 }

@@ -1,6 +1,6 @@
 //! The state of the model: the rows, the messages on their way, and what each process remembers.
 
-use crate::rules::{Job, Outcome, Report};
+use crate::rules::{self, Job, Report};
 
 /// Ticks that a lease lasts.
 pub(super) const TTL: u8 = 2;
@@ -36,13 +36,13 @@ pub struct Faults {
     pub clock: u8,
 }
 
-/// The row of an attempt.
+/// An attempt: its row, and what became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Attempt {
+pub(super) struct Attempt {
     pub(super) worker: usize,
     pub(super) session: u8,
     pub(super) ask: u8,
-    pub(super) outcome: Option<Outcome>,
+    pub(super) row: rules::Attempt,
     /// Not a column: its session has received the grant.
     pub(super) received: bool,
     /// Not a column: its result was computed.
@@ -151,6 +151,8 @@ pub enum Wrong {
     Stolen,
     /// A result was ingested and did not count.
     Ignored,
+    /// A lease lasts longer than leases do.
+    Endless,
     /// A worker that lives computed a result that nobody has any more.
     ResultLost,
 }
