@@ -93,6 +93,20 @@ soak: build ## repeat the kill-and-restart tests for SOAK_MINUTES (default 30)
 		rounds=$$(( rounds + 1 )); echo "soak: $$rounds rounds passed"; \
 	done
 
+.PHONY: chaos
+chaos: build ## fail everything for CHAOS_MINUTES (default 30) while a sweep runs; CHAOS_SEED, CHAOS_REPLAY=FILE
+	$(WITH_LIBTORCH) $(TARGET)/debug/halfheard-campaign
+
+.PHONY: fuzz
+fuzz: ## fuzz each reader of foreign bytes for FUZZ_MINUTES (default 60), one after the other (needs cargo-fuzz)
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || { echo "cargo-fuzz not found; install it: \`cargo install cargo-fuzz --locked\`" >&2; exit 1; }
+	fuzz/run.sh $(or $(FUZZ_MINUTES),60) $(FUZZ_TARGETS)
+
+.PHONY: fuzz-seeds
+fuzz-seeds: ## write the seeds of the fuzz targets again, with this project's own writers
+	rm -rf fuzz/seeds
+	$(CARGO) run -q --manifest-path fuzz/Cargo.toml --bin seeds -- fuzz/seeds
+
 .PHONY: sqlx-prepare
 sqlx-prepare: setup ## update .sqlx/, the offline data of compile-time checked queries
 	$(PYTHON) deploy/scratch_postgres.py --migrations schemas/migrations -- deploy/sqlx-prepare.sh

@@ -96,6 +96,14 @@ enum Command {
     Resume(commands::pause::PauseArgs),
     /// Cancel a sweep
     Cancel(commands::cancel::CancelArgs),
+    /// Delete a sweep, with the results that only it has
+    Delete(commands::delete::DeleteArgs),
+    /// Delete artifacts that nobody needs
+    Gc(commands::gc::GcArgs),
+    /// Save the database, and checkpoints, into a folder
+    Backup(commands::backup::BackupArgs),
+    /// Fill an empty database from a backup
+    Restore(commands::restore::RestoreArgs),
     /// Update the database's schema
     Migrate(commands::migrate::MigrateArgs),
     /// Check the environment and suggest fixes
@@ -158,6 +166,10 @@ impl Cli {
             Command::Pause(args) => commands::pause::pause(args, &settings).await,
             Command::Resume(args) => commands::pause::resume(args, &settings).await,
             Command::Cancel(args) => commands::cancel::run(args, &settings).await,
+            Command::Delete(args) => commands::delete::run(args, &settings).await,
+            Command::Gc(args) => commands::gc::run(args, &settings).await,
+            Command::Backup(args) => commands::backup::run(args, &settings).await,
+            Command::Restore(args) => commands::restore::run(args, &settings).await,
             Command::Migrate(args) => commands::migrate::run(args, &settings).await,
             Command::Doctor(args) => commands::doctor::run(args, &settings).await,
             Command::Completions(args) => commands::completions::run(args, Self::command()),

@@ -6,6 +6,8 @@ pub mod commands;
 pub mod config;
 mod errors;
 pub mod exit;
+mod housekeeping;
+mod infrastructure;
 pub mod local;
 pub mod orchestrator;
 mod output;

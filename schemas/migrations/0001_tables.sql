@@ -49,7 +49,7 @@ CREATE TABLE sweep (
     resolved   jsonb NOT NULL,
     owner      text NOT NULL DEFAULT '',
     priority   integer NOT NULL DEFAULT 0,
-    weight     double precision NOT NULL DEFAULT 1 CHECK (weight > 0),
+    weight     double precision NOT NULL DEFAULT 1 CHECK (weight > 0 AND weight < 'Infinity'),
     max_running integer CHECK (max_running > 0),
     max_failures integer CHECK (max_failures >= 0),
     retention  text NOT NULL DEFAULT 'all' CHECK (retention IN ('all', 'results')),
@@ -275,6 +275,7 @@ CREATE TABLE checkpoint (
     PRIMARY KEY (job, criterion)
 );
 CREATE INDEX checkpoint_of_attempt ON checkpoint (attempt);
+CREATE INDEX checkpoint_blake3 ON checkpoint (blake3);
 COMMENT ON TABLE checkpoint IS 'The best weights of one training job by one selection criterion.';
 COMMENT ON COLUMN checkpoint.job IS 'The training job.';
 COMMENT ON COLUMN checkpoint.criterion IS 'The selection criterion.';

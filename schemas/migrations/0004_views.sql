@@ -305,8 +305,8 @@ SELECT w.sweep,
 FROM attempt a
 JOIN job j ON j.id = a.job
 JOIN sweep_job w ON w.job = j.id
-WHERE a.outcome = 'failed';
-COMMENT ON VIEW failures IS 'Every failed attempt, with its chain of errors.';
+WHERE a.outcome = 'failed' OR a.failure_kind = 'crashed';
+COMMENT ON VIEW failures IS 'Every failed attempt, with its chain of errors; of a job that was given up because its workers ended without a word, the last.';
 COMMENT ON COLUMN failures.sweep IS 'The sweep.';
 COMMENT ON COLUMN failures.job IS 'The job.';
 COMMENT ON COLUMN failures.kind IS 'train, eval or noop.';

@@ -21,7 +21,7 @@ mod remote;
 
 pub use bucket::Tidied;
 pub use inventory::{Amount, Entry, Inventory, Leftover, Quota, age};
-pub use key::{ArtifactKind, InvalidKey, Key};
+pub use key::{ArtifactKind, GRACE, InvalidKey, Key};
 
 use crate::{
     address::{holds_secret, redacted},
@@ -40,10 +40,6 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Maximum size of a checkpoint or saved state that are read: more is damage or a mistake in bytes.
 pub const MAX_BYTES: u64 = 16 << 30;
-
-/// For how long after its last use an artifact is never deleted by housekeeping: it may belong to a job
-/// that has yet to report it.
-pub const GRACE: Duration = Duration::from_secs(3600);
 
 /// Bytes read from or written to a file at once.
 const CHUNK: usize = 1 << 20;
@@ -448,6 +444,26 @@ impl ArtifactStore {
         self.write(key, Opened { bytes, reader }).await
     }
 
+    /// Puts a file that is named by its content into the store, after checking its hash.
+    ///
+    /// # Errors
+    ///
+    /// Its content is not what the name says; as [`Self::put_file`].
+    pub async fn put_checked(&self, key: &Key, path: &Path) -> Result<(), ArtifactError> {
+        if let Some(expected) = key.content_hash() {
+            let file = path.to_owned();
+            let found = folder::blocking(move || crate::hash::hash_file(&file)).await;
+            let found = found.map_err(|e| ArtifactError::io(key, "read", e))?;
+            if found != *expected {
+                return Err(ArtifactError::Damaged {
+                    key: key.to_string(),
+                    found,
+                });
+            }
+        }
+        self.put_file(key, path).await
+    }
+
     /// Writes an artifact of at most `limit` bytes to the file `path`, atomically and checked
     /// against its hash if it is named by it; `false` if it does not exist.
     pub async fn fetch_to(
@@ -493,14 +509,14 @@ impl ArtifactStore {
     }
 }
 
-/// Whether what was written at `modified` needs not be written again to survive [`GRACE`] from now. The
+/// Whether what was written at `modified` needs not be written again to survive `grace` from now. The
 /// clocks of this machine and of the store may be apart by half of it.
-fn is_young(modified: SystemTime) -> bool {
+fn is_young(modified: SystemTime, grace: Duration) -> bool {
     let now = SystemTime::now();
     let apart = now
         .duration_since(modified)
         .unwrap_or_else(|error| error.duration());
-    apart < GRACE / 2
+    apart < grace / 2
 }
 
 fn check_size(key: &Key, bytes: u64, limit: u64) -> Result<(), ArtifactError> {

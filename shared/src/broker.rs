@@ -139,7 +139,7 @@ impl BrokerError {
             BrokerError::Publish { source, .. } => {
                 source.kind() != PublishErrorKind::MaxPayloadExceeded
             }
-            BrokerError::Layout { .. } => true,
+            BrokerError::Layout { reason, .. } => !is_lasting(reason),
             BrokerError::Connect { source, .. } => {
                 refusal(source).is_none()
                     && !matches!(
@@ -158,9 +158,22 @@ impl BrokerError {
     }
 }
 
+/// Whether JetStream refused for a reason that only its operator can end: it is off (10076, 10039), the
+/// account has too few streams (10027) or consumers (10026), another stream has the subjects (10065) or
+/// the name (10058).
+fn is_lasting(reason: &str) -> bool {
+    [10076, 10039, 10027, 10026, 10065, 10058]
+        .iter()
+        .any(|code| reason.contains(&format!("error code {code}")))
+}
+
 impl Hint for BrokerError {
     fn hint(&self) -> Option<String> {
         match self {
+            BrokerError::Layout { reason, .. } if is_lasting(reason) => Some(
+                "its operator must change that: `coord doctor` says what Halfheard needs"
+                    .to_owned(),
+            ),
             BrokerError::Address { .. } => Some("write it as nats://host:4222".to_owned()),
             BrokerError::Connect { remedy, .. } => Some((*remedy).to_owned()),
             BrokerError::Stranger { .. } => Some(

@@ -32,6 +32,8 @@ pub const TEAM: &str = "HALFHEARD_TEAM";
 pub const DATABASE_URL: &str = "HALFHEARD_DATABASE_URL";
 /// The artifact store's address: `file:///folder`, `s3://bucket/prefix` or `nats://`.
 pub const ARTIFACTS: &str = "HALFHEARD_ARTIFACTS";
+/// How many bytes artifacts may take on the broker, for `nats://`: `64GB`.
+pub const ARTIFACTS_MAX_BYTES: &str = "HALFHEARD_ARTIFACTS_MAX_BYTES";
 /// The data folder: datasets, encoders, private servers.
 pub const DATA_DIR: &str = "HALFHEARD_DATA_DIR";
 /// The config file.

@@ -4,7 +4,11 @@
 //! same training share it, its result and its checkpoints.
 
 use crate::{
-    case::Case, ids::JobId, numerics::leave_out_default, spec::ResolvedSpec, wire::TrainSpec,
+    case::Case,
+    ids::{JobId, SweepId},
+    numerics::leave_out_default,
+    spec::ResolvedSpec,
+    wire::TrainSpec,
 };
 use std::sync::Arc;
 use uuid::Uuid;
@@ -16,6 +20,28 @@ pub struct PlannedJob {
     pub id: JobId,
     /// What it does.
     pub work: PlannedWork,
+    /// Which workers can do it. Not part of its identity.
+    pub needs: Needs,
+}
+
+impl PlannedJob {
+    /// A job that every worker can do.
+    pub fn new(id: JobId, work: PlannedWork) -> Self {
+        Self {
+            id,
+            work,
+            needs: Needs::default(),
+        }
+    }
+}
+
+/// What a job asks of the worker that is to do it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Bytes of memory that its device must have; 0 if any.
+    pub memory: u64,
+    /// A label that it must have.
+    pub label: Option<Arc<str>>,
 }
 
 /// What a job of the matrix does.
@@ -93,36 +119,54 @@ pub fn eval_job_id(train: JobId, case: &Case) -> JobId {
     JobId::derive(&[train.as_bytes(), b"eval", case.to_string().as_bytes()])
 }
 
+/// The id of a no-op job, which has no content and belongs to one sweep.
+pub fn noop_job_id(sweep: SweepId, position: u64) -> JobId {
+    JobId::derive(&[sweep.as_bytes(), b"noop", &position.to_le_bytes()])
+}
+
 /// The jobs of `spec`, by method, dataset and seed: each training job, then its evaluation jobs.
 /// With a nonce they are other jobs than those of any other submission.
 pub fn expand(
     spec: Arc<ResolvedSpec>,
     nonce: Option<&str>,
-) -> impl Iterator<Item = PlannedJob> + Send {
+) -> impl Iterator<Item = PlannedJob> + Send + use<> {
     let nonce: Option<Arc<str>> = nonce.map(Into::into);
     // `resolve` writes only cases that read back.
     let cases: Arc<[Case]> = spec.cases.iter().filter_map(|c| c.parse().ok()).collect();
-    let (methods, datasets) = (spec.methods.len(), spec.datasets.len());
-    let models = methods * datasets * spec.seeds.len();
-    (0..models).flat_map(move |i| {
-        let seeds = spec.seeds.len();
-        let method = &spec.methods[i / (datasets * seeds)];
-        let dataset = &spec.datasets[i / seeds % datasets];
-        let train_spec = Arc::new(spec.train_spec(method, dataset, spec.seeds[i % seeds]));
-        let train = train_job_id(config_id(&train_spec), train_spec.seed, nonce.as_deref());
-        let training = PlannedJob {
-            id: train,
-            work: PlannedWork::Train(train_spec.clone()),
-        };
-        let cases = cases.clone();
-        let evaluations = (0..cases.len()).map(move |c| PlannedJob {
-            id: eval_job_id(train, &cases[c]),
-            work: PlannedWork::Eval {
-                train,
-                spec: train_spec.clone(),
-                case: cases[c],
-            },
-        });
-        std::iter::once(training).chain(evaluations)
+    let datasets = spec.datasets.len();
+    (0..spec.methods.len() * datasets).flat_map(move |i| {
+        let method = &spec.methods[i / datasets];
+        let dataset = &spec.datasets[i % datasets];
+        // Serializing and hashing once for all seeds.
+        let config = config_id(&spec.train_spec(method, dataset, 0));
+        let (spec, nonce, cases) = (Arc::clone(&spec), nonce.clone(), Arc::clone(&cases));
+        (0..spec.seeds.len()).flat_map(move |s| {
+            let method = &spec.methods[i / datasets];
+            let dataset = &spec.datasets[i % datasets];
+            let model = Arc::new(spec.train_spec(method, dataset, spec.seeds[s]));
+            let train = train_job_id(config, model.seed, nonce.as_deref());
+            model_jobs(train, model, Arc::clone(&cases))
+        })
     })
 }
+
+/// A training job and the evaluation jobs of its model.
+fn model_jobs(
+    train: JobId,
+    spec: Arc<TrainSpec>,
+    cases: Arc<[Case]>,
+) -> impl Iterator<Item = PlannedJob> + Send {
+    let training = PlannedJob::new(train, PlannedWork::Train(Arc::clone(&spec)));
+    let evaluations = (0..cases.len()).map(move |c| {
+        let work = PlannedWork::Eval {
+            train,
+            spec: Arc::clone(&spec),
+            case: cases[c],
+        };
+        PlannedJob::new(eval_job_id(train, &cases[c]), work)
+    });
+    std::iter::once(training).chain(evaluations)
+}
+
+#[cfg(test)]
+mod tests;

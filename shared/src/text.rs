@@ -25,15 +25,45 @@ pub fn plain(text: &str) -> String {
     text.chars()
         .map(|c| match c {
             '\n' | '\t' => ' ',
-            // Also those that reverse the writing direction.
+            // Also those that change the writing direction, and line ends that are no controls.
             c if c.is_control()
-                || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
+                || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+                    | '\u{2066}'..='\u{2069}') =>
             {
                 '\u{fffd}'
             }
             c => c,
         })
         .collect()
+}
+
+/// A number of bytes as people write it: `64GB`, `1.5 TB`, `512 MiB`, `1000`. `None` if it is not one.
+///
+/// ```
+/// use halfheard_shared::text::parse_bytes;
+/// assert_eq!(parse_bytes("1.5 GB"), Some(1_500_000_000));
+/// assert_eq!(parse_bytes("2MiB"), Some(2 << 20));
+/// assert_eq!(parse_bytes("many"), None);
+/// ```
+pub fn parse_bytes(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.');
+    let (number, unit) = text.split_at(digits.unwrap_or(text.len()));
+    let unit: f64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "kb" => 1e3,
+        "mb" => 1e6,
+        "gb" => 1e9,
+        "tb" => 1e12,
+        "kib" => 1024.0,
+        "mib" => 1_048_576.0,
+        "gib" => 1_073_741_824.0,
+        "tib" => 1_099_511_627_776.0,
+        _ => return None,
+    };
+    let bytes = number.parse::<f64>().ok()? * unit;
+    // Exact up to 2^53, beyond any disk.
+    (bytes.is_finite() && bytes < 9e15).then_some(bytes as u64)
 }
 
 /// `word` as one word of a shell command, quoted if necessary.
@@ -57,6 +87,11 @@ mod tests {
             plain("a\x1b[31mb\nc\u{202e}d\te"),
             "a\u{fffd}[31mb c\u{fffd}d e"
         );
+        for c in [
+            '\u{9b}', '\u{7f}', '\0', '\r', '\u{8}', '\u{200f}', '\u{61c}', '\u{2029}', '\u{2067}',
+        ] {
+            assert_eq!(plain(&format!("a{c}b")), "a\u{fffd}b", "{c:?}");
+        }
         assert_eq!(plain("数据 ü"), "数据 ü");
     }
 

@@ -204,6 +204,7 @@ fn resolved(matrix: &Matrix) -> Result<ResolvedSpec> {
             method: method.clone(),
             variant: variant.clone(),
             hyper: hyper.collect::<Result<_>>()?,
+            needs: Default::default(),
         })
     };
     let rates = (0..10).map(|tenths| format!("r={}", f64::from(tenths) / 10.0));

@@ -8,6 +8,7 @@ pub mod programs;
 pub mod saved;
 pub mod servers;
 pub mod shipped;
+pub mod site;
 pub mod stage;
 pub mod sweeps;
 pub mod tiny;

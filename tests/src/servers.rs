@@ -57,14 +57,22 @@ fn wait_for_port(port: u16, child: &mut Child, name: &str, log: &Path) -> Result
 pub struct Nats {
     folder: tempfile::TempDir,
     port: u16,
+    /// Further lines of its configuration.
+    config: String,
     child: Option<Child>,
 }
 
 impl Nats {
     pub fn start() -> Result<Self> {
+        Self::configured("")
+    }
+
+    /// One with further lines in its configuration.
+    pub fn configured(config: &str) -> Result<Self> {
         let mut nats = Self {
             folder: tempfile::tempdir()?,
             port: free_port()?,
+            config: config.to_owned(),
             child: None,
         };
         nats.resume()?;
@@ -88,7 +96,11 @@ impl Nats {
     pub fn resume(&mut self) -> Result<()> {
         let program = nats_server()?;
         let log = self.folder.path().join("log");
+        let config = self.folder.path().join("nats.conf");
+        std::fs::write(&config, &self.config)?;
         let mut child = Command::new(&program)
+            .arg("-c")
+            .arg(&config)
             .args([
                 "-a",
                 "127.0.0.1",

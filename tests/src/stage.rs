@@ -7,7 +7,7 @@ use halfheard_coordinator::{
     orchestrator::{options::ServeOptions, serve::serve},
 };
 use halfheard_shared::{
-    broker::{Broker, BrokerSettings},
+    broker::{Broker, BrokerError, BrokerSettings},
     ids::SweepId,
 };
 use halfheard_store::{Store, lifecycle::RetryPolicy, sweeps::Progress};
@@ -37,7 +37,7 @@ impl Stage {
         let store = Store::connect_with_retry(&postgres.url().parse()?).await?;
         store.migrate().await?;
         let broker = BrokerSettings::at(nats.url()).connect().await?;
-        broker.ensure().await?;
+        broker.ensure(&store.installation().await?).await?;
         Ok(Self {
             store,
             broker,
@@ -58,11 +58,11 @@ impl Stage {
             retry: RetryPolicy {
                 attempts: 3,
                 delay: Duration::from_millis(200),
+                ..RetryPolicy::default()
             },
+            lease: Duration::from_secs(3),
             poll: Duration::from_millis(50),
             leader_poll: Duration::from_millis(100),
-            reconcile_every: Duration::from_secs(1),
-            grace: Duration::from_secs(1),
             ..ServeOptions::default()
         }
     }
@@ -138,14 +138,14 @@ impl Stage {
 #[derive(Debug)]
 pub struct Coordinator {
     stop: CancellationToken,
-    task: JoinHandle<()>,
+    task: JoinHandle<Result<(), BrokerError>>,
 }
 
 impl Coordinator {
     /// Shuts it down and waits for its end.
     pub async fn stop(self) -> Result<()> {
         self.stop.cancel();
-        Ok(self.task.await?)
+        Ok(self.task.await??)
     }
 
     /// Aborts it, wherever it is.

@@ -278,7 +278,11 @@ mod tests {
         assert_eq!(cli.leave_within, Duration::from_secs(10));
         let cli = parse(&["--leave-within", "90"]).unwrap();
         assert_eq!(cli.leave_within, Duration::from_secs(90));
-        assert!(parse(&["--leave-within", "0"]).unwrap_err().contains("between 1"));
+        assert!(
+            parse(&["--leave-within", "0"])
+                .unwrap_err()
+                .contains("between 1")
+        );
     }
 
     #[test]

@@ -72,6 +72,7 @@ pub(crate) async fn run(args: ServeArgs, settings: &Settings) -> anyhow::Result<
         retry: RetryPolicy {
             attempts: args.attempts,
             delay: Duration::from_secs_f64(args.retry_delay),
+            ..RetryPolicy::default()
         },
         ..ServeOptions::default()
     };
@@ -82,7 +83,7 @@ pub(crate) async fn run(args: ServeArgs, settings: &Settings) -> anyhow::Result<
             shutdown.clone(),
         ));
     }
-    serve(store.clone(), broker, options, shutdown).await;
+    serve(store.clone(), broker, options, shutdown).await?;
     if args.once && store.has_failed_jobs().await? {
         return Ok(Exit::FailedJobs.into());
     }

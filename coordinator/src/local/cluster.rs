@@ -3,7 +3,7 @@
 use super::{LocalError, Servers, child::ServerProcess, programs::Programs};
 use crate::orchestrator::{options::ServeOptions, serve::serve};
 use anyhow::Context as _;
-use halfheard_shared::broker::{Broker, BrokerSettings, JOBS, Queue};
+use halfheard_shared::broker::{Broker, BrokerError, BrokerSettings};
 use halfheard_store::Store;
 use nix::sys::signal::Signal;
 use std::{path::Path, process::Command, time::Duration};
@@ -19,7 +19,7 @@ const COORDINATOR_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Cluster {
     servers: Servers,
-    coordinator: Option<(CancellationToken, JoinHandle<()>)>,
+    coordinator: Option<(CancellationToken, JoinHandle<Result<(), BrokerError>>)>,
     workers: Option<ServerProcess>,
 }
 
@@ -56,8 +56,6 @@ impl Cluster {
             ..BrokerSettings::at(self.servers.nats_url())
         };
         let broker = settings.connect().await?;
-        release_jobs(&broker).await;
-        broker.ensure().await?;
         let shutdown = CancellationToken::new();
         let coordinator = tokio::spawn(serve(
             store.clone(),
@@ -119,18 +117,5 @@ impl Cluster {
     pub(crate) async fn stop(mut self) {
         self.stop_jobs().await;
         self.servers.stop().await;
-    }
-}
-
-/// Releases the jobs of an earlier run's workers, which were killed: their jobs need not wait until
-/// the broker gives up on them.
-async fn release_jobs(broker: &Broker) {
-    for queue in Queue::ALL {
-        let deleted = broker
-            .jetstream()
-            .delete_consumer_from_stream(queue.consumer(), JOBS)
-            .await;
-        // The first run has none.
-        tracing::debug!(%queue, deleted = deleted.is_ok(), "consumer");
     }
 }

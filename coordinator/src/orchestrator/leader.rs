@@ -1,79 +1,74 @@
-//! Leadership: one coordinator leads, the others are standbys.
+//! Leadership: one coordinator leads, the others stand by.
 //!
-//! It is a Postgres advisory lock on a separate connection. The lock is released with the connection,
-//! so a leader that dies is replaced at once. A leader that cannot reach Postgres for a few seconds
-//! assumes it has lost leadership, before the server releases the lock: two must never lead. If they
-//! do for a moment, message ids and conditional updates keep the state consistent.
+//! It is a row of the database with a term and a time until which it holds, by the database's clock.
+//! A leader renews it every other second; one that is stopped or cannot reach Postgres does not, and
+//! another takes the next term. Every transaction of a leader begins by locking the row of its own
+//! term, so one that was replaced writes nothing, however late it wakes up.
 //!
-//! Nobody leads on a read-only database. A standby server has its own locks: a coordinator that was
-//! pointed at one would lead beside the real leader.
+//! Only a coordinator that hears itself through the broker takes the lead, and a leader that no longer
+//! does gives it up: one that cannot reach workers must not keep one from leading that can.
 
-use super::outage_log::OutageLog;
+use super::{hearing::Pings, outage_log::OutageLog};
 use halfheard_shared::error::chain;
 use halfheard_store::{
     Store,
-    leadership::{Acquired, LeaderLock},
+    leadership::{LEAD, Taken, Term},
 };
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// How often a leader checks its connection.
-const PING_EVERY: Duration = Duration::from_secs(1);
+/// How often a leader renews its term.
+const RENEW_EVERY: Duration = Duration::from_secs(2);
+/// A coordinator that has not heard itself for this long does not take the lead.
+const HEARS_ITSELF: Duration = Duration::from_secs(3);
+/// A leader that has not heard itself for this long gives the lead up.
+const DEAF: Duration = Duration::from_secs(8);
 
-/// Leadership, until [`Leadership::lost`] is cancelled.
+/// The lead, until [`Leadership::lost`] is cancelled.
 #[derive(Debug)]
 pub(super) struct Leadership {
+    term: Term,
     lost: CancellationToken,
     watch: tokio::task::JoinHandle<()>,
     _stop: DropGuard,
 }
 
 impl Leadership {
-    /// Waits until this process leads, or returns `None` on `shutdown`. Tries every `poll`, also during
-    /// an outage of Postgres.
+    /// Waits until this process leads, or returns `None` on `shutdown`. Tries every `poll`, also
+    /// during an outage of Postgres.
     pub(super) async fn acquire(
         store: &Store,
+        pings: &Pings,
+        holder: &str,
         poll: Duration,
         shutdown: &CancellationToken,
     ) -> Option<Self> {
         let mut standby = Standby::No;
-        let mut outage = OutageLog::new("acquiring leadership failed; retrying");
+        let mut outage = OutageLog::new("taking the lead failed; retrying");
         loop {
+            let deaf = pings.age() > HEARS_ITSELF;
             let attempt = tokio::select! {
                 () = shutdown.cancelled() => return None,
-                attempt = store.try_lead() => attempt,
+                attempt = store.take_lead(holder), if !deaf => Some(attempt),
+                () = std::future::ready(()), if deaf => None,
             };
             match attempt {
-                Ok(Acquired::Lock(lock)) => {
+                None => standby.becomes(Standby::Deaf),
+                Some(Ok(Taken::Lead(term))) => {
                     outage.recovered();
-                    tracing::info!("leading");
-                    let lost = shutdown.child_token();
-                    let stop = CancellationToken::new();
-                    let watch = tokio::spawn(hold(lock, lost.clone(), stop.clone()));
-                    return Some(Self {
-                        lost,
-                        watch,
-                        _stop: stop.drop_guard(),
-                    });
+                    tracing::info!(term = term.0, "leading");
+                    return Some(Self::hold(store, pings, term, shutdown));
                 }
-                Ok(Acquired::Other) => {
+                Some(Ok(Taken::Other { holder })) => {
                     outage.recovered();
-                    if standby != Standby::OtherLeads {
-                        tracing::info!("another coordinator leads; standing by");
-                        standby = Standby::OtherLeads;
-                    }
+                    standby.becomes(Standby::OtherLeads(holder));
                 }
-                Ok(Acquired::ReadOnly) => {
+                Some(Ok(Taken::ReadOnly)) => {
                     outage.recovered();
-                    if standby != Standby::ReadOnly {
-                        tracing::warn!(
-                            "the database is read-only, so nobody leads; standing by until it is writable"
-                        );
-                        standby = Standby::ReadOnly;
-                    }
+                    standby.becomes(Standby::ReadOnly);
                 }
                 // The pace of a standby is its own.
-                Err(error) => {
+                Some(Err(error)) => {
                     outage.failed(&chain(&error), 0);
                 }
             }
@@ -84,46 +79,120 @@ impl Leadership {
         }
     }
 
-    /// Returns a token that is cancelled when leadership is lost, and on shutdown.
+    fn hold(store: &Store, pings: &Pings, term: Term, shutdown: &CancellationToken) -> Self {
+        let lost = shutdown.child_token();
+        let stop = CancellationToken::new();
+        let keep = keep(
+            store.clone(),
+            pings.clone(),
+            term,
+            lost.clone(),
+            stop.clone(),
+        );
+        Self {
+            term,
+            lost,
+            watch: tokio::spawn(keep),
+            _stop: stop.drop_guard(),
+        }
+    }
+
+    /// The term of this lead.
+    pub(super) fn term(&self) -> Term {
+        self.term
+    }
+
+    /// Returns a token that is cancelled when the lead is lost, and on shutdown.
     pub(super) fn lost(&self) -> &CancellationToken {
         &self.lost
     }
 
-    /// Gives up leadership and waits until the lock is released.
+    /// Gives the lead up, so that another coordinator need not wait for it to run out.
     pub(super) async fn resign(self) {
         let Self { watch, _stop, .. } = self;
         drop(_stop);
         if watch.await.is_err() {
-            tracing::debug!("the task that holds the lock panicked");
+            tracing::debug!("the task that keeps the lead panicked");
         }
     }
 }
 
-/// Why this process is a standby, as logged last.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Why this process stands by, as logged last.
+#[derive(Clone, PartialEq, Eq)]
 enum Standby {
     No,
-    OtherLeads,
+    OtherLeads(String),
     ReadOnly,
+    Deaf,
 }
 
-/// Holds the lock and cancels `lost` when it is gone.
-async fn hold(mut lock: LeaderLock, lost: CancellationToken, stop: CancellationToken) {
+impl Standby {
+    fn becomes(&mut self, now: Standby) {
+        if *self == now {
+            return;
+        }
+        match &now {
+            Standby::No => {}
+            Standby::OtherLeads(holder) => {
+                tracing::info!(holder, "another coordinator leads; standing by");
+            }
+            Standby::ReadOnly => tracing::warn!(
+                "the database is read-only, so nobody leads; standing by until it is writable"
+            ),
+            Standby::Deaf => tracing::warn!(
+                "the broker does not return what this coordinator sends to itself; standing by until it does"
+            ),
+        }
+        *self = now;
+    }
+}
+
+/// Renews the term and cancels `lost` when it is gone.
+async fn keep(
+    store: Store,
+    pings: Pings,
+    term: Term,
+    lost: CancellationToken,
+    stop: CancellationToken,
+) {
+    let mut renewed = Instant::now();
     loop {
         tokio::select! {
-            () = stop.cancelled() => return lock.release().await,
-            () = tokio::time::sleep(PING_EVERY) => {}
+            () = stop.cancelled() => break,
+            () = tokio::time::sleep(RENEW_EVERY) => {}
         }
-        match lock.is_writable().await {
-            Ok(true) => continue,
+        if pings.age() > DEAF {
+            tracing::warn!("the lead is given up: the broker cannot be reached");
+            break;
+        }
+        let asked = Instant::now();
+        match store.renew_lead(term).await {
+            Ok(true) => renewed = asked,
             Ok(false) => {
-                tracing::warn!("leadership given up: the database became read-only");
+                tracing::warn!(
+                    "the lead is lost: another coordinator leads, or the database is read-only"
+                );
                 lost.cancel();
-                return lock.release().await;
+                return;
             }
-            Err(error) => tracing::warn!(error = chain(&error), "leadership lost"),
+            // The database has the last word: it refuses what a leader writes after its time.
+            Err(error) if renewed.elapsed() < LEAD => {
+                tracing::debug!(error = chain(&error), "cannot renew the lead; retrying");
+            }
+            Err(error) => {
+                tracing::warn!(
+                    error = chain(&error),
+                    "the lead is lost: it cannot be renewed"
+                );
+                break;
+            }
         }
-        lost.cancel();
-        return;
+    }
+    lost.cancel();
+    if let Err(error) = store.resign_lead(term).await {
+        tracing::debug!(
+            error = chain(&error),
+            "cannot resign; the lead runs out by itself"
+        );
     }
 }

@@ -1,15 +1,14 @@
-//! The orchestrator: one leader dispatches jobs, collects results, and reconciles rows with the broker.
+//! The orchestrator: one leader grants jobs, collects results, and looks after leases.
 
 pub mod collect;
+mod context;
 mod dispatch;
+mod hearing;
+mod heartbeats;
 mod leader;
+mod leases;
 pub mod options;
 mod outage_log;
-mod reconcile;
 pub(crate) mod retry;
-pub(crate) mod schedule;
+mod schedule;
 pub mod serve;
-pub mod sweep_control;
-mod sync;
-
-pub use sync::SyncError;

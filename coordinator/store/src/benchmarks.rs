@@ -117,7 +117,8 @@ pub(crate) async fn register(
     if inserted == 0 {
         let row = sqlx::query!(
             r#"SELECT follows, definition,
-                    EXISTS (SELECT FROM job WHERE dataset = $1 AND sweep <> $2) AS "used!"
+                    EXISTS (SELECT FROM job j WHERE j.dataset = $1 AND NOT EXISTS (
+                        SELECT FROM sweep_job w WHERE w.job = j.id AND w.sweep = $2)) AS "used!"
              FROM benchmark WHERE name = $1 FOR UPDATE"#,
             name,
             sweep.0

@@ -1,13 +1,14 @@
-//! Cancel, pause, resume and retry, as far as rows are concerned; `coord` does rows and broker together.
-//!
-//! Rows are locked in the order of their ids, as everywhere. A transaction that deadlocks all the same
-//! is repeated.
+//! Cancel, pause, resume, retry and delete. They change rows only: the leader notices what workers have
+//! that is not theirs any more, and tells them.
 
 use crate::{
-    JobKind, JobState, Store, StoreError, SweepState, retry::retry_rollback, submit::JobCounts,
+    JobKind, JobState, Store, StoreError,
+    retry::retry_rollback,
+    sharing::{self, Lease, Stopped, Which},
+    submit::JobCounts,
 };
 use halfheard_shared::ids::{JobId, SweepId};
-use sqlx::{Postgres, Transaction};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 /// Which jobs to reopen.
@@ -36,179 +37,140 @@ pub struct JobRow {
     pub train_job: Option<(JobId, JobState)>,
 }
 
-/// A locked row of a sweep: its state does not change until this is dropped.
-#[derive(Debug)]
-pub struct LockedSweep {
-    /// What the operator wants.
-    pub state: SweepState,
-    tx: Transaction<'static, Postgres>,
-}
-
-impl LockedSweep {
-    /// Releases the lock.
-    ///
-    /// # Errors
-    ///
-    /// The database's.
-    pub async fn release(self) -> Result<(), StoreError> {
-        Ok(self.tx.commit().await?)
-    }
+/// What became of a deleted sweep.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Deleted {
+    /// Jobs that were deleted with everything about them: no other sweep asks for them.
+    pub jobs: u64,
+    /// Jobs that other sweeps ask for, which stay.
+    pub kept: u64,
+    /// Attempts at work on the deleted ones, and on jobs that only cancelled sweeps ask for.
+    pub released: Vec<Lease>,
 }
 
 impl Store {
-    /// Cancels a sweep and, in the same transaction, its unfinished jobs. Returns their number.
+    /// Cancels a sweep and, in the same transaction, those of its unfinished jobs that no other sweep
+    /// asks for; the others are scheduled under the next one.
     ///
     /// # Errors
     ///
     /// The database's, as for all methods here.
-    pub async fn cancel(&self, sweep: SweepId) -> Result<u64, StoreError> {
-        retry_rollback(|| self.cancel_once(sweep)).await
-    }
-
-    async fn cancel_once(&self, sweep: SweepId) -> Result<u64, StoreError> {
-        let mut tx = self.pool().begin().await?;
-        sqlx::query!(
-            "UPDATE sweep SET state = 'cancelled', changed = now()
-             WHERE id = $1 AND state <> 'cancelled'",
-            sweep.0
-        )
-        .execute(&mut *tx)
-        .await?;
-        let cancelled = sqlx::query!(
-            "WITH mine AS (
-                 SELECT id FROM job
-                 WHERE sweep = $1 AND state IN ('blocked', 'ready', 'queued', 'running')
-                 ORDER BY id FOR NO KEY UPDATE
-             )
-             UPDATE job SET state = 'cancelled', finished = now()
-             FROM mine WHERE job.id = mine.id",
-            sweep.0
-        )
-        .execute(&mut *tx)
-        .await?
-        .rows_affected();
-        tx.commit().await?;
-        Ok(cancelled)
-    }
-
-    /// Pauses a running sweep or resumes a paused one. Returns whether that changed anything.
-    pub async fn set_paused(&self, sweep: SweepId, paused: bool) -> Result<bool, StoreError> {
-        let (before, after) = if paused {
-            (SweepState::Running, SweepState::Paused)
-        } else {
-            (SweepState::Paused, SweepState::Running)
-        };
-        Ok(sqlx::query!(
-            "UPDATE sweep SET state = $3, changed = now() WHERE id = $1 AND state = $2",
-            sweep.0,
-            before as SweepState,
-            after as SweepState
-        )
-        .execute(self.pool())
-        .await?
-        .rows_affected()
-            > 0)
-    }
-
-    /// Makes the queued jobs of a sweep ready again, after their messages were removed from the
-    /// queues. Returns their number.
-    pub async fn unqueue(&self, sweep: SweepId) -> Result<u64, StoreError> {
+    pub async fn cancel(&self, sweep: SweepId) -> Result<Stopped, StoreError> {
         retry_rollback(|| async {
-            Ok(sqlx::query!(
-                "WITH mine AS (
-                     SELECT id FROM job WHERE sweep = $1 AND state = 'queued'
-                     ORDER BY id FOR NO KEY UPDATE
-                 )
-                 UPDATE job SET state = 'ready', publications_before = job.publication - job.failures
-                 FROM mine WHERE job.id = mine.id",
-                sweep.0
-            )
-            .execute(self.pool())
-            .await?
-            .rows_affected())
+            let mut tx = sharing::begin(self).await?;
+            let stopped = cancel_in(&mut tx, sweep).await?;
+            tx.commit().await?;
+            Ok(stopped)
         })
         .await
     }
 
-    /// Reopens jobs of a sweep, and the sweep itself if it was cancelled. An evaluation whose model is
-    /// not trained is blocked until it is.
-    pub async fn reopen(&self, sweep: SweepId, which: Reopen) -> Result<JobCounts, StoreError> {
-        retry_rollback(|| self.reopen_once(sweep, which)).await
+    /// Pauses a running sweep: jobs that a running sweep asks for as well go on under that one, jobs
+    /// that have begun continue, and the others are taken back from the workers that have them.
+    /// `because` is for a pause that no operator asked for. Returns what was taken back, or `None` if
+    /// the sweep was not running.
+    pub async fn pause(
+        &self,
+        sweep: SweepId,
+        because: Option<&str>,
+    ) -> Result<Option<Vec<Lease>>, StoreError> {
+        retry_rollback(|| async {
+            let mut tx = sharing::begin(self).await?;
+            let released = pause_in(&mut tx, sweep, because).await?;
+            tx.commit().await?;
+            Ok(released)
+        })
+        .await
     }
 
-    async fn reopen_once(&self, sweep: SweepId, which: Reopen) -> Result<JobCounts, StoreError> {
-        let cancelled = matches!(which, Reopen::Cancelled | Reopen::Both);
-        let failed = !matches!(which, Reopen::Cancelled);
-        let one = match which {
-            Reopen::One(job) => Some(job.0),
-            _ => None,
-        };
-        let mut tx = self.pool().begin().await?;
-        if cancelled {
-            sqlx::query!(
-                "UPDATE sweep SET state = 'running', changed = now()
-                 WHERE id = $1 AND state = 'cancelled'",
+    /// Resumes a paused sweep. Returns whether it was paused.
+    pub async fn resume(&self, sweep: SweepId) -> Result<bool, StoreError> {
+        retry_rollback(|| async {
+            let mut tx = sharing::begin(self).await?;
+            let changed = sqlx::query!(
+                "UPDATE sweep SET state = 'running', stopped_because = NULL, changed = now()
+                 WHERE id = $1 AND state = 'paused'",
                 sweep.0
             )
             .execute(&mut *tx)
-            .await?;
-        }
-        // A cancelled job may have been published without being marked queued: the broker would drop
-        // a message with the same publication number as a duplicate.
-        let reopened = sqlx::query_as!(
-            JobCounts,
-            r#"WITH mine AS (
-                   SELECT j.id FROM job j
-                   WHERE j.sweep = $1
-                     AND (($2 AND j.state = 'cancelled') OR ($3 AND j.state = 'failed'))
-                     AND ($4::uuid IS NULL OR j.id = $4 OR j.train_job = $4)
-                   ORDER BY j.id FOR NO KEY UPDATE
-               ), changed AS (
-                   UPDATE job SET
-                       state = CASE WHEN t.id IS NULL OR t.state = 'done'
-                                    THEN 'ready'::job_state ELSE 'blocked' END,
-                       publication = j.publication
-                           + CASE WHEN j.state = 'cancelled'
-                                   AND (t.id IS NULL OR t.state = 'done') THEN 1 ELSE 0 END,
-                       publications_before = j.publication
-                           + CASE WHEN j.state = 'cancelled'
-                                   AND (t.id IS NULL OR t.state = 'done') THEN 1 ELSE 0 END,
-                       failures = 0, not_before = '-infinity', finished = NULL, last_error = NULL
-                   FROM mine JOIN job j ON j.id = mine.id LEFT JOIN job t ON t.id = j.train_job
-                   WHERE job.id = mine.id
-                   RETURNING job.kind
-               )
-               SELECT count(*) FILTER (WHERE kind = 'train') AS "train!",
-                      count(*) FILTER (WHERE kind = 'eval') AS "eval!",
-                      count(*) FILTER (WHERE kind = 'noop') AS "noop!"
-               FROM changed"#,
-            sweep.0,
-            cancelled,
-            failed,
-            one
-        )
-        .fetch_one(&mut *tx)
-        .await?;
-        tx.commit().await?;
-        Ok(reopened)
+            .await?
+            .rows_affected()
+                > 0;
+            sharing::reschedule(&mut tx, sweep).await?;
+            tx.commit().await?;
+            Ok(changed)
+        })
+        .await
     }
 
-    /// Changes a sweep's priority; returns the previous one if it was different.
-    pub async fn set_priority(
-        &self,
-        sweep: SweepId,
-        priority: i32,
-    ) -> Result<Option<i32>, StoreError> {
-        Ok(sqlx::query_scalar!(
-            "UPDATE sweep SET priority = $2
-             FROM (SELECT id, priority FROM sweep WHERE id = $1 FOR NO KEY UPDATE) before
-             WHERE sweep.id = before.id AND before.priority <> $2
-             RETURNING before.priority",
-            sweep.0,
-            priority
+    /// Pauses the running sweeps of which more jobs have failed than they allow. Returns them with the
+    /// reason, which is also kept in their rows. Nothing happens while an operator's change is under
+    /// way: then the next call does it.
+    pub async fn pause_failing(&self) -> Result<Vec<(SweepId, String)>, StoreError> {
+        let failing = sqlx::query!(
+            r#"SELECT s.id, s.max_failures AS "max_failures!", f.failed AS "failed!"
+               FROM sweep s
+               CROSS JOIN LATERAL (
+                   SELECT count(*) AS failed FROM sweep_job w JOIN job j ON j.id = w.job
+                   WHERE w.sweep = s.id AND j.state = 'failed'
+               ) f
+               WHERE s.state = 'running' AND s.max_failures IS NOT NULL
+                 AND f.failed > s.max_failures
+               ORDER BY s.id"#
         )
-        .fetch_optional(self.pool())
-        .await?)
+        .fetch_all(self.pool())
+        .await?;
+        let mut stopped = Vec::new();
+        for row in failing {
+            let Some(mut tx) = sharing::try_begin(self).await? else {
+                break;
+            };
+            let because = format!("{} jobs failed, more than {}", row.failed, row.max_failures);
+            let paused = pause_in(&mut tx, SweepId(row.id), Some(&because)).await?;
+            tx.commit().await?;
+            if paused.is_some() {
+                stopped.push((SweepId(row.id), because));
+            }
+        }
+        Ok(stopped)
+    }
+
+    /// Reopens jobs of a sweep, and the sweep itself if it was cancelled. An evaluation whose model is
+    /// not trained is blocked until it is. A job that several sweeps ask for runs again for all of
+    /// them.
+    pub async fn reopen(&self, sweep: SweepId, which: Reopen) -> Result<JobCounts, StoreError> {
+        let selected = Which {
+            cancelled: matches!(which, Reopen::Cancelled | Reopen::Both),
+            failed: !matches!(which, Reopen::Cancelled),
+            one: match which {
+                Reopen::One(job) => Some(job),
+                _ => None,
+            },
+        };
+        retry_rollback(|| async {
+            let mut tx = sharing::begin(self).await?;
+            if selected.cancelled && sharing::uncancel(&mut tx, sweep).await? {
+                sharing::reschedule(&mut tx, sweep).await?;
+            }
+            sharing::lock_jobs(&mut tx, sweep, true).await?;
+            let reopened = sharing::reopen(&mut tx, sweep, selected).await?;
+            sharing::settle(&mut tx, sweep).await?;
+            tx.commit().await?;
+            Ok(reopened)
+        })
+        .await
+    }
+
+    /// Deletes a sweep, and with everything about them the jobs that no other sweep asks for. The
+    /// others are scheduled under the next one. Artifacts stay until they are collected.
+    pub async fn delete(&self, sweep: SweepId) -> Result<Deleted, StoreError> {
+        retry_rollback(|| async {
+            let mut tx = sharing::begin(self).await?;
+            let deleted = delete_in(&mut tx, sweep).await?;
+            tx.commit().await?;
+            Ok(deleted)
+        })
+        .await
     }
 
     /// Up to two jobs of a sweep whose ids begin with these hexadecimal digits.
@@ -220,8 +182,10 @@ impl Store {
         Ok(sqlx::query!(
             r#"SELECT j.id, j.kind AS "kind: JobKind", j.state AS "state: JobState",
                       j.train_job, t.state AS "train_state?: JobState"
-               FROM job j LEFT JOIN job t ON t.id = j.train_job
-               WHERE j.sweep = $1 AND starts_with(replace(j.id::text, '-', ''), $2)
+               FROM sweep_job w
+               JOIN job j ON j.id = w.job
+               LEFT JOIN job t ON t.id = j.train_job
+               WHERE w.sweep = $1 AND starts_with(replace(j.id::text, '-', ''), $2)
                ORDER BY j.id LIMIT 2"#,
             sweep.0,
             digits
@@ -238,30 +202,6 @@ impl Store {
         .collect())
     }
 
-    /// The sweeps that are paused or cancelled.
-    pub async fn paused_or_cancelled(&self) -> Result<Vec<(SweepId, SweepState)>, StoreError> {
-        Ok(sqlx::query!(
-            r#"SELECT id, state AS "state: SweepState" FROM sweep WHERE state <> 'running'"#
-        )
-        .fetch_all(self.pool())
-        .await?
-        .into_iter()
-        .map(|row| (SweepId(row.id), row.state))
-        .collect())
-    }
-
-    /// Locks a sweep's row, to publish its state elsewhere meanwhile; `None` if it does not exist.
-    pub async fn lock_sweep(&self, sweep: SweepId) -> Result<Option<LockedSweep>, StoreError> {
-        let mut tx = self.pool().begin().await?;
-        let state = sqlx::query_scalar!(
-            r#"SELECT state AS "state: SweepState" FROM sweep WHERE id = $1 FOR NO KEY UPDATE"#,
-            sweep.0
-        )
-        .fetch_optional(&mut *tx)
-        .await?;
-        Ok(state.map(|state| LockedSweep { state, tx }))
-    }
-
     /// How many dead letters and conflicts there are, over all sweeps.
     pub async fn set_aside(&self) -> Result<SetAside, StoreError> {
         Ok(sqlx::query_as!(
@@ -272,6 +212,84 @@ impl Store {
         .fetch_one(self.pool())
         .await?)
     }
+}
+
+async fn cancel_in(tx: &mut PgConnection, sweep: SweepId) -> Result<Stopped, StoreError> {
+    sqlx::query!(
+        "UPDATE sweep SET state = 'cancelled', stopped_because = NULL, changed = now()
+         WHERE id = $1 AND state <> 'cancelled'",
+        sweep.0
+    )
+    .execute(&mut *tx)
+    .await?;
+    sharing::reschedule(&mut *tx, sweep).await?;
+    sharing::cancel_unwanted(tx, sweep).await
+}
+
+async fn pause_in(
+    tx: &mut PgConnection,
+    sweep: SweepId,
+    because: Option<&str>,
+) -> Result<Option<Vec<Lease>>, StoreError> {
+    let paused = sqlx::query!(
+        "UPDATE sweep SET state = 'paused', stopped_because = $2, changed = now()
+         WHERE id = $1 AND state = 'running'",
+        sweep.0,
+        because
+    )
+    .execute(&mut *tx)
+    .await?
+    .rows_affected();
+    if paused == 0 {
+        return Ok(None);
+    }
+    sharing::reschedule(&mut *tx, sweep).await?;
+    Ok(Some(sharing::revoke_queued(tx, sweep).await?))
+}
+
+async fn delete_in(tx: &mut PgConnection, sweep: SweepId) -> Result<Deleted, StoreError> {
+    // What nobody else wants ends here, and what others want moves to them.
+    let released = cancel_in(&mut *tx, sweep).await?.released;
+    let jobs = sqlx::query!(
+        "DELETE FROM job USING (
+             SELECT j.id FROM sweep_job w JOIN job j ON j.id = w.job
+             WHERE w.sweep = $1
+               AND NOT EXISTS (SELECT FROM sweep_job o WHERE o.job = w.job AND o.sweep <> $1)
+             ORDER BY j.id FOR UPDATE OF j
+         ) mine
+         WHERE job.id = mine.id",
+        sweep.0
+    )
+    .execute(&mut *tx)
+    .await?
+    .rows_affected();
+    let kept = sqlx::query!("DELETE FROM sweep_job WHERE sweep = $1", sweep.0)
+        .execute(&mut *tx)
+        .await?
+        .rows_affected();
+    // Of those whose other sweeps are cancelled, too.
+    sqlx::query!(
+        "UPDATE job SET sweep = first.sweep, position = first.position
+         FROM (SELECT DISTINCT ON (w.job) w.job, w.sweep, w.position
+               FROM job j JOIN sweep_job w ON w.job = j.id JOIN sweep s ON s.id = w.sweep
+               WHERE j.sweep = $1
+               ORDER BY w.job, s.state, s.priority DESC, s.created, s.id) first
+         WHERE job.id = first.job",
+        sweep.0
+    )
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query!("DELETE FROM config c WHERE NOT EXISTS (SELECT FROM job j WHERE j.config = c.id)")
+        .execute(&mut *tx)
+        .await?;
+    sqlx::query!("DELETE FROM sweep WHERE id = $1", sweep.0)
+        .execute(tx)
+        .await?;
+    Ok(Deleted {
+        jobs,
+        kept,
+        released,
+    })
 }
 
 /// What was kept but is not used.

@@ -42,9 +42,11 @@ impl Store {
             FailureRow,
             r#"WITH last AS (
                    SELECT DISTINCT ON (a.job) a.job, a.worker, a.failure_kind, a.errors
-                   FROM attempt a JOIN job j ON j.id = a.job
-                   WHERE j.sweep = $1 AND j.state NOT IN ('done', 'cancelled')
-                     AND a.outcome = 'failed'
+                   FROM sweep_job w
+                   JOIN job j ON j.id = w.job
+                   JOIN attempt a ON a.job = j.id
+                   WHERE w.sweep = $1 AND j.state NOT IN ('done', 'cancelled')
+                     AND (a.outcome = 'failed' OR a.failure_kind = 'crashed')
                    ORDER BY a.job, a.ended DESC NULLS LAST, a.id
                ), stuck AS (
                    SELECT j.id, j.kind::text AS work, j.method, j.variant, j.dataset, j.seed,
@@ -53,12 +55,14 @@ impl Store {
                           l.worker, coalesce(l.failure_kind, '') AS failure_kind,
                           coalesce(l.errors, ARRAY[coalesce(j.last_error, 'unknown reason')])
                               AS errors,
-                          (SELECT count(*) FROM job e
-                           WHERE e.train_job = j.id AND e.state = 'failed' AND j.state = 'failed'
+                          (SELECT count(*) FROM job e JOIN sweep_job v ON v.job = e.id
+                           WHERE v.sweep = $1 AND e.train_job = j.id AND e.state = 'failed' AND j.state = 'failed'
                              AND NOT EXISTS (SELECT FROM last WHERE last.job = e.id)) AS behind
-                   FROM job j LEFT JOIN last l ON l.job = j.id
+                   FROM sweep_job w
+                   JOIN job j ON j.id = w.job
+                   LEFT JOIN last l ON l.job = j.id
                    LEFT JOIN job t ON t.id = j.train_job
-                   WHERE j.sweep = $1
+                   WHERE w.sweep = $1
                      AND (j.state = 'failed' OR (l.job IS NOT NULL AND j.failures > 0))
                      AND NOT (l.job IS NULL AND j.state = 'failed'
                               AND coalesce(t.state = 'failed', false))

@@ -31,8 +31,10 @@ impl Store {
             r#"WITH done AS (
                    SELECT j.kind, j.method, j.variant, j.dataset, a.worker, a.seconds,
                           tstzrange(a.started, a.ended) AS span
-                   FROM job j JOIN attempt a ON a.job = j.id AND a.outcome = 'done'
-                   WHERE j.sweep = $1 AND j.state = 'done' AND a.ended > a.started
+                   FROM sweep_job w
+                   JOIN job j ON j.id = w.job
+                   JOIN attempt a ON a.job = j.id AND a.outcome = 'done'
+                   WHERE w.sweep = $1 AND j.state = 'done' AND a.ended > a.started
                ), busy AS (
                    -- A training job reports its own seconds, over all attempts.
                    SELECT kind, method, variant, dataset, count(*) AS timed,
@@ -54,10 +56,12 @@ impl Store {
                           WHERE j.state IN ('blocked', 'ready', 'queued', 'running')) AS "open!",
                       coalesce(min(b.timed), 0)::float8 AS "timed!",
                       coalesce(min(b.busy), 0)::float8 AS "busy!"
-               FROM job j LEFT JOIN busy b
+               FROM sweep_job w
+               JOIN job j ON j.id = w.job
+               LEFT JOIN busy b
                  ON (b.kind, b.method, b.variant, b.dataset)
                     = (j.kind, j.method, j.variant, j.dataset)
-               WHERE j.sweep = $1
+               WHERE w.sweep = $1
                GROUP BY j.kind, j.method, j.variant, j.dataset"#,
             sweep.0
         )

@@ -5,18 +5,22 @@
 //! [`fault`] and [`error`], [`store`] (the connection pool), and the queries, one module per purpose.
 
 pub mod admin;
+pub mod backup;
 pub mod benchmarks;
 mod columns;
 pub mod connect;
 pub mod control;
+mod costs;
 pub mod datasets;
 pub mod error;
 pub mod failures;
 pub mod fault;
 pub mod forecast;
+pub mod gc;
 mod give_up;
 pub mod grants;
 pub mod ingest;
+pub mod installation;
 pub mod job;
 mod job_rows;
 pub mod leadership;
@@ -25,10 +29,12 @@ pub mod lifecycle;
 mod published;
 pub mod results;
 mod retry;
+pub mod sharing;
 pub mod status;
 pub mod store;
 pub mod submit;
 pub mod sweeps;
+pub mod terms;
 mod text;
 
 pub use error::StoreError;

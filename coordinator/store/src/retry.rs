@@ -4,7 +4,7 @@ use crate::{StoreError, fault::is_rollback};
 use halfheard_shared::{error::chain, retry::Backoff};
 
 /// Rollbacks of one transaction before its error is returned.
-const MAX_ROLLBACKS: u32 = 20;
+pub(crate) const MAX_ROLLBACKS: u32 = 20;
 
 /// Repeats a transaction while Postgres rolls it back in favor of another one.
 pub(crate) async fn retry_rollback<T, F, Fut>(mut action: F) -> Result<T, StoreError>

@@ -4,6 +4,10 @@ use crate::{JobState, Store, StoreError, sweeps::Progress};
 use futures::TryStreamExt as _;
 use halfheard_shared::ids::{JobId, SweepId};
 use std::collections::HashMap;
+use uuid::Uuid;
+
+/// Jobs that are asked for at once.
+const ASKED: usize = 10_000;
 
 /// A sweep's jobs by state, and how many of each kind are done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,6 +22,15 @@ pub struct SweepProgress {
     pub eval_jobs: i64,
     /// Evaluation jobs that are done.
     pub eval_done: i64,
+}
+
+/// A job that exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownJob {
+    /// Its state.
+    pub state: JobState,
+    /// The sweep that it is scheduled under.
+    pub sweep: Option<SweepId>,
 }
 
 /// A training job with the evaluations of its model.
@@ -92,7 +105,8 @@ impl Store {
                CROSS JOIN LATERAL (
                    SELECT count(*) AS expected,
                           count(*) FILTER (WHERE j.state = 'done') AS completed
-                   FROM job j WHERE j.train_job = t.job
+                   FROM job j JOIN sweep_job w ON w.job = j.id AND w.sweep = t.sweep
+                   WHERE j.train_job = t.job
                ) e
                WHERE t.sweep = $1 AND t.kind = 'train'
                ORDER BY t.dataset, t.method, t.variant, t.seed"#,
@@ -102,19 +116,42 @@ impl Store {
         .await?)
     }
 
-    /// The state of every job of a sweep.
-    pub async fn job_states(&self, sweep: SweepId) -> Result<HashMap<JobId, JobState>, StoreError> {
-        // Row by row: a sweep may have millions of jobs, and an id and a byte of each are enough.
-        let mut rows = sqlx::query!(
-            r#"SELECT id, state AS "state: JobState" FROM job WHERE sweep = $1"#,
+    /// The states of those of `jobs` that exist, and the sweep that each is scheduled under.
+    pub async fn job_states(
+        &self,
+        jobs: impl IntoIterator<Item = JobId>,
+    ) -> Result<HashMap<JobId, KnownJob>, StoreError> {
+        let mut known = HashMap::new();
+        let mut jobs = jobs.into_iter().map(|job| job.0);
+        loop {
+            // There may be millions.
+            let some: Vec<Uuid> = jobs.by_ref().take(ASKED).collect();
+            if some.is_empty() {
+                return Ok(known);
+            }
+            let mut rows = sqlx::query!(
+                r#"SELECT id, sweep, state AS "state: JobState" FROM job WHERE id = ANY($1)"#,
+                &some
+            )
+            .fetch(self.pool());
+            while let Some(row) = rows.try_next().await? {
+                let job = KnownJob {
+                    state: row.state,
+                    sweep: row.sweep.map(SweepId),
+                };
+                known.insert(JobId(row.id), job);
+            }
+        }
+    }
+
+    /// Whether a sweep was submitted.
+    pub async fn is_submitted(&self, sweep: SweepId) -> Result<bool, StoreError> {
+        Ok(sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT FROM sweep WHERE id = $1) AS "exists!""#,
             sweep.0
         )
-        .fetch(self.pool());
-        let mut states = HashMap::new();
-        while let Some(row) = rows.try_next().await? {
-            states.insert(JobId(row.id), row.state);
-        }
-        Ok(states)
+        .fetch_one(self.pool())
+        .await?)
     }
 
     /// The models of a sweep with a completed evaluation, as `METHOD` or `METHOD/VARIANT`.
@@ -122,7 +159,8 @@ impl Store {
         Ok(sqlx::query_scalar!(
             r#"SELECT DISTINCT
                       method || CASE variant WHEN '' THEN '' ELSE '/' || variant END AS "model!"
-               FROM job WHERE sweep = $1 AND kind = 'eval' AND state = 'done' ORDER BY 1"#,
+               FROM sweep_job w JOIN job j ON j.id = w.job
+               WHERE w.sweep = $1 AND j.kind = 'eval' AND j.state = 'done' ORDER BY 1"#,
             sweep.0
         )
         .fetch_all(self.pool())

@@ -1,18 +1,23 @@
-//! Submission: a sweep and all its jobs, in one transaction.
+//! Submission: a sweep and the jobs that it asks for, in one transaction.
 
-use crate::{JobKind, JobState, Store, StoreError, benchmarks};
-use halfheard_shared::{
-    benchmark::Benchmark,
-    ids::SweepId,
-    matrix::{PlannedJob, PlannedWork},
-    numerics::leave_out_default,
-    wire::TrainSpec,
+mod columns;
+
+use crate::{
+    Store, StoreError, benchmarks, costs,
+    fault::is_rollback,
+    retry::MAX_ROLLBACKS,
+    sharing::{self, Which},
+    terms::{self, SweepTerms, Terms},
 };
-use std::{collections::BTreeSet, fmt::Write as _, sync::Arc};
+use columns::{Columns, Planned};
+use halfheard_shared::{ids::SweepId, matrix::PlannedJob, retry::Backoff};
+use sqlx::{Connection as _, Postgres, Transaction};
 use uuid::Uuid;
 
-/// Bytes that are buffered before they are sent to Postgres.
-const CHUNK: usize = 256 * 1024;
+/// Jobs per statement.
+const BATCH: usize = 8192;
+/// Names of other sweeps that are mentioned.
+const NAMES: i64 = 3;
 
 /// A sweep to submit.
 #[derive(Clone, Debug)]
@@ -27,8 +32,10 @@ pub struct NewSweep {
     pub spec: String,
     /// The spec with everything filled in.
     pub resolved: serde_json::Value,
-    /// A sweep with a higher one is served first.
-    pub priority: i32,
+    /// Who submits it: the owner of a new sweep, unless `terms` names another.
+    pub owner: String,
+    /// Priority and the like; what is `None` is left as it is, or at its default.
+    pub terms: Terms,
 }
 
 /// How many jobs of each kind a sweep has.
@@ -49,235 +56,350 @@ impl JobCounts {
     }
 }
 
+impl std::ops::AddAssign for JobCounts {
+    fn add_assign(&mut self, other: Self) {
+        self.train += other.train;
+        self.eval += other.eval;
+        self.noop += other.noop;
+    }
+}
+
+/// The jobs of a new sweep that other sweeps had asked for before, as they were found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Shared {
+    /// Done: their results are this sweep's too.
+    pub done: i64,
+    /// Unfinished.
+    pub open: i64,
+    /// Failed; `coord retry` runs them again, for all sweeps.
+    pub failed: i64,
+    /// Cancelled with their sweeps; they continue, or are done if their result arrived all the same.
+    pub cancelled: i64,
+    /// The names of up to three sweeps under which the unfinished ones are scheduled, the one with
+    /// most first.
+    pub sweeps: Vec<String>,
+}
+
 /// The outcome of a submission.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Submitted {
-    /// False if the sweep existed already: then nothing was written.
+    /// False if the sweep existed already.
     pub new: bool,
     /// The jobs of the sweep.
     pub jobs: JobCounts,
+    /// Those that no sweep had asked for before; none of a sweep that existed.
+    pub fresh: JobCounts,
+    /// The other jobs of a new sweep.
+    pub shared: Shared,
+    /// Cancelled jobs that continue.
+    pub reopened: JobCounts,
+    /// The terms of the sweep before, if it existed.
+    pub before: Option<SweepTerms>,
+    /// Its terms now.
+    pub terms: SweepTerms,
 }
 
 impl Store {
-    /// Writes a sweep and its jobs in one transaction, the jobs as one COPY that streams from `jobs`:
-    /// memory stays flat however many there are. An existing sweep is left unchanged, and `jobs` is not
-    /// consumed.
+    /// Writes a sweep and what it asks for in one transaction: memory stays flat however many jobs
+    /// there are. A job that exists already is shared with the sweeps that asked for it, in whatever
+    /// state it is; a cancelled one continues.
     ///
-    /// Training and no-op jobs start `ready`, evaluations `blocked`.
+    /// A sweep that exists keeps its jobs. Its terms become those given, the paths of its files those
+    /// of this submission, and if it was cancelled, it continues.
     ///
     /// # Errors
     ///
-    /// The database's; results of another protocol under the same dataset name.
+    /// The database's; results of another protocol under the same dataset name; a job twice.
     pub async fn submit(
         &self,
         sweep: &NewSweep,
         jobs: impl IntoIterator<Item = PlannedJob>,
     ) -> Result<Submitted, StoreError> {
-        let mut tx = self.pool().begin().await?;
-        let written = sqlx::query!(
-            "INSERT INTO sweep (id, name, nonce, spec, resolved, priority, train_jobs, eval_jobs)
-             VALUES ($1, $2, $3, $4, $5, $6, 0, 0)
-             ON CONFLICT (id) DO NOTHING",
-            sweep.id.0,
-            sweep.name,
-            sweep.nonce,
-            sweep.spec,
-            sweep.resolved,
-            sweep.priority,
-        )
-        .execute(&mut *tx)
-        .await?
-        .rows_affected();
-        if written == 0 {
-            let jobs = sqlx::query_as!(
-                JobCounts,
-                "SELECT train_jobs AS train, eval_jobs AS eval, noop_jobs AS noop
-                 FROM sweep WHERE id = $1",
-                sweep.id.0
-            )
-            .fetch_one(&mut *tx)
-            .await?;
-            return Ok(Submitted { new: false, jobs });
-        }
-
-        let mut rows = Rows::new(sweep.id);
-        let mut copy = tx
-            .copy_in_raw(
-                "COPY job (id, sweep, position, kind, method, variant, dataset, seed, case_id,
-                           train_job, config, state)
-                 FROM STDIN",
-            )
-            .await?;
-        for job in jobs {
-            if let Err(error) = rows.push(&job) {
-                copy.abort("cannot encode the jobs").await?;
-                return Err(error);
+        let mut tx = sharing::begin(self).await?;
+        let new = insert_sweep(&mut tx, sweep).await?;
+        let mut planned = Planned::default();
+        let mut fresh = JobCounts::default();
+        let mut jobs = jobs.into_iter();
+        loop {
+            let mut rows = Columns::default();
+            for job in jobs.by_ref().take(BATCH) {
+                planned.push(job, &mut rows)?;
             }
-            if rows.text.len() >= CHUNK {
-                copy.send(rows.text.as_bytes()).await?;
-                rows.text.clear();
+            if rows.id.is_empty() {
+                break;
+            }
+            if new {
+                fresh += insert_jobs(&mut tx, sweep.id, &rows).await?;
             }
         }
-        copy.send(rows.text.as_bytes()).await?;
-        copy.finish().await?;
-
-        for dataset in &rows.datasets {
+        for dataset in &planned.datasets {
             benchmarks::register(&mut tx, sweep.id, *dataset).await?;
         }
-        for (id, spec) in &rows.configs {
-            sqlx::query!(
-                "INSERT INTO config (id, spec) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING",
-                id,
-                spec
-            )
-            .execute(&mut *tx)
-            .await?;
+        write_configs(&mut tx, &planned).await?;
+        let (before, terms) = terms::set(&mut tx, sweep.id, &sweep.terms).await?;
+        let jobs = if new {
+            set_counts(&mut tx, sweep.id, planned.counts).await?;
+            planned.counts
+        } else {
+            counts(&mut tx, sweep.id).await?
+        };
+        let mut submitted = Submitted {
+            new,
+            jobs,
+            fresh,
+            shared: Shared::default(),
+            reopened: JobCounts::default(),
+            before: (!new).then_some(before),
+            terms,
+        };
+        if !new || fresh != jobs {
+            (submitted.shared, submitted.reopened) =
+                join_retrying(&mut tx, sweep.id, new, &planned).await?;
         }
-        sqlx::query!(
-            "UPDATE sweep SET train_jobs = $2, eval_jobs = $3, noop_jobs = $4 WHERE id = $1",
-            sweep.id.0,
-            rows.counts.train,
-            rows.counts.eval,
-            rows.counts.noop
-        )
-        .execute(&mut *tx)
-        .await?;
+        costs::estimate(&mut tx, Some(sweep.id)).await?;
         tx.commit().await?;
-        Ok(Submitted {
-            new: true,
-            jobs: rows.counts,
-        })
+        Ok(submitted)
     }
 }
 
-/// Jobs as rows in COPY's text format.
-struct Rows {
+/// As [`join`], again if it lost against another transaction: everything before it is kept.
+async fn join_retrying(
+    tx: &mut Transaction<'_, Postgres>,
     sweep: SweepId,
-    text: String,
-    counts: JobCounts,
-    /// The distinct configs so far; few, however many jobs there are.
-    configs: Vec<(Uuid, serde_json::Value)>,
-    /// The datasets so far that are not built in.
-    datasets: BTreeSet<Benchmark>,
-    /// The last spec and its config: jobs of one model follow each other.
-    last: Option<(Arc<TrainSpec>, Uuid)>,
-}
-
-impl Rows {
-    fn new(sweep: SweepId) -> Self {
-        Self {
-            sweep,
-            text: String::with_capacity(CHUNK + 1024),
-            counts: JobCounts::default(),
-            configs: Vec::new(),
-            datasets: BTreeSet::new(),
-            last: None,
-        }
-    }
-
-    fn push(&mut self, job: &PlannedJob) -> Result<(), StoreError> {
-        let position = self.counts.total();
-        let (kind, state) = match &job.work {
-            PlannedWork::Train(_) => (JobKind::Train, JobState::Ready),
-            PlannedWork::Eval { .. } => (JobKind::Eval, JobState::Blocked),
-            PlannedWork::Noop => (JobKind::Noop, JobState::Ready),
-        };
-        match kind {
-            JobKind::Train => self.counts.train += 1,
-            JobKind::Eval => self.counts.eval += 1,
-            JobKind::Noop => self.counts.noop += 1,
-        }
-        let sweep = self.sweep;
-        // Writing to a String cannot fail.
-        let _ = write!(self.text, "{}\t{sweep}\t{position}\t{kind}\t", job.id);
-        let (spec, case, train) = match &job.work {
-            PlannedWork::Train(spec) => (Some(spec), None, None),
-            PlannedWork::Eval { train, spec, case } => (Some(spec), Some(case), Some(train)),
-            PlannedWork::Noop => (None, None, None),
-        };
-        match spec {
-            Some(spec) => {
-                let config = self.config(spec)?;
-                let seed = i64::try_from(spec.seed).map_err(|_| StoreError::TooLarge {
-                    what: "the seed",
-                    value: spec.seed,
-                })?;
-                for text in [&spec.method[..], &spec.variant, spec.dataset.id()] {
-                    escape(&mut self.text, text);
-                    self.text.push('\t');
-                }
-                let _ = write!(self.text, "{seed}\t");
-                match case {
-                    Some(case) => {
-                        let _ = write!(self.text, "{case}\t");
-                    }
-                    None => self.text.push_str("\\N\t"),
-                }
-                match train {
-                    Some(train) => {
-                        let _ = write!(self.text, "{train}\t");
-                    }
-                    None => self.text.push_str("\\N\t"),
-                }
-                let _ = writeln!(self.text, "{config}\t{state}");
+    new: bool,
+    planned: &Planned,
+) -> Result<(Shared, JobCounts), StoreError> {
+    let mut backoff = Backoff::default();
+    let mut left = MAX_ROLLBACKS;
+    loop {
+        let mut savepoint = tx.begin().await?;
+        match join(&mut savepoint, sweep, new, planned).await {
+            Ok(joined) => {
+                savepoint.commit().await?;
+                return Ok(joined);
             }
-            None => {
-                let _ = writeln!(self.text, "\t\t\t0\t\\N\t\\N\t\\N\t{state}");
+            Err(StoreError::Query(error)) if left > 0 && is_rollback(&error) => {
+                // That releases the locks.
+                savepoint.rollback().await?;
+                left -= 1;
+                tokio::time::sleep(backoff.delay()).await;
             }
-        }
-        Ok(())
-    }
-
-    /// The id of the config of `spec`, which does not depend on its seed.
-    fn config(&mut self, spec: &Arc<TrainSpec>) -> Result<Uuid, StoreError> {
-        if let Some((last, config)) = &self.last
-            && Arc::ptr_eq(last, spec)
-        {
-            return Ok(*config);
-        }
-        if matches!(spec.dataset, Benchmark::Own(_)) {
-            self.datasets.insert(spec.dataset);
-        }
-        let seedless = TrainSpec {
-            seed: 0,
-            ..TrainSpec::clone(spec)
-        };
-        let mut json = serde_json::to_value(&seedless)
-            .map_err(|error| StoreError::stored("a training spec", error))?;
-        leave_out_default(&mut json);
-        let hash = blake3::hash(json.to_string().as_bytes());
-        let mut bytes = [0; 16];
-        bytes.copy_from_slice(&hash.as_bytes()[..16]);
-        let config = uuid::Builder::from_custom_bytes(bytes).into_uuid();
-        if !self.configs.iter().any(|(id, _)| *id == config) {
-            self.configs.push((config, json));
-        }
-        self.last = Some((Arc::clone(spec), config));
-        Ok(config)
-    }
-}
-
-/// Appends `text`, escaped for COPY's text format.
-fn escape(out: &mut String, text: &str) {
-    for c in text.chars() {
-        match c {
-            '\\' => out.push_str("\\\\"),
-            '\t' => out.push_str("\\t"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            c => out.push(c),
+            Err(error) => return Err(error),
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Lets a sweep join those that had asked for some of its jobs before, or continue itself. Returns
+/// what it shares, and what was reopened.
+async fn join(
+    tx: &mut Transaction<'_, Postgres>,
+    sweep: SweepId,
+    new: bool,
+    planned: &Planned,
+) -> Result<(Shared, JobCounts), StoreError> {
+    sharing::lock_jobs(tx, sweep, !new).await?;
+    let shared = if new {
+        shared(tx, sweep).await?
+    } else {
+        sharing::uncancel(tx, sweep).await?;
+        Shared::default()
+    };
+    write_needs(tx, sweep, planned).await?;
+    sharing::reschedule(tx, sweep).await?;
+    let reopened = sharing::reopen(tx, sweep, Which::CANCELLED).await?;
+    sharing::settle(tx, sweep).await?;
+    Ok((shared, reopened))
+}
 
-    #[test]
-    fn separators_in_text_are_escaped() {
-        let mut out = String::new();
-        escape(&mut out, "a\tb\\N\nc\rd");
-        assert_eq!(out, "a\\tb\\\\N\\nc\\rd");
-    }
+/// Returns whether the sweep is new.
+async fn insert_sweep(
+    tx: &mut Transaction<'_, Postgres>,
+    sweep: &NewSweep,
+) -> Result<bool, StoreError> {
+    let written = sqlx::query!(
+        "INSERT INTO sweep (id, name, nonce, spec, resolved, owner, train_jobs, eval_jobs)
+         VALUES ($1, $2, $3, $4, $5, $6, 0, 0)
+         ON CONFLICT (id) DO NOTHING",
+        sweep.id.0,
+        sweep.name,
+        sweep.nonce,
+        sweep.spec,
+        sweep.resolved,
+        sweep.owner,
+    )
+    .execute(&mut **tx)
+    .await?
+    .rows_affected();
+    Ok(written > 0)
+}
+
+/// Writes jobs that do not exist, and that the sweep asks for all of them. Returns how many were new.
+///
+/// An evaluation of a model that is trained already begins `ready`; the states of models may change
+/// until [`sharing::lock_jobs`], after which [`sharing::settle`] has the last word.
+async fn insert_jobs(
+    tx: &mut Transaction<'_, Postgres>,
+    sweep: SweepId,
+    rows: &Columns,
+) -> Result<JobCounts, StoreError> {
+    Ok(sqlx::query_as!(
+        JobCounts,
+        r#"WITH planned AS (
+               SELECT * FROM unnest($2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::text[],
+                                    $7::text[], $8::bigint[], $9::text[], $10::uuid[],
+                                    $11::uuid[], $12::bigint[], $13::text[])
+                   AS p (id, position, kind, method, variant, dataset, seed, case_id, train,
+                         config, memory, label)
+           ), fresh AS (
+               INSERT INTO job (id, sweep, position, kind, method, variant, dataset, seed, case_id,
+                                train_job, config, min_memory, label, state)
+               SELECT p.id, $1, p.position, p.kind::job_kind, p.method, p.variant, p.dataset,
+                      p.seed, p.case_id, p.train, p.config, p.memory, p.label,
+                      CASE WHEN p.train IS NULL THEN 'ready'::job_state
+                           WHEN (SELECT t.state FROM job t WHERE t.id = p.train) = 'done'
+                           THEN 'ready' ELSE 'blocked' END
+               FROM planned p
+               ON CONFLICT (id) DO NOTHING
+               RETURNING kind
+           ), asked AS (
+               INSERT INTO sweep_job (sweep, position, job)
+               SELECT $1, p.position, p.id FROM planned p
+           )
+           SELECT count(*) FILTER (WHERE kind = 'train') AS "train!",
+                  count(*) FILTER (WHERE kind = 'eval') AS "eval!",
+                  count(*) FILTER (WHERE kind = 'noop') AS "noop!"
+           FROM fresh"#,
+        sweep.0,
+        &rows.id,
+        &rows.position,
+        &rows.kind as &[&str],
+        &rows.method,
+        &rows.variant,
+        &rows.dataset as &[&str],
+        &rows.seed,
+        &rows.case as &[Option<String>],
+        &rows.train as &[Option<Uuid>],
+        &rows.config as &[Option<Uuid>],
+        &rows.memory,
+        &rows.label as &[Option<String>],
+    )
+    .fetch_one(&mut **tx)
+    .await?)
+}
+
+/// Writes the configs. Of one that exists only the paths can differ, which are hints: the newest count.
+async fn write_configs(
+    tx: &mut Transaction<'_, Postgres>,
+    planned: &Planned,
+) -> Result<(), StoreError> {
+    let (ids, specs): (Vec<Uuid>, Vec<serde_json::Value>) = planned
+        .configs
+        .iter()
+        .map(|(id, config)| (*id, config.spec.clone()))
+        .unzip();
+    sqlx::query!(
+        "INSERT INTO config AS c (id, spec)
+         SELECT * FROM unnest($1::uuid[], $2::jsonb[])
+         ON CONFLICT (id) DO UPDATE SET spec = EXCLUDED.spec WHERE c.spec <> EXCLUDED.spec",
+        &ids,
+        &specs
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Writes what unfinished jobs need of a worker. Memory is only ever raised: that a job ran out of it
+/// may have been learned.
+async fn write_needs(
+    tx: &mut Transaction<'_, Postgres>,
+    sweep: SweepId,
+    planned: &Planned,
+) -> Result<(), StoreError> {
+    let configs = planned.configs.iter();
+    let ids: Vec<Uuid> = configs.clone().map(|(id, _)| *id).collect();
+    let memory: Vec<i64> = configs.clone().map(|(_, config)| config.memory).collect();
+    let label: Vec<Option<&str>> = configs.map(|(_, config)| config.label.as_deref()).collect();
+    sqlx::query!(
+        "WITH mine AS (
+             SELECT j.id, n.memory, n.label
+             FROM sweep_job w
+             JOIN job j ON j.id = w.job
+             JOIN unnest($2::uuid[], $3::bigint[], $4::text[]) AS n (config, memory, label)
+               ON n.config = j.config
+             WHERE w.sweep = $1 AND j.state NOT IN ('done', 'failed')
+               AND (j.min_memory < n.memory OR j.label IS DISTINCT FROM n.label)
+             ORDER BY j.id FOR NO KEY UPDATE OF j
+         )
+         UPDATE job SET min_memory = greatest(job.min_memory, mine.memory), label = mine.label
+         FROM mine WHERE job.id = mine.id",
+        sweep.0,
+        &ids,
+        &memory,
+        &label as &[Option<&str>]
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+async fn set_counts(
+    tx: &mut Transaction<'_, Postgres>,
+    sweep: SweepId,
+    jobs: JobCounts,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE sweep SET train_jobs = $2, eval_jobs = $3, noop_jobs = $4 WHERE id = $1",
+        sweep.0,
+        jobs.train,
+        jobs.eval,
+        jobs.noop
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+async fn counts(
+    tx: &mut Transaction<'_, Postgres>,
+    sweep: SweepId,
+) -> Result<JobCounts, StoreError> {
+    Ok(sqlx::query_as!(
+        JobCounts,
+        "SELECT train_jobs AS train, eval_jobs AS eval, noop_jobs AS noop FROM sweep WHERE id = $1",
+        sweep.0
+    )
+    .fetch_one(&mut **tx)
+    .await?)
+}
+
+/// What a new sweep shares: its jobs that are still scheduled under other sweeps.
+async fn shared(tx: &mut Transaction<'_, Postgres>, sweep: SweepId) -> Result<Shared, StoreError> {
+    let row = sqlx::query!(
+        r#"WITH found AS (
+               SELECT j.state, j.sweep FROM sweep_job w JOIN job j ON j.id = w.job
+               WHERE w.sweep = $1 AND j.sweep IS DISTINCT FROM $1
+           )
+           SELECT count(*) FILTER (WHERE state = 'done') AS "done!",
+                  count(*) FILTER (WHERE state IN ('blocked', 'ready', 'queued', 'running'))
+                      AS "open!",
+                  count(*) FILTER (WHERE state = 'failed') AS "failed!",
+                  count(*) FILTER (WHERE state = 'cancelled') AS "cancelled!",
+                  ARRAY(SELECT s.name FROM found f JOIN sweep s ON s.id = f.sweep
+                        WHERE f.state IN ('blocked', 'ready', 'queued', 'running')
+                        GROUP BY s.id, s.name ORDER BY count(*) DESC, s.name LIMIT $2)
+                      AS "sweeps!"
+           FROM found"#,
+        sweep.0,
+        NAMES
+    )
+    .fetch_one(&mut **tx)
+    .await?;
+    Ok(Shared {
+        done: row.done,
+        open: row.open,
+        failed: row.failed,
+        cancelled: row.cancelled,
+        sweeps: row.sweeps,
+    })
 }

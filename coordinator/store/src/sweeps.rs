@@ -1,6 +1,11 @@
 //! Sweeps and their progress.
 
-use crate::{Store, StoreError, SweepState, store::label, submit::JobCounts};
+use crate::{
+    Store, StoreError, SweepState,
+    store::label,
+    submit::JobCounts,
+    terms::{Retention, SweepTerms},
+};
 use chrono::{DateTime, Utc};
 use halfheard_shared::ids::SweepId;
 
@@ -13,8 +18,10 @@ pub struct SweepRow {
     pub name: String,
     /// What the operator wants.
     pub state: SweepState,
-    /// A sweep with a higher one is served first.
-    pub priority: i32,
+    /// Why the coordinator paused it by itself.
+    pub stopped_because: Option<String>,
+    /// Owner, priority and the like.
+    pub terms: SweepTerms,
     /// When it was submitted.
     pub created: DateTime<Utc>,
     /// Jobs by kind.
@@ -26,9 +33,9 @@ pub struct SweepRow {
 pub struct Progress {
     /// Waiting for their training job.
     pub blocked: i64,
-    /// Waiting for publication.
-    pub ready: i64,
     /// Waiting for a worker.
+    pub ready: i64,
+    /// A worker has them and has not begun.
     pub queued: i64,
     /// In progress on a worker.
     pub running: i64,
@@ -60,8 +67,9 @@ impl Store {
     /// The database's, as for all methods here.
     pub async fn sweeps(&self) -> Result<Vec<SweepRow>, StoreError> {
         Ok(sqlx::query!(
-            r#"SELECT id, name, state AS "state: SweepState", priority, created,
-                      train_jobs, eval_jobs, noop_jobs
+            r#"SELECT id, name, state AS "state: SweepState", stopped_because, owner, priority,
+                      weight, max_running, max_failures, retention AS "retention: Retention",
+                      created, train_jobs, eval_jobs, noop_jobs
                FROM sweep ORDER BY created DESC, id"#
         )
         .fetch_all(self.pool())
@@ -71,7 +79,15 @@ impl Store {
             id: SweepId(row.id),
             name: row.name,
             state: row.state,
-            priority: row.priority,
+            stopped_because: row.stopped_because,
+            terms: SweepTerms {
+                owner: row.owner,
+                priority: row.priority,
+                weight: row.weight,
+                max_running: row.max_running,
+                max_failures: row.max_failures,
+                retention: row.retention,
+            },
             created: row.created,
             jobs: JobCounts {
                 train: row.train_jobs,
@@ -124,7 +140,7 @@ impl Store {
                       count(*) FILTER (WHERE state = 'done') AS "done!",
                       count(*) FILTER (WHERE state = 'failed') AS "failed!",
                       count(*) FILTER (WHERE state = 'cancelled') AS "cancelled!"
-               FROM job WHERE sweep = $1"#,
+               FROM sweep_job w JOIN job j ON j.id = w.job WHERE w.sweep = $1"#,
             sweep.0
         )
         .fetch_one(self.pool())
@@ -136,7 +152,7 @@ impl Store {
         Ok(sqlx::query_scalar!(
             r#"SELECT EXISTS (
                    SELECT FROM sweep s WHERE s.state = 'running' AND EXISTS (
-                       SELECT FROM job j WHERE j.sweep = s.id
+                       SELECT FROM sweep_job w JOIN job j ON j.id = w.job WHERE w.sweep = s.id
                          AND j.state IN ('blocked', 'ready', 'queued', 'running'))
                ) AS "open!""#
         )
@@ -149,7 +165,8 @@ impl Store {
         Ok(sqlx::query_scalar!(
             r#"SELECT EXISTS (
                    SELECT FROM sweep s WHERE s.state <> 'cancelled' AND EXISTS (
-                       SELECT FROM job j WHERE j.sweep = s.id AND j.state = 'failed')
+                       SELECT FROM sweep_job w JOIN job j ON j.id = w.job
+                       WHERE w.sweep = s.id AND j.state = 'failed')
                ) AS "failed!""#
         )
         .fetch_one(self.pool())

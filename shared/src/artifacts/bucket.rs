@@ -42,6 +42,8 @@ pub(super) struct Bucket {
     name: String,
     context: jetstream::Context,
     stream: Arc<Stream>,
+    /// Bytes of a message.
+    piece: usize,
 }
 
 impl std::fmt::Debug for Bucket {
@@ -63,10 +65,17 @@ impl Bucket {
     }
 
     fn of(broker: &Broker, stream: Stream) -> Self {
+        // A broker with a smaller limit gets smaller messages; their headers need room, too.
+        let limit = broker
+            .client()
+            .server_info()
+            .max_payload
+            .saturating_sub(4096);
         Self {
             name: broker.names().artifacts_bucket(),
             context: broker.jetstream().clone(),
             stream: Arc::new(stream),
+            piece: MESSAGE.min(limit).max(1024),
         }
     }
 
@@ -106,7 +115,7 @@ impl Bucket {
         let (mut sequences, mut size) = (Vec::new(), 0);
         let mut sent: VecDeque<PublishAckFuture> = VecDeque::new();
         loop {
-            let chunk = whole_chunk(&mut content)
+            let chunk = whole_chunk(&mut content, self.piece)
                 .await
                 .map_err(|error| ArtifactError::io(key, "written", error))?;
             if sent.len() == IN_FLIGHT || chunk.is_empty() {
@@ -129,7 +138,7 @@ impl Bucket {
         }
         let info = ObjectInfo {
             options: Some(ObjectOptions {
-                max_chunk_size: Some(MESSAGE),
+                max_chunk_size: Some(self.piece),
                 link: None,
             }),
             chunks: sequences.len(),
@@ -145,7 +154,7 @@ impl Bucket {
         let Some(quota) = self.quota().await? else {
             return Ok(());
         };
-        let messages = bytes.div_ceil(MESSAGE as u64) + 2;
+        let messages = bytes.div_ceil(self.piece as u64) + 2;
         let needed = bytes + messages * OVERHEAD;
         let free = quota.limit.saturating_sub(quota.used);
         if needed > free {
@@ -170,7 +179,9 @@ impl Bucket {
         let object = Object::of(&self.name, &key.to_string());
         let info = self.info(&object).await;
         let info = info.map_err(|error| ArtifactError::store(key, "read", true, error))?;
-        Ok(info.is_some_and(|(info, written)| info.size as u64 == bytes && is_young(written)))
+        Ok(info.is_some_and(|(info, written)| {
+            info.size as u64 == bytes && is_young(written, key.kind().grace())
+        }))
     }
 
     pub(super) async fn delete(&self, key: &Key) -> Result<(), ArtifactError> {
@@ -240,11 +251,11 @@ impl Bucket {
     }
 }
 
-/// The next [`MESSAGE`] bytes, fewer at the end, none behind it.
-async fn whole_chunk(content: &mut Opened) -> std::io::Result<Bytes> {
-    let mut chunk = BytesMut::with_capacity(MESSAGE);
-    while chunk.len() < MESSAGE {
-        let mut rest = (&mut content.reader).take((MESSAGE - chunk.len()) as u64);
+/// The next `size` bytes, fewer at the end, none behind it.
+async fn whole_chunk(content: &mut Opened, size: usize) -> std::io::Result<Bytes> {
+    let mut chunk = BytesMut::with_capacity(size);
+    while chunk.len() < size {
+        let mut rest = (&mut content.reader).take((size - chunk.len()) as u64);
         if rest.read_buf(&mut chunk).await? == 0 {
             break;
         }

@@ -110,9 +110,12 @@ impl Folder {
 
     pub(super) async fn modified(&self, key: &Key) -> Result<SystemTime, ArtifactError> {
         let metadata = tokio::fs::metadata(self.path(key)).await;
-        metadata
-            .and_then(|metadata| metadata.modified())
-            .map_err(|e| ArtifactError::io(key, "read", e))
+        match metadata.and_then(|metadata| metadata.modified()) {
+            Err(e) if e.kind() == ErrorKind::NotFound => Err(ArtifactError::Missing {
+                key: key.to_string(),
+            }),
+            modified => modified.map_err(|e| ArtifactError::io(key, "read", e)),
+        }
     }
 
     pub(super) async fn inventory(&self) -> Result<Inventory, ArtifactError> {

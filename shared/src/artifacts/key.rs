@@ -2,7 +2,11 @@
 
 use crate::{case::Case, hash::Hash, ids::JobId};
 use serde::Serialize;
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
+
+/// For how long after its last use a checkpoint is never deleted by housekeeping.
+pub const GRACE: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// The name of an artifact.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -55,6 +59,17 @@ impl ArtifactKind {
         Self::Data,
         Self::Store,
     ];
+
+    /// For how long after it was written last an artifact is never deleted by housekeeping. A checkpoint
+    /// may belong to a job that has yet to report it; data are uploaded before a spec is submitted, and
+    /// are not uploaded anew each time.
+    pub fn grace(self) -> Duration {
+        match self {
+            Self::Checkpoints | Self::Features | Self::States => GRACE,
+            Self::Data => 7 * DAY,
+            Self::Store => DAY,
+        }
+    }
 
     /// As in JSON.
     pub fn id(self) -> &'static str {

@@ -143,16 +143,22 @@ impl Remote {
     /// Whether the key is there in this size and needs not be written again.
     pub(super) async fn is_young(&self, key: &Key, bytes: u64) -> Result<bool, ArtifactError> {
         match self.store.head(&self.path(key)).await {
-            Ok(meta) => Ok(meta.size == bytes && is_young(meta.last_modified.into())),
+            Ok(meta) => {
+                Ok(meta.size == bytes && is_young(meta.last_modified.into(), key.kind().grace()))
+            }
             Err(Error::NotFound { .. }) => Ok(false),
             Err(e) => Err(failed(key, "read", e)),
         }
     }
 
     pub(super) async fn modified(&self, key: &Key) -> Result<SystemTime, ArtifactError> {
-        let meta = self.store.head(&self.path(key)).await;
-        meta.map(|meta| meta.last_modified.into())
-            .map_err(|e| failed(key, "read", e))
+        match self.store.head(&self.path(key)).await {
+            Ok(meta) => Ok(meta.last_modified.into()),
+            Err(Error::NotFound { .. }) => Err(ArtifactError::Missing {
+                key: key.to_string(),
+            }),
+            Err(e) => Err(failed(key, "read", e)),
+        }
     }
 
     pub(super) async fn inventory(&self) -> Result<Inventory, ArtifactError> {

@@ -7,6 +7,7 @@
 use super::{Broker, BrokerError, GATHER, GATHER_ACK_WAIT, HEARTBEAT_TTL, chain, opened};
 use async_nats::jetstream::{
     ErrorCode,
+    account::Limits,
     consumer::{AckPolicy, pull},
     context::{CreateStreamError, CreateStreamErrorKind, GetStreamError, GetStreamErrorKind},
     stream,
@@ -25,6 +26,12 @@ const NAME: &str = "halfheard.name";
 const STORE: &str = "halfheard.store";
 /// The share of what the broker's account may store that artifacts may take: reports come first.
 const ARTIFACTS_SHARE: f64 = 0.8;
+/// The share of its account's storage that reports may take where streams must have a limit.
+const RESULTS_SHARE: f64 = 0.15;
+/// What they may take where streams must have a limit and the account has none.
+const MIN_RESULTS: i64 = 1 << 30;
+/// What heartbeats may take where streams must have a limit: a few KiB of each worker.
+const WORKERS_BYTES: i64 = 16 << 20;
 /// The smallest limit of the bucket of artifacts that is tried.
 const MIN_ARTIFACTS: u64 = 8 << 20;
 
@@ -195,9 +202,15 @@ impl Broker {
                 }
             }
             Err(error) if is_missing(&error) => {
+                let limits = self.limits().await?;
                 self.jetstream
                     .create_stream(stream::Config {
                         name,
+                        // Without a limit of its own unless the account asks for one.
+                        max_bytes: match limits.max_bytes_required {
+                            true => share(limits.max_storage, RESULTS_SHARE, MIN_RESULTS),
+                            false => 0,
+                        },
                         description: Some("what workers report".to_owned()),
                         subjects: vec![self.names.results()],
                         retention: stream::RetentionPolicy::WorkQueue,
@@ -253,8 +266,13 @@ impl Broker {
             Err(error) if is_missing(&error) => {}
             Err(error) => return Err(created(what, &error)),
         }
-        let made = self.jetstream.create_stream(stream::Config {
+        let limits = self.limits().await?;
+        let mut config = stream::Config {
             name,
+            max_bytes: match limits.max_bytes_required {
+                true => WORKERS_BYTES,
+                false => 0,
+            },
             description: Some("heartbeats of workers".to_owned()),
             subjects: vec![self.names.heartbeats()],
             max_messages_per_subject: 1,
@@ -268,9 +286,39 @@ impl Broker {
             deny_delete: true,
             allow_direct: true,
             ..stream::Config::default()
-        });
-        made.await.map(drop).map_err(|error| created(what, &error))
+        };
+        let mut made = self.jetstream.create_stream(&config).await;
+        // An account may have no share of the memory; on disk they do as well.
+        if made.as_ref().is_err_and(lacks_memory) {
+            config.storage = stream::StorageType::File;
+            made = self.jetstream.create_stream(&config).await;
+        }
+        made.map(drop).map_err(|error| created(what, &error))
     }
+
+    /// What the account allows.
+    async fn limits(&self) -> Result<Limits, BrokerError> {
+        let account = self.jetstream.query_account().await;
+        account
+            .map(|account| account.limits)
+            .map_err(|error| opened("JetStream".to_owned(), &error))
+    }
+}
+
+/// A share of a limit in bytes; `least` without one.
+fn share(limit: Option<i64>, share: f64, least: i64) -> i64 {
+    match limit {
+        Some(limit) if limit > 0 => ((limit as f64 * share) as i64).max(1),
+        _ => least,
+    }
+}
+
+fn lacks_memory(error: &CreateStreamError) -> bool {
+    matches!(error.kind(), CreateStreamErrorKind::JetStream(ref error)
+    if matches!(
+        error.error_code(),
+        ErrorCode::MEMORY_RESOURCES_EXCEEDED | ErrorCode::STREAM_MAX_STREAM_BYTES_EXCEEDED
+    ))
 }
 
 fn is_missing(error: &GetStreamError) -> bool {

@@ -19,7 +19,7 @@ const PROGRAM: f64 = 200e6;
 const SLACK: f64 = 0.15;
 
 /// Checkpoints that differ, of those that the selection criteria keep.
-const CHECKPOINTS: f64 = 3.0;
+pub const CHECKPOINTS: f64 = 3.0;
 
 /// The memory that a slot needs while it trains, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
@@ -32,12 +32,16 @@ pub struct Memory {
     pub step: u64,
     /// The best checkpoints so far, and a state that is being saved, beyond what a step leaves.
     pub kept: u64,
+    /// Of one checkpoint, in the artifact store; not part of the total.
+    pub checkpoint: u64,
+    /// Of one saved state, in the artifact store; not part of the total.
+    pub state: u64,
     /// Texts and masks of the splits. Features lie in the mapped file, which all slots share.
     pub data: u64,
 }
 
 impl Memory {
-    /// All of it.
+    /// All that a process takes.
     pub fn total(&self) -> u64 {
         [self.program, self.weights, self.step, self.kept, self.data]
             .into_iter()
@@ -400,6 +404,8 @@ pub fn needed(info: &'static super::MethodInfo, setup: Setup<'_>) -> Option<Memo
         weights: bytes(FLOAT * (all + 3.0 * trained)),
         step: bytes(step),
         kept: bytes(kept),
+        checkpoint: bytes(FLOAT * all),
+        state: bytes(FLOAT * (all + 2.0 * trained)),
         data: bytes((samples[0] + samples[1] + samples[2]) * sample),
     })
 }

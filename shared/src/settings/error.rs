@@ -31,6 +31,14 @@ pub enum SettingsError {
         /// What was given.
         value: String,
     },
+    /// Not a number of bytes.
+    #[error("invalid number of bytes `{value}` in {origin}")]
+    Bytes {
+        /// Where it came from.
+        origin: Origin,
+        /// What was given.
+        value: String,
+    },
     /// A prefix that the broker does not allow.
     #[error("invalid prefix in {origin}")]
     Prefix {
@@ -63,6 +71,7 @@ impl Hint for SettingsError {
             )),
             Self::File(error) => hint_of::<ConfigFileError>(error),
             Self::Replicas { .. } => Some("use 1, 3 or 5".to_owned()),
+            Self::Bytes { .. } => Some("write it as `64GB` or `1.5TB`".to_owned()),
             Self::Prefix { source, .. } => source.hint(),
             Self::Inbox { .. } => {
                 Some("use letters, digits, hyphens and underscores: `_INBOX_worker`".to_owned())

@@ -35,6 +35,8 @@ pub struct ConfigFile {
     pub database_url: Option<String>,
     /// The artifact store's address.
     pub artifacts: Option<String>,
+    /// How many bytes artifacts may take on the broker: `64GB`. Only `coord` uses it, when it makes the bucket.
+    pub artifacts_max_bytes: Option<String>,
     /// The data folder.
     pub data_dir: Option<PathBuf>,
 }

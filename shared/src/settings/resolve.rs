@@ -6,6 +6,7 @@ use crate::{
     artifacts::ArtifactStore,
     broker::{BrokerSettings, connection::valid_inbox},
     env::{self, Env, user_folder},
+    text::parse_bytes,
 };
 use std::{
     fmt,
@@ -185,6 +186,14 @@ impl Settings {
             broker.replicas = match value.parse() {
                 Ok(count @ 1..=5) => count,
                 _ => return Err(SettingsError::Replicas { origin, value }),
+            };
+        }
+        let (limit, origin) =
+            layers.pick(None, env::ARTIFACTS_MAX_BYTES, file.artifacts_max_bytes);
+        if let Some(value) = limit {
+            broker.artifacts_max_bytes = match parse_bytes(&value) {
+                Some(bytes @ 1..) => Some(bytes),
+                _ => return Err(SettingsError::Bytes { origin, value }),
             };
         }
         let (prefix, origin) = layers.pick(None, env::NATS_PREFIX, file.nats_prefix);

@@ -1,6 +1,6 @@
 //! The tables and keys of a spec.
 
-use super::{BenchmarkSpec, BuiltIn};
+use super::{BenchmarkSpec, BuiltIn, NeedSpec, NeedsSpec};
 use crate::{
     numerics::Numerics,
     wire::{Fidelity, Selection},
@@ -39,6 +39,21 @@ pub struct Spec {
     /// Sweeps with a higher priority are served first.
     #[serde(default)]
     pub priority: i32,
+    /// The sweep's share of the workers among its owner's sweeps of equal priority; 1, if left out.
+    #[serde(default)]
+    #[schemars(range(min = 0.001, max = 1000.0))]
+    pub weight: Option<f64>,
+    /// How many of its jobs may run at once; any number, if left out.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_running: Option<u32>,
+    /// The sweep is paused when more of its jobs have failed than this; never, if left out.
+    #[serde(default)]
+    #[schemars(range(max = 1_000_000))]
+    pub max_failures: Option<u32>,
+    /// What its jobs need of a worker.
+    #[serde(default)]
+    pub needs: NeedsSpec,
     /// Resources that `coord run` gives the sweep on this machine.
     #[serde(default)]
     pub resources: ResourcesSpec,
@@ -180,6 +195,9 @@ pub struct VariantSpec {
     /// The hyper-parameters that it changes.
     #[serde(default)]
     pub hyper: Map<String, Value>,
+    /// What its jobs need of a worker, where it is other than its base's.
+    #[serde(default)]
+    pub needs: Option<NeedSpec>,
 }
 
 /// The JSON schema of a spec, for editors.

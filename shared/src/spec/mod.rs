@@ -11,6 +11,7 @@ mod keys;
 mod kinds;
 mod methods;
 mod names;
+mod needs;
 mod place;
 mod read;
 mod resolve;
@@ -21,6 +22,7 @@ pub use definition::{
     json_schema,
 };
 pub use error::{Problem, SpecError};
+pub use needs::{NeedSpec, NeedsSpec, ResolvedNeeds, valid_label};
 pub use read::{MAX_BYTES, MAX_JOBS, MAX_LIST, read, too_large};
 pub use resolve::{
     Files, FoundDataset, FoundEncoder, ResolvedDataset, ResolvedMethod, ResolvedSpec, resolve,

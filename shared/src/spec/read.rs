@@ -4,6 +4,7 @@ use super::{
     DatasetSpec, Problem, Spec, SpecError, keys,
     methods::{check_hyper, check_methods, check_variants},
     names::{NAME, duplicates, plain_name, safe_name},
+    needs,
     place::{Checker, Step},
 };
 use crate::{
@@ -100,6 +101,7 @@ fn check(spec: &Spec, checker: &mut Checker<'_>) {
         ("rates", spec.rates.len()),
         ("missing", spec.missing.len()),
         ("hyper", spec.hyper.len()),
+        ("needs", spec.needs.methods.len()),
         ("datasets", spec.datasets.len()),
         ("encoders", spec.encoders.len()),
     ];
@@ -143,6 +145,8 @@ fn check(spec: &Spec, checker: &mut Checker<'_>) {
         );
     }
     check_resources(spec, checker);
+    needs::check(spec, checker);
+    check_limits(spec, checker);
     if Rate::new(spec.protocol.selection_rate).is_err() {
         checker.problem(
             &[Key("protocol"), Key("selection_rate")],
@@ -161,6 +165,31 @@ fn check(spec: &Spec, checker: &mut Checker<'_>) {
             "too many in all",
             Some("split it into several specs".to_owned()),
         );
+    }
+}
+
+fn check_limits(spec: &Spec, checker: &mut Checker<'_>) {
+    if spec.weight.is_some_and(|w| !(0.001..=1000.0).contains(&w)) {
+        checker.problem(
+            &[Step::Key("weight")],
+            "the weight must be 0.001 to 1000",
+            "out of range",
+            None,
+        );
+    }
+    let limits = [
+        ("max_running", spec.max_running, 1),
+        ("max_failures", spec.max_failures, 0),
+    ];
+    for (key, limit, min) in limits {
+        if limit.is_some_and(|limit| !(min..=1_000_000).contains(&limit)) {
+            checker.problem(
+                &[Step::Key(key)],
+                format!("`{key}` must be {min} to 1,000,000"),
+                "out of range",
+                Some("leave it out for no limit".to_owned()),
+            );
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use super::{
     BuiltIn, DatasetSpec, Problem, Spec, SpecError,
     effect::{self, place_of},
     methods::variant_changes,
+    needs::{self, ResolvedNeeds},
     place::{Checker, Step},
 };
 use crate::{
@@ -93,6 +94,9 @@ pub struct ResolvedMethod {
     pub variant: String,
     /// All hyper-parameters by dataset.
     pub hyper: BTreeMap<String, Map<String, Value>>,
+    /// What its jobs need of a worker. Not part of any id.
+    #[serde(default, skip_serializing_if = "ResolvedNeeds::is_none")]
+    pub needs: ResolvedNeeds,
 }
 
 /// A dataset with its files.
@@ -411,6 +415,7 @@ fn resolve_methods(
             method: method.to_owned(),
             variant: variant.to_owned(),
             hyper,
+            needs: needs::resolve(spec, method, variant),
         });
     }
     resolved
@@ -514,6 +519,9 @@ impl ResolvedSpec {
         for dataset in &mut content.datasets {
             dataset.data.path.clear();
             dataset.encoder.path.clear();
+        }
+        for method in &mut content.methods {
+            method.needs = ResolvedNeeds::default();
         }
         #[expect(
             clippy::expect_used,

@@ -169,9 +169,9 @@ fn ids_match_earlier_releases() {
         [
             "9e8ba98d-9182-8886-956e-e7a598c59028",
             "c42f6a82-f7c4-8f0d-a39f-3e1dfa19d94c",
-            "f1c9ac93-b8ed-82fb-a0d4-f70982496b36",
-            "2887e328-4f2b-8198-ae90-5978c57cfb68",
-            "8bb446ba-0223-865c-bd53-ef6d26f4384b"
+            "5f125f97-744e-8823-8cbc-78c054b612dc",
+            "7c5e91fe-93b1-8786-8f3a-3d8bd532d014",
+            "c07ea1fb-f88e-8ccd-935a-ae1468d7841e"
         ]
     );
 }

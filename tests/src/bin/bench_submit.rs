@@ -52,6 +52,7 @@ fn resolved(name: &str, ids: &[&str], on: &[Benchmark], seeds: u64) -> Result<Re
             method: (*id).to_owned(),
             variant: String::new(),
             hyper: hyper.collect::<Result<_>>()?,
+            needs: Default::default(),
         })
     };
     let rates = (0..10).map(|tenths| format!("r={}", f64::from(tenths) / 10.0));

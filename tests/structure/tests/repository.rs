@@ -31,7 +31,14 @@ const LAYERS: &[(&str, &[&str])] = &[
             "halfheard-import",
             "halfheard-results",
             "halfheard-coordinator",
+            "halfheard-tiny",
         ],
+    ),
+    ("halfheard-campaign", &["halfheard-shared", "halfheard-tiny"]),
+    ("halfheard-tiny", &["halfheard-shared"]),
+    (
+        "halfheard-fuzz",
+        &["halfheard-shared", "halfheard-import"],
     ),
     ("halfheard-protocol", &[]),
     ("halfheard-structure", &[]),
@@ -41,7 +48,14 @@ const LAYERS: &[(&str, &[&str])] = &[
 const CONFINED: &[(&str, &[&str])] = &[
     ("sqlx", &["halfheard-store", "halfheard-e2e"]),
     ("tch", &["halfheard-models"]),
-    ("clap", &["halfheard-coordinator", "halfheard-worker"]),
+    (
+        "clap",
+        &[
+            "halfheard-coordinator",
+            "halfheard-worker",
+            "halfheard-campaign",
+        ],
+    ),
     (
         "async-nats",
         &[

@@ -112,7 +112,10 @@ mod tests {
         let before = peak.now();
         // Larger than anything that another test of this process has at a time.
         let large = vec![1_u8; 600 << 20];
-        assert_eq!(large.iter().step_by(4096).filter(|&&b| b == 1).count(), 600 << 8);
+        assert_eq!(
+            large.iter().step_by(4096).filter(|&&b| b == 1).count(),
+            600 << 8
+        );
         assert!(peak.of_job(before) >= 600 << 20, "{before}");
         drop(large);
         assert_eq!(peak.of_job(peak.now() + (1 << 30)), 0);

@@ -239,7 +239,12 @@ impl EngineState {
             let processors = trainer.record_processor(&processor);
             let stored = trainer.best_checkpoints();
             let stored = stored.into_iter().map(|(_, best)| best.blake3);
-            monitor.started(trainer.after_epoch(), trainer.steps_done(), processors, stored);
+            monitor.started(
+                trainer.after_epoch(),
+                trainer.steps_done(),
+                processors,
+                stored,
+            );
             self.watch.enter(Phase::Steps);
             let outcome = trainer.run(&mut monitor);
             if outcome.is_err() {

@@ -51,8 +51,10 @@ impl Batch {
                     return;
                 };
                 let (slot, what) = (self.slot.clone(), self.what.clone());
-                let report =
-                    async move { slot.case_ended(&what, lease, (seconds, memory), outcome).await };
+                let report = async move {
+                    slot.case_ended(&what, lease, (seconds, memory), outcome)
+                        .await
+                };
                 self.reports.push(report.boxed_local());
             }
         }
@@ -155,10 +157,14 @@ impl Slot {
             None => {
                 let cases = count(rest.len(), "case");
                 tracing::warn!("a batch takes too long; handing {cases} back");
-                self.end_all(rest, Ending::HandBack { after_epoch: 0 }).await;
+                self.end_all(rest, Ending::HandBack { after_epoch: 0 })
+                    .await;
             }
             // All have ended, the rest was taken away, or a shutdown is in progress.
-            Some(Ok(Ok(_))) => self.end_all(rest, Ending::HandBack { after_epoch: 0 }).await,
+            Some(Ok(Ok(_))) => {
+                self.end_all(rest, Ending::HandBack { after_epoch: 0 })
+                    .await
+            }
             Some(Ok(Err(error))) => {
                 let first = rest.first().map(|lease| lease.job.job);
                 let ending = match self.worker_fault(first, &error, &spec, &encoder) {
@@ -272,10 +278,12 @@ impl Slot {
         });
         match read.await {
             Ok(Some(content)) => Ok(content),
-            Ok(None) => Err(self.replaced_store().await.unwrap_or_else(|| unavailable(format!(
-                "the artifact store {} does not have it; do all workers use the same one?",
-                redacted(&self.settings.artifacts)
-            )))),
+            Ok(None) => Err(self.replaced_store().await.unwrap_or_else(|| {
+                unavailable(format!(
+                    "the artifact store {} does not have it; do all workers use the same one?",
+                    redacted(&self.settings.artifacts)
+                ))
+            })),
             Err(error @ ArtifactError::Damaged { .. }) => Err(unavailable(chain(&error))),
             Err(error) => Err(match faults::store_fault(&error) {
                 Some(fault) => TrainError::Worker(fault),
@@ -291,7 +299,9 @@ impl Slot {
     async fn replaced_store(&self) -> Option<TrainError> {
         let reason = match self.store.current_id().await {
             Ok(Some(id)) if id == self.store_id => return None,
-            Ok(Some(_)) => "it is another store than the one that this worker began with".to_owned(),
+            Ok(Some(_)) => {
+                "it is another store than the one that this worker began with".to_owned()
+            }
             Ok(None) => "it is empty: is it mounted?".to_owned(),
             Err(error) => chain(&error),
         };

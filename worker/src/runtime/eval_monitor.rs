@@ -1,10 +1,15 @@
 //! Monitors evaluation jobs on the compute thread: forwards which case is done and decides when to
 //! stop.
 
-use super::{engine::JobMemory, inject, presence::Status, watch::{Phase, Watch}};
+use super::{
+    engine::JobMemory,
+    inject,
+    presence::Status,
+    watch::{Phase, Watch},
+};
+use crate::shutdown::Deadlines;
 use halfheard_models::train::{CaseResult, EvalObserver, EvalProgress, TrainError};
 use halfheard_shared::shutdown::Shutdown;
-use crate::shutdown::Deadlines;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -33,7 +38,8 @@ impl EvalMonitor {
     /// Whether nobody waits for any of the cases that are left, or the shutdown does not.
     fn should_stop(&self) -> bool {
         let mut left = self.released.iter().flatten();
-        left.all(CancellationToken::is_cancelled) || self.shutdown.is_past(self.deadlines.evaluation())
+        left.all(CancellationToken::is_cancelled)
+            || self.shutdown.is_past(self.deadlines.evaluation())
     }
 }
 
@@ -69,6 +75,8 @@ impl EvalObserver for EvalMonitor {
             *ended = None;
         }
         let bytes = self.memory.bytes();
-        let _ = self.events.send(Event::Ended(case, seconds, bytes, outcome));
+        let _ = self
+            .events
+            .send(Event::Ended(case, seconds, bytes, outcome));
     }
 }

@@ -238,7 +238,11 @@ impl Drop for JobLease {
     fn drop(&mut self) {
         let attempt = self.attempt();
         let mut table = self.leases.lock();
-        if table.entries.get(&attempt).is_some_and(|e| e.resend.is_none()) {
+        if table
+            .entries
+            .get(&attempt)
+            .is_some_and(|e| e.resend.is_none())
+        {
             table.entries.remove(&attempt);
         }
     }
@@ -336,7 +340,11 @@ mod tests {
         }
         let pause = |leases: &Leases| {
             let table = leases.lock();
-            table.entries[&job(1).attempt].resend.as_ref().unwrap().pause
+            table.entries[&job(1).attempt]
+                .resend
+                .as_ref()
+                .unwrap()
+                .pause
         };
         assert_eq!(pause(&leases), MAX_RESEND);
     }

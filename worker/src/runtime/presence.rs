@@ -165,10 +165,7 @@ pub(super) async fn send_heartbeats(
 async fn beat(broker: &Broker, announcement: &Announcement, status: &Status) {
     let subject = broker.names().heartbeat(&announcement.worker.name);
     let json = announcement.heartbeat(status);
-    let sent = timeout(
-        HEARTBEAT_EVERY,
-        broker.client().publish(subject, json),
-    );
+    let sent = timeout(HEARTBEAT_EVERY, broker.client().publish(subject, json));
     if !matches!(sent.await, Ok(Ok(()))) {
         tracing::debug!("heartbeat failed");
     }

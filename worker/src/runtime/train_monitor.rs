@@ -1,12 +1,7 @@
 //! Monitors a training job on the compute thread: reports its progress, saves its state, and tells
 //! it when to stop.
 
-use super::{
-    faults, inject,
-    presence::Status,
-    report::AttemptReporter,
-    watch::Watch,
-};
+use super::{faults, inject, presence::Status, report::AttemptReporter, watch::Watch};
 use crate::shutdown::Deadlines;
 use halfheard_models::train::{
     BestCheckpoint, Directive, SaveSchedule, Snapshot, StepReport, TrainObserver,

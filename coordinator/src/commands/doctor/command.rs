@@ -1,6 +1,7 @@
 //! The command.
 
 use super::{
+    artifacts,
     finding::{Finding, Verdict},
     programs, servers, storage,
 };
@@ -22,9 +23,22 @@ Each line is ok, a warning (something that only some uses need) or bad. Exits wi
 bad.
 
 Examples:
-  coord doctor            check that `coord run` works and that the cluster is reachable
-  coord doctor --json     for a node's health check")]
-pub(crate) struct DoctorArgs {}
+  coord doctor                          check that `coord run` works and that the cluster is reachable
+  coord doctor --json                   for a node's health check
+  coord doctor --checkpoints            list checkpoints that results refer to and the store lacks
+  coord doctor --checkpoints --repair   have their trainings done again")]
+pub(crate) struct DoctorArgs {
+    /// Look for the checkpoints of all results in the artifact store
+    #[arg(long)]
+    checkpoints: bool,
+    /// Have trainings done again whose checkpoints are missing; if the installation's store was lost, go
+    /// on with this one
+    #[arg(long, requires = "checkpoints")]
+    repair: bool,
+    /// Do not ask
+    #[arg(long, requires = "repair")]
+    yes: bool,
+}
 
 #[derive(Serialize)]
 #[serde(transparent)]
@@ -55,8 +69,8 @@ impl fmt::Display for Findings {
 ///
 /// # Errors
 ///
-/// None of its own: what is wrong is what it prints.
-pub(crate) async fn run(_args: DoctorArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
+/// A repair fails; what else is wrong is what it prints.
+pub(crate) async fn run(args: DoctorArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
     let programs = Programs::discover();
     let mut findings = vec![
         storage::config(settings),
@@ -66,6 +80,7 @@ pub(crate) async fn run(_args: DoctorArgs, settings: &Settings) -> anyhow::Resul
         servers::database(settings).await,
         programs::part(&programs, Part::Libtorch, "libtorch", Verdict::Bad),
     ];
+    findings.extend(servers::limits(settings).await);
     findings.extend(programs::worker(&programs).await);
     let mut hashes = HashCache::open(&settings.data_dir);
     for (part, what) in [
@@ -79,6 +94,10 @@ pub(crate) async fn run(_args: DoctorArgs, settings: &Settings) -> anyhow::Resul
     findings.push(storage::writable(&settings.data_dir));
     findings.extend(storage::memory(settings, &programs));
     findings.push(storage::disk(settings));
+    findings.extend(artifacts::store(settings).await);
+    if args.checkpoints {
+        findings.extend(artifacts::checkpoints(settings, args.repair, args.yes).await?);
+    }
 
     let bad = findings
         .iter()

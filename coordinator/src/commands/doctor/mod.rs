@@ -1,5 +1,6 @@
 //! `coord doctor`: checks the environment and suggests fixes.
 
+mod artifacts;
 mod command;
 mod finding;
 mod programs;

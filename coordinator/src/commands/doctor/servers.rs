@@ -3,6 +3,7 @@
 use super::finding::Finding;
 use crate::{
     config::{Origin, Settings},
+    infrastructure::{self, Remark, Weight},
     local::{Database, Servers},
 };
 use halfheard_shared::{
@@ -39,6 +40,43 @@ pub(super) async fn broker(settings: &Settings) -> Finding {
         reason,
         "start `nats-server -c deploy/nats.conf`, or set HALFHEARD_NATS_URL (docs/guide/cluster.md)",
     )
+}
+
+/// What the broker's account and the database's login do not allow, of servers that answer.
+pub(super) async fn limits(settings: &Settings) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let broker = async {
+        let broker = settings.broker.connect().await.ok()?;
+        Some(infrastructure::broker::remarks(&broker).await)
+    };
+    if let Ok(Some(remarks)) = tokio::time::timeout(TIMEOUT, broker).await {
+        findings.extend(
+            remarks
+                .into_iter()
+                .map(|remark| of_remark("broker limits", remark)),
+        );
+    }
+    let database = async {
+        let store = Store::connect_with(settings.database.clone()).await.ok()?;
+        store.check().await.ok()?;
+        infrastructure::database::remarks(&store).await.ok()
+    };
+    if let Ok(Some(remarks)) = tokio::time::timeout(TIMEOUT, database).await {
+        findings.extend(
+            remarks
+                .into_iter()
+                .map(|remark| of_remark("database limits", remark)),
+        );
+    }
+    findings
+}
+
+/// A remark as a finding.
+pub(super) fn of_remark(what: &'static str, remark: Remark) -> Finding {
+    match remark.weight {
+        Weight::Warning => Finding::warn(what, remark.found, remark.remedy),
+        Weight::Fatal => Finding::bad(what, remark.found, remark.remedy),
+    }
 }
 
 /// Returns the broker's version and whether its streams exist.

@@ -4,28 +4,31 @@
 //! block the others. If the database is at fault (down, read-only, a permission or a column
 //! missing), everything waits.
 
-use super::super::{options::ServeOptions, outage_log::OutageLog};
+use super::super::{context::Lead, outage_log::OutageLog};
 use async_nats::jetstream::{AckKind, Message};
 use halfheard_shared::{
+    broker::{Names, reflected},
     error::chain,
+    ids::{AttemptId, JobId},
     retry::Backoff,
-    wire::{ResultMessage, decode},
+    wire::{ResultMessage, Tell, decode_report},
 };
-use halfheard_store::{Fault, Store, StoreError, ingest::DeadLetter};
-use std::{ops::Range, time::Duration};
+use halfheard_store::{Fault, StoreError, ingest::DeadLetter};
+use std::{collections::BTreeMap, ops::Range, time::Duration};
 
 /// How long the broker holds back a message that can be neither ingested nor rejected.
 const POSTPONE: Duration = Duration::from_secs(60);
 
 /// One batch on its way into the database.
 struct Batch<'a> {
-    store: &'a Store,
-    options: &'a ServeOptions,
+    lead: &'a Lead,
     messages: &'a [Message],
     /// Which messages were ingested or stored as dead letters, and are to be acknowledged.
     settled: Vec<bool>,
     /// The number of dead letters, and the reason for the first.
     dead_letters: (usize, Option<String>),
+    /// The attempts that ended, by worker.
+    ended: BTreeMap<String, Vec<AttemptId>>,
     outage: OutageLog,
 }
 
@@ -33,24 +36,24 @@ struct Batch<'a> {
 ///
 /// A message is rejected only for its own content. After any other database error it is kept: here,
 /// or on the broker if the other messages can be ingested without it.
-pub(super) async fn ingest(store: &Store, messages: &[Message], options: &ServeOptions) {
+pub(super) async fn ingest(lead: &Lead, messages: &[Message]) {
     let mut batch = Batch {
-        store,
-        options,
+        lead,
         messages,
         settled: vec![false; messages.len()],
         dead_letters: (0, None),
+        ended: BTreeMap::new(),
         outage: OutageLog::new("ingesting results failed; retrying, none is acknowledged"),
     };
     let mut decoded = Vec::with_capacity(messages.len());
     let mut positions = Vec::with_capacity(messages.len());
     for (position, message) in messages.iter().enumerate() {
-        match decode::<ResultMessage>(&message.payload) {
+        match read(message, lead.broker.names()) {
             Ok(result) => {
                 decoded.push(result);
                 positions.push(position);
             }
-            Err(error) => batch.store_dead_letter(position, &error.to_string()).await,
+            Err(reason) => batch.store_dead_letter(position, &reason).await,
         }
     }
     batch.ingest_all(&decoded, &positions).await;
@@ -58,12 +61,33 @@ pub(super) async fn ingest(store: &Store, messages: &[Message], options: &ServeO
         tracing::warn!(messages = count, reason, "stored as dead letters");
     }
     batch.acknowledge().await;
+    // The workers keep what they reported until they are told that it is settled.
+    for (worker, attempts) in std::mem::take(&mut batch.ended) {
+        lead.broker
+            .tell(&worker, &Tell::Released { attempts })
+            .await;
+    }
+}
+
+/// Reads a report. A worker speaks for itself alone: the broker lets it write on its own subject only.
+fn read(message: &Message, names: &Names) -> Result<ResultMessage, String> {
+    if reflected(message.headers.as_ref()) {
+        return Err("it is the answer of a stream, which no worker sends".to_owned());
+    }
+    let report = decode_report(&message.payload).map_err(|error| error.to_string())?;
+    match names.worker_of(&message.subject) {
+        Some(worker) if worker == report.worker.name => Ok(report),
+        _ => Err(format!(
+            "it speaks for worker {} and came on {}",
+            report.worker.name, message.subject
+        )),
+    }
 }
 
 impl Batch<'_> {
     /// Ingests all messages. Halves the batch as long as the database rejects it as a whole.
     async fn ingest_all(&mut self, decoded: &[ResultMessage], positions: &[usize]) {
-        let (store, retry) = (self.store, &self.options.retry);
+        let (store, retry) = (&self.lead.store, self.lead.retry_policy());
         let mut parts: Vec<Range<usize>> = std::iter::once(0..decoded.len()).collect();
         while let Some(part) = parts.pop() {
             if part.is_empty() {
@@ -71,7 +95,7 @@ impl Batch<'_> {
             }
             let messages = &decoded[part.clone()];
             let outcome = self
-                .retry_transient(part.len(), || store.ingest(messages, retry))
+                .retry_transient(part.len(), || store.ingest(messages, &retry))
                 .await;
             match outcome {
                 Ok(summary) => {
@@ -79,6 +103,10 @@ impl Batch<'_> {
                     for &position in positions {
                         self.settled[position] = true;
                     }
+                    for (worker, attempt) in summary.ended {
+                        self.ended.entry(worker).or_default().push(attempt);
+                    }
+                    self.retrain(&summary.missing).await;
                     for (index, reason) in &summary.rejected {
                         self.store_dead_letter(positions[*index], reason).await;
                     }
@@ -101,6 +129,23 @@ impl Batch<'_> {
         }
     }
 
+    /// Sends trainings back whose checkpoints the store has lost.
+    async fn retrain(&self, trainings: &[JobId]) {
+        for &job in trainings {
+            let reason = "the artifact store lost its checkpoints";
+            match self.lead.store.retrain(job, reason).await {
+                Ok(Some(_)) => {
+                    tracing::warn!(%job, "a training is to be done again: {reason}");
+                }
+                Ok(None) => {}
+                // The next worker that misses it says so again.
+                Err(error) => {
+                    tracing::warn!(%job, error = chain(&error), "cannot send a training back");
+                }
+            }
+        }
+    }
+
     /// Handles a result that the database does not accept even alone.
     async fn reject(&mut self, result: &ResultMessage, position: usize, error: &StoreError) {
         if error.fault() != Fault::Content {
@@ -111,7 +156,7 @@ impl Batch<'_> {
         let reason = chain(error);
         self.store_dead_letter(position, &reason).await;
         // Running the job again would produce the same result.
-        let store = self.store;
+        let store = &self.lead.store;
         let reason = format!("its result cannot be stored: {reason}");
         let failed = self.retry_transient(1, || store.give_up(result.job, &reason));
         if let Err(error) = failed.await {
@@ -121,7 +166,7 @@ impl Batch<'_> {
 
     /// Stores a message as a dead letter. If that fails, the message is not acknowledged.
     async fn store_dead_letter(&mut self, position: usize, reason: &str) {
-        let (store, messages) = (self.store, self.messages);
+        let (store, messages) = (&self.lead.store, self.messages);
         let message = &messages[position];
         let sequence = message.info().map_or(0, |info| info.stream_sequence);
         let letter = DeadLetter {
@@ -190,9 +235,13 @@ impl Batch<'_> {
             };
             match error.fault() {
                 Fault::Transient | Fault::Refusal => {}
+                // Another coordinator leads, and the broker gives it what is not acknowledged here.
+                _ if error.is_deposed() => return Err(error),
                 Fault::Timeout if messages == 1 => {}
                 Fault::Timeout | Fault::Content | Fault::Other => return Err(error),
             }
+            // What the workers report is not taken in: their silence says nothing.
+            self.lead.hearing.interrupt();
             self.outage.failed(&chain(&error), messages);
             tokio::time::sleep(backoff.delay()).await;
         }

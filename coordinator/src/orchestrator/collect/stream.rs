@@ -5,7 +5,7 @@
 //! database recognizes them.
 
 use super::{
-    super::{options::ServeOptions, outage_log::OutageLog},
+    super::{context::Lead, outage_log::OutageLog},
     ingest,
 };
 use async_nats::jetstream::{
@@ -14,12 +14,10 @@ use async_nats::jetstream::{
 };
 use futures::{FutureExt as _, StreamExt as _};
 use halfheard_shared::{
-    broker::{Broker, BrokerError, RESULTS},
+    broker::{Broker, BrokerError, GATHER, topology::Installation},
     error::chain,
 };
-use halfheard_store::Store;
 use std::time::Duration;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// Maximum number of messages per transaction.
@@ -46,16 +44,14 @@ enum CollectError {
 
 /// Collects results until `stop`. Wakes the dispatcher after each batch: jobs may have become ready.
 pub(in crate::orchestrator) async fn collect(
-    store: &Store,
-    broker: &Broker,
-    options: &ServeOptions,
-    wake: &Notify,
+    lead: &Lead,
+    installation: &Installation,
     stop: &CancellationToken,
 ) {
     let mut outage = OutageLog::new("collecting results failed; retrying");
     loop {
         let error = tokio::select! {
-            error = follow(store, broker, options, wake, &mut outage, stop) => error,
+            error = follow(lead, &mut outage, stop) => error,
             () = async {
                 stop.cancelled().await;
                 tokio::time::sleep(LAST_BATCH).await;
@@ -70,8 +66,8 @@ pub(in crate::orchestrator) async fn collect(
             () = tokio::time::sleep(delay) => {}
         }
         // The stream or the consumer may have been deleted.
-        if let Err(error) = broker.ensure().await {
-            tracing::warn!(error = chain(&error), "cannot create the streams");
+        if let Err(error) = lead.broker.ensure(installation).await {
+            tracing::warn!(error = chain(&error), "cannot create the stream");
         }
     }
 }
@@ -83,27 +79,50 @@ pub(in crate::orchestrator) async fn collect(
 ///
 /// The broker cannot be queried.
 pub async fn drained(broker: &Broker) -> Result<bool, BrokerError> {
-    match broker.jetstream().get_stream(RESULTS).await {
+    let name = broker.names().results_stream();
+    match broker.jetstream().get_stream(&name).await {
         // A work queue: acknowledged messages are removed from it.
         Ok(stream) => Ok(stream.cached_info().state.messages == 0),
         Err(error) => Err(BrokerError::Layout {
-            what: format!("stream {RESULTS}"),
+            what: format!("stream {name}"),
             action: "opened",
             reason: error.to_string(),
         }),
     }
 }
 
-/// Ingests batches until the stream breaks or, between two batches, until `stop`; returns why.
-async fn follow(
-    store: &Store,
+/// The sequence number of the last report on the broker.
+pub(in crate::orchestrator) async fn last_report(broker: &Broker) -> Result<u64, BrokerError> {
+    let name = broker.names().results_stream();
+    match broker.jetstream().get_stream(&name).await {
+        Ok(stream) => Ok(stream.cached_info().state.last_sequence),
+        Err(error) => Err(BrokerError::Layout {
+            what: format!("stream {name}"),
+            action: "opened",
+            reason: chain(&error),
+        }),
+    }
+}
+
+/// Whether every report up to `sequence` has been ingested. Reports that a deposed leader took and did
+/// not acknowledge have not.
+pub(in crate::orchestrator) async fn ingested_up_to(
     broker: &Broker,
-    options: &ServeOptions,
-    wake: &Notify,
-    outage: &mut OutageLog,
-    stop: &CancellationToken,
-) -> CollectError {
-    let mut messages = match open(broker).await {
+    sequence: u64,
+) -> Result<bool, BrokerError> {
+    let mut consumer = broker.results().await?;
+    let info = consumer.info().await.map_err(|error| BrokerError::Layout {
+        what: format!("consumer {GATHER}"),
+        action: "opened",
+        reason: chain(&error),
+    })?;
+    let all = info.num_pending == 0 && info.num_ack_pending == 0;
+    Ok(all || info.ack_floor.stream_sequence >= sequence)
+}
+
+/// Ingests batches until the stream breaks or, between two batches, until `stop`; returns why.
+async fn follow(lead: &Lead, outage: &mut OutageLog, stop: &CancellationToken) -> CollectError {
+    let mut messages = match open(&lead.broker).await {
         Ok(messages) => messages,
         Err(error) => return error,
     };
@@ -119,8 +138,8 @@ async fn follow(
             None => return CollectError::Ended,
         };
         let (batch, broken) = fill(first, &mut messages);
-        ingest::ingest(store, &batch, options).await;
-        wake.notify_one();
+        ingest::ingest(lead, &batch).await;
+        lead.wake.notify_one();
         outage.recovered();
         if let Some(error) = broken {
             return error;

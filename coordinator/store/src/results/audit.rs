@@ -10,8 +10,10 @@ pub(super) async fn records(snapshot: &mut Snapshot) -> Result<AuditRecords, Res
     let mut records = AuditRecords::default();
     let rows = sqlx::query!(
         "SELECT r.job, r.criterion, r.metric, r.value
-         FROM job j JOIN result r ON r.job = j.id
-         WHERE j.sweep = $1 AND j.kind = 'eval'",
+         FROM sweep_job w
+         JOIN job j ON j.id = w.job
+         JOIN result r ON r.job = j.id
+         WHERE w.sweep = $1 AND j.kind = 'eval'",
         snapshot.sweep.0
     )
     .fetch_all(&mut *snapshot.tx)
@@ -23,7 +25,8 @@ pub(super) async fn records(snapshot: &mut Snapshot) -> Result<AuditRecords, Res
     let rows = sqlx::query!(
         r#"SELECT j.dataset, j.method, j.variant, j.seed, j.case_id, c.what,
                   a.worker, a.device, first.worker AS "first_worker?"
-           FROM job j
+           FROM sweep_job w
+           JOIN job j ON j.id = w.job
            JOIN conflict c ON c.job = j.id
            JOIN attempt a ON a.id = c.attempt
            LEFT JOIN LATERAL (
@@ -31,8 +34,8 @@ pub(super) async fn records(snapshot: &mut Snapshot) -> Result<AuditRecords, Res
                WHERE b.job = j.id AND b.outcome = 'done' AND b.id <> a.id
                ORDER BY b.ended LIMIT 1
            ) first ON true
-           WHERE j.sweep = $1
-           ORDER BY j.position, c.noticed, c.what"#,
+           WHERE w.sweep = $1
+           ORDER BY w.position, c.noticed, c.what"#,
         snapshot.sweep.0
     )
     .fetch_all(&mut *snapshot.tx)
@@ -51,8 +54,10 @@ pub(super) async fn records(snapshot: &mut Snapshot) -> Result<AuditRecords, Res
     }
     let rows = sqlx::query!(
         "SELECT DISTINCT j.dataset, j.method, j.variant
-         FROM job j JOIN config c ON c.id = j.config
-         WHERE j.sweep = $1 AND j.kind = 'train'
+         FROM sweep_job w
+         JOIN job j ON j.id = w.job
+         JOIN config c ON c.id = j.config
+         WHERE w.sweep = $1 AND j.kind = 'train'
            AND c.spec #>> '{protocol,selection}' = 'test'
          ORDER BY 1, 2, 3",
         snapshot.sweep.0

@@ -124,7 +124,8 @@ impl Snapshot {
         let rows = sqlx::query!(
             r#"SELECT id, dataset, method, variant, seed, case_id, state::text AS "state!",
                       last_error
-               FROM job WHERE sweep = $1 AND kind <> 'noop' ORDER BY position"#,
+               FROM sweep_job w JOIN job j ON j.id = w.job
+               WHERE w.sweep = $1 AND j.kind <> 'noop' ORDER BY w.position"#,
             self.sweep.0
         )
         .fetch_all(&mut *self.tx)
@@ -173,8 +174,9 @@ impl Snapshot {
 
     async fn processors(&mut self) -> Result<Vec<String>, ResultsError> {
         Ok(sqlx::query_scalar!(
-            "SELECT DISTINCT a.processor FROM job j JOIN attempt a ON a.job = j.id
-             WHERE j.sweep = $1 AND j.kind <> 'noop' AND a.outcome = 'done' AND a.processor <> ''
+            "SELECT DISTINCT a.processor
+             FROM sweep_job w JOIN job j ON j.id = w.job JOIN attempt a ON a.job = j.id
+             WHERE w.sweep = $1 AND j.kind <> 'noop' AND a.outcome = 'done' AND a.processor <> ''
              ORDER BY 1",
             self.sweep.0
         )
@@ -186,10 +188,11 @@ impl Snapshot {
         let rows = sqlx::query!(
             "SELECT DISTINCT j.dataset, d.blake3, d.train_samples, d.valid_samples,
                     d.test_samples, d.test_labels
-             FROM job j
+             FROM sweep_job w
+             JOIN job j ON j.id = w.job
              JOIN config c ON c.id = j.config
              JOIN dataset d ON d.blake3 = c.spec #>> '{data,blake3}'
-             WHERE j.sweep = $1 AND j.kind = 'train'
+             WHERE w.sweep = $1 AND j.kind = 'train'
              ORDER BY j.dataset, d.blake3",
             self.sweep.0
         )
@@ -212,8 +215,10 @@ impl Snapshot {
     async fn checkpoints(&mut self) -> Result<Vec<Checkpoint>, ResultsError> {
         let rows = sqlx::query!(
             "SELECT j.dataset, j.method, j.variant, j.seed, k.blake3
-             FROM job j JOIN checkpoint k ON k.job = j.id AND k.criterion = $2
-             WHERE j.sweep = $1 AND j.kind = 'train'
+             FROM sweep_job w
+             JOIN job j ON j.id = w.job
+             JOIN checkpoint k ON k.job = j.id AND k.criterion = $2
+             WHERE w.sweep = $1 AND j.kind = 'train'
              ORDER BY j.dataset, j.method, j.variant, j.seed",
             self.sweep.0,
             features::CRITERION
@@ -292,8 +297,9 @@ impl Snapshot {
     /// The database's; a dataset that this program does not know.
     pub async fn evaluated(&mut self) -> Result<Vec<(Benchmark, String)>, ResultsError> {
         let rows = sqlx::query!(
-            "SELECT DISTINCT dataset, method FROM job
-             WHERE sweep = $1 AND kind = 'eval' AND state = 'done' ORDER BY 1, 2",
+            "SELECT DISTINCT j.dataset, j.method
+             FROM sweep_job w JOIN job j ON j.id = w.job
+             WHERE w.sweep = $1 AND j.kind = 'eval' AND j.state = 'done' ORDER BY 1, 2",
             self.sweep.0
         )
         .fetch_all(&mut *self.tx)

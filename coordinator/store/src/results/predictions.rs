@@ -67,10 +67,11 @@ impl Snapshot {
         // Nothing of a dataset may be evaluated yet: then it has no row.
         let rows = sqlx::query!(
             r#"SELECT DISTINCT j.dataset, d.test_samples, d.test_labels
-               FROM job j
+               FROM sweep_job w
+               JOIN job j ON j.id = w.job
                JOIN config c ON c.id = j.config
                JOIN dataset d ON d.blake3 = c.spec #>> '{data,blake3}'
-               WHERE j.sweep = $1 AND j.kind = 'train'
+               WHERE w.sweep = $1 AND j.kind = 'train'
                  AND (cardinality($2::text[]) = 0 OR j.dataset = ANY ($2))"#,
             self.sweep.0,
             &selected.datasets
@@ -95,8 +96,10 @@ impl Snapshot {
     ) -> Result<HashMap<(Uuid, i32), Arc<[f32]>>, ResultsError> {
         let rows = sqlx::query!(
             r#"SELECT p.job, p.number, p.data, j.dataset
-               FROM job j JOIN prediction p ON p.job = j.id
-               WHERE j.sweep = $1 AND j.kind = 'eval' AND j.state = 'done'
+               FROM sweep_job w
+               JOIN job j ON j.id = w.job
+               JOIN prediction p ON p.job = j.id
+               WHERE w.sweep = $1 AND j.kind = 'eval' AND j.state = 'done'
                  AND (cardinality($2::text[]) = 0 OR j.dataset = ANY ($2))
                  AND (cardinality($3::text[]) = 0 OR j.method = ANY ($3))
                  AND (cardinality($4::text[]) = 0 OR j.case_id = ANY ($4))"#,
@@ -129,8 +132,10 @@ impl Snapshot {
         let rows = sqlx::query!(
             r#"SELECT j.id, j.method, j.variant, j.dataset, j.seed, j.case_id AS "case_id!",
                       e.criterion, e.prediction
-               FROM job j JOIN evaluation e ON e.job = j.id
-               WHERE j.sweep = $1 AND j.kind = 'eval' AND j.state = 'done'
+               FROM sweep_job w
+               JOIN job j ON j.id = w.job
+               JOIN evaluation e ON e.job = j.id
+               WHERE w.sweep = $1 AND j.kind = 'eval' AND j.state = 'done'
                  AND (cardinality($2::text[]) = 0 OR j.dataset = ANY ($2))
                  AND (cardinality($3::text[]) = 0 OR j.method = ANY ($3))
                  AND (cardinality($4::text[]) = 0 OR j.case_id = ANY ($4))
@@ -168,8 +173,10 @@ impl Snapshot {
     async fn file_of(&mut self, dataset: Benchmark) -> Result<String, ResultsError> {
         Ok(sqlx::query_scalar!(
             r#"SELECT c.spec #>> '{data,blake3}' AS "blake3!"
-               FROM job j JOIN config c ON c.id = j.config
-               WHERE j.sweep = $1 AND j.kind = 'train' AND j.dataset = $2 LIMIT 1"#,
+               FROM sweep_job w
+               JOIN job j ON j.id = w.job
+               JOIN config c ON c.id = j.config
+               WHERE w.sweep = $1 AND j.kind = 'train' AND j.dataset = $2 LIMIT 1"#,
             self.sweep.0,
             dataset.id()
         )

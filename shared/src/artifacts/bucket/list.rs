@@ -1,6 +1,6 @@
 //! What lies in the bucket.
 
-use super::{Bucket, MESSAGE};
+use super::Bucket;
 use crate::artifacts::{
     ArtifactError, Cause, Entry, Inventory, Key, Leftover, Quota, inventory::Place,
 };
@@ -92,7 +92,7 @@ impl Bucket {
             };
             inventory.leftovers.push(Leftover {
                 what: format!("parts of a broken upload ({nuid})"),
-                bytes: (count.saturating_sub(1) * MESSAGE + last.payload.len()) as u64,
+                bytes: (count.saturating_sub(1) * self.piece + last.payload.len()) as u64,
                 modified: last.time.into(),
                 place: Place::Messages {
                     subject,

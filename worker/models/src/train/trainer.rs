@@ -393,7 +393,9 @@ impl Trainer {
         let began = Instant::now();
         let epoch = self.progress.epoch;
         let method = self.method.as_ref();
-        let predictions = self.selection.predict(method, &self.spec.method, observer)?;
+        let predictions = self
+            .selection
+            .predict(method, &self.spec.method, observer)?;
         let mut metrics = metrics::evaluate(
             self.benchmark,
             &self.selection.split.to_labels(&predictions)?,

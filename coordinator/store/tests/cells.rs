@@ -1,0 +1,864 @@
+//! Work belongs to its content: what several sweeps ask for is one job, computed once.
+#![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
+
+mod postgres;
+
+use halfheard_shared::{
+    ids::{AttemptId, JobId},
+    matrix::{self, PlannedJob, PlannedWork},
+    spec::ResolvedSpec,
+};
+use halfheard_store::{
+    Store, SweepState,
+    control::Reopen,
+    submit::{JobCounts, NewSweep, Submitted},
+    terms::Terms,
+};
+use postgres::Postgres;
+use proptest::{
+    prelude::*,
+    strategy::ValueTree as _,
+    test_runner::{Config, TestRunner},
+};
+use std::sync::Arc;
+
+/// Two methods, two seeds, three cases: 4 training and 12 evaluation jobs.
+const BASE: &str = r#"{"name":"base","methods":[{"method":"lnln","variant":"","hyper":{"mosi":
+    {"max_epochs":3}}},{"method":"almt","variant":"","hyper":{"mosi":{"max_epochs":4}}}],
+    "datasets":[{"benchmark":"mosi","data":{"blake3":"aa","path":"/old"},
+    "encoder":{"blake3":"bb","path":"/old/encoder"}}],"seeds":[1,2],
+    "cases":["r=0","r=0.3","missing=la"],"protocol":{"selection":"validation",
+    "train_missing":true,"erasure_seed":1111,"selection_rate":500,"fidelity":"reference"}}"#;
+
+fn base() -> ResolvedSpec {
+    serde_json::from_str(BASE).unwrap()
+}
+
+/// The base with a change.
+fn with(name: &str, change: impl FnOnce(&mut ResolvedSpec)) -> ResolvedSpec {
+    let mut spec = base();
+    spec.name = name.to_owned();
+    change(&mut spec);
+    spec
+}
+
+fn sweep_of(spec: &ResolvedSpec, nonce: Option<&str>, terms: Terms) -> NewSweep {
+    NewSweep {
+        id: spec.sweep_id(nonce),
+        name: spec.name.clone(),
+        nonce: nonce.map(str::to_owned),
+        spec: String::new(),
+        resolved: serde_json::to_value(spec).unwrap(),
+        owner: "ana".into(),
+        terms,
+    }
+}
+
+/// As `coord submit` does it.
+async fn submit(store: &Store, spec: &ResolvedSpec, terms: Terms) -> Submitted {
+    let jobs = matrix::expand(Arc::new(spec.clone()), None);
+    store
+        .submit(&sweep_of(spec, None, terms), jobs)
+        .await
+        .unwrap()
+}
+
+fn counts(train: i64, eval: i64) -> JobCounts {
+    JobCounts {
+        train,
+        eval,
+        noop: 0,
+    }
+}
+
+/// Executes a statement about one job, in two parts as a report of a training run is stored: the
+/// evaluations are released by a statement of their own.
+async fn finish(store: &Store, job: JobId) {
+    // As the leader, which repeats a transaction that lost against another one.
+    while let Err(error) = try_finish(store, job).await {
+        let error = error.into_database_error().unwrap();
+        assert_eq!(error.code().as_deref(), Some("40P01"), "{error}");
+    }
+}
+
+async fn try_finish(store: &Store, job: JobId) -> Result<(), sqlx::Error> {
+    let attempt = AttemptId::derive(&[job.as_bytes()]);
+    let mut tx = store.pool().begin().await?;
+    sqlx::query(
+        "INSERT INTO attempt (id, job, worker, session, outcome, ended, epochs, seconds)
+         VALUES ($1, $2, 'w', gen_random_uuid(), 'done', now(), 2, 20) ON CONFLICT DO NOTHING",
+    )
+    .bind(attempt.0)
+    .bind(job.0)
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query(
+        "UPDATE job SET state = 'done', outcome = 'x', lease_until = NULL, finished = now()
+         WHERE id = $1 AND state <> 'cancelled'",
+    )
+    .bind(job.0)
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query("UPDATE job SET outcome = 'x' WHERE id = $1")
+        .bind(job.0)
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+    sqlx::query("UPDATE job SET state = 'ready' WHERE train_job = $1 AND state = 'blocked'")
+        .bind(job.0)
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+    tx.commit().await
+}
+
+/// A worker gets a job and, unless it is only `queued`, begins it.
+async fn grant(store: &Store, job: JobId, state: &str) -> AttemptId {
+    let attempt = AttemptId::derive(&[job.as_bytes(), b"granted"]);
+    sqlx::query(
+        "INSERT INTO attempt (id, job, worker, session) VALUES ($1, $2, 'w', gen_random_uuid())",
+    )
+    .bind(attempt.0)
+    .bind(job.0)
+    .execute(store.pool())
+    .await
+    .unwrap();
+    for state in ["queued", state] {
+        sqlx::query(
+            "UPDATE job SET state = $3::job_state, attempt = $2, worker = 'w',
+                            session = gen_random_uuid(), lease_until = now()
+             WHERE id = $1",
+        )
+        .bind(job.0)
+        .bind(attempt.0)
+        .bind(state)
+        .execute(store.pool())
+        .await
+        .unwrap();
+    }
+    attempt
+}
+
+fn jobs(spec: &ResolvedSpec) -> Vec<PlannedJob> {
+    matrix::expand(Arc::new(spec.clone()), None).collect()
+}
+
+fn trainings(spec: &ResolvedSpec) -> Vec<JobId> {
+    let jobs = jobs(spec).into_iter();
+    jobs.filter(|job| matches!(job.work, PlannedWork::Train(_)))
+        .map(|job| job.id)
+        .collect()
+}
+
+fn evaluations(spec: &ResolvedSpec) -> Vec<JobId> {
+    let jobs = jobs(spec).into_iter();
+    jobs.filter(|job| matches!(job.work, PlannedWork::Eval { .. }))
+        .map(|job| job.id)
+        .collect()
+}
+
+async fn finish_all(store: &Store, spec: &ResolvedSpec) {
+    for job in trainings(spec).into_iter().chain(evaluations(spec)) {
+        finish(store, job).await;
+    }
+}
+
+const READY: &str = "SELECT count(*) FROM job WHERE state = 'ready'";
+const READY_TRAININGS: &str = "SELECT count(*) FROM job WHERE state = 'ready' AND kind = 'train'";
+const BLOCKED: &str = "SELECT count(*) FROM job WHERE state = 'blocked'";
+
+/// Rows that break a rule, whatever happened: a job that is not scheduled under the sweep that ranks
+/// first; an unfinished one that nobody wants; a cancelled one that somebody wants; an evaluation that
+/// waits for nothing, or not for what it needs; a lease of nobody.
+const BROKEN: &str = "
+    SELECT count(*) FROM job j
+    CROSS JOIN LATERAL (
+        SELECT w.sweep, w.position, s.state FROM sweep_job w JOIN sweep s ON s.id = w.sweep
+        WHERE w.job = j.id ORDER BY s.state, s.priority DESC, s.created, s.id LIMIT 1
+    ) f
+    LEFT JOIN job t ON t.id = j.train_job
+    WHERE (j.sweep, j.position) IS DISTINCT FROM (f.sweep, f.position)
+       OR (j.state IN ('blocked', 'ready', 'queued', 'running') AND f.state = 'cancelled')
+       OR (j.state = 'cancelled' AND f.state <> 'cancelled')
+       OR (j.state = 'blocked' AND t.state IN ('done', 'failed'))
+       OR (j.state = 'ready' AND t.state <> 'done')";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_is_new_is_computed() {
+    let postgres = Postgres::start().await;
+    let store = &postgres.store;
+    let first = submit(store, &base(), Terms::default()).await;
+    assert!(first.new);
+    assert_eq!((first.jobs, first.fresh), (counts(4, 12), counts(4, 12)));
+    assert_eq!(first.terms.owner, "ana");
+    finish_all(store, &base()).await;
+    assert_eq!(postgres.count(READY).await, 0);
+
+    // Another name and another priority: nothing.
+    let named = submit(store, &with("named", |_| ()), Terms::with_priority(7)).await;
+    assert!(named.new);
+    assert_eq!((named.jobs, named.fresh), (counts(4, 12), counts(0, 0)));
+    assert_eq!((named.shared.done, named.shared.open), (16, 0));
+    assert_eq!(postgres.count(READY).await, 0);
+    let sweep = with("named", |_| ()).sweep_id(None);
+    assert_eq!(store.progress(sweep).await.unwrap().done, 16);
+    assert!(store.sweep_progress(sweep).await.unwrap().progress.open() == 0);
+
+    // The same spec in another order is another sweep, and nothing to do.
+    let turned = submit(
+        store,
+        &with("base", |s| s.seeds.reverse()),
+        Terms::default(),
+    )
+    .await;
+    assert_eq!((turned.new, turned.fresh), (true, counts(0, 0)));
+
+    // One more rate: one evaluation of each model, which can begin at once.
+    let rate = with("rate", |spec| spec.cases.push("r=0.5".into()));
+    let more = submit(store, &rate, Terms::default()).await;
+    assert_eq!((more.fresh, more.shared.done), (counts(0, 4), 16));
+    assert_eq!(
+        (postgres.count(READY).await, postgres.count(BLOCKED).await),
+        (4, 0)
+    );
+    finish_all(store, &rate).await;
+
+    // One more seed: one training of each method, and its evaluations.
+    let seed = with("seed", |spec| spec.seeds.push(3));
+    let more = submit(store, &seed, Terms::default()).await;
+    assert_eq!((more.fresh, more.shared.done), (counts(2, 6), 16));
+    assert_eq!(
+        (postgres.count(READY).await, postgres.count(BLOCKED).await),
+        (2, 6)
+    );
+    finish_all(store, &seed).await;
+
+    // One more method, here a changed variant of one that was there.
+    let method = with("method", |spec| {
+        let mut variant = spec.methods[0].clone();
+        variant.variant = "wide".into();
+        spec.methods.push(variant);
+    });
+    let more = submit(store, &method, Terms::default()).await;
+    assert_eq!((more.fresh, more.shared.done), (counts(2, 6), 16));
+    assert_eq!(postgres.count(READY_TRAININGS).await, 2);
+    finish_all(store, &method).await;
+
+    // A sweep that lacks what others have asks for less.
+    let less = with("less", |spec| {
+        spec.cases.truncate(1);
+        spec.seeds.truncate(1);
+    });
+    let less_ = submit(store, &less, Terms::default()).await;
+    assert_eq!((less_.jobs, less_.fresh), (counts(2, 2), counts(0, 0)));
+    let models = store.models(less.sweep_id(None)).await.unwrap();
+    assert!(
+        models.iter().all(|m| (m.completed, m.expected) == (1, 1)),
+        "{models:?}"
+    );
+
+    // Anew on demand.
+    let jobs = matrix::expand(Arc::new(base()), Some("1"));
+    let sweep = sweep_of(&base(), Some("1"), Terms::default());
+    let anew = store.submit(&sweep, jobs).await.unwrap();
+    assert_eq!((anew.new, anew.fresh), (true, counts(4, 12)));
+    assert_eq!(postgres.count(BROKEN).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_under_way_is_shared() {
+    let postgres = Postgres::start().await;
+    let store = &postgres.store;
+    submit(store, &base(), Terms::default()).await;
+    let [first, second, ..] = trainings(&base())[..] else {
+        panic!("four training jobs")
+    };
+    finish(store, first).await;
+    grant(store, second, "running").await;
+    let rate = with("rate", |spec| spec.cases.push("r=0.5".into()));
+    let more = submit(store, &rate, Terms::default()).await;
+    assert_eq!(
+        (more.fresh, more.shared.done, more.shared.open),
+        (counts(0, 4), 1, 15)
+    );
+    assert_eq!(more.shared.sweeps, ["base"]);
+    // Its evaluation of the model that is trained, and three of the base.
+    assert_eq!(
+        postgres
+            .count("SELECT count(*) FROM job WHERE state = 'ready' AND kind = 'eval'")
+            .await,
+        4
+    );
+    finish(store, second).await;
+    assert_eq!(
+        postgres
+            .count("SELECT count(*) FROM job WHERE state = 'ready' AND kind = 'eval'")
+            .await,
+        8
+    );
+    assert_eq!(postgres.count(BROKEN).await, 0);
+    // The sweep of higher priority takes over what it shares.
+    let (before, after) = store
+        .set_terms(rate.sweep_id(None), &Terms::with_priority(1))
+        .await
+        .unwrap();
+    assert_eq!((before.priority, after.priority), (0, 1));
+    assert_eq!(postgres.count(BROKEN).await, 0);
+    assert_eq!(
+        postgres
+            .count(
+                "SELECT count(*) FROM job j JOIN sweep s ON s.id = j.sweep WHERE s.name = 'base'"
+            )
+            .await,
+        0
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn same_spec_again_is_the_same_sweep_with_new_terms() {
+    let postgres = Postgres::start().await;
+    let store = &postgres.store;
+    submit(store, &base(), Terms::default()).await;
+    let mut moved = base();
+    moved.datasets[0].data.path = "/new".into();
+    let terms = Terms {
+        owner: Some("ben".into()),
+        weight: Some(2.5),
+        max_running: Some(Some(4)),
+        ..Terms::with_priority(3)
+    };
+    let again = submit(store, &moved, terms).await;
+    assert_eq!(
+        (again.new, again.jobs, again.fresh),
+        (false, counts(4, 12), counts(0, 0))
+    );
+    assert_eq!(again.before.unwrap().priority, 0);
+    let terms = store.terms(base().sweep_id(None)).await.unwrap();
+    assert_eq!(terms, again.terms);
+    assert_eq!(
+        (terms.owner.as_str(), terms.priority, terms.weight),
+        ("ben", 3, 2.5)
+    );
+    assert_eq!(terms.max_running, Some(4));
+    // Workers are told where the files are now.
+    assert_eq!(
+        postgres
+            .count("SELECT count(*) FROM config WHERE spec #>> '{data,path}' = '/new'")
+            .await,
+        2
+    );
+    assert_eq!(postgres.count("SELECT count(*) FROM config").await, 2);
+    // Without terms they stay, and a limit can be lifted.
+    let again = submit(store, &moved, Terms::default()).await;
+    assert_eq!(again.before.as_ref(), Some(&again.terms));
+    let lifted = Terms {
+        max_running: Some(None),
+        ..Terms::default()
+    };
+    let (_, after) = store
+        .set_terms(base().sweep_id(None), &lifted)
+        .await
+        .unwrap();
+    assert_eq!((after.max_running, after.priority), (None, 3));
+    for weight in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        let bad = Terms {
+            weight: Some(weight),
+            ..Terms::default()
+        };
+        store
+            .set_terms(base().sweep_id(None), &bad)
+            .await
+            .unwrap_err();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_submissions_share_their_jobs() {
+    let postgres = Postgres::start().await;
+    let store = &postgres.store;
+    // Overlapping, in opposite orders.
+    let specs: Vec<ResolvedSpec> = (0..6)
+        .map(|n| {
+            with(&format!("s{n}"), |spec| {
+                spec.seeds = (n..n + 40).collect();
+                if n % 2 == 1 {
+                    spec.seeds.reverse();
+                    spec.methods.reverse();
+                }
+            })
+        })
+        .collect();
+    let all = specs
+        .iter()
+        .map(|spec| submit(store, spec, Terms::default()));
+    let submitted = futures::future::join_all(all).await;
+    let fresh: i64 = submitted.iter().map(|s| s.fresh.train).sum();
+    assert_eq!(fresh, 2 * 45, "each training job was new to one");
+    assert_eq!(postgres.count("SELECT count(*) FROM job").await, 2 * 45 * 4);
+    assert_eq!(postgres.count(BROKEN).await, 0);
+    // The same twice at once: one of them is new.
+    let again = with("again", |_| ());
+    let (a, b) = tokio::join!(
+        submit(store, &again, Terms::default()),
+        submit(store, &again, Terms::default())
+    );
+    assert!(a.new != b.new);
+    assert_eq!(a.jobs, b.jobs);
+}
+
+/// A training ends while evaluations of its model are submitted: none of them is left waiting.
+#[tokio::test(flavor = "multi_thread")]
+async fn evaluation_is_released_however_its_training_ends_meanwhile() {
+    let postgres = Postgres::start().await;
+    let store = &postgres.store;
+    let base = with("base", |spec| spec.seeds = (0..12).collect());
+    submit(store, &base, Terms::default()).await;
+    for (n, training) in trainings(&base).into_iter().enumerate() {
+        let more = with(&format!("more {n}"), |spec| {
+            spec.seeds = (0..12).collect();
+            spec.cases.push(format!("r=0.{}", 400 + n));
+        });
+        // At all moments of the submission, from before it to after it.
+        let ends = async {
+            tokio::time::sleep(std::time::Duration::from_millis(2 * n as u64)).await;
+            finish(store, training).await;
+        };
+        tokio::join!(submit(store, &more, Terms::default()), ends);
+        assert_eq!(postgres.count(BROKEN).await, 0, "{n}");
+    }
+    assert_eq!(postgres.count(BLOCKED).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cancelling_stops_only_what_nobody_else_wants() {
+    let postgres = Postgres::start().await;
+    let store = &postgres.store;
+    let wide = with("wide", |spec| spec.seeds.push(3));
+    submit(store, &wide, Terms::default()).await;
+    submit(store, &base(), Terms::default()).await;
+    let only_wide = trainings(&wide)
+        .into_iter()
+        .find(|job| !trainings(&base()).contains(job))
+        .unwrap();
+    let taken = grant(store, only_wide, "running").await;
+    grant(store, trainings(&base())[0], "running").await;
+    let stopped = store.cancel(wide.sweep_id(None)).await.unwrap();
+    assert_eq!(
+        stopped.jobs, 8,
+        "two training jobs with three evaluations each"
+    );
+    assert_eq!(stopped.released.len(), 1);
+    assert_eq!(stopped.released[0].attempt, taken);
+    assert_eq!(stopped.released[0].worker, "w");
+    assert_eq!(
+        postgres
+            .count("SELECT count(*) FROM attempt WHERE outcome = 'revoked' AND ended IS NOT NULL")
+            .await,
+        1
+    );
+    assert_eq!(
+        store.progress(base().sweep_id(None)).await.unwrap().open(),
+        16
+    );
+    assert_eq!(postgres.count(BROKEN).await, 0);
+    // Again, it has nothing to do.
+    assert_eq!(store.cancel(wide.sweep_id(None)).await.unwrap().jobs, 0);
+    // A result that arrives all the same is kept for whoever asks next.
+    finish(store, only_wide).await;
+    let stopped = store.cancel(base().sweep_id(None)).await.unwrap();
+    assert_eq!((stopped.jobs, stopped.released.len()), (16, 1));
+    assert_eq!(
+        postgres
+            .count("SELECT count(*) FROM job WHERE state <> 'cancelled'")
+            .await,
+        0
+    );
+    // Submitted again, it continues; what the other had asked for stays cancelled.
+    let again = submit(store, &base(), Terms::default()).await;
+    assert_eq!((again.new, again.reopened), (false, counts(4, 12)));
+    assert_eq!(
+        store.find_sweep("base").await.unwrap().state,
+        SweepState::Running
+    );
+    assert_eq!(postgres.count(BROKEN).await, 0);
+    let again = submit(store, &wide, Terms::default()).await;
+    // Of its own two training jobs one is done.
+    assert_eq!(again.reopened, counts(1, 6));
+    let progress = store.progress(wide.sweep_id(None)).await.unwrap();
+    assert_eq!((progress.done, progress.cancelled), (1, 0));
+    assert_eq!(postgres.count(BROKEN).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pausing_takes_back_what_has_not_begun() {
+    let postgres = Postgres::start().await;
+    let store = &postgres.store;
+    let wide = with("wide", |spec| spec.seeds.push(3));
+    submit(store, &wide, Terms::default()).await;
+    submit(store, &base(), Terms::default()).await;
+    let own: Vec<JobId> = trainings(&wide)
+        .into_iter()
+        .filter(|job| !trainings(&base()).contains(job))
+        .collect();
+    grant(store, own[0], "running").await;
+    let queued = grant(store, own[1], "queued").await;
+    let shared = grant(store, trainings(&base())[0], "queued").await;
+    let id = wide.sweep_id(None);
+    let released = store.pause(id, Some("too hot")).await.unwrap().unwrap();
+    let attempts: Vec<AttemptId> = released.iter().map(|lease| lease.attempt).collect();
+    assert_eq!(
+        attempts,
+        [queued],
+        "the shared one ({shared:?}) goes on for the other sweep"
+    );
+    assert_eq!(
+        store
+            .find_sweep("wide")
+            .await
+            .unwrap()
+            .stopped_because
+            .as_deref(),
+        Some("too hot")
+    );
+    let progress = store.progress(id).await.unwrap();
+    assert_eq!((progress.running, progress.queued), (1, 1));
+    assert_eq!(postgres.count(BROKEN).await, 0);
+    assert_eq!(store.pause(id, None).await.unwrap(), None);
+    assert!(store.resume(id).await.unwrap());
+    assert!(!store.resume(id).await.unwrap());
+    assert_eq!(
+        store.find_sweep("wide").await.unwrap().stopped_because,
+        None
+    );
+    assert_eq!(postgres.count(BROKEN).await, 0);
+}
+
+async fn fail(store: &Store, train: JobId) {
+    sqlx::query(
+        "UPDATE job SET state = 'failed', last_error = 'no', finished = now() WHERE id = $1",
+    )
+    .bind(train.0)
+    .execute(store.pool())
+    .await
+    .unwrap();
+    sqlx::query(
+        "UPDATE job SET state = 'failed', last_error = 'training job failed: no', finished = now()
+         WHERE train_job = $1 AND state = 'blocked'",
+    )
+    .bind(train.0)
+    .execute(store.pool())
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shared_failure_is_retried_for_all() {
+    let postgres = Postgres::start().await;
+    let store = &postgres.store;
+    let rate = with("rate", |spec| spec.cases.push("r=0.5".into()));
+    submit(store, &base(), Terms::default()).await;
+    submit(store, &rate, Terms::default()).await;
+    let training = trainings(&base())[0];
+    grant(store, training, "running").await;
+    sqlx::query("UPDATE job SET lease_until = NULL, state = 'ready' WHERE id = $1")
+        .bind(training.0)
+        .execute(store.pool())
+        .await
+        .unwrap();
+    fail(store, training).await;
+    // A third sweep finds the failure, and its new evaluation has failed with it.
+    let third = with("third", |spec| spec.cases.push("r=0.7".into()));
+    let found = submit(store, &third, Terms::default()).await;
+    assert_eq!((found.fresh, found.shared.failed), (counts(0, 4), 4));
+    let progress = store.progress(third.sweep_id(None)).await.unwrap();
+    assert_eq!((progress.failed, progress.total()), (5, 20));
+    let failures = store.failures(third.sweep_id(None), 3).await.unwrap();
+    assert_eq!(failures.len(), 1, "{failures:?}");
+    assert_eq!(
+        (failures[0].jobs, failures[0].evaluations_not_begun),
+        (1, 4)
+    );
+    // The sweep is paused when more fail than it allows.
+    let strict = Terms {
+        max_failures: Some(Some(4)),
+        ..Terms::default()
+    };
+    assert_eq!(store.pause_failing().await.unwrap(), []);
+    store
+        .set_terms(third.sweep_id(None), &strict)
+        .await
+        .unwrap();
+    let stopped = store.pause_failing().await.unwrap();
+    assert_eq!(stopped.len(), 1);
+    assert_eq!(stopped[0].0, third.sweep_id(None));
+    assert_eq!(stopped[0].1, "5 jobs failed, more than 4");
+    assert_eq!(store.pause_failing().await.unwrap(), []);
+    // One retry, by the first: three evaluations of its own, one of each of the others.
+    let again = store
+        .reopen(base().sweep_id(None), Reopen::Failed)
+        .await
+        .unwrap();
+    assert_eq!(again, counts(1, 5));
+    assert_eq!(
+        postgres
+            .count("SELECT count(*) FROM job WHERE state = 'failed'")
+            .await,
+        0
+    );
+    assert_eq!(postgres.count(BROKEN).await, 0);
+    fail(store, training).await;
+    let again = store
+        .reopen(rate.sweep_id(None), Reopen::One(training))
+        .await
+        .unwrap();
+    assert_eq!(again, counts(1, 5));
+    assert_eq!(postgres.count(BROKEN).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleting_leaves_what_others_ask_for() {
+    let postgres = Postgres::start().await;
+    let store = &postgres.store;
+    let wide = with("wide", |spec| spec.seeds.push(3));
+    submit(store, &wide, Terms::default()).await;
+    submit(store, &base(), Terms::default()).await;
+    finish_all(store, &base()).await;
+    let own = *trainings(&wide)
+        .iter()
+        .find(|job| !trainings(&base()).contains(job))
+        .unwrap();
+    let attempt = grant(store, own, "running").await;
+    let deleted = store.delete(wide.sweep_id(None)).await.unwrap();
+    assert_eq!((deleted.jobs, deleted.kept), (8, 16));
+    assert_eq!(deleted.released.len(), 1);
+    assert_eq!(deleted.released[0].attempt, attempt);
+    assert_eq!(
+        store.progress(base().sweep_id(None)).await.unwrap().done,
+        16
+    );
+    assert_eq!(postgres.count("SELECT count(*) FROM job").await, 16);
+    assert_eq!(postgres.count("SELECT count(*) FROM attempt").await, 16);
+    assert_eq!(postgres.count(BROKEN).await, 0);
+    assert!(store.find_sweep("wide").await.is_err());
+    // Submitted again, it finds what is there.
+    let again = submit(store, &wide, Terms::default()).await;
+    assert_eq!(
+        (again.new, again.fresh, again.shared.done),
+        (true, counts(2, 6), 16)
+    );
+    store.delete(base().sweep_id(None)).await.unwrap();
+    let last = store.delete(wide.sweep_id(None)).await.unwrap();
+    assert_eq!((last.jobs, last.kept), (24, 0));
+    for table in [
+        "SELECT count(*) FROM job",
+        "SELECT count(*) FROM attempt",
+        "SELECT count(*) FROM sweep_job",
+        "SELECT count(*) FROM config",
+        "SELECT count(*) FROM sweep",
+    ] {
+        assert_eq!(postgres.count(table).await, 0, "{table}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failed_submission_leaves_nothing() {
+    let postgres = Postgres::start().await;
+    let store = &postgres.store;
+    let once = jobs(&base());
+    let twice = once.clone().into_iter().chain(once.into_iter().take(1));
+    let error = store
+        .submit(&sweep_of(&base(), None, Terms::default()), twice)
+        .await
+        .unwrap_err();
+    let error = halfheard_shared::error::chain(&error);
+    assert!(error.contains("sweep_job_of_job"), "{error}");
+    assert_eq!(postgres.count("SELECT count(*) FROM sweep").await, 0);
+    assert_eq!(postgres.count("SELECT count(*) FROM job").await, 0);
+    // Seeds are signed in the database.
+    let large = with("large", |spec| spec.seeds.push(u64::MAX));
+    let planned = matrix::expand(Arc::new(large.clone()), None);
+    let error = store
+        .submit(&sweep_of(&large, None, Terms::default()), planned)
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("the seed"), "{error}");
+    assert_eq!(postgres.count("SELECT count(*) FROM job").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn costs_come_from_earlier_epochs() {
+    let postgres = Postgres::start().await;
+    let store = &postgres.store;
+    submit(store, &base(), Terms::default()).await;
+    assert_eq!(
+        postgres
+            .count("SELECT count(*) FROM job WHERE cost > 0")
+            .await,
+        0
+    );
+    // Ten seconds an epoch; the first method has at most three.
+    finish(store, trainings(&base())[0]).await;
+    assert_eq!(store.estimate_costs().await.unwrap(), 1);
+    assert_eq!(store.estimate_costs().await.unwrap(), 0);
+    assert_eq!(
+        postgres
+            .count("SELECT count(*) FROM job WHERE cost = 30")
+            .await,
+        1
+    );
+    // At submission: of the same config, and of a variant of the method.
+    let more = with("more", |spec| {
+        spec.seeds.push(3);
+        let mut variant = spec.methods[0].clone();
+        variant.variant = "wide".into();
+        variant
+            .hyper
+            .get_mut("mosi")
+            .unwrap()
+            .insert("max_epochs".into(), 5.into());
+        spec.methods.push(variant);
+    });
+    submit(store, &more, Terms::default()).await;
+    assert_eq!(
+        postgres
+            .count("SELECT count(*) FROM job WHERE cost = 30")
+            .await,
+        2
+    );
+    assert_eq!(
+        postgres
+            .count("SELECT count(*) FROM job WHERE cost = 50")
+            .await,
+        3
+    );
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Submit(usize, i32),
+    Cancel(usize),
+    Pause(usize),
+    Resume(usize),
+    Priority(usize, i32),
+    Retry(usize),
+    Finish(usize),
+    Fail(usize),
+    Grant(usize),
+    Delete(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let sweep = || 0..4usize;
+    let job = || 0..16usize;
+    prop_oneof![
+        3 => (sweep(), -1..3).prop_map(|(s, p)| Step::Submit(s, p)),
+        2 => sweep().prop_map(Step::Cancel),
+        2 => sweep().prop_map(Step::Pause),
+        2 => sweep().prop_map(Step::Resume),
+        2 => (sweep(), -1..3).prop_map(|(s, p)| Step::Priority(s, p)),
+        1 => sweep().prop_map(Step::Retry),
+        3 => job().prop_map(Step::Finish),
+        1 => job().prop_map(Step::Fail),
+        3 => job().prop_map(Step::Grant),
+        1 => sweep().prop_map(Step::Delete),
+    ]
+}
+
+async fn take(store: &Store, specs: &[ResolvedSpec], step: &Step) {
+    // A training job of the widest sweep, as far as it exists and may take the step.
+    let job = async |n: usize, states: &[&str]| -> Option<JobId> {
+        let all = trainings(&specs[3]);
+        let id = all[n % all.len()];
+        let state: Option<String> = sqlx::query_scalar("SELECT state::text FROM job WHERE id = $1")
+            .bind(id.0)
+            .fetch_optional(store.pool())
+            .await
+            .unwrap();
+        state
+            .is_some_and(|s| states.contains(&s.as_str()))
+            .then_some(id)
+    };
+    let id = |n: usize| specs[n].sweep_id(None);
+    let exists = async |n: usize| store.is_submitted(id(n)).await.unwrap();
+    match *step {
+        Step::Submit(n, priority) => {
+            submit(store, &specs[n], Terms::with_priority(priority)).await;
+        }
+        Step::Cancel(n) => drop(store.cancel(id(n)).await.unwrap()),
+        Step::Pause(n) => drop(store.pause(id(n), None).await.unwrap()),
+        Step::Resume(n) => {
+            store.resume(id(n)).await.unwrap();
+        }
+        Step::Priority(n, priority) if exists(n).await => {
+            let terms = Terms::with_priority(priority);
+            store.set_terms(id(n), &terms).await.unwrap();
+        }
+        Step::Retry(n) => {
+            store.reopen(id(n), Reopen::Both).await.unwrap();
+        }
+        Step::Finish(n) => {
+            if let Some(job) = job(n, &["ready", "queued", "running", "cancelled"]).await {
+                finish(store, job).await;
+            }
+        }
+        Step::Fail(n) => {
+            if let Some(job) = job(n, &["ready"]).await {
+                fail(store, job).await;
+            }
+        }
+        Step::Grant(n) => {
+            if let Some(job) = job(n, &["ready"]).await {
+                sqlx::query(
+                    "DELETE FROM attempt WHERE job = $1 AND outcome IS DISTINCT FROM 'done'",
+                )
+                .bind(job.0)
+                .execute(store.pool())
+                .await
+                .unwrap();
+                grant(store, job, if n % 2 == 0 { "running" } else { "queued" }).await;
+            }
+        }
+        Step::Delete(n) => drop(store.delete(id(n)).await.unwrap()),
+        Step::Priority(..) => {}
+    }
+}
+
+/// Any order of commands and events leaves every job where it belongs.
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_hold_after_any_steps() {
+    let postgres = Postgres::start().await;
+    let store = &postgres.store;
+    let specs = [
+        base(),
+        with("rate", |spec| spec.cases.push("r=0.5".into())),
+        with("few", |spec| {
+            spec.seeds = vec![2];
+            spec.methods.truncate(1);
+        }),
+        with("wide", |spec| spec.seeds = vec![2, 3, 1]),
+    ];
+    let mut runner = TestRunner::new_with_rng(
+        Config::default(),
+        proptest::test_runner::TestRng::deterministic_rng(
+            proptest::test_runner::RngAlgorithm::ChaCha,
+        ),
+    );
+    let mut taken = Vec::new();
+    for _ in 0..400 {
+        let step = step().new_tree(&mut runner).unwrap().current();
+        taken.push(step.clone());
+        take(store, &specs, &step).await;
+        let broken = postgres.count(BROKEN).await;
+        assert_eq!(
+            broken,
+            0,
+            "after {:?}",
+            &taken[taken.len().saturating_sub(12)..]
+        );
+    }
+    let states: Vec<String> = sqlx::query_scalar("SELECT DISTINCT state::text FROM job")
+        .fetch_all(store.pool())
+        .await
+        .unwrap();
+    assert!(!states.is_empty());
+}

@@ -1,0 +1,5 @@
+//! What the fuzz targets share.
+
+mod folder;
+
+pub use folder::{Scratch, encoder_files};
