@@ -66,11 +66,19 @@ impl std::fmt::Display for Counterexample {
 
 /// Looks for a state in which a property does not hold: the shortest way to one, if there is any.
 /// Prints how many states there are.
+///
+/// # Panics
+///
+/// There are too many.
 pub fn counterexample<M: Protocol>(model: &M) -> Option<Counterexample> {
     search(model, HasDiscoveries::AnyFailures)
 }
 
 /// Looks for the shortest way to a state in which this property does not hold.
+///
+/// # Panics
+///
+/// There are too many states.
 pub fn counterexample_of<M: Protocol>(model: &M, property: &'static str) -> Option<Counterexample> {
     search(model, HasDiscoveries::AnyOf([property].into()))
         .filter(|found| found.property == property)
@@ -86,7 +94,7 @@ fn search<M: Protocol>(model: &M, until: HasDiscoveries) -> Option<Counterexampl
         .clone()
         .checker()
         .finish_when(until)
-        .target_state_count(8 * MAX_STATES)
+        .target_state_count(MAX_TRANSITIONS)
         .spawn_bfs()
         .join();
     let mut found: Vec<Counterexample> = checker
@@ -103,6 +111,11 @@ fn search<M: Protocol>(model: &M, until: HasDiscoveries) -> Option<Counterexampl
         checker.state_count(),
         checker.max_depth(),
         began.elapsed().as_secs_f64()
+    );
+    assert!(
+        !found.is_empty() || checker.state_count() < MAX_TRANSITIONS,
+        "{} has too many states",
+        model.name()
     );
     found.into_iter().next()
 }
@@ -124,6 +137,10 @@ pub fn verify<M: Protocol>(model: &M) {
 
 /// Looks for a state from which the work cannot end without a further fault. If there is none, the work
 /// ends whenever faults do, as long as every step that stays possible is taken at some time.
+///
+/// # Panics
+///
+/// There are too many states.
 pub fn trap<M: Protocol>(model: &M) -> Option<Counterexample> {
     let graph = Graph::explore(model);
     let ends = graph.can_end();
@@ -136,6 +153,8 @@ pub fn trap<M: Protocol>(model: &M) -> Option<Counterexample> {
 
 /// A model with more states would take minutes and gigabytes.
 const MAX_STATES: usize = 4_000_000;
+/// See [`MAX_STATES`].
+const MAX_TRANSITIONS: usize = 8 * MAX_STATES;
 
 /// All states, with the transitions that are no faults, backwards.
 struct Graph<S> {

@@ -246,8 +246,8 @@ impl Model for Progress {
             Property::always(
                 "a training that never advances is given up",
                 |_, state: &State| {
-                    // The first attempt after a state of which nobody had heard starts the count anew.
-                    state.barren <= MAX_LOSSES + 1
+                    // The first that is heard of a state that nobody knew of starts the count anew.
+                    state.barren <= 2 * MAX_LOSSES
                 },
             ),
         ]

@@ -259,7 +259,7 @@ impl State {
 
     /// Forgets what nothing refers to, so that equal situations are equal states.
     pub(super) fn normalize(&mut self) {
-        self.job.attempt = self.job.leased().map(|attempt| attempt as u8);
+        self.job.attempt = self.job.leased();
         if self.job.attempt.is_none() {
             self.lease = 0;
         }
