@@ -3,8 +3,10 @@
 
 pub mod dump;
 pub mod finished;
+pub mod leader;
 mod patience;
 pub mod programs;
+pub mod proxy;
 pub mod saved;
 pub mod servers;
 pub mod shipped;

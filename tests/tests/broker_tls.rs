@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use halfheard_e2e::{PATIENCE, servers::nats_server, tls::Authority};
-use halfheard_shared::broker::{BrokerSettings, Tls};
+use halfheard_shared::broker::{BrokerSettings, Tls, topology::Installation};
 use std::process::Stdio;
 use tokio::{net::TcpListener, process::Command, time::timeout};
 
@@ -42,7 +42,12 @@ async fn tls_broker_is_accepted_and_unknown_authority_is_rejected() -> Result<()
     };
 
     let broker = timeout(PATIENCE, settings(&ours).connect_with_retry()).await??;
-    broker.ensure().await?;
+    broker
+        .ensure(&Installation {
+            id: Default::default(),
+            name: "tls".to_owned(),
+        })
+        .await?;
     assert!(broker.client().server_info().tls_required);
 
     // Not retried: a wrong certificate is permanent.

@@ -5,7 +5,7 @@
 
 use halfheard_shared::{
     artifacts::{
-        Amount, ArtifactError, ArtifactKind, ArtifactStore, Entry, Key, Leftover, PARTIAL, age,
+        Amount, ArtifactError, ArtifactKind, ArtifactStore, Entry, Key, Leftover, age,
     },
     atomic_file::is_temporary,
     encoder::read_list,
@@ -25,6 +25,8 @@ const BATCH: usize = 1000;
 /// The note of a deletion and a probe stay so long.
 const DAY: Duration = Duration::from_secs(86_400);
 
+/// How the names of files begin that a worker is fetching.
+const PARTIAL: &str = ".partial-";
 /// Maximum size of an encoder's list of files in bytes.
 const MAX_LIST: u64 = 1 << 20;
 

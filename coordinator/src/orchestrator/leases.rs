@@ -199,6 +199,7 @@ mod tests {
             job: JobId::derive(&[b"j"]),
             begun: true,
             progress,
+            resumed: 0,
             saved: 0,
             patience_s: PATIENCE.as_secs() as u32,
         }];

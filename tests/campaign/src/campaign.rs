@@ -6,6 +6,7 @@ use crate::{
     cluster::{Cluster, Ground, Programs},
     fault::{Fault, Need},
     figures::{Figures, Made},
+    heartbeats::Heartbeats,
     journal::{Journal, Replay},
     monitor::{self, Progress},
     network::Network,
@@ -190,8 +191,11 @@ impl Run<'_> {
             self.ground.allowed.has(need)
         });
         let (progress, stop) = (Progress::default(), AtomicBool::new(false));
+        let heartbeats = Heartbeats::default();
+        let namespace = self.ground.network.as_ref().map(|_| "op");
         let (made, outcome) = thread::scope(|scope| {
             scope.spawn(|| progress.watch(cluster, journal, &stop));
+            scope.spawn(|| heartbeats.listen(&cluster.broker_address, namespace, &stop));
             let feeder = scope.spawn(|| progress.feed(cluster, journal, &work, schedule.seconds));
             let made = make_all(cluster, journal, faults);
             let fed = feeder.join();
@@ -206,9 +210,9 @@ impl Run<'_> {
         let work = lock(&work).clone();
         let wrong = problems(cluster, work.jobs())?;
         let content = content(cluster, work.sweeps)?;
-        let figures = Figures::of(&made, &progress, cluster)?;
+        let figures = Figures::of(&made, &progress, &heartbeats, cluster)?;
         fs::write(self.out.join("figures.json"), figures.json().to_string())?;
-        println!("{}{}", figures.text(), figures.json()["rows"]);
+        println!("{}", figures.text());
         cluster.stop()?;
         Ok((work, content, wrong))
     }

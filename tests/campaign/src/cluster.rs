@@ -132,6 +132,8 @@ pub struct Cluster {
     /// Process of each supervisor, which is asked for while it is locked.
     supervisors: BTreeMap<String, std::sync::atomic::AtomicI32>,
     environment: Vec<(String, String)>,
+    /// The broker's host and port.
+    pub broker_address: String,
 }
 
 fn free_port() -> Result<u16> {
@@ -195,13 +197,13 @@ impl Cluster {
             }
         }
         let (nats_port, database_port) = (free_port()?, free_port()?);
-        let nats_address = format!("nats://{}:{nats_port}", ground.address("nats"));
+        let broker_address = format!("{}:{nats_port}", ground.address("nats"));
         let database_address = format!(
             "postgres://postgres@{}:{database_port}/postgres",
             ground.address("db")
         );
         let environment = [
-            ("HALFHEARD_NATS_URL", nats_address),
+            ("HALFHEARD_NATS_URL", format!("nats://{broker_address}")),
             ("HALFHEARD_DATABASE_URL", database_address),
             ("HALFHEARD_ARTIFACTS", format!("file://{}", store.display())),
             ("HALFHEARD_DATA_DIR", work.display().to_string()),
@@ -224,6 +226,7 @@ impl Cluster {
             environment: environment
                 .map(|(name, value)| (name.to_owned(), value))
                 .into(),
+            broker_address,
         };
         cluster.add_programs();
         cluster.database().start()?;

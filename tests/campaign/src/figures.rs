@@ -1,6 +1,6 @@
 //! What a campaign was: faults by kind, how long until the work went on, what was done twice.
 
-use crate::{cluster::Cluster, fault::Fault, monitor::Progress};
+use crate::{cluster::Cluster, fault::Fault, heartbeats::Heartbeats, monitor::Progress};
 use anyhow::Result;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, fmt::Write as _};
@@ -29,6 +29,7 @@ struct Kind {
 pub struct Figures {
     kinds: BTreeMap<&'static str, Kind>,
     rows: Value,
+    wasted_steps: u64,
 }
 
 fn median(values: &[f64]) -> f64 {
@@ -61,7 +62,12 @@ impl Figures {
     /// # Errors
     ///
     /// The rows cannot be read.
-    pub fn of(made: &[Made], progress: &Progress, cluster: &Cluster) -> Result<Self> {
+    pub fn of(
+        made: &[Made],
+        progress: &Progress,
+        heartbeats: &Heartbeats,
+        cluster: &Cluster,
+    ) -> Result<Self> {
         let mut kinds: BTreeMap<&'static str, Kind> = BTreeMap::new();
         for made in made {
             let kind = kinds.entry(made.fault.what.kind()).or_default();
@@ -74,10 +80,12 @@ impl Figures {
                 kind.recoveries.push(next - made.ended);
             }
         }
-        let rows = cluster.sql.patient().rows(ATTEMPTS)?.join(" ");
+        let sql = cluster.sql.patient();
+        let delivered = sql.rows("SELECT id FROM attempt WHERE outcome = 'done'")?;
         Ok(Self {
             kinds,
-            rows: serde_json::from_str(&rows)?,
+            rows: serde_json::from_str(&sql.rows(ATTEMPTS)?.join(" "))?,
+            wasted_steps: heartbeats.wasted(&delivered),
         })
     }
 
@@ -108,6 +116,7 @@ impl Figures {
         let all = self.recoveries();
         json!({
             "faults": self.made(), "kinds": kinds, "rows": self.rows,
+            "training_steps_done_again": self.wasted_steps,
             "recovery_median_s": median(&all), "recovery_max_s": largest(&all),
         })
     }
@@ -136,6 +145,11 @@ impl Figures {
                 largest(&kind.recoveries)
             );
         }
+        // Each fact of the rows on a line of its own.
+        for (name, value) in self.rows.as_object().into_iter().flatten() {
+            let _ = writeln!(text, "{}: {value}", name.replace('_', " "));
+        }
+        let _ = writeln!(text, "training steps done again: {}", self.wasted_steps);
         text
     }
 }

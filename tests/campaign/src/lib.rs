@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod disks;
 pub mod fault;
 pub mod figures;
+pub mod heartbeats;
 pub mod journal;
 pub mod monitor;
 pub mod network;

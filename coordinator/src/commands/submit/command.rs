@@ -117,7 +117,7 @@ pub(crate) async fn run(args: SubmitArgs, settings: &Settings) -> anyhow::Result
     store.check().await?;
     let loaded = submission::load(&args.spec, &settings.data_dir, Synthesize::Create)?;
     if args.push {
-        push(&loaded, settings).await?;
+        push(&loaded, settings, &store).await?;
     }
     let nonce = args.new.then(fresh_nonce);
     let (sweep, submitted) = submission::submit(&store, &loaded, nonce.as_deref()).await?;

@@ -2,6 +2,7 @@
 
 use crate::{
     config::Settings,
+    housekeeping::own_store,
     output::Output,
     submission::{Loaded, encoders},
 };
@@ -13,23 +14,21 @@ use halfheard_shared::{
     hash::Hash,
     hash_cache::HashCache,
 };
+use halfheard_store::Store;
 use std::path::Path;
 
 /// Uploads datasets and encoders under their hashes, unless they are there.
 ///
 /// # Errors
 ///
-/// A file cannot be read, or the artifact store fails.
-pub(super) async fn push(loaded: &Loaded, settings: &Settings) -> anyhow::Result<()> {
-    let broker = if settings.artifacts.starts_with("nats:") {
-        let broker = settings.broker.connect().await?;
-        broker.ensure().await?;
-        Some(broker)
-    } else {
-        None
-    };
+/// A file cannot be read; the artifact store fails or is another installation's.
+pub(super) async fn push(
+    loaded: &Loaded,
+    settings: &Settings,
+    database: &Store,
+) -> anyhow::Result<()> {
     let mut upload = Upload {
-        artifacts: ArtifactStore::open(&settings.artifacts, broker.as_ref()).await?,
+        artifacts: own_store::open_own(settings, database).await?,
         hashes: HashCache::open(&settings.data_dir),
         output: Output::of(settings),
     };
@@ -79,9 +78,9 @@ impl Upload {
     async fn file(&self, key: Key, path: &Path) -> anyhow::Result<()> {
         if self.artifacts.size(&key).await?.is_none() {
             self.output.note(format_args!("pushing {}", path.display()));
-            self.artifacts.put_file(&key, path).await?;
         }
-        Ok(())
+        // One that is there becomes young again: `coord gc` leaves it alone until the sweep is there.
+        Ok(self.artifacts.put_file(&key, path).await?)
     }
 }
 
