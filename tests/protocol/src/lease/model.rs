@@ -464,13 +464,14 @@ impl State {
 
 impl Protocol for Lease {
     fn name(&self) -> String {
+        let workers = if self.workers == 1 {
+            "1 worker"
+        } else {
+            "2 workers"
+        };
         format!(
-            "{}, 1 job, {}",
-            self.about,
-            match self.workers {
-                1 => "1 worker",
-                _ => "2 workers",
-            }
+            "{}, 1 job, {workers}, faults {{ {} }}",
+            self.about, self.faults
         )
     }
 

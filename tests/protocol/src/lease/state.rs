@@ -36,6 +36,30 @@ pub struct Faults {
     pub clock: u8,
 }
 
+impl std::fmt::Display for Faults {
+    /// Names the kinds that may happen, with how often.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kinds = [
+            (self.crash, "crash"),
+            (self.cut, "cut"),
+            (self.outage, "outage"),
+            (self.storage, "storage"),
+            (self.lost, "lost"),
+            (self.late, "late"),
+            (self.failure, "failure"),
+            (self.hand_back, "hand_back"),
+            (self.operator, "operator"),
+            (self.clock, "clock"),
+        ];
+        let named = kinds.into_iter().filter(|(times, _)| *times > 0);
+        for (number, (times, kind)) in named.enumerate() {
+            let comma = if number == 0 { "" } else { ", " };
+            write!(f, "{comma}{kind}: {times}")?;
+        }
+        Ok(())
+    }
+}
+
 /// An attempt: its row, and what became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Attempt {
