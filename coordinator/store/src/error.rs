@@ -140,11 +140,6 @@ impl StoreError {
         }
     }
 
-    /// Whether another coordinator leads.
-    pub fn is_deposed(&self) -> bool {
-        matches!(self, StoreError::Deposed)
-    }
-
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {
