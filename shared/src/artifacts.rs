@@ -18,10 +18,12 @@ mod inventory;
 mod key;
 mod probe;
 mod remote;
+mod resume;
 
 pub use bucket::Tidied;
 pub use inventory::{Amount, Entry, Inventory, Leftover, Quota, age};
 pub use key::{ArtifactKind, GRACE, InvalidKey, Key};
+pub use resume::PARTIAL;
 
 use crate::{
     address::{holds_secret, redacted},
@@ -183,6 +185,11 @@ impl ArtifactError {
             retryable,
             source: source.into(),
         }
+    }
+
+    /// An error of the disk that an artifact is written to, which is not the store's.
+    fn local(key: &Key, source: std::io::Error) -> Self {
+        Self::store(key, "written to a file", true, source)
     }
 
     fn io(key: &Key, action: &'static str, source: std::io::Error) -> Self {
@@ -476,7 +483,7 @@ impl ArtifactStore {
             return Ok(false);
         };
         check_size(key, opened.bytes, limit)?;
-        let failed = |e| ArtifactError::io(key, "written to a file", e);
+        let failed = |e| ArtifactError::local(key, e);
         let file = folder::create(path).map_err(failed)?;
         let mut writer = folder::writer(&file).map_err(failed)?;
         let mut hasher = blake3::Hasher::new();

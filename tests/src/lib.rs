@@ -3,6 +3,7 @@
 
 pub mod dump;
 pub mod finished;
+pub mod leader;
 mod patience;
 pub mod programs;
 pub mod saved;

@@ -4,8 +4,8 @@ use super::{ArtifactError, CHUNK, Entry, Inventory, Key, Opened, is_young, key::
 use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt as _;
 use object_store::{
-    Error, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, WriteMultipart,
-    aws::AmazonS3Builder, path::Path,
+    Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload,
+    WriteMultipart, aws::AmazonS3Builder, path::Path,
 };
 use std::{sync::Arc, time::SystemTime};
 use tokio::io::AsyncReadExt as _;
@@ -47,6 +47,26 @@ impl Remote {
 
     pub(super) async fn open_key(&self, key: &Key) -> Result<Option<Opened>, ArtifactError> {
         let found = match self.store.get(&self.path(key)).await {
+            Err(Error::NotFound { .. }) => return Ok(None),
+            found => found.map_err(|e| failed(key, "read", e))?,
+        };
+        let bytes = found.meta.size;
+        let stream = found.into_stream().map_err(std::io::Error::from);
+        let reader = Box::pin(tokio_util::io::StreamReader::new(stream));
+        Ok(Some(Opened { bytes, reader }))
+    }
+
+    /// Opens an artifact behind its first `offset` bytes, which must not be all of them.
+    pub(super) async fn open_key_at(
+        &self,
+        key: &Key,
+        offset: u64,
+    ) -> Result<Option<Opened>, ArtifactError> {
+        let options = GetOptions {
+            range: Some(GetRange::Offset(offset)),
+            ..GetOptions::default()
+        };
+        let found = match self.store.get_opts(&self.path(key), options).await {
             Err(Error::NotFound { .. }) => return Ok(None),
             found => found.map_err(|e| failed(key, "read", e))?,
         };

@@ -19,6 +19,7 @@ use halfheard_shared::{
 use nix::fcntl::{Flock, FlockArg};
 use std::{
     fs::File,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -65,6 +66,30 @@ impl Hint for BlobError {
     }
 }
 
+/// Held by the only worker that fetches a file.
+struct FetchLock {
+    lock: Flock<File>,
+    path: PathBuf,
+}
+
+impl FetchLock {
+    /// Whether it locks the file that has the name.
+    fn is_current(&self) -> bool {
+        let locked = self.lock.metadata();
+        let named = std::fs::metadata(&self.path);
+        matches!((locked, named), (Ok(locked), Ok(named)) if locked.ino() == named.ino())
+    }
+}
+
+impl Drop for FetchLock {
+    fn drop(&mut self) {
+        // Before the lock ends: nobody else removes a file that it does not hold.
+        if self.is_current() {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
 /// Finds files by their hash.
 pub(super) struct Blobs {
     folder: DataFolder,
@@ -95,13 +120,13 @@ impl Blobs {
                 Some(found) => looked.push(found),
             }
         }
-        let _lock = self.lock(&hash).await;
+        let lock = self.lock(&hash).await;
         if own.exists() && self.look(&own, &hash).await.is_none() {
             return Ok(own);
         }
         tracing::info!(%hash, "fetching a dataset from the artifact store");
         let key = Key::Blob(hash.clone());
-        if self.store.fetch_to(&key, &own, MAX_BYTES).await? {
+        if self.fetch(lock.as_ref(), &key, &own).await? {
             return Ok(own);
         }
         Err(BlobError::Missing {
@@ -130,12 +155,12 @@ impl Blobs {
                 Some(found) => looked.push(found),
             }
         }
-        let _lock = self.lock(&hash).await;
+        let lock = self.lock(&hash).await;
         if own.exists() && self.look_at_encoder(&own, &hash).await.is_none() {
             return Ok(own);
         }
         tracing::info!(%hash, "fetching a text encoder from the artifact store");
-        if self.fetch_encoder(&hash, &own).await? {
+        if self.fetch_encoder(lock.as_ref(), &hash, &own).await? {
             return Ok(own);
         }
         Err(BlobError::Missing {
@@ -147,18 +172,21 @@ impl Blobs {
 
     /// Waits until no other worker fetches this. Without a lock (a folder that is read-only or on a
     /// file system without any), two may fetch the same, which is only more work.
-    async fn lock(&self, hash: &Hash) -> Option<Flock<File>> {
+    async fn lock(&self, hash: &Hash) -> Option<FetchLock> {
         let path = self.folder.root().join(format!(".fetch-{hash}"));
-        let mut file = File::create(&path).ok()?;
         let _waiting = self.watch.wait();
         loop {
+            let file = File::create(&path).ok()?;
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(lock) => {
-                    // Whoever waits has it open; a later one makes another.
-                    let _ = std::fs::remove_file(&path);
-                    return Some(lock);
+                    let lock = FetchLock { lock, path };
+                    if lock.is_current() {
+                        return Some(lock);
+                    }
+                    // Its last holder has removed the file meanwhile.
+                    return Box::pin(self.lock(hash)).await;
                 }
-                Err((back, nix::errno::Errno::EWOULDBLOCK)) => file = back,
+                Err((_, nix::errno::Errno::EWOULDBLOCK)) => {}
                 Err(_) => return None,
             }
             tokio::time::sleep(LOCK_POLL).await;
@@ -191,7 +219,12 @@ impl Blobs {
     }
 
     /// Fetches an encoder into the folder `own`; false if the store has none.
-    async fn fetch_encoder(&self, hash: &Hash, own: &Path) -> Result<bool, BlobError> {
+    async fn fetch_encoder(
+        &self,
+        lock: Option<&FetchLock>,
+        hash: &Hash,
+        own: &Path,
+    ) -> Result<bool, BlobError> {
         let listed = Key::EncoderFiles(hash.clone());
         let files = match self.store.get(&listed, MAX_CONFIG).await? {
             None => vec![(WEIGHTS.to_owned(), hash.clone())],
@@ -208,13 +241,22 @@ impl Blobs {
             .await?;
         for (name, hash) in files {
             let key = Key::Blob(hash);
-            there = there
-                && self
-                    .store
-                    .fetch_to(&key, &own.join(name), MAX_BYTES)
-                    .await?;
+            there = there && self.fetch(lock, &key, &own.join(name)).await?;
         }
         Ok(there)
+    }
+
+    /// Fetches a file. With the lock, what an interrupted fetch left is continued.
+    async fn fetch(
+        &self,
+        lock: Option<&FetchLock>,
+        key: &Key,
+        path: &Path,
+    ) -> Result<bool, ArtifactError> {
+        match lock {
+            Some(_) => self.store.fetch_resumable(key, path, MAX_BYTES).await,
+            None => self.store.fetch_to(key, path, MAX_BYTES).await,
+        }
     }
 
     /// `None` if the file has this hash; otherwise describes what is there.
@@ -292,6 +334,34 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"data");
         blobs.store.delete(&key).await.unwrap();
         assert_eq!(blobs.dataset(&wanted).await.unwrap(), path);
+    }
+
+    #[tokio::test]
+    async fn one_worker_fetches_and_the_others_wait() {
+        let root = tempfile::tempdir().unwrap();
+        let (one, two) = (blobs(root.path()).await, blobs(root.path()).await);
+        let wanted = blob(b"data", Path::new("/nowhere"));
+        let hash = Hash::of(b"data");
+        std::fs::create_dir_all(one.folder.root()).unwrap();
+        let lock = one.lock(&hash).await.unwrap();
+        let waiting = tokio::spawn(async move { two.dataset(&wanted).await });
+        tokio::time::sleep(LOCK_POLL * 3).await;
+        assert!(!waiting.is_finished());
+        let key = Key::Blob(hash.clone());
+        let content = bytes::Bytes::from_static(b"data");
+        one.store.put(&key, content).await.unwrap();
+        drop(lock);
+        let path = waiting.await.unwrap().unwrap();
+        assert_eq!(std::fs::read(path).unwrap(), b"data");
+        let left = std::fs::read_dir(one.folder.root()).unwrap();
+        let left = left.filter(|e| {
+            e.as_ref()
+                .unwrap()
+                .file_name()
+                .to_string_lossy()
+                .starts_with(".fetch")
+        });
+        assert_eq!(left.count(), 0);
     }
 
     #[tokio::test]

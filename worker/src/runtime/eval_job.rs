@@ -22,10 +22,14 @@ use halfheard_shared::{
     artifacts::{ArtifactError, Key, MAX_BYTES},
     error::chain,
     hash::{Hash, InvalidHash},
+    ids::JobId,
     text::count,
     wire::{CheckpointRef, FailureKind, Fault, FaultKind, ResultBody, TrainSpec, Work},
 };
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use tokio::{runtime::Handle, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -153,40 +157,47 @@ impl Slot {
         let rest = batch.take_rest();
         // What follows waits for the store and the broker.
         self.watch.enter(Phase::Waiting);
-        match ended {
+        let ending = match ended {
             None => {
                 let cases = count(rest.len(), "case");
                 tracing::warn!("a batch takes too long; handing {cases} back");
-                self.end_all(rest, Ending::HandBack { after_epoch: 0 })
-                    .await;
+                Ending::HandBack { after_epoch: 0 }
             }
             // All have ended, the rest was taken away, or a shutdown is in progress.
-            Some(Ok(Ok(_))) => {
-                self.end_all(rest, Ending::HandBack { after_epoch: 0 })
-                    .await
-            }
+            Some(Ok(Ok(_))) => Ending::HandBack { after_epoch: 0 },
             Some(Ok(Err(error))) => {
                 let first = rest.first().map(|lease| lease.job.job);
-                let ending = match self.worker_fault(first, &error, &spec, &encoder) {
-                    Some(fault) => Ending::Decline {
-                        after_epoch: 0,
-                        fault,
-                    },
-                    None => {
-                        let failure = failure(&what, &error);
-                        tracing::error!("{}", failure.chain.join(": "));
-                        Ending::Report(ResultBody::Failed(failure))
-                    }
-                };
-                self.end_all(rest, ending).await;
+                self.evaluation_failed(first, &what, &error, &spec, &encoder)
             }
             Some(Err(exited)) => {
                 self.request_exit(ExitReason::Broken);
-                let ending = Ending::failed(&what, &exited, FailureKind::Retryable);
-                self.end_all(rest, ending).await;
+                Ending::failed(&what, &exited, FailureKind::Retryable)
+            }
+        };
+        self.end_all(rest, ending).await;
+        batch.finish_reports().await;
+    }
+
+    /// How jobs end whose evaluation failed; `first` is one of them.
+    fn evaluation_failed(
+        &self,
+        first: Option<JobId>,
+        what: &str,
+        error: &TrainError,
+        spec: &TrainSpec,
+        encoder: &Path,
+    ) -> Ending {
+        match self.worker_fault(first, error, spec, encoder) {
+            Some(fault) => Ending::Decline {
+                after_epoch: 0,
+                fault,
+            },
+            None => {
+                let failure = failure(what, error);
+                tracing::error!("{}", failure.chain.join(": "));
+                Ending::Report(ResultBody::Failed(failure))
             }
         }
-        batch.finish_reports().await;
     }
 
     /// Stores and reports how one case ended.
