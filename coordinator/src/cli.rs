@@ -7,7 +7,7 @@ use crate::{
     exit::Exit,
 };
 use clap::{CommandFactory as _, Parser, Subcommand};
-use halfheard_shared::{color, env};
+use halfheard_shared::{color, env, text::Printable};
 use std::process::ExitCode;
 
 const TOUR: &str = "\
@@ -188,7 +188,7 @@ impl Cli {
         let logs = fmt()
             .with_env_filter(filter)
             .with_ansi(color::stderr())
-            .with_writer(std::io::stderr);
+            .with_writer(|| Printable(std::io::stderr()));
         // Fails only if a subscriber is set, and then that one is used.
         let _ = if self.log_json {
             logs.json().try_init()

@@ -2,6 +2,7 @@
 //! notes go to standard error.
 
 use crate::config::Settings;
+use halfheard_shared::text::{printable, printable_json};
 use serde::Serialize;
 use std::fmt::Display;
 
@@ -29,9 +30,9 @@ impl Output {
     /// It does not serialize.
     pub(crate) fn print(self, report: &(impl Serialize + Display)) -> serde_json::Result<()> {
         if self.json {
-            anstream::println!("{}", serde_json::to_string(report)?);
+            say_json(&serde_json::to_string(report)?);
         } else {
-            anstream::println!("{}", report.to_string().trim_end_matches('\n'));
+            say(&report.to_string());
         }
         Ok(())
     }
@@ -46,7 +47,7 @@ impl Output {
         report: &(impl Serialize + Display),
     ) -> serde_json::Result<()> {
         if self.json {
-            anstream::println!("{}", serde_json::to_string_pretty(report)?);
+            say_json(&serde_json::to_string_pretty(report)?);
             return Ok(());
         }
         self.print(report)
@@ -55,7 +56,23 @@ impl Output {
     /// Writes a line for people to standard error.
     pub(crate) fn note(self, text: impl Display) {
         if !self.json {
-            anstream::eprintln!("{text}");
+            note(&text.to_string());
         }
     }
+}
+
+/// Prints text for people, without what would drive their terminal: parts of it come from other
+/// machines and from files.
+pub(crate) fn say(text: &str) {
+    anstream::println!("{}", printable(text).trim_end_matches('\n'));
+}
+
+/// Prints JSON.
+pub(crate) fn say_json(json: &str) {
+    anstream::println!("{}", printable_json(json).trim_end_matches('\n'));
+}
+
+/// Writes a line for people to standard error.
+pub(crate) fn note(text: &str) {
+    anstream::eprintln!("{}", printable(text));
 }

@@ -37,6 +37,7 @@
 //! assert_eq!(ERRORS.plain(&error), "error: no such sweep\n  hint: list them with `coord status`\n");
 //! ```
 
+use crate::text::printable;
 use anstyle::{AnsiColor, Style};
 use std::{
     error::Error,
@@ -190,7 +191,7 @@ impl Printer {
         let drawn = self.draw.and_then(|draw| links(error).find_map(draw));
         if let Some(mut report) = drawn {
             report.push('\n');
-            return report;
+            return printable(&report).into_owned();
         }
         let red = AnsiColor::Red.on_default().bold();
         let dim = Style::new().dimmed();
@@ -207,7 +208,7 @@ impl Printer {
         if let Some(hint) = self.hint(error) {
             let _ = writeln!(out, "  {cyan}hint:{cyan:#} {hint}");
         }
-        out
+        printable(&out).into_owned()
     }
 }
 

@@ -5,10 +5,12 @@
 //! golden bytes; a change of format fails a test there and asks for a new [`VERSION`]. Requests,
 //! heartbeats and [`Tell`] are JSON, which may gain fields.
 
+mod clean;
 mod fault;
 mod lease;
 mod previous;
 
+pub use clean::Unusable;
 pub use fault::{Fault, FaultKind, Trouble, nobody_can};
 pub use lease::{Answer, Ask, Held, Tell};
 pub use previous::decode_report;

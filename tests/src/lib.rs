@@ -6,6 +6,7 @@ pub mod finished;
 pub mod leader;
 mod patience;
 pub mod programs;
+pub mod proxy;
 pub mod saved;
 pub mod servers;
 pub mod shipped;

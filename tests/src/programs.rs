@@ -76,6 +76,15 @@ impl Process {
         self.0.id()
     }
 
+    /// Stops it with SIGSTOP, or lets it go on with SIGCONT.
+    pub fn set_stopped(&self, stopped: bool) -> Result<()> {
+        let signal = match stopped {
+            true => Signal::SIGSTOP,
+            false => Signal::SIGCONT,
+        };
+        Ok(kill(Pid::from_raw(self.0.id().cast_signed()), signal)?)
+    }
+
     /// Kills it with SIGKILL.
     pub fn kill(mut self) -> Result<()> {
         self.0.kill()?;

@@ -8,12 +8,13 @@ use halfheard_coordinator::{
 };
 use halfheard_shared::{
     broker::{Broker, BrokerError, BrokerSettings},
-    ids::SweepId,
+    ids::{AttemptId, JobId, SweepId},
 };
 use halfheard_store::{Store, lifecycle::RetryPolicy, sweeps::Progress};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 /// Servers and connections to them. The order of fields is the order of their end.
 #[derive(Debug)]
@@ -79,14 +80,51 @@ impl Stage {
 
     /// Starts a coordinator on another connection to the database.
     pub fn serve_from(&self, store: &Store, options: ServeOptions) -> Coordinator {
+        self.serve_between(store, &self.broker, options)
+    }
+
+    /// Starts a coordinator on other connections to the database and the broker.
+    pub fn serve_between(
+        &self,
+        store: &Store,
+        broker: &Broker,
+        options: ServeOptions,
+    ) -> Coordinator {
         let stop = CancellationToken::new();
-        let task = tokio::spawn(serve(
-            store.clone(),
-            self.broker.clone(),
-            options,
-            stop.clone(),
-        ));
+        let task = tokio::spawn(serve(store.clone(), broker.clone(), options, stop.clone()));
         Coordinator { stop, task }
+    }
+
+    /// Ends the lead of a coordinator that was killed, which would run out by itself after a while.
+    pub async fn end_lead(&self) -> Result<()> {
+        sqlx::query("UPDATE leadership SET expires = '-infinity'")
+            .execute(self.store.pool())
+            .await?;
+        Ok(())
+    }
+
+    /// The term and the holder of the lead, if it has not run out.
+    pub async fn leader(&self) -> Result<Option<(i64, String)>> {
+        Ok(
+            sqlx::query_as("SELECT term, holder FROM leadership WHERE expires > clock_timestamp()")
+                .fetch_optional(self.store.pool())
+                .await?,
+        )
+    }
+
+    /// An attempt of `worker` that was granted once and given up as lost: its reports may still come.
+    pub async fn lost_attempt(&self, job: JobId, worker: &str) -> Result<AttemptId> {
+        let id = Uuid::new_v4();
+        sqlx::query(
+            "INSERT INTO attempt (id, job, worker, session, ended, outcome)
+             VALUES ($1, $2, $3, $1, now(), 'lost')",
+        )
+        .bind(id)
+        .bind(job.0)
+        .bind(worker)
+        .execute(self.store.pool())
+        .await?;
+        Ok(AttemptId(id))
     }
 
     /// Waits until all jobs of the sweep have ended and all reports are collected.

@@ -6,11 +6,14 @@ use halfheard_e2e::{
     dump::{assert_same, dump},
     stage::Stage,
     sweeps::{self, eval_job, matrix, sweep, train_job},
-    worker::{Act, ScriptedWorker},
+    worker::{Act, ScriptedWorker, outcome},
 };
 use halfheard_shared::{
-    broker::{Queue, SweepControl},
-    wire::{FailureKind, Fault, FaultKind, Work},
+    ids::{AttemptId, JobId},
+    wire::{
+        FailureKind, Fault, FaultKind, JobMessage, ResultBody, ResultMessage, Work, WorkerInfo,
+        encode,
+    },
 };
 use halfheard_store::{JobState, control::Reopen};
 use std::{
@@ -23,6 +26,22 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 const CASES: [&str; 3] = ["r=0", "r=0.5", "missing=la"];
+
+/// A report of `worker`.
+fn report(worker: &str, job: JobId, attempt: AttemptId, body: ResultBody) -> ResultMessage {
+    ResultMessage {
+        job,
+        attempt,
+        worker: WorkerInfo {
+            name: worker.to_owned(),
+            host: "test".to_owned(),
+            device: "cpu".to_owned(),
+            version: "scripted".to_owned(),
+            processor: String::new(),
+        },
+        body,
+    }
+}
 
 /// A sweep has the same results by a worker that sends every message once and by one that sends each three times in
 /// reverse order.
@@ -62,9 +81,9 @@ async fn duplicate_and_reordered_messages_count_once() -> Result<()> {
     Ok(())
 }
 
-/// A declined job is published again at once and uncounted, however often; what the workers lack is recorded.
+/// A declined job is granted again at once and uncounted, however often; what the workers lack is recorded.
 #[tokio::test(flavor = "multi_thread")]
-async fn declined_job_is_redispatched_uncounted() -> Result<()> {
+async fn declined_job_is_granted_again_uncounted() -> Result<()> {
     let stage = Stage::start().await?;
     let sweep = sweep("declined", 0);
     stage
@@ -75,8 +94,8 @@ async fn declined_job_is_redispatched_uncounted() -> Result<()> {
     let _worker = ScriptedWorker::start(
         &stage.broker,
         "w",
-        Arc::new(move |job, _| {
-            if job.publication <= 60 {
+        Arc::new(move |_, nth| {
+            if nth <= 60 {
                 Act::Decline(Fault::new(
                     FaultKind::Dataset,
                     "dataset mosi",
@@ -90,13 +109,6 @@ async fn declined_job_is_redispatched_uncounted() -> Result<()> {
     let progress = stage.finished(sweep.id, PATIENCE).await?;
     assert_eq!((progress.done, progress.failed), (8, 0));
     assert_eq!(stage.count("SELECT sum(failures) FROM job").await?, 0);
-    assert_eq!(
-        stage
-            .count("SELECT min(publication)::bigint FROM job")
-            .await?,
-        61,
-        "every one of them went round sixty times"
-    );
     // Only the latest are kept per job.
     let most = "SELECT max(n) FROM (SELECT count(*) AS n FROM declined GROUP BY job) d";
     assert_eq!(stage.count(most).await?, 50);
@@ -126,7 +138,7 @@ async fn failed_job_is_retried_then_given_up() -> Result<()> {
     let _worker = ScriptedWorker::start(
         &stage.broker,
         "w",
-        Arc::new(move |job, _| match &job.work {
+        Arc::new(move |job, nth| match &job.work {
             Work::Train(spec) if spec.seed == 0 => Act::Fail(
                 FailureKind::Retryable,
                 vec!["training failed".into(), "out of memory\0".into()],
@@ -135,7 +147,7 @@ async fn failed_job_is_retried_then_given_up() -> Result<()> {
                 Act::Fail(FailureKind::Permanent, vec!["no aligned lengths".into()])
             }
             // Succeeds at the second attempt.
-            _ if job.job == recovered && job.publication == 1 => {
+            _ if job.job == recovered && nth == 1 => {
                 Act::Fail(FailureKind::Retryable, vec!["out of memory".into()])
             }
             _ => Act::Complete,
@@ -194,7 +206,7 @@ async fn failed_job_is_retried_then_given_up() -> Result<()> {
     Ok(())
 }
 
-/// A handed-back job is delivered to the next worker at once; one whose worker vanishes does not count as failed.
+/// A handed-back job is granted again at once, uncounted.
 #[tokio::test(flavor = "multi_thread")]
 async fn handed_back_job_is_resumed() -> Result<()> {
     let stage = Stage::start().await?;
@@ -207,8 +219,8 @@ async fn handed_back_job_is_resumed() -> Result<()> {
     let _worker = ScriptedWorker::start(
         &stage.broker,
         "w",
-        Arc::new(|job, delivery| match job.work {
-            Work::Train(_) if delivery < 3 => Act::HandBack,
+        Arc::new(|job, nth| match job.work {
+            Work::Train(_) if nth < 3 => Act::HandBack,
             _ => Act::Complete,
         }),
     );
@@ -240,38 +252,44 @@ async fn different_result_is_stored_as_conflict() -> Result<()> {
     drop(worker);
     let before = dump(&stage.store).await?;
 
-    // The same jobs again, by a worker with other results.
+    // The same jobs by a worker that was given up as lost, with other results.
     let _coordinator = stage.serve();
-    let messages = [
-        (train_job(&sweep, 0), Work::Train(sweeps::train_spec(0))),
+    let train = train_job(&sweep, 0);
+    let spec = sweeps::train_spec(0);
+    let checkpoints = stage.store.checkpoints(&[train]).await?[&train].clone();
+    let works = [
+        (train, Work::Train(spec.clone())),
         (
             eval_job(&sweep, 0, "r=0"),
             Work::Eval {
-                train: train_job(&sweep, 0),
-                spec: sweeps::train_spec(0),
+                train,
+                spec,
                 case: "r=0".parse()?,
-                checkpoints: stage.store.checkpoints(&[train_job(&sweep, 0)]).await?
-                    [&train_job(&sweep, 0)]
-                    .clone(),
+                checkpoints,
             },
         ),
     ];
-    for (job, work) in messages {
-        let message = halfheard_shared::wire::JobMessage {
+    for (job, work) in works {
+        let attempt = stage.lost_attempt(job, "w2").await?;
+        let granted = JobMessage {
             sweep: sweep.id,
             job,
-            publication: 7,
+            attempt,
             work,
         };
-        stage.broker.publish_job(&message).await?;
+        for body in outcome(&granted, 1) {
+            stage
+                .broker
+                .deliver_result(&report("w2", job, attempt, body))
+                .await?;
+        }
     }
-    let _worker = ScriptedWorker::start(&stage.broker, "w2", Arc::new(|_, _| Act::Differ(1)));
     let since = std::time::Instant::now();
-    while stage.count("SELECT count(*) FROM conflict").await? < 2 {
+    while stage.count("SELECT count(*) FROM conflict").await? < 4 {
         assert!(since.elapsed() < PATIENCE, "no conflict was noticed");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    // The first result wins.
+    // Two epochs, the weights and one case; the first results win.
     assert_same(&dump(&stage.store).await?, &before);
     Ok(())
 }
@@ -285,16 +303,23 @@ async fn rejected_messages_become_dead_letters() -> Result<()> {
         .store
         .submit(&sweep, matrix(&sweep, 0..1, &CASES))
         .await?;
-    // An unknown job.
-    let stranger = sweeps::sweep("stranger", 0);
+    // An unknown job, an attempt that was never granted, and one of another worker.
+    let stranger = train_job(&sweeps::sweep("stranger", 0), 0);
+    let known = train_job(&sweep, 0);
+    let never = AttemptId::derive(&[b"never"]);
+    let others = stage.lost_attempt(known, "w").await?;
+    for (job, attempt) in [(stranger, never), (known, never), (known, others)] {
+        let forged = report("thief", job, attempt, ResultBody::Noop);
+        stage.broker.deliver_result(&forged).await?;
+    }
+    // A worker that speaks on the subject of another.
+    let subject = stage.broker.names().result("thief");
+    let forged = encode(&report("w", known, others, ResultBody::Noop))?;
     stage
         .broker
-        .publish_job(&halfheard_shared::wire::JobMessage {
-            sweep: stranger.id,
-            job: train_job(&stranger, 0),
-            publication: 1,
-            work: Work::Noop,
-        })
+        .jetstream()
+        .publish(subject, forged.into())
+        .await?
         .await?;
     let _coordinator = stage.serve();
     let _worker = ScriptedWorker::start(&stage.broker, "w", Arc::new(|_, _| Act::SendInvalid));
@@ -305,29 +330,30 @@ async fn rejected_messages_become_dead_letters() -> Result<()> {
         let reasons: Vec<String> = sqlx::query_scalar("SELECT reason FROM dead_letter")
             .fetch_all(stage.store.pool())
             .await?;
-        // Five jobs sent invalid messages; the unknown one also started and ended.
-        if reasons.len() >= 7 || since.elapsed() > PATIENCE {
+        // Four jobs sent an invalid message each.
+        if reasons.len() >= 8 || since.elapsed() > PATIENCE {
             break reasons;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
-    assert_eq!(reasons.len(), 7, "{reasons:?}");
-    assert!(
-        reasons
-            .iter()
-            .any(|reason| reason.contains("no job has the id"))
-    );
-    assert!(
-        reasons
-            .iter()
-            .any(|reason| reason.contains("format version"))
-    );
+    assert_eq!(reasons.len(), 8, "{reasons:?}");
+    for part in [
+        "no job has the id",
+        "was never granted",
+        "was granted to worker w",
+        "speaks for worker w",
+        "format version",
+    ] {
+        assert!(
+            reasons.iter().any(|reason| reason.contains(part)),
+            "{part}: {reasons:?}"
+        );
+    }
     Ok(())
 }
 
-/// Cancelling removes all unfinished jobs from the queues; a late result is stored without changing the state. A second
-/// submission reopens the sweep.
-#[expect(clippy::too_many_lines, reason = "one scenario, step by step")]
+/// Cancelling takes all unfinished jobs back; a late result is stored without changing the state. A
+/// retry reopens the sweep, and what was done meanwhile is not done again.
 #[tokio::test(flavor = "multi_thread")]
 async fn cancelled_sweep_stops_and_can_be_reopened() -> Result<()> {
     let stage = Stage::start().await?;
@@ -346,78 +372,51 @@ async fn cancelled_sweep_stops_and_can_be_reopened() -> Result<()> {
             let (begun, let_go) = (Arc::clone(&begun), let_go.clone());
             move |_, _| {
                 begun.fetch_add(1, Ordering::SeqCst);
-                Act::WaitFor(let_go.clone())
+                Act::Deaf(let_go.clone())
             }
         }),
     );
     stage
         .until(sweep.id, PATIENCE, |progress| progress.running == 1)
         .await?;
-    assert_eq!(stage.store.cancel(sweep.id).await?, 16);
-    halfheard_coordinator::orchestrator::sweep_control::publish(
-        &stage.store,
-        &stage.broker,
-        sweep.id,
-    )
-    .await?;
+    let stopped = stage.store.cancel(sweep.id).await?;
+    assert_eq!((stopped.jobs, stopped.released.len()), (16, 1));
 
-    // The running one ends nevertheless.
+    // The running one does not hear of it, and ends.
     let_go.cancel();
     let since = std::time::Instant::now();
     while stage.count("SELECT count(*) FROM checkpoint").await? == 0 {
-        assert!(
-            since.elapsed() < PATIENCE,
-            "the late result was not taken in"
-        );
+        assert!(since.elapsed() < PATIENCE, "the late result was not stored");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let progress = stage.store.progress(sweep.id).await?;
     assert_eq!(progress.cancelled, 16, "{progress:?}");
-    let reported = stage
-        .broker
-        .sweeps()
-        .await?
-        .get(sweep.id.to_string())
-        .await?;
-    assert_eq!(
-        reported.as_deref(),
-        Some(SweepControl::Cancelled.to_string().as_bytes())
-    );
-    for queue in Queue::ALL {
-        let mut consumer = stage.broker.jobs(queue).await?;
-        assert_eq!(consumer.info().await?.num_pending, 0);
-    }
     assert_eq!(begun.load(Ordering::SeqCst), 1, "nothing else was begun");
     drop(worker);
 
-    assert_eq!(
-        stage
-            .store
-            .reopen(sweep.id, Reopen::Cancelled)
-            .await?
-            .total(),
-        16
+    stage.store.reopen(sweep.id, Reopen::Cancelled).await?;
+    let again = Arc::new(AtomicUsize::new(0));
+    let _worker = ScriptedWorker::start(
+        &stage.broker,
+        "w2",
+        Arc::new({
+            let again = Arc::clone(&again);
+            move |_, _| {
+                again.fetch_add(1, Ordering::SeqCst);
+                Act::Complete
+            }
+        }),
     );
-    let _worker = ScriptedWorker::completing(&stage.broker, "w2");
     let progress = stage.finished(sweep.id, PATIENCE).await?;
     assert_eq!(progress.done, 16);
-    let since = std::time::Instant::now();
-    while stage
-        .broker
-        .sweeps()
-        .await?
-        .get(sweep.id.to_string())
-        .await?
-        .is_some()
-    {
-        assert!(
-            since.elapsed() < PATIENCE,
-            "the broker still says cancelled"
-        );
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    assert_eq!(again.load(Ordering::SeqCst), 15, "one was done already");
     Ok(())
 }
+
+/// Changes the state of a job, and its lease as that requires.
+const CHANGE: &str = "UPDATE job SET state = $2, attempt = id, worker = 'w', session = id,
+                      lease_until = CASE WHEN $2 IN ('queued', 'running') THEN now() END
+                      WHERE id = $1";
 
 /// The database rejects exactly the transitions that the table does not list.
 #[tokio::test(flavor = "multi_thread")]
@@ -428,28 +427,19 @@ async fn database_rejects_forbidden_transitions() -> Result<()> {
         .store
         .submit(&sweep, matrix(&sweep, 0..1, &CASES))
         .await?;
-    let states = [
-        JobState::Blocked,
-        JobState::Ready,
-        JobState::Queued,
-        JobState::Running,
-        JobState::Done,
-        JobState::Failed,
-        JobState::Cancelled,
-    ];
     let allowed: Vec<(JobState, JobState)> =
         sqlx::query_as("SELECT before, after FROM job_transition")
             .fetch_all(stage.store.pool())
             .await?;
     let job = eval_job(&sweep, 0, "r=0").0;
-    for before in states {
-        for after in states {
+    for before in JobState::ALL {
+        for after in JobState::ALL {
             let mut tx = stage.store.pool().begin().await?;
             // Another row in the initial state, created past the trigger.
             sqlx::query("ALTER TABLE job DISABLE TRIGGER job_state_changes")
                 .execute(&mut *tx)
                 .await?;
-            sqlx::query("UPDATE job SET state = $2 WHERE id = $1")
+            sqlx::query(CHANGE)
                 .bind(job)
                 .bind(before)
                 .execute(&mut *tx)
@@ -457,7 +447,7 @@ async fn database_rejects_forbidden_transitions() -> Result<()> {
             sqlx::query("ALTER TABLE job ENABLE TRIGGER job_state_changes")
                 .execute(&mut *tx)
                 .await?;
-            let changed = sqlx::query("UPDATE job SET state = $2 WHERE id = $1")
+            let changed = sqlx::query(CHANGE)
                 .bind(job)
                 .bind(after)
                 .execute(&mut *tx)

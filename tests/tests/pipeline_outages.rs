@@ -8,8 +8,11 @@ use halfheard_e2e::{
     sweeps::{matrix, sweep},
     worker::{Act, ScriptedWorker},
 };
-use halfheard_shared::{broker::JOBS, ids::SweepId, wire::JobMessage, wire::Work};
-use std::{sync::Arc, time::Duration};
+use halfheard_shared::ids::SweepId;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 const CASES: [&str; 4] = ["r=0", "r=0.3", "r=0.9", "missing=la"];
 const SEEDS: u64 = 12;
@@ -33,8 +36,15 @@ impl Outage {
 
     /// A worker so slow that every outage falls into the middle of the sweep.
     fn slow_worker(&self) -> ScriptedWorker {
-        let delay = Act::Delay(Duration::from_millis(60));
-        ScriptedWorker::start(&self.stage.broker, "w", Arc::new(move |_, _| delay.clone()))
+        self.worker_that_takes(Duration::from_millis(60))
+    }
+
+    fn worker_that_takes(&self, time: Duration) -> ScriptedWorker {
+        ScriptedWorker::start(
+            &self.stage.broker,
+            "w",
+            Arc::new(move |_, _| Act::Delay(time)),
+        )
     }
 
     fn worker(&self) -> ScriptedWorker {
@@ -59,6 +69,17 @@ impl Outage {
         self.until_all_done().await?;
         coordinator.stop().await?;
         assert_same(&dump(&self.stage.store).await?, &undisturbed().await?);
+        Ok(())
+    }
+
+    /// No job was begun twice, and none was lost or failed.
+    async fn assert_each_job_once(&self) -> Result<()> {
+        let attempts = self.stage.count("SELECT count(*) FROM attempt").await?;
+        assert_eq!(attempts, ALL_JOBS);
+        let wrong = "SELECT count(*) FROM attempt WHERE outcome IS DISTINCT FROM 'done'";
+        assert_eq!(self.stage.count(wrong).await?, 0);
+        let blamed = "SELECT sum(failures + losses)::bigint FROM job";
+        assert_eq!(self.stage.count(blamed).await?, 0);
         Ok(())
     }
 }
@@ -87,9 +108,28 @@ async fn jobs_count_once_when_the_broker_is_killed() -> Result<()> {
     outage.finish(coordinator).await
 }
 
-/// nats-server restarts with an empty disk. What was queued is published again.
+/// The broker is away for much longer than a lease while a worker trains and while it evaluates: no job is
+/// taken from it, none is begun twice, and it reports when the broker is back.
 #[tokio::test(flavor = "multi_thread")]
-async fn jobs_are_republished_when_the_broker_loses_its_storage() -> Result<()> {
+async fn broker_away_for_longer_than_a_lease_takes_no_job_from_its_worker() -> Result<()> {
+    let mut outage = Outage::start().await?;
+    let lease = Stage::options().lease;
+    let coordinator = outage.stage.serve();
+    let _worker = outage.worker_that_takes(Duration::from_millis(400));
+    for done in [2, 20] {
+        outage.until_done(done).await?;
+        outage.stage.nats.kill()?;
+        tokio::time::sleep(4 * lease).await;
+        outage.stage.nats.resume()?;
+    }
+    outage.until_all_done().await?;
+    outage.assert_each_job_once().await?;
+    outage.finish(coordinator).await
+}
+
+/// nats-server restarts with an empty disk: what was reported and not ingested is sent again.
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_count_once_when_the_broker_loses_its_storage() -> Result<()> {
     let mut outage = Outage::start().await?;
     let coordinator = outage.stage.serve();
     let _worker = outage.slow_worker();
@@ -97,19 +137,6 @@ async fn jobs_are_republished_when_the_broker_loses_its_storage() -> Result<()> 
     outage.stage.nats.kill()?;
     outage.stage.nats.resume_empty()?;
     outage.finish(coordinator).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn jobs_are_republished_when_their_stream_is_deleted() -> Result<()> {
-    let outage = Outage::start().await?;
-    let _coordinator = outage.stage.serve();
-    outage
-        .stage
-        .until(outage.sweep, PATIENCE, |progress| progress.queued == 8)
-        .await?;
-    outage.stage.broker.jetstream().delete_stream(JOBS).await?;
-    let _worker = outage.worker();
-    outage.until_all_done().await
 }
 
 /// Postgres is killed twice during the sweep.
@@ -127,6 +154,22 @@ async fn jobs_count_once_when_the_database_is_killed() -> Result<()> {
     outage.finish(coordinator).await
 }
 
+/// The database is away for longer than a lease; time in which nothing could be written counts against
+/// no worker.
+#[tokio::test(flavor = "multi_thread")]
+async fn database_away_for_longer_than_a_lease_takes_no_job_from_its_worker() -> Result<()> {
+    let mut outage = Outage::start().await?;
+    let coordinator = outage.stage.serve();
+    let _worker = outage.worker_that_takes(Duration::from_millis(400));
+    outage.until_done(2).await?;
+    outage.stage.postgres.kill()?;
+    tokio::time::sleep(3 * Stage::options().lease).await;
+    outage.stage.postgres.resume()?;
+    outage.until_all_done().await?;
+    outage.assert_each_job_once().await?;
+    outage.finish(coordinator).await
+}
+
 /// The coordinator ends again and again, wherever it happens to be.
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_count_once_when_the_coordinator_is_killed() -> Result<()> {
@@ -134,83 +177,37 @@ async fn jobs_count_once_when_the_coordinator_is_killed() -> Result<()> {
     let _worker = outage.worker();
     for milliseconds in [5, 11, 17, 23, 31, 41, 53, 67] {
         let coordinator = outage.stage.serve();
+        let since = Instant::now();
+        while outage.stage.leader().await?.is_none() {
+            assert!(since.elapsed() < PATIENCE, "nobody leads");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         tokio::time::sleep(Duration::from_millis(100 + milliseconds)).await;
         coordinator.kill().await;
+        outage.stage.end_lead().await?;
     }
     outage.finish(outage.stage.serve()).await
 }
 
-/// The coordinator dies between publishing jobs and marking them; their results arrive while the rows are still `ready`.
+/// No worker is heard any more, by a coordinator that hears: its jobs go to another one, uncounted
+/// unless they had begun.
 #[tokio::test(flavor = "multi_thread")]
-async fn result_before_its_row_is_queued_counts_once() -> Result<()> {
+async fn jobs_of_a_dead_worker_are_granted_to_another() -> Result<()> {
     let outage = Outage::start().await?;
-    let stage = &outage.stage;
-    let ready = stage
-        .store
-        .ready_jobs(halfheard_shared::broker::Queue::Train, 100, &[])
-        .await?;
-    assert_eq!(ready.len(), SEEDS as usize);
-    for job in &ready {
-        let spec = halfheard_e2e::sweeps::train_spec(u64::try_from(job.seed)?);
-        stage
-            .broker
-            .publish_job(&JobMessage {
-                sweep: outage.sweep,
-                job: job.id,
-                publication: 1,
-                work: Work::Train(spec),
-            })
-            .await?;
-    }
-    let _worker = outage.worker();
-    let mut results = stage.broker.results().await?;
-    let since = std::time::Instant::now();
-    while results.info().await?.num_pending < SEEDS * 4 {
-        assert!(since.elapsed() < PATIENCE, "the jobs are not done");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    let coordinator = stage.serve();
-    outage.until_all_done().await?;
-    assert_eq!(
-        stage
-            .count(
-                "SELECT count(*) FROM attempt a JOIN job j ON j.id = a.job WHERE j.kind = 'train'"
-            )
-            .await?,
-        SEEDS as i64,
-        "the broker dropped duplicates"
+    let coordinator = outage.stage.serve();
+    let dead = ScriptedWorker::start(
+        &outage.stage.broker,
+        "dead",
+        Arc::new(|_, _| Act::Delay(Duration::from_secs(600))),
     );
-    outage.finish(coordinator).await
-}
-
-/// One of two coordinators leads; when it ends, gracefully or not, the other takes over.
-#[tokio::test(flavor = "multi_thread")]
-async fn standby_coordinator_takes_over() -> Result<()> {
-    let outage = Outage::start().await?;
-    let stage = &outage.stage;
-    let first = stage.serve();
-    stage
-        .until(outage.sweep, PATIENCE, |progress| progress.queued > 0)
+    outage
+        .stage
+        .until(outage.sweep, PATIENCE, |progress| progress.running > 0)
         .await?;
-    let second = stage.serve();
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    let leaders = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted";
-    assert_eq!(stage.count(leaders).await?, 1);
-    let _worker = outage.slow_worker();
-    outage.until_done(5).await?;
-    // Ending the session that holds the lock deposes its coordinator; one leads again.
-    let cut: i64 = stage
-        .count(
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_locks
-             WHERE locktype = 'advisory' AND granted",
-        )
-        .await?;
-    assert_eq!(cut, 1);
-    outage.until_done(20).await?;
-    first.kill().await;
+    dead.kill().await;
+    let _worker = outage.worker();
     outage.until_all_done().await?;
-    second.stop().await?;
-    assert_eq!(stage.count(leaders).await?, 0, "leadership was released");
-    assert_same(&dump(&stage.store).await?, &undisturbed().await?);
-    Ok(())
+    let lost = "SELECT count(*) FROM attempt WHERE outcome = 'lost' AND worker = 'dead'";
+    assert_eq!(outage.stage.count(lost).await?, 1);
+    outage.finish(coordinator).await
 }

@@ -29,6 +29,7 @@ use halfheard_shared::{
     error::chain,
     settings::Settings,
     shutdown::Shutdown,
+    text::Printable,
 };
 use std::{error::Error, ffi::OsString, io::Write as _, process::ExitCode};
 use tokio_util::sync::CancellationToken;
@@ -179,7 +180,7 @@ fn init_logging(format: LogFormat) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
-        .with_writer(std::io::stderr);
+        .with_writer(|| Printable(std::io::stderr()));
     match format {
         LogFormat::Text => builder.with_ansi(color::stderr()).init(),
         LogFormat::Json => builder.json().init(),

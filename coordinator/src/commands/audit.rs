@@ -1,7 +1,7 @@
 //! `coord audit`: finds what is wrong or suspect, in the published tables or in a sweep.
 
 use super::formats::AuditFormat;
-use crate::{analysis, config::Settings, exit::Exit, local::connect::Database};
+use crate::{analysis, config::Settings, exit::Exit, local::connect::Database, output::{say, say_json}};
 use halfheard_results::audit::{
     self, Finding,
     render::{Format, render},
@@ -54,7 +54,11 @@ pub(crate) async fn run(args: AuditArgs, settings: &Settings) -> anyhow::Result<
         Format::Text
     };
     let format = args.format.map_or(default, Format::from);
-    print!("{}", render(&subject, &findings, format, settings.color));
+    let text = render(&subject, &findings, format, settings.color);
+    match format {
+        Format::Json => say_json(&text),
+        Format::Text | Format::Markdown => say(&text),
+    }
     Ok(if findings.iter().any(Finding::counts) {
         Exit::Findings.into()
     } else {

@@ -1,7 +1,7 @@
 //! `coord compare`: compares two models with paired bootstrap tests.
 
 use super::table::newest;
-use crate::{analysis::resample, config::Settings, local::connect::Database};
+use crate::{analysis::resample, config::Settings, local::connect::Database, output::{say, say_json}};
 use anyhow::{bail, ensure};
 use halfheard_results::{
     statistics::{
@@ -89,9 +89,9 @@ pub(crate) async fn run(args: CompareArgs, settings: &Settings) -> anyhow::Resul
     database.close().await;
     let comparison = outcome?;
     if settings.json {
-        println!("{}", serde_json::to_string_pretty(&comparison)?);
+        say_json(&serde_json::to_string_pretty(&comparison)?);
     } else {
-        print!("{}", text(&comparison, args.all));
+        say(&text(&comparison, args.all));
     }
     Ok(ExitCode::SUCCESS)
 }

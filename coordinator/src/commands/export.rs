@@ -1,7 +1,7 @@
 //! `coord export`: results as files for notebooks.
 
 use super::formats::FileFormat;
-use crate::{config::Settings, local::connect::Database};
+use crate::{config::Settings, local::connect::Database, output::{say, say_json}};
 use anyhow::{Context as _, ensure};
 use halfheard_results::export::{
     columns::{Page, fields},
@@ -72,9 +72,9 @@ pub(crate) async fn run(args: ExportArgs, settings: &Settings) -> anyhow::Result
     match (&args.out, settings.json) {
         (Some(path), true) => {
             let path = path.display().to_string();
-            println!("{}", serde_json::json!({ "file": path, "rows": rows }));
+            say_json(&serde_json::json!({ "file": path, "rows": rows }).to_string());
         }
-        (Some(path), false) => println!("{}: {rows} rows", path.display()),
+        (Some(path), false) => say(&format!("{}: {rows} rows", path.display())),
         // Standard output has the rows.
         (None, _) => {}
     }

@@ -1,7 +1,7 @@
 //! `coord figure`: draws a figure of the paper from a sweep's results.
 
 use super::table::newest;
-use crate::{analysis, config::Settings, local::connect::Database};
+use crate::{analysis, config::Settings, local::connect::Database, output::{say, say_json}};
 use anyhow::{Context as _, bail};
 use halfheard_results::figures::{Figure, Kind, Request, png};
 use halfheard_shared::{atomic_file, case::Rate, results::Wanted};
@@ -106,9 +106,8 @@ pub(crate) async fn run(args: FigureArgs, settings: &Settings) -> anyhow::Result
     atomic_file::write(&args.out, atomic_file::DEFAULT_MODE, &bytes)
         .with_context(|| format!("cannot write {}", args.out.display()))?;
     if settings.json {
-        println!(
-            "{}",
-            serde_json::json!({
+        say_json(
+            &serde_json::json!({
                 "figure": figure.kind.id(),
                 "sweep": sweep,
                 "file": args.out.display().to_string(),
@@ -116,12 +115,13 @@ pub(crate) async fn run(args: FigureArgs, settings: &Settings) -> anyhow::Result
                 "caption": figure.caption,
                 "notes": figure.notes,
             })
+            .to_string(),
         );
     } else {
-        println!("{}: {}", args.out.display(), figure.title);
-        println!("{}.", figure.caption);
+        say(&format!("{}: {}", args.out.display(), figure.title));
+        say(&format!("{}.", figure.caption));
         for note in &figure.notes {
-            println!("- {note}");
+            say(&format!("- {note}"));
         }
     }
     Ok(ExitCode::SUCCESS)

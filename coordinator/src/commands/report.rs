@@ -1,6 +1,6 @@
 //! `coord report`: writes a report of a sweep.
 
-use crate::{analysis, config::Settings, local::connect::Database};
+use crate::{analysis, config::Settings, local::connect::Database, output::{say, say_json}};
 use anyhow::{Context as _, ensure};
 use halfheard_results::{
     report::{
@@ -60,20 +60,18 @@ pub(crate) async fn run(args: ReportArgs, settings: &Settings) -> anyhow::Result
     let seconds = since.elapsed().as_secs_f64();
     if settings.json {
         let files: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
-        println!(
-            "{}",
-            serde_json::json!({ "sweep": report.id, "files": files, "seconds": seconds })
-        );
+        let json = serde_json::json!({ "sweep": report.id, "files": files, "seconds": seconds });
+        say_json(&json.to_string());
     } else {
-        println!(
+        say(&format!(
             "{}: written in {seconds:.1} s, with {} figures",
             args.out.join("report.html").display(),
             report.images().count()
-        );
-        println!(
+        ));
+        say(&format!(
             "{}: the same as markdown",
             args.out.join("report.md").display()
-        );
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }

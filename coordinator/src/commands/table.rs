@@ -1,7 +1,7 @@
 //! `coord table`: prints a table of the paper, or one that the paper lacks, from a sweep's results.
 
 use super::formats::TableFormat;
-use crate::{analysis::resample, config::Settings, local::connect::Database};
+use crate::{analysis::resample, config::Settings, local::connect::Database, output::{say, say_json}};
 use halfheard_results::{
     statistics::bootstrap::BootstrapOptions,
     tables::{
@@ -128,7 +128,11 @@ async fn show(args: &TableArgs, settings: &Settings, store: &Store) -> anyhow::R
             derived::ranks_table(&derived::measurements(&results.cells))
         }
     };
-    print!("{}", render(&table, format, settings.color));
+    let text = render(&table, format, settings.color);
+    match format {
+        Format::Json => say_json(&text),
+        _ => say(&text),
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -175,7 +179,8 @@ pub(crate) async fn print(
     let results = load(store, sweep.id, Wanted::default()).await?;
     for layout in layouts {
         let table = paper::table(&results, *layout, false);
-        println!("{}", render(&table, Format::Text, color));
+        say(&render(&table, Format::Text, color));
+        say("");
     }
     Ok(())
 }

@@ -52,7 +52,7 @@ impl Heartbeats {
             return;
         };
         let mut workers = self.lock();
-        match serde_json::from_slice::<Heartbeat>(payload) {
+        match Heartbeat::read(payload) {
             Ok(beat) if beat.worker.name == worker => {
                 if workers.len() < MAX_WORKERS || workers.contains_key(worker) {
                     let heard = Heard {

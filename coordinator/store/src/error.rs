@@ -126,6 +126,11 @@ impl StoreError {
         }
     }
 
+    /// Whether nothing was written because another coordinator leads.
+    pub fn is_deposed(&self) -> bool {
+        matches!(self, StoreError::Deposed)
+    }
+
     /// Whether the same call may succeed later: Postgres is away or restarts, or two transactions
     /// conflicted.
     pub fn is_transient(&self) -> bool {

@@ -10,11 +10,6 @@ const CAUSE: usize = 2000;
 /// Most entries of an error chain that are kept.
 const CAUSES: usize = 16;
 
-/// `text` with every NUL replaced.
-pub(crate) fn without_nul(text: &str) -> String {
-    text.replace('\0', "\u{fffd}")
-}
-
 /// `text` without control characters, cut after `most` characters.
 pub(crate) fn bounded(text: &str, most: usize) -> String {
     let end = text.char_indices().nth(most).map_or(text.len(), |(i, _)| i);

@@ -1,11 +1,12 @@
 //! Which workers are alive: those with a heartbeat on the broker.
 
-use super::{Broker, BrokerError, HEARTBEAT_TTL, opened};
+use super::{Broker, BrokerError, HEARTBEAT_TTL, opened, reflected};
 use crate::wire::Heartbeat;
 use futures::{StreamExt as _, TryStreamExt as _};
 
 impl Broker {
-    /// The last heartbeat of each live worker, by name. One that cannot be read is left out.
+    /// The last heartbeat of each live worker, by name. One that cannot be read, or that is not
+    /// from the worker that it names, is left out.
     ///
     /// # Errors
     ///
@@ -17,19 +18,30 @@ impl Broker {
         let bucket = self.workers().await?;
         let keys = bucket.keys().await.map_err(|error| failed(&error))?;
         let keys: Vec<String> = keys.try_collect().await.map_err(|error| failed(&error))?;
-        let entries: Vec<_> = futures::stream::iter(keys)
-            .map(|key| bucket.entry(key))
+        let subjects = keys.into_iter().map(|key| self.names.heartbeat(&key));
+        let messages: Vec<_> = futures::stream::iter(subjects)
+            .map(|subject| {
+                let stream = &bucket.stream;
+                async move { stream.direct_get_last_for_subject(subject).await.ok() }
+            })
             .buffer_unordered(16)
-            .try_collect()
-            .await
-            .map_err(|error| failed(&error))?;
-        let entries: Vec<_> = entries.into_iter().flatten().collect();
+            .filter_map(std::future::ready)
+            .collect()
+            .await;
         // The broker deletes old entries with some delay. Its clock wrote all of these, so it alone decides.
-        let newest = entries.iter().map(|entry| entry.created).max();
-        let mut beats: Vec<Heartbeat> = entries
-            .into_iter()
-            .filter(|entry| newest.is_some_and(|newest| newest - entry.created < 2 * HEARTBEAT_TTL))
-            .filter_map(|entry| serde_json::from_slice(&entry.value).ok())
+        let newest = messages.iter().map(|message| message.time).max();
+        let mut beats: Vec<Heartbeat> = messages
+            .iter()
+            .filter(|message| {
+                newest.is_some_and(|newest| newest - message.time < 2 * HEARTBEAT_TTL)
+            })
+            .filter(|message| !reflected(Some(&message.headers)))
+            .filter_map(|message| {
+                let beat = Heartbeat::read(&message.payload).ok()?;
+                // Nobody speaks for another.
+                let from = self.names.worker_of(&message.subject);
+                (from == Some(beat.worker.name.as_str())).then_some(beat)
+            })
             .collect();
         beats.sort_by(|a: &Heartbeat, b| a.worker.name.cmp(&b.worker.name));
         Ok(beats)

@@ -2,7 +2,11 @@
 //! place; in a pipe or a log, one line every few seconds.
 
 use super::{duration::format_duration, pace::Pace, snapshot::Snapshot, workers::describe_worker};
-use halfheard_shared::ids::SweepId;
+use crate::output::note;
+use halfheard_shared::{
+    ids::SweepId,
+    text::{plain, printable},
+};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
     io::IsTerminal as _,
@@ -75,7 +79,7 @@ impl Display {
                 let due = at.is_none_or(|at| at.elapsed() >= LINE_EVERY);
                 let line = line(snapshot, left);
                 if due && line != *last {
-                    eprintln!("{line}");
+                    note(&line);
                     *at = Some(Instant::now());
                     *last = line;
                 }
@@ -93,7 +97,7 @@ impl Display {
                 }
                 for (bar, worker) in workers.iter().zip(&snapshot.workers) {
                     let doing = describe_worker(worker);
-                    bar.set_message(format!("{}: {doing}", worker.worker.name));
+                    bar.set_message(plain(&format!("{}: {doing}", worker.worker.name)));
                 }
                 for bar in workers.drain(snapshot.workers.len()..) {
                     bar.finish_and_clear();
@@ -106,10 +110,10 @@ impl Display {
     pub(crate) fn note(&self, text: &str) {
         match &self.form {
             Form::Silent => {}
-            Form::Lines { .. } => eprintln!("{text}"),
+            Form::Lines { .. } => note(text),
             Form::Bars { all, .. } => {
                 // Fails only if standard error is closed.
-                let _ = all.println(text);
+                let _ = all.println(printable(text));
             }
         }
     }

@@ -3,6 +3,7 @@
 use super::duration::format_duration;
 use halfheard_shared::{
     broker::Broker,
+    text::plain,
     wire::{Doing, Heartbeat},
 };
 use std::time::Duration;
@@ -28,11 +29,7 @@ pub(crate) fn describe_worker(worker: &Heartbeat) -> String {
         (None, true) => "sits out: ".to_owned(),
         (None, false) => "idle; ".to_owned(),
     };
-    // A worker's text must not control the terminal.
-    text.extend(trouble.fault.to_string().chars().map(|c| match c {
-        c if c.is_control() => ' ',
-        c => c,
-    }));
+    text.push_str(&plain(&trouble.fault.to_string()));
     // Both by the worker's clock, which may differ from ours.
     let ago = Duration::from_millis(worker.at_ms.saturating_sub(trouble.since_ms));
     text.push_str(&format!(" (for {}", format_duration(ago)));
@@ -48,7 +45,7 @@ fn describe(doing: Option<&Doing>) -> String {
     let Some(doing) = doing else {
         return "idle".to_owned();
     };
-    let mut text = doing.what.clone();
+    let mut text = plain(&doing.what);
     if doing.cases > 0 {
         text.push_str(&format!(", case {} of {}", doing.case, doing.cases));
         if doing.steps > 0 {

@@ -140,7 +140,7 @@ impl Desk<'_> {
         if reflected(message.headers.as_ref()) || message.payload.len() > MAX_BYTES {
             return;
         }
-        let ask: Ask = match serde_json::from_slice(&message.payload) {
+        let ask = match Ask::read(&message.payload) {
             Ok(ask) => ask,
             Err(error) => {
                 tracing::warn!(%error, subject = %message.subject, "a request for jobs cannot be read");
