@@ -46,6 +46,8 @@ pub fn worker(stage: &Stage) -> Result<Command> {
         .env("HALFHEARD_NATS_URL", stage.nats.url())
         .env("HALFHEARD_DATA_DIR", stage.data_dir())
         .env("HALFHEARD_CONFIG", "/dev/null")
+        // Within the short leases of tests.
+        .env("HALFHEARD_INJECT_BEAT", "0.5")
         .env_remove("HALFHEARD_ARTIFACTS")
         .stdin(Stdio::null());
     Ok(command)

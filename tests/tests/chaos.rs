@@ -3,7 +3,6 @@
 //! byte for byte.
 
 use anyhow::{Context as _, Result, ensure};
-use async_nats::jetstream::consumer::{AckPolicy, pull};
 use futures::TryStreamExt as _;
 use halfheard_e2e::{
     PATIENCE,
@@ -14,11 +13,7 @@ use halfheard_e2e::{
     sweeps::sweep,
     tiny::{Tiny, jobs},
 };
-use halfheard_shared::{
-    artifacts::{ArtifactStore, Key},
-    broker::{JOBS, Queue},
-    wire::Heartbeat,
-};
+use halfheard_shared::{artifacts::ArtifactStore, wire::Heartbeat};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -30,29 +25,6 @@ use std::{
 
 const CASES: [&str; 4] = ["r=0", "r=0.3", "r=0.9", "missing=la"];
 const TABLES: [&str; 4] = ["2", "9", "11", "13"];
-
-/// Shortens the broker's ack wait, so that the test does not wait a minute for each dead worker. It
-/// stays longer than a worker's renewal interval.
-async fn shorten_ack_wait(stage: &Stage) -> Result<()> {
-    stage
-        .broker
-        .jetstream()
-        .create_consumer_on_stream(
-            pull::Config {
-                durable_name: Some(Queue::Train.consumer().to_owned()),
-                ack_policy: AckPolicy::Explicit,
-                ack_wait: Duration::from_secs(18),
-                max_deliver: -1,
-                filter_subject: Queue::Train.filter().to_owned(),
-                max_ack_pending: 65_536,
-                max_waiting: 4096,
-                ..pull::Config::default()
-            },
-            JOBS,
-        )
-        .await?;
-    Ok(())
-}
 
 async fn until(stage: &Stage, query: &'static str, min: i64) -> Result<()> {
     let since = Instant::now();
@@ -74,9 +46,12 @@ async fn kill_training_slot(stage: &Stage) -> Result<()> {
         let pid = Pid::from_raw(i32::try_from(victim.pid)?);
         kill(pid, Signal::SIGSTOP)?;
         let job = victim.doing.as_ref().context("no activity")?.job;
-        let is_over = store.size(&Key::Outcome(job)).await?.is_some();
+        let state: String = sqlx::query_scalar("SELECT state::text FROM job WHERE id = $1")
+            .bind(job.0)
+            .fetch_one(stage.store.pool())
+            .await?;
         let saved = saved_epoch(&store, job).await?;
-        if !is_over && saved.is_some_and(|epoch| epoch > 1) {
+        if state == "running" && saved.is_some_and(|epoch| epoch > 1) {
             println!(
                 "killing {} at {:?}, saved in epoch {saved:?}",
                 victim.worker.name, victim.doing
@@ -145,7 +120,6 @@ async fn run(disturbed: bool) -> Result<(String, String, BTreeMap<String, Vec<u8
     if disturbed {
         // The worker, during training; its supervisor restarts it.
         until(&stage, "SELECT count(*) FROM epoch_log", 2).await?;
-        shorten_ack_wait(&stage).await?;
         kill_training_slot(&stage).await?;
 
         // The coordinator, while results arrive.
@@ -154,8 +128,12 @@ async fn run(disturbed: bool) -> Result<(String, String, BTreeMap<String, Vec<u8
         daemon.kill()?;
         tokio::time::sleep(Duration::from_secs(1)).await;
         daemon = Process::spawn(coord(&stage)?.arg("serve"))?;
-        until(&stage, "SELECT count(*) FROM attempt WHERE delivery > 0", 2).await?;
-        shorten_ack_wait(&stage).await?;
+        until(
+            &stage,
+            "SELECT count(*) FROM attempt WHERE started IS NOT NULL",
+            2,
+        )
+        .await?;
 
         // The broker, with everything in flight.
         let seen = stage.count("SELECT count(*) FROM epoch_log").await?;

@@ -156,10 +156,7 @@ async fn coordinator_does_not_lead_on_a_standby() -> Result<()> {
     let second = stage.serve();
     let waiting = results_wait(&stage).await?;
     until(&stage, LEADERS, 0).await?;
-    assert!(
-        held(&stage).await? >= waiting,
-        "something was acknowledged"
-    );
+    assert!(held(&stage).await? >= waiting, "something was acknowledged");
     stage.postgres.execute("SELECT pg_promote()").await?;
     is_whole(&stage, &sweep).await?;
     second.stop().await?;

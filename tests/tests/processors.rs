@@ -9,12 +9,12 @@ use halfheard_e2e::{
     stage::Stage,
     sweeps::{eval_job, matrix, sweep, train_job, train_spec},
     tiny::{Tiny, jobs},
-    worker::{Act, ScriptedWorker},
+    worker::{Act, Script, ScriptedWorker, outcome},
 };
 use halfheard_shared::{
     ids::{JobId, SweepId},
     numerics::Numerics,
-    wire::{JobMessage, Work},
+    wire::{JobMessage, ResultMessage, Work, WorkerInfo},
 };
 use std::{
     sync::Arc,
@@ -36,21 +36,37 @@ async fn until(stage: &Stage, query: &'static str, expected: i64) -> Result<()> 
     }
 }
 
-/// Publishes jobs once more, as after a false failure.
-async fn republish(
+/// Lets a worker on some kind of processor report results of attempts that were given up as lost:
+/// what `outcome` makes of each job and `twist`.
+async fn report_late(
     stage: &Stage,
-    sweep: SweepId,
     jobs: &[(JobId, Work)],
-    number: u32,
+    (worker, processor): (&str, &str),
+    twist: u8,
 ) -> Result<()> {
     for (job, work) in jobs {
+        let attempt = stage.lost_attempt(*job, worker).await?;
         let message = JobMessage {
-            sweep,
+            sweep: SweepId::derive(&[b"any"]),
             job: *job,
-            publication: number,
+            attempt,
             work: work.clone(),
         };
-        stage.broker.publish_job(&message).await?;
+        for body in outcome(&message, twist) {
+            let report = ResultMessage {
+                job: *job,
+                attempt,
+                worker: WorkerInfo {
+                    name: worker.to_owned(),
+                    host: "test".to_owned(),
+                    device: "cpu".to_owned(),
+                    version: "scripted".to_owned(),
+                    processor: processor.to_owned(),
+                },
+                body,
+            };
+            stage.broker.deliver_result(&report).await?;
+        }
     }
     Ok(())
 }
@@ -65,8 +81,8 @@ async fn results_of_different_processors_do_not_conflict() -> Result<()> {
         .submit(&sweep, matrix(&sweep, 0..1, &["r=0"]))
         .await?;
     let _coordinator = stage.serve();
-    let act = |act: Act| -> halfheard_e2e::worker::Script { Arc::new(move |_, _| act.clone()) };
-    let first = ScriptedWorker::on(&stage.broker, "w1", "avx512", act(Act::Complete));
+    let complete: Script = Arc::new(|_, _| Act::Complete);
+    let first = ScriptedWorker::on(&stage.broker, "w1", "avx512", complete);
     stage.finished(sweep.id, PATIENCE).await?;
     first.kill().await;
     let before = dump(&stage.store).await?;
@@ -89,31 +105,25 @@ async fn results_of_different_processors_do_not_conflict() -> Result<()> {
     let attempts = "SELECT count(*) FROM attempt WHERE outcome = 'done'";
 
     // Another kind of processor gives another result: two epochs, training and evaluation.
-    let second = ScriptedWorker::on(&stage.broker, "w2", "avx2", act(Act::Differ(1)));
-    republish(&stage, sweep.id, &work, 7).await?;
+    report_late(&stage, &work, ("w2", "avx2"), 1).await?;
     until(&stage, attempts, 4).await?;
     until(&stage, others, 4).await?;
     // The same result once more: nothing new.
-    republish(&stage, sweep.id, &work, 8).await?;
+    report_late(&stage, &work, ("w2", "avx2"), 1).await?;
     until(&stage, attempts, 6).await?;
-    second.kill().await;
     assert_eq!(stage.count(conflicts).await?, 0);
     assert_eq!(stage.count(others).await?, 4);
 
     // The same kind gives a third result: a conflict.
-    let third = ScriptedWorker::on(&stage.broker, "w3", "avx2", act(Act::Differ(2)));
-    republish(&stage, sweep.id, &work, 9).await?;
+    report_late(&stage, &work, ("w3", "avx2"), 2).await?;
     until(&stage, conflicts, 4).await?;
-    third.kill().await;
     let kept = "SELECT count(*) FROM conflict c JOIN other_processor o USING (job, what)
                 WHERE c.kept = o.digest";
     assert_eq!(stage.count(kept).await?, 4, "compared within its kind");
 
     // So is a second result of the first kind.
-    let fourth = ScriptedWorker::on(&stage.broker, "w4", "avx512", act(Act::Differ(1)));
-    republish(&stage, sweep.id, &work, 10).await?;
+    report_late(&stage, &work, ("w4", "avx512"), 1).await?;
     until(&stage, conflicts, 8).await?;
-    fourth.kill().await;
     assert_eq!(stage.count(others).await?, 4);
     // The first results remain.
     assert_same(&dump(&stage.store).await?, &before);
@@ -162,8 +172,10 @@ async fn worker_switches_numerics_and_portable_results_are_identical() -> Result
         assert_eq!((progress.done, progress.failed), (count, 0));
         let status = worker.terminate(PATIENCE)?;
         assert!(status.success(), "{status}");
+        // Those handed back for the other mode do not count.
         let wrong = "SELECT count(*) FROM attempt a JOIN job j ON j.id = a.job
-                     WHERE (a.processor = 'portable') <> (j.method = 'lnln') OR a.processor = ''";
+                     WHERE a.outcome = 'done'
+                       AND ((a.processor = 'portable') <> (j.method = 'lnln') OR a.processor = '')";
         assert_eq!(stage.count(wrong).await?, 0);
         assert_eq!(stage.count("SELECT sum(failures) FROM job").await?, 0);
         let portable = "SELECT count(DISTINCT job) FROM provenance

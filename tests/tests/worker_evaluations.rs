@@ -105,25 +105,22 @@ async fn completed_cases_are_reported_and_the_rest_is_handed_back() -> Result<()
 }
 
 /// Each case has its own time and not the batch's: together the cases take no longer than from the
-/// start of the first to the end of the last.
+/// end of training to the end of the last.
 async fn check_own_time(stage: &Stage) -> Result<()> {
     let (sum, total, min): (f64, f64, f64) = sqlx::query_as(
-        "SELECT sum(extract(epoch FROM j.finished - j.started))::float8,
+        "SELECT sum(a.seconds)::float8,
                 extract(epoch FROM max(j.finished) - (SELECT max(t.finished) FROM job t
                                                       WHERE t.kind = 'train'))::float8,
-                min(extract(epoch FROM j.finished - j.started))::float8
-         FROM job j WHERE j.kind = 'eval'",
+                min(a.seconds)::float8
+         FROM job j JOIN attempt a ON a.job = j.id AND a.outcome = 'done'
+         WHERE j.kind = 'eval'",
     )
     .fetch_one(stage.store.pool())
     .await?;
     ensure!(
-        min >= 0.0 && sum <= total,
+        min > 0.0 && sum <= total,
         "{sum} s in {total} s, each at least {min} s"
     );
-    let reported = "SELECT count(*) FROM attempt a JOIN job j ON j.id = a.job
-                WHERE j.kind = 'eval' AND a.seconds > 0
-                  AND abs(extract(epoch FROM a.ended - a.started) - a.seconds) < 0.01";
-    assert_eq!(stage.count(reported).await?, 7);
     Ok(())
 }
 

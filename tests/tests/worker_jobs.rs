@@ -12,7 +12,6 @@ use halfheard_e2e::{
 };
 use halfheard_shared::{
     artifacts::{ArtifactStore, Key},
-    broker::SweepControl,
     features::{Features, MAX_BYTES},
     wire::{Heartbeat, TrainSpec},
 };
@@ -257,16 +256,6 @@ async fn cancelled_training_job_stops_and_keeps_its_state() -> Result<()> {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     output(halfheard_e2e::programs::coord(&stage)?.args(["cancel", "cancelled"]))?;
-    let control = stage
-        .broker
-        .sweeps()
-        .await?
-        .get(sweep.id.to_string())
-        .await?;
-    assert_eq!(
-        control.context("no control")?.as_ref(),
-        SweepControl::Cancelled.to_string().as_bytes()
-    );
     assert_eq!(stage.store.progress(sweep.id).await?.cancelled, 4);
     let idle = "no worker becomes idle";
     let since = Instant::now();

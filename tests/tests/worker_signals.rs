@@ -19,7 +19,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Shorter than the broker's ack wait: jobs that are handed back are redelivered sooner.
 const PATIENCE: Duration = Duration::from_secs(50);
 
 /// A process and all its descendants.

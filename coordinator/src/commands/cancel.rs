@@ -1,8 +1,8 @@
 //! `coord cancel`: cancels a sweep.
 
-use super::{failures::jobs, notify::notify_workers};
+use super::failures::jobs;
 use crate::{config::Settings, local::Database, output::Output};
-use halfheard_shared::ids::SweepId;
+use halfheard_shared::{ids::SweepId, text::count};
 use serde::Serialize;
 use std::{fmt, process::ExitCode};
 
@@ -18,7 +18,8 @@ struct Cancelled {
     sweep: SweepId,
     name: String,
     cancelled_jobs: u64,
-    workers_notified: bool,
+    /// Those that another sweep asks for: they go on.
+    shared_jobs: i64,
 }
 
 impl fmt::Display for Cancelled {
@@ -29,11 +30,16 @@ impl fmt::Display for Cancelled {
             "{} ({}): {jobs} cancelled",
             self.name,
             self.sweep.short()
-        )
+        )?;
+        if self.shared_jobs > 0 {
+            let shared = count(self.shared_jobs.unsigned_abs() as usize, "job");
+            write!(f, "; {shared} go on for other sweeps")?;
+        }
+        Ok(())
     }
 }
 
-/// Cancels a sweep's unfinished jobs. Finished jobs and saved states of training jobs stay: `coord
+/// Cancels a sweep's unfinished jobs, unless another sweep asks for them too. Finished jobs and saved states of training jobs stay: `coord
 /// retry`, or `coord submit` of the same spec, continues from there.
 ///
 /// # Errors
@@ -41,22 +47,18 @@ impl fmt::Display for Cancelled {
 /// The sweep is unknown or ambiguous, or the database fails.
 pub(crate) async fn run(args: CancelArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
     let database = Database::open(settings).await?;
-    let outcome = cancel(&args, settings, &database).await;
+    let outcome = cancel(&args, &database).await;
     database.close().await;
     Output::of(settings).print(&outcome?)?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn cancel(
-    args: &CancelArgs,
-    settings: &Settings,
-    database: &Database,
-) -> anyhow::Result<Cancelled> {
+async fn cancel(args: &CancelArgs, database: &Database) -> anyhow::Result<Cancelled> {
     let sweep = database.find_sweep(&args.sweep).await?;
     Ok(Cancelled {
         sweep: sweep.id,
-        cancelled_jobs: database.cancel(sweep.id).await?,
-        workers_notified: notify_workers(database, settings, sweep.id).await,
+        cancelled_jobs: database.cancel(sweep.id).await?.jobs,
+        shared_jobs: database.progress(sweep.id).await?.open(),
         name: sweep.name,
     })
 }

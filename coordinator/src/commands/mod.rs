@@ -14,7 +14,6 @@ pub(crate) mod figure;
 mod formats;
 pub(crate) mod gc;
 pub(crate) mod migrate;
-mod notify;
 pub(crate) mod pause;
 pub(crate) mod plan;
 pub(crate) mod report;

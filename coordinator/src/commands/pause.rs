@@ -1,6 +1,5 @@
 //! `coord pause` and `coord resume`.
 
-use super::notify::notify_workers;
 use crate::{config::Settings, local::Database, output::Output};
 use halfheard_shared::{error::hinted, ids::SweepId};
 use halfheard_store::SweepState;
@@ -20,7 +19,6 @@ struct Paused {
     name: String,
     state: SweepState,
     changed: bool,
-    workers_notified: bool,
 }
 
 impl fmt::Display for Paused {
@@ -55,7 +53,7 @@ pub(crate) async fn resume(args: PauseArgs, settings: &Settings) -> anyhow::Resu
 
 async fn run(args: &PauseArgs, settings: &Settings, state: SweepState) -> anyhow::Result<ExitCode> {
     let database = Database::open(settings).await?;
-    let outcome = change(args, settings, &database, state).await;
+    let outcome = change(args, &database, state).await;
     database.close().await;
     Output::of(settings).print(&outcome?)?;
     Ok(ExitCode::SUCCESS)
@@ -63,7 +61,6 @@ async fn run(args: &PauseArgs, settings: &Settings, state: SweepState) -> anyhow
 
 async fn change(
     args: &PauseArgs,
-    settings: &Settings,
     database: &Database,
     state: SweepState,
 ) -> anyhow::Result<Paused> {
@@ -75,12 +72,14 @@ async fn change(
         )
         .into());
     }
-    let paused = state == SweepState::Paused;
+    let changed = match state {
+        SweepState::Paused => database.pause(sweep.id, None).await?.is_some(),
+        _ => database.resume(sweep.id).await?,
+    };
     Ok(Paused {
         sweep: sweep.id,
         state,
-        changed: database.set_paused(sweep.id, paused).await?,
-        workers_notified: notify_workers(database, settings, sweep.id).await,
+        changed,
         name: sweep.name,
     })
 }

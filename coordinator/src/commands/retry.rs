@@ -1,6 +1,5 @@
 //! `coord retry`: runs failed and cancelled jobs again.
 
-use super::notify::notify_workers;
 use crate::{
     config::Settings,
     local::Database,
@@ -20,7 +19,7 @@ Examples:
   coord retry demo --failed       failed jobs only
   coord retry demo --job 4b1f     one job; for a training job its evaluation jobs too
 
-No result is computed twice. After `coord run`, run that command again: it continues with the jobs
+No result is computed twice. A job that several sweeps ask for runs again for all of them. After `coord run`, run that command again: it continues with the jobs
 to retry.")]
 pub(crate) struct RetryArgs {
     /// The sweep: its name, its id, or a prefix of its id
@@ -40,7 +39,6 @@ struct Retried {
     retried: JobCounts,
     jobs: Progress,
     paused: bool,
-    workers_notified: bool,
 }
 
 impl fmt::Display for Retried {
@@ -73,17 +71,13 @@ impl fmt::Display for Retried {
 /// The sweep or job is unknown, the job cannot be retried, or the database fails.
 pub(crate) async fn run(args: RetryArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
     let database = Database::open(settings).await?;
-    let outcome = retry(&args, settings, &database).await;
+    let outcome = retry(&args, &database).await;
     database.close().await;
     Output::of(settings).print(&outcome?)?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn retry(
-    args: &RetryArgs,
-    settings: &Settings,
-    database: &Database,
-) -> anyhow::Result<Retried> {
+async fn retry(args: &RetryArgs, database: &Database) -> anyhow::Result<Retried> {
     let sweep = database.find_sweep(&args.sweep).await?;
     let selection = match &args.job {
         Some(id) => Selection::Job(id.clone()),
@@ -94,7 +88,6 @@ async fn retry(
     Ok(Retried {
         sweep: sweep.id,
         retried,
-        workers_notified: notify_workers(database, settings, sweep.id).await,
         jobs: database.progress(sweep.id).await?,
         paused: sweep.state == SweepState::Paused,
         name: sweep.name,

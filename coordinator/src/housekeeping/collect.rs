@@ -4,9 +4,7 @@
 //! is old is asked about once more just before it goes, because a job may have reported it meanwhile.
 
 use halfheard_shared::{
-    artifacts::{
-        Amount, ArtifactError, ArtifactKind, ArtifactStore, Entry, Key, Leftover, age,
-    },
+    artifacts::{Amount, ArtifactError, ArtifactKind, ArtifactStore, Entry, Key, Leftover, age},
     atomic_file::is_temporary,
     encoder::read_list,
     error::chain,

@@ -58,7 +58,7 @@ pub(crate) enum Selection {
     Job(String),
 }
 
-/// Makes jobs of a sweep run again. The caller publishes the sweep's control.
+/// Makes jobs of a sweep run again.
 ///
 /// # Errors
 ///

@@ -6,6 +6,7 @@ mod load;
 pub(crate) mod memory;
 pub(crate) mod protocol;
 pub(crate) mod report;
+pub(crate) mod sharing;
 mod submit;
 
 pub(crate) use files::{FileError, encoder_shape, facts};

@@ -10,7 +10,9 @@ use halfheard_shared::{
 use halfheard_store::{
     Store, StoreError,
     submit::{NewSweep, Submitted},
+    terms::Terms,
 };
+use nix::unistd::{User, geteuid};
 use std::path::{Path, PathBuf};
 
 /// Why a sweep could not be submitted.
@@ -32,7 +34,21 @@ impl Hint for SubmitError {
     }
 }
 
+/// Returns the name of the user: `USER`, or what the system calls this process' user.
+fn user() -> String {
+    let named = std::env::var("USER").ok().filter(|name| !name.is_empty());
+    named
+        .or_else(|| {
+            User::from_uid(geteuid())
+                .ok()
+                .flatten()
+                .map(|user| user.name)
+        })
+        .unwrap_or_default()
+}
+
 /// Submits a loaded spec: the labels of its datasets, then the sweep and its jobs in one transaction.
+/// Of `terms`, the priority is the spec's unless it is given.
 ///
 /// # Errors
 ///
@@ -41,6 +57,7 @@ pub(crate) async fn submit(
     store: &Store,
     loaded: &Loaded,
     nonce: Option<&str>,
+    terms: Terms,
 ) -> Result<(SweepId, Submitted), SubmitError> {
     for dataset in &loaded.resolved.datasets {
         let path = Path::new(&dataset.data.path);
@@ -58,9 +75,13 @@ pub(crate) async fn submit(
         spec: loaded.text.clone(),
         // A resolved spec holds strings, numbers and lists only, so it always serializes.
         resolved: serde_json::to_value(&*loaded.resolved).unwrap_or_default(),
-        priority: loaded.spec.priority,
+        owner: user(),
+        terms: Terms {
+            priority: terms.priority.or(Some(loaded.spec.priority)),
+            ..terms
+        },
     };
-    let jobs = matrix::expand(loaded.resolved.clone(), id);
+    let jobs = matrix::expand(loaded.resolved.clone(), nonce);
     let submitted = store.submit(&sweep, jobs).await?;
     Ok((id, submitted))
 }

@@ -22,6 +22,8 @@ pub struct SweepProgress {
     pub eval_jobs: i64,
     /// Evaluation jobs that are done.
     pub eval_done: i64,
+    /// Whether nothing of it is left to do: no job is open, or it was cancelled.
+    pub finished: bool,
 }
 
 /// A job that exists.
@@ -70,7 +72,7 @@ impl Store {
                       running AS "running!", done AS "done!", failed AS "failed!",
                       cancelled AS "cancelled!", train_done AS "train_done!",
                       train_jobs AS "train_jobs!", eval_done AS "eval_done!",
-                      eval_jobs AS "eval_jobs!"
+                      eval_jobs AS "eval_jobs!", finished AS "finished!"
                FROM sweep_progress WHERE sweep = $1"#,
             sweep.0
         )
@@ -90,6 +92,7 @@ impl Store {
             train_done: row.train_done,
             eval_jobs: row.eval_jobs,
             eval_done: row.eval_done,
+            finished: row.finished,
         })
     }
 

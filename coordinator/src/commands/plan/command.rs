@@ -16,7 +16,7 @@ use std::{path::PathBuf, process::ExitCode};
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Examples:
-  coord plan deploy/benchmark.toml          what it expands to, and what is done
+  coord plan deploy/benchmark.toml          what it expands to, and what is done already, by any sweep
   coord plan deploy/demo.toml --jobs        each job
 
 Nothing is written; the spec is checked as `coord submit` checks it.")]
@@ -32,7 +32,8 @@ pub(crate) struct PlanArgs {
 ///
 /// # Errors
 ///
-/// The spec is invalid. A database that cannot be reached is only noted.
+/// The spec is invalid. A database that cannot be reached is only noted: then nothing is known of jobs that
+/// other sweeps have done.
 pub(crate) async fn run(args: PlanArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
     let loaded = submission::load(&args.spec, &settings.data_dir, Synthesize::PlanOnly)?;
     // Without the datasets' hashes there is no id yet.
@@ -41,7 +42,7 @@ pub(crate) async fn run(args: PlanArgs, settings: &Settings) -> anyhow::Result<E
         .is_empty()
         .then(|| loaded.resolved.sweep_id(None));
     let states = match sweep {
-        Some(sweep) => states::load(settings, sweep).await,
+        Some(sweep) => states::load(settings, &loaded, sweep).await,
         None => States::Pending,
     };
     let output = Output::of(settings);

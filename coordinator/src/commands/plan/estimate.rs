@@ -72,7 +72,9 @@ impl Estimate {
     fn add_room(&mut self, loaded: &Loaded, open: &Open<'_>, earlier: Option<&Measured>) {
         let trainings = open.trainings as u64;
         let memory = memory_of(loaded, open);
-        self.state_bytes = self.state_bytes.max(memory.map_or(0, |memory| memory.state));
+        self.state_bytes = self
+            .state_bytes
+            .max(memory.map_or(0, |memory| memory.state));
         match (earlier.and_then(|earlier| earlier.checkpoint_bytes), memory) {
             (Some(bytes), _) => self.checkpoint_bytes += trainings * bytes as u64,
             (None, Some(memory)) => {
@@ -99,7 +101,9 @@ impl Estimate {
             .iter()
             .find(|dataset| dataset.benchmark.id() == open.dataset)
             .map_or(5, |dataset| dataset.benchmark.criteria().len());
-        let report = vector.saturating_mul(criteria as u64).saturating_add(REPORT);
+        let report = vector
+            .saturating_mul(criteria as u64)
+            .saturating_add(REPORT);
         self.report_bytes = self.report_bytes.max(report);
     }
 

@@ -28,9 +28,8 @@ pub(super) fn print(
     states: &States,
     output: Output,
 ) -> anyhow::Result<()> {
-    let id = sweep.unwrap_or_else(|| loaded.resolved.sweep_id(None));
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    for planned in matrix::expand(loaded.resolved.clone(), id) {
+    for planned in matrix::expand(loaded.resolved.clone(), None) {
         let (kind, spec, case) = match &planned.work {
             PlannedWork::Train(spec) => ("train", spec, None),
             PlannedWork::Eval { spec, case, .. } => ("eval", spec, Some(case.to_string())),

@@ -1,6 +1,7 @@
 //! `coord plan`: shows what a spec expands to.
 
 mod command;
+mod estimate;
 mod jobs;
 mod states;
 mod summary;

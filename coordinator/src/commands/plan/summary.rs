@@ -1,9 +1,13 @@
 //! The summary of a plan.
 
-use super::states::States;
+use super::{
+    estimate::{Estimate, Open},
+    states::States,
+};
 use crate::submission::{
     Loaded,
     memory::{self, SlotNeed, gigabytes},
+    sharing,
 };
 use comfy_table::{CellAlignment, Table, presets};
 use halfheard_shared::{
@@ -13,6 +17,7 @@ use halfheard_shared::{
     text::count,
     wire::Protocol,
 };
+use halfheard_store::{JobState, submit::Shared};
 use serde::Serialize;
 use std::{collections::BTreeMap, fmt};
 
@@ -55,6 +60,10 @@ pub(super) struct Summary<'a> {
     cases: &'a [String],
     protocol: &'a Protocol,
     by_method: Vec<Row>,
+    /// Jobs that no sweep has asked for, and what becomes of the others; unknown without a database.
+    new_jobs: Option<i64>,
+    shared: Option<Shared>,
+    estimate: Estimate,
     #[serde(skip)]
     states: &'a States,
 }
@@ -63,7 +72,24 @@ impl<'a> Summary<'a> {
     pub(super) fn new(loaded: &'a Loaded, sweep: Option<SweepId>, states: &'a States) -> Self {
         let resolved: &ResolvedSpec = &loaded.resolved;
         let workers = loaded.spec.resources.workers.map(usize::from);
+        let by_method = rows(loaded, states);
+        let open = by_method.iter().map(|row| Open {
+            model: &row.method,
+            dataset: &row.dataset,
+            trainings: row.jobs.train - row.jobs.train_done,
+            evaluations: row.jobs.eval - row.jobs.eval_done,
+        });
+        let (new_jobs, shared) = match states {
+            States::Known(_) => {
+                let (new, shared) = shared(loaded, states);
+                (Some(new), Some(shared))
+            }
+            _ => (None, None),
+        };
         Self {
+            estimate: Estimate::new(loaded, open, states.measured()),
+            new_jobs,
+            shared,
             name: &resolved.name,
             sweep,
             submitted: states.is_submitted(),
@@ -82,17 +108,16 @@ impl<'a> Summary<'a> {
             seeds: &resolved.seeds,
             cases: &resolved.cases,
             protocol: &resolved.protocol,
-            by_method: rows(loaded, sweep, states),
+            by_method,
             states,
         }
     }
 }
 
 /// Counts jobs by method and dataset, in the order of the spec.
-fn rows(loaded: &Loaded, sweep: Option<SweepId>, states: &States) -> Vec<Row> {
+fn rows(loaded: &Loaded, states: &States) -> Vec<Row> {
     let mut parts: BTreeMap<(usize, String, String), Part> = BTreeMap::new();
-    let id = sweep.unwrap_or_else(|| loaded.resolved.sweep_id(None));
-    for job in matrix::expand(loaded.resolved.clone(), id) {
+    for job in matrix::expand(loaded.resolved.clone(), None) {
         let spec = match &job.work {
             PlannedWork::Train(spec) | PlannedWork::Eval { spec, .. } => spec,
             PlannedWork::Noop => continue,
@@ -119,6 +144,34 @@ fn rows(loaded: &Loaded, sweep: Option<SweepId>, states: &States) -> Vec<Row> {
     parts.into_iter().map(row).collect()
 }
 
+/// Counts the jobs that no sweep has asked for, and the others as a submission would find them.
+fn shared(loaded: &Loaded, states: &States) -> (i64, Shared) {
+    let (mut new, mut shared) = (0, Shared::default());
+    let mut under: BTreeMap<&str, usize> = BTreeMap::new();
+    for job in matrix::expand(loaded.resolved.clone(), None) {
+        let Some(known) = states.get(job.id) else {
+            new += 1;
+            continue;
+        };
+        match known.state {
+            JobState::Done => shared.done += 1,
+            JobState::Failed => shared.failed += 1,
+            JobState::Cancelled => shared.cancelled += 1,
+            JobState::Blocked | JobState::Ready | JobState::Queued | JobState::Running => {
+                shared.open += 1;
+                if let Some(name) = known.sweep.and_then(|sweep| states.name(sweep)) {
+                    *under.entry(name).or_default() += 1;
+                }
+            }
+        }
+    }
+    let mut under: Vec<(&str, usize)> = under.into_iter().collect();
+    under.sort_by_key(|(_, jobs)| std::cmp::Reverse(*jobs));
+    let names = under.into_iter().take(3);
+    shared.sweeps = names.map(|(name, _)| name.to_owned()).collect();
+    (new, shared)
+}
+
 /// Returns `METHOD` or `METHOD/VARIANT`.
 pub(super) fn model_name(method: &str, variant: &str) -> String {
     match variant {
@@ -136,7 +189,11 @@ impl fmt::Display for Summary<'_> {
         let mut table = Table::new();
         table.load_style(presets::UTF8_HORIZONTAL_ONLY);
         table.set_header(["method", "dataset", "training", "evaluation"]);
-        let show = |all: usize, done: usize| match self.submitted {
+        let any = self
+            .by_method
+            .iter()
+            .any(|row| row.jobs.train_done + row.jobs.eval_done > 0);
+        let show = |all: usize, done: usize| match self.submitted || any {
             true => format!("{done} of {all} done"),
             false => all.to_string(),
         };
@@ -166,13 +223,20 @@ impl fmt::Display for Summary<'_> {
                 "dataset `{name}` does not exist yet; submitting the spec creates it"
             )?;
         }
-        write!(f, "{}", self.memory)?;
+        write!(f, "{}{}", self.memory, self.estimate)?;
         for note in self.notes {
             writeln!(f, "note: {note}")?;
         }
         match self.states {
             States::NoDatabase => writeln!(f, "no sweep was run here yet"),
-            States::Known(states) if states.is_empty() => writeln!(f, "not submitted yet"),
+            States::Known(_) if !self.submitted => {
+                let all = (self.counts.train + self.counts.eval) as i64;
+                let shared = self.new_jobs.zip(self.shared.as_ref());
+                match shared.and_then(|(new, shared)| sharing::describe(all, new, shared)) {
+                    Some(shared) => writeln!(f, "not submitted yet: {shared}"),
+                    None => writeln!(f, "not submitted yet"),
+                }
+            }
             States::Known(_) | States::Pending => Ok(()),
             States::Unknown(reason) => writeln!(f, "progress is unknown: {reason}"),
         }

@@ -10,7 +10,7 @@ use crate::{
         programs::{Part, Programs},
     },
     output::Output,
-    submission::{self, Synthesize},
+    submission::{self, Synthesize, sharing},
 };
 use anyhow::Context as _;
 use halfheard_shared::{
@@ -21,6 +21,7 @@ use halfheard_store::{
     Store, SweepState,
     control::Reopen,
     sweeps::{Progress, SweepRow},
+    terms::Terms,
 };
 use std::{
     process::ExitCode,
@@ -139,15 +140,17 @@ impl RunContext<'_> {
     /// Migrates the database and submits the sweep. Other sweeps are paused.
     async fn submit(&self, store: &Store) -> anyhow::Result<SweepRow> {
         store.migrate().await?;
-        let (id, submitted) = submission::submit(store, &self.loaded, None).await?;
-        if !submitted.new {
-            let which = match self.args.retry {
-                true => Reopen::Both,
-                false => Reopen::Cancelled,
-            };
-            store.reopen(id, which).await?;
-            store.set_paused(id, false).await?;
-            store.set_priority(id, self.loaded.spec.priority).await?;
+        let (id, submitted) =
+            submission::submit(store, &self.loaded, None, Terms::default()).await?;
+        if self.args.retry {
+            store.reopen(id, Reopen::Failed).await?;
+        }
+        store.resume(id).await?;
+        let (all, new) = (submitted.jobs.total(), submitted.fresh.total());
+        if submitted.new
+            && let Some(shared) = sharing::describe(all, new, &submitted.shared)
+        {
+            self.output.note(shared);
         }
         let mut found = None;
         for sweep in store.sweeps().await? {
@@ -157,7 +160,7 @@ impl RunContext<'_> {
                 && store.progress(sweep.id).await?.open() > 0
             {
                 // An interrupted sweep waits until its own spec is run again.
-                store.set_paused(sweep.id, true).await?;
+                store.pause(sweep.id, None).await?;
             }
         }
         found.context("the database lacks the sweep that was just submitted")

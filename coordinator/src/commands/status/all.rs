@@ -5,9 +5,12 @@ use chrono::{DateTime, Utc};
 use comfy_table::{CellAlignment, Table, presets};
 use halfheard_shared::{
     ids::SweepId,
+    text::plain,
     wire::{Heartbeat, nobody_can},
 };
-use halfheard_store::{Store, StoreError, SweepState, control::SetAside, sweeps::Progress};
+use halfheard_store::{
+    Store, StoreError, SweepState, control::SetAside, sweeps::Progress, terms::SweepTerms,
+};
 use serde::Serialize;
 use std::fmt;
 
@@ -16,7 +19,9 @@ struct Sweep {
     id: SweepId,
     name: String,
     state: SweepState,
-    priority: i32,
+    #[serde(flatten)]
+    terms: SweepTerms,
+    stopped_because: Option<String>,
     created: DateTime<Utc>,
     jobs: Progress,
     finished: bool,
@@ -42,10 +47,11 @@ impl AllSweeps {
                 id: row.id,
                 name: row.name,
                 state: row.state,
-                priority: row.priority,
+                terms: row.terms,
+                stopped_because: row.stopped_because,
                 created: row.created,
                 jobs,
-                finished: jobs.open() == 0,
+                finished: row.state == SweepState::Cancelled || jobs.open() == 0,
             });
         }
         let workers = broker.live_workers().await;
@@ -69,6 +75,12 @@ impl fmt::Display for AllSweeps {
             )?;
         } else {
             writeln!(f, "{}", self.table().trim_fmt())?;
+        }
+        for sweep in &self.sweeps {
+            if let Some(because) = &sweep.stopped_because {
+                let (name, because) = (&sweep.name, plain(because));
+                writeln!(f, "{name} was paused: {because}")?;
+            }
         }
         writeln!(f)?;
         if let Some(set_aside) = self.set_aside.describe() {

@@ -12,12 +12,14 @@ use chrono::{DateTime, Utc};
 use comfy_table::{CellAlignment, Table, presets};
 use halfheard_shared::{
     ids::SweepId,
+    text::plain,
     wire::{Heartbeat, nobody_can},
 };
 use halfheard_store::{
     JobState, Store, StoreError, SweepState,
     status::ModelStatus,
     sweeps::{Progress, SweepRow},
+    terms::SweepTerms,
 };
 use serde::Serialize;
 use std::{fmt, time::Duration};
@@ -114,6 +116,9 @@ struct Sweep {
     id: SweepId,
     name: String,
     state: SweepState,
+    #[serde(flatten)]
+    terms: SweepTerms,
+    stopped_because: Option<String>,
     created: DateTime<Utc>,
 }
 
@@ -149,6 +154,8 @@ impl Report {
                 id: sweep.id,
                 name: sweep.name,
                 state: sweep.state,
+                terms: sweep.terms,
+                stopped_because: sweep.stopped_because,
                 created: sweep.created,
             },
         })
@@ -191,6 +198,14 @@ impl Report {
     }
 }
 
+/// The state, with the reason if the coordinator paused the sweep by itself.
+fn why(sweep: &Sweep, state: String) -> String {
+    match &sweep.stopped_because {
+        Some(because) => format!("{state} ({})", plain(because)),
+        None => state,
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (sweep, open) = (&self.sweep, self.jobs.jobs.open());
@@ -199,7 +214,7 @@ impl fmt::Display for Report {
             "{} ({}): {}, submitted {}\n{}\n{}",
             sweep.name,
             sweep.id,
-            state(sweep.state, open, self.servers_stopped),
+            why(sweep, state(sweep.state, open, self.servers_stopped)),
             sweep.created.format("%Y-%m-%d %H:%M UTC"),
             self.jobs,
             self.table().trim_fmt()

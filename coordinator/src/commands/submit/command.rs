@@ -11,12 +11,17 @@ use super::{
 use crate::{
     config::Settings,
     exit::Exit,
-    orchestrator::sweep_control::publish_soon,
     output::Output,
-    submission::{self, Synthesize},
+    submission::{self, Synthesize, sharing},
 };
-use halfheard_shared::{error::chain, ids::SweepId, shutdown::Shutdown, text::count};
-use halfheard_store::{Store, control::Reopen, submit::JobCounts, sweeps::Progress};
+use halfheard_shared::{ids::SweepId, shutdown::Shutdown, text::count};
+use halfheard_store::{
+    Store,
+    control::Reopen,
+    submit::{JobCounts, Shared},
+    sweeps::Progress,
+    terms::{SweepTerms, Terms},
+};
 use serde::Serialize;
 use std::{
     fmt,
@@ -37,6 +42,7 @@ Examples:
   coord submit deploy/benchmark.toml --push     for workers that cannot see this machine's files
   coord submit deploy/benchmark.toml --retry    and run failed jobs again
 
+What another sweep has computed, or is computing, is not computed again: only what is new is added.
 `coord serve` and workers run the jobs; `coord status` shows their progress.")]
 pub(crate) struct SubmitArgs {
     /// The spec, a TOML file
@@ -44,9 +50,12 @@ pub(crate) struct SubmitArgs {
     /// Wait until the sweep is finished, and print its progress
     #[arg(long)]
     watch: bool,
-    /// Submit another sweep of a spec that was submitted before
+    /// Submit another sweep of a spec that was submitted before, and compute everything anew
     #[arg(long)]
     new: bool,
+    /// Whose sweep it is [default for a new sweep: your user name]
+    #[arg(long, value_name = "NAME")]
+    owner: Option<String>,
     /// Run jobs again that failed before, as `coord retry` does
     #[arg(long)]
     retry: bool,
@@ -61,11 +70,14 @@ struct SubmitReport {
     name: String,
     new: bool,
     jobs: JobCounts,
+    /// Those of a new sweep that no other had asked for before.
+    new_jobs: JobCounts,
+    shared: Shared,
     reopened: i64,
     progress: Progress,
     failures: Vec<FailureGroup>,
-    priority: i32,
-    priority_before: Option<i32>,
+    terms: SweepTerms,
+    terms_before: Option<SweepTerms>,
     #[serde(skip)]
     reopened_jobs: JobCounts,
 }
@@ -85,8 +97,17 @@ impl fmt::Display for SubmitReport {
             count(self.jobs.train.unsigned_abs() as usize, "training job"),
             count(self.jobs.eval.unsigned_abs() as usize, "evaluation job"),
         )?;
-        if let Some(before) = self.priority_before {
-            writeln!(f, "its priority is {} now and was {before}", self.priority)?;
+        let (all, new_jobs) = (self.jobs.total(), self.new_jobs.total());
+        if self.new
+            && let Some(shared) = sharing::describe(all, new_jobs, &self.shared)
+        {
+            writeln!(f, "{shared}")?;
+        }
+        if let Some(before) = &self.terms_before
+            && before.priority != self.terms.priority
+        {
+            let (now, before) = (self.terms.priority, before.priority);
+            writeln!(f, "its priority is {now} now and was {before}")?;
         }
         if self.reopened > 0 {
             writeln!(f, "{}", retry::describe(self.reopened_jobs))?;
@@ -120,20 +141,15 @@ pub(crate) async fn run(args: SubmitArgs, settings: &Settings) -> anyhow::Result
         push(&loaded, settings, &store).await?;
     }
     let nonce = args.new.then(fresh_nonce);
-    let (sweep, submitted) = submission::submit(&store, &loaded, nonce.as_deref()).await?;
+    let terms = Terms {
+        owner: args.owner.clone(),
+        ..Terms::default()
+    };
+    let (sweep, submitted) = submission::submit(&store, &loaded, nonce.as_deref(), terms).await?;
     // Submitting a cancelled sweep again continues it.
-    let (mut reopened_jobs, mut priority_before) = (JobCounts::default(), None);
-    let mut notified = Ok(());
-    if !submitted.new {
-        let which = match args.retry {
-            true => Reopen::Both,
-            false => Reopen::Cancelled,
-        };
-        reopened_jobs = store.reopen(sweep, which).await?;
-        priority_before = store.set_priority(sweep, loaded.spec.priority).await?;
-        if reopened_jobs.total() > 0 {
-            notified = publish_soon(&store, &settings.broker, sweep).await;
-        }
+    let mut reopened_jobs = submitted.reopened;
+    if args.retry {
+        reopened_jobs += store.reopen(sweep, Reopen::Failed).await?;
     }
     let progress = store.progress(sweep).await?;
     let mut failures = match progress.failed {
@@ -146,19 +162,15 @@ pub(crate) async fn run(args: SubmitArgs, settings: &Settings) -> anyhow::Result
         name: loaded.resolved.name.clone(),
         new: submitted.new,
         jobs: submitted.jobs,
+        new_jobs: submitted.fresh,
+        shared: submitted.shared,
         reopened: reopened_jobs.total(),
         progress,
         failures,
-        priority: loaded.spec.priority,
-        priority_before,
+        terms: submitted.terms,
+        terms_before: submitted.before,
         reopened_jobs,
     })?;
-    if let Err(error) = notified {
-        output.note(format_args!(
-            "workers are not notified yet; `coord serve` will do it: {}",
-            chain(&error)
-        ));
-    }
     if args.watch {
         let interrupt = Shutdown::on_signals(Exit::Interrupted.code())?;
         let mut printer = ProgressPrinter { output, last: None };

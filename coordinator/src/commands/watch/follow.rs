@@ -24,7 +24,7 @@ pub(crate) trait Observer {
     async fn show(&mut self, snapshot: &Snapshot) -> anyhow::Result<()>;
 }
 
-/// Follows a sweep until no job of it is open, and returns its last state. A database outage is waited
+/// Follows a sweep until it is finished or cancelled, and returns its last state. A database outage is waited
 /// out.
 ///
 /// # Errors
@@ -43,7 +43,7 @@ pub(crate) async fn follow(
         match Snapshot::load(store, broker, sweep).await {
             Ok(snapshot) => {
                 observer.show(&snapshot).await?;
-                if snapshot.progress.open() == 0 {
+                if snapshot.finished {
                     return Ok(snapshot);
                 }
             }

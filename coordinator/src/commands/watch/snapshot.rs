@@ -24,6 +24,8 @@ pub struct Snapshot {
     pub eval_done: i64,
     /// All evaluation jobs.
     pub eval_jobs: i64,
+    /// Whether nothing of it is left to do: no job is open, or it was cancelled.
+    pub finished: bool,
     /// Live workers, by name.
     pub workers: Vec<Heartbeat>,
 }
@@ -45,6 +47,7 @@ impl Snapshot {
             train_done,
             eval_jobs,
             eval_done,
+            finished,
         } = store.sweep_progress(sweep).await?;
         let workers = match broker {
             Some(broker) => live_workers(broker).await,
@@ -56,6 +59,7 @@ impl Snapshot {
             train_jobs,
             eval_done,
             eval_jobs,
+            finished,
             workers,
         })
     }

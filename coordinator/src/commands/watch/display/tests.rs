@@ -29,6 +29,7 @@ fn snapshot(sweep: SweepId, train_done: i64, eval_done: i64, epoch: u32) -> Snap
         train_jobs: 4,
         eval_done,
         eval_jobs: 128,
+        finished: false,
         workers: vec![Heartbeat {
             worker: WorkerInfo {
                 name: "w0".into(),
