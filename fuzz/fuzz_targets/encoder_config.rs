@@ -44,12 +44,18 @@ fuzz_target!(|input: &[u8]| {
             }
             scratch.put("config.json", config);
             // Tokens need a vocabulary, whatever the other files say.
-            scratch.put("vocab.txt", b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nb\nc\n");
+            scratch.put(
+                "vocab.txt",
+                b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nb\nc\n",
+            );
             scratch.put(NAMES[usize::from(which - b'0')], bytes);
             match Encoder::open(scratch.path()) {
                 Ok(encoder) => {
                     let _ = encoder.token_ids();
-                    let _ = (encoder.config().longest(), encoder.config().first_position());
+                    let _ = (
+                        encoder.config().longest(),
+                        encoder.config().first_position(),
+                    );
                 }
                 Err(error) => {
                     let _ = error.to_string();

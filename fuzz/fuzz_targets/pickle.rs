@@ -17,8 +17,16 @@ fn look(pickle: &Pickle<'_>) {
         if visits > MAX_VISITS {
             return;
         }
-        let _ = (pickle.describe(value), pickle.text(value), pickle.raw(value));
-        let _ = (pickle.class(value), pickle.class_of(value), pickle.get(value, "a"));
+        let _ = (
+            pickle.describe(value),
+            pickle.text(value),
+            pickle.raw(value),
+        );
+        let _ = (
+            pickle.class(value),
+            pickle.class_of(value),
+            pickle.get(value, "a"),
+        );
         let _ = (pickle.persistent_id(value), pickle.is_opaque(value));
         open.extend(pickle.items(value).into_iter().flatten().take(64).copied());
         if let Some(entries) = pickle.entries(value) {
@@ -27,7 +35,14 @@ fn look(pickle: &Pickle<'_>) {
         if let Some(object) = pickle.object(value) {
             open.extend([object.args]);
         }
-        open.extend(pickle.objects(value).into_iter().flatten().take(64).copied());
+        open.extend(
+            pickle
+                .objects(value)
+                .into_iter()
+                .flatten()
+                .take(64)
+                .copied(),
+        );
         let _ = pickle.object_array(value);
         if let Some(array) = pickle.array(value) {
             let rows = array.shape().first().copied().unwrap_or(1).min(8);

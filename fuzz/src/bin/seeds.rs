@@ -86,7 +86,9 @@ impl Seeds {
             "trouble": null,
         }))?;
         self.put_as("wire", "heartbeat", b'h', serde_json::to_vec(&beat)?)?;
-        let tell = Tell::Released { attempts: Vec::new() };
+        let tell = Tell::Released {
+            attempts: Vec::new(),
+        };
         self.put_as("wire", "tell", b't', serde_json::to_vec(&tell)?)?;
         self.put_as("wire", "prefix", b'n', "team-a")?;
         self.put_as("wire", "case", b'n', "missing=la")
@@ -111,7 +113,10 @@ impl Seeds {
             ("floats", Py::floats(&[2, 3], &[0.5; 6])),
             ("ints", Py::ints(&[2], &[1, -1])),
             ("doubles", Py::doubles(&[1, 2], &[0.1, f64::NAN])),
-            ("objects", Py::objects(&[2], vec![Py::Int(1), Py::Text("a".into())])),
+            (
+                "objects",
+                Py::objects(&[2], vec![Py::Int(1), Py::Text("a".into())]),
+            ),
         ] {
             let bytes = value.pickle();
             self.put("pickle", name, &bytes)?;
@@ -119,7 +124,11 @@ impl Seeds {
                 self.put("import", name, &bytes)?;
             }
         }
-        self.put("pickle", "global", b"}X\x01\0\0\0acos\nsystem\nX\x01\0\0\0x\x85Rs.K\x07.")
+        self.put(
+            "pickle",
+            "global",
+            b"}X\x01\0\0\0acos\nsystem\nX\x01\0\0\0x\x85Rs.K\x07.",
+        )
     }
 
     fn datasets(&self) -> Outcome {
@@ -165,7 +174,12 @@ impl Seeds {
             let definition = serde_json::to_vec(kind.definition())?;
             self.put_as("manifest", &format!("{kind}-protocol"), b'p', definition)?;
         }
-        self.put_as("manifest", "address", b'u', "postgres://u:p@h:1/d?password=x&sslmode=a")
+        self.put_as(
+            "manifest",
+            "address",
+            b'u',
+            "postgres://u:p@h:1/d?password=x&sslmode=a",
+        )
     }
 
     fn others(&self) -> Outcome {
@@ -186,10 +200,13 @@ impl Seeds {
         self.put_as("encoder_config", "vocab-text", b'3', words)?;
         let ids = r#"{"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": 4, "a": 5}"#;
         self.put_as("encoder_config", "vocab", b'4', ids)?;
-        let tokenizer = format!(r#"{{"model": {{"vocab": {ids}}}, "added_tokens": [{{"id": 6, "content": "x"}}]}}"#);
+        let tokenizer = format!(
+            r#"{{"model": {{"vocab": {ids}}}, "added_tokens": [{{"id": 6, "content": "x"}}]}}"#
+        );
         self.put_as("encoder_config", "tokenizer", b'5', tokenizer)?;
         self.put_as("encoder_config", "added", b'6', r#"{"<mask>": 7}"#)?;
-        let index = r#"{"metadata": {"total_size": 8}, "weight_map": {"a": "model-1.safetensors"}}"#;
+        let index =
+            r#"{"metadata": {"total_size": 8}, "weight_map": {"a": "model-1.safetensors"}}"#;
         self.put_as("encoder_config", "index", b'i', index)?;
         let list = format!("{} model.safetensors\n", "00".repeat(32));
         self.put_as("encoder_config", "list", b'l', list)
