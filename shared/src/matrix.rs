@@ -139,13 +139,21 @@ pub fn expand(
         let dataset = &spec.datasets[i % datasets];
         // Serializing and hashing once for all seeds.
         let config = config_id(&spec.train_spec(method, dataset, 0));
+        let needs = Needs {
+            memory: method.needs.memory,
+            label: method.needs.label.as_deref().map(Into::into),
+        };
         let (spec, nonce, cases) = (Arc::clone(&spec), nonce.clone(), Arc::clone(&cases));
         (0..spec.seeds.len()).flat_map(move |s| {
             let method = &spec.methods[i / datasets];
             let dataset = &spec.datasets[i % datasets];
             let model = Arc::new(spec.train_spec(method, dataset, spec.seeds[s]));
             let train = train_job_id(config, model.seed, nonce.as_deref());
-            model_jobs(train, model, Arc::clone(&cases))
+            let needs = needs.clone();
+            model_jobs(train, model, Arc::clone(&cases)).map(move |job| PlannedJob {
+                needs: needs.clone(),
+                ..job
+            })
         })
     })
 }

@@ -27,6 +27,40 @@ fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, messag
     assert_eq!(&decode::<T>(&kept).unwrap(), message, "{name} reads back");
 }
 
+/// A report as the previous release wrote it: such a file is made once and never renewed. It reads as `message` without
+/// what that release did not know, and is written byte for byte for workers that speak it.
+fn check_previous(name: &str, message: &ResultMessage) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../schemas/wire")
+        .join(format!("{name}.v{PREVIOUS}.bin"));
+    if std::env::var_os("UPDATE_WIRE").is_some() && !path.exists() {
+        std::fs::write(&path, message.encode_as_previous().unwrap()).unwrap();
+    }
+    let kept = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    assert_eq!(kept[0], PREVIOUS);
+    let mut known = message.clone();
+    match &mut known.body {
+        ResultBody::Trained { peak_memory, .. } | ResultBody::Evaluated { peak_memory, .. } => {
+            *peak_memory = 0;
+        }
+        _ => {}
+    }
+    assert_eq!(decode_report(&kept).unwrap(), known, "{name} reads");
+    assert_eq!(
+        message.encode_as_previous().unwrap(),
+        kept,
+        "{name} is written otherwise than the previous release did"
+    );
+    // And of this release, the same reader reads everything.
+    let now = encode(message).unwrap();
+    assert_eq!(&decode_report(&now).unwrap(), message);
+}
+
+fn check_report(name: &str, message: &ResultMessage) {
+    check(name, message);
+    check_previous(name, message);
+}
+
 fn sweep() -> SweepId {
     SweepId::derive(&[b"golden"])
 }
@@ -103,6 +137,38 @@ fn jobs() {
     check("job-eval-missing", &message(eval("missing=la")));
 }
 
+/// Grants are the same in both versions, but for the version's number.
+#[test]
+fn answers() {
+    let job = JobMessage {
+        sweep: sweep(),
+        job: job(),
+        attempt: AttemptId::derive(&[b"golden"]),
+        work: Work::Train(spec()),
+    };
+    for (name, answer) in [
+        ("answer-grants", Answer::Grants(vec![job])),
+        (
+            "answer-refused",
+            Answer::Refused("another store".to_owned()),
+        ),
+    ] {
+        for version in [VERSION, PREVIOUS] {
+            let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+                .join("../schemas/wire")
+                .join(format!("{name}.v{version}.bin"));
+            let now = answer.encode_for(version).unwrap();
+            let renews = version == VERSION || !path.exists();
+            if std::env::var_os("UPDATE_WIRE").is_some() && renews {
+                std::fs::write(&path, &now).unwrap();
+            }
+            let kept = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            assert_eq!(kept, now, "{name} is written otherwise than before");
+            assert_eq!(Answer::decode(&kept).unwrap(), answer);
+        }
+    }
+}
+
 #[test]
 fn results() {
     let message = |body| ResultMessage {
@@ -119,13 +185,13 @@ fn results() {
     };
     let metrics: BTreeMap<String, Option<f64>> =
         [("acc7".to_owned(), Some(0.25)), ("corr".to_owned(), None)].into();
-    check(
+    check_report(
         "result-started",
         &message(ResultBody::Started {
             resumed_after_epoch: 4,
         }),
     );
-    check(
+    check_report(
         "result-epoch",
         &message(ResultBody::Epoch(EpochLog {
             epoch: 5,
@@ -136,7 +202,7 @@ fn results() {
             best_for: vec!["acc7".to_owned()],
         })),
     );
-    check(
+    check_report(
         "result-trained",
         &message(ResultBody::Trained {
             checkpoints: vec![checkpoint()],
@@ -145,7 +211,7 @@ fn results() {
             peak_memory: 1 << 34,
         }),
     );
-    check(
+    check_report(
         "result-evaluated",
         &message(ResultBody::Evaluated {
             results: vec![CriterionResult {
@@ -159,18 +225,18 @@ fn results() {
             peak_memory: 1 << 20,
         }),
     );
-    check(
+    check_report(
         "result-failed",
         &message(ResultBody::Failed(Failure {
             chain: vec!["outer".to_owned(), "inner".to_owned()],
             kind: FailureKind::NonFinite,
         })),
     );
-    check(
+    check_report(
         "result-handed-back",
         &message(ResultBody::HandedBack { after_epoch: 6 }),
     );
-    check(
+    check_report(
         "result-declined",
         &message(ResultBody::Declined {
             after_epoch: 6,
@@ -211,6 +277,16 @@ fn invalid_message_is_rejected() {
         decode::<JobMessage>(&vec![VERSION; MAX_BYTES + 1]),
         Err(WireError::TooLarge { .. })
     ));
+    // What is neither of this release nor of the one before says so, whatever follows.
+    for found in [0, 1, 2, PREVIOUS - 1, VERSION + 1, 255] {
+        let error = decode_report(&[&[found], &good[1..]].concat()).unwrap_err();
+        assert!(matches!(error, WireError::Version { found: named } if named == found));
+        let answer = Answer::Grants(Vec::new());
+        assert!(
+            answer.encode_for(found).is_err(),
+            "an answer for version {found}"
+        );
+    }
     // A list that claims to be endless is refused before memory is taken for it.
     let mut bomb = vec![VERSION];
     bomb.extend([0xfd; 64]);
