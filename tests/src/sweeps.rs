@@ -8,7 +8,7 @@ use halfheard_shared::{
     matrix::{PlannedJob, PlannedWork},
     wire::{BlobRef, Fidelity, Protocol, Selection, TrainSpec},
 };
-use halfheard_store::submit::NewSweep;
+use halfheard_store::{submit::NewSweep, terms::Terms};
 use std::sync::Arc;
 
 /// A sweep with no jobs yet.
@@ -19,7 +19,8 @@ pub fn sweep(name: &str, priority: i32) -> NewSweep {
         nonce: None,
         spec: format!("name = \"{name}\""),
         resolved: serde_json::json!({ "name": name }),
-        priority,
+        owner: "test".to_owned(),
+        terms: Terms::with_priority(priority),
     }
 }
 
@@ -78,20 +79,16 @@ pub fn matrix<'a>(
         let train = train_job(sweep, seed);
         let evaluations = {
             let spec = Arc::clone(&spec);
-            cases.iter().map(move |case| PlannedJob {
-                id: eval_job(sweep, seed, case),
-                work: PlannedWork::Eval {
+            cases.iter().map(move |case| {
+                let work = PlannedWork::Eval {
                     train,
                     spec: Arc::clone(&spec),
                     case: parse(case),
-                },
+                };
+                PlannedJob::new(eval_job(sweep, seed, case), work)
             })
         };
-        std::iter::once(PlannedJob {
-            id: train,
-            work: PlannedWork::Train(spec),
-        })
-        .chain(evaluations)
+        std::iter::once(PlannedJob::new(train, PlannedWork::Train(spec))).chain(evaluations)
     })
 }
 
@@ -119,8 +116,8 @@ fn parse(case: &str) -> Case {
 
 /// `count` no-op jobs.
 pub fn noops(sweep: &NewSweep, count: u64) -> impl Iterator<Item = PlannedJob> + '_ {
-    (0..count).map(|number| PlannedJob {
-        id: JobId::derive(&[sweep.id.as_bytes(), b"noop", &number.to_le_bytes()]),
-        work: PlannedWork::Noop,
+    (0..count).map(|number| {
+        let id = JobId::derive(&[sweep.id.as_bytes(), b"noop", &number.to_le_bytes()]);
+        PlannedJob::new(id, PlannedWork::Noop)
     })
 }

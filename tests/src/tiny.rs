@@ -95,25 +95,21 @@ pub fn jobs(sweep: &NewSweep, spec: &TrainSpec, cases: &[&str]) -> Result<Vec<Pl
     let what = format!("{} {}", spec.method, spec.seed);
     let train = JobId::derive(&[sweep.id.as_bytes(), b"train", what.as_bytes()]);
     let spec = Arc::new(spec.clone());
-    let mut jobs = vec![PlannedJob {
-        id: train,
-        work: PlannedWork::Train(spec.clone()),
-    }];
+    let mut jobs = vec![PlannedJob::new(train, PlannedWork::Train(spec.clone()))];
     for case in cases {
         let parsed: Case = case.parse()?;
-        jobs.push(PlannedJob {
-            id: JobId::derive(&[
-                sweep.id.as_bytes(),
-                b"eval",
-                what.as_bytes(),
-                case.as_bytes(),
-            ]),
-            work: PlannedWork::Eval {
-                train,
-                spec: spec.clone(),
-                case: parsed,
-            },
-        });
+        let parts: [&[u8]; 4] = [
+            sweep.id.as_bytes(),
+            b"eval",
+            what.as_bytes(),
+            case.as_bytes(),
+        ];
+        let work = PlannedWork::Eval {
+            train,
+            spec: spec.clone(),
+            case: parsed,
+        };
+        jobs.push(PlannedJob::new(JobId::derive(&parts), work));
     }
     Ok(jobs)
 }

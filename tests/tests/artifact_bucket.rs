@@ -46,9 +46,9 @@ async fn object_put_in_the_bucket_is_read_back() -> Result<()> {
     store.delete(&resume).await?;
     assert!(store.get(&resume, 10).await?.is_none());
 
-    let outcome = Key::Outcome(job);
-    assert_eq!(store.put_first(&outcome, "1".into()).await?, "1");
-    assert_eq!(store.put_first(&outcome, "2".into()).await?, "1");
+    let id = Key::StoreId;
+    assert_eq!(store.put_first(&id, "1".into()).await?, "1");
+    assert_eq!(store.put_first(&id, "2".into()).await?, "1");
     Ok(())
 }
 

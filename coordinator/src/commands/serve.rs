@@ -3,6 +3,7 @@
 use crate::{
     config::Settings,
     exit::Exit,
+    infrastructure,
     orchestrator::collect::drained,
     orchestrator::{options::ServeOptions, serve::serve},
 };
@@ -42,7 +43,8 @@ fn seconds(text: &str) -> Result<f64, String> {
 ///
 /// # Errors
 ///
-/// Settings are invalid: a wrong login, a database without migrations. Unavailable servers are waited
+/// Settings are invalid: a wrong login, a database without migrations; the servers lack something
+/// without which nothing works. Unavailable servers are waited
 /// for.
 pub(crate) async fn run(args: ServeArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
     let signals = Shutdown::on_signals(Exit::Interrupted.code())?;
@@ -60,7 +62,9 @@ pub(crate) async fn run(args: ServeArgs, settings: &Settings) -> anyhow::Result<
                 store.migrate().await?;
             }
             store.check().await?;
-            anyhow::Ok((store, settings.broker.connect_with_retry().await?))
+            let broker = settings.broker.connect_with_retry().await?;
+            infrastructure::check(&store, &broker).await?;
+            anyhow::Ok((store, broker))
         } => connected?,
     };
     tracing::info!(

@@ -12,7 +12,7 @@ use halfheard_store::Store;
 /// The store is not the installation's.
 #[derive(Debug, thiserror::Error)]
 #[error("the artifact store at {address} is {found}, and the one of this installation is {known}")]
-pub struct OtherStore {
+pub(crate) struct OtherStore {
     /// Its address.
     address: String,
     /// Its id.

@@ -28,7 +28,7 @@ const PIECE: usize = 1 << 20;
 
 /// Why a backup is not restored.
 #[derive(Debug, thiserror::Error)]
-pub enum RestoreError {
+pub(crate) enum RestoreError {
     /// The database is in use.
     #[error(transparent)]
     Occupied(#[from] Occupied),

@@ -14,7 +14,7 @@ pub(crate) enum Weight {
 /// Something that must be changed, on one line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{found}")]
-pub struct Remark {
+pub(crate) struct Remark {
     pub(crate) weight: Weight,
     /// What was found.
     pub(crate) found: String,

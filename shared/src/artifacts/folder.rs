@@ -11,6 +11,7 @@ use bytes::Bytes;
 use std::{
     io::{self, ErrorKind, Write as _},
     path::{Path, PathBuf},
+    sync::{Arc, Weak},
     time::SystemTime,
 };
 use tokio::io::AsyncWriteExt as _;
@@ -120,72 +121,90 @@ impl Folder {
 
     pub(super) async fn inventory(&self) -> Result<Inventory, ArtifactError> {
         let root = self.root.clone();
+        // Whoever waits no longer should not keep the process until the last file is counted.
+        let wanted = Arc::new(());
+        let asked = Arc::downgrade(&wanted);
         let list = move || {
-            let mut inventory = Inventory::default();
+            let mut listing = Listing {
+                asked,
+                found: Inventory::default(),
+            };
             for name in FOLDERS {
-                let listed = list_folder(&root.join(name), &format!("{name}/"), &mut inventory);
+                let listed = listing.folder(&root.join(name), &format!("{name}/"));
                 if let Err(error) = listed {
                     return Ok(Err(ArtifactError::unlisted(name, error)));
                 }
             }
             // Temporary files of the store's id lie at the root, which may be shared with anything.
-            list_temporary(&root, &mut inventory)?;
-            Ok(Ok(inventory))
+            listing.temporary(&root)?;
+            Ok(Ok(listing.found))
         };
-        blocking(list)
+        let inventory = blocking(list)
             .await
-            .unwrap_or_else(|error| Err(ArtifactError::unlisted("folder", error)))
+            .unwrap_or_else(|error| Err(ArtifactError::unlisted("folder", error)));
+        drop(wanted);
+        inventory
     }
 }
 
-fn list_folder(folder: &Path, prefix: &str, inventory: &mut Inventory) -> io::Result<()> {
-    let files = match std::fs::read_dir(folder) {
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
-        files => files?,
-    };
-    for file in files {
-        let file = file?;
-        let metadata = match file.metadata() {
-            // Deleted meanwhile.
-            Err(e) if e.kind() == ErrorKind::NotFound => continue,
-            metadata => metadata?,
+/// Listing a store's folder.
+struct Listing {
+    /// Gone when nobody waits for it any more.
+    asked: Weak<()>,
+    found: Inventory,
+}
+
+impl Listing {
+    fn folder(&mut self, folder: &Path, prefix: &str) -> io::Result<()> {
+        let files = match std::fs::read_dir(folder) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+            files => files?,
         };
-        let name = file.file_name();
-        let name = name.to_string_lossy();
-        let (bytes, modified) = (metadata.len(), metadata.modified()?);
-        if !metadata.is_file() {
-            inventory.foreign += 1;
-        } else if is_temporary(&name) {
-            inventory
-                .leftovers
-                .push(leftover(file.path(), bytes, modified));
-        } else if let Ok(key) = format!("{prefix}{name}").parse() {
-            inventory.entries.push(Entry {
-                key,
-                bytes,
-                modified,
-            });
-        } else {
-            inventory.foreign += 1;
+        for file in files {
+            let file = file?;
+            if self.asked.strong_count() == 0 {
+                return Err(ErrorKind::Interrupted.into());
+            }
+            let metadata = match file.metadata() {
+                // Deleted meanwhile.
+                Err(e) if e.kind() == ErrorKind::NotFound => continue,
+                metadata => metadata?,
+            };
+            let name = file.file_name();
+            let name = name.to_string_lossy();
+            let (bytes, modified) = (metadata.len(), metadata.modified()?);
+            if !metadata.is_file() {
+                self.found.foreign += 1;
+            } else if is_temporary(&name) {
+                let leftover = leftover(file.path(), bytes, modified);
+                self.found.leftovers.push(leftover);
+            } else if let Ok(key) = format!("{prefix}{name}").parse() {
+                self.found.entries.push(Entry {
+                    key,
+                    bytes,
+                    modified,
+                });
+            } else {
+                self.found.foreign += 1;
+            }
         }
+        Ok(())
     }
-    Ok(())
-}
 
-fn list_temporary(folder: &Path, inventory: &mut Inventory) -> io::Result<()> {
-    for file in std::fs::read_dir(folder)? {
-        let file = file?;
-        if is_temporary(&file.file_name().to_string_lossy())
-            && let Ok(metadata) = file.metadata()
-            && metadata.is_file()
-        {
-            let modified = metadata.modified()?;
-            inventory
-                .leftovers
-                .push(leftover(file.path(), metadata.len(), modified));
+    fn temporary(&mut self, folder: &Path) -> io::Result<()> {
+        for file in std::fs::read_dir(folder)? {
+            let file = file?;
+            if is_temporary(&file.file_name().to_string_lossy())
+                && let Ok(metadata) = file.metadata()
+                && metadata.is_file()
+            {
+                let modified = metadata.modified()?;
+                let leftover = leftover(file.path(), metadata.len(), modified);
+                self.found.leftovers.push(leftover);
+            }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 fn leftover(path: PathBuf, bytes: u64, modified: SystemTime) -> Leftover {

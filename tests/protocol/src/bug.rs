@@ -18,6 +18,8 @@ pub enum Bug {
 
     /// A first ask of a session ends the leases of the others of its worker.
     NoHandshake,
+    /// The question whether a session lives counts as the answer to its request.
+    ProofIsAnswer,
     /// The handshake does not wait for the reports that were there when it began.
     ReplacesBeforeDrain,
     /// Leases expire while reports wait.
@@ -32,6 +34,8 @@ pub enum Bug {
     TrustsFarLease,
     /// Grants whose answer was lost are not repeated.
     NoResend,
+    /// A request is served though its session has sent a newer one.
+    OldAsksServed,
     /// A worker takes jobs from an answer to a request that it has given up.
     AcceptsOldAnswers,
     /// A worker forgets a final report when the broker has it.
@@ -63,8 +67,10 @@ pub enum Bug {
 
     /// A result that is delivered a second time counts again.
     DoubleRevives,
-    /// Weights with another hash replace the old ones.
-    ReplacesWeights,
+    /// Weights with another hash replace those that evaluations have used.
+    ReplacesUsedWeights,
+    /// Results of evaluations of replaced weights count.
+    NothingIsVoid,
     /// Evaluations stay as they are when their checkpoints are missing.
     EvaluationsStay,
 

@@ -4,7 +4,7 @@ use stateright::{Checker, HasDiscoveries, Model, Path};
 use std::{
     collections::HashMap,
     fmt::{Debug, Write},
-    hash::{DefaultHasher, Hash, Hasher},
+    hash::{Hash, Hasher},
     time::Instant,
 };
 
@@ -66,17 +66,41 @@ impl std::fmt::Display for Counterexample {
 
 /// Looks for a state in which a property does not hold: the shortest way to one, if there is any.
 /// Prints how many states there are.
+///
+/// # Panics
+///
+/// There are too many.
 pub fn counterexample<M: Protocol>(model: &M) -> Option<Counterexample> {
+    search(model, HasDiscoveries::AnyFailures)
+}
+
+/// Looks for the shortest way to a state in which this property does not hold.
+///
+/// # Panics
+///
+/// There are too many states.
+pub fn counterexample_of<M: Protocol>(model: &M, property: &'static str) -> Option<Counterexample> {
+    search(model, HasDiscoveries::AnyOf([property].into()))
+        .filter(|found| found.property == property)
+}
+
+fn search<M: Protocol>(model: &M, until: HasDiscoveries) -> Option<Counterexample> {
     let began = Instant::now();
+    let wanted = match &until {
+        HasDiscoveries::AnyOf(properties) => properties.iter().next().copied(),
+        _ => None,
+    };
     let checker = model
         .clone()
         .checker()
-        .finish_when(HasDiscoveries::AnyFailures)
+        .finish_when(until)
+        .target_state_count(MAX_TRANSITIONS)
         .spawn_bfs()
         .join();
     let mut found: Vec<Counterexample> = checker
         .discoveries()
         .into_iter()
+        .filter(|(property, _)| wanted.is_none_or(|wanted| wanted == *property))
         .map(|(property, path)| Counterexample::new::<M>(property, path))
         .collect();
     found.sort_by_key(|found| (found.steps.len(), found.property));
@@ -87,6 +111,11 @@ pub fn counterexample<M: Protocol>(model: &M) -> Option<Counterexample> {
         checker.state_count(),
         checker.max_depth(),
         began.elapsed().as_secs_f64()
+    );
+    assert!(
+        !found.is_empty() || checker.state_count() < MAX_TRANSITIONS,
+        "{} has too many states",
+        model.name()
     );
     found.into_iter().next()
 }
@@ -108,6 +137,10 @@ pub fn verify<M: Protocol>(model: &M) {
 
 /// Looks for a state from which the work cannot end without a further fault. If there is none, the work
 /// ends whenever faults do, as long as every step that stays possible is taken at some time.
+///
+/// # Panics
+///
+/// There are too many states.
 pub fn trap<M: Protocol>(model: &M) -> Option<Counterexample> {
     let graph = Graph::explore(model);
     let ends = graph.can_end();
@@ -117,6 +150,11 @@ pub fn trap<M: Protocol>(model: &M) -> Option<Counterexample> {
         steps: graph.path_to(model, first),
     })
 }
+
+/// A model with more states would take minutes and gigabytes.
+const MAX_STATES: usize = 4_000_000;
+/// See [`MAX_STATES`].
+const MAX_TRANSITIONS: usize = 8 * MAX_STATES;
 
 /// All states, with the transitions that are no faults, backwards.
 struct Graph<S> {
@@ -145,6 +183,7 @@ impl<S: Bounds> Graph<S> {
         let mut actions = Vec::new();
         let mut next = 0;
         while next < graph.states.len() {
+            assert!(next < MAX_STATES, "{} has too many states", model.name());
             let state = graph.states[next].clone();
             model.actions(&state, &mut actions);
             for action in actions.drain(..) {
@@ -166,6 +205,9 @@ impl<S: Bounds> Graph<S> {
         graph
     }
 
+    /// # Panics
+    ///
+    /// The model has grown beyond [`MAX_STATES`].
     fn number<M: Protocol + Model<State = S>>(
         &mut self,
         model: &M,
@@ -238,12 +280,58 @@ impl<S: Bounds> Graph<S> {
     }
 }
 
-/// Two hashes of 64 bits: with a hundred million states, the odds of one collision are one in 10^22.
+/// Two hashes of 64 bits: with a hundred million states, the odds of one collision are below one in 10^20.
 fn fingerprint<S: Hash>(state: &S) -> u128 {
-    let mut one = DefaultHasher::new();
-    state.hash(&mut one);
-    let mut other = DefaultHasher::new();
-    0x9e37_79b9_u32.hash(&mut other);
-    state.hash(&mut other);
-    (u128::from(one.finish()) << 64) | u128::from(other.finish())
+    let mut mixer = Mixer(0x2545_f491_4f6c_dd1d, 0x9e37_79b9_7f4a_7c15);
+    state.hash(&mut mixer);
+    (u128::from(mixer.finish()) << 64) | u128::from(Mixer(mixer.1, mixer.0).finish())
+}
+
+/// A quick hash of many small numbers: two folded multiplications.
+struct Mixer(u64, u64);
+
+impl Mixer {
+    fn mix(value: u64, factor: u64) -> u64 {
+        let product = u128::from(value) * u128::from(factor);
+        (product as u64) ^ ((product >> 64) as u64)
+    }
+}
+
+impl Hasher for Mixer {
+    fn finish(&self) -> u64 {
+        Self::mix(self.0 ^ 0x5851_f42d_4c95_7f2d, 0xd6e8_feb8_6659_fd93)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u8(&mut self, number: u8) {
+        self.write_u64(u64::from(number));
+    }
+
+    fn write_u16(&mut self, number: u16) {
+        self.write_u64(u64::from(number));
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        self.write_u64(number as u64);
+    }
+
+    fn write_isize(&mut self, number: isize) {
+        self.write_u64(number as u64);
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = Self::mix(
+            self.0 ^ number ^ 0xa076_1d64_78bd_642f,
+            0xe703_7ed1_a0b4_28db,
+        );
+        self.1 = Self::mix(
+            self.1 ^ number ^ 0x8ebc_6af0_9c88_c6e3,
+            0x5899_65cc_7537_4cc3,
+        );
+    }
 }

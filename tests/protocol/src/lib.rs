@@ -8,10 +8,10 @@
 pub mod bug;
 pub mod explore;
 pub mod leadership;
-// pub mod lease;
-// pub mod poison;
-// pub mod progress;
-// pub mod retrain;
+pub mod lease;
+pub mod poison;
+pub mod progress;
+pub mod retrain;
 pub mod rules;
-// pub mod stall;
+pub mod stall;
 pub mod table;

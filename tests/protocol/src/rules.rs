@@ -24,6 +24,10 @@ pub struct Job {
     pub losses: u8,
     /// The hash of the first result.
     pub outcome: Option<u8>,
+    /// Whether it is a training job.
+    pub trains: bool,
+    /// Of a training: whether a result of one of its evaluations is stored.
+    pub evaluated: bool,
     /// A transition was attempted that the database refuses.
     pub refused: Option<(State, State)>,
 }
@@ -39,8 +43,21 @@ pub enum Outcome {
     HandedBack,
     /// It ended without a word, or did not advance.
     Lost,
-    /// The job was cancelled.
+    /// The job was cancelled, or its training must be done again.
     Revoked,
+}
+
+/// The row of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Attempt {
+    /// How it ended, if it did.
+    pub outcome: Option<Outcome>,
+    /// The report of its start has arrived.
+    pub begun: bool,
+    /// It stored a state beyond the one that it began from.
+    pub advanced: bool,
+    /// Its result no longer counts.
+    pub void: bool,
 }
 
 /// A report of an attempt.
@@ -65,6 +82,9 @@ pub enum Effect {
     Store,
     /// The result differs from the first one.
     Conflict,
+    /// The result is written in place of the first one, which nobody has used: attempts at evaluations of
+    /// that are void.
+    Replace,
 }
 
 impl Job {
@@ -76,6 +96,8 @@ impl Job {
             failures: 0,
             losses: 0,
             outcome: None,
+            trains: false,
+            evaluated: false,
             refused: None,
         }
     }
@@ -106,45 +128,37 @@ impl Job {
         self.attempt = Some(attempt);
     }
 
-    /// Applies a report of `attempt`, which ended with `outcome` if it did.
+    /// Applies a report of the attempt with this number.
     pub fn apply(
         &mut self,
-        attempt: u8,
-        outcome: &mut Option<Outcome>,
+        number: u8,
+        attempt: &mut Attempt,
         report: Report,
         bug: Option<Bug>,
     ) -> Effect {
-        let has_it = self.leased() == Some(attempt);
-        let counts = has_it || (bug == Some(Bug::StaleReportsCount) && self.leased().is_some());
+        let has_it = self.leased() == Some(number) && attempt.outcome.is_none();
+        let stale_counts = bug == Some(Bug::StaleReportsCount);
+        let counts = has_it || (stale_counts && self.leased().is_some());
+        let open = matches!(attempt.outcome, None | Some(Outcome::Lost)) || stale_counts;
         match report {
             Report::Started => {
-                if counts && outcome.is_none() {
+                attempt.begun = true;
+                if counts {
                     self.go(State::Running);
                 }
-                Effect::Nothing
+                return Effect::Nothing;
             }
-            Report::Result(hash) => self.finish(has_it, outcome, hash, bug),
-            Report::Failed => {
-                if outcome.is_none() {
-                    *outcome = Some(Outcome::Failed);
-                    if counts {
-                        self.fail();
-                    }
-                }
-                Effect::Nothing
-            }
-            Report::HandedBack => {
-                if outcome.is_none() || bug == Some(Bug::StaleReportsCount) {
-                    *outcome = Some(Outcome::HandedBack);
-                    if counts && bug == Some(Bug::HandBackCounts) {
-                        self.fail();
-                    } else if counts {
-                        self.go(State::Ready);
-                    }
-                }
-                Effect::Nothing
-            }
+            Report::Result(hash) => return self.finish(has_it, attempt, hash, bug),
+            _ if !open => return Effect::Nothing,
+            Report::Failed => attempt.outcome = Some(Outcome::Failed),
+            Report::HandedBack => attempt.outcome = Some(Outcome::HandedBack),
         }
+        if counts && (report == Report::Failed || bug == Some(Bug::HandBackCounts)) {
+            self.fail();
+        } else if counts {
+            self.go(State::Ready);
+        }
+        Effect::Nothing
     }
 
     fn fail(&mut self) {
@@ -159,43 +173,52 @@ impl Job {
     fn finish(
         &mut self,
         has_it: bool,
-        outcome: &mut Option<Outcome>,
+        attempt: &mut Attempt,
         hash: u8,
         bug: Option<Bug>,
     ) -> Effect {
-        let double = *outcome == Some(Outcome::Done);
-        if double && !matches!(bug, Some(Bug::DoubleRevives | Bug::EveryResultStored)) {
+        let again = attempt.outcome == Some(Outcome::Done);
+        if (attempt.void && !again) || (bug == Some(Bug::LateResultsIgnored) && !has_it) {
             return Effect::Nothing;
         }
-        if bug == Some(Bug::LateResultsIgnored) && !has_it {
-            return Effect::Nothing;
+        attempt.outcome = Some(Outcome::Done);
+        let conflict = self.outcome.is_some_and(|kept| kept != hash);
+        let effect = match self.outcome {
+            None => Effect::Store,
+            Some(_) if bug == Some(Bug::EveryResultStored) => Effect::Store,
+            Some(_) if conflict => Effect::Conflict,
+            Some(_) => Effect::Nothing,
+        };
+        if again && bug != Some(Bug::DoubleRevives) {
+            return effect;
         }
-        *outcome = Some(Outcome::Done);
-        match self.outcome {
-            Some(kept) if kept != hash && bug != Some(Bug::ReplacesWeights) => {
-                // A conflict: what counted before counts. A job that was to deliver the same again fails.
-                if has_it {
-                    self.go(State::Failed);
-                }
-                Effect::Conflict
-            }
-            before => {
-                if self.state != State::Cancelled {
-                    self.go(State::Done);
-                }
+        self.outcome.get_or_insert(hash);
+        if matches!(self.state, State::Done | State::Cancelled) {
+            return effect;
+        }
+        // A training that has a result and is not done is being done again, for its checkpoints.
+        if conflict && self.trains {
+            if !self.evaluated || bug == Some(Bug::ReplacesUsedWeights) {
                 self.outcome = Some(hash);
-                if before.is_none() || bug == Some(Bug::EveryResultStored) {
-                    Effect::Store
-                } else {
-                    Effect::Nothing
-                }
+                self.go(State::Done);
+                return Effect::Replace;
             }
+            if has_it {
+                self.failures += 1;
+                self.go(State::Failed);
+            }
+        } else {
+            self.go(State::Done);
         }
+        effect
     }
 
-    /// Ends the attempt that has the job, which was lost or did not advance.
-    pub fn lose(&mut self, begun: bool, bug: Option<Bug>) {
-        if begun && bug != Some(Bug::LossesUncounted) {
+    /// Ends the attempt that has the job, which was lost.
+    pub fn lose(&mut self, attempt: &mut Attempt, bug: Option<Bug>) {
+        attempt.outcome = Some(Outcome::Lost);
+        if attempt.advanced {
+            self.losses = 0;
+        } else if attempt.begun && bug != Some(Bug::LossesUncounted) {
             self.losses += 1;
         }
         self.go(if self.losses >= MAX_LOSSES {

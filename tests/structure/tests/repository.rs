@@ -40,7 +40,10 @@ const LAYERS: &[(&str, &[&str])] = &[
         "halfheard-fuzz",
         &["halfheard-shared", "halfheard-import"],
     ),
-    ("halfheard-protocol", &[]),
+    (
+        "halfheard-protocol",
+        &["halfheard-shared", "halfheard-store"],
+    ),
     ("halfheard-structure", &[]),
 ];
 

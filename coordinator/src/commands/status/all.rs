@@ -1,6 +1,10 @@
 //! The status of all sweeps.
 
-use super::workers::{BrokerState, Workers};
+use super::{
+    artifacts::Room,
+    workers::{BrokerState, Workers},
+};
+use crate::config::Settings;
 use chrono::{DateTime, Utc};
 use comfy_table::{CellAlignment, Table, presets};
 use halfheard_shared::{
@@ -34,12 +38,17 @@ pub(super) struct AllSweeps {
     nobody_can: Option<String>,
     broker_error: Option<String>,
     set_aside: SetAside,
+    room: Room,
     #[serde(skip)]
     servers_stopped: bool,
 }
 
 impl AllSweeps {
-    pub(super) async fn load(store: &Store, broker: &BrokerState) -> Result<Self, StoreError> {
+    pub(super) async fn load(
+        store: &Store,
+        broker: &BrokerState,
+        settings: &Settings,
+    ) -> Result<Self, StoreError> {
         let mut sweeps = Vec::new();
         for row in store.sweeps().await? {
             let jobs = store.progress(row.id).await?;
@@ -61,6 +70,7 @@ impl AllSweeps {
             workers,
             broker_error: broker.error(),
             set_aside: store.set_aside().await?,
+            room: Room::load(settings, store, broker.get()).await,
             servers_stopped: broker.is_stopped(),
         })
     }
@@ -86,6 +96,7 @@ impl fmt::Display for AllSweeps {
         if let Some(set_aside) = self.set_aside.describe() {
             writeln!(f, "{set_aside}")?;
         }
+        write!(f, "{}", self.room)?;
         let workers = Workers {
             workers: &self.workers,
             broker_error: self.broker_error.as_deref(),

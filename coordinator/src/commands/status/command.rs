@@ -55,7 +55,7 @@ async fn show(args: &StatusArgs, settings: &Settings, store: &Store) -> anyhow::
         Some(sweep) => {
             output.print_pretty(&sweep::Report::load(store, &broker, sweep).await?)?;
         }
-        None => output.print_pretty(&AllSweeps::load(store, &broker).await?)?,
+        None => output.print_pretty(&AllSweeps::load(store, &broker, settings).await?)?,
     }
     Ok(ExitCode::SUCCESS)
 }

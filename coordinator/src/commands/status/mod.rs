@@ -1,6 +1,7 @@
 //! `coord status`: shows sweep progress.
 
 mod all;
+mod artifacts;
 mod command;
 mod sweep;
 mod workers;
