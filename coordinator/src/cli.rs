@@ -94,6 +94,8 @@ enum Command {
     Pause(commands::pause::PauseArgs),
     /// Resume a paused sweep
     Resume(commands::pause::PauseArgs),
+    /// Change a sweep's priority, share, limits or owner while it runs
+    Set(commands::set::SetArgs),
     /// Cancel a sweep
     Cancel(commands::cancel::CancelArgs),
     /// Delete a sweep, with the results that only it has
@@ -165,6 +167,7 @@ impl Cli {
             Command::Retry(args) => commands::retry::run(args, &settings).await,
             Command::Pause(args) => commands::pause::pause(args, &settings).await,
             Command::Resume(args) => commands::pause::resume(args, &settings).await,
+            Command::Set(args) => commands::set::run(args, &settings).await,
             Command::Cancel(args) => commands::cancel::run(args, &settings).await,
             Command::Delete(args) => commands::delete::run(args, &settings).await,
             Command::Gc(args) => commands::gc::run(args, &settings).await,

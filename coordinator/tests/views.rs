@@ -13,7 +13,7 @@ use halfheard_shared::{
     wire::{BlobRef, Fidelity, Protocol, Selection, TrainSpec},
 };
 use halfheard_store::results;
-use halfheard_store::{Store, submit::NewSweep};
+use halfheard_store::{Store, submit::NewSweep, terms::Terms};
 use sqlx::Row as _;
 use std::{os::unix::fs::PermissionsExt as _, sync::Arc};
 
@@ -100,17 +100,17 @@ async fn scene() -> Scene {
         for seed in SEEDS {
             let train = train_id(method, dataset, seed);
             let spec = Arc::new(spec(method, dataset, seed));
-            jobs.push(PlannedJob {
-                id: train,
-                work: PlannedWork::Train(Arc::clone(&spec)),
-            });
-            jobs.extend(CASES.map(|case| PlannedJob {
-                id: eval_id(method, dataset, seed, case),
-                work: PlannedWork::Eval {
+            jobs.push(PlannedJob::new(
+                train,
+                PlannedWork::Train(Arc::clone(&spec)),
+            ));
+            jobs.extend(CASES.map(|case| {
+                let work = PlannedWork::Eval {
                     train,
                     spec: Arc::clone(&spec),
                     case: case.parse().unwrap(),
-                },
+                };
+                PlannedJob::new(eval_id(method, dataset, seed, case), work)
             }));
         }
     }
@@ -120,9 +120,18 @@ async fn scene() -> Scene {
         nonce: None,
         spec: String::new(),
         resolved: serde_json::json!({}),
-        priority: 0,
+        owner: "test".into(),
+        terms: Terms::default(),
     };
-    store.submit(&new, jobs).await.unwrap();
+    store.submit(&new, jobs.clone()).await.unwrap();
+    // Another sweep asks for some of the same: the first one's numbers are as if it did not.
+    let other = NewSweep {
+        id: SweepId::derive(&[b"other"]),
+        name: "other".into(),
+        ..new
+    };
+    jobs.truncate(1 + CASES.len());
+    store.submit(&other, jobs).await.unwrap();
     for (method, dataset) in models {
         for seed in SEEDS {
             train(&store, method, dataset, seed).await;
@@ -144,9 +153,10 @@ async fn scene() -> Scene {
 async fn attempt(store: &Store, job: JobId, outcome: &str) -> AttemptId {
     let attempt = AttemptId::derive(&[job.as_bytes(), outcome.as_bytes()]);
     sqlx::query(
-        "INSERT INTO attempt (id, job, publication, worker, host, device, version, started, ended,
+        "INSERT INTO attempt (id, job, worker, session, host, device, version, started, ended,
                               outcome, failure_kind, errors)
-         VALUES ($1, $2, 1, 'w', 'h', 'cpu', '1', now(), now(), $3::attempt_outcome,
+         VALUES ($1, $2, 'w', gen_random_uuid(), 'h', 'cpu', '1', now(), now(),
+                 $3::attempt_outcome,
                  CASE WHEN $3 = 'failed' THEN 'retryable' END,
                  CASE WHEN $3 = 'failed' THEN ARRAY['no room', 'the disk is full'] ELSE '{}' END)",
     )
@@ -270,6 +280,7 @@ async fn views_and_tables() {
     let scene = scene().await;
     metrics_agree_with_the_program(&scene).await;
     means_are_exact(&scene).await;
+    shared_jobs_count_in_both(&scene).await;
     progress_counts(&scene).await;
     tables_print(&scene).await;
     every_documented_query_answers(&scene).await;
@@ -418,6 +429,29 @@ async fn progress_counts(scene: &Scene) {
     let counts: Vec<i64> = (0..7).map(|column| row.get(column)).collect();
     assert_eq!(counts, [30, 29, 1, 6, 6, 23, 24]);
     assert!(!row.get::<bool, _>(7));
+}
+
+/// The first model of the sweep is also the only one of another.
+async fn shared_jobs_count_in_both(scene: &Scene) {
+    let row = sqlx::query(
+        "SELECT p.jobs, p.done, p.finished,
+                (SELECT count(*) FROM cell c WHERE c.sweep = p.sweep AND c.metric = 'mae'),
+                (SELECT count(*) FROM failures f WHERE f.sweep = p.sweep),
+                (SELECT count(*) FROM epoch e WHERE e.sweep = p.sweep),
+                (SELECT count(*) FROM job_status j WHERE j.sweep = p.sweep),
+                (SELECT count(DISTINCT v.job) FROM provenance v WHERE v.sweep = p.sweep)
+         FROM sweep_progress p WHERE p.name = 'other'",
+    )
+    .fetch_one(scene.store.pool())
+    .await
+    .unwrap();
+    assert_eq!((row.get::<i64, _>(0), row.get::<i64, _>(1)), (5, 5));
+    assert!(row.get::<bool, _>(2));
+    let counts: Vec<i64> = (3..8).map(|column| row.get(column)).collect();
+    assert_eq!(counts, [4, 1, 1, 5, 4]);
+    let other = scene.store.find_sweep("other").await.unwrap().id;
+    let models = scene.store.evaluated_models(other).await.unwrap();
+    assert_eq!(models, ["almt"]);
 }
 
 async fn tables_print(scene: &Scene) {

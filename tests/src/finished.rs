@@ -18,13 +18,13 @@ use halfheard_shared::{
         Selection, WorkerInfo,
     },
 };
-use halfheard_store::{Store, lifecycle::RetryPolicy, submit::NewSweep};
+use halfheard_store::{Store, lifecycle::RetryPolicy, submit::NewSweep, terms::Terms};
 use sqlx::Row as _;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
-    time::Duration,
 };
+use uuid::Uuid;
 
 /// The paper's seeds.
 pub const SEEDS: [u64; 3] = [1111, 1112, 1113];
@@ -95,9 +95,11 @@ pub async fn fill(
         nonce: None,
         spec: format!("name = \"{}\"", matrix.name),
         resolved: serde_json::to_value(&*spec)?,
-        priority: 0,
+        owner: "test".to_owned(),
+        terms: Terms::default(),
     };
-    let planned = || matrix::expand(Arc::clone(&spec), sweep.id);
+    // Jobs of its own: sweeps of one database have different results for the same models.
+    let planned = || matrix::expand(Arc::clone(&spec), Some(&matrix.name));
     store.submit(&sweep, planned()).await?;
     let jobs: Vec<PlannedJob> = planned().collect();
 
@@ -107,7 +109,7 @@ pub async fn fill(
             PlannedWork::Train(spec) => trained(spec.dataset, job.id),
             PlannedWork::Eval { .. } | PlannedWork::Noop => continue,
         };
-        messages.push(message(sweep.id, job.id, body));
+        messages.push(message(job.id, body));
     }
     ingest(store, &messages).await?;
     // Predictions are large: a few hundred at a time.
@@ -130,8 +132,9 @@ pub async fn fill(
                 results,
                 predictions,
                 seconds: 0.5,
+                peak_memory: 0,
             };
-            messages.push(message(sweep.id, job.id, body));
+            messages.push(message(job.id, body));
         }
         ingest(store, &messages).await?;
     }
@@ -139,11 +142,8 @@ pub async fn fill(
 }
 
 async fn ingest(store: &Store, messages: &[ResultMessage]) -> Result<()> {
-    let retry = RetryPolicy {
-        attempts: 3,
-        delay: Duration::from_secs(1),
-    };
-    let summary = store.ingest(messages, &retry).await?;
+    grant(store, messages).await?;
+    let summary = store.ingest(messages, &RetryPolicy::default()).await?;
     ensure!(
         summary.rejected.is_empty(),
         "rejected: {:?}",
@@ -152,12 +152,29 @@ async fn ingest(store: &Store, messages: &[ResultMessage]) -> Result<()> {
     Ok(())
 }
 
-fn message(sweep: SweepId, job: JobId, body: ResultBody) -> ResultMessage {
+/// Only reports of attempts that were granted count.
+async fn grant(store: &Store, messages: &[ResultMessage]) -> Result<()> {
+    let attempts: Vec<Uuid> = messages.iter().map(|message| message.attempt.0).collect();
+    let jobs: Vec<Uuid> = messages.iter().map(|message| message.job.0).collect();
+    let workers: Vec<&str> = messages.iter().map(|m| m.worker.name.as_str()).collect();
+    sqlx::query(
+        "INSERT INTO attempt (id, job, worker, session, host, device, version)
+         SELECT a, j, w, gen_random_uuid(), 'here', 'cpu', '0'
+         FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS g (a, j, w)
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(attempts)
+    .bind(jobs)
+    .bind(workers)
+    .execute(store.pool())
+    .await?;
+    Ok(())
+}
+
+fn message(job: JobId, body: ResultBody) -> ResultMessage {
     ResultMessage {
-        sweep,
         job,
         attempt: AttemptId::derive(&[job.as_bytes(), b"first"]),
-        publication: 1,
         worker: WorkerInfo {
             name: "simulated".into(),
             host: "here".into(),
@@ -165,7 +182,6 @@ fn message(sweep: SweepId, job: JobId, body: ResultBody) -> ResultMessage {
             version: "0".into(),
             processor: String::new(),
         },
-        at_ms: 1_700_000_000_000,
         body,
     }
 }
@@ -181,6 +197,7 @@ fn trained(dataset: Benchmark, job: JobId) -> ResultBody {
         checkpoints: checkpoints.collect(),
         epochs: 1,
         seconds: 1.0,
+        peak_memory: 0,
     }
 }
 
@@ -385,8 +402,9 @@ pub async fn keep_features(
     samples: i64,
 ) -> Result<()> {
     let rows = sqlx::query(
-        "SELECT DISTINCT k.blake3, j.dataset FROM checkpoint k JOIN job j ON j.id = k.job
-         WHERE j.sweep = $1 AND j.method = 'lnln' AND k.criterion = $2",
+        "SELECT DISTINCT k.blake3, j.dataset
+         FROM checkpoint k JOIN job j ON j.id = k.job JOIN sweep_job w ON w.job = j.id
+         WHERE w.sweep = $1 AND j.method = 'lnln' AND k.criterion = $2",
     )
     .bind(sweep.0)
     .bind(CRITERION)

@@ -88,8 +88,7 @@ pub fn matrix<'a>(
                 PlannedJob::new(eval_job(sweep, seed, case), work)
             })
         };
-        std::iter::once(PlannedJob::new(train, PlannedWork::Train(spec)))
-        .chain(evaluations)
+        std::iter::once(PlannedJob::new(train, PlannedWork::Train(spec))).chain(evaluations)
     })
 }
 

@@ -1,7 +1,13 @@
 //! `coord audit`: finds what is wrong or suspect, in the published tables or in a sweep.
 
 use super::formats::AuditFormat;
-use crate::{analysis, config::Settings, exit::Exit, local::connect::Database, output::{say, say_json}};
+use crate::{
+    analysis,
+    config::Settings,
+    exit::Exit,
+    local::connect::Database,
+    output::{say, say_json},
+};
 use halfheard_results::audit::{
     self, Finding,
     render::{Format, render},

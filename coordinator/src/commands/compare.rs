@@ -1,7 +1,12 @@
 //! `coord compare`: compares two models with paired bootstrap tests.
 
 use super::table::newest;
-use crate::{analysis::resample, config::Settings, local::connect::Database, output::{say, say_json}};
+use crate::{
+    analysis::resample,
+    config::Settings,
+    local::connect::Database,
+    output::{say, say_json},
+};
 use anyhow::{bail, ensure};
 use halfheard_results::{
     statistics::{

@@ -1,7 +1,11 @@
 //! `coord export`: results as files for notebooks.
 
 use super::formats::FileFormat;
-use crate::{config::Settings, local::connect::Database, output::{say, say_json}};
+use crate::{
+    config::Settings,
+    local::connect::Database,
+    output::{say, say_json},
+};
 use anyhow::{Context as _, ensure};
 use halfheard_results::export::{
     columns::{Page, fields},

@@ -1,7 +1,12 @@
 //! `coord figure`: draws a figure of the paper from a sweep's results.
 
 use super::table::newest;
-use crate::{analysis, config::Settings, local::connect::Database, output::{say, say_json}};
+use crate::{
+    analysis,
+    config::Settings,
+    local::connect::Database,
+    output::{say, say_json},
+};
 use anyhow::{Context as _, bail};
 use halfheard_results::figures::{Figure, Kind, Request, png};
 use halfheard_shared::{atomic_file, case::Rate, results::Wanted};

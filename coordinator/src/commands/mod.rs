@@ -21,6 +21,7 @@ pub(crate) mod restore;
 pub(crate) mod retry;
 pub(crate) mod run;
 pub(crate) mod serve;
+pub(crate) mod set;
 pub(crate) mod status;
 pub(crate) mod submit;
 pub(crate) mod table;

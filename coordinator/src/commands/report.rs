@@ -1,6 +1,11 @@
 //! `coord report`: writes a report of a sweep.
 
-use crate::{analysis, config::Settings, local::connect::Database, output::{say, say_json}};
+use crate::{
+    analysis,
+    config::Settings,
+    local::connect::Database,
+    output::{say, say_json},
+};
 use anyhow::{Context as _, ensure};
 use halfheard_results::{
     report::{

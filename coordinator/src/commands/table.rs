@@ -1,7 +1,12 @@
 //! `coord table`: prints a table of the paper, or one that the paper lacks, from a sweep's results.
 
 use super::formats::TableFormat;
-use crate::{analysis::resample, config::Settings, local::connect::Database, output::{say, say_json}};
+use crate::{
+    analysis::resample,
+    config::Settings,
+    local::connect::Database,
+    output::{say, say_json},
+};
 use halfheard_results::{
     statistics::bootstrap::BootstrapOptions,
     tables::{

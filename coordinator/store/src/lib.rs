@@ -26,6 +26,7 @@ mod job_rows;
 pub mod leadership;
 pub mod leases;
 pub mod lifecycle;
+mod measured_needs;
 mod published;
 pub mod results;
 mod retry;

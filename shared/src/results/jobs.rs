@@ -90,6 +90,21 @@ pub struct Conflict {
     pub first_worker: Option<String>,
 }
 
+/// A program on a kind of machine that did jobs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Build {
+    /// The dataset of the jobs.
+    pub dataset: Benchmark,
+    /// Whether they were evaluations.
+    pub evaluations: bool,
+    /// The worker's version and revision.
+    pub version: String,
+    /// The kind of processor or GPU; several, joined by `+`, where a training was resumed on another.
+    pub processor: String,
+    /// How many jobs.
+    pub jobs: usize,
+}
+
 /// Something that results rest on.
 #[derive(Clone, Debug)]
 pub struct Fact {

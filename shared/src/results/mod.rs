@@ -9,7 +9,9 @@ mod rows;
 mod sweep;
 
 pub use cells::{Cell, CellKey, Cells};
-pub use jobs::{Checkpoint, Conflict, DatasetFile, Fact, Job, JobOutcome, Protocol, StoredValues};
+pub use jobs::{
+    Build, Checkpoint, Conflict, DatasetFile, Fact, Job, JobOutcome, Protocol, StoredValues,
+};
 pub use model::{Model, ModelError};
 pub use predictions::{Evaluation, Filter, Predictions};
 pub use rows::{ComparisonRow, EpochRow, Export, MeasurementRow, PredictionRows, Rows};

@@ -1,7 +1,7 @@
 //! The results of one sweep, read once.
 
 use super::{
-    Cells, Checkpoint, Conflict, DatasetFile, Fact, Job, JobOutcome, Model, Protocol, StoredValues,
+    Build, Cells, Checkpoint, Conflict, DatasetFile, Fact, Job, JobOutcome, Model, Protocol, StoredValues,
 };
 use crate::{
     benchmark::Benchmark,
@@ -58,6 +58,8 @@ pub struct AuditRecords {
     pub values: HashMap<JobId, StoredValues>,
     /// Results that arrived twice and differ.
     pub conflicts: Vec<Conflict>,
+    /// Which programs on which kinds of machines did its jobs.
+    pub builds: Vec<Build>,
     /// Models whose checkpoints were selected on the test split.
     pub selected_on_test: Vec<(Benchmark, Model)>,
 }

@@ -1,6 +1,6 @@
 //! Measures submission: from a resolved spec to rows that are durable in Postgres. The paper's
-//! matrix, and a spec of a million evaluations; beside each, what it takes to insert its rows one
-//! after the other.
+//! matrix, and a spec of a million evaluations, alone and shared; beside them, what it takes to insert
+//! rows one after the other.
 //!
 //! `bench_submit [EVALUATIONS]`; a million by default.
 
@@ -12,7 +12,7 @@ use halfheard_shared::{
     spec::{ResolvedDataset, ResolvedMethod, ResolvedSpec},
     wire::{BlobRef, Fidelity, Protocol, Selection},
 };
-use halfheard_store::{Store, submit::NewSweep};
+use halfheard_store::{Store, submit::NewSweep, terms::Terms};
 use std::{sync::Arc, time::Instant};
 
 #[tokio::main]
@@ -31,7 +31,34 @@ async fn main() -> Result<()> {
     // One method on one dataset: sixteen evaluations a seed.
     let seeds = evaluations.div_ceil(16) as u64;
     let large = resolved("large", &["lnln"], &[Benchmark::Mosi], seeds)?;
-    submit(&store, "the large spec", large).await?;
+    submit(&store, "the large spec", large.clone()).await?;
+    let again = |name: &str| ResolvedSpec {
+        name: name.to_owned(),
+        ..large.clone()
+    };
+    submit(&store, "the same under another name", again("other")).await?;
+    let mut rate = again("rate");
+    rate.cases.push("r=0.95".to_owned());
+    submit(&store, "one more rate", rate).await?;
+    submit(&store, "the large spec again", large.clone()).await?;
+    let since = Instant::now();
+    let id = large.sweep_id(None);
+    store.cancel(id).await?;
+    println!("cancelled in {:.2} s", since.elapsed().as_secs_f64());
+    let since = Instant::now();
+    let progress = store.progress(id).await?;
+    println!(
+        "{} jobs counted in {:.2} s",
+        progress.total(),
+        since.elapsed().as_secs_f64()
+    );
+    let since = Instant::now();
+    let deleted = store.delete(id).await?;
+    println!(
+        "deleted in {:.2} s ({} stay)",
+        since.elapsed().as_secs_f64(),
+        deleted.kept
+    );
     println!("peak memory of this process: {:.0} MB", peak_megabytes());
     alone(&store).await
 }
@@ -93,16 +120,19 @@ async fn submit(store: &Store, what: &str, resolved: ResolvedSpec) -> Result<()>
         nonce: None,
         spec: String::new(),
         resolved: serde_json::to_value(&*resolved)?,
-        priority: 0,
+        owner: String::new(),
+        terms: Terms::default(),
     };
-    let jobs = matrix::expand(resolved, id);
-    store.submit(&sweep, jobs).await?;
+    let jobs = matrix::expand(resolved, None);
+    let submitted = store.submit(&sweep, jobs).await?;
     let seconds = since.elapsed().as_secs_f64();
     let all = counts.train + counts.eval;
     println!(
-        "{what}: {} trainings and {} evaluations durable in {seconds:.2} s ({:.0} rows a second)",
+        "{what}: {} trainings and {} evaluations ({} of them new) durable in {seconds:.2} s ({:.0} \
+         rows a second)",
         counts.train,
         counts.eval,
+        submitted.fresh.total(),
         all as f64 / seconds
     );
     Ok(())

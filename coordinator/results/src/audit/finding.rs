@@ -35,6 +35,8 @@ pub enum Rule {
     Collapsed,
     /// A job with different results in two attempts.
     Conflict,
+    /// Results of several versions of the program, or of several kinds of machines.
+    MixedBuilds,
     /// Splits with other sizes than published.
     SplitSize,
     /// Checkpoints selected on the test split.
@@ -60,6 +62,7 @@ impl Rule {
         Rule::SameSeeds,
         Rule::Collapsed,
         Rule::Conflict,
+        Rule::MixedBuilds,
         Rule::SplitSize,
         Rule::TestSelection,
         Rule::Incomplete,
@@ -82,6 +85,7 @@ impl Rule {
             Rule::SameSeeds => "same-seeds",
             Rule::Collapsed => "collapsed",
             Rule::Conflict => "conflict",
+            Rule::MixedBuilds => "mixed-builds",
             Rule::SplitSize => "split-size",
             Rule::TestSelection => "test-selection",
             Rule::Incomplete => "incomplete",
@@ -127,6 +131,9 @@ impl Rule {
             Rule::Conflict => {
                 "the same job should give the same bits; the cause is another device or version, or \
                  randomness that does not depend on the seed"
+            }
+            Rule::MixedBuilds => {
+                "differences between models may be differences between programs or machines"
             }
             Rule::SplitSize => "its numbers are not comparable with the published ones",
             Rule::TestSelection => {

@@ -3,7 +3,7 @@
 use super::{ResultsError, Snapshot, snapshot::case};
 use halfheard_shared::{
     ids::JobId,
-    results::{AuditRecords, Conflict, Model},
+    results::{AuditRecords, Build, Conflict, Model},
 };
 
 pub(super) async fn records(snapshot: &mut Snapshot) -> Result<AuditRecords, ResultsError> {
@@ -69,5 +69,33 @@ pub(super) async fn records(snapshot: &mut Snapshot) -> Result<AuditRecords, Res
         let model = Model::new(row.method, row.variant);
         records.selected_on_test.push((dataset, model));
     }
+    records.builds = builds(snapshot).await?;
     Ok(records)
+}
+
+async fn builds(snapshot: &mut Snapshot) -> Result<Vec<Build>, ResultsError> {
+    let rows = sqlx::query!(
+        r#"SELECT j.dataset, j.kind = 'eval' AS "evaluations!", a.version, a.processor,
+                  count(DISTINCT j.id) AS "jobs!"
+           FROM sweep_job w
+           JOIN job j ON j.id = w.job
+           JOIN attempt a ON a.job = j.id
+           WHERE w.sweep = $1 AND j.kind <> 'noop' AND a.outcome = 'done'
+           GROUP BY 1, 2, 3, 4
+           ORDER BY 1, 2, 3, 4"#,
+        snapshot.sweep.0
+    )
+    .fetch_all(&mut *snapshot.tx)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(Build {
+                dataset: snapshot.known.named(&row.dataset)?,
+                evaluations: row.evaluations,
+                version: row.version,
+                processor: row.processor,
+                jobs: usize::try_from(row.jobs).unwrap_or_default(),
+            })
+        })
+        .collect()
 }

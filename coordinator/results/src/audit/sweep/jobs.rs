@@ -4,7 +4,8 @@ use crate::audit::{Finding, Place, Rule, Severity};
 use halfheard_shared::{
     benchmark::Benchmark,
     case::Case,
-    results::{AuditRecords, Job, JobOutcome, Model, Results},
+    results::{AuditRecords, Build, Job, JobOutcome, Model, Results},
+    text::count,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +19,7 @@ pub(super) fn check(results: &Results, records: &AuditRecords) -> Vec<Finding> {
     findings.extend(without_results(results, records));
     findings.extend(few_seeds(results));
     findings.extend(conflicts(records));
+    findings.extend(mixed_builds(records));
     findings.extend(files(results));
     findings.extend(sizes(results));
     findings.extend(test_selection(records));
@@ -242,6 +244,65 @@ fn conflicts(records: &AuditRecords) -> Vec<Finding> {
         .collect()
 }
 
+/// Results of several versions of the program: a warning per dataset. Results of several kinds of
+/// machines: a note, since their last bits may differ and no more.
+fn mixed_builds(records: &AuditRecords) -> Vec<Finding> {
+    let mut datasets: BTreeMap<Benchmark, Vec<&Build>> = BTreeMap::new();
+    for build in &records.builds {
+        datasets.entry(build.dataset).or_default().push(build);
+    }
+    let mut findings = Vec::new();
+    for (dataset, builds) in datasets {
+        let of = |what: fn(&Build) -> &str| {
+            let mut jobs: BTreeMap<&str, [usize; 2]> = BTreeMap::new();
+            for build in &builds {
+                let name = match what(build) {
+                    "" => "unknown",
+                    name => name,
+                };
+                jobs.entry(name).or_default()[usize::from(build.evaluations)] += build.jobs;
+            }
+            jobs
+        };
+        let versions = of(|build| &build.version);
+        let processors = of(|build| &build.processor);
+        let resumed = processors.keys().any(|kind| kind.contains('+'));
+        let kinds = [
+            (
+                versions.len() > 1,
+                Severity::Warning,
+                "versions of the worker",
+                versions,
+            ),
+            (
+                processors.len() > 1 || resumed,
+                Severity::Note,
+                "kinds of processors",
+                processors,
+            ),
+        ];
+        for (mixed, severity, what, jobs) in kinds {
+            if mixed {
+                let line = |(name, [trainings, evaluations]): (&str, [usize; 2])| {
+                    format!(
+                        "{name}: {}, {}",
+                        count(trainings, "training job"),
+                        count(evaluations, "evaluation job")
+                    )
+                };
+                findings.push(Finding::new(
+                    Rule::MixedBuilds,
+                    severity,
+                    format!("its results come from several {what}"),
+                    vec![of_dataset(dataset)],
+                    jobs.into_iter().map(line).collect(),
+                ));
+            }
+        }
+    }
+    findings
+}
+
 /// Models of one dataset that were trained on different files.
 fn files(results: &Results) -> Vec<Finding> {
     let mut datasets: BTreeMap<_, usize> = BTreeMap::new();
@@ -319,4 +380,55 @@ fn test_selection(records: &AuditRecords) -> Option<Finding> {
             vec![format!("{count} models")],
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn build(version: &str, processor: &str, evaluations: bool) -> Build {
+        Build {
+            dataset: Benchmark::Mosi,
+            evaluations,
+            version: version.to_owned(),
+            processor: processor.to_owned(),
+            jobs: 3,
+        }
+    }
+
+    fn found(builds: Vec<Build>) -> Vec<(Severity, Vec<String>)> {
+        let records = AuditRecords {
+            builds,
+            ..AuditRecords::default()
+        };
+        mixed_builds(&records)
+            .into_iter()
+            .inspect(|finding| assert_eq!(finding.rule, Rule::MixedBuilds))
+            .map(|finding| (finding.severity, finding.numbers))
+            .collect()
+    }
+
+    #[test]
+    fn results_of_several_versions_or_machines_are_named() {
+        assert!(found(vec![build("1", "avx2", false), build("1", "avx2", true)]).is_empty());
+        let versions = found(vec![
+            build("1", "avx2", false),
+            build("1", "avx2", true),
+            build("2", "avx2", true),
+        ]);
+        assert_eq!(
+            versions,
+            [(
+                Severity::Warning,
+                vec![
+                    "1: 3 training jobs, 3 evaluation jobs".to_owned(),
+                    "2: 0 training jobs, 3 evaluation jobs".to_owned(),
+                ]
+            )]
+        );
+        let machines = found(vec![build("1", "avx2", false), build("1", "", true)]);
+        assert_eq!(machines[0].0, Severity::Note);
+        assert!(machines[0].1[1].starts_with("unknown: "));
+        assert_eq!(found(vec![build("1", "avx2+avx512", false)]).len(), 1);
+    }
 }

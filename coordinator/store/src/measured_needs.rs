@@ -1,0 +1,43 @@
+//! How much memory jobs need, from what earlier ones took.
+
+use crate::{Store, StoreError};
+
+impl Store {
+    /// Gives the ready jobs that ask for no memory what jobs of the same kind and model took on the same
+    /// dataset, and a fifth more, but never more than a device had that did one: a job that fills its
+    /// device to nine tenths must find one again. Of several measurements the smallest counts, since
+    /// devices differ in what they take beside the job; a job that then runs out of memory asks for
+    /// more by itself. Returns how many jobs changed.
+    ///
+    /// Only measurements on devices of known memory count.
+    ///
+    /// # Errors
+    ///
+    /// The database's.
+    pub async fn estimate_needs(&self) -> Result<u64, StoreError> {
+        let mut tx = self.begin().await?;
+        let changed = sqlx::query!(
+            "WITH model AS (
+                 SELECT j.kind, j.method, j.variant, j.dataset,
+                        min(least(a.peak_memory + a.peak_memory / 5, a.memory)) AS memory
+                 FROM attempt a JOIN job j ON j.id = a.job
+                 WHERE a.outcome = 'done' AND a.peak_memory > 0 AND a.memory > 0
+                   AND j.kind <> 'noop'
+                 GROUP BY j.kind, j.method, j.variant, j.dataset
+             ), mine AS (
+                 SELECT j.id, m.memory
+                 FROM job j
+                 JOIN model m ON m.kind = j.kind AND m.method = j.method
+                             AND m.variant = j.variant AND m.dataset = j.dataset
+                 WHERE j.state = 'ready' AND j.min_memory = 0
+                 ORDER BY j.id FOR NO KEY UPDATE OF j SKIP LOCKED
+             )
+             UPDATE job SET min_memory = mine.memory FROM mine WHERE job.id = mine.id"
+        )
+        .execute(&mut *tx)
+        .await?
+        .rows_affected();
+        tx.commit().await?;
+        Ok(changed)
+    }
+}
