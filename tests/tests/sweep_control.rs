@@ -351,7 +351,7 @@ async fn submit_reports_failed_jobs_of_the_spec() -> Result<()> {
     assert_eq!(last.status.code(), Some(0), "{}", said(&last));
     let text_said = said(&last);
     assert!(
-        text_said.contains("its priority is 5 now and was 0"),
+        text_said.contains("priority 5 (was 0)"),
         "{text_said}"
     );
     assert!(

@@ -38,7 +38,8 @@ pub(crate) struct TermFlags {
     /// Pause it when more of its jobs have failed: a number, or none for never
     #[arg(long, value_name = "N|none", value_parser = limit::<0>)]
     pub(crate) max_failures: Option<Limit>,
-    /// Whose sweep it is: owners of sweeps of equal priority share the workers
+    /// Whose sweep it is: the owners of sweeps of equal priority share the workers; of a new sweep,
+    /// your user name if not given
     #[arg(long, value_name = "NAME", value_parser = owner)]
     pub(crate) owner: Option<String>,
     /// What `coord gc` keeps of it once it is finished: all, or results without checkpoints
@@ -117,7 +118,7 @@ impl fmt::Display for Set {
 }
 
 /// `priority 5 (was 0)`, for each term that changed.
-fn changes(before: &SweepTerms, after: &SweepTerms) -> Vec<String> {
+pub(crate) fn changes(before: &SweepTerms, after: &SweepTerms) -> Vec<String> {
     let limit = |limit: Option<i32>| limit.map_or_else(|| "none".to_owned(), |n| n.to_string());
     let owner = |terms: &SweepTerms| match terms.owner.as_str() {
         "" => "nobody".to_owned(),

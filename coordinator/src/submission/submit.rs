@@ -47,8 +47,13 @@ fn user() -> String {
         .unwrap_or_default()
 }
 
+/// A limit that a spec sets; `read` keeps it within a million.
+fn limit(number: Option<u32>) -> Option<Option<i32>> {
+    number.map(|number| i32::try_from(number).ok())
+}
+
 /// Submits a loaded spec: the labels of its datasets, then the sweep and its jobs in one transaction.
-/// Of `terms`, the priority is the spec's unless it is given.
+/// What `terms` leave open, the spec may say: priority, weight, limits.
 ///
 /// # Errors
 ///
@@ -78,6 +83,11 @@ pub(crate) async fn submit(
         owner: user(),
         terms: Terms {
             priority: terms.priority.or(Some(loaded.spec.priority)),
+            weight: terms.weight.or(loaded.spec.weight),
+            max_running: terms.max_running.or_else(|| limit(loaded.spec.max_running)),
+            max_failures: terms
+                .max_failures
+                .or_else(|| limit(loaded.spec.max_failures)),
             ..terms
         },
     };

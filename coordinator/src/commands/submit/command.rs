@@ -4,6 +4,7 @@ use super::{
     super::{
         failures::{self, FailureGroup, jobs},
         retry,
+        set::{TermFlags, changes},
         watch::{Observer, Snapshot, follow},
     },
     push::push,
@@ -20,7 +21,7 @@ use halfheard_store::{
     control::Reopen,
     submit::{JobCounts, Shared},
     sweeps::Progress,
-    terms::{SweepTerms, Terms},
+    terms::SweepTerms,
 };
 use serde::Serialize;
 use std::{
@@ -53,15 +54,14 @@ pub(crate) struct SubmitArgs {
     /// Submit another sweep of a spec that was submitted before, and compute everything anew
     #[arg(long)]
     new: bool,
-    /// Whose sweep it is [default for a new sweep: your user name]
-    #[arg(long, value_name = "NAME")]
-    owner: Option<String>,
     /// Run jobs again that failed before, as `coord retry` does
     #[arg(long)]
     retry: bool,
     /// Upload datasets and encoders to the artifact store, for workers that cannot see the files
     #[arg(long)]
     push: bool,
+    #[command(flatten)]
+    terms: TermFlags,
 }
 
 #[derive(Serialize)]
@@ -104,10 +104,9 @@ impl fmt::Display for SubmitReport {
             writeln!(f, "{shared}")?;
         }
         if let Some(before) = &self.terms_before
-            && before.priority != self.terms.priority
+            && *before != self.terms
         {
-            let (now, before) = (self.terms.priority, before.priority);
-            writeln!(f, "its priority is {now} now and was {before}")?;
+            writeln!(f, "{}", changes(before, &self.terms).join(", "))?;
         }
         if self.reopened > 0 {
             writeln!(f, "{}", retry::describe(self.reopened_jobs))?;
@@ -141,10 +140,7 @@ pub(crate) async fn run(args: SubmitArgs, settings: &Settings) -> anyhow::Result
         push(&loaded, settings, &store).await?;
     }
     let nonce = args.new.then(fresh_nonce);
-    let terms = Terms {
-        owner: args.owner.clone(),
-        ..Terms::default()
-    };
+    let terms = args.terms.terms();
     let (sweep, submitted) = submission::submit(&store, &loaded, nonce.as_deref(), terms).await?;
     // Submitting a cancelled sweep again continues it.
     let mut reopened_jobs = submitted.reopened;
