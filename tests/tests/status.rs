@@ -99,7 +99,7 @@ async fn remaining_time_counts_an_evaluation_bundle_once() {
         .await;
     scene
         .run(
-            "UPDATE job SET state = 'queued'
+            "UPDATE job SET state = 'ready'
              WHERE kind = 'eval' AND method = 'almt' AND seed = 2",
         )
         .await;
@@ -141,7 +141,7 @@ async fn status_groups_failures_by_cause_and_names_collapsed_models() {
         .await;
     scene
         .run(
-            "UPDATE job SET state = 'failed', publication = 0, last_error = 'training job failed'
+            "UPDATE job SET state = 'failed', last_error = 'training job failed'
              WHERE method = 'almt' AND kind = 'eval'",
         )
         .await;

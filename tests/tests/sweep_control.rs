@@ -1,7 +1,6 @@
-//! The commands `cancel`, `pause`, `resume` and `retry`: rows and broker together.
+//! The commands `submit`, `cancel`, `pause`, `resume` and `retry`: they change rows, and the leader tells the workers.
 
 use anyhow::{Context as _, Result, ensure};
-use halfheard_coordinator::orchestrator::options::ServeOptions;
 use halfheard_e2e::{
     programs::{Process, coord, output, worker},
     stage::Stage,
@@ -11,31 +10,22 @@ use halfheard_e2e::{
 };
 use halfheard_shared::{
     artifacts::{ArtifactStore, Key},
-    broker::SweepControl,
+    ids::JobId,
     wire::{FailureKind, Work},
 };
-use halfheard_store::{JobState, SweepState, control::Reopen, submit::NewSweep};
+use halfheard_store::{JobState, SweepState, control::Reopen};
 use std::{
     process::Output,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
+use tokio_util::sync::CancellationToken;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 const CASES: [&str; 3] = ["r=0", "r=0.5", "missing=la"];
-
-/// Options without reconciling: jobs continue only because a command said so.
-fn told_only() -> ServeOptions {
-    let never = Duration::from_secs(24 * 3600);
-    ServeOptions {
-        reconcile_every: never,
-        grace: never,
-        ..Stage::options()
-    }
-}
 
 /// Waits until a query counts at least `enough`.
 async fn until(stage: &Stage, query: &'static str, enough: i64) -> Result<()> {
@@ -47,19 +37,14 @@ async fn until(stage: &Stage, query: &'static str, enough: i64) -> Result<()> {
     Ok(())
 }
 
-/// Waits until the broker has this control of a sweep; `None`: it runs.
-async fn control_is(stage: &Stage, sweep: &NewSweep, control: Option<SweepControl>) -> Result<()> {
-    let bucket = stage.broker.sweeps().await?;
-    let wanted = control.map(|control| control.to_string());
+/// Waits until the state of a training job is stored.
+async fn until_saved(artifacts: &ArtifactStore, train: JobId) -> Result<()> {
     let since = Instant::now();
-    loop {
-        let said = bucket.get(sweep.id.to_string()).await?;
-        if said.as_deref() == wanted.as_deref().map(str::as_bytes) {
-            return Ok(());
-        }
-        ensure!(since.elapsed() < PATIENCE, "the broker says {said:?}");
+    while artifacts.size(&Key::Resume(train)).await?.is_none() {
+        ensure!(since.elapsed() < PATIENCE, "its state is not saved");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    Ok(())
 }
 
 /// Runs `coord ARGS`, with any exit code.
@@ -75,8 +60,8 @@ fn refused(stage: &Stage, args: &[&str]) -> Result<String> {
     Ok(said)
 }
 
-/// A cancelled training job keeps its state and resumes from it at once when the sweep is submitted again: through the
-/// command, and through the rows alone. A paused one does too.
+/// A cancelled training job keeps its state and resumes from it when the sweep is submitted again: through the commands,
+/// and through the rows alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn cancelled_training_job_resumes_from_its_saved_state() -> Result<()> {
     let stage = Stage::start().await?;
@@ -86,7 +71,7 @@ async fn cancelled_training_job_resumes_from_its_saved_state() -> Result<()> {
     let all = jobs(&sweep, &spec, &CASES)?;
     let train = all[0].id;
     stage.store.submit(&sweep, all).await?;
-    let coordinator = stage.serve_with(told_only());
+    let coordinator = stage.serve();
     let mut command = worker(&stage)?;
     // Only a stopped training job saves its state.
     let worker = Process::spawn(command.args(["--save-every", "100000"]))?;
@@ -94,12 +79,9 @@ async fn cancelled_training_job_resumes_from_its_saved_state() -> Result<()> {
 
     let cancelled = output(coord(&stage)?.args(["cancel", "cancelled"]))?;
     assert!(cancelled.contains("4 jobs cancelled"), "{cancelled}");
-    let ended = "SELECT count(*) FROM attempt WHERE outcome = 'handed_back'";
-    until(&stage, ended, 1).await?;
     let artifacts = ArtifactStore::url_of(&stage.data_dir().join("artifacts"));
     let artifacts = ArtifactStore::open(&artifacts, None).await?;
-    let saved = artifacts.size(&Key::Resume(train)).await?;
-    assert!(saved.is_some(), "its state stays");
+    until_saved(&artifacts, train).await?;
 
     let again = output(coord(&stage)?.args(["retry", "cancelled"]))?;
     assert!(
@@ -109,48 +91,72 @@ async fn cancelled_training_job_resumes_from_its_saved_state() -> Result<()> {
     let resumed = "SELECT count(*) FROM attempt WHERE resumed_after_epoch > 0";
     until(&stage, resumed, 1).await?;
 
-    // Rows alone: the leader publishes the change.
-    assert_eq!(stage.store.cancel(sweep.id).await?, 4);
-    control_is(&stage, &sweep, Some(SweepControl::Cancelled)).await?;
-    until(&stage, ended, 2).await?;
+    // Rows alone: the leader notices what the worker has that is not its any more.
+    let stopped = stage.store.cancel(sweep.id).await?;
+    assert_eq!((stopped.jobs, stopped.released.len()), (4, 1));
     let reopened = stage.store.reopen(sweep.id, Reopen::Cancelled).await?;
     assert_eq!((reopened.train, reopened.eval), (1, 3));
-    control_is(&stage, &sweep, None).await?;
     until(&stage, resumed, 2).await?;
+    assert_eq!(
+        stage
+            .count("SELECT count(*) FROM attempt WHERE outcome = 'revoked'")
+            .await?,
+        2
+    );
     worker.terminate(Duration::from_secs(30))?;
     coordinator.stop().await
 }
 
+/// A paused sweep starts nothing, what has begun goes on, and it continues when it is resumed.
 #[tokio::test(flavor = "multi_thread")]
 async fn paused_sweep_continues_after_resume() -> Result<()> {
     let stage = Stage::start().await?;
-    let sweep = sweep("paused", 0);
+    let (sweep, other) = (sweep("paused", 9), sweep("other", 0));
     stage
         .store
         .submit(&sweep, matrix(&sweep, 0..4, &CASES))
         .await?;
-    let coordinator = stage.serve_with(told_only());
     stage
-        .until(sweep.id, PATIENCE, |progress| progress.queued == 4)
+        .store
+        .submit(&other, matrix(&other, 0..5, &[]))
+        .await?;
+    let coordinator = stage.serve();
+    let go_on = CancellationToken::new();
+    let _worker = ScriptedWorker::start(
+        &stage.broker,
+        "w",
+        Arc::new({
+            let (go_on, first) = (go_on.clone(), sweep.id);
+            move |job, _| match &job.work {
+                Work::Train(_) if job.sweep == first => Act::WaitFor(go_on.clone()),
+                _ => Act::Complete,
+            }
+        }),
+    );
+    stage
+        .until(sweep.id, PATIENCE, |progress| progress.running == 1)
         .await?;
     let paused = output(coord(&stage)?.args(["pause", "paused"]))?;
     assert!(
         paused.contains("paused; jobs in progress continue"),
         "{paused}"
     );
-    control_is(&stage, &sweep, Some(SweepControl::Paused)).await?;
-    let progress = stage.store.progress(sweep.id).await?;
-    assert_eq!((progress.ready, progress.queued), (4, 0), "{progress:?}");
-    let _worker = ScriptedWorker::completing(&stage.broker, "w");
     let twice = output(coord(&stage)?.args(["pause", "paused"]))?;
     assert!(twice.contains("is already paused"), "{twice}");
+    go_on.cancel();
+    // The other sweep is served now, and of this one what had begun is done.
+    assert_eq!(stage.finished(other.id, PATIENCE).await?.done, 5);
+    let progress = stage
+        .until(sweep.id, PATIENCE, |progress| progress.done == 1)
+        .await?;
+    assert_eq!((progress.ready, progress.blocked), (6, 9), "{progress:?}");
+    assert!(!stage.store.has_open_jobs().await?);
 
     let json = output(coord(&stage)?.args(["resume", "paused", "--json"]))?;
     let json: serde_json::Value = serde_json::from_str(&json)?;
-    assert_eq!(json["state"], "running");
     assert_eq!(
-        (&json["changed"], &json["workers_notified"]),
-        (&true.into(), &true.into())
+        (&json["state"], &json["changed"]),
+        (&"running".into(), &true.into())
     );
     assert_eq!(stage.finished(sweep.id, PATIENCE).await?.done, 16);
 
@@ -192,7 +198,7 @@ async fn retry_command_reruns_failed_jobs() -> Result<()> {
         .store
         .submit(&sweep, matrix(&sweep, 0..3, &CASES))
         .await?;
-    let coordinator = stage.serve_with(told_only());
+    let coordinator = stage.serve();
     let fixed = Arc::new(AtomicBool::new(false));
     let _worker = faulty(&stage, &fixed);
     let progress = stage.finished(sweep.id, PATIENCE).await?;
@@ -244,55 +250,8 @@ async fn retry_command_reruns_failed_jobs() -> Result<()> {
     coordinator.stop().await
 }
 
-/// Reopened jobs pass through the dispatch window like new ones.
-#[tokio::test(flavor = "multi_thread")]
-async fn reopened_jobs_are_published_within_the_window() -> Result<()> {
-    let stage = Stage::start().await?;
-    let sweep = sweep("many", 0);
-    stage
-        .store
-        .submit(&sweep, matrix(&sweep, 0..40, &CASES))
-        .await?;
-    let coordinator = stage.serve_with(told_only());
-    let failing = ScriptedWorker::start(
-        &stage.broker,
-        "w",
-        Arc::new(|_, _| Act::Fail(FailureKind::Permanent, vec!["no".to_owned()])),
-    );
-    assert_eq!(stage.finished(sweep.id, PATIENCE).await?.failed, 160);
-    failing.kill().await;
-    output(coord(&stage)?.args(["retry", "many"]))?;
-    let window = Stage::options().train_window;
-    stage
-        .until(sweep.id, PATIENCE, |progress| progress.queued >= window)
-        .await?;
-    // Published in a later round, which would have published more of the others first.
-    let later = halfheard_e2e::sweeps::sweep("later", 0);
-    stage
-        .store
-        .submit(&later, halfheard_e2e::sweeps::noops(&later, 1))
-        .await?;
-    stage
-        .until(later.id, PATIENCE, |progress| progress.queued == 1)
-        .await?;
-    let progress = stage.store.progress(sweep.id).await?;
-    assert_eq!(
-        (progress.queued, progress.ready),
-        (window, 40 - window),
-        "{progress:?}"
-    );
-    let _worker = ScriptedWorker::completing(&stage.broker, "w2");
-    assert_eq!(stage.finished(sweep.id, PATIENCE).await?.done, 160);
-    coordinator.stop().await
-}
-
-/// `coord submit` of a spec with failed jobs says how many, why, and what to do, and exits like `--watch`.
-#[tokio::test(flavor = "multi_thread")]
-async fn submit_reports_failed_jobs_of_the_spec() -> Result<()> {
-    let stage = Stage::start().await?;
-    Tiny::make(stage.data_dir(), 32)?;
-    let spec = stage.data_dir().join("spec.toml");
-    let text = r#"
+/// Two training and four evaluation jobs.
+const TOLD: &str = r#"
         name = "told"
         methods = ["almt"]
         seeds = [0, 1]
@@ -306,6 +265,14 @@ async fn submit_reports_failed_jobs_of_the_spec() -> Result<()> {
         batch_size = 16
         width = 16
     "#;
+
+/// `coord submit` of a spec with failed jobs says how many, why, and what to do, and exits like `--watch`.
+#[tokio::test(flavor = "multi_thread")]
+async fn submit_reports_failed_jobs_of_the_spec() -> Result<()> {
+    let stage = Stage::start().await?;
+    Tiny::make(stage.data_dir(), 32)?;
+    let spec = stage.data_dir().join("spec.toml");
+    let text = TOLD;
     std::fs::write(&spec, text)?;
     let spec_path = spec.display().to_string();
     let submit = |more: &[&str]| {
@@ -319,7 +286,7 @@ async fn submit_reports_failed_jobs_of_the_spec() -> Result<()> {
     let first = submit(&[])?;
     assert_eq!(first.status.code(), Some(0), "{}", said(&first));
     let fixed = Arc::new(AtomicBool::new(false));
-    let coordinator = stage.serve_with(told_only());
+    let coordinator = stage.serve();
     let _worker = faulty(&stage, &fixed);
     let id = stage.store.find_sweep("told").await?.id;
     let progress = stage.finished(id, PATIENCE).await?;
@@ -350,17 +317,88 @@ async fn submit_reports_failed_jobs_of_the_spec() -> Result<()> {
     let last = submit(&["--retry", "--watch"])?;
     assert_eq!(last.status.code(), Some(0), "{}", said(&last));
     let text_said = said(&last);
-    assert!(
-        text_said.contains("priority 5 (was 0)"),
-        "{text_said}"
-    );
+    assert!(text_said.contains("priority 5 (was 0)"), "{text_said}");
     assert!(
         text_said.contains("1 training job and 2 evaluation jobs will run again"),
         "{text_said}"
     );
-    assert_eq!(stage.store.find_sweep("told").await?.priority, 5);
+    assert_eq!(stage.store.find_sweep("told").await?.terms.priority, 5);
     assert_eq!(stage.store.progress(id).await?.done, 6);
     coordinator.stop().await
+}
+
+/// A second sweep with one more rate computes that rate only; `plan` and `submit` say so before and after.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_new_cells_are_computed_and_said() -> Result<()> {
+    let stage = Stage::start().await?;
+    Tiny::make(stage.data_dir(), 32)?;
+    let spec = stage.data_dir().join("spec.toml");
+    std::fs::write(&spec, TOLD)?;
+    let path = spec.display().to_string();
+    let new = output(coord(&stage)?.args(["plan", &path]))?;
+    assert!(new.contains("not submitted yet\n"), "{new}");
+    let first = output(coord(&stage)?.args(["submit", &path, "--owner", "ana"]))?;
+    assert!(!first.contains("new"), "{first}");
+    let coordinator = stage.serve();
+    let trained = Arc::new(AtomicUsize::new(0));
+    let evaluated = Arc::new(AtomicUsize::new(0));
+    let _worker = ScriptedWorker::start(
+        &stage.broker,
+        "w",
+        Arc::new({
+            let (trained, evaluated) = (Arc::clone(&trained), Arc::clone(&evaluated));
+            move |job, _| {
+                let counted = match &job.work {
+                    Work::Train(_) => &trained,
+                    _ => &evaluated,
+                };
+                counted.fetch_add(1, Ordering::SeqCst);
+                Act::Complete
+            }
+        }),
+    );
+    let told = stage.store.find_sweep("told").await?;
+    assert_eq!(told.terms.owner, "ana");
+    assert_eq!(stage.finished(told.id, PATIENCE).await?.done, 6);
+
+    let more = TOLD
+        .replace("told", "more")
+        .replace("[0.0, 0.5]", "[0.0, 0.5, 0.9]");
+    std::fs::write(&spec, more)?;
+    let planned = output(coord(&stage)?.args(["plan", &path]))?;
+    let shared = "2 of 8 jobs are new; 6 are done already";
+    assert!(
+        planned.contains(&format!("not submitted yet: {shared}")),
+        "{planned}"
+    );
+    let json = output(coord(&stage)?.args(["plan", &path, "--json"]))?;
+    let json: serde_json::Value = serde_json::from_str(&json)?;
+    assert_eq!(
+        (&json["new_jobs"], &json["shared"]["done"]),
+        (&2.into(), &6.into())
+    );
+    let submitted = output(coord(&stage)?.args(["submit", &path]))?;
+    assert!(submitted.contains(shared), "{submitted}");
+    let more = stage.store.find_sweep("more").await?;
+    assert_eq!(stage.finished(more.id, PATIENCE).await?.done, 8);
+    assert_eq!(
+        trained.load(Ordering::SeqCst),
+        2,
+        "nothing is trained twice"
+    );
+    assert_eq!(evaluated.load(Ordering::SeqCst), 6);
+
+    // What the one does not want any more goes on for the other.
+    std::fs::write(
+        &spec,
+        TOLD.replace("told", "third").replace("[0, 1]", "[0, 1, 2]"),
+    )?;
+    coordinator.stop().await?;
+    let json = output(coord(&stage)?.args(["submit", &path, "--json"]))?;
+    let json: serde_json::Value = serde_json::from_str(&json)?;
+    assert_eq!(json["new_jobs"]["train"], 1);
+    assert_eq!(json["shared"]["done"], 6);
+    Ok(())
 }
 
 /// Two transactions deadlock; the cancelling one is aborted and retried.
@@ -396,7 +434,7 @@ async fn cancel_is_retried_after_a_deadlock() -> Result<()> {
     sqlx::query(lock).bind(first).execute(&mut *other).await?;
     other.commit().await?;
     let cancelled = tokio::time::timeout(PATIENCE, cancelling).await???;
-    assert_eq!(cancelled, 32);
+    assert_eq!(cancelled.jobs, 32);
     let row = stage.store.find_sweep("meets").await?;
     assert_eq!(row.state, SweepState::Cancelled);
     let deadlocks = stage
