@@ -25,6 +25,8 @@ On a cluster (settings: docs/guide/cluster.md):
   coord figure 2 --out curves.svg     draw curves
   coord report SWEEP --out FOLDER     everything on one page
   coord audit SWEEP                   find suspicious results
+  coord gc                            delete artifacts that nobody needs
+  coord backup FOLDER                 save the database
 
 Settings come from flags, then environment variables (HALFHEARD_NATS_URL, HALFHEARD_NATS_CREDS,
 HALFHEARD_DATABASE_URL, HALFHEARD_ARTIFACTS, HALFHEARD_DATA_DIR), then ~/.config/halfheard/config.toml.

@@ -5,9 +5,10 @@ use halfheard_shared::{
     address::redacted,
     artifacts::ArtifactStore,
     broker::{Broker, BrokerSettings},
-    error::Hint,
+    error::{Hint, hinted},
 };
 use halfheard_store::Store;
+use std::path::Path;
 
 /// The store is not the installation's.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +46,14 @@ pub(crate) async fn open_at(
     broker: &BrokerSettings,
     database: &Store,
 ) -> anyhow::Result<ArtifactStore> {
+    // Opening a folder makes it: an empty one in place of a mount would be taken for the store.
+    if let Some(folder) = artifacts.strip_prefix("file://")
+        && !Path::new(folder).is_dir()
+        && database.artifact_store().await?.is_some()
+    {
+        let message = format!("the artifact store's folder {folder} does not exist here");
+        return Err(hinted(message, "mount it, or set HALFHEARD_ARTIFACTS").into());
+    }
     let broker: Option<Broker> = if artifacts.starts_with("nats:") {
         let broker = broker.connect().await?;
         broker.ensure(&database.installation().await?).await?;

@@ -1,6 +1,7 @@
 //! What a Postgres allows.
 
 use super::Remark;
+use halfheard_shared::error::chain;
 use halfheard_store::{Store, StoreError, installation::ServerFacts};
 
 /// The oldest version that has what the statements use.
@@ -22,14 +23,29 @@ const ONE_ROW: [&str; 2] = ["installation", "leadership"];
 pub(crate) async fn remarks(store: &Store) -> Result<Vec<Remark>, StoreError> {
     let mut remarks = of_facts(&store.server_facts().await?);
     remarks.extend(of_privileges(&store.missing_privileges().await?));
-    // A proxy may break the statement itself.
-    if !store.keeps_sessions().await.unwrap_or(false) {
-        remarks.push(Remark::fatal(
-            "a proxy between coord and Postgres pools transactions: a session changes its server between statements",
-            "connect to Postgres itself, or let the proxy pool sessions (pgbouncer: pool_mode = session)",
-        ));
+    let pooled = match store.keeps_sessions().await {
+        Ok(keeps) => !keeps,
+        Err(error) if loses_statements(&error) => true,
+        // Away, or out of connections: said elsewhere.
+        Err(error) => return Err(error),
+    };
+    if pooled {
+        remarks.push(transaction_pooling());
     }
     Ok(remarks)
+}
+
+/// Whether a prepared statement was not there, or another's: a proxy hands out other sessions.
+pub(super) fn loses_statements(error: &StoreError) -> bool {
+    chain(error).contains("prepared statement")
+}
+
+/// What to say of a proxy that pools transactions.
+pub(super) fn transaction_pooling() -> Remark {
+    Remark::fatal(
+        "a proxy between coord and Postgres pools transactions: a session changes its server between statements",
+        "connect to Postgres itself, or let the proxy pool sessions (pgbouncer: pool_mode = session)",
+    )
 }
 
 fn of_facts(facts: &ServerFacts) -> Vec<Remark> {

@@ -17,6 +17,9 @@ pub(crate) async fn check(store: &Store, broker: &Broker) -> Result<(), Remark> 
     let mut remarks = Vec::new();
     match tokio::time::timeout(PATIENCE, database::remarks(store)).await {
         Ok(Ok(found)) => remarks.extend(found),
+        Ok(Err(error)) if database::loses_statements(&error) => {
+            remarks.push(database::transaction_pooling());
+        }
         Ok(Err(error)) => tracing::debug!(error = chain(&error), "database not checked"),
         Err(_) => tracing::debug!("database not checked in time"),
     }

@@ -18,7 +18,7 @@ use halfheard_shared::{
     error::{Hint as _, chain},
     text::count,
 };
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 /// How long the store may take to be listed.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -36,6 +36,13 @@ pub(super) async fn store(settings: &Settings) -> Vec<Finding> {
     {
         let found = "not configured; `coord run` keeps artifacts in the data folder";
         return vec![Finding::ok(STORE, found)];
+    }
+    if let Some(folder) = settings.artifacts.strip_prefix("file://")
+        && !Path::new(folder).is_dir()
+    {
+        let found = format!("{folder} does not exist on this machine");
+        let remedy = "mount it, or set HALFHEARD_ARTIFACTS";
+        return vec![Finding::warn(STORE, found, remedy)];
     }
     let checked = async {
         // Its own object store needs the broker, and is made by the coordinator.
