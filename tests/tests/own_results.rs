@@ -268,10 +268,9 @@ async fn dataset_name_keeps_one_protocol() {
     let sweeps = store.sweeps().await.unwrap();
     assert_eq!(sweeps.len(), 2, "nothing was submitted");
     // An unused name is free again.
-    sqlx::query("DELETE FROM sweep")
-        .execute(store.pool())
-        .await
-        .unwrap();
+    for sweep in sweeps {
+        store.delete(sweep.id).await.unwrap();
+    }
     finished::simulated(&store, &other).await.unwrap();
     let known = store.benchmarks().await.unwrap();
     assert_eq!(known.get("mine"), Some(own("mine", STARS)));

@@ -131,9 +131,13 @@ async fn copy(store: &Store, sweep: SweepId, number: i32) -> Result<()> {
                     dataset, seed, case_id, md5(train_job::text || $2::text)::uuid, config, state
              FROM job WHERE sweep = $1"
         ),
-        "INSERT INTO attempt (id, job, publication, worker, host, device, version, outcome)
+        "INSERT INTO sweep_job (sweep, position, job)
+         SELECT md5(sweep::text || $2::text)::uuid, position, md5(job::text || $2::text)::uuid
+         FROM sweep_job WHERE sweep = $1"
+            .to_owned(),
+        "INSERT INTO attempt (id, job, worker, session, host, device, version, outcome)
          SELECT md5(a.id::text || $2::text)::uuid, md5(a.job::text || $2::text)::uuid,
-                a.publication, a.worker, a.host, a.device, a.version, a.outcome
+                a.worker, a.session, a.host, a.device, a.version, a.outcome
          FROM attempt a JOIN job j ON j.id = a.job WHERE j.sweep = $1"
             .to_owned(),
         "INSERT INTO prediction (job, number, samples, data)
