@@ -195,6 +195,8 @@ async fn put_back(
     database: &Store,
     restored: &mut Restored,
 ) -> anyhow::Result<()> {
+    // The one of the backup may be gone.
+    database.replace_store(None).await?;
     let artifacts = own_store::open(settings, database).await?;
     database.replace_store(Some(&artifacts.id().await?)).await?;
     if manifest.with_checkpoints {
