@@ -72,7 +72,7 @@ id!(
     "sweep"
 );
 id!(
-    /// One job of one sweep: training or evaluation.
+    /// One training or evaluation job, by its content: sweeps that ask for the same share it.
     JobId,
     "job"
 );
