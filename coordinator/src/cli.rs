@@ -108,6 +108,8 @@ enum Command {
     Backup(commands::backup::BackupArgs),
     /// Fill an empty database from a backup
     Restore(commands::restore::RestoreArgs),
+    /// List messages of workers that were refused
+    DeadLetters(commands::dead_letters::DeadLettersArgs),
     /// Update the database's schema
     Migrate(commands::migrate::MigrateArgs),
     /// Check the environment and suggest fixes
@@ -175,6 +177,7 @@ impl Cli {
             Command::Gc(args) => commands::gc::run(args, &settings).await,
             Command::Backup(args) => commands::backup::run(args, &settings).await,
             Command::Restore(args) => commands::restore::run(args, &settings).await,
+            Command::DeadLetters(args) => commands::dead_letters::run(args, &settings).await,
             Command::Migrate(args) => commands::migrate::run(args, &settings).await,
             Command::Doctor(args) => commands::doctor::run(args, &settings).await,
             Command::Completions(args) => commands::completions::run(args, Self::command()),

@@ -6,6 +6,7 @@ pub(crate) mod cancel;
 pub(crate) mod compare;
 pub(crate) mod completions;
 pub(crate) mod data;
+pub(crate) mod dead_letters;
 pub(crate) mod delete;
 pub(crate) mod doctor;
 pub(crate) mod export;

@@ -312,7 +312,7 @@ impl SetAside {
             n => format!("{n} {one}s"),
         };
         Some(format!(
-            "set aside: {} (table dead_letter), {} (table conflict; `coord audit SWEEP`)",
+            "set aside: {} (`coord dead-letters`), {} (table conflict; `coord audit SWEEP`)",
             plural(self.dead_letters, "message"),
             plural(self.conflicts, "differing result")
         ))

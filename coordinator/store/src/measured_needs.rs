@@ -1,8 +1,37 @@
-//! How much memory jobs need, from what earlier ones took.
+//! What jobs need of a worker: as their rows say, and how much memory, from what earlier ones took.
 
 use crate::{Store, StoreError};
 
+/// What ready jobs need of a worker.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct OpenNeed {
+    /// The least memory of its device in bytes; 0 if any.
+    pub memory: i64,
+    /// A label that it must have.
+    pub label: Option<String>,
+    /// How many jobs need it.
+    pub jobs: i64,
+}
+
 impl Store {
+    /// What the ready jobs of running sweeps need of workers, for those that need anything.
+    ///
+    /// # Errors
+    ///
+    /// The database's.
+    pub async fn open_needs(&self) -> Result<Vec<OpenNeed>, StoreError> {
+        Ok(sqlx::query_as!(
+            OpenNeed,
+            r#"SELECT j.min_memory AS memory, j.label, count(*) AS "jobs!"
+             FROM job j JOIN sweep s ON s.id = j.sweep
+             WHERE j.state = 'ready' AND s.state = 'running'
+               AND (j.min_memory > 0 OR j.label IS NOT NULL)
+             GROUP BY 1, 2 ORDER BY 1, 2"#
+        )
+        .fetch_all(self.pool())
+        .await?)
+    }
+
     /// Gives the ready jobs that ask for no memory what jobs of the same kind and model took on the same
     /// dataset, and a fifth more, but never more than a device had that did one: a job that fills its
     /// device to nine tenths must find one again. Of several measurements the smallest counts, since

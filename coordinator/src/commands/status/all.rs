@@ -2,6 +2,7 @@
 
 use super::{
     artifacts::Room,
+    needs::unmet,
     workers::{BrokerState, Workers},
 };
 use crate::config::Settings;
@@ -37,6 +38,7 @@ pub(super) struct AllSweeps {
     workers: Vec<Heartbeat>,
     nobody_can: Option<String>,
     broker_error: Option<String>,
+    unmet_needs: Vec<String>,
     set_aside: SetAside,
     room: Room,
     #[serde(skip)]
@@ -67,6 +69,10 @@ impl AllSweeps {
         Ok(Self {
             sweeps,
             nobody_can: nobody_can(&workers),
+            unmet_needs: match broker.get() {
+                Some(_) => unmet(&store.open_needs().await?, &workers),
+                None => Vec::new(),
+            },
             workers,
             broker_error: broker.error(),
             set_aside: store.set_aside().await?,
@@ -101,7 +107,11 @@ impl fmt::Display for AllSweeps {
             workers: &self.workers,
             broker_error: self.broker_error.as_deref(),
         };
-        write!(f, "{workers}")
+        write!(f, "{workers}")?;
+        for need in &self.unmet_needs {
+            writeln!(f, "{need}")?;
+        }
+        Ok(())
     }
 }
 

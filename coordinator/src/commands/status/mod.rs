@@ -3,6 +3,7 @@
 mod all;
 mod artifacts;
 mod command;
+mod needs;
 mod sweep;
 mod workers;
 

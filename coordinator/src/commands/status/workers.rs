@@ -1,5 +1,6 @@
 //! The broker and the live workers.
 
+use super::needs::versions;
 use crate::{
     commands::watch::{describe_worker, live_workers},
     config::{Origin, Settings},
@@ -100,6 +101,9 @@ impl fmt::Display for Workers<'_> {
                 worker.device,
                 describe_worker(heartbeat)
             )?;
+        }
+        if let Some(versions) = versions(self.workers) {
+            writeln!(f, "{versions}")?;
         }
         if let Some(problem) = nobody_can(self.workers) {
             writeln!(f, "{problem}; the sweeps continue as soon as that is fixed")?;

@@ -1,0 +1,149 @@
+//! What no live worker can do, and workers of several versions.
+
+use halfheard_shared::{
+    spec::ResolvedNeeds,
+    text::count,
+    wire::{Heartbeat, VERSION},
+};
+use halfheard_store::measured_needs::OpenNeed;
+use std::collections::BTreeMap;
+
+/// One line for each need of ready jobs that no live worker meets. Nothing without workers: that is said
+/// elsewhere.
+pub(super) fn unmet(needs: &[OpenNeed], workers: &[Heartbeat]) -> Vec<String> {
+    if workers.is_empty() {
+        return Vec::new();
+    }
+    let most = workers.iter().map(|worker| worker.device_memory).max();
+    needs
+        .iter()
+        .filter(|need| {
+            let need = ResolvedNeeds {
+                memory: need.memory.max(0).unsigned_abs(),
+                label: need.label.clone(),
+            };
+            !workers
+                .iter()
+                .any(|worker| need.met_by(worker.device_memory, &worker.labels))
+        })
+        .map(|need| {
+            let mut wanted = Vec::new();
+            if need.memory > 0 {
+                wanted.push(format!("{} of device memory", gigabytes(need.memory)));
+            }
+            if let Some(label) = &need.label {
+                wanted.push(format!("the label `{label}`"));
+            }
+            let jobs = count(need.jobs.max(0).unsigned_abs() as usize, "job");
+            let most = most.unwrap_or_default().cast_signed();
+            format!(
+                "no worker has what {jobs} need: {} (the most memory of a worker: {})",
+                wanted.join(" and "),
+                gigabytes(most)
+            )
+        })
+        .collect()
+}
+
+/// Decimal gigabytes, as makers of devices count.
+fn gigabytes(bytes: i64) -> String {
+    format!("{:.1} GB", bytes as f64 / 1e9)
+}
+
+/// A line if live workers are of several versions, or speak another version of the wire format than
+/// this program.
+pub(super) fn versions(workers: &[Heartbeat]) -> Option<String> {
+    let mut versions: BTreeMap<(&str, u8), usize> = BTreeMap::new();
+    for worker in workers {
+        let version = (worker.worker.version.as_str(), worker.wire);
+        *versions.entry(version).or_default() += 1;
+    }
+    // 0: a worker that does not say.
+    let other = versions
+        .keys()
+        .any(|(_, wire)| ![0, VERSION].contains(wire));
+    if versions.len() < 2 && !other {
+        return None;
+    }
+    let named: Vec<String> = versions
+        .into_iter()
+        .map(|((version, wire), number)| format!("{version} (wire format {wire}): {number}"))
+        .collect();
+    Some(format!("workers of several versions: {}", named.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use halfheard_shared::wire::WorkerInfo;
+
+    fn worker(version: &str, wire: u8, device_memory: u64, label: &str) -> Heartbeat {
+        Heartbeat {
+            worker: WorkerInfo {
+                name: "w".to_owned(),
+                host: "h".to_owned(),
+                device: "cuda:0".to_owned(),
+                version: version.to_owned(),
+                processor: String::new(),
+            },
+            pid: 1,
+            session: uuid::Uuid::nil(),
+            holds: Vec::new(),
+            at_ms: 0,
+            memory_bytes: 0,
+            doing: None,
+            trouble: None,
+            wire,
+            methods: Vec::new(),
+            labels: vec![label.to_owned()],
+            device_memory,
+        }
+    }
+
+    fn need(memory: i64, label: Option<&str>) -> OpenNeed {
+        OpenNeed {
+            memory,
+            label: label.map(str::to_owned),
+            jobs: 3,
+        }
+    }
+
+    #[test]
+    fn unmet_needs_are_named() {
+        let workers = [
+            worker("1", VERSION, 16_000_000_000, "t4"),
+            worker("1", VERSION, 80_000_000_000, "a100"),
+        ];
+        let met = [
+            need(16_000_000_000, None),
+            need(1, Some("t4")),
+            need(0, Some("a100")),
+        ];
+        assert!(unmet(&met, &workers).is_empty());
+        // Each half is met, but not by one worker.
+        assert_eq!(
+            unmet(&[need(20_000_000_000, Some("t4"))], &workers),
+            [
+                "no worker has what 3 jobs need: 20.0 GB of device memory and the label `t4` (the most \
+                 memory of a worker: 80.0 GB)"
+            ]
+        );
+        assert!(unmet(&[need(1, None)], &[]).is_empty());
+    }
+
+    #[test]
+    fn several_versions_are_named() {
+        let new = || worker("2", VERSION, 0, "");
+        assert_eq!(versions(&[]), None);
+        assert_eq!(versions(&[new(), new()]), None);
+        let line = versions(&[new(), worker("1", VERSION - 1, 0, ""), new()]).unwrap();
+        assert_eq!(
+            line,
+            format!(
+                "workers of several versions: 1 (wire format {}): 1, 2 (wire format {VERSION}): 2",
+                VERSION - 1
+            )
+        );
+        assert!(versions(&[worker("1", VERSION - 1, 0, "")]).is_some());
+    }
+}
