@@ -55,6 +55,9 @@ impl Store {
     /// Renews for `lease` from now what these heartbeats hold, as far as the rows still name their
     /// attempts, and keeps how far the work is. Returns those that are still theirs.
     ///
+    /// A job has advanced if the attempt stored more than it began from, and also if it began from more
+    /// than was known: the attempt before stored that and was killed before its next heartbeat.
+    ///
     /// # Errors
     ///
     /// The database's, as for all methods here; [`StoreError::Deposed`].
@@ -101,7 +104,8 @@ impl Store {
                )
                UPDATE job SET lease_until = now() + make_interval(secs => $6),
                               progress = CASE WHEN mine.saved > 0 THEN mine.saved ELSE job.progress END,
-                              losses = CASE WHEN mine.advanced THEN 0 ELSE job.losses END
+                              losses = CASE WHEN mine.advanced OR mine.saved > job.progress THEN 0
+                                            ELSE job.losses END
                FROM mine WHERE job.id = mine.id
                RETURNING mine.attempt AS "attempt!""#,
             &attempts,

@@ -189,6 +189,26 @@ async fn heartbeats_renew_what_rows_still_name() {
     );
 }
 
+/// Each attempt stores a state and is killed before its next heartbeat, so that only the next one says
+/// how far it got.
+#[tokio::test]
+async fn training_that_advances_unheard_is_never_given_up() {
+    let mut scene = Scene::new().await;
+    let train = scene.training().await;
+    for number in 1..=8 {
+        let mut worker = Worker::new(&format!("w{number}"));
+        let job = worker.train(&scene).await;
+        scene.report(&worker, &job, started()).await;
+        // It began from what the attempt before has stored.
+        let beat = worker.beat(&job, 100 * number, false);
+        scene.store().renew(&[beat], LEASE).await.unwrap();
+        scene.pass_time().await;
+        let ended = scene.store().expire(LEASE, &policy()).await.unwrap();
+        assert!(!ended[0].gave_up);
+        assert_eq!(scene.state(train).await, ("ready".into(), 0, 1));
+    }
+}
+
 #[tokio::test]
 async fn training_that_crashes_five_workers_fails_with_its_evaluations() {
     let mut scene = Scene::new().await;
