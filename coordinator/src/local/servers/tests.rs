@@ -78,10 +78,10 @@ async fn second_run_continues_with_data_of_the_first() {
         .unwrap();
     store.pool().close().await;
     let first = broker(&servers).await;
-    first.ensure().await.unwrap();
+    first.ensure(&installation()).await.unwrap();
     first
         .jetstream()
-        .publish("job.eval.x", "payload".into())
+        .publish(first.names().result("x"), "payload".into())
         .await
         .unwrap()
         .await
@@ -128,9 +128,17 @@ async fn second_run_continues_with_data_of_the_first() {
 
     let servers = Servers::start(&dir, &programs()).await.unwrap();
     let again = broker(&servers).await;
-    let jobs = again.jetstream().get_stream("JOBS").await.unwrap();
-    assert_eq!(jobs.cached_info().state.messages, 1);
+    let name = again.names().results_stream();
+    let results = again.jetstream().get_stream(name).await.unwrap();
+    assert_eq!(results.cached_info().state.messages, 1);
     servers.stop().await;
+}
+
+fn installation() -> halfheard_shared::broker::topology::Installation {
+    halfheard_shared::broker::topology::Installation {
+        id: uuid::Uuid::from_u128(1),
+        name: "test".to_owned(),
+    }
 }
 
 #[tokio::test]
@@ -139,18 +147,14 @@ async fn crashed_servers_restart_on_the_same_port_and_files() {
     let mut servers = Servers::start(folder.path(), &programs()).await.unwrap();
     let url = servers.nats_url();
     let broker = broker(&servers).await;
-    broker.ensure().await.unwrap();
+    broker.ensure(&installation()).await.unwrap();
     let nats = servers.nats.as_mut().unwrap();
     nats.kill().await;
     nats.restart().await.unwrap();
     assert_eq!(servers.nats_url(), url);
     // The client reconnects on its own.
     let since = Instant::now();
-    while broker
-        .jobs(halfheard_shared::broker::Queue::Eval)
-        .await
-        .is_err()
-    {
+    while broker.results().await.is_err() {
         assert!(since.elapsed() < TIMEOUT);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
