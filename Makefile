@@ -59,11 +59,19 @@ lint: setup ## check format and clippy, with warnings as errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
+# Only the worker itself is compiled twice: its dependencies are the same.
+.PHONY: previous-worker
+previous-worker: ## build all, and the worker of the previous wire version, for the test of an upgrade
+	$(CARGO) build --workspace --bins --features halfheard-worker/previous-wire
+	mkdir -p $(TARGET)/previous
+	cp $(TARGET)/debug/worker $(TARGET)/previous/worker
+	$(CARGO) build --workspace --bins
+
 .PHONY: test
 test: SETUP_FLAGS := --tests
 test: lint ## run all of CI: format, clippy, set-up's tests, structure, unit, doc and end-to-end tests
 	$(PYTHON) -m unittest discover --start-directory deploy --pattern 'test_*.py'
-	$(CARGO) build --workspace --bins
+	@$(MAKE) previous-worker
 	$(WITH_LIBTORCH) $(CARGO) test --workspace --doc
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 		echo "$(CARGO) nextest run --workspace"; \
