@@ -53,6 +53,10 @@ pub(crate) struct Cli {
     )]
     pub(crate) name: Option<String>,
 
+    /// The team whose broker login this worker uses: its name begins with TEAM and a dot
+    #[arg(long, env = env::TEAM, value_name = "TEAM", value_parser = team)]
+    pub(crate) team: Option<String>,
+
     /// Save the state of a training job at least this often, also within an epoch
     ///
     /// A worker that crashes loses at most this much work. Saving never takes more than about a tenth
@@ -177,6 +181,20 @@ fn leave_within(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// The longest name of a team.
+const MAX_TEAM: usize = 32;
+
+/// One token of a subject on the broker.
+fn team(text: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if text.is_empty() || text.len() > MAX_TEAM || !text.chars().all(allowed) {
+        return Err(format!(
+            "not a team: use letters, digits, `-` and `_`, at most {MAX_TEAM}"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
 /// The longest label.
 const MAX_LABEL: usize = 64;
 
@@ -275,6 +293,11 @@ mod tests {
         let cli = parse(&["--label", "a100,rack-3", "--label", "nvlink"]).unwrap();
         assert_eq!(cli.labels, ["a100", "rack-3", "nvlink"]);
         assert!(parse(&["--label", "a b"]).unwrap_err().contains("label"));
+        assert_eq!(
+            parse(&["--team", "red"]).unwrap().team.as_deref(),
+            Some("red")
+        );
+        assert!(parse(&["--team", "a.b"]).unwrap_err().contains("team"));
         assert_eq!(cli.leave_within, Duration::from_secs(10));
         let cli = parse(&["--leave-within", "90"]).unwrap();
         assert_eq!(cli.leave_within, Duration::from_secs(90));

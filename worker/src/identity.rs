@@ -16,27 +16,44 @@ pub(crate) fn default_name() -> String {
     format!("{}-{}", host(), std::process::id())
 }
 
-/// The unique name of one slot, in characters that the broker allows in a key.
-pub(crate) fn slot_name(worker: &str, slot: usize) -> String {
+/// The longest name of a worker, so that a team and a slot fit beside it into
+/// [`halfheard_shared::broker::MAX_WORKER`].
+const MAX_NAME: usize = 90;
+
+/// The unique name of one slot, in characters that the broker allows in a key; `team.` before it if
+/// it is a team's.
+pub(crate) fn slot_name(team: Option<&str>, worker: &str, slot: usize) -> String {
     let clean: String = worker
         .chars()
+        .take(MAX_NAME)
         .map(|c| match c {
             'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '_' => c,
             _ => '-',
         })
         .collect();
-    format!("{clean}-{slot}")
+    match team {
+        Some(team) => format!("{team}.{clean}-{slot}"),
+        None => format!("{clean}-{slot}"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use halfheard_shared::broker::valid_worker;
 
     #[test]
     fn slot_name_is_a_valid_key() {
         assert_eq!(
-            slot_name("gpu7.cluster example", 2),
+            slot_name(None, "gpu7.cluster example", 2),
             "gpu7-cluster-example-2"
         );
+        assert_eq!(slot_name(Some("red"), "gpu7", 0), "red.gpu7-0");
+        for team in [None, Some("a-team-of-many-people-32-letters")] {
+            for worker in ["", "h", &"long".repeat(100)] {
+                let name = slot_name(team, worker, 1023);
+                assert!(valid_worker(&name), "{name}");
+            }
+        }
     }
 }

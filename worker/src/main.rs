@@ -98,7 +98,7 @@ async fn run_slot(cli: &Cli, settings: Settings, slot: usize, shutdown: Shutdown
         Ok(chosen) => chosen,
         Err(error) => return fail(&error, Exit::Device),
     };
-    let name = identity::slot_name(&cli.worker_name(), slot);
+    let name = identity::slot_name(cli.team.as_deref(), &cli.worker_name(), slot);
     let mut broker = settings.broker;
     broker.name.clone_from(&name);
     let settings = SlotSettings {
