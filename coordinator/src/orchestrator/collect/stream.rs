@@ -105,7 +105,8 @@ pub(in crate::orchestrator) async fn last_report(broker: &Broker) -> Result<u64,
 }
 
 /// Whether every report up to `sequence` has been ingested. Reports that a deposed leader took and did
-/// not acknowledge have not.
+/// not acknowledge have not. A stream that ends before `sequence` was made anew after the broker lost its
+/// storage, and what was lost is not waited for.
 pub(in crate::orchestrator) async fn ingested_up_to(
     broker: &Broker,
     sequence: u64,
@@ -117,7 +118,10 @@ pub(in crate::orchestrator) async fn ingested_up_to(
         reason: chain(&error),
     })?;
     let all = info.num_pending == 0 && info.num_ack_pending == 0;
-    Ok(all || info.ack_floor.stream_sequence >= sequence)
+    if all || info.ack_floor.stream_sequence >= sequence {
+        return Ok(true);
+    }
+    Ok(last_report(broker).await? < sequence)
 }
 
 /// Ingests batches until the stream breaks or, between two batches, until `stop`; returns why.
