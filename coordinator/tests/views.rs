@@ -388,7 +388,7 @@ async fn means_are_exact(scene: &Scene) {
     for change in [
         "ALTER TABLE job DISABLE TRIGGER job_state_changes",
         "DELETE FROM result r USING job j WHERE r.job = j.id AND j.id = $1",
-        "UPDATE job SET state = 'running' WHERE id = $1",
+        "UPDATE job SET state = 'ready' WHERE id = $1",
     ] {
         let query = sqlx::query(change);
         let query = if change.contains("$1") {
