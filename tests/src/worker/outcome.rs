@@ -20,6 +20,7 @@ pub fn outcome(job: &JobMessage, twist: u8) -> Vec<ResultBody> {
                     metrics: BTreeMap::from([
                         ("mae".to_owned(), Some(0.1 * f64::from(epoch))),
                         ("corr".to_owned(), None),
+                        ("validation_loss".to_owned(), Some(0.2 * f64::from(epoch))),
                     ]),
                     train_seconds: 0.5,
                     eval_seconds: 0.25,
