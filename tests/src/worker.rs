@@ -278,8 +278,13 @@ impl Worker {
                 memory: self.profile.memory,
                 store: self.profile.store.clone(),
             };
-            // The answer may come while jobs end: then there is room for more.
-            match self.broker.ask(&ask).await {
+            // The leader holds a request while there is nothing for it: once a training job could be taken as well, another
+            // request takes its place.
+            let answer = tokio::select! {
+                answer = self.broker.ask(&ask) => answer,
+                () = self.room_for_more(trainings) => continue,
+            };
+            match answer {
                 Ok(Some(Answer::Grants(jobs))) => {
                     received = number;
                     for job in jobs {
@@ -294,6 +299,16 @@ impl Worker {
                 }
                 Ok(Some(Answer::Prove(token))) => proof = Some(token),
                 Ok(None) | Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    }
+
+    /// Waits until there is room for more than so many training jobs.
+    async fn room_for_more(&self, trainings: u32) {
+        while self.room().0 <= trainings {
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = tokio::time::sleep(Duration::from_millis(20)) => {}
             }
         }
     }
