@@ -66,7 +66,7 @@ async fn round(lead: &Lead, advances: &mut Advances) -> Result<(), LeaseError> {
         report(&ended, "its work does not advance");
     }
     renew(lead, &heard, &stalled).await?;
-    expire(lead).await?;
+    expire(lead, &mut advances.waits).await?;
     for (sweep, reason) in lead.store.pause_failing().await? {
         tracing::warn!(%sweep, reason, "sweep paused");
     }
@@ -115,15 +115,19 @@ async fn renew(
 }
 
 /// Ends the leases that ran out.
-async fn expire(lead: &Lead) -> Result<(), LeaseError> {
+async fn expire(lead: &Lead, waits: &mut Option<Instant>) -> Result<(), LeaseError> {
     if lead.hearing.duration() < lead.options.lease {
         return Ok(());
     }
     // A result on its way says more than silence.
     let last = collect::last_report(&lead.broker).await?;
-    if !collect::ingested_up_to(&lead.broker, last).await? {
+    if collect::ingested_up_to(&lead.broker, last).await? {
+        *waits = None;
+    } else if waits.get_or_insert_with(Instant::now).elapsed() < lead.options.lease {
         return Ok(());
     }
+    // Longer than a lease it is not waited for: a report that the database neither takes nor refuses must
+    // not keep every lost job from being granted again.
     // Asking may have taken a while.
     if lead.hearing.duration() < lead.options.lease {
         return Ok(());
@@ -145,9 +149,14 @@ fn report(ended: &[Ended], why: &str) {
     }
 }
 
-/// When each attempt advanced last, by the leader's clock.
+/// What the leader remembers from round to round.
 #[derive(Debug, Default)]
-struct Advances(HashMap<AttemptId, (u64, Instant)>);
+struct Advances {
+    /// When each attempt advanced last, by the leader's clock.
+    attempts: HashMap<AttemptId, (u64, Instant)>,
+    /// Since when reports have not been ingested completely.
+    waits: Option<Instant>,
+}
 
 impl Advances {
     /// The attempts that were heard and have not advanced for longer than they may, in a time in
@@ -159,7 +168,7 @@ impl Advances {
             for held in &heard.beat.holds {
                 present.insert(held.attempt);
                 let advance = self
-                    .0
+                    .attempts
                     .entry(held.attempt)
                     .or_insert((held.progress, heard.at));
                 if advance.0 != held.progress || !held.begun || held.patience_s == 0 {
@@ -173,7 +182,7 @@ impl Advances {
                 }
             }
         }
-        self.0.retain(|attempt, _| present.contains(attempt));
+        self.attempts.retain(|attempt, _| present.contains(attempt));
         stalled
     }
 }

@@ -190,9 +190,12 @@ impl Desk<'_> {
     /// Confirms the sessions that live and whose predecessors have nothing left to say.
     async fn confirm(&mut self) {
         for waiting in self.waiting.values() {
-            if let Standing::Alive { last_report } = self.sessions.standing(&waiting.ask) {
+            if let Standing::Alive { last_report, since } = self.sessions.standing(&waiting.ask) {
                 match ingested_up_to(&self.lead.broker, last_report).await {
                     Ok(true) => self.sessions.confirm(&waiting.ask),
+                    Ok(false) if since.elapsed() > self.lead.options.lease => {
+                        self.sessions.confirm(&waiting.ask);
+                    }
                     Ok(false) => {}
                     Err(error) => {
                         tracing::debug!(error = chain(&error), "cannot look at the stream");

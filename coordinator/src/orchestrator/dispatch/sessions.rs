@@ -6,7 +6,7 @@
 //! process can return; and only when every report that the dead one may have sent is ingested.
 
 use halfheard_shared::wire::Ask;
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Instant};
 use uuid::Uuid;
 
 /// The most workers that are remembered.
@@ -39,6 +39,7 @@ struct Contender {
     token: u64,
     /// The last report on the broker at that time.
     last_report: u64,
+    since: Instant,
 }
 
 /// What to do with a request.
@@ -54,6 +55,9 @@ pub(super) enum Standing {
     Alive {
         /// A sequence number in the stream of reports.
         last_report: u64,
+        /// When it asked first. Longer than a lease it need not wait: a report that the database neither
+        /// takes nor refuses must not keep it from work.
+        since: Instant,
     },
 }
 
@@ -78,6 +82,7 @@ impl Sessions {
             {
                 Standing::Alive {
                     last_report: contender.last_report,
+                    since: contender.since,
                 }
             }
             _ => Standing::Unknown,
@@ -98,6 +103,7 @@ impl Sessions {
             session: ask.session,
             token,
             last_report,
+            since: Instant::now(),
         });
         token
     }
@@ -161,10 +167,10 @@ mod tests {
         let wrong = Some(token.wrapping_add(1));
         assert_eq!(sessions.standing(&ask(1, 2, wrong)), Standing::Unknown);
         let proven = ask(1, 2, Some(token));
-        assert_eq!(
+        assert!(matches!(
             sessions.standing(&proven),
-            Standing::Alive { last_report: 7 }
-        );
+            Standing::Alive { last_report: 7, .. }
+        ));
         sessions.confirm(&proven);
         assert_eq!(sessions.standing(&ask(1, 3, None)), Standing::Confirmed);
         sessions.saw(&ask(1, 5, None));
