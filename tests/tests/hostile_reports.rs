@@ -43,7 +43,7 @@ fn report(worker: &str, job: JobId, attempt: AttemptId, body: ResultBody) -> Res
 
 fn failure() -> ResultBody {
     ResultBody::Failed(Failure {
-        chain: vec![EVIL.repeat(100); 100],
+        chain: vec![EVIL.repeat(10); 20],
         kind: FailureKind::Permanent,
     })
 }

@@ -22,7 +22,9 @@ impl Broker {
         let messages: Vec<_> = futures::stream::iter(subjects)
             .map(|subject| {
                 let stream = &bucket.stream;
-                async move { stream.direct_get_last_for_subject(subject).await.ok() }
+                // Not a direct get: that answers with headers of its own, by which a reflected
+                // heartbeat would look like any other.
+                async move { stream.get_last_raw_message_by_subject(&subject).await.ok() }
             })
             .buffer_unordered(16)
             .filter_map(std::future::ready)
