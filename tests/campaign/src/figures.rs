@@ -51,7 +51,7 @@ const ATTEMPTS: &str = "
         'outcomes', (SELECT json_object_agg(outcome, n) FROM
             (SELECT coalesce(outcome::text, 'none') AS outcome, count(*) AS n FROM attempt GROUP BY 1) o),
         'declined', (SELECT count(*) FROM attempt WHERE outcome = 'handed_back' AND failure_kind IS NOT NULL),
-        'training_seconds_in_attempts', (SELECT sum(extract(epoch FROM ended - started))
+        'training_seconds_in_attempts', (SELECT sum(extract(epoch FROM attempt.ended - attempt.started))
             FROM attempt JOIN job ON job.id = attempt.job WHERE job.kind = 'train'),
         'training_seconds_of_results', (SELECT sum(train_seconds + eval_seconds) FROM epoch_log),
         'terms', (SELECT max(term) FROM leadership))";

@@ -5,7 +5,7 @@ use halfheard_shared::numpy_rng::RandomState;
 use std::collections::HashMap;
 
 /// Mean seconds between the beginnings of two faults.
-const GAP: f64 = 1.15;
+const GAP: f64 = 1.05;
 /// Length of a phase in seconds: first slots alone, then coordinators and network, then servers and
 /// disks. Only where the servers are left alone for a lease's time can anything expire.
 const PHASE: f64 = 50.0;

@@ -29,6 +29,8 @@ struct Batch<'a> {
     dead_letters: (usize, Option<String>),
     /// The attempts that ended, by worker.
     ended: BTreeMap<String, Vec<AttemptId>>,
+    /// Whether another coordinator leads: what is left is for it, at once.
+    deposed: bool,
     outage: OutageLog,
 }
 
@@ -36,13 +38,16 @@ struct Batch<'a> {
 ///
 /// A message is rejected only for its own content. After any other database error it is kept: here,
 /// or on the broker if the other messages can be ingested without it.
-pub(super) async fn ingest(lead: &Lead, messages: &[Message]) {
+///
+/// Returns whether this coordinator still leads; if not, the broker gives what is left to the other.
+pub(super) async fn ingest(lead: &Lead, messages: &[Message]) -> bool {
     let mut batch = Batch {
         lead,
         messages,
         settled: vec![false; messages.len()],
         dead_letters: (0, None),
         ended: BTreeMap::new(),
+        deposed: false,
         outage: OutageLog::new("ingesting results failed; retrying, none is acknowledged"),
     };
     let mut decoded = Vec::with_capacity(messages.len());
@@ -67,6 +72,7 @@ pub(super) async fn ingest(lead: &Lead, messages: &[Message]) {
             .tell(&worker, &Tell::Released { attempts })
             .await;
     }
+    !batch.deposed
 }
 
 /// Reads a report. A worker speaks for itself alone: the broker lets it write on its own subject only.
@@ -98,6 +104,10 @@ impl Batch<'_> {
                 .retry_transient(part.len(), || store.ingest(messages, &retry))
                 .await;
             match outcome {
+                Err(error) if error.is_deposed() => {
+                    self.deposed = true;
+                    return;
+                }
                 Ok(summary) => {
                     let positions = &positions[part];
                     for &position in positions {
@@ -185,6 +195,7 @@ impl Batch<'_> {
                 self.dead_letters.0 += 1;
                 self.dead_letters.1.get_or_insert_with(|| reason.to_owned());
             }
+            Err(error) if error.is_deposed() => self.deposed = true,
             Err(error) => {
                 tracing::error!(
                     error = chain(&error),
@@ -205,7 +216,8 @@ impl Batch<'_> {
                 message.ack().await
             } else {
                 postponed += 1;
-                message.ack_with(AckKind::Nak(Some(POSTPONE))).await
+                let delay = (!self.deposed).then_some(POSTPONE);
+                message.ack_with(AckKind::Nak(delay)).await
             };
             if let Err(error) = sent {
                 tracing::debug!(%error, "cannot send an acknowledgement");

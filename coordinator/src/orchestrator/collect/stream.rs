@@ -142,7 +142,12 @@ async fn follow(lead: &Lead, outage: &mut OutageLog, stop: &CancellationToken) -
             None => return CollectError::Ended,
         };
         let (batch, broken) = fill(first, &mut messages);
-        ingest::ingest(lead, &batch).await;
+        if !ingest::ingest(lead, &batch).await {
+            // Whatever is read from now on is for the coordinator that leads.
+            drop(messages);
+            stop.cancelled().await;
+            return CollectError::Stopped;
+        }
         lead.wake.notify_one();
         outage.recovered();
         if let Some(error) = broken {
