@@ -100,11 +100,13 @@ impl Nats {
     pub fn resume(&mut self) -> Result<()> {
         let program = nats_server()?;
         let log = self.folder.path().join("log");
-        let config = self.folder.path().join("nats.conf");
-        std::fs::write(&config, &self.config)?;
-        let mut child = Command::new(&program)
-            .arg("-c")
-            .arg(&config)
+        let mut command = Command::new(&program);
+        if !self.config.is_empty() {
+            let config = self.folder.path().join("nats.conf");
+            std::fs::write(&config, &self.config)?;
+            command.arg("-c").arg(&config);
+        }
+        let mut child = command
             .args([
                 "-a",
                 "127.0.0.1",

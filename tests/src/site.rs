@@ -42,8 +42,15 @@ impl Site {
             folder,
             artifacts: None,
         };
-        output(&mut site.coord(&["migrate"])?)?;
-        Ok(site)
+        // A server that has just started may need a moment.
+        let since = Instant::now();
+        loop {
+            match output(&mut site.coord(&["migrate"])?) {
+                Ok(_) => return Ok(site),
+                Err(error) if since.elapsed() > PATIENCE => return Err(error),
+                Err(_) => std::thread::sleep(Duration::from_millis(200)),
+            }
+        }
     }
 
     /// Has all programs use another artifact store than the folder of the site.
