@@ -9,7 +9,7 @@ use halfheard_shared::{
     wire::TrainSpec,
 };
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     sync::Arc,
 };
 use uuid::Uuid;
@@ -105,7 +105,7 @@ impl Planned {
             self.datasets.insert(spec.dataset);
         }
         let id = matrix::config_id(spec);
-        if !self.configs.contains_key(&id) {
+        if let Entry::Vacant(entry) = self.configs.entry(id) {
             // With the paths, which are no part of the id.
             let seedless = TrainSpec {
                 seed: 0,
@@ -114,14 +114,11 @@ impl Planned {
             let mut json = serde_json::to_value(&seedless)
                 .map_err(|error| StoreError::stored("a training spec", error))?;
             leave_out_default(&mut json);
-            self.configs.insert(
-                id,
-                Config {
-                    spec: json,
-                    memory: bytes(needs.memory),
-                    label: needs.label.clone(),
-                },
-            );
+            entry.insert(Config {
+                spec: json,
+                memory: bytes(needs.memory),
+                label: needs.label.clone(),
+            });
         }
         self.last = Some((Arc::clone(spec), id));
         Ok(id)
