@@ -280,7 +280,10 @@ async fn only_invalid_messages_become_dead_letters() -> Result<()> {
     assert_eq!((aside.dead_letters, aside.conflicts), (1, 0));
     let status =
         halfheard_e2e::programs::output(halfheard_e2e::programs::coord(&stage)?.arg("status"))?;
-    assert!(status.contains("1 message (`coord dead-letters`)"), "{status}");
+    assert!(
+        status.contains("1 message (`coord dead-letters`)"),
+        "{status}"
+    );
     coordinator.stop().await
 }
 

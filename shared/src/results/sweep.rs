@@ -1,7 +1,8 @@
 //! The results of one sweep, read once.
 
 use super::{
-    Build, Cells, Checkpoint, Conflict, DatasetFile, Fact, Job, JobOutcome, Model, Protocol, StoredValues,
+    Build, Cells, Checkpoint, Conflict, DatasetFile, Fact, Job, JobOutcome, Model, Protocol,
+    StoredValues,
 };
 use crate::{
     benchmark::Benchmark,

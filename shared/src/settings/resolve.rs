@@ -188,8 +188,7 @@ impl Settings {
                 _ => return Err(SettingsError::Replicas { origin, value }),
             };
         }
-        let (limit, origin) =
-            layers.pick(None, env::ARTIFACTS_MAX_BYTES, file.artifacts_max_bytes);
+        let (limit, origin) = layers.pick(None, env::ARTIFACTS_MAX_BYTES, file.artifacts_max_bytes);
         if let Some(value) = limit {
             broker.artifacts_max_bytes = match parse_bytes(&value) {
                 Some(bytes @ 1..) => Some(bytes),

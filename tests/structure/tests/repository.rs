@@ -34,12 +34,12 @@ const LAYERS: &[(&str, &[&str])] = &[
             "halfheard-tiny",
         ],
     ),
-    ("halfheard-campaign", &["halfheard-shared", "halfheard-tiny"]),
-    ("halfheard-tiny", &["halfheard-shared"]),
     (
-        "halfheard-fuzz",
-        &["halfheard-shared", "halfheard-import"],
+        "halfheard-campaign",
+        &["halfheard-shared", "halfheard-tiny"],
     ),
+    ("halfheard-tiny", &["halfheard-shared"]),
+    ("halfheard-fuzz", &["halfheard-shared", "halfheard-import"]),
     (
         "halfheard-protocol",
         &["halfheard-shared", "halfheard-store"],
