@@ -85,7 +85,7 @@ fn line_reports_the_fault_of_a_worker() {
         sits_out: true,
     });
     assert!(line(&snapshot, None).ends_with(
-        " | w0: sits out: cannot read dataset mosi: it is nowhere (for 1 min 5 s, retries in 20 s)"
+        " | w0: sits out: cannot read dataset mosi: it is\u{fffd}nowhere (for 1 min 5 s, retries in 20 s)"
     ));
     snapshot.workers[0].doing = Some(Doing {
         sweep,
