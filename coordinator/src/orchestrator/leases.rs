@@ -18,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How often leases are looked at.
 const ROUND: Duration = Duration::from_secs(1);
+/// How often the costs and needs of jobs are estimated from what was measured.
+const ESTIMATE_EVERY: Duration = Duration::from_secs(60);
 /// What a worker's watchdog may be late with ending its process.
 const SLACK: Duration = Duration::from_secs(5);
 
@@ -67,6 +69,15 @@ async fn round(lead: &Lead, advances: &mut Advances) -> Result<(), LeaseError> {
     }
     renew(lead, &heard, &stalled).await?;
     expire(lead, &mut advances.waits).await?;
+    if advances
+        .estimated
+        .is_none_or(|at| at.elapsed() > ESTIMATE_EVERY)
+    {
+        advances.estimated = Some(Instant::now());
+        let costs = lead.store.estimate_costs().await?;
+        let needs = lead.store.estimate_needs().await?;
+        tracing::debug!(costs, needs, "estimated anew");
+    }
     for (sweep, reason) in lead.store.pause_failing().await? {
         tracing::warn!(%sweep, reason, "sweep paused");
     }
@@ -156,6 +167,8 @@ struct Advances {
     attempts: HashMap<AttemptId, (u64, Instant)>,
     /// Since when reports have not been ingested completely.
     waits: Option<Instant>,
+    /// When the costs and needs of jobs were estimated last.
+    estimated: Option<Instant>,
 }
 
 impl Advances {

@@ -122,6 +122,8 @@ struct Batch<'a> {
     known: HashMap<AttemptId, KnownAttempt>,
     /// Workers whose device broke at a job.
     broken: HashMap<JobId, HashSet<String>>,
+    /// How often jobs that are declined were declined in the last minutes.
+    declines: HashMap<JobId, i64>,
     /// What the reports of a config's jobs must be like.
     expected: HashMap<Uuid, Result<Expected, String>>,
     attempts: BTreeMap<AttemptId, AttemptRow>,
@@ -141,6 +143,7 @@ impl<'a> Batch<'a> {
         let attempts = distinct(messages.iter().map(|message| message.attempt.0));
         let known = read_attempts(tx, &attempts).await?;
         let broken = load_broken(tx, messages).await?;
+        let declines = load_declines(tx, messages).await?;
         let configs = distinct(
             messages
                 .iter()
@@ -152,6 +155,7 @@ impl<'a> Batch<'a> {
             jobs,
             known,
             broken,
+            declines,
             expected,
             attempts: BTreeMap::new(),
             epochs: Vec::new(),
@@ -185,13 +189,14 @@ impl<'a> Batch<'a> {
         job.after.broken_devices = (broken.len() - usize::from(broken.contains(&known.worker)))
             .try_into()
             .unwrap_or(i64::MAX);
+        job.after.declines = self.declines.get(&message.job).copied().unwrap_or_default();
         let (now, before) = (job.now, known.attempt.clone());
         let applied = check::report(message, job, &self.expected).and_then(|()| {
             job.after
                 .apply(&mut known.attempt, &message.body, now, policy)
                 .map_err(|rejected| rejected.to_string())
         });
-        job.after.broken_devices = 0;
+        (job.after.broken_devices, job.after.declines) = (0, 0);
         if is_final(&message.body) {
             let ended = (known.worker.clone(), message.attempt);
             self.summary.ended.push(ended);
@@ -364,4 +369,31 @@ async fn load_expected(
 /// A number from the wire, where numbers are small; one too large counts as the largest.
 fn int<T: TryInto<i32>>(number: T) -> i32 {
     number.try_into().unwrap_or(i32::MAX)
+}
+
+/// How often the jobs that are declined were declined in the last ten minutes.
+async fn load_declines(
+    tx: &mut PgConnection,
+    messages: &[ResultMessage],
+) -> Result<HashMap<JobId, i64>, StoreError> {
+    let jobs: Vec<Uuid> = messages
+        .iter()
+        .filter(|message| matches!(message.body, ResultBody::Declined { .. }))
+        .map(|message| message.job.0)
+        .collect();
+    if jobs.is_empty() {
+        return Ok(HashMap::new());
+    }
+    Ok(sqlx::query!(
+        r#"SELECT job, count(*) AS "times!" FROM attempt
+           WHERE job = ANY($1) AND outcome = 'handed_back' AND failure_kind IS NOT NULL
+             AND ended > now() - interval '10 minutes'
+           GROUP BY job"#,
+        &jobs
+    )
+    .fetch_all(tx)
+    .await?
+    .into_iter()
+    .map(|row| (JobId(row.job), row.times))
+    .collect())
 }

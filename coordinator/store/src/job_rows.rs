@@ -65,6 +65,7 @@ pub(crate) async fn lock_jobs(
             failures: row.failures,
             losses: row.losses,
             broken_devices: 0,
+            declines: 0,
             outcome: row.outcome.and_then(|bytes| bytes.try_into().ok()),
             evaluated: false,
             started: row.started,

@@ -90,6 +90,8 @@ pub struct Job {
     pub losses: i32,
     /// Other workers than the reporting one whose device broke at this job.
     pub broken_devices: i64,
+    /// How often it was declined in the last minutes.
+    pub declines: i64,
     /// The hash of its first result.
     pub outcome: Option<Digest>,
     /// Of a training: whether a result of one of its evaluations is stored.
@@ -104,6 +106,13 @@ pub struct Job {
     pub min_memory: i64,
     /// Delay of a retry, from now.
     pub delay: Duration,
+}
+
+/// The delay of a job that was declined, and before that as often as this in the last minutes: nobody
+/// may be able to do it, and then it must not keep a worker from jobs that it can do.
+fn delay_after_declines(before: i64) -> Duration {
+    let doublings = u32::try_from(before).unwrap_or_default().min(6);
+    (Duration::from_secs(1) * 2_u32.pow(doublings)).min(Duration::from_secs(60))
 }
 
 /// The part of an attempt that reports affect.
@@ -233,6 +242,7 @@ impl Job {
                     return Ok(Effect::Nothing);
                 }
                 self.state = JobState::Ready;
+                self.delay = delay_after_declines(self.declines);
                 if fault.kind == FaultKind::Device && self.broken_devices >= MAX_BROKEN_DEVICES {
                     let broken = format!(
                         "the devices of {} workers broke at this job",

@@ -118,6 +118,7 @@ fn job(model: &rules::Job, hash: impl Fn(u8) -> Digest) -> Job {
         failures: i32::from(model.failures),
         losses: i32::from(model.losses),
         broken_devices: 0,
+        declines: 0,
         outcome: model.outcome.map(hash),
         evaluated: model.evaluated,
         started: None,

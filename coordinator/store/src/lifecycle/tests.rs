@@ -11,6 +11,7 @@ fn job(kind: JobKind) -> Job {
         failures: 0,
         losses: 0,
         broken_devices: 0,
+        declines: 0,
         outcome: None,
         evaluated: false,
         started: None,
@@ -368,6 +369,20 @@ fn fault_of_worker_is_not_failure_of_job() {
         let before = job.clone();
         apply(&mut job, &mut attempt, declined(FaultKind::Dataset));
         assert_eq!(job, before);
+    }
+}
+
+#[test]
+fn job_that_everybody_declines_waits_longer_each_time() {
+    let mut last = Duration::ZERO;
+    for declines in 0..12 {
+        let mut job = job(JobKind::Train);
+        job.declines = declines;
+        let mut a = grant(&mut job, "a");
+        apply(&mut job, &mut a, declined(FaultKind::Dataset));
+        assert!(job.delay >= last && job.delay <= Duration::from_secs(60));
+        assert!(declines > 5 || job.delay > last);
+        last = job.delay;
     }
 }
 
