@@ -175,13 +175,11 @@ mod tests {
     use crate::infrastructure::Weight;
 
     fn account(limits: &str) -> Account {
-        let text = format!(
-            r#"{{"memory":0,"storage":0,"reserved_memory":0,"reserved_storage":0,"streams":2,
-                 "consumers":0,"api":{{"total":0,"errors":0}},"limits":{{"max_memory":-1,
-                 "max_storage":-1,"max_streams":-1,"max_consumers":-1,"max_bytes_required":false,
-                 "max_ack_pending":-1,"memory_max_stream_bytes":-1,"storage_max_stream_bytes":-1}}}}"#
-        );
-        let mut account: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let text = r#"{"memory":0,"storage":0,"reserved_memory":0,"reserved_storage":0,"streams":2,
+            "consumers":0,"api":{"total":0,"errors":0},"limits":{"max_memory":-1,
+            "max_storage":-1,"max_streams":-1,"max_consumers":-1,"max_bytes_required":false,
+            "max_ack_pending":-1,"memory_max_stream_bytes":-1,"storage_max_stream_bytes":-1}}"#;
+        let mut account: serde_json::Value = serde_json::from_str(text).unwrap();
         let limits: serde_json::Value = serde_json::from_str(limits).unwrap();
         for (name, limit) in limits.as_object().unwrap() {
             account["limits"][name] = limit.clone();

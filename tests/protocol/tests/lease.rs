@@ -1,5 +1,7 @@
 //! One job from its grant to its result.
 
+#![expect(clippy::expect_used, reason = "a test stops where something is wrong")]
+
 use halfheard_protocol::{
     bug::Bug,
     explore::{counterexample_of, trap, verify},

@@ -1,5 +1,7 @@
 //! Which jobs are given up, and which work is taken away.
 
+#![expect(clippy::expect_used, reason = "a test stops where something is wrong")]
+
 use halfheard_protocol::{
     bug::Bug,
     explore::{Protocol, counterexample_of, verify},

@@ -1,5 +1,7 @@
 //! Trainings that are done again, and what becomes of their evaluations.
 
+#![expect(clippy::expect_used, reason = "a test stops where something is wrong")]
+
 use halfheard_protocol::{
     bug::Bug,
     explore::{counterexample_of, verify},
