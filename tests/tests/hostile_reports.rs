@@ -70,12 +70,12 @@ async fn row(
     .await?)
 }
 
+/// Whose subject, headers, payload, and a part of the reason for which it is refused.
+type Lie = (&'static str, HeaderMap, Vec<u8>, &'static str);
+
 /// What the hostile worker sends: on which subject, with which headers, what, and a part of the reason for
 /// which it is refused.
-fn lies(
-    job: JobId,
-    attempt: AttemptId,
-) -> Result<Vec<(&'static str, HeaderMap, Vec<u8>, &'static str)>> {
+fn lies(job: JobId, attempt: AttemptId) -> Result<Vec<Lie>> {
     let forged = AttemptId(Uuid::new_v4());
     let plain = HeaderMap::new;
     let mut reflected = HeaderMap::new();
@@ -139,6 +139,24 @@ fn lies(
         ("evil", plain(), vec![0xfd; 4096], "version"),
         ("evil", plain(), Vec::new(), "empty"),
     ])
+}
+
+/// The commands show what was set aside, and nothing of it reaches the terminal.
+fn letters_can_be_read(stage: &Stage, lies: usize) -> Result<()> {
+    let status = output(coord(stage)?.arg("status"))?;
+    let said = format!("{lies} messages (`coord dead-letters`)");
+    ensure!(status.contains(&said), "{status}");
+    let letters = output(coord(stage)?.arg("dead-letters"))?;
+    ensure!(
+        letters.contains("never granted") && letters.contains("a failure of job"),
+        "{letters}"
+    );
+    harmless(&letters)?;
+    let json = output(coord(stage)?.args(["dead-letters", "--json"]))?;
+    harmless(&json)?;
+    let json: serde_json::Value = serde_json::from_str(&json)?;
+    assert_eq!(json["dead_letters"].as_array().map(Vec::len), Some(lies));
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -211,23 +229,7 @@ async fn lies_of_a_worker_change_nothing_and_can_be_read() -> Result<()> {
         0
     );
 
-    let status = output(coord(&stage)?.arg("status"))?;
-    let said = format!("{} messages (`coord dead-letters`)", lies.len());
-    ensure!(status.contains(&said), "{status}");
-    let letters = output(coord(&stage)?.arg("dead-letters"))?;
-    ensure!(
-        letters.contains("never granted") && letters.contains("a failure of job"),
-        "{letters}"
-    );
-    harmless(&letters)?;
-    let json = output(coord(&stage)?.args(["dead-letters", "--json"]))?;
-    harmless(&json)?;
-    let json: serde_json::Value = serde_json::from_str(&json)?;
-    assert_eq!(
-        json["dead_letters"].as_array().map(Vec::len),
-        Some(lies.len())
-    );
-    Ok(())
+    letters_can_be_read(&stage, lies.len())
 }
 
 /// Whether a text may go to a terminal.
