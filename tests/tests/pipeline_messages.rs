@@ -308,7 +308,9 @@ async fn rejected_messages_become_dead_letters() -> Result<()> {
     let known = train_job(&sweep, 0);
     let never = AttemptId::derive(&[b"never"]);
     let others = stage.lost_attempt(known, "w").await?;
-    for (job, attempt) in [(stranger, never), (known, never), (known, others)] {
+    // Another one, or the broker would take its report for a double.
+    let unknown = AttemptId::derive(&[b"unknown"]);
+    for (job, attempt) in [(stranger, unknown), (known, never), (known, others)] {
         let forged = report("thief", job, attempt, ResultBody::Noop);
         stage.broker.deliver_result(&forged).await?;
     }
