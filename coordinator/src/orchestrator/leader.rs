@@ -43,6 +43,7 @@ impl Leadership {
         poll: Duration,
         shutdown: &CancellationToken,
     ) -> Option<Self> {
+        let began = Instant::now();
         let mut standby = Standby::No;
         let mut outage = OutageLog::new("taking the lead failed; retrying");
         loop {
@@ -53,6 +54,8 @@ impl Leadership {
                 () = std::future::ready(()), if deaf => None,
             };
             match attempt {
+                // The first message is still on its way.
+                None if began.elapsed() < HEARS_ITSELF => {}
                 None => standby.becomes(Standby::Deaf),
                 Some(Ok(Taken::Lead(term))) => {
                     outage.recovered();
