@@ -90,7 +90,10 @@ async fn declined_job_is_granted_again_uncounted() -> Result<()> {
         .store
         .submit(&sweep, matrix(&sweep, 0..2, &CASES))
         .await?;
-    let _coordinator = stage.serve();
+    // It waits longer each time, and this is to be over soon.
+    let mut options = Stage::options();
+    options.retry.delay = Duration::from_millis(1);
+    let _coordinator = stage.serve_with(options);
     let _worker = ScriptedWorker::start(
         &stage.broker,
         "w",

@@ -66,6 +66,14 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
+    /// The delay of a job that was declined, and before that as often as this in the last minutes: nobody
+    /// may be able to do it, and then it must not keep a worker from jobs that it can do. By default 1 s,
+    /// then twice as long each time, up to 60 s.
+    fn delay_after_declines(&self, before: i64) -> Duration {
+        let doublings = u32::try_from(before).unwrap_or_default().min(6);
+        (self.delay / 5 * 2_u32.pow(doublings)).min(self.delay * 12)
+    }
+
     /// The delay after `failures` failed attempts.
     pub fn delay_after(&self, failures: i32) -> Duration {
         let quadruplings = u32::try_from(failures - 1).unwrap_or(0).min(6);
@@ -106,13 +114,6 @@ pub struct Job {
     pub min_memory: i64,
     /// Delay of a retry, from now.
     pub delay: Duration,
-}
-
-/// The delay of a job that was declined, and before that as often as this in the last minutes: nobody
-/// may be able to do it, and then it must not keep a worker from jobs that it can do.
-fn delay_after_declines(before: i64) -> Duration {
-    let doublings = u32::try_from(before).unwrap_or_default().min(6);
-    (Duration::from_secs(1) * 2_u32.pow(doublings)).min(Duration::from_secs(60))
 }
 
 /// The part of an attempt that reports affect.
@@ -242,7 +243,7 @@ impl Job {
                     return Ok(Effect::Nothing);
                 }
                 self.state = JobState::Ready;
-                self.delay = delay_after_declines(self.declines);
+                self.delay = policy.delay_after_declines(self.declines);
                 if fault.kind == FaultKind::Device && self.broken_devices >= MAX_BROKEN_DEVICES {
                     let broken = format!(
                         "the devices of {} workers broke at this job",
