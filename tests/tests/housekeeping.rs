@@ -194,6 +194,9 @@ async fn backup_of_half_a_sweep_is_restored_and_finished() -> Result<()> {
         second.until(OPEN, |_| true).await? > 0,
         "nothing is left to do"
     );
+    // Data files are no part of a backup: the same spec says where they are now.
+    second.spec("one", &[1, 2, 3, 4, 5])?;
+    output(&mut second.coord(&["submit", "one.toml"])?)?;
     let _serve = second.serve()?;
     let _worker = Process::spawn(&mut second.worker("w2")?)?;
     assert_eq!(second.finished().await?, 20);
