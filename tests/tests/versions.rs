@@ -139,11 +139,7 @@ async fn jobs_go_to_workers_that_can_do_them() -> Result<()> {
     let (small, large) = (8_000_000_000, 80_000_000_000);
     let broker = &stage.broker;
     let complete = || -> halfheard_e2e::worker::Script { Arc::new(|_, _| Act::Complete) };
-    let _other = ScriptedWorker::with(
-        broker,
-        with("other", &["almt"], large, &["a100"]),
-        complete(),
-    );
+    let _other = ScriptedWorker::with(broker, with("other", &["almt"], large, &[]), complete());
     let _small = ScriptedWorker::with(
         broker,
         with("small", &["lnln"], small, &["a100"]),

@@ -119,9 +119,12 @@ async fn offers(
     let evaluations = wanted(&|taker| taker.room.evaluations);
     let noops = wanted(&|taker| taker.room.noops);
     Ok(Offers {
-        trainings: query.trainings(tx, trainings).await?.into(),
-        evaluations: query.others(tx, JobKind::Eval, evaluations).await?.into(),
-        noops: query.others(tx, JobKind::Noop, noops).await?.into(),
+        trainings: query.all_trainings(tx, trainings).await?.into(),
+        evaluations: query
+            .all_others(tx, JobKind::Eval, evaluations)
+            .await?
+            .into(),
+        noops: query.all_others(tx, JobKind::Noop, noops).await?.into(),
     })
 }
 
@@ -158,9 +161,40 @@ macro_rules! offers {
 }
 
 impl Query<'_> {
+    /// Trainings, those that were declined or failed in the last minutes after all others: jobs that
+    /// nobody can do must not keep workers from those that somebody can.
+    async fn all_trainings(
+        &self,
+        tx: &mut PgConnection,
+        limit: i64,
+    ) -> Result<Vec<Offer>, StoreError> {
+        let mut found = self.trainings(tx, limit, false).await?;
+        let left = limit - i64::try_from(found.len()).unwrap_or(limit);
+        found.extend(self.trainings(tx, left, true).await?);
+        Ok(found)
+    }
+
+    /// Evaluations or no-ops, in the same order.
+    async fn all_others(
+        &self,
+        tx: &mut PgConnection,
+        kind: JobKind,
+        limit: i64,
+    ) -> Result<Vec<Offer>, StoreError> {
+        let mut found = self.others(tx, kind, limit, false).await?;
+        let left = limit - i64::try_from(found.len()).unwrap_or(limit);
+        found.extend(self.others(tx, kind, left, true).await?);
+        Ok(found)
+    }
+
     /// The longest trainings of each sweep.
-    async fn trainings(&self, tx: &mut PgConnection, limit: i64) -> Result<Vec<Offer>, StoreError> {
-        if limit == 0 || self.sweeps.is_empty() {
+    async fn trainings(
+        &self,
+        tx: &mut PgConnection,
+        limit: i64,
+        delayed: bool,
+    ) -> Result<Vec<Offer>, StoreError> {
+        if limit <= 0 || self.sweeps.is_empty() {
             return Ok(Vec::new());
         }
         let rows = sqlx::query!(
@@ -173,6 +207,7 @@ impl Query<'_> {
                    WHERE sweep = s.id AND state = 'ready' AND kind = 'train'
                      AND not_before <= now() AND method = ANY($3) AND min_memory <= $4
                      AND (label IS NULL OR label = ANY($5)) AND id <> ALL($6)
+                     AND (not_before > now() - interval '10 minutes') = $8
                    ORDER BY cost DESC, position LIMIT least(s.most, $7)
                    FOR NO KEY UPDATE SKIP LOCKED
                ) j
@@ -183,7 +218,8 @@ impl Query<'_> {
             self.memory,
             self.labels,
             &self.taken,
-            limit
+            limit,
+            delayed
         )
         .fetch_all(tx)
         .await?;
@@ -196,8 +232,9 @@ impl Query<'_> {
         tx: &mut PgConnection,
         kind: JobKind,
         limit: i64,
+        delayed: bool,
     ) -> Result<Vec<Offer>, StoreError> {
-        if limit == 0 || self.sweeps.is_empty() {
+        if limit <= 0 || self.sweeps.is_empty() {
             return Ok(Vec::new());
         }
         // The first condition on the kind is that of the index.
@@ -212,6 +249,7 @@ impl Query<'_> {
                      AND not_before <= now() AND (kind = 'noop' OR method = ANY($3))
                      AND min_memory <= $4 AND (label IS NULL OR label = ANY($5))
                      AND id <> ALL($6)
+                     AND (not_before > now() - interval '10 minutes') = $9
                    ORDER BY position LIMIT least(s.most, $7)
                    FOR NO KEY UPDATE SKIP LOCKED
                ) j
@@ -223,7 +261,8 @@ impl Query<'_> {
             self.labels,
             &self.taken,
             limit,
-            kind as JobKind
+            kind as JobKind,
+            delayed
         )
         .fetch_all(tx)
         .await?;

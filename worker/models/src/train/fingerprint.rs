@@ -29,7 +29,7 @@ mod tests {
     fn fingerprint_is_stable() {
         assert_eq!(
             fingerprint(&spec(3)).unwrap(),
-            "a0935a0cd5726bcfd10d26631692a8f9f6934011cb03f93c46f556ff97dace5e"
+            "9955d2c0d595aba8edb44f2b52d445beb49097b7acecb917b6f7c69bbc69d80b"
         );
     }
 
