@@ -20,8 +20,9 @@ mod names;
 pub mod topology;
 mod workers;
 
+pub use crate::text::{MAX_WORKER, valid_worker};
 pub use connection::{BrokerSettings, Tls};
-pub use names::{DEFAULT_PREFIX, InvalidPrefix, MAX_WORKER, Names, valid_worker};
+pub use names::{DEFAULT_PREFIX, InvalidPrefix, Names};
 
 use crate::{
     cryptography::refusal,

@@ -167,6 +167,23 @@ pub fn quoted_path(path: &Path) -> String {
     quoted(&path.display().to_string()).into_owned()
 }
 
+/// The longest name of a worker, in bytes.
+pub const MAX_WORKER: usize = 128;
+
+/// Whether this may be a worker's name: one token, or two with a dot between them, each of letters,
+/// digits, hyphens and underscores.
+pub fn valid_worker(name: &str) -> bool {
+    let token = |token: &str| {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+        !token.is_empty() && token.bytes().all(allowed)
+    };
+    name.len() <= MAX_WORKER
+        && match name.split_once('.') {
+            Some((team, worker)) => token(team) && token(worker),
+            None => token(name),
+        }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -216,25 +216,6 @@ fn leftover(path: PathBuf, bytes: u64, modified: SystemTime) -> Leftover {
     }
 }
 
-/// Removes a temporary file unless it was written to after `seen`.
-pub(super) async fn remove_leftover(path: &Path, seen: SystemTime) -> Result<(), ArtifactError> {
-    let file = path.to_owned();
-    let remove = move || match std::fs::metadata(&file) {
-        Ok(metadata) if metadata.modified()? == seen => std::fs::remove_file(&file),
-        Ok(_) => Ok(()),
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(e),
-    };
-    blocking(remove)
-        .await
-        .map_err(|source| ArtifactError::Store {
-            key: path.display().to_string(),
-            action: "deleted",
-            retryable: true,
-            source: source.into(),
-        })
-}
-
 /// Starts the file `path` in a folder that need not exist.
 pub(super) fn create(path: &Path) -> io::Result<AtomicFile> {
     if let Some(folder) = path.parent() {

@@ -6,7 +6,8 @@ use futures::StreamExt as _;
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    io::ErrorKind,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
@@ -184,7 +185,7 @@ impl ArtifactStore {
                 bucket.purge(&leftover.what, subject, *last).await
             }
             (Backend::Folder(_), Place::File(path)) => {
-                super::folder::remove_leftover(path, leftover.modified).await
+                remove_leftover(path, leftover.modified).await
             }
             // A leftover of another store.
             _ => Ok(()),
@@ -258,4 +259,24 @@ fn read_id(content: &[u8]) -> Result<String, ArtifactError> {
 /// Since when something has not been written to; zero if it was written after `now`.
 pub fn age(now: SystemTime, modified: SystemTime) -> Duration {
     now.duration_since(modified).unwrap_or_default()
+}
+
+/// Removes a temporary file unless it was written to after `seen`.
+async fn remove_leftover(path: &Path, seen: SystemTime) -> Result<(), ArtifactError> {
+    let file = path.to_owned();
+    let remove = move || match std::fs::metadata(&file) {
+        Ok(metadata) if metadata.modified()? == seen => std::fs::remove_file(&file),
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e),
+    };
+    tokio::task::spawn_blocking(remove)
+        .await
+        .unwrap_or_else(|panicked| Err(std::io::Error::other(panicked)))
+        .map_err(|source| ArtifactError::Store {
+            key: path.display().to_string(),
+            action: "deleted",
+            retryable: true,
+            source: source.into(),
+        })
 }

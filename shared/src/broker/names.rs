@@ -5,6 +5,7 @@
 //! `team-a.gpu7-0`: the broker's permissions know only whole tokens, and `halfheard.ask.team-a.*`
 //! keeps the workers of a team to names of their own.
 
+use crate::text::valid_worker;
 use std::{fmt, str::FromStr};
 
 /// The prefix of an installation that does not choose one.
@@ -136,26 +137,10 @@ impl Names {
     }
 }
 
-/// The longest name of a worker, in bytes.
-pub const MAX_WORKER: usize = 128;
-
-/// Whether this may be a worker's name: one token, or two with a dot between them, each of letters,
-/// digits, hyphens and underscores.
-pub fn valid_worker(name: &str) -> bool {
-    let token = |token: &str| {
-        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
-        !token.is_empty() && token.bytes().all(allowed)
-    };
-    name.len() <= MAX_WORKER
-        && match name.split_once('.') {
-            Some((team, worker)) => token(team) && token(worker),
-            None => token(name),
-        }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::MAX_WORKER;
 
     #[test]
     fn worker_is_read_from_subject() {

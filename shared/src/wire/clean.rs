@@ -2,7 +2,7 @@
 //! would drive the terminal on which it is shown.
 
 use super::{Ask, Heartbeat, WorkerInfo};
-use crate::{broker::valid_worker, text::plain};
+use crate::text::{plain, valid_worker};
 
 /// The longest request or heartbeat in bytes. One attempt that a worker holds takes about 200.
 const MAX_BYTES: usize = 512 << 10;

@@ -1,7 +1,7 @@
 //! What a sweep will take: room in the artifact store and in the database, and time, as far as it was
 //! measured.
 
-use super::summary::model_name;
+use super::model_name::model_name;
 use crate::{housekeeping::size::Bytes, submission::Loaded};
 use halfheard_shared::{
     methods::{

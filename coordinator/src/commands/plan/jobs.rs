@@ -1,6 +1,6 @@
 //! The list of a plan's jobs.
 
-use super::{states::States, summary::model_name};
+use super::{model_name::model_name, states::States};
 use crate::{output::Output, submission::Loaded};
 use halfheard_shared::{
     benchmark::Benchmark,

@@ -3,6 +3,7 @@
 mod command;
 mod estimate;
 mod jobs;
+mod model_name;
 mod states;
 mod summary;
 

@@ -1,5 +1,6 @@
 //! The summary of a plan.
 
+use super::model_name::model_name;
 use super::{
     estimate::{Estimate, Open},
     states::States,
@@ -170,14 +171,6 @@ fn shared(loaded: &Loaded, states: &States) -> (i64, Shared) {
     let names = under.into_iter().take(3);
     shared.sweeps = names.map(|(name, _)| name.to_owned()).collect();
     (new, shared)
-}
-
-/// Returns `METHOD` or `METHOD/VARIANT`.
-pub(super) fn model_name(method: &str, variant: &str) -> String {
-    match variant {
-        "" => method.to_owned(),
-        variant => format!("{method}/{variant}"),
-    }
 }
 
 impl fmt::Display for Summary<'_> {

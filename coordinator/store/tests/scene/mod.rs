@@ -236,8 +236,16 @@ impl Scene {
         job: &GrantedJob,
         body: ResultBody,
     ) -> IngestSummary {
+        let declined = matches!(body, ResultBody::Declined { .. });
         let summary = self.ingest(&[worker.says(job, body)]).await;
         assert_eq!(summary.rejected, []);
+        if declined {
+            // What was declined waits a moment, and these scenes do not.
+            sqlx::query("UPDATE job SET not_before = '-infinity' WHERE state = 'ready'")
+                .execute(self.store().pool())
+                .await
+                .unwrap();
+        }
         summary
     }
 
