@@ -12,6 +12,7 @@ mod kinds;
 mod methods;
 mod names;
 mod needs;
+mod needs_rules;
 mod place;
 mod read;
 mod resolve;

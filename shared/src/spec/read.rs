@@ -4,7 +4,7 @@ use super::{
     DatasetSpec, Problem, Spec, SpecError, keys,
     methods::{check_hyper, check_methods, check_variants},
     names::{NAME, duplicates, plain_name, safe_name},
-    needs,
+    needs_rules,
     place::{Checker, Step},
 };
 use crate::{
@@ -145,7 +145,7 @@ fn check(spec: &Spec, checker: &mut Checker<'_>) {
         );
     }
     check_resources(spec, checker);
-    needs::check(spec, checker);
+    needs_rules::check(spec, checker);
     check_limits(spec, checker);
     if Rate::new(spec.protocol.selection_rate).is_err() {
         checker.problem(

@@ -4,7 +4,8 @@ use super::{
     BuiltIn, DatasetSpec, Problem, Spec, SpecError,
     effect::{self, place_of},
     methods::variant_changes,
-    needs::{self, ResolvedNeeds},
+    needs::ResolvedNeeds,
+    needs_rules,
     place::{Checker, Step},
 };
 use crate::{
@@ -415,7 +416,7 @@ fn resolve_methods(
             method: method.to_owned(),
             variant: variant.to_owned(),
             hyper,
-            needs: needs::resolve(spec, method, variant),
+            needs: needs_rules::resolve(spec, method, variant),
         });
     }
     resolved
