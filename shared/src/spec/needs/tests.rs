@@ -1,4 +1,5 @@
 use super::*;
+use crate::spec::needs_rules::resolve;
 use crate::spec::{read, resolve as resolve_spec, tests::Everything};
 
 const SPEC: &str = r#"
