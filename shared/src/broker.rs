@@ -28,7 +28,7 @@ use crate::{
     cryptography::refusal,
     error::{Hint, chain},
     retry::while_transient,
-    wire::{Answer, Ask, PREVIOUS, ResultBody, ResultMessage, Tell, WireError, encode},
+    wire::{Answer, Ask, PREVIOUS, ResultBody, ResultMessage, Tell, VERSION, WireError, encode},
 };
 use async_nats::jetstream::{
     self,
@@ -268,12 +268,10 @@ impl Broker {
 
     /// Sends a result; see [`Sent::confirmed`].
     pub async fn send_result(&self, message: &ResultMessage) -> Result<Sent, BrokerError> {
-        let subject = self.names.result(&message.worker.name);
-        let id = result_message_id(message);
-        self.send(subject, &id, encode(message)?).await
+        self.send_result_as(VERSION, message).await
     }
 
-    /// Sends a result as the previous release writes it.
+    /// Sends a result as this release or the previous one writes it.
     pub async fn send_result_as(
         &self,
         version: u8,

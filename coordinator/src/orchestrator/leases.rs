@@ -131,8 +131,7 @@ async fn expire(lead: &Lead, waits: &mut Option<Instant>) -> Result<(), LeaseErr
         return Ok(());
     }
     // A result on its way says more than silence.
-    let last = collect::last_report(&lead.broker).await?;
-    if collect::ingested_up_to(&lead.broker, last).await? {
+    if collect::ingested(&lead.broker).await?.is_complete() {
         *waits = None;
     } else if waits.get_or_insert_with(Instant::now).elapsed() < lead.options.lease {
         return Ok(());

@@ -5,4 +5,4 @@ mod stream;
 
 pub(in crate::orchestrator) use stream::collect;
 pub use stream::drained;
-pub(in crate::orchestrator) use stream::{ingested_up_to, last_report};
+pub(in crate::orchestrator) use stream::{ingested, last_report};

@@ -11,6 +11,7 @@ use super::{
 use async_nats::jetstream::{
     Message,
     consumer::{StreamError, pull},
+    stream::State,
 };
 use futures::{FutureExt as _, StreamExt as _};
 use halfheard_shared::{
@@ -79,23 +80,20 @@ pub(in crate::orchestrator) async fn collect(
 ///
 /// The broker cannot be queried.
 pub async fn drained(broker: &Broker) -> Result<bool, BrokerError> {
-    let name = broker.names().results_stream();
-    match broker.jetstream().get_stream(&name).await {
-        // A work queue: acknowledged messages are removed from it.
-        Ok(stream) => Ok(stream.cached_info().state.messages == 0),
-        Err(error) => Err(BrokerError::Layout {
-            what: format!("stream {name}"),
-            action: "opened",
-            reason: error.to_string(),
-        }),
-    }
+    // A work queue: acknowledged messages are removed from it.
+    Ok(reports(broker).await?.messages == 0)
 }
 
 /// The sequence number of the last report on the broker.
 pub(in crate::orchestrator) async fn last_report(broker: &Broker) -> Result<u64, BrokerError> {
+    Ok(reports(broker).await?.last_sequence)
+}
+
+/// The state of the stream of reports.
+async fn reports(broker: &Broker) -> Result<State, BrokerError> {
     let name = broker.names().results_stream();
     match broker.jetstream().get_stream(&name).await {
-        Ok(stream) => Ok(stream.cached_info().state.last_sequence),
+        Ok(stream) => Ok(stream.cached_info().state.clone()),
         Err(error) => Err(BrokerError::Layout {
             what: format!("stream {name}"),
             action: "opened",
@@ -104,24 +102,44 @@ pub(in crate::orchestrator) async fn last_report(broker: &Broker) -> Result<u64,
     }
 }
 
-/// Whether every report up to `sequence` has been ingested. Reports that a deposed leader took and did
-/// not acknowledge have not. A stream that ends before `sequence` was made anew after the broker lost its
-/// storage, and what was lost is not waited for.
-pub(in crate::orchestrator) async fn ingested_up_to(
-    broker: &Broker,
-    sequence: u64,
-) -> Result<bool, BrokerError> {
+/// How far the reports on the broker have been ingested.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::orchestrator) struct Ingested {
+    /// Whether all have been. Those that a deposed leader took and did not acknowledge have not.
+    all: bool,
+    /// All up to this one have been.
+    floor: u64,
+    /// The last report, read before the others.
+    last: u64,
+}
+
+impl Ingested {
+    /// Whether every report up to `sequence` has been ingested. A stream that ends before `sequence` was
+    /// made anew after the broker lost its storage, and what was lost is not waited for.
+    pub(in crate::orchestrator) fn is_up_to(self, sequence: u64) -> bool {
+        self.all || self.floor >= sequence || self.last < sequence
+    }
+
+    /// Whether every report that was on the broker has been ingested.
+    pub(in crate::orchestrator) fn is_complete(self) -> bool {
+        self.is_up_to(self.last)
+    }
+}
+
+/// Asks the broker how far its reports have been ingested.
+pub(in crate::orchestrator) async fn ingested(broker: &Broker) -> Result<Ingested, BrokerError> {
+    let last = last_report(broker).await?;
     let mut consumer = broker.results().await?;
     let info = consumer.info().await.map_err(|error| BrokerError::Layout {
         what: format!("consumer {GATHER}"),
         action: "opened",
         reason: chain(&error),
     })?;
-    let all = info.num_pending == 0 && info.num_ack_pending == 0;
-    if all || info.ack_floor.stream_sequence >= sequence {
-        return Ok(true);
-    }
-    Ok(last_report(broker).await? < sequence)
+    Ok(Ingested {
+        all: info.num_pending == 0 && info.num_ack_pending == 0,
+        floor: info.ack_floor.stream_sequence,
+        last,
+    })
 }
 
 /// Ingests batches until the stream breaks or, between two batches, until `stop`; returns why.

@@ -8,7 +8,7 @@ use super::{
     sessions::{Sessions, Standing},
 };
 use crate::orchestrator::{
-    collect::{ingested_up_to, last_report},
+    collect::{ingested, last_report},
     context::Lead,
     outage_log::OutageLog,
     schedule::{Contender, Schedule, Wants},
@@ -189,18 +189,26 @@ impl Desk<'_> {
 
     /// Confirms the sessions that live and whose predecessors have nothing left to say.
     async fn confirm(&mut self) {
-        for waiting in self.waiting.values() {
-            if let Standing::Alive { last_report, since } = self.sessions.standing(&waiting.ask) {
-                match ingested_up_to(&self.lead.broker, last_report).await {
-                    Ok(true) => self.sessions.confirm(&waiting.ask),
-                    Ok(false) if since.elapsed() > self.lead.options.lease => {
-                        self.sessions.confirm(&waiting.ask);
-                    }
-                    Ok(false) => {}
-                    Err(error) => {
-                        tracing::debug!(error = chain(&error), "cannot look at the stream");
-                    }
-                }
+        let alive = |sessions: &Sessions, ask: &Ask| match sessions.standing(ask) {
+            Standing::Alive { last_report, since } => Some((last_report, since)),
+            _ => None,
+        };
+        let waiting = || self.waiting.values().map(|waiting| &waiting.ask);
+        if !waiting().any(|ask| alive(&self.sessions, ask).is_some()) {
+            return;
+        }
+        // Asked once for all of them: after a change of lead, every worker is to be confirmed.
+        let ingested = match ingested(&self.lead.broker).await {
+            Ok(ingested) => ingested,
+            Err(error) => {
+                return tracing::debug!(error = chain(&error), "cannot look at the stream");
+            }
+        };
+        for Waiting { ask, .. } in self.waiting.values() {
+            if let Some((last_report, since)) = alive(&self.sessions, ask)
+                && (ingested.is_up_to(last_report) || since.elapsed() > self.lead.options.lease)
+            {
+                self.sessions.confirm(ask);
             }
         }
     }
