@@ -207,8 +207,9 @@ async fn impossible_jobs_do_not_block_others() -> Result<()> {
     let _coordinator = stage.serve();
     let _worker = Process::spawn(&mut node(&stage, "good", stage.data_dir())?)?;
     suspended(&stage, "good-0", FaultKind::Dataset).await?;
+    // The same trainings at other paths would make the others possible, too: more epochs are other ones.
     let possible = halfheard_e2e::sweeps::sweep("possible", 0);
-    submit(&stage, &possible, &[tiny.spec("almt", 1, 1)?]).await?;
+    submit(&stage, &possible, &[tiny.spec("almt", 1, 2)?]).await?;
     let progress = stage.finished(possible.id, PATIENCE).await?;
     assert_eq!((progress.done, progress.failed), (3, 0));
     let progress = stage.store.progress(impossible.id).await?;

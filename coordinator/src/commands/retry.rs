@@ -7,7 +7,7 @@ use crate::{
     output::Output,
 };
 use halfheard_shared::{ids::SweepId, text::count};
-use halfheard_store::{SweepState, submit::JobCounts, sweeps::Progress};
+use halfheard_store::{JobCounts, SweepState, sweeps::Progress};
 use serde::Serialize;
 use std::{fmt, process::ExitCode};
 

@@ -2,9 +2,8 @@
 
 use halfheard_shared::error::Hint;
 use halfheard_store::{
-    JobKind, JobState, Store, StoreError, SweepState,
+    JobCounts, JobKind, JobState, Store, StoreError, SweepState,
     control::{JobRow, Reopen, id_digits},
-    submit::JobCounts,
     sweeps::SweepRow,
 };
 

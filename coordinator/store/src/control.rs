@@ -2,10 +2,9 @@
 //! that is not theirs any more, and tells them.
 
 use crate::{
-    JobKind, JobState, Store, StoreError,
+    JobCounts, JobKind, JobState, Store, StoreError,
     retry::retry_rollback,
     sharing::{self, Lease, Stopped, Which},
-    submit::JobCounts,
 };
 use halfheard_shared::ids::{JobId, SweepId};
 use sqlx::PgConnection;

@@ -1,4 +1,5 @@
-//! The database's enums: kinds and states of jobs, outcomes of attempts, states of sweeps.
+//! The database's enums: kinds and states of jobs, outcomes of attempts, states of sweeps; and numbers
+//! of jobs.
 
 use std::fmt;
 
@@ -164,3 +165,29 @@ display_as_in_sql!(SweepState {
     Paused => "paused",
     Cancelled => "cancelled",
 });
+
+/// How many jobs of each kind a sweep has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct JobCounts {
+    /// Training jobs.
+    pub train: i64,
+    /// Evaluation jobs.
+    pub eval: i64,
+    /// No-op jobs.
+    pub noop: i64,
+}
+
+impl JobCounts {
+    /// Jobs of all kinds.
+    pub fn total(&self) -> i64 {
+        self.train + self.eval + self.noop
+    }
+}
+
+impl std::ops::AddAssign for JobCounts {
+    fn add_assign(&mut self, other: Self) {
+        self.train += other.train;
+        self.eval += other.eval;
+        self.noop += other.noop;
+    }
+}

@@ -16,6 +16,7 @@ pub mod dead_letters;
 pub mod error;
 pub mod failures;
 pub mod fault;
+mod fence;
 pub mod forecast;
 pub mod gc;
 mod give_up;
@@ -41,5 +42,5 @@ mod text;
 
 pub use error::StoreError;
 pub use fault::Fault;
-pub use job::{JobKind, JobState, SweepState};
+pub use job::{JobCounts, JobKind, JobState, SweepState};
 pub use store::{MIGRATIONS, Store};

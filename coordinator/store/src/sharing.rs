@@ -6,7 +6,7 @@
 //! the other ([`begin`]); against the leader's transactions they are safe because rows are locked in the
 //! order of their ids, as everywhere.
 
-use crate::{Store, StoreError, submit::JobCounts};
+use crate::{JobCounts, Store, StoreError};
 use halfheard_shared::ids::{AttemptId, JobId, SweepId};
 use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;

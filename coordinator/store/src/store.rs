@@ -1,6 +1,9 @@
 //! The connection pool, the transactions of a leader, and the state of the migrations.
 
-use crate::{StoreError, leadership::Term};
+use crate::{
+    StoreError,
+    fence::{Term, fence},
+};
 use halfheard_shared::ids::SweepId;
 use sqlx::{PgPool, Postgres, Transaction, migrate::Migrator, postgres::PgConnectOptions};
 
@@ -38,7 +41,7 @@ impl Store {
     pub(crate) async fn begin(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
         let mut tx = self.pool.begin().await?;
         if let Some(term) = self.term {
-            crate::leadership::fence(&mut tx, term).await?;
+            fence(&mut tx, term).await?;
         }
         Ok(tx)
     }

@@ -3,7 +3,7 @@
 mod columns;
 
 use crate::{
-    Store, StoreError, benchmarks, costs,
+    JobCounts, Store, StoreError, benchmarks, costs,
     fault::is_rollback,
     retry::MAX_ROLLBACKS,
     sharing::{self, Which},
@@ -36,32 +36,6 @@ pub struct NewSweep {
     pub owner: String,
     /// Priority and the like; what is `None` is left as it is, or at its default.
     pub terms: Terms,
-}
-
-/// How many jobs of each kind a sweep has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct JobCounts {
-    /// Training jobs.
-    pub train: i64,
-    /// Evaluation jobs.
-    pub eval: i64,
-    /// No-op jobs.
-    pub noop: i64,
-}
-
-impl JobCounts {
-    /// Jobs of all kinds.
-    pub fn total(&self) -> i64 {
-        self.train + self.eval + self.noop
-    }
-}
-
-impl std::ops::AddAssign for JobCounts {
-    fn add_assign(&mut self, other: Self) {
-        self.train += other.train;
-        self.eval += other.eval;
-        self.noop += other.noop;
-    }
 }
 
 /// The jobs of a new sweep that other sweeps had asked for before, as they were found.

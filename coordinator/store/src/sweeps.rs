@@ -1,9 +1,8 @@
 //! Sweeps and their progress.
 
 use crate::{
-    Store, StoreError, SweepState,
+    JobCounts, Store, StoreError, SweepState,
     store::label,
-    submit::JobCounts,
     terms::{Retention, SweepTerms},
 };
 use chrono::{DateTime, Utc};

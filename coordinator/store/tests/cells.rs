@@ -13,9 +13,9 @@ use halfheard_shared::{
     spec::ResolvedSpec,
 };
 use halfheard_store::{
-    Store, SweepState,
+    JobCounts, Store, SweepState,
     control::Reopen,
-    submit::{JobCounts, NewSweep, Submitted},
+    submit::{NewSweep, Submitted},
     terms::Terms,
 };
 use postgres::Postgres;

@@ -4,7 +4,7 @@
 
 use super::{
     inject,
-    slot::SlotSettings,
+    settings::SlotSettings,
     train_monitor::TrainMonitor,
     watch::{Phase, Watch},
 };

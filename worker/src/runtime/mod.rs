@@ -21,6 +21,7 @@ mod numerics_switch;
 mod presence;
 mod report;
 mod retry;
+mod settings;
 mod settling;
 mod slot;
 mod startup;
@@ -28,10 +29,11 @@ mod suspension;
 mod train_job;
 mod train_monitor;
 mod watch;
+mod watchdog;
 mod work_loop;
 
 pub(crate) use self::{
     errors::ERRORS,
-    slot::SlotSettings,
+    settings::SlotSettings,
     startup::{SlotError, run},
 };

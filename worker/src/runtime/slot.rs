@@ -7,52 +7,21 @@ use super::{
     leases::{JobLease, Leases},
     presence::{Announcement, Status},
     report::Reporter,
+    settings::SlotSettings,
     watch::Watch,
 };
-use crate::{exit::Exit, shutdown::Deadlines};
-use halfheard_models::{device::Device, numerics::Numerics};
+use crate::exit::Exit;
 use halfheard_shared::{
     artifacts::ArtifactStore,
-    broker::{Broker, BrokerSettings},
+    broker::Broker,
     shutdown::Shutdown,
     wire::{Doing, TrainSpec},
 };
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
 
 /// No-op jobs that are not settled at once: they are part of every heartbeat.
 pub(super) const MAX_NOOPS: usize = 1024;
-
-/// What a slot needs to run.
-#[derive(Clone, Debug)]
-pub(crate) struct SlotSettings {
-    pub(crate) broker: BrokerSettings,
-    /// The artifact store's address.
-    pub(crate) artifacts: String,
-    pub(crate) data_dir: PathBuf,
-    pub(crate) device: Device,
-    /// The device's name as shown to people.
-    pub(crate) device_name: String,
-    /// Whether other slots compute on the same GPU.
-    pub(crate) shares_gpu: bool,
-    /// What jobs may ask for, such as `a100`.
-    pub(crate) labels: Vec<String>,
-    /// libtorch's threads.
-    pub(crate) threads: usize,
-    pub(crate) numerics: Numerics,
-    /// The worker's unique name.
-    pub(crate) name: String,
-    /// How often to save between epochs.
-    pub(crate) save_every: Duration,
-    /// Exit after this long without work.
-    pub(crate) once: Option<Duration>,
-    /// How long a shutdown may take.
-    pub(crate) deadlines: Deadlines,
-}
 
 /// Why the slot exits on its own; the greater one counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -7,10 +7,12 @@ use super::{
     leases::Leases,
     presence::{self, Announcement, Status, now_ms},
     report::Reporter,
+    settings::SlotSettings,
     settling,
-    slot::{ExitReason, MAX_NOOPS, Slot, SlotSettings},
+    slot::{ExitReason, MAX_NOOPS, Slot},
     suspension::MAX_PROBE_INTERVAL,
-    watch::{Watch, Watchdog},
+    watch::Watch,
+    watchdog::Watchdog,
 };
 use crate::{exit::Exit, identity};
 use halfheard_models::{memory, numerics};

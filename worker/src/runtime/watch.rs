@@ -1,23 +1,12 @@
-//! Watches whether work advances. Every phase of work says that it does; what takes much longer than
-//! the same has taken hangs: a device, a driver, a file system. Such a process ends itself, and its
-//! supervisor starts another.
+//! Whether work advances. Every phase of work says that it does; what takes much longer than the same
+//! has taken hangs: a device, a driver, a file system.
 
-use super::{
-    inject,
-    presence::{self, Announcement, Status},
-};
-use crate::{exit::Exit, shutdown};
-use halfheard_shared::{
-    broker::Broker,
-    wire::{Fault, FaultKind},
-};
+use super::inject;
 use std::{
     collections::VecDeque,
-    io::Write as _,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
-use tokio::runtime::Handle;
 
 /// The shortest limit for a step or batch.
 const MIN_PATIENCE: Duration = Duration::from_secs(60);
@@ -25,8 +14,6 @@ const MIN_PATIENCE: Duration = Duration::from_secs(60);
 const FACTOR: u32 = 10;
 /// How many steps are recent.
 const RECENT: usize = 64;
-/// How long the last words of the process may take.
-const LAST_WORDS: Duration = Duration::from_secs(4);
 
 /// What the process is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,8 +126,13 @@ impl Watch {
         (progress.count, progress.patience())
     }
 
+    /// How often to look.
+    pub(super) fn interval(&self) -> Duration {
+        (self.lock().min_patience / 10).min(Duration::from_secs(1))
+    }
+
     /// What is missing, if nothing has advanced for too long.
-    fn overdue(&self) -> Option<String> {
+    pub(super) fn overdue(&self) -> Option<String> {
         let progress = self.lock();
         let since = progress.moved.elapsed();
         (since > progress.patience()?).then(|| {
@@ -153,7 +145,7 @@ impl Watch {
     }
 
     /// Time in which this process did not run does not count.
-    fn excuse(&self, stopped: Duration) {
+    pub(super) fn excuse(&self, stopped: Duration) {
         let mut progress = self.lock();
         progress.moved = (progress.moved + stopped).min(Instant::now());
     }
@@ -170,59 +162,6 @@ impl Drop for Waiting {
         let mut progress = self.watch.lock();
         progress.phase = self.before;
         progress.advance();
-    }
-}
-
-/// Ends the process when its work does not advance.
-pub(super) struct Watchdog {
-    pub(super) watch: Watch,
-    pub(super) broker: Broker,
-    pub(super) announcement: Arc<Announcement>,
-    pub(super) status: Status,
-}
-
-impl Watchdog {
-    /// Starts its thread, which needs nothing of what may hang.
-    pub(super) fn start(self) -> std::io::Result<()> {
-        let every = (self.watch.lock().min_patience / 10).min(Duration::from_secs(1));
-        let runtime = Handle::current();
-        std::thread::Builder::new()
-            .name("watchdog".to_owned())
-            .spawn(move || {
-                let mut looked = Instant::now();
-                loop {
-                    std::thread::sleep(every);
-                    let late = looked.elapsed().saturating_sub(every);
-                    looked = Instant::now();
-                    // Stopped, or the machine was asleep.
-                    if late > every * 3 {
-                        self.watch.excuse(late);
-                    } else if let Some(lack) = self.watch.overdue() {
-                        self.end(&runtime, lack);
-                    }
-                }
-            })?;
-        Ok(())
-    }
-
-    /// Says why and ends the process.
-    fn end(&self, runtime: &Handle, lack: String) -> ! {
-        tracing::error!("{lack}; ending this process");
-        let fault = Fault::new(FaultKind::Device, "its device", vec![lack]);
-        self.status.record_fault(fault);
-        let (said, heard) = mpsc::channel();
-        let (broker, announcement) = (self.broker.clone(), self.announcement.clone());
-        let status = self.status.clone();
-        runtime.spawn(async move {
-            presence::send_final_heartbeat(&broker, &announcement, &status).await;
-            let _ = said.send(());
-        });
-        let _ = heard.recv_timeout(LAST_WORDS);
-        // A process that hangs in the kernel does not end: the supervisor waits for it no longer.
-        let _ = std::io::stdout().write_all(shutdown::ENDING);
-        let _ = std::io::stdout().flush();
-        // SAFETY: `_exit` has no preconditions. It runs no handlers, of which the device's may hang.
-        unsafe { nix::libc::_exit(Exit::Broken.code().into()) }
     }
 }
 

@@ -17,11 +17,7 @@ use crate::{
 };
 use halfheard_shared::{ids::SweepId, shutdown::Shutdown, text::count};
 use halfheard_store::{
-    Store,
-    control::Reopen,
-    submit::{JobCounts, Shared},
-    sweeps::Progress,
-    terms::SweepTerms,
+    JobCounts, Store, control::Reopen, submit::Shared, sweeps::Progress, terms::SweepTerms,
 };
 use serde::Serialize;
 use std::{

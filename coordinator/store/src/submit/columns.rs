@@ -1,6 +1,6 @@
 //! Planned jobs as columns, for statements that take arrays.
 
-use crate::{JobKind, StoreError, submit::JobCounts};
+use crate::{JobCounts, JobKind, StoreError};
 use halfheard_shared::{
     benchmark::Benchmark,
     ids::JobId,

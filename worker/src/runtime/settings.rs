@@ -1,0 +1,33 @@
+//! A slot's settings.
+
+use crate::shutdown::Deadlines;
+use halfheard_models::{device::Device, numerics::Numerics};
+use halfheard_shared::broker::BrokerSettings;
+use std::{path::PathBuf, time::Duration};
+
+/// What a slot needs to run.
+#[derive(Clone, Debug)]
+pub(crate) struct SlotSettings {
+    pub(crate) broker: BrokerSettings,
+    /// The artifact store's address.
+    pub(crate) artifacts: String,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) device: Device,
+    /// The device's name as shown to people.
+    pub(crate) device_name: String,
+    /// Whether other slots compute on the same GPU.
+    pub(crate) shares_gpu: bool,
+    /// What jobs may ask for, such as `a100`.
+    pub(crate) labels: Vec<String>,
+    /// libtorch's threads.
+    pub(crate) threads: usize,
+    pub(crate) numerics: Numerics,
+    /// The worker's unique name.
+    pub(crate) name: String,
+    /// How often to save between epochs.
+    pub(crate) save_every: Duration,
+    /// Exit after this long without work.
+    pub(crate) once: Option<Duration>,
+    /// How long a shutdown may take.
+    pub(crate) deadlines: Deadlines,
+}
