@@ -449,3 +449,51 @@ async fn cancel_is_retried_after_a_deadlock() -> Result<()> {
     assert_eq!(state, JobState::Cancelled);
     Ok(())
 }
+
+/// More failures than the sweep allows pause it: what is at work ends, nothing else begins, and `status` says why. With
+/// another limit it goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn sweep_with_too_many_failures_pauses_itself() -> Result<()> {
+    let stage = Stage::start().await?;
+    let mut strict = sweep("strict", 0);
+    strict.terms.max_failures = Some(Some(1));
+    stage
+        .store
+        .submit(&strict, matrix(&strict, 0..8, &["r=0"]))
+        .await?;
+    let _coordinator = stage.serve();
+    let _worker = ScriptedWorker::start(
+        &stage.broker,
+        "w",
+        Arc::new(|job, _| match &job.work {
+            Work::Train(spec) if spec.seed == 0 => {
+                Act::Fail(FailureKind::Permanent, vec!["no such thing".to_owned()])
+            }
+            _ => Act::Delay(Duration::from_secs(1)),
+        }),
+    );
+    until(
+        &stage,
+        "SELECT count(*) FROM sweep WHERE state = 'paused'",
+        1,
+    )
+    .await?;
+    stage
+        .until(strict.id, PATIENCE, |progress| progress.running == 0)
+        .await?;
+    let open = "SELECT count(*) FROM job WHERE state IN ('ready', 'blocked')";
+    let left = stage.count(open).await?;
+    ensure!(left > 0, "it was not paused in time");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(stage.count(open).await?, left, "nothing begins");
+    let status = output(coord(&stage)?.args(["status", "strict"]))?;
+    ensure!(
+        status.contains("2 jobs failed, more than 1"),
+        "the reason is missing: {status}"
+    );
+    output(coord(&stage)?.args(["set", "strict", "--max-failures", "none"]))?;
+    output(coord(&stage)?.args(["resume", "strict"]))?;
+    let progress = stage.finished(strict.id, PATIENCE).await?;
+    assert_eq!((progress.done, progress.failed), (14, 2));
+    Ok(())
+}

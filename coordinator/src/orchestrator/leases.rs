@@ -130,6 +130,11 @@ async fn expire(lead: &Lead, waits: &mut Option<Instant>) -> Result<(), LeaseErr
     if lead.hearing.duration() < lead.options.lease {
         return Ok(());
     }
+    // Usually there is none, and the broker need not be asked.
+    if !lead.store.has_expired(lead.options.lease).await? {
+        *waits = None;
+        return Ok(());
+    }
     // A result on its way says more than silence.
     if collect::ingested(&lead.broker).await?.is_complete() {
         *waits = None;
@@ -137,8 +142,7 @@ async fn expire(lead: &Lead, waits: &mut Option<Instant>) -> Result<(), LeaseErr
         return Ok(());
     }
     // Longer than a lease it is not waited for: a report that the database neither takes nor refuses must
-    // not keep every lost job from being granted again.
-    // Asking may have taken a while.
+    // not keep every lost job from being granted again. And asking may have taken a while.
     if lead.hearing.duration() < lead.options.lease {
         return Ok(());
     }

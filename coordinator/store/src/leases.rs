@@ -136,6 +136,21 @@ impl Store {
         .collect())
     }
 
+    /// Whether [`Store::expire`] would find a lease.
+    pub async fn has_expired(&self, lease: Duration) -> Result<bool, StoreError> {
+        Ok(sqlx::query_scalar!(
+            r#"SELECT EXISTS (
+                   SELECT FROM job
+                   WHERE state IN ('queued', 'running')
+                     AND (lease_until < now()
+                          OR lease_until > now() + make_interval(secs => $1::float8 + 1))
+               ) AS "expired!""#,
+            lease.as_secs_f64()
+        )
+        .fetch_one(self.pool())
+        .await?)
+    }
+
     /// Ends leases that have run out, up to a thousand: their attempts are lost. Only a leader that has
     /// heard the workers for as long as a lease lasts, and has ingested what they said, may call this.
     ///

@@ -17,6 +17,8 @@ const EVALUATIONS: u32 = 16;
 const NOOPS: usize = 512;
 /// How long to wait for the answer to the last request of a process that shuts down.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// How long to wait until no-op jobs that were reported are settled; then other jobs are asked for.
+const SETTLING: Duration = Duration::from_secs(1);
 /// The shortest interval between requests: the coordinator holds those for which it has nothing.
 const MIN_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -53,7 +55,17 @@ impl Asker {
     ///
     /// The answer is of another release.
     pub(super) async fn next(&mut self, slot: &Slot) -> Result<Granted, WireError> {
-        let noops = NOOPS.min(MAX_NOOPS.saturating_sub(slot.leases.noops()));
+        let noops = || NOOPS.min(MAX_NOOPS.saturating_sub(slot.leases.noops()));
+        // The coordinator would hold a request without room although the room comes in a moment.
+        let room_again = async {
+            while noops() == 0 {
+                slot.leases.settled().await;
+            }
+        };
+        if timeout(SETTLING, room_again).await.is_err() {
+            tracing::debug!("no-op jobs are not settled");
+        }
+        let noops = noops();
         let room = Room {
             trainings: 1,
             evaluations: EVALUATIONS,

@@ -14,6 +14,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// Attempts that are remembered after their end, because a grant may arrive twice.
@@ -28,6 +29,7 @@ const MAX_RESEND: Duration = Duration::from_secs(300);
 pub(super) struct Leases {
     table: Arc<Mutex<Table>>,
     watch: Watch,
+    settled: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -66,6 +68,7 @@ impl Leases {
         Self {
             table: Arc::default(),
             watch,
+            settled: Arc::default(),
         }
     }
 
@@ -125,6 +128,12 @@ impl Leases {
                 entry.released.cancel();
             }
         }
+        self.settled.notify_one();
+    }
+
+    /// Waits until leases end.
+    pub(super) async fn settled(&self) {
+        self.settled.notified().await;
     }
 
     /// Whether this process works on it.

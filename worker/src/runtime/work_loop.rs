@@ -29,6 +29,10 @@ impl Slot {
                 }
                 continue;
             }
+            // Without room for no-op jobs, an empty answer does not say that there are none.
+            if self.leases.noops() >= MAX_NOOPS {
+                idle_since = Instant::now();
+            }
             match asker.next(self).await {
                 Ok(Granted::Jobs(jobs)) => {
                     silence.end();

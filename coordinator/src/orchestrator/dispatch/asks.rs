@@ -46,6 +46,8 @@ struct Waiting {
     ask: Ask,
     reply: Subject,
     since: Instant,
+    /// Whether it was in a round of grants: what was granted in a lost answer was granted again.
+    considered: bool,
 }
 
 /// Answers requests until `stop`.
@@ -182,8 +184,13 @@ impl Desk<'_> {
         }
         if self.waiting.len() < MAX_WAITING || self.waiting.contains_key(&ask.worker.name) {
             let name = ask.worker.name.clone();
-            let since = Instant::now();
-            self.waiting.insert(name, Waiting { ask, reply, since });
+            let waiting = Waiting {
+                ask,
+                reply,
+                since: Instant::now(),
+                considered: false,
+            };
+            self.waiting.insert(name, waiting);
         }
     }
 
@@ -258,11 +265,14 @@ impl Desk<'_> {
         }
         let store = &self.lead.store;
         let mut servable = store.servable().await?;
+        let considered = |name: &String| self.waiting.get(name).is_none_or(|w| w.considered);
+        if servable.is_empty() && names.iter().all(considered) {
+            return Ok(());
+        }
         servable.sort_by_key(|sweep| (sweep.created, sweep.id));
         let contenders: Vec<Contender> = servable.iter().map(contender).collect();
         let mut round = self.shares.round(&contenders, self.last_round.elapsed());
         self.last_round = Instant::now();
-        // Without work, too: what a worker was granted and did not receive is granted again.
         let evaluators = self.waiting.values().filter(|w| w.ask.evaluations > 0);
         let spread = evaluators.count().saturating_sub(names.len());
         let asks: Vec<(&Ask, Vec<SweepId>)> = names
@@ -278,6 +288,11 @@ impl Desk<'_> {
         let grants = store
             .grant(&requests, self.lead.options.lease, &policy)
             .await?;
+        for name in &names {
+            if let Some(waiting) = self.waiting.get_mut(name) {
+                waiting.considered = true;
+            }
+        }
         for ended in &grants.ended {
             tracing::info!(job = %ended.job, worker = ended.worker, gave_up = ended.gave_up, "a lease ended: its worker was started again");
         }
