@@ -377,6 +377,16 @@ async fn only_new_cells_are_computed_and_said() -> Result<()> {
         (&json["new_jobs"], &json["shared"]["done"]),
         (&2.into(), &6.into())
     );
+    assert_eq!(json["unmet_needs"], serde_json::json!([]));
+    // What no live worker has is said before anything is submitted.
+    let fitted = stage.data_dir().join("fitted.toml");
+    let needs = "\n[needs]\nlabel = \"a100\"\n";
+    std::fs::write(&fitted, std::fs::read_to_string(&spec)? + needs)?;
+    let planned = output(coord(&stage)?.arg("plan").arg(&fitted))?;
+    assert!(
+        planned.contains("note: no worker has what 8 jobs need: the label `a100`"),
+        "{planned}"
+    );
     let submitted = output(coord(&stage)?.args(["submit", &path]))?;
     assert!(submitted.contains(shared), "{submitted}");
     let more = stage.store.find_sweep("more").await?;

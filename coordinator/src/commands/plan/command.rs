@@ -2,6 +2,7 @@
 
 use super::{
     jobs,
+    needs::unmet_by_workers,
     states::{self, States},
     summary::Summary,
 };
@@ -33,7 +34,8 @@ pub(crate) struct PlanArgs {
 /// # Errors
 ///
 /// The spec is invalid. A database that cannot be reached is only noted: then nothing is known of jobs that
-/// other sweeps have done.
+/// other sweeps have done. A broker that cannot be reached is not mentioned: workers may be started
+/// later.
 pub(crate) async fn run(args: PlanArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
     let loaded = submission::load(&args.spec, &settings.data_dir, Synthesize::PlanOnly)?;
     // Without the datasets' hashes there is no id yet.
@@ -49,7 +51,8 @@ pub(crate) async fn run(args: PlanArgs, settings: &Settings) -> anyhow::Result<E
     if args.jobs {
         jobs::print(&loaded, sweep, &states, output)?;
     } else {
-        output.print(&Summary::new(&loaded, sweep, &states))?;
+        let unmet = unmet_by_workers(&loaded, settings).await;
+        output.print(&Summary::new(&loaded, sweep, &states, &unmet))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -4,6 +4,7 @@ mod command;
 mod estimate;
 mod jobs;
 mod model_name;
+mod needs;
 mod states;
 mod summary;
 

@@ -55,6 +55,8 @@ pub(super) struct Summary<'a> {
     database: Option<&'a str>,
     pending_datasets: &'a [String],
     notes: &'a [String],
+    /// Needs of jobs that no live worker meets.
+    unmet_needs: &'a [String],
     memory: Memory,
     counts: matrix::Counts,
     seeds: &'a [u64],
@@ -70,7 +72,12 @@ pub(super) struct Summary<'a> {
 }
 
 impl<'a> Summary<'a> {
-    pub(super) fn new(loaded: &'a Loaded, sweep: Option<SweepId>, states: &'a States) -> Self {
+    pub(super) fn new(
+        loaded: &'a Loaded,
+        sweep: Option<SweepId>,
+        states: &'a States,
+        unmet_needs: &'a [String],
+    ) -> Self {
         let resolved: &ResolvedSpec = &loaded.resolved;
         let workers = loaded.spec.resources.workers.map(usize::from);
         let by_method = rows(loaded, states);
@@ -100,6 +107,7 @@ impl<'a> Summary<'a> {
             },
             pending_datasets: &loaded.pending,
             notes: &loaded.notes,
+            unmet_needs,
             memory: Memory {
                 slots: memory::of_sweep(loaded),
                 workers: workers.unwrap_or(memory::DEFAULT_WORKERS),
@@ -217,7 +225,7 @@ impl fmt::Display for Summary<'_> {
             )?;
         }
         write!(f, "{}{}", self.memory, self.estimate)?;
-        for note in self.notes {
+        for note in self.notes.iter().chain(self.unmet_needs) {
             writeln!(f, "note: {note}")?;
         }
         match self.states {

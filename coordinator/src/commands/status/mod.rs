@@ -7,4 +7,8 @@ mod needs;
 mod sweep;
 mod workers;
 
-pub(crate) use command::{StatusArgs, run};
+pub(crate) use self::{
+    command::{StatusArgs, run},
+    needs::unmet,
+    workers::BrokerState,
+};

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 /// One line for each need of ready jobs that no live worker meets. Nothing without workers: that is said
 /// elsewhere.
-pub(super) fn unmet(needs: &[OpenNeed], workers: &[Heartbeat]) -> Vec<String> {
+pub(crate) fn unmet(needs: &[OpenNeed], workers: &[Heartbeat]) -> Vec<String> {
     if workers.is_empty() {
         return Vec::new();
     }

@@ -17,7 +17,7 @@ use std::{fmt, time::Duration};
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The broker, or why there is none.
-pub(super) enum BrokerState {
+pub(crate) enum BrokerState {
     Connected(Box<Broker>),
     /// The private servers of `coord run` are stopped.
     Stopped,
@@ -27,7 +27,7 @@ pub(super) enum BrokerState {
 }
 
 impl BrokerState {
-    pub(super) async fn connect(settings: &Settings) -> Self {
+    pub(crate) async fn connect(settings: &Settings) -> Self {
         // Without a configured broker and a running private one, there is none to connect to.
         let stopped = settings.broker_origin == Origin::Default
             && settings.database_origin == Origin::Default
@@ -68,7 +68,7 @@ impl BrokerState {
         }
     }
 
-    pub(super) async fn live_workers(&self) -> Vec<Heartbeat> {
+    pub(crate) async fn live_workers(&self) -> Vec<Heartbeat> {
         match self.get() {
             Some(broker) => live_workers(broker).await,
             None => Vec::new(),
