@@ -90,6 +90,10 @@ enum Command {
     Audit(commands::audit::AuditArgs),
     /// Import, create, list and check datasets
     Data(commands::data::DataArgs),
+    /// Write the erased data of each case to files, for models that run elsewhere
+    Cases(commands::cases::CasesArgs),
+    /// Import or delete predictions of models that were trained elsewhere
+    Predictions(commands::predictions::PredictionsArgs),
     /// Run failed jobs again, or continue a cancelled sweep
     Retry(commands::retry::RetryArgs),
     /// Pause a sweep, to make room for others
@@ -168,6 +172,8 @@ impl Cli {
             Command::Export(args) => commands::export::run(args, &settings).await,
             Command::Audit(args) => commands::audit::run(args, &settings).await,
             Command::Data(args) => commands::data::run(args, &settings).await,
+            Command::Cases(args) => commands::cases::run(args, &settings).await,
+            Command::Predictions(args) => commands::predictions::run(args, &settings).await,
             Command::Retry(args) => commands::retry::run(args, &settings).await,
             Command::Pause(args) => commands::pause::pause(args, &settings).await,
             Command::Resume(args) => commands::pause::resume(args, &settings).await,

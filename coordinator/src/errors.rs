@@ -10,10 +10,13 @@ use crate::{
     orchestrator::retry::RetryError,
     submission::{FileError, LoadError, SubmitError, encoders::ExamineError, report},
 };
-use halfheard_import::{ImportError, synthesize::SynthesizeError};
+use halfheard_import::{ImportError, predictions::PredictionsError, synthesize::SynthesizeError};
 use halfheard_results::figures::FigureError;
 use halfheard_shared::error::{Printer, hint_of};
-use halfheard_store::{StoreError, fault::PostgresError, results::ResultsError};
+use halfheard_store::{
+    StoreError, fault::PostgresError, imported::ImportError as StoreImportError,
+    results::ResultsError,
+};
 
 /// Prints errors with their causes and hints, and a refused spec as a report with its lines.
 pub(crate) const PRINTER: Printer = Printer::new(&[
@@ -29,6 +32,7 @@ pub(crate) const PRINTER: Printer = Printer::new(&[
     hint_of::<LocalError>,
     hint_of::<OtherStore>,
     hint_of::<PostgresError>,
+    hint_of::<PredictionsError>,
     hint_of::<ProgramError>,
     hint_of::<Remark>,
     hint_of::<RestoreError>,
@@ -36,6 +40,7 @@ pub(crate) const PRINTER: Printer = Printer::new(&[
     hint_of::<RetryError>,
     hint_of::<SettingsError>,
     hint_of::<StoreError>,
+    hint_of::<StoreImportError>,
     hint_of::<SubmitError>,
     hint_of::<SynthesizeError>,
 ])

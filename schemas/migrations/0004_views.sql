@@ -416,7 +416,8 @@ SELECT w.sweep,
        a.version AS evaluated_with,
        coalesce(c.spec ->> 'numerics', 'machine') AS numerics,
        t.processor AS trained_processor,
-       a.processor AS evaluated_processor
+       a.processor AS evaluated_processor,
+       coalesce(c.spec ? 'imported', false) AS imported
 FROM sweep_job w
 JOIN job e ON e.id = w.job
 JOIN evaluation v ON v.job = e.id
@@ -448,3 +449,4 @@ COMMENT ON COLUMN provenance.evaluated_with IS 'That worker''s version.';
 COMMENT ON COLUMN provenance.numerics IS 'machine: the same bits on the same kind of processor; portable: the same bits on every x86-64 processor with AVX2.';
 COMMENT ON COLUMN provenance.trained_processor IS 'The kind of processor it was trained on; see attempt.processor.';
 COMMENT ON COLUMN provenance.evaluated_processor IS 'The kind of processor it was evaluated on.';
+COMMENT ON COLUMN provenance.imported IS 'Whether the predictions were imported: then the model was trained elsewhere, and evaluated_with names their file.';

@@ -229,6 +229,7 @@ mod tests {
             jobs: Vec::new(),
             protocols: Vec::new(),
             processors: Vec::new(),
+            imported: Vec::new(),
             files: Vec::new(),
             provenance: Vec::new(),
             checkpoints: Vec::new(),

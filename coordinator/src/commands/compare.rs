@@ -1,6 +1,6 @@
 //! `coord compare`: compares two models with paired bootstrap tests.
 
-use super::table::newest;
+use super::table::named_or_newest;
 use crate::{
     analysis::resample,
     config::Settings,
@@ -189,10 +189,7 @@ async fn compare_models(args: &CompareArgs, store: &Store) -> anyhow::Result<Com
         ensure!(exists, "unknown metric `{metric}`: {}", metric_ids(&known));
     }
     let datasets = known.select(&args.dataset)?;
-    let default = match &args.sweep {
-        Some(text) => store.find_sweep(text).await?,
-        None => newest(store).await?,
-    };
+    let default = named_or_newest(store, args.sweep.as_deref()).await?;
     let a = Operand::parse(store, &default, &args.a).await?;
     let b = Operand::parse(store, &default, &args.b).await?;
     ensure!(

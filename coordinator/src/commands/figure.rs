@@ -1,6 +1,6 @@
 //! `coord figure`: draws a figure of the paper from a sweep's results.
 
-use super::table::newest;
+use super::table::named_or_newest;
 use crate::{
     analysis,
     config::Settings,
@@ -137,10 +137,7 @@ async fn draw(
     settings: &Settings,
     store: &Store,
 ) -> anyhow::Result<(String, Figure)> {
-    let sweep = match &args.sweep {
-        Some(text) => store.find_sweep(text).await?,
-        None => newest(store).await?,
-    };
+    let sweep = named_or_newest(store, args.sweep.as_deref()).await?;
     let request = Request {
         methods: args.method.clone(),
         datasets: store.benchmarks().await?.select(&args.dataset)?,

@@ -3,6 +3,7 @@
 pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod cancel;
+pub(crate) mod cases;
 pub(crate) mod compare;
 pub(crate) mod completions;
 pub(crate) mod data;
@@ -17,6 +18,7 @@ pub(crate) mod gc;
 pub(crate) mod migrate;
 pub(crate) mod pause;
 pub(crate) mod plan;
+pub(crate) mod predictions;
 pub(crate) mod report;
 pub(crate) mod restore;
 pub(crate) mod retry;

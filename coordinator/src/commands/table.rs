@@ -106,10 +106,7 @@ pub(crate) async fn run(args: TableArgs, settings: &Settings) -> anyhow::Result<
 }
 
 async fn show(args: &TableArgs, settings: &Settings, store: &Store) -> anyhow::Result<ExitCode> {
-    let sweep = match &args.sweep {
-        Some(text) => store.find_sweep(text).await?,
-        None => newest(store).await?,
-    };
+    let sweep = named_or_newest(store, args.sweep.as_deref()).await?;
     let default = if settings.json {
         Format::Json
     } else {
@@ -195,7 +192,19 @@ pub(crate) async fn print(
 /// # Errors
 ///
 /// The database's; a database without sweeps.
-pub(crate) async fn newest(store: &Store) -> anyhow::Result<SweepRow> {
+/// The sweep that `text` names, or the newest.
+///
+/// # Errors
+///
+/// There is none; the database's.
+pub(crate) async fn named_or_newest(store: &Store, text: Option<&str>) -> anyhow::Result<SweepRow> {
+    match text {
+        Some(text) => Ok(store.find_sweep(text).await?),
+        None => newest(store).await,
+    }
+}
+
+async fn newest(store: &Store) -> anyhow::Result<SweepRow> {
     let sweeps = store.sweeps().await?;
     let newest = sweeps.into_iter().max_by_key(|sweep| sweep.created);
     Ok(newest.ok_or_else(|| hinted("no sweep yet", "submit one with `coord submit SPEC`"))?)

@@ -21,6 +21,7 @@ pub mod forecast;
 pub mod gc;
 mod give_up;
 pub mod grants;
+pub mod imported;
 pub mod ingest;
 pub mod installation;
 pub mod job;

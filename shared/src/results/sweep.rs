@@ -29,6 +29,8 @@ pub struct Results {
     pub protocols: Vec<Protocol>,
     /// The kinds of processors that results were computed on.
     pub processors: Vec<String>,
+    /// The models whose predictions were imported: they were trained elsewhere.
+    pub imported: Vec<Model>,
     /// The files of the datasets, as far as the database has them.
     pub files: Vec<DatasetFile>,
     /// Programs, devices, data and encoders behind the results, in the order of a report.

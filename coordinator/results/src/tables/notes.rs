@@ -4,7 +4,7 @@ use super::layout::{self, Layout};
 use halfheard_shared::{
     benchmark::Benchmark,
     numerics::Numerics,
-    results::{Job, JobOutcome, Protocol, Results},
+    results::{Job, JobOutcome, Model, Protocol, Results},
     text::count,
     wire::{Fidelity, Selection},
 };
@@ -24,6 +24,7 @@ pub(super) fn notes(results: &Results, layout: Layout, datasets: &[Benchmark]) -
     }
     notes.extend(results.protocols.iter().map(protocol));
     notes.extend(processors(&results.processors));
+    notes.extend(imported(&results.imported, &jobs));
     let seeds: BTreeSet<u64> = jobs.iter().map(|job| job.seed).collect();
     let of = |outcome| jobs.iter().filter(|job| job.outcome == outcome).count();
     let (completed, failed) = (of(JobOutcome::Done), of(JobOutcome::Failed));
@@ -76,6 +77,18 @@ fn processors(kinds: &[String]) -> Option<String> {
             several.join(", ")
         )),
     }
+}
+
+/// The models of the table that were trained elsewhere.
+fn imported(models: &[Model], jobs: &[&Job]) -> Option<String> {
+    let shown = |model: &&Model| jobs.iter().any(|job| job.model == **model);
+    let shown: Vec<String> = models.iter().filter(shown).map(layout::label).collect();
+    (!shown.is_empty()).then(|| {
+        format!(
+            "imported predictions of models that were trained elsewhere: {}",
+            shown.join(", ")
+        )
+    })
 }
 
 /// One line for each model with incomplete seeds.

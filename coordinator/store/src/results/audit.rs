@@ -1,6 +1,7 @@
 //! What only the audit reads.
 
 use super::{ResultsError, Snapshot, snapshot::case};
+use crate::imported::WORKER;
 use halfheard_shared::{
     ids::JobId,
     results::{AuditRecords, Build, Conflict, Model},
@@ -81,9 +82,12 @@ async fn builds(snapshot: &mut Snapshot) -> Result<Vec<Build>, ResultsError> {
            JOIN job j ON j.id = w.job
            JOIN attempt a ON a.job = j.id
            WHERE w.sweep = $1 AND j.kind <> 'noop' AND a.outcome = 'done'
+             -- Imported predictions are no program's.
+             AND a.worker <> $2
            GROUP BY 1, 2, 3, 4
            ORDER BY 1, 2, 3, 4"#,
-        snapshot.sweep.0
+        snapshot.sweep.0,
+        WORKER
     )
     .fetch_all(&mut *snapshot.tx)
     .await?;

@@ -53,6 +53,7 @@ impl Snapshot {
             jobs: self.jobs().await?,
             protocols: self.protocols().await?,
             processors: self.processors().await?,
+            imported: self.imported().await?,
             files: self.files().await?,
             provenance,
             checkpoints,
@@ -184,6 +185,22 @@ impl Snapshot {
         .await?)
     }
 
+    /// The models whose predictions were imported.
+    async fn imported(&mut self) -> Result<Vec<Model>, ResultsError> {
+        Ok(sqlx::query!(
+            "SELECT DISTINCT j.method, j.variant
+             FROM sweep_job w JOIN job j ON j.id = w.job JOIN config c ON c.id = j.config
+             WHERE w.sweep = $1 AND j.kind = 'train' AND c.spec ? 'imported'
+             ORDER BY 1, 2",
+            self.sweep.0
+        )
+        .fetch_all(&mut *self.tx)
+        .await?
+        .into_iter()
+        .map(|row| Model::new(row.method, row.variant))
+        .collect())
+    }
+
     async fn files(&mut self) -> Result<Vec<DatasetFile>, ResultsError> {
         let rows = sqlx::query!(
             "SELECT DISTINCT j.dataset, d.blake3, d.train_samples, d.valid_samples,
@@ -252,9 +269,9 @@ impl Snapshot {
                               AS trained_kind,
                           coalesce(nullif(' (' || evaluated_processor || ')', ' ()'), '')
                               AS evaluated_kind,
-                          numerics, count(DISTINCT job) AS jobs
+                          numerics, imported, count(DISTINCT job) AS jobs
                    FROM provenance WHERE sweep = $1
-                   GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
+                   GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
                ), fact AS (
                    SELECT 1 AS place, 'dataset ' || dataset AS name,
                           'BLAKE3 ' || coalesce(data, 'unknown') AS value, sum(jobs)::bigint AS jobs
@@ -262,23 +279,28 @@ impl Snapshot {
                    UNION ALL
                    SELECT 2, 'text encoder', 'BLAKE3 ' || coalesce(encoder, 'unknown'),
                           sum(jobs)::bigint
-                   FROM basis GROUP BY encoder
+                   FROM basis WHERE NOT imported GROUP BY encoder
                    UNION ALL
                    SELECT 3, 'trained with', 'worker ' || coalesce(trained_with, 'unknown')
                           || ' on ' || coalesce(trained_on, 'unknown') || trained_kind,
                           sum(jobs)::bigint
-                   FROM basis GROUP BY trained_with, trained_on, trained_kind
+                   FROM basis WHERE NOT imported
+                   GROUP BY trained_with, trained_on, trained_kind
                    UNION ALL
                    SELECT 4, 'evaluated with', 'worker ' || evaluated_with || ' on '
                           || evaluated_on || evaluated_kind, sum(jobs)::bigint
-                   FROM basis GROUP BY evaluated_with, evaluated_on, evaluated_kind
+                   FROM basis WHERE NOT imported
+                   GROUP BY evaluated_with, evaluated_on, evaluated_kind
                    UNION ALL
                    SELECT 5, 'numerics', CASE numerics
                               WHEN 'portable'
                               THEN 'portable: the same bits on every x86-64 with AVX2'
                               ELSE 'machine: the same bits on the same kind of processor' END,
                           sum(jobs)::bigint
-                   FROM basis GROUP BY numerics
+                   FROM basis WHERE NOT imported GROUP BY numerics
+                   UNION ALL
+                   SELECT 6, 'imported predictions', evaluated_with, sum(jobs)::bigint
+                   FROM basis WHERE imported GROUP BY evaluated_with
                )
                SELECT name AS "name!", value AS "value!", jobs AS "evaluations!"
                FROM fact ORDER BY place, name, value"#,

@@ -1,0 +1,166 @@
+//! Erased splits as files: what the reference erases, in a layout that Python reads.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod pickler;
+
+use halfheard_import::{
+    cases::{ErasedSplit, Format},
+    nonfinite::{NonFinite, Reference},
+};
+use halfheard_shared::{
+    case::Case,
+    dataset::{Dataset, Kind, Split},
+    encoder::TokenIds,
+    pickle::{Limits, Pickle, Value},
+};
+use pickler::import_bytes_with;
+use safetensors::SafeTensors;
+use std::{path::Path, process::Command};
+
+const SEED: u32 = 1111;
+
+fn form(name: &str) -> Vec<u8> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/forms");
+    std::fs::read(folder.join(name)).unwrap()
+}
+
+fn dataset() -> Dataset {
+    let bytes = form("aligned.pkl");
+    let (_, data) =
+        import_bytes_with(Kind::Mosi, NonFinite::Reference, Reference::Mmsa, &bytes).unwrap();
+    data
+}
+
+fn erased(data: &Dataset, split: Split, case: &str) -> ErasedSplit {
+    let case: Case = case.parse().unwrap();
+    ErasedSplit::new(data, split, &case, SEED, TokenIds::BERT)
+}
+
+/// The masks are those that the reference's own code drew for this file.
+#[test]
+fn exported_masks_are_those_of_the_reference() {
+    let data = dataset();
+    let expected: serde_json::Value = serde_json::from_slice(&form("aligned-masks.json")).unwrap();
+    for split in Split::ALL {
+        for rate in ["0.3", "0.7"] {
+            let erased = erased(&data, split, &format!("r={rate}"));
+            let rows = |name: &str| -> Vec<u8> {
+                let rows = expected[format!("{split} {rate}")][name]
+                    .as_array()
+                    .unwrap();
+                let rows = rows.iter();
+                rows.flat_map(|row| row.as_str().unwrap().bytes().map(|bit| bit - b'0'))
+                    .collect()
+            };
+            assert_eq!(erased.audio_kept, rows("audio"), "{split} {rate}");
+            assert_eq!(erased.vision_kept, rows("vision"), "{split} {rate}");
+        }
+    }
+}
+
+#[test]
+fn missing_steps_are_zeros_and_unknown_tokens() {
+    let data = dataset();
+    let shapes = data.shapes();
+    let complete = erased(&data, Split::Test, "r=0");
+    let erased = erased(&data, Split::Test, "missing=la");
+    assert!(erased.audio.iter().all(|value| *value == 0.0));
+    assert!(erased.audio_kept.iter().all(|kept| *kept == 0));
+    assert_eq!(erased.vision, complete.vision);
+    assert_ne!(erased.text, complete.text);
+    for (kept, sample) in erased
+        .text_kept
+        .chunks(shapes.text_len)
+        .zip(erased.text.chunks(3 * shapes.text_len))
+    {
+        for ((token, mask), kept) in sample.iter().zip(&sample[shapes.text_len..]).zip(kept) {
+            if *mask == 1 && *kept == 0 {
+                assert_eq!(i64::from(*token), TokenIds::BERT.unknown);
+            }
+        }
+    }
+    assert_ne!(erased.masks_digest(), complete.masks_digest());
+}
+
+/// Every field of the pickle is that of the split, as our own reader of the field's pickles sees it; and
+/// CPython finds nothing to object to.
+#[test]
+fn pickle_has_the_layout_of_the_field() {
+    let data = dataset();
+    let erased = erased(&data, Split::Test, "r=0.5");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("r=0.5.pkl");
+    erased.write(&path, Format::Pickle).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let pickle = Pickle::read(&bytes, Limits::default()).unwrap();
+    let split = pickle.get(pickle.root(), "test").unwrap();
+    let array = |key: &str| pickle.array(pickle.get(split, key).unwrap()).unwrap();
+    let (n, shapes) = (erased.samples(), erased.shapes);
+    assert_eq!(array("text_bert").shape(), [n, 3, shapes.text_len]);
+    assert_eq!(
+        array("audio").shape(),
+        [n, shapes.audio_len, shapes.audio_dim]
+    );
+    assert_eq!(
+        array("vision").shape(),
+        [n, shapes.vision_len, shapes.vision_dim]
+    );
+    assert_eq!(array("text_kept").dtype().name(), "uint8");
+    assert_eq!(array("audio_lengths").dtype().name(), "int64");
+    let floats = |key: &str| -> Vec<f32> {
+        let view = array(key);
+        let mut values = Vec::new();
+        for row in 0..n {
+            let mut part = Vec::new();
+            view.read_f32(row, &mut part, &mut Vec::new()).unwrap();
+            values.extend(part);
+        }
+        values
+    };
+    assert_eq!(floats("audio"), erased.audio);
+    assert_eq!(floats("regression_labels"), erased.labels);
+    let text: Vec<i32> = floats("text_bert").iter().map(|id| *id as i32).collect();
+    assert_eq!(text, erased.text);
+    let texts = |key: &str| -> Vec<String> {
+        let items: &[Value<'_>] = pickle.items(pickle.get(split, key).unwrap()).unwrap();
+        items
+            .iter()
+            .map(|item| pickle.text(*item).unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(texts("id"), erased.ids);
+    assert_eq!(texts("raw_text"), erased.raw_text);
+    // Part of CPython; it needs no NumPy.
+    let checked = Command::new("python3")
+        .args(["-m", "pickletools"])
+        .arg(&path)
+        .output();
+    match checked {
+        Ok(output) => assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        ),
+        Err(error) => eprintln!("skipped: CPython's own check ({error})"),
+    }
+}
+
+#[test]
+fn safetensors_have_the_same_content() {
+    let data = dataset();
+    let erased = erased(&data, Split::Valid, "r=0.5");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("r=0.5.safetensors");
+    erased.write(&path, Format::Safetensors).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let data = |name: &str| tensors.tensor(name).unwrap().data().to_vec();
+    let vision: Vec<u8> = erased.vision.iter().flat_map(|x| x.to_le_bytes()).collect();
+    assert_eq!(data("vision"), vision);
+    assert_eq!(data("audio_kept"), erased.audio_kept);
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
+    let metadata = metadata.metadata().as_ref().unwrap();
+    let ids: Vec<String> = serde_json::from_str(&metadata["ids"]).unwrap();
+    assert_eq!((ids, metadata["split"].as_str()), (erased.ids, "valid"));
+}
