@@ -196,6 +196,21 @@ async fn sweep_waits_while_no_worker_has_the_dataset() -> Result<()> {
     Ok(())
 }
 
+/// Submitting a spec again with other paths is enough for jobs that wait for their files.
+#[tokio::test(flavor = "multi_thread")]
+async fn new_paths_of_a_submission_reach_the_workers() -> Result<()> {
+    let stage = Stage::start().await?;
+    let tiny = Tiny::make(stage.data_dir(), 32)?;
+    let sweep = sweep("moved", 0);
+    submit(&stage, &sweep, &elsewhere(&tiny, 1..=2)?).await?;
+    let _coordinator = stage.serve();
+    let _worker = Process::spawn(&mut node(&stage, "good", stage.data_dir())?)?;
+    suspended(&stage, "good-0", FaultKind::Dataset).await?;
+    let here = [tiny.spec("almt", 1, 1)?, tiny.spec("almt", 2, 1)?];
+    submit(&stage, &sweep, &here).await?;
+    all_done(&stage, &sweep, 6).await
+}
+
 /// Jobs that no worker can do do not block others, even if they are more than the in-flight window
 /// and belong to an older sweep of higher priority.
 #[tokio::test(flavor = "multi_thread")]

@@ -9,9 +9,6 @@ use halfheard_store::{JobKind, Store, StoreError, grants::GrantedJob};
 use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
-/// The most cached configs, a few kilobytes each.
-const CACHE: usize = 1024;
-
 /// Reads what granted jobs consist of.
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
@@ -20,24 +17,18 @@ pub(super) struct Jobs {
 }
 
 impl Jobs {
-    /// Loads the configs and checkpoints of `jobs`. Checkpoints are read anew each time: a training that
-    /// is done again may leave others.
+    /// Loads the configs and checkpoints of `jobs`. They are read anew each time: a submission may name
+    /// other paths, and a training that is done again may leave other checkpoints.
     pub(super) async fn load(
         &mut self,
         store: &Store,
         jobs: &[&GrantedJob],
     ) -> Result<(), StoreError> {
-        if self.configs.len() > CACHE {
-            self.configs.clear();
-        }
-        let unknown: HashSet<Uuid> = jobs
-            .iter()
-            .filter_map(|job| job.config)
-            .filter(|config| !self.configs.contains_key(config))
-            .collect();
-        if !unknown.is_empty() {
-            let unknown: Vec<Uuid> = unknown.into_iter().collect();
-            self.configs.extend(store.configs(&unknown).await?);
+        let configs: HashSet<Uuid> = jobs.iter().filter_map(|job| job.config).collect();
+        self.configs.clear();
+        if !configs.is_empty() {
+            let configs: Vec<Uuid> = configs.into_iter().collect();
+            self.configs = store.configs(&configs).await?;
         }
         let trains: HashSet<JobId> = jobs.iter().filter_map(|job| job.train).collect();
         self.checkpoints.clear();
