@@ -71,6 +71,7 @@ previous-worker: ## build all, and the worker of the previous wire version, for 
 test: SETUP_FLAGS := --tests
 test: lint ## run all of CI: format, clippy, set-up's tests, structure, unit, doc and end-to-end tests
 	$(PYTHON) -m unittest discover --start-directory deploy --pattern 'test_*.py'
+	@$(MAKE) test-python
 	@$(MAKE) previous-worker
 	$(WITH_LIBTORCH) $(CARGO) test --workspace --doc
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
@@ -83,6 +84,23 @@ test: lint ## run all of CI: format, clippy, set-up's tests, structure, unit, do
 			/^test result:/ { passed += $$4; failed += $$6; skipped += $$8 } \
 			END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped }'; \
 	fi
+
+# A folder for each list of requirements and Python: made whole or not at all, and never installed twice.
+.PHONY: test-python
+test-python: ## test the Python package (needs Python 3.10 or newer)
+	@if ! $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then \
+		echo "skipped: the Python package needs Python 3.10, and this is $$($(PYTHON) --version 2>&1)"; exit 0; \
+	fi; \
+	tag=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')-$$(sha256sum python/tests/requirements.txt | cut -c1-12); \
+	packages="$(DEPS)/python-$$tag"; \
+	if [ ! -d "$$packages" ]; then \
+		rm -rf "$$packages.new"; \
+		$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps \
+			--only-binary :all: --require-hashes --requirement python/tests/requirements.txt --target "$$packages.new"; \
+		mv "$$packages.new" "$$packages"; \
+	fi; \
+	PYTHONPATH="python/src:$$packages" PYTHONDONTWRITEBYTECODE=1 \
+		$(PYTHON) -m unittest discover --start-directory python/tests
 
 .PHONY: bench
 bench: setup ## measure expansion, submission, no-op jobs, tables, report, imports, training steps

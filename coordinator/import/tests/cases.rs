@@ -9,9 +9,12 @@ use halfheard_import::{
     nonfinite::{NonFinite, Reference},
 };
 use halfheard_shared::{
+    benchmark::Benchmark,
     case::Case,
     dataset::{Dataset, Kind, Split},
     encoder::TokenIds,
+    erasure::Rates,
+    metrics::evaluate,
     pickle::{Limits, Pickle, Value},
 };
 use pickler::import_bytes_with;
@@ -53,8 +56,9 @@ fn exported_masks_are_those_of_the_reference() {
                 rows.flat_map(|row| row.as_str().unwrap().bytes().map(|bit| bit - b'0'))
                     .collect()
             };
-            assert_eq!(erased.audio_kept, rows("audio"), "{split} {rate}");
-            assert_eq!(erased.vision_kept, rows("vision"), "{split} {rate}");
+            assert_eq!(erased.text_kept, rows("text"), "{split} {rate}");
+            assert_eq!(erased.audio_kept, rows("features"), "{split} {rate}");
+            assert_eq!(erased.vision_kept, rows("features"), "{split} {rate}");
         }
     }
 }
@@ -106,8 +110,8 @@ fn pickle_has_the_layout_of_the_field() {
         array("vision").shape(),
         [n, shapes.vision_len, shapes.vision_dim]
     );
-    assert_eq!(array("text_kept").dtype().name(), "uint8");
-    assert_eq!(array("audio_lengths").dtype().name(), "int64");
+    assert_eq!(array("text_kept").dtype().name(), "u1");
+    assert_eq!(array("audio_lengths").dtype().name(), "i8");
     let floats = |key: &str| -> Vec<f32> {
         let view = array(key);
         let mut values = Vec::new();
@@ -163,4 +167,87 @@ fn safetensors_have_the_same_content() {
     let metadata = metadata.metadata().as_ref().unwrap();
     let ids: Vec<String> = serde_json::from_str(&metadata["ids"]).unwrap();
     assert_eq!((ids, metadata["split"].as_str()), (erased.ids, "valid"));
+}
+
+/// What the Python package must compute, too: its tests read these files.
+fn golden() -> (Vec<u8>, serde_json::Value) {
+    let data = dataset();
+    let sha256 = |bytes: &[u8]| {
+        use sha2::{Digest as _, Sha256};
+        let digest = Sha256::digest(bytes);
+        digest
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    };
+    let mut cases = serde_json::Map::new();
+    for case in ["r=0", "r=0.3", "r=0.7", "missing=la", "missing=v"] {
+        let erased = erased(&data, Split::Test, case);
+        let masks = [&erased.text_kept, &erased.audio_kept, &erased.vision_kept];
+        let text: Vec<u8> = erased.text.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let audio: Vec<u8> = erased.audio.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let vision: Vec<u8> = erased.vision.iter().flat_map(|x| x.to_le_bytes()).collect();
+        cases.insert(
+            case.to_owned(),
+            serde_json::json!({
+                "masks": sha256(&masks.map(Vec::as_slice).concat()),
+                "text": sha256(&text),
+                "audio": sha256(&audio),
+                "vision": sha256(&vision),
+            }),
+        );
+    }
+    let rates = |samples, seed, epoch| {
+        let rates = Rates::of_training(samples, seed, epoch);
+        serde_json::json!({
+            "samples": samples, "seed": seed, "epoch": epoch,
+            "text": rates.text, "audio": rates.audio, "vision": rates.vision,
+        })
+    };
+    // Any numbers, the same everywhere: products of small primes, on all sides of all edges.
+    let numbers = |factor: u32, scale: f32| -> Vec<f32> {
+        (0..97_u32)
+            .map(|i| ((i * factor % 89) as f32 / 44.0 - 1.0) * scale)
+            .collect()
+    };
+    let measured = |benchmark: Benchmark, range: f32| {
+        let (predictions, labels) = (numbers(37, range * 1.2), numbers(53, range));
+        serde_json::json!({
+            "protocol": benchmark.id(),
+            "predictions": predictions,
+            "labels": labels,
+            "metrics": evaluate(benchmark, &predictions, &labels).unwrap(),
+        })
+    };
+    let golden = serde_json::json!({
+        "cases": cases,
+        "training": [rates(7, 1111, 1), rates(20, u64::MAX, 300)],
+        "metrics": [
+            measured(Benchmark::Mosi, 3.0),
+            measured(Benchmark::Mosei, 3.0),
+            measured(Benchmark::Sims, 1.0),
+        ],
+        "ids": erased(&data, Split::Test, "r=0").ids,
+    });
+    (data.bytes().to_vec(), golden)
+}
+
+/// With `UPDATE_GOLDEN=1` in the environment the files are written anew.
+#[test]
+fn golden_files_of_the_python_package_are_current() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../python/tests/data");
+    let (data, golden) = golden();
+    let (file, json) = (
+        folder.join("aligned.safetensors"),
+        folder.join("golden.json"),
+    );
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(&file, &data).unwrap();
+        let text = serde_json::to_string_pretty(&golden).unwrap() + "\n";
+        std::fs::write(&json, text).unwrap();
+    }
+    assert!(std::fs::read(file).unwrap() == data, "the dataset differs");
+    let known: serde_json::Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+    assert_eq!(known, golden);
 }

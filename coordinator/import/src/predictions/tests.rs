@@ -41,7 +41,10 @@ fn invalid_csv_is_refused_with_its_place() {
         error("sample,case,pred\n"),
         "missing column `prediction`: the file has sample, case, pred"
     );
-    assert_eq!(error("sample,case,prediction\n"), "the file has no predictions");
+    assert_eq!(
+        error("sample,case,prediction\n"),
+        "the file has no predictions"
+    );
     assert_eq!(
         error("sample,case,prediction\n0,r=0,1\n1,half,1\n"),
         "row 3: `half` is not a case"
@@ -52,10 +55,7 @@ fn invalid_csv_is_refused_with_its_place() {
             format!("row 2: the prediction `{value}` is not a finite number")
         );
     }
-    assert_eq!(
-        error("sample,case,prediction\n0,r=0\n"),
-        "not valid CSV"
-    );
+    assert_eq!(error("sample,case,prediction\n0,r=0\n"), "not valid CSV");
     let unknown = read_text("p.txt", "").unwrap_err().to_string();
     assert!(unknown.contains("by its extension"), "{unknown}");
 }
