@@ -102,6 +102,15 @@ test-python: ## test the Python package (needs Python 3.10 or newer)
 	PYTHONPATH="python/src:$$packages" PYTHONDONTWRITEBYTECODE=1 \
 		$(PYTHON) -m unittest discover --start-directory python/tests
 
+.PHONY: wheel
+wheel: release ## build the Python wheel with coord and worker in it, into target/wheels
+	$(PYTHON) deploy/wheel.py $(TARGET)/release $(TARGET)/wheels
+
+# The packages that the wheel depends on are those that set-up fetched: nothing is downloaded.
+.PHONY: test-wheel
+test-wheel: wheel ## install the wheel into an empty folder and run the demo from there
+	deploy/test-wheel.sh "$(DEPS)" $(TARGET)/wheels/halfheard-*.whl
+
 .PHONY: bench
 bench: setup ## measure expansion, submission, no-op jobs, tables, report, imports, training steps
 	$(CARGO) build --release --workspace --bins

@@ -12,7 +12,8 @@ use std::process::ExitCode;
 
 const TOUR: &str = "\
 First steps, on this machine alone (with private servers, no settings needed):
-  coord run deploy/demo.toml          run a small sweep and print its tables
+  coord demo                          run a small sweep and print its tables
+  coord run my.toml                   run a sweep of your own
   coord table 2                       print one of the tables again
 
 On a cluster (settings: docs/guide/cluster.md):
@@ -70,6 +71,8 @@ enum Command {
     Plan(commands::plan::PlanArgs),
     /// Submit a spec as a sweep
     Submit(commands::submit::SubmitArgs),
+    /// Run a small sweep that needs no file, to see what comes out
+    Demo(commands::demo::DemoArgs),
     /// Run a whole sweep on this machine: private servers, workers, tables
     Run(commands::run::RunArgs),
     /// Serve sweeps: dispatch jobs and collect results until stopped
@@ -133,7 +136,7 @@ impl Command {
 
     /// Returns whether it only prints: then a closed pipe (`coord table 2 | head`) ends it quietly.
     fn only_prints(&self) -> bool {
-        !matches!(self, Self::Serve(_) | Self::Run(_))
+        !matches!(self, Self::Serve(_) | Self::Run(_) | Self::Demo(_))
     }
 }
 
@@ -162,6 +165,7 @@ impl Cli {
         match self.command {
             Command::Plan(args) => commands::plan::run(args, &settings).await,
             Command::Submit(args) => commands::submit::run(args, &settings).await,
+            Command::Demo(args) => commands::demo::run(args, &settings).await,
             Command::Run(args) => commands::run::run(args, &settings).await,
             Command::Status(args) => commands::status::run(args, &settings).await,
             Command::Serve(args) => commands::serve::run(args, &settings).await,

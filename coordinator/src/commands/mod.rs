@@ -9,6 +9,7 @@ pub(crate) mod completions;
 pub(crate) mod data;
 pub(crate) mod dead_letters;
 pub(crate) mod delete;
+pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod export;
 pub mod failures;

@@ -40,3 +40,17 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub(super) retry: bool,
 }
+
+impl RunArgs {
+    /// Those of a plain `coord run SPEC`.
+    pub(crate) fn of_spec(spec: PathBuf, workers: Option<u16>, device: Option<Devices>) -> Self {
+        Self {
+            spec,
+            workers,
+            device,
+            share_gpus: false,
+            keep: false,
+            retry: false,
+        }
+    }
+}
