@@ -178,7 +178,7 @@ async fn imported_predictions_stand_in_tables_with_the_metrics_of_the_protocol()
             .arg(&report)
             .arg("host"),
     )?;
-    let page = std::fs::read_to_string(report.join("index.html"))?;
+    let page = std::fs::read_to_string(report.join("report.html"))?;
     ensure!(page.contains("imported predictions") && page.contains("mine.csv"));
     let audit = coord(&host.stage)?.args(["audit", "host"]).output()?;
     let audit = String::from_utf8_lossy(&audit.stdout).into_owned();

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use std::{
     io::{self, ErrorKind, Write as _},
     path::{Path, PathBuf},
-    sync::{Arc, Weak},
+    sync::{Arc, OnceLock, Weak},
     time::SystemTime,
 };
 use tokio::io::AsyncWriteExt as _;
@@ -19,12 +19,38 @@ use tokio::io::AsyncWriteExt as _;
 #[derive(Clone, Debug)]
 pub(super) struct Folder {
     root: PathBuf,
+    /// The store's id, once it is known: a folder in which the mount is missing does not have it.
+    id: Arc<OnceLock<String>>,
 }
 
 impl Folder {
     pub(super) fn open(root: PathBuf) -> io::Result<Self> {
         std::fs::create_dir_all(&root)?;
-        Ok(Self { root })
+        let id = Arc::default();
+        Ok(Self { root, id })
+    }
+
+    /// From now on the folder counts as the store only while it has this id.
+    pub(super) fn expect_id(&self, id: &str) {
+        // Another id is another store, which stays refused.
+        let _ = self.id.set(id.to_owned());
+    }
+
+    /// Checks that the folder is the store. A worker whose file system is not mounted would otherwise write
+    /// into the empty folder in its place, and say that what the store has is missing.
+    async fn verify(&self, key: &Key, action: &'static str) -> Result<(), ArtifactError> {
+        let Some(id) = self.id.get().filter(|_| *key != Key::StoreId) else {
+            return Ok(());
+        };
+        let wrong = |what: &str| Err(ArtifactError::store(key, action, true, what));
+        match tokio::fs::read_to_string(self.path(&Key::StoreId)).await {
+            Ok(found) if found.trim() == id => Ok(()),
+            Ok(_) => wrong("another store is mounted in its place"),
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                wrong("the folder has no store-id: its file system is not mounted")
+            }
+            Err(e) => Err(ArtifactError::io(key, action, e)),
+        }
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -38,7 +64,10 @@ impl Folder {
     pub(super) async fn open_key(&self, key: &Key) -> Result<Option<Opened>, ArtifactError> {
         let failed = |e| ArtifactError::io(key, "read", e);
         let file = match tokio::fs::File::open(self.path(key)).await {
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                self.verify(key, "read").await?;
+                return Ok(None);
+            }
             opened => opened.map_err(failed)?,
         };
         let bytes = file.metadata().await.map_err(failed)?.len();
@@ -48,13 +77,16 @@ impl Folder {
 
     pub(super) async fn write(&self, key: &Key, mut content: Opened) -> Result<(), ArtifactError> {
         let failed = |e| ArtifactError::io(key, "written", e);
+        self.verify(key, "written").await?;
         let file = create(&self.path(key)).map_err(failed)?;
         let mut writer = writer(&file).map_err(failed)?;
         tokio::io::copy(&mut content.reader, &mut writer)
             .await
             .map_err(failed)?;
         writer.flush().await.map_err(failed)?;
-        blocking(move || file.persist()).await.map_err(failed)
+        blocking(move || file.persist()).await.map_err(failed)?;
+        // It may have been unmounted meanwhile.
+        self.verify(key, "written").await
     }
 
     /// Writes only if the key is new; returns whether it was.
@@ -65,12 +97,16 @@ impl Folder {
             file.write_all(&content)?;
             file.persist_new()
         };
-        blocking(write)
+        self.verify(key, "written").await?;
+        let new = blocking(write)
             .await
-            .map_err(|e| ArtifactError::io(key, "written", e))
+            .map_err(|e| ArtifactError::io(key, "written", e))?;
+        self.verify(key, "written").await?;
+        Ok(new)
     }
 
     pub(super) async fn size(&self, key: &Key) -> Result<Option<u64>, ArtifactError> {
+        self.verify(key, "read").await?;
         match tokio::fs::metadata(self.path(key)).await {
             Ok(metadata) => Ok(Some(metadata.len())),
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
@@ -79,6 +115,7 @@ impl Folder {
     }
 
     pub(super) async fn delete(&self, key: &Key) -> Result<(), ArtifactError> {
+        self.verify(key, "deleted").await?;
         match tokio::fs::remove_file(self.path(key)).await {
             Err(e) if e.kind() != ErrorKind::NotFound => Err(ArtifactError::io(key, "deleted", e)),
             _ => Ok(()),
@@ -104,6 +141,7 @@ impl Folder {
             // Unlike a time that is given, this is by the file server's clock.
             file.set_len(bytes).map(|()| true)
         };
+        self.verify(key, "written").await?;
         blocking(touch)
             .await
             .map_err(|e| ArtifactError::io(key, "written", e))
@@ -120,6 +158,9 @@ impl Folder {
     }
 
     pub(super) async fn inventory(&self) -> Result<Inventory, ArtifactError> {
+        // An empty list would mean that everything is missing.
+        let any = Key::Probe(String::new());
+        self.verify(&any, "listed").await?;
         let root = self.root.clone();
         // Whoever waits no longer should not keep the process until the last file is counted.
         let wanted = Arc::new(());
@@ -143,6 +184,7 @@ impl Folder {
             .await
             .unwrap_or_else(|error| Err(ArtifactError::unlisted("folder", error)));
         drop(wanted);
+        self.verify(&any, "listed").await?;
         inventory
     }
 }

@@ -232,7 +232,7 @@ impl ArtifactStore {
 
     /// The id of the store, by which workers that do not share one are told apart. The first who asks
     /// writes it; a `nats://` store has that of its installation, so that it is the same store after
-    /// the broker lost its storage.
+    /// the broker lost its storage. From then on a folder without it counts as away.
     ///
     /// # Errors
     ///
@@ -244,7 +244,11 @@ impl ArtifactStore {
             return Ok(id);
         }
         let fresh = uuid::Uuid::new_v4().to_string();
-        read_id(&self.put_first(&Key::StoreId, fresh.into()).await?)
+        let id = read_id(&self.put_first(&Key::StoreId, fresh.into()).await?)?;
+        if let Backend::Folder(folder) = &self.backend {
+            folder.expect_id(&id);
+        }
+        Ok(id)
     }
 }
 

@@ -183,3 +183,43 @@ async fn store_keeps_its_id() {
     std::fs::write(folder.path().join("store-id"), "something else").unwrap();
     assert!(two.current_id().await.is_err());
 }
+
+/// The mount is gone: an empty folder is in its place, and then another store.
+#[tokio::test]
+async fn folder_in_place_of_the_store_is_not_the_store() {
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path().join("store");
+    let store = ArtifactStore::open(&ArtifactStore::url_of(&root), None)
+        .await
+        .unwrap();
+    let content = Bytes::from_static(b"weights");
+    let key = Key::Checkpoint(Hash::of(&content));
+    store.id().await.unwrap();
+    store.put(&key, content.clone()).await.unwrap();
+
+    let away = place.path().join("away");
+    std::fs::rename(&root, &away).unwrap();
+    for other in [None, Some("2b6a1c7e-0000-4000-8000-000000000000")] {
+        std::fs::create_dir_all(&root).unwrap();
+        if let Some(id) = other {
+            std::fs::write(root.join("store-id"), id).unwrap();
+        }
+        let errors = [
+            store.put(&key, content.clone()).await.err(),
+            store.get(&key, 100).await.err(),
+            store.size(&key).await.err(),
+            store.delete(&key).await.err(),
+            store.inventory().await.err(),
+            store.probe("w").await.err(),
+        ];
+        for error in errors {
+            let error = error.expect("it is refused");
+            assert!(error.is_retryable(), "{error}");
+        }
+        let left = std::fs::read_dir(&root).unwrap().count();
+        assert_eq!(left, usize::from(other.is_some()), "nothing was written");
+        std::fs::remove_dir_all(&root).unwrap();
+    }
+    std::fs::rename(&away, &root).unwrap();
+    assert_eq!(store.get(&key, 100).await.unwrap(), Some(content));
+}

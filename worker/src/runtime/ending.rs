@@ -43,6 +43,7 @@ impl Slot {
             attempt: lease.attempt(),
             worker: self.announcement.worker.clone(),
             leases: self.leases.clone(),
+            connections: self.reporter.connections(),
             reporter: self.reporter.clone(),
         }
     }

@@ -244,6 +244,7 @@ impl EngineState {
                 trainer.steps_done(),
                 processors,
                 stored,
+                trainer.logs(),
             );
             self.watch.enter(Phase::Steps);
             let outcome = trainer.run(&mut monitor);

@@ -7,7 +7,7 @@
 use super::{inject, watch::Watch};
 use halfheard_shared::{
     ids::{AttemptId, JobId},
-    wire::{Held, JobMessage, ResultMessage, Work},
+    wire::{Held, JobMessage, ResultBody, ResultMessage, Work},
 };
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -160,6 +160,19 @@ impl Leases {
         self.update(report.attempt, |entry| entry.reports.push(report.clone()));
     }
 
+    /// The epochs that were reported of an attempt.
+    pub(super) fn epochs(&self, attempt: AttemptId) -> Vec<ResultMessage> {
+        let table = self.lock();
+        let reports = table.entries.get(&attempt).map(|entry| &entry.reports);
+        let is_epoch = |report: &&ResultMessage| matches!(report.body, ResultBody::Epoch(_));
+        reports
+            .into_iter()
+            .flatten()
+            .filter(is_epoch)
+            .cloned()
+            .collect()
+    }
+
     /// What heartbeats say.
     pub(super) fn holds(&self) -> Vec<Held> {
         let (progress, patience) = self.watch.now();
@@ -260,10 +273,7 @@ impl Drop for JobLease {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use halfheard_shared::{
-        ids::SweepId,
-        wire::{ResultBody, WorkerInfo},
-    };
+    use halfheard_shared::{ids::SweepId, wire::WorkerInfo};
 
     fn job(number: u64) -> JobMessage {
         let job = JobId::derive(&[&number.to_le_bytes()]);

@@ -36,6 +36,8 @@ pub(super) struct AttemptReporter {
     pub(super) worker: WorkerInfo,
     pub(super) leases: Leases,
     pub(super) reporter: Reporter,
+    /// How often the broker had been connected to when work on the attempt began.
+    pub(super) connections: u64,
 }
 
 impl AttemptReporter {
@@ -65,8 +67,28 @@ impl AttemptReporter {
 
     /// Sends a report after all earlier ones and waits until the broker has persisted it. `false`
     /// if it can never be sent.
+    ///
+    /// Before a training's result, its epochs are sent again if the broker was away since it began: it may
+    /// have lost what it had confirmed, and once the result is stored nobody asks for them.
     pub(super) async fn deliver(&self, body: ResultBody) -> bool {
-        self.reporter.deliver(self.report(body)).await
+        let is_trained = matches!(body, ResultBody::Trained { .. });
+        let report = self.report(body);
+        let mut connections = self.connections;
+        loop {
+            let now = self.reporter.connections();
+            if is_trained && now != connections {
+                for epoch in self.leases.epochs(self.attempt) {
+                    self.reporter.send(epoch);
+                }
+            }
+            connections = now;
+            if !self.reporter.deliver(report.clone()).await {
+                return false;
+            }
+            if !is_trained || self.reporter.connections() == connections {
+                return true;
+            }
+        }
     }
 }
 
@@ -75,6 +97,7 @@ impl AttemptReporter {
 pub(super) struct Reporter {
     queue: mpsc::UnboundedSender<Item>,
     waiting: Arc<AtomicUsize>,
+    broker: Broker,
 }
 
 enum Item {
@@ -88,6 +111,7 @@ impl Reporter {
         let (queue, mut inbox) = mpsc::unbounded_channel();
         let waiting = Arc::new(AtomicUsize::new(0));
         let sent = waiting.clone();
+        let own = broker.clone();
         tokio::spawn(async move {
             while let Some(item) = inbox.recv().await {
                 match item {
@@ -105,7 +129,17 @@ impl Reporter {
                 }
             }
         });
-        Self { queue, waiting }
+        Self {
+            queue,
+            waiting,
+            broker: own,
+        }
+    }
+
+    /// How often the broker has been connected to.
+    pub(super) fn connections(&self) -> u64 {
+        let statistics = self.broker.client().statistics();
+        statistics.connects.load(Ordering::Relaxed)
     }
 
     /// Whether every report was sent.

@@ -139,18 +139,22 @@ impl TrainMonitor {
 
     /// Reports that training starts, or resumes after an epoch, from a state of `steps` training
     /// steps that refers to the checkpoints `stored`. `processor` lists the kinds of processors it has
-    /// run on.
+    /// run on. `logs` are the epochs of earlier attempts, whose reports the broker may have lost.
     pub(super) fn started(
         &mut self,
         resumed_after_epoch: u32,
         steps: u64,
         processor: String,
         stored: impl Iterator<Item = Hash>,
+        logs: &[EpochLog],
     ) {
         self.saved_after_epoch = resumed_after_epoch;
         self.saver.stored.extend(stored);
         self.voice.worker.processor = processor;
         self.voice.started(resumed_after_epoch, steps);
+        for log in logs {
+            self.voice.send(ResultBody::Epoch(log.clone()));
+        }
         self.status.publish();
     }
 

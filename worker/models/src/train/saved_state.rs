@@ -6,7 +6,7 @@
 
 use super::{TrainError, weights};
 use crate::methods::MethodState;
-use halfheard_shared::hash::Hash;
+use halfheard_shared::{hash::Hash, wire::EpochLog};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -42,6 +42,10 @@ pub(super) struct Progress {
     pub stopped: bool,
     /// The kinds of processors used so far, in order.
     pub processors: Vec<String>,
+    /// The completed epochs, which whoever resumes reports again: the broker may have lost what was
+    /// reported. A state of an earlier release has none.
+    #[serde(default)]
+    pub logs: Vec<EpochLog>,
 }
 
 /// The best epoch so far by some criterion.
@@ -181,6 +185,17 @@ mod tests {
             best: BTreeMap::new(),
             stopped: false,
             processors: vec!["x86-64-avx2-amd-2t".to_owned()],
+            logs: vec![EpochLog {
+                epoch: 1,
+                losses: BTreeMap::from([("loss".to_owned(), 0.1 + 0.2)]),
+                metrics: BTreeMap::from([
+                    ("mae".to_owned(), Some(1.0 / 3.0)),
+                    ("corr".to_owned(), None),
+                ]),
+                train_seconds: 1.5,
+                eval_seconds: 0.25,
+                best_for: vec!["mae".to_owned()],
+            }],
         }
     }
 

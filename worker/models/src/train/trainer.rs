@@ -112,6 +112,7 @@ impl Trainer {
                 best: BTreeMap::new(),
                 stopped: false,
                 processors: Vec::new(),
+                logs: Vec::new(),
             },
             contents: BTreeMap::new(),
             fresh: true,
@@ -153,6 +154,11 @@ impl Trainer {
     /// The last completed epoch.
     pub fn after_epoch(&self) -> u32 {
         self.progress.epoch - 1
+    }
+
+    /// The completed epochs, those of earlier attempts included.
+    pub fn logs(&self) -> &[EpochLog] {
+        &self.progress.logs
     }
 
     /// Training steps so far, over all epochs and attempts.
@@ -205,6 +211,7 @@ impl Trainer {
                 false
             } else {
                 let log = self.end_epoch(observer)?;
+                self.progress.logs.push(log.clone());
                 observer.epoch_ended(log);
                 true
             };
