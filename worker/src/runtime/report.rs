@@ -72,13 +72,18 @@ impl AttemptReporter {
     /// have lost what it had confirmed, and once the result is stored nobody asks for them.
     pub(super) async fn deliver(&self, body: ResultBody) -> bool {
         let is_trained = matches!(body, ResultBody::Trained { .. });
+        // Taken now: with the first copy of the result the lease may end.
+        let epochs = match is_trained {
+            true => self.leases.epochs(self.attempt),
+            false => Vec::new(),
+        };
         let report = self.report(body);
         let mut connections = self.connections;
         loop {
             let now = self.reporter.connections();
-            if is_trained && now != connections {
-                for epoch in self.leases.epochs(self.attempt) {
-                    self.reporter.send(epoch);
+            if now != connections {
+                for epoch in &epochs {
+                    self.reporter.send(epoch.clone());
                 }
             }
             connections = now;
