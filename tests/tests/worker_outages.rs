@@ -10,7 +10,10 @@ use halfheard_e2e::{
     sweeps::sweep,
     tiny::{Tiny, jobs},
 };
-use halfheard_shared::{artifacts::ArtifactStore, wire::FaultKind};
+use halfheard_shared::{
+    artifacts::{ArtifactStore, Key},
+    wire::FaultKind,
+};
 use std::{
     path::{Path, PathBuf},
     process::Command,
@@ -119,6 +122,67 @@ async fn result_is_settled_after_the_broker_lost_its_storage() -> Result<()> {
     assert_eq!(stage.count("SELECT count(*) FROM conflict").await?, 0);
     assert!(worker.terminate(PATIENCE)?.success());
     Ok(())
+}
+
+/// Epochs that the broker confirmed and lost while the training went on are sent again: by the same process before its
+/// result, or by the one that resumes from the saved state.
+async fn lost_epochs_come_again(killed: bool) -> Result<()> {
+    const EPOCHS: i64 = 16;
+    let mut stage = Stage::start().await?;
+    let tiny = Tiny::make(stage.data_dir(), 640)?;
+    let sweep = sweep("loses-epochs", 0);
+    let all = jobs(&sweep, &tiny.spec("almt", 1, EPOCHS as u32)?, &[])?;
+    let train = all[0].id;
+    stage.store.submit(&sweep, all).await?;
+    let coordinator = stage.serve();
+    let start = |stage: &Stage| -> Result<Process> {
+        Process::spawn(worker(stage)?.args(["--name", "w", "--save-every", "0.1"]))
+    };
+    let mut worker = Some(start(&stage)?);
+    let logged = "SELECT count(*) FROM epoch_log";
+    until("an epoch", async || Ok(stage.count(logged).await? >= 1)).await?;
+    coordinator.kill().await;
+    let stream = stage.broker.names().results_stream();
+    let artifacts = ArtifactStore::url_of(&stage.data_dir().join("artifacts"));
+    let artifacts = ArtifactStore::open(&artifacts, None).await?;
+    until("epochs that nobody reads", async || {
+        let stream = stage.broker.jetstream().get_stream(&stream).await?;
+        let saved = artifacts.size(&Key::Resume(train)).await?.is_some();
+        Ok(saved && stream.cached_info().state.messages >= 3)
+    })
+    .await?;
+    if killed {
+        // A moment for the state of the last epoch.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        worker = None;
+    }
+    stage.nats.kill()?;
+    stage.nats.resume_empty()?;
+    let worker = match worker {
+        Some(worker) => worker,
+        None => start(&stage)?,
+    };
+    stage.end_lead().await?;
+    let _coordinator = stage.serve();
+    let progress = stage.finished(sweep.id, PATIENCE).await?;
+    assert_eq!((progress.done, progress.failed), (1, 0));
+    until("all epochs", async || {
+        Ok(stage.count(logged).await? == EPOCHS)
+    })
+    .await?;
+    assert_eq!(stage.count("SELECT count(*) FROM conflict").await?, 0);
+    assert!(worker.terminate(PATIENCE)?.success());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn epochs_that_the_broker_lost_are_reported_before_the_result() -> Result<()> {
+    lost_epochs_come_again(false).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn epochs_that_the_broker_lost_are_reported_by_whoever_resumes() -> Result<()> {
+    lost_epochs_come_again(true).await
 }
 
 /// A file system of its own, which ends with this value.
