@@ -12,6 +12,7 @@ use halfheard_shared::{
     ids::{AttemptId, JobId, SweepId},
     matrix::{config_id, eval_job_id, train_job_id},
     metrics::{self, MetricsError},
+    results::Model,
     text::count,
     wire::TrainSpec,
 };
@@ -178,14 +179,7 @@ impl Store {
     ///
     /// The database's.
     pub async fn datasets_of(&self, sweep: SweepId) -> Result<Vec<String>, StoreError> {
-        Ok(sqlx::query_scalar!(
-            "SELECT j.dataset FROM sweep_job w JOIN job j ON j.id = w.job
-             WHERE w.sweep = $1 AND j.kind = 'train'
-             GROUP BY j.dataset ORDER BY min(w.position)",
-            sweep.0
-        )
-        .fetch_all(self.pool())
-        .await?)
+        datasets(&mut *self.pool().acquire().await?, sweep).await
     }
 
     /// Stores the predictions of a model that was trained elsewhere as results of a sweep, with all
@@ -288,18 +282,33 @@ impl Store {
         .execute(&mut *tx)
         .await?;
         // What stays is scheduled under a sweep that still has it.
-        sqlx::query!(
-            "UPDATE job j SET sweep = w.sweep, position = w.position
-             FROM sweep_job w WHERE w.job = j.id AND j.id = ANY($1) AND j.sweep = $2",
-            &mine,
-            sweep.0
+        let others: Vec<Uuid> = sqlx::query_scalar!(
+            "SELECT DISTINCT sweep FROM sweep_job WHERE job = ANY($1)",
+            &mine
         )
-        .execute(&mut *tx)
+        .fetch_all(&mut *tx)
         .await?;
+        for other in others {
+            sharing::reschedule(&mut tx, SweepId(other)).await?;
+        }
         count_jobs(&mut tx, sweep).await?;
         tx.commit().await?;
         Ok(mine.len() as u64)
     }
+}
+
+async fn datasets(
+    connection: &mut PgConnection,
+    sweep: SweepId,
+) -> Result<Vec<String>, StoreError> {
+    Ok(sqlx::query_scalar!(
+        "SELECT j.dataset FROM sweep_job w JOIN job j ON j.id = w.job
+         WHERE w.sweep = $1 AND j.kind = 'train'
+         GROUP BY j.dataset ORDER BY min(w.position)",
+        sweep.0
+    )
+    .fetch_all(connection)
+    .await?)
 }
 
 async fn ground(
@@ -321,13 +330,7 @@ async fn ground(
     .fetch_optional(&mut *connection)
     .await?;
     let Some(row) = row else {
-        let have: Vec<String> = sqlx::query_scalar!(
-            "SELECT DISTINCT j.dataset FROM sweep_job w JOIN job j ON j.id = w.job
-             WHERE w.sweep = $1 AND j.kind = 'train' ORDER BY 1",
-            sweep.0
-        )
-        .fetch_all(connection)
-        .await?;
+        let have = datasets(connection, sweep).await?;
         let have = match have.is_empty() {
             true => "none".to_owned(),
             false => have.join(", "),
@@ -576,14 +579,8 @@ fn bytes(predictions: &[f32]) -> Vec<u8> {
 }
 
 fn describe(model: &ImportedModel<'_>) -> String {
-    let variant = match model.variant {
-        "" => String::new(),
-        variant => format!("/{variant}"),
-    };
-    format!(
-        "{}{variant} with seed {} on {}",
-        model.method, model.seed, model.dataset
-    )
+    let name = Model::new(model.method, model.variant);
+    format!("{name} with seed {} on {}", model.seed, model.dataset)
 }
 
 /// A few cases by name.

@@ -48,23 +48,19 @@ def measure(predictions: ArrayLike, labels: ArrayLike, protocol: Protocol = MOSI
             pair = _classes(predicted, protocol, count, edges), _classes(truth, protocol, count, edges)
             values[f"acc{count}"] = _accuracy(*pair)
             fine = fine or pair
-    for name, pair in _binaries(predicted, truth, protocol):
+    binaries = _binaries(predicted, truth, protocol)
+    for name, pair in binaries:
         suffix = name.removeprefix("acc2")
         values[name] = _accuracy(*pair)
         values[f"f1{suffix}"] = _weighted_f1(*pair)
         values[f"f1{suffix}_swapped"] = _weighted_f1(*reversed(pair))
-        if fine is None or fine_is_binary(protocol):
-            fine = pair
+    if fine is None and binaries:
+        fine = binaries[-1][1]
     if fine is not None:
         values["laziness"] = _laziness(*fine)
     values["mae"] = _sum(np.abs(predicted - truth).astype(np.float64)) / len(truth)
     values["corr"] = _correlation(predicted, truth)
     return values
-
-
-def fine_is_binary(protocol: Protocol) -> bool:
-    """Whether no accuracy has more than two classes."""
-    return all(count <= 2 for count, _ in protocol.classes)
 
 
 def _classes(values: Floats, protocol: Protocol, count: int, edges: tuple[float, ...]) -> Classes:

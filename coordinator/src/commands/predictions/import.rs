@@ -3,7 +3,7 @@
 use super::{args::ImportArgs, test_split::TestSplit};
 use crate::{commands::table::named_or_newest, config::Settings};
 use halfheard_import::predictions::{arrange, read};
-use halfheard_shared::{error::hinted, hash::hash_file, ids::SweepId, text::count};
+use halfheard_shared::{error::hinted, hash::hash_file, ids::SweepId, results::Model, text::count};
 use halfheard_store::{Store, imported::ImportedModel};
 use serde::Serialize;
 use std::fmt;
@@ -25,15 +25,8 @@ pub(super) struct ImportReport {
 
 impl fmt::Display for ImportReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let variant = match self.variant.as_str() {
-            "" => String::new(),
-            variant => format!("/{variant}"),
-        };
-        write!(
-            f,
-            "{}{variant}, seed {}, on {}: ",
-            self.method, self.seed, self.dataset
-        )?;
+        let model = Model::new(self.method.as_str(), self.variant.as_str());
+        write!(f, "{model}, seed {}, on {}: ", self.seed, self.dataset)?;
         if self.stored.is_empty() {
             return writeln!(f, "nothing new; {} unchanged", cases(&self.unchanged));
         }
