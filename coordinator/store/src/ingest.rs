@@ -217,7 +217,8 @@ impl<'a> Batch<'a> {
                 return Err(reason);
             }
         };
-        if before != known.attempt {
+        // What an attempt resumed from is only in the report of its start, which may come after an epoch's.
+        if before != known.attempt || matches!(message.body, ResultBody::Started { .. }) {
             let row = self
                 .attempts
                 .entry(message.attempt)

@@ -71,6 +71,33 @@ async fn sweep_goes_from_training_to_results_whatever_comes_twice() {
     assert_eq!(scene.postgres.count(leased).await, 0);
 }
 
+/// A leader that dies leaves what it has fetched to be delivered again, later than what was sent after it.
+#[tokio::test]
+async fn where_a_training_resumed_is_kept_whenever_the_report_of_its_start_arrives() {
+    let mut scene = Scene::new().await;
+    let resumed = || ResultBody::Started {
+        resumed_after_epoch: 1,
+    };
+    let result = || trained("1");
+    for (place, order) in [
+        vec![resumed(), epoch(2, 0.4), result()],
+        vec![epoch(2, 0.4), resumed(), result()],
+        vec![epoch(2, 0.4), result(), resumed()],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        scene.training().await;
+        let mut worker = Worker::new(&format!("w{place}"));
+        let job = worker.train(&scene).await;
+        for body in order {
+            scene.report(&worker, &job, body).await;
+        }
+        let kept = "SELECT count(*) FROM attempt WHERE resumed_after_epoch = 1 AND outcome = 'done'";
+        assert_eq!(scene.postgres.count(kept).await, place as i64 + 1);
+    }
+}
+
 /// The result of an evaluation with a change.
 fn changed(change: impl FnOnce(&mut Vec<CriterionResult>, &mut Vec<Vec<f32>>)) -> ResultBody {
     let mut body = evaluated(0.5, SAMPLES);
