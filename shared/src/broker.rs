@@ -67,6 +67,7 @@ pub fn result_message_id(message: &ResultMessage) -> String {
         ResultBody::Failed(_) => "failed",
         ResultBody::HandedBack { .. } => "handed-back",
         ResultBody::Declined { .. } => "declined",
+        ResultBody::Output { .. } => "output",
     };
     format!("{}.{what}", message.attempt)
 }

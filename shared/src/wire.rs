@@ -307,6 +307,15 @@ pub enum ResultBody {
         /// What is wrong with the worker.
         fault: Fault,
     },
+    /// What an external program wrote to standard error. It changes nothing.
+    Output {
+        /// The end of it, at most [`crate::external::OUTPUT_TAIL`] bytes.
+        tail: String,
+        /// Bytes of the whole.
+        bytes: u64,
+        /// Whether the whole is in the artifact store ([`crate::artifacts::Key::Output`]).
+        stored: bool,
+    },
 }
 
 /// One epoch of training.

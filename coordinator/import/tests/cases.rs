@@ -5,7 +5,7 @@
 mod pickler;
 
 use halfheard_import::{
-    cases::{ErasedSplit, Format},
+    cases::{self, Format},
     nonfinite::{NonFinite, Reference},
 };
 use halfheard_shared::{
@@ -13,6 +13,7 @@ use halfheard_shared::{
     case::Case,
     dataset::{Dataset, Kind, Split},
     encoder::TokenIds,
+    erased_split::ErasedSplit,
     erasure::Rates,
     metrics::evaluate,
     pickle::{Limits, Pickle, Value},
@@ -95,7 +96,7 @@ fn pickle_has_the_layout_of_the_field() {
     let erased = erased(&data, Split::Test, "r=0.5");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("r=0.5.pkl");
-    erased.write(&path, Format::Pickle).unwrap();
+    cases::write(&erased, &path, Format::Pickle).unwrap();
     let bytes = std::fs::read(&path).unwrap();
     let pickle = Pickle::read(&bytes, Limits::default()).unwrap();
     let split = pickle.get(pickle.root(), "test").unwrap();
@@ -156,7 +157,7 @@ fn safetensors_have_the_same_content() {
     let erased = erased(&data, Split::Valid, "r=0.5");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("r=0.5.safetensors");
-    erased.write(&path, Format::Safetensors).unwrap();
+    cases::write(&erased, &path, Format::Safetensors).unwrap();
     let bytes = std::fs::read(&path).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let data = |name: &str| tensors.tensor(name).unwrap().data().to_vec();

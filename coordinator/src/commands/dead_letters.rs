@@ -86,6 +86,7 @@ fn kind(body: &ResultBody) -> &'static str {
         ResultBody::Trained { .. } => "a trained model",
         ResultBody::Evaluated { .. } => "an evaluation",
         ResultBody::Noop => "a no-op",
+        ResultBody::Output { .. } => "the output of a program",
         ResultBody::Failed(_) => "a failure",
         ResultBody::HandedBack { .. } => "a job handed back",
         ResultBody::Declined { .. } => "a job declined",

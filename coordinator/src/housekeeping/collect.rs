@@ -241,7 +241,7 @@ impl<'a> Needs<'a> {
             Key::Blob(hash) | Key::EncoderConfig(hash) | Key::EncoderFiles(hash) => {
                 known(hash, &self.data)
             }
-            Key::StoreId => true,
+            Key::StoreId | Key::Output(_) => true,
             Key::Probe(_) => false,
         }
     }

@@ -204,6 +204,8 @@ impl Job {
         let held = self.is_held_by(attempt);
         match report {
             ResultBody::Started { .. } => self.begin(attempt, held, at),
+            // It is kept beside the attempt, and says nothing of the job.
+            ResultBody::Output { .. } => {}
             ResultBody::Epoch(_) => {
                 self.expect(JobKind::Train, "epoch")?;
                 self.begin(attempt, held, at);

@@ -93,7 +93,8 @@ async fn where_a_training_resumed_is_kept_whenever_the_report_of_its_start_arriv
         for body in order {
             scene.report(&worker, &job, body).await;
         }
-        let kept = "SELECT count(*) FROM attempt WHERE resumed_after_epoch = 1 AND outcome = 'done'";
+        let kept =
+            "SELECT count(*) FROM attempt WHERE resumed_after_epoch = 1 AND outcome = 'done'";
         assert_eq!(scene.postgres.count(kept).await, place as i64 + 1);
     }
 }

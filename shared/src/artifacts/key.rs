@@ -1,6 +1,10 @@
 //! The names of artifacts.
 
-use crate::{case::Case, hash::Hash, ids::JobId};
+use crate::{
+    case::Case,
+    hash::Hash,
+    ids::{AttemptId, JobId},
+};
 use serde::Serialize;
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -32,6 +36,8 @@ pub enum Key {
     /// What a checkpoint makes of test samples in a case (an encoded
     /// [`crate::features::Features`]), by the checkpoint's BLAKE3; writing it again writes the same.
     Features(Hash, Case),
+    /// All that an external program wrote to standard error in an attempt.
+    Output(AttemptId),
 }
 
 /// What an artifact is for.
@@ -44,19 +50,22 @@ pub enum ArtifactKind {
     Features,
     /// Saved states of training runs, with their best checkpoints so far.
     States,
-    /// Datasets and encoders.
+    /// Datasets, encoders and external programs.
     Data,
+    /// What external programs wrote to standard error.
+    Output,
     /// The store's own.
     Store,
 }
 
 impl ArtifactKind {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Checkpoints,
         Self::Features,
         Self::States,
         Self::Data,
+        Self::Output,
         Self::Store,
     ];
 
@@ -65,7 +74,7 @@ impl ArtifactKind {
     /// are not uploaded anew each time.
     pub fn grace(self) -> Duration {
         match self {
-            Self::Checkpoints | Self::Features | Self::States => GRACE,
+            Self::Checkpoints | Self::Features | Self::States | Self::Output => GRACE,
             Self::Data => 7 * DAY,
             Self::Store => DAY,
         }
@@ -78,6 +87,7 @@ impl ArtifactKind {
             Self::Features => "features",
             Self::States => "states",
             Self::Data => "data",
+            Self::Output => "output",
             Self::Store => "store",
         }
     }
@@ -90,7 +100,14 @@ impl fmt::Display for ArtifactKind {
 }
 
 /// The folders in which artifacts lie. Nothing else of a folder or bucket is ours.
-pub(super) const FOLDERS: [&str; 5] = ["checkpoints", "features", "resume", "blobs", "probes"];
+pub(super) const FOLDERS: [&str; 6] = [
+    "checkpoints",
+    "features",
+    "resume",
+    "blobs",
+    "output",
+    "probes",
+];
 
 impl Key {
     /// The hash that the content must have, for what is named by its content.
@@ -102,6 +119,7 @@ impl Key {
             | Key::Resume(_)
             | Key::StoreId
             | Key::Probe(_)
+            | Key::Output(_)
             | Key::Features(..) => None,
         }
     }
@@ -113,6 +131,7 @@ impl Key {
             Key::Features(..) => ArtifactKind::Features,
             Key::Resume(_) | Key::ResumeCheckpoint(..) => ArtifactKind::States,
             Key::Blob(_) | Key::EncoderConfig(_) | Key::EncoderFiles(_) => ArtifactKind::Data,
+            Key::Output(_) => ArtifactKind::Output,
             Key::StoreId | Key::Probe(_) => ArtifactKind::Store,
         }
     }
@@ -129,6 +148,7 @@ impl fmt::Display for Key {
             Key::ResumeCheckpoint(job, hash) => write!(f, "resume/{job}.{hash}"),
             Key::StoreId => f.write_str("store-id"),
             Key::Probe(name) => write!(f, "probes/{name}"),
+            Key::Output(attempt) => write!(f, "output/{attempt}.txt"),
             Key::Features(checkpoint, case) => {
                 write!(f, "features/{checkpoint}-{case}.safetensors")
             }
@@ -173,6 +193,7 @@ fn parse(name: &str) -> Option<Key> {
             Some(_) => return None,
             None => Key::Blob(file.parse().ok()?),
         },
+        "output" => Key::Output(file.strip_suffix(".txt")?.parse().ok()?),
         "probes" => Key::Probe(file.to_owned()),
         _ => return None,
     })
@@ -194,6 +215,7 @@ mod tests {
             Key::ResumeCheckpoint(job, hash.clone()),
             Key::StoreId,
             Key::Probe("gpu7-0".to_owned()),
+            Key::Output(AttemptId::derive(&[b"a"])),
             Key::Features(hash.clone(), "r=0.3".parse().unwrap()),
             Key::Features(hash.clone(), "missing=la".parse().unwrap()),
         ];

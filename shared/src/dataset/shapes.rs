@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The sizes that all samples of a dataset share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Shapes {
     /// Text length L in tokens, `[CLS]`, `[SEP]` and padding included.
     pub text_len: usize,

@@ -17,7 +17,7 @@ use std::{
 const MAX_BYTES: u64 = 256 << 20;
 
 /// The ids of the tokens that frame a text or stand for something in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct TokenIds {
     /// What an erased token becomes: `[UNK]`, `<unk>`.
     pub unknown: i64,

@@ -148,6 +148,10 @@ impl From<ResultMessage> for Message {
             ResultBody::Failed(failure) => Body::Failed(failure),
             ResultBody::HandedBack { after_epoch } => Body::HandedBack { after_epoch },
             ResultBody::Declined { after_epoch, fault } => Body::Declined { after_epoch, fault },
+            // The previous release ran no programs: it hears of an attempt that is under way.
+            ResultBody::Output { .. } => Body::Started {
+                resumed_after_epoch: 0,
+            },
         };
         Self {
             job: message.job,

@@ -8,11 +8,12 @@ use crate::{
     submission::{self, Synthesize},
 };
 use anyhow::Context as _;
-use halfheard_import::cases::ErasedSplit;
+use halfheard_import::cases;
 use halfheard_shared::{
     atomic_file::{AtomicFile, DEFAULT_MODE},
     case::{Case, Rate},
     dataset::{DataFolder, Dataset, Split},
+    erased_split::ErasedSplit,
     error::hinted,
     hash::hash_file,
     spec::{ResolvedDataset, ResolvedSpec},
@@ -124,8 +125,7 @@ pub(super) fn export(
             for format in args.format.all() {
                 let path = folder.join(format!("{case}.{}", format.extension()));
                 let whole = args.out.join(&path);
-                erased
-                    .write(&whole, *format)
+                cases::write(&erased, &whole, *format)
                     .with_context(|| format!("cannot write {}", whole.display()))?;
                 exported.files.push(ExportedFile {
                     dataset: name.to_owned(),

@@ -134,7 +134,10 @@ impl AttemptRow {
         self.outcome = after.outcome;
         self.ended = Some(at);
         match &message.body {
-            ResultBody::Started { .. } | ResultBody::Epoch(_) | ResultBody::Noop => {}
+            ResultBody::Started { .. }
+            | ResultBody::Epoch(_)
+            | ResultBody::Noop
+            | ResultBody::Output { .. } => {}
             ResultBody::Trained {
                 epochs,
                 seconds,

@@ -1,7 +1,7 @@
 //! Safetensors: one tensor a field, the samples' ids in the header.
 
 use super::ErasedSplit;
-use halfheard_shared::atomic_file::{AtomicFile, DEFAULT_MODE};
+use crate::atomic_file::{AtomicFile, DEFAULT_MODE};
 use safetensors::{Dtype, View, tensor::SafeTensorError};
 use std::{
     borrow::Cow,
@@ -10,10 +10,10 @@ use std::{
     path::Path,
 };
 
-pub(super) fn write(split: &ErasedSplit, path: &Path) -> io::Result<()> {
+pub(super) fn write(split: &ErasedSplit, path: &Path, labels: bool) -> io::Result<()> {
     let shapes = split.shapes;
     let n = split.samples();
-    let tensors = [
+    let mut tensors = vec![
         tensor(
             "text",
             vec![n, 3, shapes.text_len],
@@ -35,7 +35,6 @@ pub(super) fn write(split: &ErasedSplit, path: &Path) -> io::Result<()> {
             vec![n],
             Values::I64(&split.vision_lengths),
         ),
-        tensor("labels", vec![n], Values::F32(&split.labels)),
         tensor(
             "text_kept",
             vec![n, shapes.text_len],
@@ -52,6 +51,9 @@ pub(super) fn write(split: &ErasedSplit, path: &Path) -> io::Result<()> {
             Values::U8(&split.vision_kept),
         ),
     ];
+    if labels {
+        tensors.push(tensor("labels", vec![n], Values::F32(&split.labels)));
+    }
     let ids = serde_json::to_string(&split.ids)?;
     let metadata = HashMap::from([
         ("format".to_owned(), "halfheard-case".to_owned()),
