@@ -15,7 +15,7 @@ import halfheard
 from halfheard import BUILT_IN_PROTOCOLS, LNLN_CASES, MOSI, SIMS, Case, Dataset, Rates, erase, erase_training, measure
 from halfheard import cases as cases_module
 from halfheard import metrics as metrics_module
-from halfheard.dataset import read_tensors
+from halfheard.tensors import read_tensors
 
 DATA = Path(__file__).parent / "data"
 GOLDEN = json.loads((DATA / "golden.json").read_text())

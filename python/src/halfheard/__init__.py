@@ -5,16 +5,22 @@
 >>> results = halfheard.evaluate(my_model, data, method="my-model", seed=1111)  # doctest: +SKIP
 >>> results.to_pandas()                                                    # doctest: +SKIP
 >>> results.write_predictions("mine.csv")   # for `coord predictions import`  # doctest: +SKIP
+
+A program that is a method of its own, started by workers, calls ``halfheard.run`` with a model, or ``halfheard.job``.
 """
 
 from .cases import LNLN_CASES, Case
 from .database import Sweep, connect
 from .dataset import Dataset, Split
+from .driver import Trainable, run
 from .erasure import Batch, Rates, erase, erase_training, kept
 from .evaluation import Results, evaluate
+from .inputs import read_inputs
+from .job import Job, JobCase, JobError, Regime, Stopped, job
 from .metrics import measure
 from .protocol import BUILT_IN as BUILT_IN_PROTOCOLS
 from .protocol import MOSEI, MOSI, SIMS, Protocol
+from .tensors import read_tensors, write_tensors
 
 __all__ = [
     "BUILT_IN_PROTOCOLS",
@@ -25,17 +31,28 @@ __all__ = [
     "Batch",
     "Case",
     "Dataset",
+    "Job",
+    "JobCase",
+    "JobError",
     "Protocol",
     "Rates",
+    "Regime",
     "Results",
     "Split",
+    "Stopped",
     "Sweep",
+    "Trainable",
     "connect",
     "erase",
     "erase_training",
     "evaluate",
+    "job",
     "kept",
     "measure",
+    "read_inputs",
+    "read_tensors",
+    "run",
+    "write_tensors",
 ]
 
 __version__ = "0.1.0"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import mmap
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .protocol import Protocol
-
-_TYPES: dict[str, Any] = {"U8": np.uint8, "I32": np.dtype("<i4"), "I64": np.dtype("<i8"), "F32": np.dtype("<f4")}
-_MAX_HEADER = 100_000_000
+from .tensors import read_tensors
 
 
 @dataclass(frozen=True)
@@ -97,39 +93,3 @@ def _split(tensors: dict[str, NDArray[Any]], name: str) -> Split:
 def _texts(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> list[str]:
     joined = data.tobytes()
     return [joined[start:end].decode(errors="replace") for start, end in zip(offsets[:-1], offsets[1:])]
-
-
-def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    """Reads the tensors of a safetensors file as views of the mapped file, and its metadata.
-
-    Raises:
-        ValueError: The file is not valid.
-        OSError: It cannot be read.
-    """
-    name = os.fspath(path)
-    with open(path, "rb") as file:
-        if os.fstat(file.fileno()).st_size < 8:
-            raise ValueError(f"{name} is not a safetensors file")
-        mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    size = int.from_bytes(mapped[:8], "little")
-    if not 0 < size <= min(_MAX_HEADER, len(mapped) - 8):
-        raise ValueError(f"{name} is not a safetensors file")
-    try:
-        header = json.loads(bytes(mapped[8 : 8 + size]))
-    except ValueError:
-        raise ValueError(f"{name} is not a safetensors file: its header is not JSON") from None
-    if not isinstance(header, dict):
-        raise ValueError(f"{name} is not a safetensors file: its header is not an object")
-    metadata = header.pop("__metadata__", {})
-    data = mapped[8 + size :]
-    tensors: dict[str, NDArray[Any]] = {}
-    for key, about in header.items():
-        try:
-            dtype, shape = _TYPES[about["dtype"]], tuple(about["shape"])
-            start, end = about["data_offsets"]
-            if not 0 <= start <= end <= len(data):
-                raise ValueError
-            tensors[key] = np.frombuffer(data[start:end], dtype).reshape(shape)
-        except (KeyError, TypeError, ValueError):
-            raise ValueError(f"{name}: tensor `{key}` is not valid") from None
-    return tensors, metadata

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .cases import Case
 from .dataset import Split
+from .step_seed import WHOLE_EPOCH, step_seed
 
 #: The seed of the paper's erasure.
 ERASURE_SEED = 1111
@@ -37,6 +39,11 @@ class Rates:
         return cls(*(np.full(samples, case.rate_of(modality)) for modality in ("text", "audio", "vision")))
 
     @classmethod
+    def complete(cls, samples: int) -> Rates:
+        """Nothing is missing."""
+        return cls(np.zeros(samples), np.zeros(samples), np.zeros(samples))
+
+    @classmethod
     def of_training(cls, samples: int, run_seed: int, epoch: int) -> Rates:
         """The rates of one epoch (from 1) of training: in each modality half of the samples keep rate 0,
         the others draw one from U(0, 1). The same as workers draw for this run and epoch."""
@@ -55,6 +62,10 @@ class Rates:
 
         return cls(modality(), modality(), modality())
 
+    def __getitem__(self, samples: slice | NDArray[np.intp]) -> Rates:
+        """Those of some of the samples."""
+        return Rates(self.text[samples], self.audio[samples], self.vision[samples])
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -68,7 +79,10 @@ class Batch:
         text_kept: 1 where a token is kept, uint8 ``[n, text_len]``.
         audio_kept: uint8 ``[n, audio_len]``.
         vision_kept: uint8 ``[n, vision_len]``.
+        audio_lengths: Steps of each sample that are not padding, missing or not, int64 ``[n]``.
+        vision_lengths: The same, int64 ``[n]``.
         rates: The rates that were drawn.
+        ids: The samples' ids.
     """
 
     text: NDArray[np.int32]
@@ -77,7 +91,10 @@ class Batch:
     text_kept: NDArray[np.uint8]
     audio_kept: NDArray[np.uint8]
     vision_kept: NDArray[np.uint8]
+    audio_lengths: NDArray[np.int64]
+    vision_lengths: NDArray[np.int64]
     rates: Rates
+    ids: list[str]
 
     def __len__(self) -> int:
         return len(self.text)
@@ -91,7 +108,10 @@ class Batch:
             self.text_kept[samples],
             self.audio_kept[samples],
             self.vision_kept[samples],
-            Rates(self.rates.text[samples], self.rates.audio[samples], self.rates.vision[samples]),
+            self.audio_lengths[samples],
+            self.vision_lengths[samples],
+            self.rates[samples],
+            _some(self.ids, samples),
         )
 
     def masks_sha256(self) -> str:
@@ -109,28 +129,69 @@ def kept(present: NDArray[np.uint8], rates: NDArray[np.float64], seed: int = ERA
     return (draws > rates[:, None]).astype(np.uint8) * present
 
 
-def _erase(split: Split, rates: Rates, seed: int, unknown: int, padding: int) -> Batch:
-    ids, mask = split.text[:, 0], split.text[:, 1].astype(np.uint8)
-    text_kept = kept(mask, rates.text, seed)
-    # The text ends at its first padding. Its first and last token are always kept.
-    padded = mask == 0
-    lengths = np.where(padded.any(1), padded.argmax(1), mask.shape[1])
-    rows = np.flatnonzero(lengths > 0)
-    text_kept[rows, 0] = 1
-    text_kept[rows, lengths[rows] - 1] = 1
-    text = split.text.copy()
-    text[:, 0] = np.where(text_kept == 1, ids, np.where(mask == 1, unknown, padding))
+def _some(values: list[str], samples: slice | NDArray[np.intp]) -> list[str]:
+    if isinstance(samples, slice):
+        return values[samples]
+    return [values[place] for place in np.arange(len(values))[samples]]
 
-    def steps(features: NDArray[np.float32], lengths: NDArray[np.int64], rates: NDArray[np.float64]) -> tuple[
-        NDArray[np.float32], NDArray[np.uint8]
-    ]:
-        present = (np.arange(features.shape[1]) < lengths[:, None]).astype(np.uint8)
-        mask = kept(present, rates, seed)
-        return np.where(mask[:, :, None] == 1, features, np.float32(0)), mask
 
-    audio, audio_kept = steps(split.audio, split.audio_lengths, rates.audio)
-    vision, vision_kept = steps(split.vision, split.vision_lengths, rates.vision)
-    return Batch(text, audio, vision, text_kept, audio_kept, vision_kept, rates)
+class ErasedSplit:
+    """A split of which it is known what is missing. Features are masked when samples are asked for, so that a
+    large split need not be in memory twice.
+
+    Attributes:
+        split: The complete split.
+    """
+
+    split: Split
+
+    def __init__(self, split: Split, rates: Rates, seed: int, unknown: int, padding: int) -> None:
+        self.split = split
+        self._rates = rates
+        self._tokens = unknown, padding
+        mask = split.text[:, 1].astype(np.uint8)
+        self._text_kept = kept(mask, rates.text, seed)
+        # The text ends at its first padding. Its first and last token are always kept.
+        padded = mask == 0
+        lengths = np.where(padded.any(1), padded.argmax(1), mask.shape[1])
+        rows = np.flatnonzero(lengths > 0)
+        self._text_kept[rows, 0] = 1
+        self._text_kept[rows, lengths[rows] - 1] = 1
+
+        def steps(features: NDArray[Any], lengths: NDArray[np.int64], rates: NDArray[np.float64]) -> NDArray[np.uint8]:
+            present = (np.arange(features.shape[1]) < lengths[:, None]).astype(np.uint8)
+            return kept(present, rates, seed)
+
+        self._audio_kept = steps(split.audio, split.audio_lengths, rates.audio)
+        self._vision_kept = steps(split.vision, split.vision_lengths, rates.vision)
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, samples: slice | NDArray[np.intp]) -> Batch:
+        """Some of the samples."""
+        split, (unknown, padding) = self.split, self._tokens
+        text_kept, audio_kept, vision_kept = (
+            mask[samples] for mask in (self._text_kept, self._audio_kept, self._vision_kept)
+        )
+        text = split.text[samples].copy()
+        text[:, 0] = np.where(text_kept == 1, text[:, 0], np.where(text[:, 1] == 1, unknown, padding))
+
+        def masked(features: NDArray[np.float32], mask: NDArray[np.uint8]) -> NDArray[np.float32]:
+            return np.where(mask[:, :, None] == 1, features[samples], np.float32(0))
+
+        return Batch(
+            text,
+            masked(split.audio, audio_kept),
+            masked(split.vision, vision_kept),
+            text_kept,
+            audio_kept,
+            vision_kept,
+            split.audio_lengths[samples],
+            split.vision_lengths[samples],
+            self._rates[samples],
+            _some(split.ids, samples),
+        )
 
 
 def erase(
@@ -153,7 +214,7 @@ def erase(
         ValueError: An unknown case.
     """
     case = Case.parse(case) if isinstance(case, str) else case
-    return _erase(split, Rates.of_case(case, len(split)), seed, unknown, padding)
+    return ErasedSplit(split, Rates.of_case(case, len(split)), seed, unknown, padding)[:]
 
 
 def erase_training(
@@ -163,6 +224,38 @@ def erase_training(
     seed: int = ERASURE_SEED,
     unknown: int = BERT_UNKNOWN,
     padding: int = BERT_PADDING,
+    *,
+    missing: bool = True,
+    fidelity: str = "reference",
 ) -> Batch:
-    """A training split as the benchmark erases it in one epoch (from 1) of the run with this seed."""
-    return _erase(split, Rates.of_training(len(split), run_seed, epoch), seed, unknown, padding)
+    """A training split as the benchmark erases it in one epoch (from 1) of the run with this seed.
+
+    Args:
+        split: The split.
+        run_seed: The run's seed.
+        epoch: The epoch, from 1.
+        seed: The protocol's erasure seed.
+        unknown: The token that stands for missing ones: that of the encoder that will read the text.
+        padding: The token at padding.
+        missing: Whether anything is missing, ``train_missing`` of a spec.
+        fidelity: ``reference``, or ``corrected``: then the uniform numbers, too, are drawn anew for each epoch.
+    """
+    return training_split(split, run_seed, epoch, seed, unknown, padding, missing=missing, fidelity=fidelity)[:]
+
+
+def training_split(
+    split: Split,
+    run_seed: int,
+    epoch: int,
+    seed: int = ERASURE_SEED,
+    unknown: int = BERT_UNKNOWN,
+    padding: int = BERT_PADDING,
+    *,
+    missing: bool = True,
+    fidelity: str = "reference",
+) -> ErasedSplit:
+    """As :func:`erase_training`, masked when samples are asked for."""
+    rates = Rates.of_training(len(split), run_seed, epoch) if missing else Rates.complete(len(split))
+    if fidelity == "corrected":
+        seed = step_seed(run_seed, epoch, WHOLE_EPOCH, 0)
+    return ErasedSplit(split, rates, seed, unknown, padding)
