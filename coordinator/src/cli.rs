@@ -79,6 +79,8 @@ enum Command {
     Serve(commands::serve::ServeArgs),
     /// Show sweep progress
     Status(commands::status::StatusArgs),
+    /// Print what an external program wrote to standard error
+    Logs(commands::logs::LogsArgs),
     /// Print a table of the paper from a sweep's results, beside the published numbers
     Table(commands::table::TableArgs),
     /// Compare two models with paired bootstrap tests
@@ -168,6 +170,7 @@ impl Cli {
             Command::Demo(args) => commands::demo::run(args, &settings).await,
             Command::Run(args) => commands::run::run(args, &settings).await,
             Command::Status(args) => commands::status::run(args, &settings).await,
+            Command::Logs(args) => commands::logs::run(args, &settings).await,
             Command::Serve(args) => commands::serve::run(args, &settings).await,
             Command::Table(args) => commands::table::run(args, &settings).await,
             Command::Compare(args) => commands::compare::run(args, &settings).await,

@@ -2,7 +2,7 @@
 
 use crate::{
     analysis::DrawError,
-    commands::export::ExportError,
+    commands::{export::ExportError, logs::LogsError},
     config::SettingsError,
     housekeeping::{own_store::OtherStore, restore::RestoreError},
     infrastructure::Remark,
@@ -30,6 +30,7 @@ pub(crate) const PRINTER: Printer = Printer::new(&[
     hint_of::<ImportError>,
     hint_of::<LoadError>,
     hint_of::<LocalError>,
+    hint_of::<LogsError>,
     hint_of::<OtherStore>,
     hint_of::<PostgresError>,
     hint_of::<PredictionsError>,

@@ -56,6 +56,7 @@ fn help_pages_match_their_snapshots() {
         &["export"],
         &["figure"],
         &["gc"],
+        &["logs"],
         &["migrate"],
         &["pause"],
         &["plan"],

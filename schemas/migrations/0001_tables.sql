@@ -243,6 +243,18 @@ COMMENT ON COLUMN attempt.epochs IS 'For a completed training job: epochs over a
 COMMENT ON COLUMN attempt.peak_memory IS 'The most bytes of the device''s memory that it used; NULL if unknown.';
 COMMENT ON COLUMN attempt.seconds IS 'For a completed training job: seconds over all attempts. For a completed evaluation: seconds spent on this case.';
 
+CREATE TABLE attempt_output (
+    attempt uuid PRIMARY KEY REFERENCES attempt ON DELETE CASCADE,
+    tail    text NOT NULL,
+    bytes   bigint NOT NULL,
+    stored  boolean NOT NULL
+);
+COMMENT ON TABLE attempt_output IS 'What the external program of an attempt wrote to standard error.';
+COMMENT ON COLUMN attempt_output.attempt IS 'The attempt.';
+COMMENT ON COLUMN attempt_output.tail IS 'The end of it, at most 64 KiB. Written by a program: it may hold anything.';
+COMMENT ON COLUMN attempt_output.bytes IS 'Bytes of the whole.';
+COMMENT ON COLUMN attempt_output.stored IS 'Whether the whole is in the artifact store: output/<attempt>.txt.';
+
 CREATE TABLE epoch_log (
     job           uuid NOT NULL REFERENCES job ON DELETE CASCADE,
     epoch         integer NOT NULL,

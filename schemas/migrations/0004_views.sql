@@ -417,7 +417,8 @@ SELECT w.sweep,
        coalesce(c.spec ->> 'numerics', 'machine') AS numerics,
        t.processor AS trained_processor,
        a.processor AS evaluated_processor,
-       coalesce(c.spec ? 'imported', false) AS imported
+       coalesce(c.spec ? 'imported', false) AS imported,
+       coalesce((c.spec ->> 'hyper')::jsonb ? 'program', false) AS external
 FROM sweep_job w
 JOIN job e ON e.id = w.job
 JOIN evaluation v ON v.job = e.id
@@ -450,3 +451,4 @@ COMMENT ON COLUMN provenance.numerics IS 'machine: the same bits on the same kin
 COMMENT ON COLUMN provenance.trained_processor IS 'The kind of processor it was trained on; see attempt.processor.';
 COMMENT ON COLUMN provenance.evaluated_processor IS 'The kind of processor it was evaluated on.';
 COMMENT ON COLUMN provenance.imported IS 'Whether the predictions were imported: then the model was trained elsewhere, and evaluated_with names their file.';
+COMMENT ON COLUMN provenance.external IS 'Whether an external program trained it and predicted: the hyper-parameter program in config.spec has its command and the hashes of its files.';

@@ -70,6 +70,8 @@ pub const SAVE_EVERY: &str = "HALFHEARD_SAVE_EVERY";
 pub const LEAVE_WITHIN: &str = "HALFHEARD_LEAVE_WITHIN";
 /// What a spec's needs may ask of a worker.
 pub const LABELS: &str = "HALFHEARD_LABELS";
+/// Whether external programs are run.
+pub const ALLOW_EXTERNAL: &str = "HALFHEARD_ALLOW_EXTERNAL";
 /// The form of the worker's log: `text` or `json`.
 pub const LOG_FORMAT: &str = "HALFHEARD_LOG_FORMAT";
 

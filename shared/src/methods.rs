@@ -44,7 +44,13 @@ const FILES: &[(&str, &str, Needs)] = &[
 type Needs = fn(&mut Fit<'_>);
 
 /// Hyper-parameters of every method: the trainer reads them.
-pub const RESERVED: [&str; 3] = ["batch_size", "max_epochs", "early_stop"];
+pub const RESERVED: [&str; 3] = ["batch_size", MAX_EPOCHS_KEY, "early_stop"];
+
+/// The hyper-parameter that every training has, that of an external program, too.
+pub const MAX_EPOCHS_KEY: &str = "max_epochs";
+
+/// The most epochs that an external program trains if its spec does not say.
+const EXTERNAL_EPOCHS: u32 = 50;
 
 /// A method, as its file describes it.
 #[derive(Clone, Debug, Deserialize)]
@@ -52,7 +58,7 @@ pub const RESERVED: [&str; 3] = ["batch_size", "max_epochs", "early_stop"];
 pub struct MethodInfo {
     /// Its id: `lnln`.
     #[serde(skip)]
-    pub id: &'static str,
+    pub id: String,
     /// As tables write it: `LNLN`.
     pub name: String,
     /// Where it was published.
@@ -71,6 +77,9 @@ pub struct MethodInfo {
     /// Named variants.
     #[serde(default)]
     pub variants: BTreeMap<String, VariantInfo>,
+    /// Whether it is an external program. Its lists may have any length: nothing here depends on it.
+    #[serde(skip)]
+    pub external: bool,
 }
 
 /// Optional properties of datasets that a method may need.
@@ -145,9 +154,9 @@ pub enum HyperError {
     },
 }
 
-fn parse(id: &'static str, text: &str) -> Result<MethodInfo, toml::de::Error> {
+fn parse(id: &str, text: &str) -> Result<MethodInfo, toml::de::Error> {
     let mut info: MethodInfo = toml::from_str(text)?;
-    info.id = id;
+    id.clone_into(&mut info.id);
     // Who adds a hyper-parameter says what it may be.
     let numbers = |value: &Value| value.is_number() || value.is_array();
     let unranged = info
@@ -200,28 +209,67 @@ fn kind(value: &Value) -> &'static str {
         Value::Number(n) if n.is_f64() => "a number",
         Value::Number(_) => "a whole number",
         Value::String(_) => "a text",
-        Value::Array(_) => "a list",
+        Value::Array(values) => match values.iter().find(|v| v.is_f64()).or(values.first()) {
+            Some(Value::Number(n)) if n.is_f64() => "a list of numbers",
+            Some(Value::Number(_)) => "a list of whole numbers",
+            Some(Value::String(_)) => "a list of texts",
+            _ => "a list",
+        },
         Value::Object(_) => "a table",
     }
 }
 
-/// `value` in the type of `default`: an integer is accepted as a float.
-fn fit(default: &Value, value: &Value) -> Option<Value> {
+/// `value` in the type of `default`: an integer is accepted as a float. Lists have the same length,
+/// unless they may have any.
+fn fit(default: &Value, value: &Value, any_length: bool) -> Option<Value> {
     match (default, value) {
         (Value::Number(d), Value::Number(v)) if d.is_f64() => v.as_f64().map(Value::from),
         (Value::Number(_), Value::Number(v)) if v.is_f64() => None,
         (Value::Array(d), Value::Array(v)) if d.len() == v.len() => d
             .iter()
             .zip(v)
-            .map(|(d, v)| fit(d, v))
+            .map(|(d, v)| fit(d, v, any_length))
             .collect::<Option<Vec<_>>>()
             .map(Value::Array),
-        (d, v) if kind(d) == kind(v) && !d.is_array() => Some(v.clone()),
+        (Value::Array(d), Value::Array(v)) if any_length => {
+            // One fraction makes all of them numbers with fractions.
+            let like = d.iter().find(|d| d.is_f64()).or(d.first());
+            v.iter()
+                .map(|v| like.map_or_else(|| Some(v.clone()), |like| fit(like, v, false)))
+                .collect::<Option<Vec<_>>>()
+                .map(Value::Array)
+        }
+        (d, v) if !d.is_array() && kind(d) == kind(v) => Some(v.clone()),
         _ => None,
     }
 }
 
 impl MethodInfo {
+    /// An external program as a method: what a spec says of its hyper-parameters is all that is known
+    /// of it.
+    pub fn external(id: &str, hyper: &Map<String, Value>) -> Self {
+        let mut hyper = hyper.clone();
+        hyper
+            .entry(MAX_EPOCHS_KEY)
+            .or_insert_with(|| EXTERNAL_EPOCHS.into());
+        let epochs = Range {
+            least: Some(1.0),
+            most: Some(MAX_EPOCHS.into()),
+            ..Range::default()
+        };
+        Self {
+            id: id.to_owned(),
+            name: id.to_owned(),
+            paper: "external program".to_owned(),
+            needs: Vec::new(),
+            hyper,
+            ranges: BTreeMap::from([(MAX_EPOCHS_KEY.to_owned(), epochs)]),
+            hyper_by_dataset: BTreeMap::new(),
+            variants: BTreeMap::new(),
+            external: true,
+        }
+    }
+
     /// Checks one override and gives it the right type.
     ///
     /// # Errors
@@ -230,20 +278,23 @@ impl MethodInfo {
     pub fn check(&self, key: &str, value: &Value) -> Result<Value, HyperError> {
         let Some(default) = self.hyper.get(key) else {
             return Err(HyperError::Unknown {
-                method: self.id.to_owned(),
+                method: self.id.clone(),
                 key: key.to_owned(),
                 nearest: nearest(key, self.hyper.keys().map(String::as_str)),
             });
         };
-        let fitted = fit(default, value).ok_or_else(|| HyperError::Type {
-            method: self.id.to_owned(),
+        let fitted = fit(default, value, self.external).ok_or_else(|| HyperError::Type {
+            method: self.id.clone(),
             key: key.to_owned(),
             expected: kind(default),
-            found: kind(value),
+            found: match kind(value) {
+                same if same == kind(default) => "one of another length",
+                other => other,
+            },
         })?;
         match self.ranges.get(key) {
             Some(range) if !range.has(&fitted) => Err(HyperError::Range {
-                method: self.id.to_owned(),
+                method: self.id.clone(),
                 key: key.to_owned(),
                 value: value.to_string(),
                 range: range.to_string(),
@@ -280,7 +331,7 @@ impl MethodInfo {
 
     /// Everything that prevents the method from training in this set-up, and warnings about it.
     /// `coord plan` and the worker ask the same.
-    pub fn fit<'a>(&'static self, setup: Setup<'a>) -> Fit<'a> {
+    pub fn fit<'a>(&'a self, setup: Setup<'a>) -> Fit<'a> {
         let mut fit = Fit::new(self, setup);
         if let Some((_, _, needs)) = FILES.iter().find(|(id, ..)| *id == self.id) {
             fit.common();
@@ -371,6 +422,11 @@ mod tests {
         assert_eq!(lnln.check("early_stop", &json!(0)), Ok(json!(0)));
         let almt = find("almt").unwrap();
         assert!(almt.check("embedding_depth", &json!([1, -1, 1])).is_err());
-        assert!(almt.check("embedding_depth", &json!([1, 1])).is_err());
+        let short = almt.check("embedding_depth", &json!([1, 1])).unwrap_err();
+        assert!(
+            short
+                .to_string()
+                .ends_with("a list of whole numbers, not one of another length")
+        );
     }
 }

@@ -169,9 +169,8 @@ fn answers() {
     }
 }
 
-#[test]
-fn results() {
-    let message = |body| ResultMessage {
+fn message(body: ResultBody) -> ResultMessage {
+    ResultMessage {
         job: job(),
         attempt: AttemptId::derive(&[b"golden"]),
         worker: WorkerInfo {
@@ -182,7 +181,24 @@ fn results() {
             processor: "x86-64-avx2-2t".to_owned(),
         },
         body,
-    };
+    }
+}
+
+#[test]
+fn output_of_a_program() {
+    // The previous release has no such report.
+    check(
+        "result-output",
+        &message(ResultBody::Output {
+            tail: "the last lines\n".to_owned(),
+            bytes: 70_000,
+            stored: true,
+        }),
+    );
+}
+
+#[test]
+fn results() {
     let metrics: BTreeMap<String, Option<f64>> =
         [("acc7".to_owned(), Some(0.25)), ("corr".to_owned(), None)].into();
     check_report(

@@ -54,8 +54,8 @@ impl Matrix {
 pub fn paper_methods() -> Vec<(String, String)> {
     let all = methods::all().iter();
     let has_numbers = |id: &str| published::numbers().iter().any(|n| n.method == id);
-    all.filter(|method| has_numbers(method.id))
-        .map(|method| (method.id.to_owned(), String::new()))
+    all.filter(|method| has_numbers(&method.id))
+        .map(|method| (method.id.clone(), String::new()))
         .collect()
 }
 

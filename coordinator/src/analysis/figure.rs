@@ -230,6 +230,7 @@ mod tests {
             protocols: Vec::new(),
             processors: Vec::new(),
             imported: Vec::new(),
+            external: Vec::new(),
             files: Vec::new(),
             provenance: Vec::new(),
             checkpoints: Vec::new(),

@@ -16,6 +16,7 @@ pub mod failures;
 pub(crate) mod figure;
 mod formats;
 pub(crate) mod gc;
+pub(crate) mod logs;
 pub(crate) mod migrate;
 pub(crate) mod pause;
 pub(crate) mod plan;

@@ -9,7 +9,7 @@ use halfheard_shared::{
     encoder::read_list,
     error::chain,
     hash::Hash,
-    ids::JobId,
+    ids::{AttemptId, JobId},
 };
 use halfheard_store::Store;
 use serde::Serialize;
@@ -173,10 +173,11 @@ struct Needs<'a> {
     keep_states: Duration,
     /// For how long trainings are under way that may have written checkpoints already.
     unreported: Duration,
-    /// Datasets, encoders and the files of encoders.
+    /// Datasets, encoders, the files of encoders, and external programs.
     data: HashSet<String>,
     checkpoints: HashSet<String>,
     states: HashSet<JobId>,
+    attempts: HashSet<AttemptId>,
 }
 
 impl<'a> Needs<'a> {
@@ -204,6 +205,7 @@ impl<'a> Needs<'a> {
             data,
             checkpoints: HashSet::new(),
             states: HashSet::new(),
+            attempts: HashSet::new(),
         })
     }
 
@@ -211,6 +213,7 @@ impl<'a> Needs<'a> {
     async fn ask(&mut self, batch: &[Entry]) -> anyhow::Result<()> {
         let mut checkpoints = HashSet::new();
         let mut states = HashSet::new();
+        let mut attempts = HashSet::new();
         for entry in batch {
             match &entry.key {
                 Key::Checkpoint(hash) | Key::Features(hash, _) => {
@@ -219,16 +222,21 @@ impl<'a> Needs<'a> {
                 Key::Resume(job) | Key::ResumeCheckpoint(job, _) => {
                     states.insert(*job);
                 }
+                Key::Output(attempt) => {
+                    attempts.insert(*attempt);
+                }
                 _ => {}
             }
         }
         let checkpoints: Vec<String> = checkpoints.into_iter().collect();
         let states: Vec<JobId> = states.into_iter().collect();
+        let attempts: Vec<AttemptId> = attempts.into_iter().collect();
         self.checkpoints = self.database.needed_checkpoints(&checkpoints).await?;
         self.states = self
             .database
             .needed_states(&states, self.keep_states)
             .await?;
+        self.attempts = self.database.known_attempts(&attempts).await?;
         Ok(())
     }
 
@@ -241,7 +249,8 @@ impl<'a> Needs<'a> {
             Key::Blob(hash) | Key::EncoderConfig(hash) | Key::EncoderFiles(hash) => {
                 known(hash, &self.data)
             }
-            Key::StoreId | Key::Output(_) => true,
+            Key::Output(attempt) => self.attempts.contains(attempt),
+            Key::StoreId => true,
             Key::Probe(_) => false,
         }
     }

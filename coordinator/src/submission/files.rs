@@ -2,6 +2,7 @@
 
 use super::{
     encoders::{self, ExamineError},
+    program::{self, Bundles, FindError},
     protocol,
 };
 use crate::local::programs::{Part, ProgramError, Programs};
@@ -14,7 +15,10 @@ use halfheard_shared::{
     error::{Hint, chain},
     hash_cache::HashCache,
     methods::{DataFacts, EncoderShape, nearest},
-    spec::{DatasetSpec, Files, FoundDataset, FoundEncoder, Spec, SynthesizeSpec},
+    spec::{
+        DatasetSpec, ExternalSpec, Files, FoundDataset, FoundEncoder, FoundProgram, Spec,
+        SynthesizeSpec,
+    },
     wire::BlobRef,
 };
 use std::{
@@ -31,6 +35,8 @@ pub(crate) enum FileError {
     Encoder(#[from] ExamineError),
     #[error(transparent)]
     Program(#[from] ProgramError),
+    #[error(transparent)]
+    External(#[from] FindError),
     #[error(transparent)]
     Vocabulary(#[from] VocabularyError),
     #[error(transparent)]
@@ -98,6 +104,7 @@ impl Hint for FileError {
             }
             Self::Encoder(error) => return error.hint(),
             Self::Program(error) => return error.hint(),
+            Self::External(error) => return error.hint(),
             Self::Dataset(_)
             | Self::Vocabulary(_)
             | Self::Synthesize(_)
@@ -128,6 +135,20 @@ pub(super) struct LocalFiles {
     facts: BTreeMap<String, (Kind, DataFacts)>,
     /// The sizes of encoders by language.
     shapes: BTreeMap<String, EncoderShape>,
+    /// Each external program as it was found first: a file may change meanwhile.
+    found: BTreeMap<String, FoundProgram>,
+    /// Their bundles.
+    bundles: Bundles,
+}
+
+/// What was found, beside what the resolved spec has.
+pub(super) struct Rest {
+    /// The datasets that are still missing.
+    pub(super) pending: Vec<String>,
+    /// The sizes of each dataset and its encoder by the dataset's name.
+    pub(super) sizes: BTreeMap<String, (DataFacts, EncoderShape)>,
+    /// The files of external programs.
+    pub(super) bundles: Bundles,
 }
 
 impl LocalFiles {
@@ -146,6 +167,8 @@ impl LocalFiles {
             pending: Vec::new(),
             facts: BTreeMap::new(),
             shapes: BTreeMap::new(),
+            found: BTreeMap::new(),
+            bundles: Bundles::new(),
         }
     }
 
@@ -155,12 +178,8 @@ impl LocalFiles {
         !std::mem::take(&mut self.pending).is_empty()
     }
 
-    /// Saves the hashes of files. Returns the datasets that are still missing, and the sizes of each
-    /// dataset and its encoder by the dataset's name.
-    pub(super) fn finish(
-        mut self,
-        spec: &Spec,
-    ) -> (Vec<String>, BTreeMap<String, (DataFacts, EncoderShape)>) {
+    /// Saves the hashes of files. Returns what else is known.
+    pub(super) fn finish(mut self, spec: &Spec) -> Rest {
         self.hashes.save();
         let facts = self.facts.iter();
         let sizes = facts
@@ -170,7 +189,11 @@ impl LocalFiles {
                 Some((name.clone(), (*facts, *encoder)))
             })
             .collect();
-        (self.pending, sizes)
+        Rest {
+            pending: self.pending,
+            sizes,
+            bundles: self.bundles,
+        }
     }
 
     fn find_dataset(&mut self, name: &str, spec: &DatasetSpec) -> Result<FoundDataset, FileError> {
@@ -338,6 +361,18 @@ impl Files for LocalFiles {
             self.shapes.insert(language.to_owned(), shape);
         }
         Ok(found)
+    }
+
+    fn program(&mut self, external: &ExternalSpec) -> Result<FoundProgram, String> {
+        if let Some(found) = self.found.get(&external.id) {
+            return Ok(found.clone());
+        }
+        let found = program::find(&self.base, external).map_err(|error| describe(error.into()))?;
+        let bundle = found.bundle.into();
+        self.bundles.insert(found.program.bundle.clone(), bundle);
+        self.found
+            .insert(external.id.clone(), found.program.clone());
+        Ok(found.program)
     }
 }
 

@@ -1,6 +1,9 @@
 //! Loads a spec file: parses it and finds what it names on this machine.
 
-use super::files::LocalFiles;
+use super::{
+    files::{LocalFiles, Rest},
+    program::Bundles,
+};
 use halfheard_shared::{
     error::Hint,
     methods::{DataFacts, EncoderShape},
@@ -68,6 +71,8 @@ pub(crate) struct Loaded {
     pub(crate) notes: Vec<String>,
     /// The sizes of datasets and their encoders by the dataset's name, as far as known.
     pub(crate) sizes: BTreeMap<String, (DataFacts, EncoderShape)>,
+    /// The files of the external programs that are run.
+    pub(crate) bundles: Bundles,
 }
 
 /// Reads the spec at `path` and finds what it names.
@@ -92,7 +97,11 @@ pub(crate) fn load(
     if synthesize == Synthesize::Create && files.plan_finished() {
         resolved = spec::resolve(&shown, &text, &spec, &mut files).map_err(invalid)?;
     }
-    let (pending, sizes) = files.finish(&spec);
+    let Rest {
+        pending,
+        sizes,
+        bundles,
+    } = files.finish(&spec);
     Ok(Loaded {
         notes: note_lines(&text, notes),
         text,
@@ -100,6 +109,7 @@ pub(crate) fn load(
         resolved: Arc::new(resolved),
         pending,
         sizes,
+        bundles,
     })
 }
 

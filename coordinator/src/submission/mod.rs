@@ -4,6 +4,8 @@ pub(crate) mod encoders;
 mod files;
 mod load;
 pub(crate) mod memory;
+mod program;
+pub(crate) mod programs;
 pub(crate) mod protocol;
 pub(crate) mod report;
 pub(crate) mod sharing;

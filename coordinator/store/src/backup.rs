@@ -10,7 +10,7 @@ use halfheard_shared::broker::topology::Installation;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 /// The tables of a dump; each refers only to those before it.
-pub const TABLES: [&str; 17] = [
+pub const TABLES: [&str; 18] = [
     "installation",
     "benchmark",
     "metric",
@@ -20,6 +20,7 @@ pub const TABLES: [&str; 17] = [
     "job",
     "sweep_job",
     "attempt",
+    "attempt_output",
     "epoch_log",
     "checkpoint",
     "prediction",

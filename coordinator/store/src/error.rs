@@ -55,6 +55,12 @@ pub enum StoreError {
         /// Some of them.
         some: String,
     },
+    /// No job has this id.
+    #[error("no job has an id that begins with `{0}`")]
+    NoJob(String),
+    /// Several jobs match.
+    #[error("the ids of several jobs begin with `{0}`")]
+    AmbiguousJob(String),
     /// No dataset has this name.
     #[error("unknown dataset `{name}`; the database has {have}")]
     NoDataset {
@@ -158,7 +164,10 @@ impl Hint for StoreError {
             StoreError::Behind { .. } => "run `coord migrate`",
             StoreError::Ahead { .. } => "use a newer coord",
             StoreError::NoSweep(_) => "`coord status` lists the sweeps",
-            StoreError::AmbiguousSweep { .. } => "give more digits of the id",
+            StoreError::NoJob(_) => "`coord plan SPEC --jobs` lists jobs with their ids",
+            StoreError::AmbiguousSweep { .. } | StoreError::AmbiguousJob(_) => {
+                "give more digits of the id"
+            }
             StoreError::OtherProtocol { .. } => "give the dataset another name in the spec",
             // The hint of the source is found there.
             _ => return None,

@@ -4,7 +4,7 @@
 //! if a worker writes it again, and then it is young, which protects it.
 
 use crate::{Store, StoreError};
-use halfheard_shared::ids::JobId;
+use halfheard_shared::ids::{AttemptId, JobId};
 use std::{collections::HashSet, time::Duration};
 use uuid::Uuid;
 
@@ -63,7 +63,23 @@ impl Store {
         Ok(needed.into_iter().map(JobId).collect())
     }
 
-    /// The hashes of the datasets and encoders that jobs refer to.
+    /// Of these attempts, those that the database has.
+    ///
+    /// # Errors
+    ///
+    /// The database's.
+    pub async fn known_attempts(
+        &self,
+        attempts: &[AttemptId],
+    ) -> Result<HashSet<AttemptId>, StoreError> {
+        let ids: Vec<Uuid> = attempts.iter().map(|attempt| attempt.0).collect();
+        let known = sqlx::query_scalar!("SELECT id FROM attempt WHERE id = ANY($1)", &ids)
+            .fetch_all(self.pool())
+            .await?;
+        Ok(known.into_iter().map(AttemptId).collect())
+    }
+
+    /// The hashes of the datasets, encoders and external programs that jobs refer to.
     ///
     /// # Errors
     ///
@@ -72,7 +88,9 @@ impl Store {
         let needed = sqlx::query_scalar!(
             r#"SELECT DISTINCT hash AS "hash!" FROM config c
                CROSS JOIN LATERAL (VALUES (c.spec #>> '{data,blake3}'),
-                                          (c.spec #>> '{encoder,blake3}')) AS v (hash)
+                                          (c.spec #>> '{encoder,blake3}'),
+                                          ((c.spec ->> 'hyper')::jsonb #>> '{program,bundle}'))
+                                  AS v (hash)
                WHERE hash IS NOT NULL
                  AND c.id IN (SELECT config FROM job WHERE config IS NOT NULL)"#
         )

@@ -4,14 +4,17 @@
 //! stands for the model; it has no checkpoints, and nothing evaluates it again. The config says that
 //! they are imported, and so does everything that shows where a number is from.
 
+mod error;
+
+pub use error::ImportError;
+
 use crate::{Store, StoreError, sharing};
 use halfheard_shared::{
     benchmark::Benchmark,
     case::Case,
-    error::Hint,
     ids::{AttemptId, JobId, SweepId},
     matrix::{config_id, eval_job_id, train_job_id},
-    metrics::{self, MetricsError},
+    metrics,
     results::Model,
     text::count,
     wire::TrainSpec,
@@ -53,71 +56,6 @@ pub struct Imported {
     pub stored: Vec<Case>,
     /// Cases whose predictions were there already, the same.
     pub unchanged: Vec<Case>,
-}
-
-/// Why predictions cannot be imported. Then nothing was stored.
-#[derive(Debug, thiserror::Error)]
-pub enum ImportError {
-    /// The database's.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The sweep does not use the dataset.
-    #[error("the sweep has no jobs on a dataset `{name}`; it has {have}")]
-    Dataset {
-        /// What was asked for.
-        name: String,
-        /// What there is.
-        have: String,
-    },
-    /// The sweep does not evaluate the case.
-    #[error("the sweep does not evaluate {unknown} on {dataset}; its cases are {have}")]
-    Cases {
-        /// The dataset.
-        dataset: String,
-        /// The unknown ones.
-        unknown: String,
-        /// What there is.
-        have: String,
-    },
-    /// No metrics can be computed.
-    #[error("the predictions for case {case} cannot be measured")]
-    Metrics {
-        /// The case.
-        case: Case,
-        /// Why.
-        source: MetricsError,
-    },
-    /// Other predictions of a model of this name are stored.
-    #[error("other predictions of {model} are stored for {cases}")]
-    Conflict {
-        /// Method, variant, seed and dataset.
-        model: String,
-        /// The cases.
-        cases: String,
-    },
-}
-
-impl From<sqlx::Error> for ImportError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Store(error.into())
-    }
-}
-
-impl Hint for ImportError {
-    fn hint(&self) -> Option<String> {
-        let hint = match self {
-            Self::Store(_) | Self::Metrics { .. } => return None,
-            Self::Dataset { .. } => "name the sweep with --sweep and the dataset with --dataset",
-            Self::Cases { .. } => {
-                "import into a sweep whose spec has these cases, or leave them out of the file"
-            }
-            Self::Conflict { .. } => {
-                "results are never overwritten: give the new model another --method or --variant, \
-                 or delete the old one with `coord predictions delete`"
-            }
-        };
-        Some(hint.to_owned())
-    }
 }
 
 /// The test split of a sweep's dataset.
@@ -195,6 +133,7 @@ impl Store {
     ) -> Result<Imported, ImportError> {
         let mut tx = sharing::begin(self).await?;
         let ground = ground(&mut tx, sweep, model.dataset).await?;
+        check_method(&mut tx, sweep, model.method).await?;
         check_cases(&mut tx, sweep, model).await?;
         let (spec, config) = imported_config(&ground, model)?;
         let train = train_job_id(config, model.seed, None);
@@ -309,6 +248,29 @@ async fn datasets(
     )
     .fetch_all(connection)
     .await?)
+}
+
+/// Whether the method's results in the sweep are imported ones: means must not mix them with those of
+/// an external program.
+async fn check_method(
+    connection: &mut PgConnection,
+    sweep: SweepId,
+    method: &str,
+) -> Result<(), ImportError> {
+    let trained = sqlx::query_scalar!(
+        r#"SELECT EXISTS (
+               SELECT FROM sweep_job w JOIN job j ON j.id = w.job JOIN config c ON c.id = j.config
+               WHERE w.sweep = $1 AND j.kind = 'train' AND j.method = $2
+                 AND NOT c.spec ? 'imported') AS "trained!""#,
+        sweep.0,
+        method
+    )
+    .fetch_one(connection)
+    .await?;
+    match trained {
+        true => Err(ImportError::Trained(method.to_owned())),
+        false => Ok(()),
+    }
 }
 
 async fn ground(

@@ -23,7 +23,7 @@ use halfheard_shared::{
     ids::{AttemptId, JobId},
     wire::{FaultKind, ResultBody, ResultMessage},
 };
-use rows::AttemptRow;
+use rows::{AttemptRow, OutputRow};
 use sqlx::PgConnection;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use uuid::Uuid;
@@ -130,6 +130,8 @@ struct Batch<'a> {
     epochs: Vec<&'a ResultMessage>,
     results: Vec<&'a ResultMessage>,
     conflicts: Vec<(&'a ResultMessage, Digest, Digest)>,
+    /// The last that each attempt said of its program's output.
+    outputs: BTreeMap<AttemptId, OutputRow>,
     /// Trainings whose weights are replaced.
     replaced: BTreeSet<JobId>,
     summary: IngestSummary,
@@ -161,6 +163,7 @@ impl<'a> Batch<'a> {
             epochs: Vec::new(),
             results: Vec::new(),
             conflicts: Vec::new(),
+            outputs: BTreeMap::new(),
             replaced: BTreeSet::new(),
             summary: IngestSummary::default(),
         })
@@ -242,6 +245,9 @@ impl<'a> Batch<'a> {
     fn note(&mut self, message: &'a ResultMessage, effect: Effect) {
         if matches!(message.body, ResultBody::Epoch(_)) {
             self.epochs.push(message);
+        }
+        if let Some(row) = OutputRow::of(message) {
+            self.outputs.insert(message.attempt, row);
         }
         match effect {
             Effect::Nothing => {}

@@ -30,6 +30,7 @@ pub mod leadership;
 pub mod leases;
 pub mod lifecycle;
 pub mod measured_needs;
+pub mod output;
 mod published;
 pub mod results;
 mod retry;

@@ -1,6 +1,7 @@
 //! What jobs need of a worker: as their rows say, and how much memory, from what earlier ones took.
 
 use crate::{Store, StoreError};
+use halfheard_shared::methods;
 
 /// What ready jobs need of a worker.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -30,6 +31,26 @@ impl Store {
         )
         .fetch_all(self.pool())
         .await?)
+    }
+
+    /// The external programs whose jobs are ready in running sweeps, with the number of these jobs.
+    ///
+    /// # Errors
+    ///
+    /// The database's.
+    pub async fn open_externals(&self) -> Result<Vec<(String, i64)>, StoreError> {
+        let registry: Vec<String> = methods::all().iter().map(|info| info.id.clone()).collect();
+        let rows = sqlx::query!(
+            r#"SELECT j.method, count(*) AS "jobs!"
+               FROM job j JOIN sweep s ON s.id = j.sweep
+               WHERE j.state = 'ready' AND s.state = 'running' AND j.kind <> 'noop'
+                 AND j.method <> ALL($1)
+               GROUP BY 1 ORDER BY 1"#,
+            &registry
+        )
+        .fetch_all(self.pool())
+        .await?;
+        Ok(rows.into_iter().map(|row| (row.method, row.jobs)).collect())
     }
 
     /// Gives the ready jobs that ask for no memory what jobs of the same kind and model took on the same

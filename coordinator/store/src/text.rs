@@ -25,6 +25,14 @@ pub(crate) fn causes<'a>(chain: impl IntoIterator<Item = &'a String>) -> Vec<Str
         .collect()
 }
 
+/// The last bytes of what a program wrote, at most `most`. Line breaks and all else stays but NUL.
+pub(crate) fn tail(text: &str, most: usize) -> String {
+    let excess = text.len().saturating_sub(most);
+    let from = (excess..text.len()).find(|&at| text.is_char_boundary(at));
+    // Of the same length as what it stands for: the limit holds.
+    text[from.unwrap_or(text.len())..].replace('\0', "?")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,5 +44,12 @@ mod tests {
         assert_eq!(kept.len(), CAUSES);
         assert!(kept.iter().all(|text| text.chars().count() == CAUSE));
         assert!(!kept[0].contains(char::is_control));
+    }
+
+    #[test]
+    fn tail_ends_as_the_text_does_without_nul() {
+        assert_eq!(tail("line\r\nä\0end", 5), "?end");
+        assert_eq!(tail("line\n\0", 100), "line\n?");
+        assert_eq!(tail("ä", 1), "");
     }
 }

@@ -213,6 +213,7 @@ fn rows_of(table: &str) -> u64 {
         "result",
         "conflict",
         "other_processor",
+        "attempt_output",
     ];
     u64::from(!none.contains(&table))
 }

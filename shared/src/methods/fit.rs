@@ -105,7 +105,7 @@ pub struct Misfit {
 /// How a method fits a set-up.
 #[derive(Clone, Debug)]
 pub struct Fit<'a> {
-    method: &'static MethodInfo,
+    method: &'a MethodInfo,
     setup: Setup<'a>,
     misfits: Vec<Misfit>,
     notes: Vec<String>,
@@ -113,7 +113,7 @@ pub struct Fit<'a> {
 }
 
 impl<'a> Fit<'a> {
-    pub(super) fn new(method: &'static MethodInfo, setup: Setup<'a>) -> Self {
+    pub(super) fn new(method: &'a MethodInfo, setup: Setup<'a>) -> Self {
         Self {
             method,
             setup,
@@ -151,8 +151,8 @@ impl<'a> Fit<'a> {
         }
     }
 
-    pub(super) fn method_id(&self) -> &'static str {
-        self.method.id
+    pub(super) fn method_id(&self) -> &'a str {
+        &self.method.id
     }
 
     /// What is to be trained.

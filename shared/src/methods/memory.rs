@@ -369,7 +369,7 @@ fn model(s: &Sizes<'_>) -> Option<Model> {
 
 /// The memory that a slot needs to train in this set-up; nothing, where the sizes of dataset or
 /// encoder are not known.
-pub fn needed(info: &'static super::MethodInfo, setup: Setup<'_>) -> Option<Memory> {
+pub fn needed(info: &super::MethodInfo, setup: Setup<'_>) -> Option<Memory> {
     let (data, encoder): (&DataFacts, &EncoderShape) = (setup.data?, setup.encoder?);
     let fit = Fit::new(info, setup);
     let samples = data.samples.map(|n| n as f64);

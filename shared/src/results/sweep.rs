@@ -31,6 +31,8 @@ pub struct Results {
     pub processors: Vec<String>,
     /// The models whose predictions were imported: they were trained elsewhere.
     pub imported: Vec<Model>,
+    /// The external programs among the methods, each with the BLAKE3 of its files' bundle.
+    pub external: Vec<(String, String)>,
     /// The files of the datasets, as far as the database has them.
     pub files: Vec<DatasetFile>,
     /// Programs, devices, data and encoders behind the results, in the order of a report.

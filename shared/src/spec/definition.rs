@@ -68,6 +68,9 @@ pub struct Spec {
     /// Your own variants.
     #[serde(default, rename = "variant")]
     pub variants: Vec<VariantSpec>,
+    /// Programs of your own as methods.
+    #[serde(default, rename = "external")]
+    pub externals: Vec<ExternalSpec>,
 }
 
 /// A dataset.
@@ -198,6 +201,30 @@ pub struct VariantSpec {
     /// What its jobs need of a worker, where it is other than its base's.
     #[serde(default)]
     pub needs: Option<NeedSpec>,
+}
+
+/// A program of your own as a method: it trains a model and predicts. It is run in a copy of the
+/// folder of its files, by workers with `--allow-external`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExternalSpec {
+    /// The method's name: letters, digits, `-`, `_` and `.`. It must be named in `methods` to be run.
+    #[schemars(regex(pattern = "^[A-Za-z0-9._-]{1,64}$"))]
+    pub id: String,
+    /// The command with its arguments: `["python", "train.py"]`.
+    #[schemars(length(min = 1, max = 100))]
+    pub command: Vec<String>,
+    /// Programs and Python modules that a machine must have: `["torch"]`.
+    #[serde(default)]
+    pub needs: Vec<String>,
+    /// Its files, as globs relative to the spec's folder: `["*.py"]`. A method with another file is
+    /// another method: its models are trained anew. Hidden files and `__pycache__` are taken only by a
+    /// glob that names them.
+    #[schemars(length(min = 1, max = 100))]
+    pub files: Vec<String>,
+    /// Its hyper-parameters with their defaults. `max_epochs` is 50, if left out.
+    #[serde(default)]
+    pub hyper: Map<String, Value>,
 }
 
 /// The JSON schema of a spec, for editors.

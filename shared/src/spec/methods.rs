@@ -2,42 +2,43 @@
 
 use super::{
     Spec, VariantSpec,
+    external::Methods,
     names::{NAME, duplicates, plain_name, safe_name},
     place::{Checker, Step},
 };
 use crate::{
     benchmark::Benchmark,
-    methods::{self, HyperError, MethodInfo, nearest},
+    methods::{HyperError, MethodInfo, nearest},
 };
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
 /// All valid ids for `methods`.
-fn known_methods(spec: &Spec) -> BTreeSet<String> {
-    methods::all()
-        .iter()
+fn known_methods(spec: &Spec, methods: &Methods) -> BTreeSet<String> {
+    methods
+        .all()
         .flat_map(|method| {
             let variants = method.variants.keys();
-            std::iter::once(method.id.to_owned())
+            std::iter::once(method.id.clone())
                 .chain(variants.map(|variant| format!("{}/{variant}", method.id)))
         })
         .chain(spec.variants.iter().map(|variant| variant.id.clone()))
         .collect()
 }
 
-pub(super) fn check_methods(spec: &Spec, checker: &mut Checker<'_>) {
+pub(super) fn check_methods(spec: &Spec, methods: &Methods, checker: &mut Checker<'_>) {
     use Step::{Index, Key};
     if spec.methods.is_empty() {
         checker.problem(&[Key("methods")], "no methods", "empty", None);
     }
     duplicates(&spec.methods, "methods", "method", checker);
-    let known = known_methods(spec);
+    let known = known_methods(spec, methods);
     for (i, id) in spec.methods.iter().enumerate() {
         if !known.contains(id) {
             let help = match nearest(id, known.iter().map(String::as_str)) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => {
-                    let ids: Vec<&str> = methods::all().iter().map(|m| m.id).collect();
+                    let ids: Vec<&str> = methods.all().map(|m| m.id.as_str()).collect();
                     format!("known: {}", ids.join(", "))
                 }
             };
@@ -51,16 +52,20 @@ pub(super) fn check_methods(spec: &Spec, checker: &mut Checker<'_>) {
     }
 }
 
-fn hyper_problem(checker: &mut Checker<'_>, path: &[Step<'_>], error: &HyperError) {
+fn hyper_problem(
+    checker: &mut Checker<'_>,
+    path: &[Step<'_>],
+    info: &MethodInfo,
+    error: &HyperError,
+) {
     let (label, help) = match error {
         HyperError::Unknown {
             nearest: Some(near),
             ..
         } => ("unknown", Some(format!("did you mean `{near}`?"))),
-        HyperError::Unknown { method, .. } => {
-            let keys = methods::find(method).map(|m| m.hyper.keys().cloned().collect::<Vec<_>>());
-            let help = keys.map(|keys| format!("known: {}", keys.join(", ")));
-            ("unknown", help)
+        HyperError::Unknown { .. } => {
+            let keys: Vec<&str> = info.hyper.keys().map(String::as_str).collect();
+            ("unknown", Some(format!("known: {}", keys.join(", "))))
         }
         HyperError::Type { .. } => ("another type", None),
         HyperError::Range { .. } => ("out of range", None),
@@ -72,7 +77,7 @@ fn hyper_problem(checker: &mut Checker<'_>, path: &[Step<'_>], error: &HyperErro
     }
 }
 
-pub(super) fn check_variants(spec: &Spec, checker: &mut Checker<'_>) {
+pub(super) fn check_variants(spec: &Spec, methods: &Methods, checker: &mut Checker<'_>) {
     use Step::{Index, Key};
     let mut seen = BTreeSet::new();
     for (i, variant) in spec.variants.iter().enumerate() {
@@ -86,8 +91,8 @@ pub(super) fn check_variants(spec: &Spec, checker: &mut Checker<'_>) {
             );
             continue;
         };
-        let Some(info) = methods::find(method) else {
-            let near = nearest(method, methods::all().iter().map(|m| m.id));
+        let Some(info) = methods.find(method) else {
+            let near = methods.nearest(method);
             checker.problem(
                 &at,
                 format!("unknown method `{method}`"),
@@ -119,7 +124,7 @@ pub(super) fn check_variants(spec: &Spec, checker: &mut Checker<'_>) {
         for (key, value) in &variant.hyper {
             if let Err(error) = info.check(key, value) {
                 let at = [Key("variant"), Index(i), Key("hyper"), Key(key)];
-                hyper_problem(checker, &at, &error);
+                hyper_problem(checker, &at, info, &error);
             }
         }
     }
@@ -156,7 +161,7 @@ fn check_base(spec: &Spec, i: usize, info: &MethodInfo, checker: &mut Checker<'_
     let built_in = info.variants.keys().map(|v| format!("{}/{v}", info.id));
     let above = spec.variants[..i].iter().map(|v| v.id.clone());
     let own = format!("{}/", info.id);
-    let known: BTreeSet<String> = std::iter::once(info.id.to_owned())
+    let known: BTreeSet<String> = std::iter::once(info.id.clone())
         .chain(built_in)
         .chain(above.filter(|id| id.starts_with(&own)))
         .collect();
@@ -175,12 +180,12 @@ fn check_base(spec: &Spec, i: usize, info: &MethodInfo, checker: &mut Checker<'_
     );
 }
 
-pub(super) fn check_hyper(spec: &Spec, checker: &mut Checker<'_>) {
+pub(super) fn check_hyper(spec: &Spec, methods: &Methods, checker: &mut Checker<'_>) {
     use Step::Key;
-    let known = known_methods(spec);
+    let known = known_methods(spec, methods);
     for (id, changes) in &spec.hyper {
         let method = id.split_once('/').map_or(id.as_str(), |(method, _)| method);
-        let Some(info) = methods::find(method).filter(|_| known.contains(id)) else {
+        let Some(info) = methods.find(method).filter(|_| known.contains(id)) else {
             let near = nearest(id, known.iter().map(String::as_str));
             checker.problem_key(
                 &[Key("hyper"), Key(id)],
@@ -205,13 +210,13 @@ pub(super) fn check_hyper(spec: &Spec, checker: &mut Checker<'_>) {
                     for (inner, value) in own {
                         if let Err(error) = info.check(inner, value) {
                             let at = [Key("hyper"), Key(id), Key(key), Key(inner)];
-                            hyper_problem(checker, &at, &error);
+                            hyper_problem(checker, &at, info, &error);
                         }
                     }
                 }
                 _ => {
                     if let Err(error) = info.check(key, value) {
-                        hyper_problem(checker, &[Key("hyper"), Key(id), Key(key)], &error);
+                        hyper_problem(checker, &[Key("hyper"), Key(id), Key(key)], info, &error);
                     }
                 }
             }

@@ -2,6 +2,7 @@
 
 use super::{
     SpecError,
+    external::tests::EXTERNAL,
     tests::{Everything, GOOD},
     *,
 };
@@ -140,12 +141,87 @@ const MISTAKES: &[Mistake] = &[
         message: "string values must be quoted, expected literal string", label: "here", help: None },
 ];
 
+#[rustfmt::skip]
+const EXTERNAL_MISTAKES: &[Mistake] = &[
+    Mistake { from: "id = \"my-model\"", to: "id = \"my model\"", line: 17, marked: "\"my model\"",
+        message: "the name of a program has 1 to 64 of the letters a to z and A to Z, digits, `-`, `_` and `.`", label: "not a name",
+        help: Some("for example `my-model`") },
+    Mistake { from: "id = \"my-model\"", to: "id = \"almt\"", line: 17, marked: "\"almt\"",
+        message: "`almt` is a method already", label: "taken", help: Some("give it another name: `my-almt`") },
+    Mistake { from: "id = \"my-model\"", to: "id = \"external\"", line: 17, marked: "\"external\"",
+        message: "a program cannot be called `external`", label: "taken", help: Some("give it another name: `my-external`") },
+    Mistake { from: "id = \"unused\"", to: "id = \"other\"", line: 31, marked: "\"other\"",
+        message: "the program `other` is defined twice", label: "again", help: Some("give it another name") },
+    Mistake { from: "\"my-model\", ", to: "\"my-modle\", ", line: 3, marked: "\"my-modle\"",
+        message: "unknown method `my-modle`", label: "unknown", help: Some("did you mean `my-model`?") },
+    Mistake { from: "[\"python\", \"train.py\"]", to: "[]", line: 18, marked: "[]",
+        message: "no command", label: "empty", help: Some("for example `command = [\"python\", \"train.py\"]`") },
+    Mistake { from: "[\"python\", \"train.py\"]", to: "[\"python\", \"\"]", line: 18, marked: "\"\"",
+        message: "an argument is empty", label: "empty", help: Some("for example `command = [\"python\", \"train.py\"]`") },
+    Mistake { from: "[\"python\", \"train.py\"]", to: "[\"python train.py\"]", line: 18, marked: "\"python train.py\"",
+        message: "`python train.py` is the name of a program, with its blanks: no shell reads it", label: "one argument",
+        help: Some("write `command = [\"python\", \"train.py\"]`") },
+    Mistake { from: "[\"python\", \"train.py\"]", to: "\"train.sh\"", line: 18, marked: "\"train.sh\"",
+        message: "`command` must be a list, not a text", label: "not a list", help: Some("write `command = [\"train.sh\"]`") },
+    Mistake { from: "[\"torch\"]", to: "[\"--version\"]", line: 19, marked: "\"--version\"",
+        message: "`--version` is not the name of a program or a Python module", label: "not a name", help: Some("for example `torch`, `ffmpeg`") },
+    Mistake { from: "files = [\"train.py\"]", to: "files = []", line: 20, marked: "[]",
+        message: "no files", label: "empty", help: Some("name the program's files: `files = [\"*.py\"]`") },
+    Mistake { from: "files = [\"train.py\"]", to: "files = [\"../train.py\"]", line: 20, marked: "\"../train.py\"",
+        message: "`../train.py` does not stay in the spec's folder", label: "not relative",
+        help: Some("name files in the spec's folder or below it: `*.py`, `lib/**/*.py`") },
+    Mistake { from: "files = [\"train.py\"]", to: "files = [\"/etc/*\"]", line: 20, marked: "\"/etc/*\"",
+        message: "`/etc/*` does not stay in the spec's folder", label: "not relative",
+        help: Some("name files in the spec's folder or below it: `*.py`, `lib/**/*.py`") },
+    Mistake { from: "files = [\"train.py\"]", to: "files = [\"[a.py\"]", line: 20, marked: "\"[a.py\"",
+        message: "`[a.py` is not a glob: invalid range pattern", label: "not a glob", help: None },
+    Mistake { from: "files = [\"train.py\"]", to: "files = [\"gone.py\"]", line: 20, marked: "[\"gone.py\"]",
+        message: "no file matches `gone.py`", label: "cannot be used", help: None },
+    Mistake { from: "files = [\"train.py\"]", to: "", line: 16, marked: "[[external]]",
+        message: "missing field `files` in `external`", label: "it is not here",
+        help: Some("`files`: Its files, as globs relative to the spec's folder: `[\"*.py\"]`. A method with another file is another method: its models are trained anew. Hidden files and `__pycache__` are taken only by a glob that names them.") },
+    Mistake { from: "files = [\"train.py\"]", to: "file = [\"train.py\"]", line: 20, marked: "file",
+        message: "unknown field `file` in `external`", label: "unknown", help: Some("did you mean `files`?") },
+    Mistake { from: "label_bound = 3", to: "program = 3", line: 24, marked: "program",
+        message: "a hyper-parameter cannot be called `program`", label: "taken", help: Some("give it another name") },
+    Mistake { from: "label_bound = 3", to: "label_bound = { a = 3 }", line: 24, marked: "{ a = 3 }",
+        message: "`label_bound` is neither a number, a text, nor true or false, nor a list of one of them", label: "another type", help: None },
+    Mistake { from: "label_bound = 3", to: "label_bound = [1, \"a\"]", line: 24, marked: "[1, \"a\"]",
+        message: "`label_bound` is neither a number, a text, nor true or false, nor a list of one of them", label: "another type", help: None },
+    Mistake { from: "label_bound = 3", to: "label_bound = inf", line: 24, marked: "inf",
+        message: "`label_bound` is neither a number, a text, nor true or false, nor a list of one of them", label: "another type", help: None },
+    Mistake { from: "max_epochs = 20", to: "max_epochs = 0", line: 25, marked: "0",
+        message: "`max_epochs` of my-model cannot be 0: it must be 1 to 1,000,000", label: "out of range", help: None },
+    Mistake { from: "max_epochs = 20", to: "max_epochs = 1.5", line: 25, marked: "1.5",
+        message: "`max_epochs` of my-model is a whole number, not a number", label: "another type", help: None },
+    Mistake { from: "learning_rate = 1\n", to: "learning_rat = 1\n", line: 13, marked: "learning_rat",
+        message: "my-model has no hyper-parameter `learning_rat`", label: "unknown", help: Some("did you mean `learning_rate`?") },
+    Mistake { from: "learning_rate = 1\n", to: "depth = 1\n", line: 13, marked: "depth",
+        message: "my-model has no hyper-parameter `depth`", label: "unknown",
+        help: Some("known: label_bound, layers, learning_rate, max_epochs") },
+    Mistake { from: "layers = [8]", to: "layers = [8.5]", line: 15, marked: "[8.5]",
+        message: "`layers` of my-model is a list of whole numbers, not a list of numbers", label: "another type", help: None },
+    Mistake { from: "layers = [128, 128, 128]", to: "layers = 1", line: 36, marked: "1",
+        message: "`layers` of my-model is a list of whole numbers, not a whole number", label: "another type", help: None },
+    Mistake { from: "id = \"other/slow\"", to: "id = \"other/slow\"\nbase = \"my-model\"", line: 40, marked: "\"my-model\"",
+        message: "unknown variant `my-model` of other as base", label: "unknown", help: Some("known: other") },
+];
+
 #[test]
 fn every_mistake_is_reported_with_place_and_remedy() {
+    check_mistakes(GOOD, MISTAKES);
+}
+
+#[test]
+fn every_mistake_about_programs_is_reported_with_place_and_remedy() {
+    check_mistakes(EXTERNAL, EXTERNAL_MISTAKES);
+}
+
+fn check_mistakes(good: &str, mistakes: &[Mistake]) {
     let mut differences = Vec::new();
-    for mistake in MISTAKES {
-        let text = GOOD.replacen(mistake.from, mistake.to, 1);
-        assert_ne!(text, GOOD, "{} is not in the good spec", mistake.from);
+    for mistake in mistakes {
+        let text = good.replacen(mistake.from, mistake.to, 1);
+        assert_ne!(text, good, "{} is not in the good spec", mistake.from);
         let error = refused(&text);
         let problem = &error.problems[0];
         let span = problem.span.unwrap();

@@ -7,6 +7,8 @@ mod benchmark;
 mod definition;
 mod effect;
 mod error;
+mod external;
+mod files;
 mod keys;
 mod kinds;
 mod methods;
@@ -19,16 +21,14 @@ mod resolve;
 
 pub use benchmark::{BenchmarkSpec, BuiltIn};
 pub use definition::{
-    DatasetSpec, EncoderSpec, ProtocolSpec, ResourcesSpec, Spec, SynthesizeSpec, VariantSpec,
-    json_schema,
+    DatasetSpec, EncoderSpec, ExternalSpec, ProtocolSpec, ResourcesSpec, Spec, SynthesizeSpec,
+    VariantSpec, json_schema,
 };
 pub use error::{Problem, SpecError};
+pub use files::{Files, FoundDataset, FoundEncoder, FoundProgram};
 pub use needs::{NeedSpec, NeedsSpec, ResolvedNeeds, valid_label};
 pub use read::{MAX_BYTES, MAX_JOBS, MAX_LIST, read, too_large};
-pub use resolve::{
-    Files, FoundDataset, FoundEncoder, ResolvedDataset, ResolvedMethod, ResolvedSpec, resolve,
-    resolve_noting,
-};
+pub use resolve::{ResolvedDataset, ResolvedMethod, ResolvedSpec, resolve, resolve_noting};
 
 #[cfg(test)]
 mod mistakes;

@@ -1,7 +1,9 @@
 //! Reads a spec and checks what can be checked without looking at other files.
 
 use super::{
-    DatasetSpec, Problem, Spec, SpecError, keys,
+    DatasetSpec, Problem, Spec, SpecError,
+    external::{self, Methods},
+    keys,
     methods::{check_hyper, check_methods, check_variants},
     names::{NAME, duplicates, plain_name, safe_name},
     needs_rules,
@@ -98,6 +100,7 @@ fn check(spec: &Spec, checker: &mut Checker<'_>) {
     let lists = [
         ("methods", spec.methods.len()),
         ("variant", spec.variants.len()),
+        ("external", spec.externals.len()),
         ("rates", spec.rates.len()),
         ("missing", spec.missing.len()),
         ("hyper", spec.hyper.len()),
@@ -118,11 +121,13 @@ fn check(spec: &Spec, checker: &mut Checker<'_>) {
     if too_long {
         return; // checking every entry would take too long
     }
-    check_variants(spec, checker);
-    check_methods(spec, checker);
+    external::check(spec, checker);
+    let methods = Methods::of(spec);
+    check_variants(spec, &methods, checker);
+    check_methods(spec, &methods, checker);
     check_datasets(spec, checker);
     check_cases(spec, checker);
-    check_hyper(spec, checker);
+    check_hyper(spec, &methods, checker);
     if spec.seeds.is_empty() {
         checker.problem(&[Key("seeds")], "no seeds", "empty", None);
     }
@@ -155,12 +160,17 @@ fn check(spec: &Spec, checker: &mut Checker<'_>) {
             None,
         );
     }
+    check_size(spec, checker);
+}
+
+/// Whether the spec expands to no more jobs than there may be.
+fn check_size(spec: &Spec, checker: &mut Checker<'_>) {
     let models = [spec.methods.len(), spec.datasets.len(), spec.seeds.len()];
     let models = models.iter().fold(1usize, |n, &m| n.saturating_mul(m));
     let jobs = models.saturating_mul(1 + spec.rates.len() + spec.missing.len());
     if jobs > MAX_JOBS {
         checker.problem(
-            &[Key("seeds")],
+            &[Step::Key("seeds")],
             format!("the spec expands to {jobs} jobs, over the limit of {MAX_JOBS}"),
             "too many in all",
             Some("split it into several specs".to_owned()),

@@ -1,8 +1,10 @@
 //! Looks at the files that a spec names and fills in everything that it leaves open.
 
 use super::{
-    BuiltIn, DatasetSpec, Problem, Spec, SpecError,
+    BuiltIn, Problem, Spec, SpecError,
     effect::{self, place_of},
+    external::Methods,
+    files::{Files, FoundEncoder, FoundProgram},
     methods::variant_changes,
     needs::ResolvedNeeds,
     needs_rules,
@@ -11,9 +13,10 @@ use super::{
 use crate::{
     benchmark::{Benchmark, Kind, whole},
     case::Rate,
-    encoder::{EncoderFacts, TextFacts, TokenIds},
+    encoder::TokenIds,
+    external::{HYPER_KEY, Program},
     ids::SweepId,
-    methods::{self, DataFacts, EncoderShape, MethodInfo, Setup, results_fit},
+    methods::{DataFacts, EncoderShape, MAX_EPOCHS_KEY, MethodInfo, Setup, results_fit},
     numerics::Numerics,
     wire::{BlobRef, Protocol, TrainSpec},
 };
@@ -23,47 +26,6 @@ use std::collections::BTreeMap;
 
 /// The hyper-parameter of methods that make labels for single modalities: within ± this.
 const LABEL_BOUND: &str = "label_bound";
-
-/// A dataset file that exists.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FoundDataset {
-    /// The file and its hash.
-    pub blob: BlobRef,
-    /// Whose protocol it was imported for.
-    pub kind: Kind,
-    /// Requirements of its texts on an encoder; `None` for a synthetic dataset that does not exist yet.
-    pub texts: Option<TextFacts>,
-    /// Sizes that methods must fit, if known.
-    pub facts: Option<DataFacts>,
-}
-
-/// An encoder folder that exists.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FoundEncoder {
-    /// Its folder, and the hash of its weights.
-    pub blob: BlobRef,
-    /// What texts must match.
-    pub facts: EncoderFacts,
-    /// Its sizes, where known.
-    pub shape: Option<EncoderShape>,
-}
-
-/// Finds the files that a spec names. An error is a message for people: what is missing and what to do.
-pub trait Files {
-    /// The dataset file of `spec`; one that can be made may be made now.
-    ///
-    /// # Errors
-    ///
-    /// It does not exist or is invalid.
-    fn dataset(&mut self, name: &str, spec: &DatasetSpec) -> Result<FoundDataset, String>;
-
-    /// The encoder folder at `path`.
-    ///
-    /// # Errors
-    ///
-    /// It does not exist or is invalid.
-    fn encoder(&mut self, language: &str, path: &str) -> Result<FoundEncoder, String>;
-}
 
 /// A spec with everything filled in: what the database keeps, and what ids derive from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -147,7 +109,8 @@ pub fn resolve_noting(
     let mut noted = Checker::new(text);
     let encoders = find_encoders(spec, files, &mut checker);
     let (datasets, grounds) = find_datasets(spec, files, &encoders, &mut checker);
-    let methods = resolve_methods(spec, &grounds, &mut checker, &mut noted);
+    let programs = find_programs(spec, files, &mut checker);
+    let methods = resolve_methods(spec, &grounds, &programs, &mut checker, &mut noted);
     let rate = Rate::new(spec.protocol.selection_rate);
     if !checker.is_empty() {
         return Err(SpecError::new(path, text, checker.into_problems()));
@@ -188,6 +151,37 @@ fn find_encoders(
                     Step::Key(language),
                     Step::Key("path"),
                 ],
+                reason,
+                "cannot be used",
+                None,
+            ),
+        }
+    }
+    found
+}
+
+/// The external programs that are run, by their ids, as trainings are given them.
+fn find_programs(
+    spec: &Spec,
+    files: &mut dyn Files,
+    checker: &mut Checker<'_>,
+) -> BTreeMap<String, Value> {
+    let mut found = BTreeMap::new();
+    for (i, external) in spec.used_externals() {
+        match files.program(external) {
+            Ok(FoundProgram { files, bundle }) => {
+                let program = Program {
+                    command: external.command.clone(),
+                    needs: external.needs.clone(),
+                    files,
+                    bundle,
+                };
+                // Strings by strings: it always serializes.
+                let program = serde_json::to_value(program).unwrap_or_default();
+                found.insert(external.id.clone(), program);
+            }
+            Err(reason) => checker.problem(
+                &[Step::Key("external"), Step::Index(i), Step::Key("files")],
                 reason,
                 "cannot be used",
                 None,
@@ -344,13 +338,15 @@ fn other_protocol(name: &str, wanted: Kind, found: Kind) -> (String, String) {
 fn resolve_methods(
     spec: &Spec,
     grounds: &BTreeMap<String, Ground>,
+    programs: &BTreeMap<String, Value>,
     checker: &mut Checker<'_>,
     noted: &mut Checker<'_>,
 ) -> Vec<ResolvedMethod> {
+    let known = Methods::of(spec);
     let mut resolved = Vec::new();
     for (i, id) in spec.methods.iter().enumerate() {
         let (method, variant) = id.split_once('/').unwrap_or((id, ""));
-        let Some(info) = methods::find(method) else {
+        let Some(info) = known.find(method) else {
             continue; // `read` has refused it
         };
         let change = variant_changes(spec, info, variant);
@@ -387,14 +383,14 @@ fn resolve_methods(
             };
             let epochs: Map<String, Value> = spec
                 .epochs
-                .map(|epochs| ("max_epochs".to_owned(), Value::from(epochs)))
+                .map(|epochs| (MAX_EPOCHS_KEY.to_owned(), Value::from(epochs)))
                 .into_iter()
                 .collect();
             let changes = [
                 &bound, &epochs, &base, &base_own, &change, &named, &named_own,
             ];
             match info.resolve(like.as_str(), &changes) {
-                Ok(resolved) => {
+                Ok(mut resolved) => {
                     let at = Place {
                         spec,
                         i,
@@ -402,6 +398,9 @@ fn resolve_methods(
                         dataset: name,
                     };
                     at.fit(info, &resolved, grounds.get(name), checker, noted);
+                    if let Some(program) = programs.get(method) {
+                        resolved.insert(HYPER_KEY.to_owned(), program.clone());
+                    }
                     hyper.insert(name.to_owned(), resolved);
                 }
                 Err(error) => checker.problem(
@@ -435,7 +434,7 @@ impl Place<'_> {
     /// Asks whether the method fits the sizes of dataset and encoder.
     fn fit(
         &self,
-        info: &'static MethodInfo,
+        info: &MethodInfo,
         hyper: &Map<String, Value>,
         ground: Option<&Ground>,
         checker: &mut Checker<'_>,
@@ -449,7 +448,7 @@ impl Place<'_> {
         });
         let set = |key| place_of(self.spec, self.id, self.dataset, key);
         let named = || vec![Step::Key("methods"), Step::Index(self.i)];
-        let (method, dataset) = (info.id, self.dataset);
+        let (method, dataset) = (&info.id, self.dataset);
         for misfit in fit.misfits() {
             let at = misfit.keys.iter().find_map(|key| set(key));
             checker.problem(
@@ -475,7 +474,8 @@ impl Place<'_> {
 /// with a protocol of its own half the width of its range, about whose middle models are trained.
 fn own_bound(info: &MethodInfo, kind: Kind) -> Map<String, Value> {
     let mut bound = Map::new();
-    if let (Kind::Own(_), true) = (kind, info.hyper.contains_key(LABEL_BOUND)) {
+    let bounded = !info.external && info.hyper.contains_key(LABEL_BOUND);
+    if let (Kind::Own(_), true) = (kind, bounded) {
         let [low, high] = kind.definition().label_range;
         bound.insert(LABEL_BOUND.to_owned(), Value::from((high - low) / 2.0));
     }
@@ -543,7 +543,7 @@ impl ResolvedSpec {
         let benchmark = dataset.benchmark;
         let hyper = method.hyper.get(benchmark.id());
         let hyper = hyper.cloned().unwrap_or_default();
-        let max_epochs = hyper.get("max_epochs").and_then(Value::as_u64);
+        let max_epochs = hyper.get(MAX_EPOCHS_KEY).and_then(Value::as_u64);
         TrainSpec {
             method: method.method.clone(),
             variant: method.variant.clone(),

@@ -2,6 +2,8 @@ use super::*;
 use crate::{
     benchmark::Kind,
     encoder::{EncoderFacts, TextFacts, TokenIds},
+    external::HYPER_KEY,
+    hash::Hash,
     matrix::{self, PlannedWork},
     wire::BlobRef,
 };
@@ -56,6 +58,19 @@ impl Files for Everything {
             },
         })
     }
+
+    fn program(&mut self, external: &ExternalSpec) -> Result<FoundProgram, String> {
+        if external.files == ["gone.py"] {
+            return Err("no file matches `gone.py`".to_owned());
+        }
+        let files = external.files.iter();
+        Ok(FoundProgram {
+            files: files
+                .map(|file| (file.clone(), Hash::of(file.as_bytes())))
+                .collect(),
+            bundle: Hash::of(external.files.concat().as_bytes()),
+        })
+    }
 }
 
 pub(super) const GOOD: &str = r#"
@@ -92,7 +107,7 @@ about = "twice as wide"
 width = 256
 "#;
 
-fn resolved(text: &str) -> ResolvedSpec {
+pub(super) fn resolved(text: &str) -> ResolvedSpec {
     let spec = read("test.toml", text).unwrap();
     resolve("test.toml", text, &spec, &mut Everything).unwrap()
 }
@@ -316,7 +331,11 @@ fn commented_example_specs_are_valid() {
         .map(|line| line.strip_prefix("# ").filter(code).unwrap_or(line))
         .map(|line| format!("{line}\n"))
         .collect();
-    let uncommented = uncommented.replacen("\"lnln\"]", "\"lnln\", \"lnln/wide-no-dmc\"]", 1);
+    let uncommented = uncommented.replacen(
+        "\"lnln\"]",
+        "\"lnln\", \"my-model\", \"lnln/wide-no-dmc\"]",
+        1,
+    );
     let spec = read("benchmark.toml", &uncommented).unwrap_or_else(|e| panic!("{:?}", e.problems));
     assert_eq!(spec.epochs, Some(50));
     assert_eq!(spec.resources.workers, Some(2));
@@ -328,6 +347,9 @@ fn commented_example_specs_are_valid() {
         (&0.6.into(), &false.into())
     );
     assert_eq!(wide.hyper["mosi"]["width"], 256);
+    let program = &resolved.methods[resolved.methods.len() - 2];
+    assert_eq!(program.hyper["mosi"]["learning_rate"], 1e-4);
+    assert!(program.hyper["mosi"].contains_key(HYPER_KEY));
     let mine = resolved
         .datasets
         .iter()

@@ -25,7 +25,10 @@ async fn main() -> Result<()> {
     let store = Store::connect_with_retry(&postgres.url().parse()?).await?;
     store.migrate().await?;
 
-    let ids: Vec<&str> = methods::all().iter().map(|method| method.id).collect();
+    let ids: Vec<&str> = methods::all()
+        .iter()
+        .map(|method| method.id.as_str())
+        .collect();
     let paper = resolved("paper", &ids, &Benchmark::ALL, 3)?;
     submit(&store, "the paper's matrix", paper).await?;
     // One method on one dataset: sixteen evaluations a seed.

@@ -103,7 +103,7 @@ mod tests {
     fn models_have_distinct_styles() {
         let mut models: Vec<Model> = halfheard_shared::methods::all()
             .iter()
-            .map(|method| Model::new(method.id, ""))
+            .map(|method| Model::new(method.id.as_str(), ""))
             .collect();
         let alone = styles(&models[7..8]);
         models.extend((0..9).map(|i| Model::new("lnln", format!("v{i}"))));

@@ -18,7 +18,15 @@ pub(super) fn facts(results: &Results) -> Vec<(String, String)> {
             format!("{train} training, {valid} validation, {test} test samples"),
         )
     });
-    provenance.chain(protocols(results)).chain(splits).collect()
+    let programs = results.external.iter().map(|(method, bundle)| {
+        let name = format!("external program {method}");
+        (name, format!("BLAKE3 of its files {bundle}"))
+    });
+    provenance
+        .chain(programs)
+        .chain(protocols(results))
+        .chain(splits)
+        .collect()
 }
 
 /// The protocols of custom datasets, whose names do not tell.

@@ -484,7 +484,7 @@ mod tests {
         let paper = [
             "MISA", "Self-MM", "MMIM", "CENET", "TETFN", "TFR-Net", "ALMT", "LNLN",
         ];
-        let mut all: Vec<&str> = methods::all().iter().map(|m| m.id).collect();
+        let mut all: Vec<&str> = methods::all().iter().map(|m| m.id.as_str()).collect();
         all.extend(["no-longer-there"]);
         all.sort();
         all.sort_by_key(|id| method_order(id));

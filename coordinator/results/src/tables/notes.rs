@@ -25,6 +25,7 @@ pub(super) fn notes(results: &Results, layout: Layout, datasets: &[Benchmark]) -
     notes.extend(results.protocols.iter().map(protocol));
     notes.extend(processors(&results.processors));
     notes.extend(imported(&results.imported, &jobs));
+    notes.extend(external(&results.external, &jobs));
     let seeds: BTreeSet<u64> = jobs.iter().map(|job| job.seed).collect();
     let of = |outcome| jobs.iter().filter(|job| job.outcome == outcome).count();
     let (completed, failed) = (of(JobOutcome::Done), of(JobOutcome::Failed));
@@ -91,6 +92,20 @@ fn imported(models: &[Model], jobs: &[&Job]) -> Option<String> {
     })
 }
 
+/// The external programs of the table.
+fn external(programs: &[(String, String)], jobs: &[&Job]) -> Option<String> {
+    let shown = |method: &str| jobs.iter().any(|job| job.model.method == method);
+    let shown: Vec<String> = programs
+        .iter()
+        .filter(|(method, _)| shown(method))
+        .map(|(method, bundle)| {
+            let short: String = bundle.chars().take(8).collect();
+            format!("{method} (files {short})")
+        })
+        .collect();
+    (!shown.is_empty()).then(|| format!("external programs: {}", shown.join(", ")))
+}
+
 /// One line for each model with incomplete seeds.
 fn missing(jobs: &[&Job]) -> Vec<String> {
     // By dataset and model, the finished and all evaluations of each seed.
@@ -124,4 +139,31 @@ fn missing(jobs: &[&Job]) -> Vec<String> {
         lines.push(format!("and {} more", count(more, "model")));
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use halfheard_shared::ids::JobId;
+
+    #[test]
+    fn external_programs_of_a_table_are_named_with_their_files() {
+        let job = |method: &str| Job {
+            id: JobId::derive(&[method.as_bytes()]),
+            dataset: Benchmark::Mosi,
+            model: Model::new(method, "wide"),
+            seed: 1,
+            case: None,
+            outcome: JobOutcome::Done,
+            error: None,
+        };
+        let program = |method: &str, digit: &str| (method.to_owned(), digit.repeat(64));
+        let programs = [program("my-model", "a"), program("other", "b")];
+        let (mine, almt) = (job("my-model"), job("almt"));
+        assert_eq!(
+            external(&programs, &[&mine, &almt]).unwrap(),
+            "external programs: my-model (files aaaaaaaa)"
+        );
+        assert_eq!(external(&programs, &[&almt]), None);
+    }
 }

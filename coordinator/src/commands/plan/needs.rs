@@ -1,9 +1,9 @@
 //! What a spec asks of workers that no live one has.
 
 use crate::{
-    commands::status::{BrokerState, unmet},
+    commands::status::{BrokerState, no_external, unmet},
     config::Settings,
-    submission::Loaded,
+    submission::{Loaded, programs},
 };
 use halfheard_shared::matrix::{self, Needs};
 use halfheard_store::measured_needs::OpenNeed;
@@ -13,11 +13,29 @@ use std::{collections::BTreeMap, sync::Arc};
 /// worker is known: they may be started later.
 pub(super) async fn unmet_by_workers(loaded: &Loaded, settings: &Settings) -> Vec<String> {
     let needs = open_needs(loaded);
-    if needs.is_empty() {
+    let external = external_jobs(loaded);
+    if needs.is_empty() && external.is_empty() {
         return Vec::new();
     }
     let workers = BrokerState::connect(settings).await.live_workers().await;
-    unmet(&needs, &workers)
+    let mut lines = unmet(&needs, &workers);
+    lines.extend(no_external(&external, &workers));
+    lines
+}
+
+/// The external programs of the spec with the number of their jobs.
+fn external_jobs(loaded: &Loaded) -> Vec<(String, i64)> {
+    let resolved = &loaded.resolved;
+    let each = resolved.datasets.len() * resolved.seeds.len() * (1 + resolved.cases.len());
+    let jobs = |method: &str| {
+        let variants = resolved.methods.iter().filter(|own| own.method == method);
+        i64::try_from(variants.count() * each).unwrap_or(i64::MAX)
+    };
+    let programs = programs::of_sweep(resolved);
+    let methods = programs.methods().into_iter();
+    methods
+        .map(|method| (method.to_owned(), jobs(method)))
+        .collect()
 }
 
 /// What the spec's jobs need of a worker, for those that need anything.

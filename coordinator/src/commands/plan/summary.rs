@@ -8,6 +8,7 @@ use super::{
 use crate::submission::{
     Loaded,
     memory::{self, SlotNeed, gigabytes},
+    programs::{self, ExternalPrograms},
     sharing,
 };
 use comfy_table::{CellAlignment, Table, presets};
@@ -54,6 +55,7 @@ pub(super) struct Summary<'a> {
     /// Why the states of jobs are unknown.
     database: Option<&'a str>,
     pending_datasets: &'a [String],
+    external_programs: ExternalPrograms,
     notes: &'a [String],
     /// Needs of jobs that no live worker meets.
     unmet_needs: &'a [String],
@@ -106,6 +108,7 @@ impl<'a> Summary<'a> {
                 _ => None,
             },
             pending_datasets: &loaded.pending,
+            external_programs: programs::of_sweep(resolved),
             notes: &loaded.notes,
             unmet_needs,
             memory: Memory {
@@ -224,7 +227,11 @@ impl fmt::Display for Summary<'_> {
                 "dataset `{name}` does not exist yet; submitting the spec creates it"
             )?;
         }
-        write!(f, "{}{}", self.memory, self.estimate)?;
+        write!(
+            f,
+            "{}{}{}",
+            self.external_programs, self.memory, self.estimate
+        )?;
         for note in self.notes.iter().chain(self.unmet_needs) {
             writeln!(f, "note: {note}")?;
         }

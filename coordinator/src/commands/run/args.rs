@@ -1,6 +1,6 @@
 //! The arguments.
 
-use halfheard_shared::device::Devices;
+use halfheard_shared::{device::Devices, env};
 use std::path::PathBuf;
 
 /// Arguments of `coord run`.
@@ -33,6 +33,10 @@ pub(crate) struct RunArgs {
     /// Let several workers share a GPU; otherwise no more workers start than there are GPUs
     #[arg(long)]
     pub(super) share_gpus: bool,
+    /// Run the external programs that the spec names, as yourself and without a sandbox: only for
+    /// programs that you trust
+    #[arg(long, env = env::ALLOW_EXTERNAL, hide_env_values = true, value_parser = clap::builder::FalseyValueParser::new())]
+    pub(super) allow_external: bool,
     /// Keep the servers running after the sweep, until Ctrl-C
     #[arg(long)]
     pub(super) keep: bool,
@@ -49,6 +53,7 @@ impl RunArgs {
             workers,
             device,
             share_gpus: false,
+            allow_external: false,
             keep: false,
             retry: false,
         }

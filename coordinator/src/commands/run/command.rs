@@ -10,10 +10,11 @@ use crate::{
         programs::{Part, Programs},
     },
     output::Output,
-    submission::{self, Synthesize, sharing},
+    submission::{self, Loaded, Synthesize, programs, sharing},
 };
 use anyhow::Context as _;
 use halfheard_shared::{
+    error::hinted,
     shutdown::{Interrupted, Shutdown},
     text::count,
 };
@@ -67,6 +68,7 @@ async fn run_sweep(
         tokio::task::spawn_blocking(move || submission::load(&spec, &data_dir, Synthesize::Create))
             .await
             .context("cannot load the spec")??;
+    check_allowed(&args, &loaded)?;
     let slots = Slots::plan(&args, &loaded.spec.resources, &worker, &programs).await?;
     output.note(slots.describe());
     output.note(format_args!(
@@ -94,6 +96,21 @@ async fn run_sweep(
     outcome
 }
 
+/// Refuses external programs that nobody has allowed.
+fn check_allowed(args: &RunArgs, loaded: &Loaded) -> anyhow::Result<()> {
+    let programs = programs::of_sweep(&loaded.resolved);
+    let external = programs.methods();
+    if args.allow_external || external.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "the spec runs external programs, which is not allowed: {}",
+        external.join(", ")
+    );
+    let hint = "if you trust them, pass --allow-external";
+    Err(hinted(message, hint).into())
+}
+
 impl RunContext<'_> {
     async fn run(&self, cluster: &mut Cluster) -> anyhow::Result<ExitCode> {
         let store = Store::connect_with(cluster.servers().database()).await?;
@@ -105,7 +122,7 @@ impl RunContext<'_> {
     }
 
     async fn run_jobs(&self, cluster: &mut Cluster, store: &Store) -> anyhow::Result<ExitCode> {
-        let sweep = self.interrupt.or(self.submit(store)).await??;
+        let sweep = self.interrupt.or(self.submit(cluster, store)).await??;
         let mut progress = store.progress(sweep.id).await?;
         self.output.note(format_args!(
             "sweep {} ({}): {}, {}{}",
@@ -138,8 +155,12 @@ impl RunContext<'_> {
     }
 
     /// Migrates the database and submits the sweep. Other sweeps are paused.
-    async fn submit(&self, store: &Store) -> anyhow::Result<SweepRow> {
+    async fn submit(&self, cluster: &Cluster, store: &Store) -> anyhow::Result<SweepRow> {
         store.migrate().await?;
+        if !self.loaded.bundles.is_empty() {
+            let artifacts = self.open_artifacts(cluster.servers(), store).await?;
+            programs::store(&self.loaded, &artifacts).await?;
+        }
         let (id, submitted) =
             submission::submit(store, &self.loaded, None, Terms::default()).await?;
         if self.args.retry {

@@ -3,16 +3,19 @@
 use super::{args::RunArgs, slots::Slots};
 use crate::{
     config::{Origin, Settings},
+    housekeeping::own_store,
     local::{Servers, programs::Programs},
     output::Output,
     submission::Loaded,
 };
 use halfheard_shared::{
     artifacts::ArtifactStore,
+    broker::BrokerSettings,
     env,
     shutdown::Shutdown,
     text::{quoted, quoted_path},
 };
+use halfheard_store::Store;
 use std::{path::PathBuf, process::Command, time::Instant};
 
 /// What a run consists of.
@@ -35,6 +38,7 @@ impl RunContext<'_> {
         let mut command = Command::new(&self.worker);
         command
             .args(&self.slots.flags)
+            .args(self.args.allow_external.then_some("--allow-external"))
             // The address has a password: in the environment other users cannot read it.
             .env(env::NATS_URL, servers.nats_url())
             .env(env::ARTIFACTS, self.artifacts())
@@ -65,6 +69,27 @@ impl RunContext<'_> {
             Origin::Flag(_) => self.settings.artifacts.clone(),
             _ => ArtifactStore::url_of(&self.settings.data_dir.join("artifacts")),
         }
+    }
+
+    /// Opens the artifact store as the workers do.
+    pub(super) async fn open_artifacts(
+        &self,
+        servers: &Servers,
+        database: &Store,
+    ) -> anyhow::Result<ArtifactStore> {
+        let address = self.artifacts();
+        let broker = BrokerSettings::at(servers.nats_url());
+        let artifacts = own_store::open_at(&address, &broker, database).await?;
+        own_store::check(&artifacts, &address, database).await?;
+        Ok(artifacts)
+    }
+
+    /// Returns the command line of this run with another flag.
+    pub(super) fn run_again(&self, flag: &str) -> String {
+        let spec = self.args.spec.display().to_string();
+        let mut arguments = vec!["run", &spec, flag];
+        arguments.extend(self.args.allow_external.then_some("--allow-external"));
+        self.command_line(&arguments)
     }
 
     /// Returns a `coord` command line for a shell, with the data folder if it was given.

@@ -137,8 +137,7 @@ impl<'a> Summary<'a> {
             let status = self.context.command_line(&["status", &self.name]);
             writeln!(f, "  and {more} more causes: `{status}`")?;
         }
-        let spec = self.context.args.spec.display().to_string();
-        let retry = self.context.command_line(&["run", &spec, "--retry"]);
+        let retry = self.context.run_again("--retry");
         writeln!(
             f,
             "After fixing the cause, run them again with `{retry}`.\n"
@@ -162,9 +161,8 @@ impl<'a> Summary<'a> {
         let latex = ["table", "2", "--format", "latex"];
         line(&latex, "    (also markdown, csv, json)")?;
         if !context.args.keep {
-            let spec = context.args.spec.display().to_string();
-            let keep = ["run", &spec, "--keep"];
-            line(&keep, "    (keeps the servers running, for SQL)")?;
+            let keep = context.run_again("--keep");
+            writeln!(f, "  {keep}    (keeps the servers running, for SQL)")?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use super::{
     artifacts::Room,
-    needs::unmet,
+    needs::{no_external, unmet},
     workers::{BrokerState, Workers},
 };
 use crate::config::Settings;
@@ -70,7 +70,11 @@ impl AllSweeps {
             sweeps,
             nobody_can: nobody_can(&workers),
             unmet_needs: match broker.get() {
-                Some(_) => unmet(&store.open_needs().await?, &workers),
+                Some(_) => {
+                    let mut lines = unmet(&store.open_needs().await?, &workers);
+                    lines.extend(no_external(&store.open_externals().await?, &workers));
+                    lines
+                }
                 None => Vec::new(),
             },
             workers,

@@ -9,6 +9,6 @@ mod workers;
 
 pub(crate) use self::{
     command::{StatusArgs, run},
-    needs::unmet,
+    needs::{no_external, unmet},
     workers::BrokerState,
 };

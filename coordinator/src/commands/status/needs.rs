@@ -1,8 +1,9 @@
 //! What no live worker can do, and workers of several versions.
 
 use halfheard_shared::{
+    external,
     spec::ResolvedNeeds,
-    text::count,
+    text::{count, plain},
     wire::{Heartbeat, VERSION},
 };
 use halfheard_store::measured_needs::OpenNeed;
@@ -43,6 +44,23 @@ pub(crate) fn unmet(needs: &[OpenNeed], workers: &[Heartbeat]) -> Vec<String> {
             )
         })
         .collect()
+}
+
+/// A line if no live worker runs external programs, whose methods come with the number of their jobs.
+/// Nothing without workers: that is said elsewhere.
+pub(crate) fn no_external(methods: &[(String, i64)], workers: &[Heartbeat]) -> Option<String> {
+    let runs = |worker: &Heartbeat| worker.methods.iter().any(|id| id == external::METHOD);
+    if methods.is_empty() || workers.is_empty() || workers.iter().any(runs) {
+        return None;
+    }
+    let jobs: i64 = methods.iter().map(|(_, jobs)| jobs).sum();
+    let names: Vec<String> = methods.iter().map(|(method, _)| plain(method)).collect();
+    Some(format!(
+        "no worker runs external programs, and {} of {} wait for one: start a worker with \
+         `--allow-external`",
+        count(jobs.max(0).unsigned_abs() as usize, "job"),
+        names.join(", ")
+    ))
 }
 
 /// Decimal gigabytes, as makers of devices count.
@@ -129,6 +147,21 @@ mod tests {
             ]
         );
         assert!(unmet(&[need(1, None)], &[]).is_empty());
+    }
+
+    #[test]
+    fn jobs_of_external_programs_that_nobody_runs_are_named() {
+        let open = [("my-model".to_owned(), 3), ("other".to_owned(), 1)];
+        let mut workers = [worker("1", VERSION, 0, ""), worker("1", VERSION, 0, "")];
+        assert_eq!(no_external(&[], &workers), None);
+        assert_eq!(no_external(&open, &[]), None);
+        assert_eq!(
+            no_external(&open, &workers).unwrap(),
+            "no worker runs external programs, and 4 jobs of my-model, other wait for one: start a \
+             worker with `--allow-external`"
+        );
+        workers[1].methods = vec!["lnln".to_owned(), external::METHOD.to_owned()];
+        assert_eq!(no_external(&open, &workers), None);
     }
 
     #[test]

@@ -12,9 +12,11 @@ use super::{
 use crate::{
     config::Settings,
     exit::Exit,
+    housekeeping::own_store,
     output::Output,
-    submission::{self, Synthesize, sharing},
+    submission::{self, Synthesize, programs, sharing},
 };
+use anyhow::Context as _;
 use halfheard_shared::{ids::SweepId, shutdown::Shutdown, text::count};
 use halfheard_store::{
     JobCounts, Store, control::Reopen, submit::Shared, sweeps::Progress, terms::SweepTerms,
@@ -134,6 +136,13 @@ pub(crate) async fn run(args: SubmitArgs, settings: &Settings) -> anyhow::Result
     let loaded = submission::load(&args.spec, &settings.data_dir, Synthesize::Create)?;
     if args.push {
         push(&loaded, settings, &store).await?;
+    }
+    if !loaded.bundles.is_empty() {
+        // Before the jobs: a worker that is given one looks for the files at once.
+        let artifacts = own_store::open_own(settings, &store)
+            .await
+            .context("cannot store the files of the external programs")?;
+        programs::store(&loaded, &artifacts).await?;
     }
     let nonce = args.new.then(fresh_nonce);
     let terms = args.terms.terms();

@@ -1,8 +1,9 @@
 use super::*;
-use crate::submission::report;
+use crate::submission::{programs, report};
 use halfheard_shared::{
     dataset::{DataFolder, Dataset, Split},
     error::{Printer, hint_of},
+    hash::Hash,
 };
 
 const PRINTER: Printer = Printer::new(&[hint_of::<LoadError>]).drawing(report::draw);
@@ -370,4 +371,75 @@ fn missing_dataset_is_reported_with_import_options() {
         error.contains("--label-range=0..5 --language xx --classes 2,6"),
         "{error}"
     );
+}
+
+/// Returns a folder with a spec that runs an external program.
+fn external() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    encoder(folder.path(), 300, 64);
+    let text = SPEC.replace("[\"almt\"]", "[\"my-model\", \"my-model/wide\"]")
+        + MADE
+        + "[[external]]\nid = \"my-model\"\ncommand = [\"python\", \"train it.py\"]\n\
+           files = [\"*.py\"]\nhyper = { width = 8 }\n\
+           [[external]]\nid = \"other\"\ncommand = [\"x\"]\nfiles = [\"gone\"]\n\
+           [[variant]]\nid = \"my-model/wide\"\nhyper = { width = 16 }\n";
+    write(folder.path(), &text);
+    for file in ["train it.py", "model.py"] {
+        std::fs::write(folder.path().join(file), file).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn external_program_is_bundled_and_planned() {
+    let folder = external();
+    let (path, data) = (folder.path().join("spec.toml"), folder.path().join("data"));
+    let loaded = load(&path, &data, Synthesize::Create).unwrap();
+    let (hash, bundle) = loaded.bundles.first_key_value().unwrap();
+    assert_eq!(loaded.bundles.len(), 1);
+    assert_eq!(*hash, Hash::of(bundle));
+    let files = halfheard_shared::bundle::Bundle::decode(bundle)
+        .unwrap()
+        .files;
+    assert_eq!(
+        files.into_keys().collect::<Vec<_>>(),
+        ["model.py", "train it.py"]
+    );
+    let planned = programs::of_sweep(&loaded.resolved);
+    assert_eq!(
+        planned.to_string(),
+        format!(
+            "external program my-model: python 'train it.py' (2 files, bundle {})\n\
+             note: only workers started with `--allow-external` run external programs\n",
+            &hash.as_str()[..8]
+        )
+    );
+    let json = serde_json::to_value(&planned).unwrap();
+    assert_eq!(
+        (&json[0]["files"], &json[0]["method"]),
+        (&2.into(), &"my-model".into())
+    );
+}
+
+#[test]
+fn ids_follow_the_program_and_not_its_folder() {
+    let (one, two) = (external(), external());
+    let id = |folder: &tempfile::TempDir| {
+        let (path, data) = (folder.path().join("spec.toml"), folder.path().join("data"));
+        let loaded = load(&path, &data, Synthesize::Create).unwrap();
+        loaded.resolved.sweep_id(None)
+    };
+    let before = id(&one);
+    assert_eq!(id(&two), before);
+    std::fs::write(two.path().join("model.py"), "changed").unwrap();
+    assert_ne!(id(&two), before);
+    std::fs::remove_file(two.path().join("model.py")).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", two.path().join("model.py")).unwrap();
+    let report = refused(
+        &two.path().join("spec.toml"),
+        &two.path().join("data"),
+        Synthesize::Create,
+    );
+    assert!(report.contains("model.py is a link"), "{report}");
+    assert!(report.contains("files = ["), "{report}");
 }

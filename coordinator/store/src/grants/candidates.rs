@@ -6,7 +6,11 @@ use super::{
     number,
 };
 use crate::{JobKind, StoreError};
-use halfheard_shared::ids::{JobId, SweepId};
+use halfheard_shared::{
+    external,
+    ids::{JobId, SweepId},
+    methods,
+};
 use sqlx::PgConnection;
 use std::collections::HashMap;
 use uuid::Uuid;
@@ -111,6 +115,8 @@ async fn offers(
             .map(|sweep| limits.get(sweep).copied().unwrap_or(i64::MAX))
             .collect(),
         methods: one.methods,
+        external: one.methods.iter().any(|id| id == external::METHOD),
+        registry: methods::all().iter().map(|info| info.id.clone()).collect(),
         labels: one.labels,
         memory: number(one.memory),
         taken: dealt.iter().map(|(_, offer)| offer.job.0).collect(),
@@ -135,6 +141,10 @@ struct Query<'a> {
     /// Most jobs of each sweep.
     most: Vec<i64>,
     methods: &'a [String],
+    /// Whether they may be of external programs, whose ids no worker announces.
+    external: bool,
+    /// The methods that are no external programs.
+    registry: Vec<String>,
     labels: &'a [String],
     memory: i64,
     /// Jobs that are dealt out already.
@@ -205,7 +215,8 @@ impl Query<'_> {
                CROSS JOIN LATERAL (
                    SELECT * FROM job
                    WHERE sweep = s.id AND state = 'ready' AND kind = 'train'
-                     AND not_before <= now() AND method = ANY($3) AND min_memory <= $4
+                     AND not_before <= now()
+                     AND (method = ANY($3) OR ($9 AND method <> ALL($10))) AND min_memory <= $4
                      AND (label IS NULL OR label = ANY($5)) AND id <> ALL($6)
                      AND (not_before > now() - interval '10 minutes') = $8
                    ORDER BY cost DESC, position LIMIT least(s.most, $7)
@@ -219,7 +230,9 @@ impl Query<'_> {
             self.labels,
             &self.taken,
             limit,
-            delayed
+            delayed,
+            self.external,
+            &self.registry
         )
         .fetch_all(tx)
         .await?;
@@ -246,7 +259,8 @@ impl Query<'_> {
                CROSS JOIN LATERAL (
                    SELECT * FROM job
                    WHERE sweep = s.id AND state = 'ready' AND kind <> 'train' AND kind = $8
-                     AND not_before <= now() AND (kind = 'noop' OR method = ANY($3))
+                     AND not_before <= now()
+                     AND (kind = 'noop' OR method = ANY($3) OR ($10 AND method <> ALL($11)))
                      AND min_memory <= $4 AND (label IS NULL OR label = ANY($5))
                      AND id <> ALL($6)
                      AND (not_before > now() - interval '10 minutes') = $9
@@ -262,7 +276,9 @@ impl Query<'_> {
             &self.taken,
             limit,
             kind as JobKind,
-            delayed
+            delayed,
+            self.external,
+            &self.registry
         )
         .fetch_all(tx)
         .await?;

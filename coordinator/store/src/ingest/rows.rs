@@ -5,10 +5,11 @@ use crate::{
     columns::rows,
     job::AttemptOutcome,
     lifecycle::{Attempt, began, label},
-    text::{NAME, bounded, causes},
+    text::{NAME, bounded, causes, tail},
 };
 use chrono::{DateTime, Utc};
 use halfheard_shared::{
+    external::OUTPUT_TAIL,
     ids::{AttemptId, JobId},
     wire::{CheckpointRef, CriterionResult, EpochLog, FailureKind, ResultBody, ResultMessage},
 };
@@ -30,6 +31,14 @@ rows! {
         epochs: Option<i32>,
         seconds: Option<f64>,
         peak_memory: Option<i64>,
+    }
+
+    /// A row of table `attempt_output`.
+    OutputRow, OutputColumns {
+        attempt: Uuid,
+        tail: String,
+        bytes: i64,
+        stored: bool,
     }
 
     /// A row of table `epoch_log`.
@@ -77,6 +86,26 @@ rows! {
         criterion: String,
         metric: String,
         value: Option<f64>,
+    }
+}
+
+impl OutputRow {
+    /// Of a report about a program's output.
+    pub(super) fn of(message: &ResultMessage) -> Option<Self> {
+        let ResultBody::Output {
+            tail: end,
+            bytes,
+            stored,
+        } = &message.body
+        else {
+            return None;
+        };
+        Some(Self {
+            attempt: message.attempt.0,
+            tail: tail(end, OUTPUT_TAIL),
+            bytes: i64::try_from(*bytes).unwrap_or(i64::MAX),
+            stored: *stored,
+        })
     }
 }
 

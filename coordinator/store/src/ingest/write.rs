@@ -4,7 +4,8 @@ use super::{
     Batch, IngestSummary,
     rows::{
         AttemptColumns, CheckpointColumns, CheckpointRow, EpochColumns, EpochRow,
-        EvaluationColumns, EvaluationRow, PredictionColumns, PredictionRow, ValueColumns, ValueRow,
+        EvaluationColumns, EvaluationRow, OutputColumns, PredictionColumns, PredictionRow,
+        ValueColumns, ValueRow,
     },
 };
 use crate::{
@@ -28,6 +29,7 @@ impl Batch<'_> {
         tx: &mut PgConnection,
     ) -> Result<IngestSummary, StoreError> {
         self.write_attempts(tx).await?;
+        self.write_outputs(tx).await?;
         self.revoke_attempts(tx).await?;
         let retried = write_jobs(tx, &self.jobs).await?;
         self.write_epochs(tx).await?;
@@ -111,6 +113,32 @@ impl Batch<'_> {
         if !declined.is_empty() {
             delete_old_declined(tx, &declined).await?;
         }
+        Ok(())
+    }
+
+    /// Keeps what programs wrote, the last report of an attempt for all before.
+    async fn write_outputs(&mut self, tx: &mut PgConnection) -> Result<(), StoreError> {
+        if self.outputs.is_empty() {
+            return Ok(());
+        }
+        let outputs = std::mem::take(&mut self.outputs);
+        let rows: OutputColumns = outputs.into_values().collect();
+        // Not of an attempt that was just deleted as one of too many that were declined.
+        sqlx::query!(
+            "INSERT INTO attempt_output (attempt, tail, bytes, stored)
+             SELECT i.attempt, i.tail, i.bytes, i.stored
+             FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::boolean[])
+                  AS i (attempt, tail, bytes, stored)
+             JOIN attempt a ON a.id = i.attempt
+             ON CONFLICT (attempt) DO UPDATE
+             SET tail = excluded.tail, bytes = excluded.bytes, stored = excluded.stored",
+            &rows.attempt,
+            &rows.tail,
+            &rows.bytes,
+            &rows.stored
+        )
+        .execute(tx)
+        .await?;
         Ok(())
     }
 

@@ -54,6 +54,7 @@ impl Snapshot {
             protocols: self.protocols().await?,
             processors: self.processors().await?,
             imported: self.imported().await?,
+            external: self.external().await?,
             files: self.files().await?,
             provenance,
             checkpoints,
@@ -198,6 +199,24 @@ impl Snapshot {
         .await?
         .into_iter()
         .map(|row| Model::new(row.method, row.variant))
+        .collect())
+    }
+
+    /// The external programs with their bundles.
+    async fn external(&mut self) -> Result<Vec<(String, String)>, ResultsError> {
+        Ok(sqlx::query!(
+            r#"SELECT DISTINCT j.method, p.bundle AS "bundle!"
+               FROM sweep_job w JOIN job j ON j.id = w.job JOIN config c ON c.id = j.config
+               CROSS JOIN LATERAL (SELECT (c.spec ->> 'hyper')::jsonb #>> '{program,bundle}')
+                   AS p (bundle)
+               WHERE w.sweep = $1 AND j.kind = 'train' AND p.bundle IS NOT NULL
+               ORDER BY 1, 2"#,
+            self.sweep.0
+        )
+        .fetch_all(&mut *self.tx)
+        .await?
+        .into_iter()
+        .map(|row| (row.method, row.bundle))
         .collect())
     }
 

@@ -64,7 +64,7 @@ fn check_fit(
     });
     match fit.misfits().first() {
         None => Ok(()),
-        Some(misfit) => Err(misfit_error(info.id, misfit, build)),
+        Some(misfit) => Err(misfit_error(&info.id, misfit, build)),
     }
 }
 

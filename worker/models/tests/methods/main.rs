@@ -166,7 +166,9 @@ fn methods() -> impl Iterator<Item = &'static str> {
 
 #[test]
 fn registry_matches_the_method_files() {
-    let files = halfheard_shared::methods::all().iter().map(|info| info.id);
+    let files = halfheard_shared::methods::all()
+        .iter()
+        .map(|info| info.id.as_str());
     assert!(methods().eq(files), "the same methods in the same order");
 }
 
