@@ -1,8 +1,13 @@
 //! The command line of `worker`.
 
-use crate::{exit::Exit, identity, settings::ConnectionFlags};
+use crate::{
+    exit::Exit,
+    external::{GB, Limits},
+    identity,
+    settings::ConnectionFlags,
+};
 use clap::{Parser, ValueEnum};
-use halfheard_models::device;
+use halfheard_models::{device, memory};
 use halfheard_shared::{device::Devices, env};
 use std::time::Duration;
 
@@ -123,6 +128,9 @@ pub(crate) struct Cli {
     pub(crate) log_format: LogFormat,
 
     #[command(flatten)]
+    pub(crate) external: ExternalFlags,
+
+    #[command(flatten)]
     pub(crate) connection: ConnectionFlags,
 
     /// How this process computes; set by the supervisor
@@ -132,6 +140,71 @@ pub(crate) struct Cli {
     /// Which slot this process is; set by the supervisor
     #[arg(long, hide = true)]
     pub(crate) slot: Option<usize>,
+}
+
+/// Whether and how external programs run.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "External programs")]
+pub(crate) struct ExternalFlags {
+    /// Run the programs that specs bring as methods of their own
+    ///
+    /// A program runs with the rights of this worker's user: it reads what the user reads, and uses the
+    /// network. Its environment holds no logins of the worker.
+    #[arg(long, env = env::ALLOW_EXTERNAL, value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) allow_external: bool,
+
+    /// Memory of a program, in gigabytes [default: the machine's, divided by the slots]
+    #[arg(long, value_name = "GB", value_parser = positive)]
+    pub(crate) external_memory: Option<f64>,
+
+    /// What a program may write into its folder, in gigabytes
+    #[arg(long, value_name = "GB", default_value = "20", value_parser = positive)]
+    pub(crate) external_disk: f64,
+
+    /// The largest state or checkpoint that a program may save, in gigabytes
+    #[arg(long, value_name = "GB", default_value = "4", value_parser = positive)]
+    pub(crate) external_state: f64,
+
+    /// Processes of a program
+    #[arg(long, value_name = "N", default_value = "256", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) external_processes: u32,
+
+    /// How long a program may report nothing, in minutes
+    #[arg(long, value_name = "MINUTES", default_value = "60", value_parser = positive)]
+    pub(crate) external_silence: f64,
+
+    /// How long a program may run, in hours
+    #[arg(long, value_name = "HOURS", default_value = "72", value_parser = positive)]
+    pub(crate) external_hours: f64,
+}
+
+impl ExternalFlags {
+    /// The limits of programs; `None` if none may run.
+    pub(crate) fn limits(&self, slots: usize) -> Option<Limits> {
+        let bytes = |gigabytes: f64| (gigabytes * GB as f64) as u64;
+        let machine = match memory::of_device(device::Device::Cpu) {
+            // Unknown: the kernel limits it.
+            0 => u64::MAX,
+            all => all / slots.max(1) as u64,
+        };
+        self.allow_external.then(|| Limits {
+            memory: self.external_memory.map_or(machine, bytes),
+            disk: bytes(self.external_disk),
+            processes: self.external_processes,
+            silence: Duration::from_secs_f64(self.external_silence * 60.0),
+            time: Duration::from_secs_f64(self.external_hours * 3600.0),
+            file: bytes(self.external_state),
+        })
+    }
+}
+
+/// A positive number, within what a duration and a size hold.
+fn positive(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    match number > 0.0 && number <= 1e6 {
+        true => Ok(number),
+        false => Err("it must be above 0 and at most 1,000,000".to_owned()),
+    }
 }
 
 impl Cli {

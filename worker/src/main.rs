@@ -3,6 +3,7 @@
 mod check;
 mod cli;
 mod exit;
+mod external;
 mod identity;
 mod runtime;
 mod settings;
@@ -37,6 +38,12 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let flags: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if flags
+        .first()
+        .is_some_and(|first| first == external::guard::ARGUMENT)
+    {
+        return external::guard::run();
+    }
     // Values from the environment stay out of the help: they may hold a password.
     let command = Cli::command().mut_args(|arg| arg.hide_env_values(true));
     let cli = match Cli::from_arg_matches(&command.get_matches()) {
@@ -109,6 +116,7 @@ async fn run_slot(cli: &Cli, settings: Settings, slot: usize, shutdown: Shutdown
         device_name: chosen.name,
         shares_gpu: cli.share_gpus,
         labels: cli.labels.clone(),
+        external: cli.external.limits(cli.requested_slots()),
         threads,
         numerics: cli.numerics,
         name,

@@ -7,6 +7,7 @@ mod pickler;
 
 use halfheard_fuzz::encoder_files;
 use halfheard_shared::{
+    bundle::Bundle,
     dataset::{
         Dataset, Kind, Manifest, Shapes, Source, TensorFile,
         layout::{self, Element, SplitSizes},
@@ -40,6 +41,25 @@ impl Seeds {
     /// With the byte that tells the target what follows.
     fn put_as(&self, target: &str, name: &str, which: u8, content: impl AsRef<[u8]>) -> Outcome {
         self.put(target, name, [&[which], content.as_ref()].concat())
+    }
+
+    fn program(&self) -> Outcome {
+        let bundle = Bundle {
+            files: [("train.py".to_owned(), b"print(1)".to_vec())].into(),
+            executable: ["train.py".to_owned()].into(),
+            about: serde_json::json!({"logs": []}),
+        };
+        self.put_as("program", "bundle", b'b', bundle.encode()?)?;
+        for (name, event) in [
+            ("epoch", r#"{"event":"epoch","epoch":1,"losses":{"loss":0.5},"predictions":[0.25,-1],"checkpoint":"c"}"#),
+            ("file", r#"{"event":"predictions","case":"r=0.3","checkpoint":"c","predictions":"p"}"#),
+            ("progress", r#"{"event":"progress","epoch":2,"step":3,"steps":10,"loss":0.5}"#),
+            ("state", r#"{"event":"state","after_epoch":1,"path":"states/1"}"#),
+            ("finished", r#"{"event":"finished"}"#),
+        ] {
+            self.put_as("program", name, b'e', event)?;
+        }
+        Ok(())
     }
 
     fn wire(&self) -> Outcome {
@@ -221,6 +241,7 @@ fn main() -> Outcome {
     let folder = std::env::args_os().nth(1).ok_or("usage: seeds FOLDER")?;
     let seeds = Seeds(folder.into());
     seeds.wire()?;
+    seeds.program()?;
     seeds.specs()?;
     seeds.pickles()?;
     seeds.datasets()?;

@@ -136,6 +136,32 @@ impl Blobs {
         })
     }
 
+    /// The bundle of an external program's files.
+    pub(super) async fn program(&self, hash: &Hash) -> Result<PathBuf, BlobError> {
+        let own = self.folder.blob(hash.as_str());
+        let lock = match own.exists() {
+            true => None,
+            false => self.lock(hash).await,
+        };
+        let mut looked = Vec::new();
+        match self.look(&own, hash).await {
+            None => return Ok(own),
+            Some(found) => looked.push(found),
+        }
+        tracing::info!(%hash, "fetching a program from the artifact store");
+        if self
+            .fetch(lock.as_ref(), &Key::Blob(hash.clone()), &own)
+            .await?
+        {
+            return Ok(own);
+        }
+        Err(BlobError::Missing {
+            what: "program",
+            blake3: hash.clone(),
+            looked,
+        })
+    }
+
     /// The encoder's folder, by the hash of its weights.
     pub(super) async fn encoder(&self, blob: &BlobRef) -> Result<PathBuf, BlobError> {
         let hash: Hash = blob.blake3.parse().map_err(ArtifactError::from)?;

@@ -8,6 +8,7 @@ use super::{
     train_monitor::TrainMonitor,
     watch::{Phase, Watch},
 };
+use crate::external::{self, Inputs as External};
 use bytes::Bytes;
 use halfheard_models::{
     device::{self, Device},
@@ -19,12 +20,17 @@ use halfheard_models::{
 };
 use halfheard_shared::{
     dataset::Dataset,
+    ids::JobId,
     wire::{CheckpointRef, TrainSpec},
 };
 use std::{
     path::{Path, PathBuf},
     rc::Rc,
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
 };
 use tokio::sync::oneshot;
 
@@ -39,7 +45,10 @@ pub(super) type FetchCheckpoint =
 
 /// A training job.
 pub(super) struct TrainTask {
+    pub(super) job: JobId,
     pub(super) spec: TrainSpec,
+    /// The program that trains it, if it is none of the registry's methods.
+    pub(super) external: Option<External>,
     /// The dataset file.
     pub(super) data: PathBuf,
     /// The encoder's folder.
@@ -65,6 +74,8 @@ pub(super) struct TrainEnd {
 /// Evaluation jobs of one trained model.
 pub(super) struct EvalTask {
     pub(super) spec: TrainSpec,
+    /// The program that predicts, if it is none of the registry's methods.
+    pub(super) external: Option<External>,
     /// The dataset file.
     pub(super) data: PathBuf,
     /// The encoder's folder.
@@ -76,10 +87,12 @@ pub(super) struct EvalTask {
 }
 
 /// The memory that a job needs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct JobMemory {
     peak: PeakMemory,
     before: u64,
+    /// What a program had, in whose place this process has nothing to measure.
+    program: Option<Arc<AtomicU64>>,
 }
 
 impl JobMemory {
@@ -87,12 +100,24 @@ impl JobMemory {
         Self {
             peak,
             before: peak.now(),
+            program: None,
+        }
+    }
+
+    /// The memory of a program, as `bytes` has it.
+    fn of_program(peak: PeakMemory, bytes: Arc<AtomicU64>) -> Self {
+        Self {
+            program: Some(bytes),
+            ..Self::begin(peak)
         }
     }
 
     /// The most bytes so far; 0 if unknown.
     pub(super) fn bytes(&self) -> u64 {
-        self.peak.of_job(self.before)
+        match &self.program {
+            Some(bytes) => bytes.load(Ordering::Relaxed),
+            None => self.peak.of_job(self.before),
+        }
     }
 }
 
@@ -202,6 +227,60 @@ impl EngineState {
     }
 
     fn train(&mut self, task: TrainTask) -> TrainEnd {
+        match task.external.clone() {
+            Some(external) => self.train_with_program(task, &external),
+            None => self.train_here(task),
+        }
+    }
+
+    /// Trains with an external program, which is bounded by limits of its own.
+    fn train_with_program(&mut self, task: TrainTask, external: &External) -> TrainEnd {
+        let TrainTask {
+            job,
+            spec,
+            data,
+            encoder,
+            state,
+            mut fetch,
+            processor,
+            mut monitor,
+            ..
+        } = task;
+        // Frees its memory.
+        self.model = None;
+        self.watch.enter(Phase::Waiting);
+        let start = external::Start {
+            job,
+            spec: &spec,
+            data: &data,
+            encoder: &encoder,
+            state,
+            processor: &processor,
+        };
+        let trained = external::train(
+            start,
+            external,
+            &mut fetch,
+            &mut monitor,
+            |begun, monitor| {
+                monitor.started(
+                    begun.after_epoch,
+                    u64::from(begun.after_epoch),
+                    begun.processors,
+                    begun.stored.into_iter(),
+                    &begun.logs,
+                );
+            },
+        );
+        TrainEnd {
+            outcome: trained.outcome,
+            kept: trained.kept,
+            peak_memory: trained.peak_memory,
+            monitor,
+        }
+    }
+
+    fn train_here(&mut self, task: TrainTask) -> TrainEnd {
         let TrainTask {
             spec,
             data,
@@ -210,6 +289,7 @@ impl EngineState {
             mut fetch,
             processor,
             mut monitor,
+            ..
         } = task;
         // Frees its memory.
         self.model = None;
@@ -271,12 +351,28 @@ impl EngineState {
     fn evaluate(&mut self, task: EvalTask) -> Result<bool, TrainError> {
         let EvalTask {
             spec,
+            external,
             data,
             encoder,
             cases,
             mut fetch,
             monitor,
         } = task;
+        if let Some(external) = external {
+            self.model = None;
+            self.watch.enter(Phase::Waiting);
+            let bytes = Arc::new(AtomicU64::new(0));
+            let mut monitor = monitor(JobMemory::of_program(self.peak, bytes.clone()));
+            return external::evaluate(
+                &spec,
+                &external,
+                (&data, &encoder),
+                &cases,
+                &mut fetch,
+                monitor.as_mut(),
+                &|now| bytes.store(now, Ordering::Relaxed),
+            );
+        }
         let mut monitor = monitor(JobMemory::begin(self.peak));
         self.watch.enter(Phase::Preparing);
         inject::device()?;

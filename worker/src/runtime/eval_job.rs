@@ -7,8 +7,10 @@ use super::{
     faults,
     health::Health,
     leases::JobLease,
+    report::AttemptReporter,
     retry::{BEFORE_JOB, RESULT},
     slot::{ExitReason, Slot, describe},
+    train_job::Inputs,
     watch::Phase,
 };
 use futures::{
@@ -26,10 +28,7 @@ use halfheard_shared::{
     text::count,
     wire::{CheckpointRef, FailureKind, Fault, FaultKind, ResultBody, TrainSpec, Work},
 };
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 use tokio::{runtime::Handle, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -92,7 +91,7 @@ impl Slot {
         }
         tracing::info!(model, cases = jobs.len(), "evaluating");
         self.watch.enter(Phase::Preparing);
-        let inputs = self.inputs_or_ending(first.job.job, &spec, &what);
+        let inputs = self.inputs_or_ending(first, &spec, &what);
         match self.unless_ended(first, inputs).await {
             Ok(inputs) => self.run_evaluation(jobs, spec, what, inputs).await,
             Err(ending) => {
@@ -107,15 +106,23 @@ impl Slot {
         jobs: Vec<JobLease>,
         spec: TrainSpec,
         what: String,
-        (data, encoder): (PathBuf, PathBuf),
+        Inputs {
+            data,
+            encoder,
+            external,
+        }: Inputs,
     ) {
         let (events, mut received) = mpsc::unbounded_channel();
         let (shutdown, deadlines) = (self.shutdown.clone(), self.settings.deadlines);
         let (status, watch) = (self.status.clone(), self.watch.clone());
         let released = jobs.iter().map(|lease| Some(lease.released().clone()));
         let released: Vec<_> = released.collect();
+        let is_external = external.is_some();
+        let output = external.as_ref().map(|external| external.output.clone());
+        let attempts: Vec<AttemptReporter> = jobs.iter().map(|lease| self.voice(lease)).collect();
         let task = EvalTask {
             spec: spec.clone(),
+            external,
             data,
             encoder: encoder.clone(),
             cases: jobs.iter().filter_map(eval_case).collect(),
@@ -129,6 +136,7 @@ impl Slot {
                     watch,
                     memory,
                     events,
+                    external: is_external,
                 })
             }),
         };
@@ -150,6 +158,9 @@ impl Slot {
                 }
             }
         };
+        if let Some(captured) = output.and_then(|output| output.take()) {
+            self.report_output(&attempts, captured).await;
+        }
         // Events sent before the end.
         while let Ok(event) = received.try_recv() {
             batch.handle(event);

@@ -32,6 +32,8 @@ pub(super) struct EvalMonitor {
     pub(super) watch: Watch,
     pub(super) memory: JobMemory,
     pub(super) events: mpsc::UnboundedSender<Event>,
+    /// Whether an external program predicts, whose silence has a limit of its own.
+    pub(super) external: bool,
 }
 
 impl EvalMonitor {
@@ -47,7 +49,10 @@ impl EvalObserver for EvalMonitor {
     fn cases_started(&mut self, cases: &[usize]) {
         // The receiver is gone if the worker no longer waits for these cases.
         let _ = self.events.send(Event::Started(cases.to_vec()));
-        self.watch.enter(Phase::Steps);
+        self.watch.enter(match self.external {
+            true => Phase::Waiting,
+            false => Phase::Steps,
+        });
     }
 
     fn should_continue(&mut self, at: EvalProgress) -> bool {

@@ -3,7 +3,6 @@
 
 use super::{
     leases::JobLease,
-    presence::Announcement,
     report::WIRE,
     slot::{MAX_NOOPS, Slot},
 };
@@ -102,7 +101,7 @@ impl Asker {
             evaluations: room.evaluations,
             noops: room.noops,
             wire: WIRE,
-            methods: Announcement::methods(),
+            methods: announcement.methods(),
             labels: announcement.labels.clone(),
             memory: announcement.memory,
             store: Some(slot.store_id.clone()),

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use halfheard_models::{memory, methods::REGISTRY};
 use halfheard_shared::{
     broker::{Broker, HEARTBEAT_EVERY},
+    external,
     wire::{Doing, Fault, Heartbeat, Trouble, WorkerInfo},
 };
 use std::{
@@ -29,15 +30,19 @@ pub(super) struct Announcement {
     /// This process.
     pub(super) session: Uuid,
     pub(super) labels: Vec<String>,
+    /// Whether it runs external programs.
+    pub(super) external: bool,
     /// Bytes of the device's memory; 0 if unknown.
     pub(super) memory: u64,
     pub(super) leases: Leases,
 }
 
 impl Announcement {
-    /// The ids of the methods that this program has.
-    pub(super) fn methods() -> Vec<String> {
-        REGISTRY.iter().map(|(id, _)| (*id).to_owned()).collect()
+    /// The ids of the methods that this worker has.
+    pub(super) fn methods(&self) -> Vec<String> {
+        let known = REGISTRY.iter().map(|(id, _)| *id);
+        let external = self.external.then_some(external::METHOD);
+        known.chain(external).map(str::to_owned).collect()
     }
 
     fn heartbeat(&self, status: &Status) -> Bytes {
@@ -51,7 +56,7 @@ impl Announcement {
             doing: status.activity().clone(),
             trouble: status.trouble(),
             wire: WIRE,
-            methods: Self::methods(),
+            methods: self.methods(),
             labels: self.labels.clone(),
             device_memory: self.memory,
         };

@@ -1,6 +1,6 @@
 //! A slot's settings.
 
-use crate::shutdown::Deadlines;
+use crate::{external::Limits, shutdown::Deadlines};
 use halfheard_models::{device::Device, numerics::Numerics};
 use halfheard_shared::broker::BrokerSettings;
 use std::{path::PathBuf, time::Duration};
@@ -19,6 +19,8 @@ pub(crate) struct SlotSettings {
     pub(crate) shares_gpu: bool,
     /// What jobs may ask for, such as `a100`.
     pub(crate) labels: Vec<String>,
+    /// Within which limits external programs run; `None` if they do not.
+    pub(crate) external: Option<Limits>,
     /// libtorch's threads.
     pub(crate) threads: usize,
     pub(crate) numerics: Numerics,

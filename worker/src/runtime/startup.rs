@@ -137,6 +137,7 @@ async fn announce(settings: &SlotSettings, leases: Leases) -> Arc<Announcement> 
         worker: worker_info(settings),
         session: Uuid::new_v4(),
         labels: settings.labels.clone(),
+        external: settings.external.is_some(),
         memory: memory.await.unwrap_or(0),
         leases,
     })

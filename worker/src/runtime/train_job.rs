@@ -7,27 +7,39 @@ use super::{
     faults::{self, Requirement},
     health::Health,
     leases::JobLease,
+    report::AttemptReporter,
     retry::{BEFORE_JOB, OPTIONAL, RESULT, RetryPolicy},
     slot::{ExitReason, Slot, describe},
     train_monitor::{MonitorSettings, TrainMonitor},
     watch::Phase,
 };
+use crate::external::{Captured, Inputs as External, OutputSink};
 use bytes::Bytes;
 use halfheard_models::train::{BestCheckpoint, TrainOutcome, failure};
 use halfheard_shared::{
     artifacts::{ArtifactError, Key, MAX_BYTES},
     error::chain,
+    external::ExternalTraining,
     ids::JobId,
-    wire::{FailureKind, ResultBody, TrainSpec},
+    wire::{FailureKind, Fault, FaultKind, ResultBody, TrainSpec},
 };
 use std::path::PathBuf;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+/// What every job with a model starts from.
+pub(super) struct Inputs {
+    /// The dataset file.
+    pub(super) data: PathBuf,
+    /// The encoder's folder.
+    pub(super) encoder: PathBuf,
+    /// The program, for what is none of the registry's methods.
+    pub(super) external: Option<External>,
+}
+
 /// What a training job starts from.
-struct Inputs {
-    data: PathBuf,
-    encoder: PathBuf,
+struct Prepared {
+    inputs: Inputs,
     /// A saved state to resume from.
     state: Option<Bytes>,
 }
@@ -46,7 +58,7 @@ impl Slot {
         lease.set_at_work(true);
         tracing::info!(job = %lease.job.job, attempt = %lease.attempt(), "{what}");
         match self.prepare_training(&lease, &spec, &what).await {
-            Ok(inputs) => self.run_training(lease, spec, &what, inputs).await,
+            Ok(prepared) => self.run_training(lease, spec, &what, prepared).await,
             Err(ending) => {
                 self.watch.enter(Phase::Waiting);
                 self.end(lease, ending).await;
@@ -60,17 +72,13 @@ impl Slot {
         lease: &JobLease,
         spec: &TrainSpec,
         what: &str,
-    ) -> Result<Inputs, Ending> {
+    ) -> Result<Prepared, Ending> {
         self.watch.enter(Phase::Preparing);
         let collect = async {
-            let (data, encoder) = self.inputs_or_ending(lease.job.job, spec, what).await?;
+            let inputs = self.inputs_or_ending(lease, spec, what).await?;
             let state = self.saved_state(lease).await;
             let state = state.map_err(|error| self.store_failed(lease, what, &error))?;
-            Ok(Inputs {
-                data,
-                encoder,
-                state,
-            })
+            Ok(Prepared { inputs, state })
         };
         self.unless_ended(lease, collect).await
     }
@@ -106,9 +114,11 @@ impl Slot {
         }
     }
 
-    async fn run_training(&self, lease: JobLease, spec: TrainSpec, what: &str, inputs: Inputs) {
-        let encoder = inputs.encoder.clone();
-        let task = self.train_task(&lease, &spec, inputs);
+    async fn run_training(&self, lease: JobLease, spec: TrainSpec, what: &str, from: Prepared) {
+        let encoder = from.inputs.encoder.clone();
+        let output = from.inputs.external.as_ref();
+        let output = output.map(|external| external.output.clone());
+        let task = self.train_task(&lease, &spec, from);
         let end = tokio::select! {
             end = self.engine.train(task) => end,
             () = self.shutdown.deadline(self.settings.deadlines.save()) => {
@@ -130,6 +140,10 @@ impl Slot {
                 return self.end(lease, ending).await;
             }
         };
+        if let Some(captured) = output.and_then(|output| output.take()) {
+            let voice = monitor.voice().clone();
+            self.report_output(&[voice], captured).await;
+        }
         match outcome {
             Ok(TrainOutcome::Stopped { .. }) => {
                 // Of a job that was taken away, the saved state stays: its sweep may be submitted
@@ -174,12 +188,14 @@ impl Slot {
         }
     }
 
-    fn train_task(&self, lease: &JobLease, spec: &TrainSpec, inputs: Inputs) -> TrainTask {
+    fn train_task(&self, lease: &JobLease, spec: &TrainSpec, from: Prepared) -> TrainTask {
         TrainTask {
+            job: lease.job.job,
             spec: spec.clone(),
-            data: inputs.data,
-            encoder: inputs.encoder,
-            state: inputs.state,
+            external: from.inputs.external,
+            data: from.inputs.data,
+            encoder: from.inputs.encoder,
+            state: from.state,
             processor: self.announcement.worker.processor.clone(),
             fetch: self.fetch_best(lease.job.job),
             monitor: TrainMonitor::new(MonitorSettings {
@@ -238,11 +254,12 @@ impl Slot {
     /// The inputs, or how the job ends without them.
     pub(super) async fn inputs_or_ending(
         &self,
-        job: JobId,
+        lease: &JobLease,
         spec: &TrainSpec,
         what: &str,
-    ) -> Result<(PathBuf, PathBuf), Ending> {
-        self.inputs(spec).await.map_err(|error| {
+    ) -> Result<Inputs, Ending> {
+        let job = lease.job.job;
+        let from_error = |error: BlobError| {
             let Some(fault) = faults::input_fault(&error, spec) else {
                 return Ending::failed(what, &error, FailureKind::Permanent);
             };
@@ -251,7 +268,63 @@ impl Slot {
                 after_epoch: 0,
                 fault,
             }
+        };
+        let training = ExternalTraining::of(spec)
+            .map_err(|error| Ending::failed(what, &error, FailureKind::Permanent))?;
+        let (data, encoder) = self.inputs(spec).await.map_err(from_error)?;
+        let external = match training {
+            None => None,
+            Some(training) => {
+                let Some(limits) = self.settings.external else {
+                    let what = format!("external program {}", spec.method);
+                    let reason = "it was started without --allow-external".to_owned();
+                    let fault = Fault::new(FaultKind::Method, what, vec![reason]);
+                    return Err(Ending::Decline {
+                        after_epoch: 0,
+                        fault,
+                    });
+                };
+                let bundle = &training.program.bundle;
+                Some(External {
+                    bundle: self.blobs.program(bundle).await.map_err(from_error)?,
+                    root: self.settings.data_dir.join("external"),
+                    run: lease.attempt().to_string(),
+                    limits,
+                    device: self.settings.device,
+                    threads: u32::try_from(self.settings.threads).unwrap_or(1),
+                    output: OutputSink::default(),
+                    training,
+                })
+            }
+        };
+        Ok(Inputs {
+            data,
+            encoder,
+            external,
         })
+    }
+
+    /// Stores and reports what a program wrote to standard error.
+    pub(super) async fn report_output(&self, attempts: &[AttemptReporter], captured: Captured) {
+        let whole = Bytes::from(captured.whole);
+        for voice in attempts {
+            let key = Key::Output(voice.attempt);
+            let stored = match whole.is_empty() {
+                true => Ok(()),
+                false => self.store.put(&key, whole.clone()).await,
+            };
+            if let Err(error) = &stored {
+                tracing::warn!(
+                    error = chain(error),
+                    "cannot store what the program wrote; its end is kept"
+                );
+            }
+            voice.send(ResultBody::Output {
+                tail: captured.tail.clone(),
+                bytes: captured.bytes,
+                stored: stored.is_ok() && !whole.is_empty(),
+            });
+        }
     }
 
     async fn store_checkpoints(

@@ -86,10 +86,26 @@ pub enum TrainError {
     /// A panic in a method or in libtorch's wrapper.
     #[error("panic: {0}")]
     Panic(TorchMessage),
+    /// An external program that died, took too much, or did not keep to what is agreed.
+    #[error("the program failed: {what}")]
+    External {
+        /// What it did.
+        what: String,
+        /// Whether it may not do so again.
+        retryable: bool,
+        /// The last lines that it wrote to standard error.
+        #[source]
+        last_words: Option<LastWords>,
+    },
     /// A device that this process can no longer use.
     #[error("the device failed; this worker process restarts")]
     Device(#[source] TorchMessage),
 }
+
+/// The last lines that an external program wrote to standard error.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("its last words: {0}")]
+pub struct LastWords(pub String);
 
 /// An error message of libtorch or a panic.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -254,7 +270,10 @@ impl TrainError {
             TrainError::OutOfMemory { .. } => FailureKind::OutOfMemory,
             TrainError::Dataset(DatasetError::Io { .. })
             | TrainError::Worker(_)
-            | TrainError::Device(_) => FailureKind::Retryable,
+            | TrainError::Device(_)
+            | TrainError::External {
+                retryable: true, ..
+            } => FailureKind::Retryable,
             TrainError::Spec(_)
             | TrainError::Fingerprint(_)
             | TrainError::Unknown { .. }
@@ -264,6 +283,7 @@ impl TrainError {
             | TrainError::Shape { .. }
             | TrainError::Features(_)
             | TrainError::Weights { .. }
+            | TrainError::External { .. }
             | TrainError::State(_) => FailureKind::Permanent,
         }
     }

@@ -22,7 +22,7 @@ mod weights;
 
 pub use build::build;
 pub use data::{Data, PREDICTION_BATCH};
-pub use error::{TorchMessage, TrainError, catch_panics, chain, failure};
+pub use error::{LastWords, TorchMessage, TrainError, catch_panics, chain, failure};
 pub use evaluate::{
     CaseResult, EvalCase, EvalObserver, EvalProgress, LoadedModel, StoredFeatures, evaluate,
 };

@@ -38,6 +38,11 @@ pub(in crate::runtime) fn store_fault(error: &ArtifactError) -> Option<Fault> {
 pub(in crate::runtime) fn input_fault(error: &BlobError, spec: &TrainSpec) -> Option<Fault> {
     match error {
         BlobError::Missing { what, .. } if *what == "dataset" => Some(dataset_fault(error, spec)),
+        BlobError::Missing { what, .. } if *what == "program" => Some(Fault::new(
+            FaultKind::Method,
+            format!("external program {}", spec.method),
+            causes_and_hint(error),
+        )),
         BlobError::Missing { .. } => Some(encoder_fault(causes_and_hint(error), spec)),
         // Damaged in the store, or no room for it here: not every job needs it.
         BlobError::Store(
