@@ -102,9 +102,34 @@ test-python: ## test the Python package (needs Python 3.10 or newer)
 	PYTHONPATH="python/src:$$packages" PYTHONDONTWRITEBYTECODE=1 \
 		$(PYTHON) -m unittest discover --start-directory python/tests
 
+# The same commit gives the same bytes, whoever builds it and wherever: no path of this machine gets into programs that
+# others get. They have a folder of their own, since these flags would build everything anew in the usual one.
+DIST := $(TARGET)/dist-build
+NO_PATHS = map() { echo "$$1=$(abspath $(CURDIR))=/halfheard $$1=$${CARGO_HOME:-$$HOME/.cargo}=/cargo"; }; \
+	export RUSTFLAGS="$$(map --remap-path-prefix)" CFLAGS="$$(map -ffile-prefix-map)" CXXFLAGS="$$(map -ffile-prefix-map)"
+
 .PHONY: wheel
-wheel: release ## build the Python wheel with coord and worker in it, into target/wheels
-	$(PYTHON) deploy/wheel.py $(TARGET)/release $(TARGET)/wheels
+wheel: setup ## build the Python wheel with coord and worker in it, into target/wheels
+	@$(NO_PATHS); \
+	$(CARGO) build --release --locked -p halfheard-coordinator -p halfheard-worker --target-dir $(DIST)
+	$(PYTHON) deploy/wheel.py $(DIST)/release $(TARGET)/wheels
+
+# musl's headers come with a compiler from PyPI: an ordinary user needs no package of the system.
+MUSL := x86_64-unknown-linux-musl
+.PHONY: dist
+dist: ## build a static coord for login nodes, into target/dist
+	rustup target add $(MUSL)
+	@zig="$(DEPS)/zig-$$(sha256sum deploy/zig-requirements.txt | cut -c1-12)"; \
+	if [ ! -d "$$zig" ]; then \
+		rm -rf "$$zig.new"; \
+		$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps \
+			--only-binary :all: --require-hashes --requirement deploy/zig-requirements.txt --target "$$zig.new"; \
+		mv "$$zig.new" "$$zig"; \
+	fi; \
+	$(NO_PATHS); \
+	export PYTHONPATH="$$zig" CC_x86_64_unknown_linux_musl="$(abspath deploy/zig-cc.sh)" AR_x86_64_unknown_linux_musl=ar; \
+	$(CARGO) build --release --locked -p halfheard-coordinator --target $(MUSL) --target-dir $(DIST)
+	$(PYTHON) deploy/dist.py $(DIST)/$(MUSL)/release/coord $(TARGET)/dist
 
 # The packages that the wheel depends on are those that set-up fetched: nothing is downloaded.
 .PHONY: test-wheel
