@@ -161,6 +161,10 @@ impl Hint for StoreError {
         let hint = match self {
             StoreError::Address { .. } => "write it as postgres://user@host:5432/name",
             StoreError::Connect { source, .. } => fault::connect_hint(source),
+            StoreError::Migrations(sqlx::migrate::MigrateError::VersionMismatch(_)) => {
+                "an unreleased build made it, with other tables: use another database or --data-dir, \
+                 or the build that made it"
+            }
             StoreError::Behind { .. } => "run `coord migrate`",
             StoreError::Ahead { .. } => "use a newer coord",
             StoreError::NoSweep(_) => "`coord status` lists the sweeps",
@@ -173,5 +177,16 @@ impl Hint for StoreError {
             _ => return None,
         };
         Some(hint.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn database_of_an_unreleased_build_is_explained() {
+        let error = StoreError::from(sqlx::migrate::MigrateError::VersionMismatch(1));
+        assert!(error.hint().unwrap().contains("--data-dir"), "{error}");
     }
 }
