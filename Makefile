@@ -106,6 +106,7 @@ test-python: ## test the Python package (needs Python 3.10 or newer)
 # others get. They have a folder of their own, since these flags would build everything anew in the usual one.
 DIST := $(TARGET)/dist-build
 NO_PATHS = map() { echo "$$1=$(abspath $(CURDIR))=/halfheard $$1=$${CARGO_HOME:-$$HOME/.cargo}=/cargo"; }; \
+	export HALFHEARD_RPATH= HALFHEARD_REVISION="$$(git rev-parse --short=12 HEAD 2>/dev/null || true)"; \
 	export RUSTFLAGS="$$(map --remap-path-prefix)" CFLAGS="$$(map -ffile-prefix-map)" CXXFLAGS="$$(map -ffile-prefix-map)"
 
 .PHONY: wheel

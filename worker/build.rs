@@ -5,8 +5,14 @@ use std::process::Command;
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
-    if let Ok(libtorch) = std::env::var("LIBTORCH") {
-        println!("cargo:rustc-link-arg=-Wl,-rpath,{libtorch}/lib");
+    println!("cargo:rerun-if-env-changed=HALFHEARD_RPATH");
+    // Empty for programs that others get: they are told where libtorch is when they start.
+    let rpath = std::env::var("HALFHEARD_RPATH").ok().or_else(|| {
+        let libtorch = std::env::var("LIBTORCH").ok()?;
+        Some(format!("{libtorch}/lib"))
+    });
+    if let Some(rpath) = rpath.filter(|rpath| !rpath.is_empty()) {
+        println!("cargo:rustc-link-arg=-Wl,-rpath,{rpath}");
     }
     println!("cargo:rerun-if-env-changed=HALFHEARD_REVISION");
     let version = std::env::var("CARGO_PKG_VERSION").unwrap_or_default();
