@@ -8,12 +8,11 @@ use super::{
     session::Session,
 };
 use bytes::Bytes;
-use halfheard_models::train::{CaseResult, EvalCase, EvalObserver, EvalProgress, TrainError};
+use halfheard_models::train::{EvalCase, EvalObserver, EvalProgress, TrainError};
 use halfheard_shared::{
     dataset::{Dataset, Split},
     external::{Event, JobCase, Predictions, Task},
-    metrics,
-    wire::{CheckpointRef, CriterionResult, TrainSpec},
+    wire::{CheckpointRef, TrainSpec},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -184,47 +183,16 @@ impl Run<'_> {
             self.predicted.contains_key(&key)
         };
         if asked.iter().all(is_complete) {
-            let outcome = self.score(place);
+            let values = |hash: &str| {
+                let values = self.predicted.get(&(place, hash.to_owned()))?;
+                Some(values.as_slice())
+            };
+            let outcome = cases[place].measure(self.spec.dataset, self.labels, values);
             self.done.insert(place);
             let seconds = self.since.elapsed().as_secs_f64();
             self.since = Instant::now();
             observer.case_finished(place, seconds, outcome);
         }
         Ok(())
-    }
-
-    /// The results of one case.
-    fn score(&self, place: usize) -> Result<CaseResult, TrainError> {
-        let mut evaluated = CaseResult {
-            results: Vec::new(),
-            predictions: Vec::new(),
-            features: None,
-        };
-        let mut places: BTreeMap<&str, u32> = BTreeMap::new();
-        for checkpoint in &self.cases[place].checkpoints {
-            let hash = checkpoint.blake3.as_str();
-            let Some(values) = self.predicted.get(&(place, hash.to_owned())) else {
-                // Unreachable: a case is scored when all of its checkpoints have predicted.
-                continue;
-            };
-            let metrics =
-                metrics::evaluate(self.spec.dataset, values, self.labels).map_err(|source| {
-                    TrainError::Prediction {
-                        epoch: checkpoint.epoch,
-                        source,
-                    }
-                })?;
-            let predictions = *places.entry(hash).or_insert_with(|| {
-                evaluated.predictions.push(values.clone());
-                evaluated.predictions.len() as u32 - 1
-            });
-            evaluated.results.push(CriterionResult {
-                criterion: checkpoint.criterion.clone(),
-                epoch: checkpoint.epoch,
-                predictions,
-                metrics,
-            });
-        }
-        Ok(evaluated)
     }
 }

@@ -186,30 +186,21 @@ impl JobFolder {
     /// The bytes of all that the program has written, inputs left out. Blocks count, not lengths: a file
     /// with holes takes little.
     pub(super) fn used(job: &Path) -> u64 {
-        fn bytes(folder: &Path) -> u64 {
-            use std::os::unix::fs::MetadataExt as _;
+        use std::os::unix::fs::MetadataExt as _;
+        fn bytes(folder: &Path, but: Option<&str>) -> u64 {
             let Ok(entries) = fs::read_dir(folder) else {
                 return 0;
             };
-            let each = entries.flatten().map(|entry| match entry.metadata() {
-                Ok(about) if about.is_dir() => bytes(&entry.path()),
+            let counted = |entry: &fs::DirEntry| but.is_none_or(|name| entry.file_name() != name);
+            let each = entries.flatten().filter(counted);
+            each.map(|entry| match entry.metadata() {
+                Ok(about) if about.is_dir() => bytes(&entry.path(), None),
                 Ok(about) => about.blocks() * 512,
                 Err(_) => 0,
-            });
-            each.sum()
+            })
+            .sum()
         }
-        let Ok(entries) = fs::read_dir(job) else {
-            return 0;
-        };
-        let own = entries
-            .flatten()
-            .filter(|entry| entry.file_name() != "inputs")
-            .map(|entry| match entry.metadata() {
-                Ok(about) if about.is_dir() => bytes(&entry.path()),
-                Ok(about) => about.len(),
-                Err(_) => 0,
-            });
-        own.sum()
+        bytes(job, Some("inputs"))
     }
 }
 

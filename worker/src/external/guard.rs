@@ -86,9 +86,9 @@ async fn guard() -> u8 {
     };
     let started = order
         .map_err(std::io::Error::other)
-        .and_then(|order| start(&order).map(|child| (child, order)));
-    let (mut child, _order) = match started {
-        Ok(started) => started,
+        .and_then(|order| start(&order));
+    let mut child = match started {
+        Ok(child) => child,
         Err(error) => {
             eprintln!("cannot start the program: {error}");
             return NOT_STARTED;

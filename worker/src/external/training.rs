@@ -9,8 +9,8 @@ use super::{
 };
 use bytes::Bytes;
 use halfheard_models::train::{
-    BestCheckpoint, BestRef, Directive, Snapshot, StepReport, TrainError, TrainObserver,
-    TrainOutcome,
+    BestCheckpoint, BestContents, BestEpochs, BestRef, Directive, Snapshot, StepReport, TrainError,
+    TrainObserver, TrainOutcome, references,
 };
 use halfheard_shared::{
     bundle::Bundle,
@@ -19,12 +19,13 @@ use halfheard_shared::{
     external::{Event, JobSelection, Predictions, Task},
     hash::Hash,
     ids::JobId,
-    metrics::{self, Metrics},
-    wire::{CheckpointRef, EpochLog, Selection, TrainSpec},
+    metrics,
+    wire::{EpochLog, Selection, TrainSpec},
 };
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
+    convert::Infallible,
     path::Path,
     time::{Duration, Instant},
 };
@@ -45,7 +46,7 @@ struct Progress {
     /// The completed epochs.
     logs: Vec<EpochLog>,
     /// The best epoch by each selection criterion.
-    best: BTreeMap<String, BestRef>,
+    best: BestEpochs,
     /// Seconds over all attempts.
     seconds: f64,
     /// The kinds of processors used so far, in order.
@@ -100,17 +101,17 @@ pub(crate) fn train<O: TrainObserver>(
         progress: Progress {
             job: start.job,
             logs: Vec::new(),
-            best: BTreeMap::new(),
+            best: BestEpochs::new(),
             seconds: 0.0,
             processors: Vec::new(),
         },
-        contents: BTreeMap::new(),
+        contents: BestContents::default(),
         peak_memory: 0,
     };
     let outcome = training.run(start, inputs, fetch, observer, begun);
     let kept = match outcome {
         Ok(_) => Vec::new(),
-        Err(_) => training.best_checkpoints(),
+        Err(_) => training.contents.named(&training.progress.best),
     };
     Trained {
         outcome,
@@ -122,8 +123,8 @@ pub(crate) fn train<O: TrainObserver>(
 struct Training<'a> {
     spec: &'a TrainSpec,
     progress: Progress,
-    /// Contents of the best checkpoints by hash.
-    contents: BTreeMap<String, Bytes>,
+    /// Contents of the best checkpoints.
+    contents: BestContents,
     peak_memory: u64,
 }
 
@@ -163,10 +164,12 @@ impl Training<'_> {
         let data = Dataset::open(start.data)?;
         let session = Session::prepare(inputs)?;
         let mut job = inputs.job_file(Task::Train, self.spec, &data, start.encoder);
-        let (split, case) = match self.spec.protocol.selection {
-            Selection::Validation => (Split::Valid, self.selection_case()),
-            Selection::Test => (Split::Test, self.selection_case()),
+        let split = match self.spec.protocol.selection {
+            Selection::Validation => Split::Valid,
+            Selection::Test => Split::Test,
         };
+        let rate = Rate::from_thousandths(self.spec.protocol.selection_rate);
+        let case = Case::Rate(rate);
         let selection = SelectionSplit {
             name: split.as_str(),
             labels: data.split(split).labels().to_vec(),
@@ -200,10 +203,6 @@ impl Training<'_> {
         let ended = self.follow(&session, &mut program, &selection, inputs, observer);
         self.peak_memory = program.peak_memory();
         ended
-    }
-
-    fn selection_case(&self) -> Case {
-        Case::Rate(Rate::from_thousandths(self.spec.protocol.selection_rate))
     }
 
     /// Follows the program until it ends.
@@ -367,7 +366,12 @@ impl Training<'_> {
         let values = session.values(predictions, selection.labels.len(), &what)?;
         let metrics = metrics::evaluate(self.spec.dataset, &values, &selection.labels)
             .map_err(|source| TrainError::Prediction { epoch, source })?;
-        let best_for = self.keep_best(epoch, &metrics, checkpoint);
+        let Ok(best_for) = self.contents.keep(
+            &mut self.progress.best,
+            self.spec.dataset,
+            (epoch, &metrics),
+            || Ok::<_, Infallible>(checkpoint),
+        );
         let log = EpochLog {
             epoch,
             losses,
@@ -379,35 +383,6 @@ impl Training<'_> {
         self.progress.seconds += log.train_seconds + log.eval_seconds;
         self.progress.logs.push(log.clone());
         Ok(log)
-    }
-
-    /// Keeps the checkpoint for every criterion by which this epoch is the best so far; returns these.
-    fn keep_best(&mut self, epoch: u32, metrics: &Metrics, content: Bytes) -> Vec<String> {
-        let benchmark = self.spec.dataset;
-        let best = &mut self.progress.best;
-        let blake3 = Hash::of(&content).as_str().to_owned();
-        let mut better = Vec::new();
-        for criterion in benchmark.criteria() {
-            let value = metrics.get(criterion.id).copied().flatten();
-            let before = best.get(criterion.id);
-            if before.is_none_or(|best| benchmark.improves(criterion, value, best.value)) {
-                better.push(criterion.id.to_owned());
-                let reference = BestRef {
-                    epoch,
-                    value,
-                    blake3: blake3.clone(),
-                    bytes: content.len() as u64,
-                };
-                best.insert(criterion.id.to_owned(), reference);
-            }
-        }
-        if !better.is_empty() {
-            self.contents.insert(blake3, content);
-            let best = &self.progress.best;
-            self.contents
-                .retain(|hash, _| best.values().any(|kept| kept.blake3 == *hash));
-        }
-        better
     }
 
     /// Takes a state that the program has saved.
@@ -431,7 +406,7 @@ impl Training<'_> {
             .map_err(|error| misbehaved(format!("its state cannot be kept: {error}")))?;
         Ok(Snapshot {
             state: state.into(),
-            best: self.best(),
+            best: self.contents.checkpoints(),
             after_epoch,
             steps: u64::from(after_epoch),
         })
@@ -462,54 +437,19 @@ impl Training<'_> {
         if progress.job != self.progress.job {
             return refused(format!("it belongs to job {}", progress.job));
         }
-        let mut contents = BTreeMap::new();
-        for best in progress.best.values() {
-            if !contents.contains_key(&best.blake3) {
-                let Some(content) = fetch(best) else {
-                    return refused(format!("its checkpoint {} is missing", best.blake3));
-                };
-                contents.insert(best.blake3.clone(), content);
-            }
-        }
+        let contents = match BestContents::fetch(&progress.best, fetch) {
+            Ok(contents) => contents,
+            Err(best) => return refused(format!("its checkpoint {} is missing", best.blake3)),
+        };
         self.progress = progress;
         self.contents = contents;
         Some(bundle)
     }
 
-    fn best(&self) -> Vec<BestCheckpoint> {
-        let contents = self.contents.values();
-        contents
-            .map(|content| BestCheckpoint {
-                blake3: Hash::of(content),
-                content: content.clone(),
-            })
-            .collect()
-    }
-
-    /// The best checkpoints so far, with their criterion and epoch, to keep if training fails.
-    fn best_checkpoints(&self) -> Vec<(String, BestCheckpoint)> {
-        let best = self.progress.best.iter();
-        best.filter_map(|(id, best)| {
-            let content = self.contents.get(&best.blake3)?.clone();
-            let blake3 = best.blake3.parse().ok()?;
-            let what = format!("{id} after epoch {}", best.epoch);
-            Some((what, BestCheckpoint { blake3, content }))
-        })
-        .collect()
-    }
-
     fn completed(&self) -> TrainOutcome {
-        let best = self.progress.best.iter();
         TrainOutcome::Completed {
-            checkpoints: best
-                .map(|(criterion, best)| CheckpointRef {
-                    criterion: criterion.clone(),
-                    epoch: best.epoch,
-                    blake3: best.blake3.clone(),
-                    bytes: best.bytes,
-                })
-                .collect(),
-            contents: self.best(),
+            checkpoints: references(&self.progress.best),
+            contents: self.contents.checkpoints(),
             epochs: self.after_epoch(),
             seconds: self.progress.seconds,
         }

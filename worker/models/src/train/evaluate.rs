@@ -85,6 +85,50 @@ pub struct StoredFeatures {
 }
 
 impl EvalCase {
+    /// The metrics of what each checkpoint predicted for the labels `[samples]`; `values` finds
+    /// predictions by the checkpoint's hash.
+    ///
+    /// # Errors
+    ///
+    /// Predictions that have no metrics.
+    pub fn measure<'v>(
+        &self,
+        benchmark: Benchmark,
+        labels: &[f32],
+        values: impl Fn(&str) -> Option<&'v [f32]>,
+    ) -> Result<CaseResult, TrainError> {
+        let mut evaluated = CaseResult {
+            results: Vec::new(),
+            predictions: Vec::new(),
+            features: None,
+        };
+        let mut places: BTreeMap<&str, u32> = BTreeMap::new();
+        for checkpoint in &self.checkpoints {
+            let hash = checkpoint.blake3.as_str();
+            let Some(values) = values(hash) else {
+                // Unreachable: a case is measured when all of its checkpoints have predicted.
+                continue;
+            };
+            let metrics = metrics::evaluate(benchmark, values, labels).map_err(|source| {
+                TrainError::Prediction {
+                    epoch: checkpoint.epoch,
+                    source,
+                }
+            })?;
+            let predictions = *places.entry(hash).or_insert_with(|| {
+                evaluated.predictions.push(values.to_vec());
+                evaluated.predictions.len() as u32 - 1
+            });
+            evaluated.results.push(CriterionResult {
+                criterion: checkpoint.criterion.clone(),
+                epoch: checkpoint.epoch,
+                predictions,
+                metrics,
+            });
+        }
+        Ok(evaluated)
+    }
+
     /// The checkpoint whose features are stored, if any.
     fn features_of(&self) -> Option<&str> {
         let mut checkpoints = self.checkpoints.iter();
@@ -340,44 +384,29 @@ impl Run<'_> {
         predicted: &mut BTreeMap<(usize, String), Predicted>,
     ) -> Result<CaseResult, TrainError> {
         let case = &self.cases[place];
-        let mut evaluated = CaseResult {
-            results: Vec::new(),
-            predictions: Vec::new(),
-            features: None,
-        };
-        let mut places: BTreeMap<&str, u32> = BTreeMap::new();
+        let mut features = None;
         for checkpoint in &case.checkpoints {
-            let hash = checkpoint.blake3.as_str();
-            let Some(predicted) = predicted.get_mut(&(place, hash.to_owned())) else {
+            let key = (place, checkpoint.blake3.clone());
+            let Some(predicted) = predicted.get_mut(&key) else {
                 // Unreachable: every checkpoint of every case has been predicted.
                 continue;
             };
-            if let Some(features) = std::mem::replace(&mut predicted.features, Ok(None))? {
-                evaluated.features = Some(StoredFeatures {
-                    checkpoint: hash.to_owned(),
-                    content: features.to_bytes()?.into(),
+            if let Some(shown) = std::mem::replace(&mut predicted.features, Ok(None))? {
+                features = Some(StoredFeatures {
+                    checkpoint: checkpoint.blake3.clone(),
+                    content: shown.to_bytes()?.into(),
                 });
             }
-            let at = *places.entry(hash).or_insert_with(|| {
-                evaluated.predictions.push(predicted.values.clone());
-                evaluated.predictions.len() as u32 - 1
-            });
-            let labels = self.split.labels();
-            let metrics =
-                metrics::evaluate(self.benchmark, &predicted.values, labels).map_err(|source| {
-                    TrainError::Prediction {
-                        epoch: checkpoint.epoch,
-                        source,
-                    }
-                })?;
-            evaluated.results.push(CriterionResult {
-                criterion: checkpoint.criterion.clone(),
-                epoch: checkpoint.epoch,
-                predictions: at,
-                metrics,
-            });
         }
-        Ok(evaluated)
+        let values = |hash: &str| {
+            let predicted = predicted.get(&(place, hash.to_owned()))?;
+            Some(predicted.values.as_slice())
+        };
+        let measured = case.measure(self.benchmark, self.split.labels(), values)?;
+        Ok(CaseResult {
+            features,
+            ..measured
+        })
     }
 }
 

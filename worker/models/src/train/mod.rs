@@ -1,6 +1,7 @@
 //! Training and evaluating one model. The trainer runs a method's procedure and resumes bit-exactly
 //! from any step. Nothing here depends on the broker, the database or the artifact store.
 
+mod best;
 mod build;
 mod data;
 #[cfg(test)]
@@ -20,6 +21,7 @@ mod trainer;
 mod trainer_tests;
 mod weights;
 
+pub use best::{BestContents, references};
 pub use build::build;
 pub use data::{Data, PREDICTION_BATCH};
 pub use error::{LastWords, TorchMessage, TrainError, catch_panics, chain, failure};
@@ -28,5 +30,5 @@ pub use evaluate::{
 };
 pub use observer::{BestCheckpoint, Directive, Snapshot, StepReport, TrainObserver, TrainOutcome};
 pub use save_schedule::SaveSchedule;
-pub use saved_state::{BestRef, StateError};
+pub use saved_state::{BestEpochs, BestRef, StateError};
 pub use trainer::Trainer;

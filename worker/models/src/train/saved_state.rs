@@ -37,7 +37,7 @@ pub(super) struct Progress {
     /// The best validation loss and its epoch.
     pub best_loss: Option<(f64, u32)>,
     /// The best epoch by each selection criterion.
-    pub best: BTreeMap<String, BestRef>,
+    pub best: BestEpochs,
     /// Whether early stopping applies.
     pub stopped: bool,
     /// The kinds of processors used so far, in order.
@@ -47,6 +47,9 @@ pub(super) struct Progress {
     #[serde(default)]
     pub logs: Vec<EpochLog>,
 }
+
+/// The best epoch so far by each selection criterion.
+pub type BestEpochs = BTreeMap<String, BestRef>;
 
 /// The best epoch so far by some criterion.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

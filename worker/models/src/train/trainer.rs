@@ -2,24 +2,24 @@
 //! resume after any step.
 
 use super::{
-    BestCheckpoint, Directive, Snapshot, StepReport, TrainError, TrainObserver, TrainOutcome,
-    catch_panics,
+    BestCheckpoint, BestContents, BestEpochs, Directive, Snapshot, StepReport, TrainError,
+    TrainObserver, TrainOutcome, catch_panics,
     data::{Data, Erased, SplitData},
     fingerprint::fingerprint,
     order,
     predict::predict_split,
+    references,
     saved_state::{self, BestRef, Progress, StateError},
     weights,
 };
 use crate::methods::{Batch, Method, MethodError, Position};
 use bytes::Bytes;
 use halfheard_shared::{
-    benchmark::{Benchmark, Criterion},
+    benchmark::Benchmark,
     case::{Case, Rate},
     dataset::Split,
-    hash::Hash,
     metrics,
-    wire::{CheckpointRef, EpochLog, Selection, TrainSpec},
+    wire::{EpochLog, Selection, TrainSpec},
 };
 use std::{collections::BTreeMap, rc::Rc, time::Instant};
 use tch::Tensor;
@@ -37,8 +37,8 @@ pub struct Trainer {
     /// The split of schedules and early stopping, if not the selection split.
     validation: Option<EvalSplit>,
     progress: Progress,
-    /// Contents of the best checkpoints by hash.
-    contents: BTreeMap<String, Bytes>,
+    /// Contents of the best checkpoints.
+    contents: BestContents,
     /// Whether nothing has been trained or restored yet.
     fresh: bool,
     pass: Option<Pass>,
@@ -109,12 +109,12 @@ impl Trainer {
                 epoch_seconds: 0.0,
                 seconds: 0.0,
                 best_loss: None,
-                best: BTreeMap::new(),
+                best: BestEpochs::new(),
                 stopped: false,
                 processors: Vec::new(),
                 logs: Vec::new(),
             },
-            contents: BTreeMap::new(),
+            contents: BestContents::default(),
             fresh: true,
             pass: None,
             spec,
@@ -134,15 +134,9 @@ impl Trainer {
         fetch: &mut dyn FnMut(&BestRef) -> Option<Bytes>,
     ) -> Result<(), StateError> {
         let (progress, method) = saved_state::decode(saved, &self.progress.spec)?;
-        let mut contents = BTreeMap::new();
-        for best in progress.best.values() {
-            if !contents.contains_key(&best.blake3) {
-                let content = fetch(best).ok_or_else(|| {
-                    StateError::Damaged(format!("its checkpoint {} is missing", best.blake3))
-                })?;
-                contents.insert(best.blake3.clone(), content);
-            }
-        }
+        let contents = BestContents::fetch(&progress.best, fetch).map_err(|best| {
+            StateError::Damaged(format!("its checkpoint {} is missing", best.blake3))
+        })?;
         catch_panics(None, || Ok(self.method.restore(&method)?))
             .map_err(|e| StateError::Method(e.to_string()))?;
         self.progress = progress;
@@ -183,16 +177,7 @@ impl Trainer {
 
     /// The best checkpoints so far, with their criterion and epoch, to keep if training fails.
     pub fn best_checkpoints(&self) -> Vec<(String, BestCheckpoint)> {
-        let best = self.progress.best.iter();
-        best.filter_map(|(id, best)| {
-            let content = self.contents.get(&best.blake3)?.clone();
-            let blake3 = best.blake3.parse().ok()?;
-            Some((
-                format!("{id} after epoch {}", best.epoch),
-                BestCheckpoint { blake3, content },
-            ))
-        })
-        .collect()
+        self.contents.named(&self.progress.best)
     }
 
     /// Trains until completion or until `observer` stops it. A panic of the method becomes an error.
@@ -230,18 +215,8 @@ impl Trainer {
             }
         }
         Ok(TrainOutcome::Completed {
-            checkpoints: self
-                .progress
-                .best
-                .iter()
-                .map(|(criterion, best)| CheckpointRef {
-                    criterion: criterion.clone(),
-                    epoch: best.epoch,
-                    blake3: best.blake3.clone(),
-                    bytes: best.bytes,
-                })
-                .collect(),
-            contents: self.best(),
+            checkpoints: references(&self.progress.best),
+            contents: self.contents.checkpoints(),
             epochs: self.after_epoch(),
             seconds: self.progress.seconds,
         })
@@ -252,16 +227,6 @@ impl Trainer {
             after_epoch: self.after_epoch(),
             saved,
         }
-    }
-
-    fn best(&self) -> Vec<BestCheckpoint> {
-        self.contents
-            .values()
-            .map(|content| BestCheckpoint {
-                blake3: Hash::of(content),
-                content: content.clone(),
-            })
-            .collect()
     }
 
     fn steps(&self) -> usize {
@@ -292,7 +257,7 @@ impl Trainer {
         let state = saved_state::encode(&self.progress, &self.method.state()?)?;
         Ok(Snapshot {
             state: state.into(),
-            best: self.best(),
+            best: self.contents.checkpoints(),
             after_epoch: self.after_epoch(),
             steps: self.progress.steps,
         })
@@ -416,7 +381,13 @@ impl Trainer {
                 method.validation_loss(&predictions, validation.split.device_labels())
             }
         };
-        let best_for = self.keep_best(&metrics)?;
+        let vars = method.vars();
+        let best_for = self.contents.keep(
+            &mut self.progress.best,
+            self.benchmark,
+            (epoch, &metrics),
+            || weights::checkpoint(vars).map(Bytes::from),
+        )?;
         self.method.end_epoch(epoch, validation_loss)?;
         let best_loss = self.progress.best_loss;
         if best_loss.is_none_or(|(best, _)| validation_loss <= best - MIN_IMPROVEMENT) {
@@ -443,40 +414,5 @@ impl Trainer {
             eval_seconds,
             best_for,
         })
-    }
-
-    /// Keeps the weights for every criterion by which this epoch is the best so far; returns these.
-    fn keep_best(&mut self, metrics: &metrics::Metrics) -> Result<Vec<String>, TrainError> {
-        let better: Vec<(&'static Criterion, Option<f64>)> = self
-            .benchmark
-            .criteria()
-            .iter()
-            .map(|criterion| (criterion, metrics.get(criterion.id).copied().flatten()))
-            .filter(|(criterion, value)| {
-                let best = self.progress.best.get(criterion.id);
-                best.is_none_or(|best| self.benchmark.improves(criterion, *value, best.value))
-            })
-            .collect();
-        if better.is_empty() {
-            return Ok(Vec::new());
-        }
-        let content = Bytes::from(weights::checkpoint(self.method.vars())?);
-        let blake3 = Hash::of(&content).as_str().to_owned();
-        for (criterion, value) in &better {
-            self.progress.best.insert(
-                criterion.id.to_owned(),
-                BestRef {
-                    epoch: self.progress.epoch,
-                    value: *value,
-                    blake3: blake3.clone(),
-                    bytes: content.len() as u64,
-                },
-            );
-        }
-        self.contents.insert(blake3, content);
-        let best = &self.progress.best;
-        self.contents
-            .retain(|hash, _| best.values().any(|b| b.blake3 == *hash));
-        Ok(better.iter().map(|(c, _)| c.id.to_owned()).collect())
     }
 }
