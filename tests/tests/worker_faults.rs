@@ -109,6 +109,20 @@ fn status(stage: &Stage, args: &[&str]) -> Result<String> {
     output(coord(stage)?.arg("status").args(args))
 }
 
+/// Waits until `coord status` says all of `parts`. A worker that just tries a job again is at work
+/// for a moment, which no worker is when nobody can do it.
+async fn until_status_says(stage: &Stage, args: &[&str], parts: &[&str]) -> Result<()> {
+    let since = Instant::now();
+    loop {
+        let text = status(stage, args)?;
+        if parts.iter().all(|part| text.contains(part)) {
+            return Ok(());
+        }
+        ensure!(since.elapsed() < PATIENCE, "not {parts:?}: {text}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
 /// Waits until every job is done, without a failure, and by no worker but `good`.
 async fn all_done(stage: &Stage, sweep: &NewSweep, jobs: i64) -> Result<()> {
     let progress = stage.finished(sweep.id, PATIENCE).await?;
@@ -137,11 +151,7 @@ async fn node_without_data_declines_its_jobs() -> Result<()> {
     let trouble = suspended(&stage, "bad-0", FaultKind::Dataset).await?;
     assert_eq!(trouble.fault.what, "dataset mosi");
     assert!(trouble.fault.chain[0].contains(&tiny.data()?.blake3));
-    let text = status(&stage, &[])?;
-    ensure!(
-        text.contains("bad-0") && text.contains("cannot read dataset mosi"),
-        "{text}"
-    );
+    until_status_says(&stage, &[], &["bad-0", "cannot read dataset mosi"]).await?;
     let _good = Process::spawn(&mut node(&stage, "good", good.path())?)?;
     all_done(&stage, &sweep, 24).await?;
     // JSON shows it too, and every declined job is recorded.
@@ -185,8 +195,7 @@ async fn sweep_waits_while_no_worker_has_the_dataset() -> Result<()> {
         tokio::time::sleep(Duration::from_millis(200)).await;
     };
     assert!(trouble.next_try_ms.is_some());
-    let text = status(&stage, &["nowhere"])?;
-    ensure!(text.contains("no worker can read dataset mosi: "), "{text}");
+    until_status_says(&stage, &["nowhere"], &["no worker can read dataset mosi: "]).await?;
     let declined = stage.count("SELECT count(*) FROM declined").await?;
     assert!(declined < 40, "declined {declined} times in a few seconds");
     assert_eq!(stage.store.progress(sweep.id).await?.failed, 0);
@@ -325,11 +334,7 @@ async fn worker_waiting_for_its_artifact_store_is_visible() -> Result<()> {
     assert!(trouble.fault.chain[0].contains("node"), "{trouble:?}");
     std::fs::remove_file(&folder)?;
     suspended(&stage, "good-0", FaultKind::Store).await?;
-    let text = status(&stage, &[])?;
-    ensure!(
-        text.contains("no worker can use the artifact store: "),
-        "{text}"
-    );
+    until_status_says(&stage, &[], &["no worker can use the artifact store: "]).await?;
     assert_eq!(stage.count("SELECT count(*) FROM attempt").await?, 0);
     std::fs::remove_file(&store)?;
     all_done(&stage, &sweep, 3).await
@@ -378,13 +383,11 @@ async fn jobs_of_another_release_are_reported() -> Result<()> {
     });
     let _worker = Process::spawn(&mut node(&stage, "old", stage.data_dir())?)?;
     suspended(&stage, "old-0", FaultKind::Method).await?;
-    let text = status(&stage, &[])?;
-    ensure!(
-        text.contains("no worker can run jobs of another release: ")
-            && text.contains("same release"),
-        "{text}"
-    );
-    Ok(())
+    let parts = [
+        "no worker can run jobs of another release: ",
+        "same release",
+    ];
+    until_status_says(&stage, &[], &parts).await
 }
 
 /// A broken device ends its process; the next process continues the suspension.
