@@ -26,6 +26,7 @@ On a cluster (settings: docs/guide/cluster.md):
   coord figure 2 --out curves.svg     draw curves
   coord report SWEEP --out FOLDER     everything on one page
   coord audit SWEEP                   find suspicious results
+  coord certify SWEEP                 test which published numbers it reproduces
   coord gc                            delete artifacts that nobody needs
   coord backup FOLDER                 save the database
 
@@ -83,6 +84,8 @@ enum Command {
     Logs(commands::logs::LogsArgs),
     /// Print a table of the paper from a sweep's results, beside the published numbers
     Table(commands::table::TableArgs),
+    /// Show what models rely on: metrics without what each modality says
+    Reliance(commands::reliance::RelianceArgs),
     /// Compare two models with paired bootstrap tests
     Compare(commands::compare::CompareArgs),
     /// Draw a figure of the paper as SVG or PNG: curves, labels, confusion, features, ranks
@@ -93,6 +96,8 @@ enum Command {
     Export(commands::export::ExportArgs),
     /// Find errors and suspicious results in the published tables or in a sweep
     Audit(commands::audit::AuditArgs),
+    /// Test which published numbers a sweep reproduces
+    Certify(commands::certify::CertifyArgs),
     /// Import, create, list and check datasets
     Data(commands::data::DataArgs),
     /// Write the erased data of each case to files, for models that run elsewhere
@@ -173,11 +178,13 @@ impl Cli {
             Command::Logs(args) => commands::logs::run(args, &settings).await,
             Command::Serve(args) => commands::serve::run(args, &settings).await,
             Command::Table(args) => commands::table::run(args, &settings).await,
+            Command::Reliance(args) => commands::reliance::run(args, &settings).await,
             Command::Compare(args) => commands::compare::run(args, &settings).await,
             Command::Figure(args) => commands::figure::run(args, &settings).await,
             Command::Report(args) => commands::report::run(args, &settings).await,
             Command::Export(args) => commands::export::run(args, &settings).await,
             Command::Audit(args) => commands::audit::run(args, &settings).await,
+            Command::Certify(args) => commands::certify::run(args, &settings).await,
             Command::Data(args) => commands::data::run(args, &settings).await,
             Command::Cases(args) => commands::cases::run(args, &settings).await,
             Command::Predictions(args) => commands::predictions::run(args, &settings).await,

@@ -11,7 +11,7 @@ use crate::{
     submission::{FileError, LoadError, SubmitError, encoders::ExamineError, report},
 };
 use halfheard_import::{ImportError, predictions::PredictionsError, synthesize::SynthesizeError};
-use halfheard_results::figures::FigureError;
+use halfheard_results::{audit::other::OtherPapersError, figures::FigureError};
 use halfheard_shared::error::{Printer, hint_of};
 use halfheard_store::{
     StoreError, fault::PostgresError, imported::ImportError as StoreImportError,
@@ -31,6 +31,7 @@ pub(crate) const PRINTER: Printer = Printer::new(&[
     hint_of::<LoadError>,
     hint_of::<LocalError>,
     hint_of::<LogsError>,
+    hint_of::<OtherPapersError>,
     hint_of::<OtherStore>,
     hint_of::<PostgresError>,
     hint_of::<PredictionsError>,

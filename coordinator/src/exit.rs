@@ -14,7 +14,7 @@ pub enum Exit {
     Usage = 2,
     /// The sweep is finished and some of its jobs failed.
     FailedJobs = 3,
-    /// An audit found errors or warnings.
+    /// An audit found errors or warnings, or `certify --strict` no certificate without differences.
     Findings = 4,
     /// Ctrl-C or SIGTERM.
     Interrupted = 130,
@@ -50,7 +50,9 @@ impl Exit {
             Self::Error => "an error",
             Self::Usage => "invalid usage",
             Self::FailedJobs => "the sweep is finished and some of its jobs failed",
-            Self::Findings => "an audit found errors or warnings",
+            Self::Findings => {
+                "an audit found errors or warnings, or `certify --strict` differences"
+            }
             Self::Interrupted => "interrupted by Ctrl-C or SIGTERM",
         }
     }

@@ -44,6 +44,7 @@ fn help_pages_match_their_snapshots() {
         &["audit"],
         &["backup"],
         &["cancel"],
+        &["certify"],
         &["compare"],
         &["completions"],
         &["data"],

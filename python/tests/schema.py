@@ -1,5 +1,7 @@
 """As much of JSON Schema as the schemas of jobs and events use. A keyword that is not known here is an error."""
 
+import re
+
 TYPES = {
     "object": dict,
     "array": list,
@@ -82,6 +84,7 @@ KEYWORDS = {
     "additionalProperties": additional,
     "items": items,
     "required": lambda value, rule, *_: not isinstance(value, dict) or set(rule) <= value.keys(),
+    "pattern": lambda value, rule, *_: not isinstance(value, str) or re.search(rule, value) is not None,
     "const": lambda value, rule, *_: value == rule,
     "enum": lambda value, rule, *_: value in rule,
     "minimum": lambda value, rule, *_: isinstance(value, dict) or value is None or value >= rule,

@@ -18,7 +18,7 @@ DATASET = TESTS / "data" / "aligned.safetensors"
 #: What each event must have besides its name, and of which type; ``progress`` may leave all but the epoch out.
 EVENTS = {
     "progress": {"epoch": int, "step": int, "steps": int, "loss": (float, int, type(None))},
-    "epoch": {"epoch": int, "losses": dict, "predictions": (list, str), "checkpoint": str},
+    "epoch": {"epoch": int, "losses": dict, "predictions": (list, str, dict), "checkpoint": str},
     "state": {"after_epoch": int, "path": str},
     "predictions": {"case": str, "checkpoint": str, "predictions": (list, str)},
     "finished": {},
@@ -58,7 +58,7 @@ class Worker:
         for name in ("audio", "vision"):
             shapes |= {f"{name}_len": getattr(train, name).shape[1], f"{name}_dim": getattr(train, name).shape[2]}
         self.job = {
-            "version": 1,
+            "version": 2,
             "task": "train",
             "method": "mine",
             "variant": "",
@@ -78,18 +78,14 @@ class Worker:
                 "tokens": {"unknown": 100, "mask": 103, "start": 101, "end": 102, "padding": 0},
             },
             "regime": {
-                "train_missing": True,
+                "train_missing": "redrawn",
                 "erasure_seed": 1111,
                 "selection": "validation",
                 "selection_rate": 0.5,
                 "fidelity": "reference",
+                "repeated_numbers": True,
             },
-            "selection": {
-                "split": "valid",
-                "case": "r=0.5",
-                "inputs": self.inputs("valid", "r=0.5"),
-                "samples": len(splits["valid"]),
-            },
+            "selection": [self.split("valid")],
             "state": None,
             "after_epoch": 0,
             "cases": [],
@@ -100,6 +96,17 @@ class Worker:
 
     def write(self):
         self.path.write_text(json.dumps(self.job))
+
+    def split(self, name):
+        samples = len(getattr(self.data, name))
+        return {"split": name, "case": "r=0.5", "inputs": self.inputs(name, "r=0.5"), "samples": samples}
+
+    def both(self):
+        """Makes it a training that selects on both splits."""
+        self.job["regime"]["selection"] = "both"
+        self.job["selection"] = [self.split("valid"), self.split("test")]
+        self.write()
+        return self
 
     def inputs(self, split, case):
         split = getattr(self.data, split)
@@ -119,7 +126,7 @@ class Worker:
             {"case": case, "inputs": self.inputs("test", case), "samples": len(self.data.test), "checkpoints": names}
             for case in cases
         ]
-        self.job.update(task="evaluate", selection=None, cases=cases)
+        self.job.update(task="evaluate", selection=[], cases=cases)
         self.write()
 
     def resume(self, saved, after_epoch):

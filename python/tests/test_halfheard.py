@@ -12,9 +12,23 @@ from pathlib import Path
 import numpy as np
 
 import halfheard
-from halfheard import BUILT_IN_PROTOCOLS, LNLN_CASES, MOSI, SIMS, Case, Dataset, Rates, erase, erase_training, measure
+from halfheard import (
+    BUILT_IN_PROTOCOLS,
+    LNLN_CASES,
+    MOSI,
+    SIMS,
+    Case,
+    Dataset,
+    Rates,
+    Visits,
+    erase,
+    erase_training,
+    measure,
+    training_rates,
+)
 from halfheard import cases as cases_module
 from halfheard import metrics as metrics_module
+from halfheard.erasure import block, bursts, random_modality
 from halfheard.tensors import read_tensors
 
 DATA = Path(__file__).parent / "data"
@@ -44,6 +58,17 @@ class Erasure(unittest.TestCase):
             for modality in ("text", "audio", "vision"):
                 self.assertEqual(getattr(rates, modality).tolist(), golden[modality])
 
+    def test_rates_of_each_regime_equal_those_of_workers(self):
+        for golden in GOLDEN["regimes"]:
+            with self.subTest(golden["regime"], epoch=golden["epoch"], number=golden["pass"]):
+                visits = Visits(golden["order"], golden["batch_size"], golden["pass"])
+                samples = len(golden["order"])
+                rates = training_rates(golden["regime"], samples, golden["seed"], golden["epoch"], visits)
+                for modality in ("text", "audio", "vision"):
+                    self.assertEqual(getattr(rates, modality).tolist(), golden[modality])
+        with self.assertRaisesRegex(ValueError, "give `visits`"):
+            training_rates("lnln-loader", 7, 1, 1)
+
     def test_training_erasure_changes_with_epochs_and_keeps_the_ends_of_texts(self):
         split = self.data.train
         first, second = erase_training(split, 1, 1), erase_training(split, 1, 2)
@@ -60,6 +85,50 @@ class Erasure(unittest.TestCase):
         recorded = json.loads(masks.read_text())
         draws = np.random.RandomState(1111).uniform(size=len(recorded["first_uniforms_seed_1111"]))
         self.assertEqual(draws.tolist(), recorded["first_uniforms_seed_1111"])
+
+    def test_blocks_bursts_and_random_modalities_equal_those_of_workers(self):
+        golden = json.loads((DATA / "protocols.json").read_text())
+        present = (np.arange(golden["steps"]) < np.array(golden["lengths"])[:, None]).astype(np.uint8)
+
+        def rows(mask):
+            return ["".join(map(str, row)) for row in mask.tolist()]
+
+        for run in golden["runs"]:
+            with self.subTest(run["kind"], rate=run["rate"]):
+                kept = {"block": block, "bursts": bursts}[run["kind"]](present, run["rate"], run["seed"])
+                self.assertEqual(rows(kept), run["kept"])
+        for one in golden["random_modality"]:
+            with self.subTest("mr", rate=one["rate"], samples=one["samples"]):
+                self.assertEqual(rows(random_modality(one["samples"], one["rate"], one["seed"])), one["kept"])
+
+    def test_random_modalities_are_those_of_gcnet(self):
+        recorded = SHARED / "parity" / "random_modality.json"
+        if not recorded.exists():
+            self.skipTest(f"{recorded} is missing")
+        cases = json.loads(recorded.read_text())["cases"]
+        self.assertEqual(len(cases), 32)
+        for case in cases:
+            mask = random_modality(case["samples"], case["rate"], case["seed"])
+            self.assertEqual(sha256(mask), case["sha256"], case["rate"])
+
+    def test_other_protocols_erase_their_share(self):
+        split = self.data.test
+        for name, share in (("block=0.5", 0.5), ("bursts=0.5@7", 0.5)):
+            batch = erase(split, name)
+            present = np.arange(split.audio.shape[1]) < split.audio_lengths[:, None]
+            self.assertTrue((batch.audio_kept <= present).all())
+            self.assertTrue((batch.rates.text == share).all())
+            self.assertNotEqual(batch.masks_sha256(), erase(split, "r=0").masks_sha256())
+        random = erase(split, "mr=0.5")
+        rates = np.stack([random.rates.text, random.rates.audio, random.rates.vision])
+        self.assertTrue((rates.min(0) == 0).all())
+        self.assertTrue((random.audio_kept[random.rates.audio == 1] == 0).all())
+        self.assertEqual(erase(split, "r=0.5").masks_sha256(), erase(split, "l=0.5,a=0.5,v=0.5").masks_sha256())
+        self.assertEqual(erase(split, "r=0.5@1112").masks_sha256(), erase(split, "r=0.5", 1112).masks_sha256())
+        for name in ("asr=0.3", "noise=0.5", "permuted=a", "averaged=a"):
+            with self.assertRaisesRegex(ValueError, "coord cases export"):
+                erase(split, name)
+            self.assertEqual(Rates.of_case(Case.parse(name), 2).text.tolist(), [0, 0])
 
     def test_ids_and_texts_are_read(self):
         self.assertEqual(self.data.test.ids, GOLDEN["ids"])
@@ -140,7 +209,33 @@ class Cases(unittest.TestCase):
     def test_other_notations_and_other_texts(self):
         self.assertEqual(Case.parse("r=0.50").name, "r=0.5")
         self.assertEqual(Case.parse("missing=al").name, "missing=la")
-        for text in ("", "r=", "r=1.1", "r=0.0005", "r=nan", "missing=", "missing=lav", "missing=x", "missing=ll", "x=1"):
+        for text, name in (
+            ("r=0.30+missing=al", "r=0.3+missing=la"),
+            ("r=0+missing=v", "missing=v"),
+            ("r=1+missing=v", "r=1"),
+            ("l=0.7,a=0.10,v=0.3", "l=0.7,a=0.1,v=0.3"),
+            ("l=1,a=0,v=0", "missing=l"),
+            ("l=1,a=0.5,v=1", "r=0.5+missing=lv"),
+            ("l=1,a=1,v=1", "r=1"),
+            ("block=0", "r=0"),
+            ("block=0.50@7", "block=0.5@7"),
+            ("missing=v@7", "missing=v"),
+            ("r=0@7", "r=0"),
+            ("noise=10", "noise=10"),
+            ("permuted=va", "permuted=av"),
+        ):
+            self.assertEqual(Case.parse(text).name, name)
+            self.assertEqual(Case.parse(name).name, name)
+        joint = Case.parse("r=0.3+missing=la")
+        self.assertEqual([joint.rate_of(m) for m in ("text", "audio", "vision")], [1.0, 1.0, 0.3])
+        self.assertEqual(joint.kind, "r+missing")
+        each = Case.parse("l=0.7,a=0.1,v=0.3")
+        self.assertEqual([each.rate_of(m) for m in ("text", "audio", "vision")], [0.7, 0.1, 0.3])
+        self.assertEqual((each.kind, each.is_rate, Case.parse("r=0.3@7").is_rate), ("l,a,v", False, True))
+        refused = ["", "r=", "r=1.1", "r=0.0005", "r=nan", "missing=", "missing=lav", "missing=x", "missing=ll", "x=1"]
+        refused += ["r=0.3+missing=", "r=0.3+block=1", "l=0.7,a=0.1", "l=0.7,v=0.1,a=0.3", "l=0.7,a=0.1,v=0.3,v=0.3"]
+        refused += ["averaged=l", "noise=10.1", "block=0.3@", "block=0.3@-1", "block=0.3@4294967296", "mr=x"]
+        for text in refused:
             with self.assertRaisesRegex(ValueError, "is not a case", msg=text):
                 Case.parse(text)
 

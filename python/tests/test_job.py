@@ -94,6 +94,17 @@ class Training(unittest.TestCase):
         expected = (erased.audio.sum(1) @ tensors["weights"]).astype(np.float32)
         np.testing.assert_allclose(np.float32(event["predictions"]), expected, 1e-5)
 
+    def test_both_splits_are_predicted_where_both_select(self):
+        worker = Worker(self, WALK, hyper=hyper(), max_epochs=1).both().run()
+        self.assertEqual(worker.code, 0, worker.output)
+        (event,) = worker.of_kind("epoch")
+        tensors, _ = read_tensors(worker.taken[event["checkpoint"]])
+        self.assertEqual(list(event["predictions"]), ["valid", "test"])
+        for name, predictions in event["predictions"].items():
+            erased = halfheard.erase(getattr(worker.data, name), "r=0.5")
+            expected = (erased.audio.sum(1) @ tensors["weights"]).astype(np.float32)
+            np.testing.assert_allclose(np.float32(predictions), expected, 1e-5)
+
     def test_stopped_training_resumes_with_the_same_events(self):
         whole = Worker(self, WALK, hyper=hyper()).run()
         self.assertEqual(whole.code, 0, whole.output)
@@ -231,10 +242,10 @@ print("child", os.WTERMSIG(status), job.stop_requested)
                 make_job()
 
     def test_other_versions_and_damaged_job_files_are_refused(self):
-        worker = Worker(self, version=2)
-        with self.assertRaisesRegex(JobError, "has version 2, and this package knows 1"):
+        worker = Worker(self, version=1)
+        with self.assertRaisesRegex(JobError, "has version 1, and this package knows 2"):
             Job(worker.path, -1)
-        for content in ("", "[]", "{}", '{"version": 1}'):
+        for content in ("", "[]", "{}", '{"version": 2}'):
             worker.path.write_text(content)
             with self.subTest(content), self.assertRaises(JobError):
                 Job(worker.path, -1)
@@ -274,6 +285,24 @@ class Reports(unittest.TestCase):
         with self.assertRaisesRegex(ValueError, "is a folder"):
             self.job.report(1, 0.0, self.zeros, self.worker.folder / "inputs")
         self.assertEqual(self.said(), [])
+
+    def test_where_both_splits_select_both_are_reported(self):
+        worker = Worker(self).both()
+        valid, test = (np.zeros(len(getattr(worker.data, name))) for name in ("valid", "test"))
+        with open(worker.folder / "events", "wb") as events:
+            job = Job(worker.path, events.fileno())
+            self.assertEqual(job.selection.ids, job.dataset.valid.ids)
+            self.assertEqual(job.selections["test"].ids, job.dataset.test.ids)
+            for predictions, message in (
+                (valid, "predictions of valid were reported for epoch 1, and valid and test are expected"),
+                ({"valid": valid, "test": test, "train": test}, "predictions of valid and test and train were"),
+                ({"valid": valid, "test": test[1:]}, "the test split after epoch 1 has"),
+            ):
+                with self.subTest(message), self.assertRaisesRegex(ValueError, message):
+                    job.report(1, 0.0, predictions, b"")
+            job.report(1, 0.0, {"test": test, "valid": valid}, b"")
+        (event,) = map(json.loads, (worker.folder / "events").read_bytes().splitlines())
+        self.assertEqual([len(values) for values in event["predictions"].values()], [len(valid), len(test)])
 
     def test_epochs_end_at_the_maximum(self):
         for epoch in self.job.epochs():
@@ -394,7 +423,7 @@ class Erasure(unittest.TestCase):
         self.assertGreater((batch.text_kept[present] == 0).sum(), 0)
 
     def test_complete_training_loses_nothing(self):
-        job = self.job(train_missing=False)
+        job = self.job(train_missing="complete")
         batch, split = job.train_split(1), job.dataset.train
         np.testing.assert_array_equal(batch.text, split.text)
         np.testing.assert_array_equal(batch.text_kept, split.text[:, 1])
@@ -404,11 +433,41 @@ class Erasure(unittest.TestCase):
         # Those of the worker's own test.
         self.assertEqual(step_seed(1111, 1, 0, 0), -4_010_826_707_315_943_644 & 0xFFFFFFFF)
         self.assertEqual(step_seed(1113, 200, 1, 640), -4_059_174_140_920_185_452 & 0xFFFFFFFF)
-        job = self.job(fidelity="corrected")
+        job = self.job(repeated_numbers=False)
         seed = step_seed(1111, 3, 2**64 - 1, 0)
         expected = erase_training(job.dataset.train, 1111, 3, seed)
         self.assertEqual(job.train_split(3).masks_sha256(), expected.masks_sha256())
         self.assertNotEqual(job.train_split(3).masks_sha256(), self.job().train_split(3).masks_sha256())
+
+    def test_each_regime_erases_what_it_says(self):
+        def rates(epoch, **regime):
+            batch = self.job(**regime).train_split(epoch, batch_size=2)
+            return np.stack([batch.rates.text, batch.rates.audio, batch.rates.vision])
+
+        np.testing.assert_array_equal(rates(1, train_missing="fixed:0.2"), 0.2)
+        once = rates(1, train_missing="drawn-once")
+        np.testing.assert_array_equal(rates(2, train_missing="drawn-once"), once)
+        self.assertFalse((rates(1, train_missing="redrawn") == rates(2, train_missing="redrawn")).all())
+        for epoch in (1, 2):
+            loaded = rates(epoch, train_missing="lnln-loader")
+            order = list(self.job()._order(epoch))
+            first = order.index(0)
+            # Fewer than eight batches: each process has one.
+            redrawn = order[first : first // 2 * 2 + 2]
+            others = np.setdiff1d(np.arange(len(order)), redrawn)
+            np.testing.assert_array_equal(loaded[:, others], once[:, others])
+        with self.assertRaisesRegex(ValueError, "`sometimes` is not a training regime"):
+            rates(1, train_missing="sometimes")
+
+    def test_batches_are_those_that_the_loader_erases(self):
+        with mock.patch.object(Job, "_say"):
+            job = self.job(train_missing="lnln-loader")
+            whole = job.train_split(2, batch_size=3)
+            place = {sample: at for at, sample in enumerate(job.dataset.train.ids)}
+            for batch, _ in job.train_batches(2, 3):
+                rows = [place[sample] for sample in batch.ids]
+                np.testing.assert_array_equal(batch.audio_kept, whole.audio_kept[rows])
+                np.testing.assert_array_equal(batch.rates.vision, whole.rates.vision[rows])
 
     def test_batches_are_the_split_in_an_order_of_seed_and_epoch(self):
         with mock.patch.object(Job, "_say"):

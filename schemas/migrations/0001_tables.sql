@@ -121,6 +121,7 @@ CREATE TABLE job (
     dataset     text NOT NULL DEFAULT '',
     seed        bigint NOT NULL DEFAULT 0,
     case_id     text,
+    confusions  text,
     train_job   uuid,
     config      uuid,
     state       job_state NOT NULL,
@@ -161,7 +162,8 @@ COMMENT ON COLUMN job.method IS 'The method''s id, such as lnln.';
 COMMENT ON COLUMN job.variant IS 'The variant''s id, such as no-dmc; empty for the method itself.';
 COMMENT ON COLUMN job.dataset IS 'The dataset''s name: mosi, mosei, sims, or another (table benchmark).';
 COMMENT ON COLUMN job.seed IS 'The training seed.';
-COMMENT ON COLUMN job.case_id IS 'The case of an evaluation job: r=0.3 or missing=la. NULL for the other kinds.';
+COMMENT ON COLUMN job.case_id IS 'The case of an evaluation job: r=0.3, missing=la, block=0.5@1112. NULL for the other kinds.';
+COMMENT ON COLUMN job.confusions IS 'BLAKE3 of the table of what words are heard as, for a case with errors of speech recognition; NULL for others.';
 COMMENT ON COLUMN job.train_job IS 'The training job whose model an evaluation job uses.';
 COMMENT ON COLUMN job.config IS 'The config that is trained or, for an evaluation job, was trained.';
 COMMENT ON COLUMN job.state IS 'Its state; see table job_transition.';
@@ -272,10 +274,10 @@ COMMENT ON COLUMN epoch_log.job IS 'The training job.';
 COMMENT ON COLUMN epoch_log.epoch IS 'From 1.';
 COMMENT ON COLUMN epoch_log.attempt IS 'The attempt that trained the epoch.';
 COMMENT ON COLUMN epoch_log.losses IS 'Mean training losses by name: loss is the total, the others its parts.';
-COMMENT ON COLUMN epoch_log.metrics IS 'Metrics on the selection split by name; null if undefined.';
+COMMENT ON COLUMN epoch_log.metrics IS 'Metrics on the selection split by name, null if undefined; where both splits select, those on the test split under test:mae and so on.';
 COMMENT ON COLUMN epoch_log.train_seconds IS 'Wall-clock seconds of training.';
 COMMENT ON COLUMN epoch_log.eval_seconds IS 'Wall-clock seconds of evaluation.';
-COMMENT ON COLUMN epoch_log.best_for IS 'The selection criteria for which this epoch was the best so far.';
+COMMENT ON COLUMN epoch_log.best_for IS 'The selection criteria for which this epoch was the best so far; test:mae is mae on the test split, where both select.';
 
 CREATE TABLE checkpoint (
     job       uuid NOT NULL REFERENCES job ON DELETE CASCADE,
@@ -290,7 +292,7 @@ CREATE INDEX checkpoint_of_attempt ON checkpoint (attempt);
 CREATE INDEX checkpoint_blake3 ON checkpoint (blake3);
 COMMENT ON TABLE checkpoint IS 'The best weights of one training job by one selection criterion.';
 COMMENT ON COLUMN checkpoint.job IS 'The training job.';
-COMMENT ON COLUMN checkpoint.criterion IS 'The selection criterion.';
+COMMENT ON COLUMN checkpoint.criterion IS 'The selection criterion; test:mae is mae on the test split, where both splits select.';
 COMMENT ON COLUMN checkpoint.epoch IS 'The epoch after which they were saved.';
 COMMENT ON COLUMN checkpoint.blake3 IS 'BLAKE3 of the file, which is its name in the artifact store: checkpoints/<blake3>.safetensors.';
 COMMENT ON COLUMN checkpoint.bytes IS 'Size of the file in bytes.';
@@ -323,7 +325,7 @@ CREATE TABLE evaluation (
 CREATE INDEX evaluation_of_attempt ON evaluation (attempt);
 COMMENT ON TABLE evaluation IS 'The evaluation of one selection criterion''s checkpoint on one case.';
 COMMENT ON COLUMN evaluation.job IS 'The evaluation job.';
-COMMENT ON COLUMN evaluation.criterion IS 'The selection criterion of the checkpoint.';
+COMMENT ON COLUMN evaluation.criterion IS 'The selection criterion of the checkpoint, as in table checkpoint.';
 COMMENT ON COLUMN evaluation.epoch IS 'The epoch after which the checkpoint was saved.';
 COMMENT ON COLUMN evaluation.prediction IS 'The predictions: prediction.number of the same job.';
 COMMENT ON COLUMN evaluation.attempt IS 'The attempt that delivered it, with its worker, device and version.';
@@ -339,7 +341,7 @@ CREATE TABLE result (
 );
 COMMENT ON TABLE result IS 'One metric of one selection criterion''s checkpoint on one case. Fractions from 0 to 1, except mae and corr; not rounded.';
 COMMENT ON COLUMN result.job IS 'The evaluation job.';
-COMMENT ON COLUMN result.criterion IS 'The selection criterion of the checkpoint.';
+COMMENT ON COLUMN result.criterion IS 'The selection criterion of the checkpoint, as in table checkpoint.';
 COMMENT ON COLUMN result.metric IS 'The metric''s id.';
 COMMENT ON COLUMN result.value IS 'The value; NULL if undefined, such as the correlation with a constant.';
 

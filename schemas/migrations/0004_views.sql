@@ -7,6 +7,32 @@
 --
 -- A job that several sweeps ask for has a row under each of them.
 
+-- A case in its text form, taken apart: what is done to the test split, and the erasure seed that decides where.
+
+CREATE FUNCTION case_damage(case_id text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN split_part(case_id, '@', 1);
+COMMENT ON FUNCTION case_damage IS 'The case without its mask: r=0.3 of r=0.3@1112.';
+
+CREATE FUNCTION case_mask(case_id text) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN nullif(split_part(case_id, '@', 2), '')::bigint;
+COMMENT ON FUNCTION case_mask IS 'The erasure seed of a case, 1112 of r=0.3@1112; NULL for that of the sweep.';
+
+CREATE FUNCTION case_kind(case_id text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE
+    WHEN case_id LIKE '%+missing=%' THEN 'r+missing'
+    WHEN case_id LIKE 'l=%' THEN 'l,a,v'
+    ELSE split_part(case_id, '=', 1)
+END;
+COMMENT ON FUNCTION case_kind IS 'The kind of a case: r, missing, r+missing, mr, l,a,v, block, bursts, asr, noise, permuted or averaged.';
+
+CREATE FUNCTION case_rate(case_id text) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN substring(case_id FROM '^r=([0-9.]+)')::numeric;
+COMMENT ON FUNCTION case_rate IS 'The rate of the kinds r and r+missing; NULL for others.';
+
+CREATE FUNCTION case_missing(case_id text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN substring(case_id FROM 'missing=([lav]+)');
+COMMENT ON FUNCTION case_missing IS 'The wholly missing modalities of the kinds missing and r+missing; NULL for others.';
+
 CREATE VIEW measurement AS
 SELECT w.sweep,
        e.method,
@@ -31,7 +57,7 @@ COMMENT ON COLUMN measurement.method IS 'The method''s id.';
 COMMENT ON COLUMN measurement.variant IS 'The variant''s id; empty for the method itself.';
 COMMENT ON COLUMN measurement.dataset IS 'The dataset''s name: mosi, mosei, sims, or another (table benchmark).';
 COMMENT ON COLUMN measurement.seed IS 'The training seed.';
-COMMENT ON COLUMN measurement.case_id IS 'r=0.3 or missing=la.';
+COMMENT ON COLUMN measurement.case_id IS 'The case: r=0.3, missing=la, block=0.5@1112.';
 COMMENT ON COLUMN measurement.metric IS 'The metric''s id.';
 COMMENT ON COLUMN measurement.value IS 'The value; NULL if the evaluation is not done or the metric is undefined (a correlation with a constant).';
 COMMENT ON COLUMN measurement.job IS 'The evaluation job.';
@@ -45,9 +71,12 @@ SELECT sweep,
        variant,
        dataset,
        case_id,
-       split_part(case_id, '=', 1) AS kind,
-       CASE WHEN case_id LIKE 'r=%' THEN substr(case_id, 3)::numeric END AS rate,
-       CASE WHEN case_id LIKE 'missing=%' THEN substr(case_id, 9) END AS missing,
+       case_kind(case_id) AS kind,
+       case_rate(case_id) AS rate,
+       case_missing(case_id) AS missing,
+       substring(case_id FROM '^(?:mr|block|bursts|asr|noise|r)=([0-9.]+)')::numeric AS amount,
+       substring(case_id FROM '(?:missing|permuted|averaged)=([lav]+)') AS modalities,
+       case_mask(case_id) AS mask,
        metric,
        avg(value ORDER BY seed) AS mean,
        stddev_samp(value ORDER BY seed) AS std,
@@ -63,10 +92,13 @@ COMMENT ON COLUMN cell.sweep IS 'The sweep.';
 COMMENT ON COLUMN cell.method IS 'The method''s id.';
 COMMENT ON COLUMN cell.variant IS 'The variant''s id; empty for the method itself.';
 COMMENT ON COLUMN cell.dataset IS 'The dataset''s name: mosi, mosei, sims, or another (table benchmark).';
-COMMENT ON COLUMN cell.case_id IS 'r=0.3 or missing=la.';
-COMMENT ON COLUMN cell.kind IS 'r or missing.';
-COMMENT ON COLUMN cell.rate IS 'The missing rate; NULL for a set of missing modalities.';
-COMMENT ON COLUMN cell.missing IS 'The missing modalities, la; NULL for a missing rate.';
+COMMENT ON COLUMN cell.case_id IS 'The case: r=0.3, missing=la, block=0.5@1112.';
+COMMENT ON COLUMN cell.kind IS 'The kind of the case: r, missing, r+missing, mr, l,a,v, block, bursts, asr, noise, permuted or averaged.';
+COMMENT ON COLUMN cell.rate IS 'The missing rate of the kinds r and r+missing; NULL for others.';
+COMMENT ON COLUMN cell.missing IS 'The wholly missing modalities, la, of the kinds missing and r+missing; NULL for others.';
+COMMENT ON COLUMN cell.amount IS 'How much is damaged, for kinds with one number: a rate or, of noise, standard deviations; NULL for others.';
+COMMENT ON COLUMN cell.modalities IS 'The modalities that are missing, permuted or averaged; NULL for kinds that do not name them.';
+COMMENT ON COLUMN cell.mask IS 'The erasure seed of the case; NULL for that of the sweep.';
 COMMENT ON COLUMN cell.metric IS 'The metric''s id.';
 COMMENT ON COLUMN cell.mean IS 'Mean over the completed seeds for which it is defined; NULL if there are none.';
 COMMENT ON COLUMN cell.std IS 'Sample standard deviation (n - 1) over the same seeds; NULL with fewer than two.';
@@ -79,8 +111,8 @@ COMMENT ON COLUMN cell.seeds_undefined IS 'Number of completed seeds for which t
 CREATE VIEW table_rate AS
 SELECT sweep, method, variant, dataset, rate, metric, mean, std, seeds_completed, seeds_expected, seeds_undefined
 FROM cell
-WHERE kind = 'r';
-COMMENT ON VIEW table_rate IS 'Tables 9 (MOSI, MOSEI) and 10 (SIMS): each metric at each missing rate.';
+WHERE kind = 'r' AND mask IS NULL;
+COMMENT ON VIEW table_rate IS 'Tables 9 (MOSI, MOSEI) and 10 (SIMS): each metric at each missing rate, by the sweep''s own mask.';
 COMMENT ON COLUMN table_rate.sweep IS 'The sweep.';
 COMMENT ON COLUMN table_rate.method IS 'The method''s id.';
 COMMENT ON COLUMN table_rate.variant IS 'The variant''s id; empty for the method itself.';
@@ -168,6 +200,77 @@ COMMENT ON COLUMN table_missing_overall.cells_undefined IS 'Number of sets with 
 COMMENT ON COLUMN table_missing_overall.seeds_completed IS 'Number of completed seeds with the set that has the fewest.';
 COMMENT ON COLUMN table_missing_overall.seeds_expected IS 'Number of seeds in the spec.';
 
+CREATE VIEW mask_spread AS
+SELECT sweep,
+       method,
+       variant,
+       dataset,
+       case_damage(case_id) AS case_id,
+       kind,
+       metric,
+       avg(mean ORDER BY mask NULLS FIRST) AS mean,
+       stddev_samp(mean ORDER BY mask NULLS FIRST) AS mask_std,
+       avg(std ORDER BY mask NULLS FIRST) AS seed_std,
+       min(mean) AS min,
+       max(mean) AS max,
+       count(*) FILTER (WHERE seeds_completed > 0) AS masks_completed,
+       count(*) AS masks_expected,
+       min(seeds_completed) AS seeds_completed,
+       max(seeds_expected) AS seeds_expected
+FROM cell
+GROUP BY sweep, method, variant, dataset, case_damage(case_id), kind, metric;
+COMMENT ON VIEW mask_spread IS 'One metric of one method on one case over all of its masks: how much depends on where the damage is, beside how much depends on the training seed.';
+COMMENT ON COLUMN mask_spread.sweep IS 'The sweep.';
+COMMENT ON COLUMN mask_spread.method IS 'The method''s id.';
+COMMENT ON COLUMN mask_spread.variant IS 'The variant''s id; empty for the method itself.';
+COMMENT ON COLUMN mask_spread.dataset IS 'The dataset''s name: mosi, mosei, sims, or another (table benchmark).';
+COMMENT ON COLUMN mask_spread.case_id IS 'The case without a mask: r=0.3.';
+COMMENT ON COLUMN mask_spread.kind IS 'The kind of the case.';
+COMMENT ON COLUMN mask_spread.metric IS 'The metric''s id.';
+COMMENT ON COLUMN mask_spread.mean IS 'Mean over the masks of the means over seeds.';
+COMMENT ON COLUMN mask_spread.mask_std IS 'Sample standard deviation (n - 1) over the masks of the means over seeds; NULL with fewer than two.';
+COMMENT ON COLUMN mask_spread.seed_std IS 'Mean over the masks of the standard deviation over seeds.';
+COMMENT ON COLUMN mask_spread.min IS 'Minimum over the masks of the means over seeds.';
+COMMENT ON COLUMN mask_spread.max IS 'Maximum over the masks of the means over seeds.';
+COMMENT ON COLUMN mask_spread.masks_completed IS 'Number of masks with a completed seed.';
+COMMENT ON COLUMN mask_spread.masks_expected IS 'Number of masks in the spec, with the sweep''s own.';
+COMMENT ON COLUMN mask_spread.seeds_completed IS 'Number of completed seeds of the mask with the fewest.';
+COMMENT ON COLUMN mask_spread.seeds_expected IS 'Number of seeds in the spec.';
+
+CREATE VIEW optimism AS
+SELECT w.sweep,
+       e.method,
+       e.variant,
+       e.dataset,
+       e.case_id,
+       e.seed,
+       m.metric,
+       v.value AS validation_chosen,
+       t.value AS test_chosen,
+       CASE WHEN m.higher_is_better THEN t.value - v.value ELSE v.value - t.value END AS optimism,
+       e.id AS job,
+       e.state
+FROM sweep_job w
+JOIN job e ON e.id = w.job
+JOIN config c ON c.id = e.config
+JOIN metric m ON m.dataset = e.dataset
+LEFT JOIN result v ON v.job = e.id AND v.criterion = m.criterion AND v.metric = m.metric
+LEFT JOIN result t ON t.job = e.id AND t.criterion = 'test:' || m.criterion AND t.metric = m.metric
+WHERE e.kind = 'eval' AND c.spec #>> '{protocol,selection}' = 'both' AND NOT c.spec ? 'imported';
+COMMENT ON VIEW optimism IS 'How much better a metric looks if the test split chooses the checkpoint: of models trained with selection = "both". Unfinished evaluations have rows too.';
+COMMENT ON COLUMN optimism.sweep IS 'The sweep.';
+COMMENT ON COLUMN optimism.method IS 'The method''s id.';
+COMMENT ON COLUMN optimism.variant IS 'The variant''s id; empty for the method itself.';
+COMMENT ON COLUMN optimism.dataset IS 'The dataset''s name: mosi, mosei, sims, or another (table benchmark).';
+COMMENT ON COLUMN optimism.case_id IS 'The case: r=0.3, missing=la, block=0.5@1112.';
+COMMENT ON COLUMN optimism.seed IS 'The training seed.';
+COMMENT ON COLUMN optimism.metric IS 'The metric''s id.';
+COMMENT ON COLUMN optimism.validation_chosen IS 'The value with the checkpoint that the validation split chose, as in measurement; NULL if the evaluation is not done or the metric is undefined.';
+COMMENT ON COLUMN optimism.test_chosen IS 'The value with the checkpoint that the test split chose.';
+COMMENT ON COLUMN optimism.optimism IS 'By how much the second is better: test_chosen - validation_chosen, with the sign turned where lower is better.';
+COMMENT ON COLUMN optimism.job IS 'The evaluation job.';
+COMMENT ON COLUMN optimism.state IS 'The state of that job.';
+
 CREATE VIEW sweep_progress AS
 SELECT s.id AS sweep,
        s.name,
@@ -216,21 +319,37 @@ COMMENT ON COLUMN sweep_progress.finished IS 'Whether nothing of it is left to d
 
 CREATE VIEW sweep_protocol AS
 SELECT w.sweep,
-       c.spec #>> '{protocol,selection}' AS selection,
-       c.spec #>> '{protocol,fidelity}' AS fidelity,
-       (c.spec #>> '{protocol,train_missing}')::boolean AS train_missing,
+       p.selection,
+       p.selection_rate,
+       p.erasure_seed,
+       p.fidelity,
+       p.train_missing,
+       p.switched,
+       array_agg(DISTINCT j.method || coalesce('/' || nullif(j.variant, ''), '')) AS methods,
        count(DISTINCT (j.method, j.variant, j.dataset)) AS models
 FROM sweep_job w
 JOIN job j ON j.id = w.job
 JOIN config c ON c.id = j.config
-WHERE j.kind = 'train'
-GROUP BY 1, 2, 3, 4;
-COMMENT ON VIEW sweep_protocol IS 'The protocols by which a sweep''s models are trained.';
+CROSS JOIN LATERAL (
+    SELECT c.spec #>> '{protocol,selection}' AS selection,
+           (c.spec #>> '{protocol,selection_rate}')::double precision / 1000 AS selection_rate,
+           (c.spec #>> '{protocol,erasure_seed}')::bigint AS erasure_seed,
+           c.spec #>> '{protocol,fidelity}' AS fidelity,
+           c.spec #>> '{protocol,train_missing}' AS train_missing,
+           ARRAY(SELECT jsonb_array_elements_text(c.spec #> '{protocol,switched}')) AS switched
+) p
+WHERE j.kind = 'train' AND NOT c.spec ? 'imported'
+GROUP BY 1, 2, 3, 4, 5, 6, 7;
+COMMENT ON VIEW sweep_protocol IS 'The protocols by which a sweep''s models are trained: one, unless methods or variants have settings of their own. Imported predictions have none.';
 COMMENT ON COLUMN sweep_protocol.sweep IS 'The sweep.';
-COMMENT ON COLUMN sweep_protocol.selection IS 'The split on which the best epoch is selected: validation or test.';
+COMMENT ON COLUMN sweep_protocol.selection IS 'The split on which the best epoch is selected: validation, test or both.';
+COMMENT ON COLUMN sweep_protocol.selection_rate IS 'The missing rate of that split.';
+COMMENT ON COLUMN sweep_protocol.erasure_seed IS 'The seed of the erasure of validation and test data.';
 COMMENT ON COLUMN sweep_protocol.fidelity IS 'reference: as the reference code; corrected: as the paper.';
-COMMENT ON COLUMN sweep_protocol.train_missing IS 'Whether training inputs are erased.';
-COMMENT ON COLUMN sweep_protocol.models IS 'Number of pairs of method and dataset trained by it.';
+COMMENT ON COLUMN sweep_protocol.train_missing IS 'What is missing of the training inputs: complete, fixed:RATE, drawn-once, redrawn or lnln-loader.';
+COMMENT ON COLUMN sweep_protocol.switched IS 'The faults of references that are otherwise than fidelity says: corrected under reference, kept under corrected.';
+COMMENT ON COLUMN sweep_protocol.methods IS 'The methods and variants trained by it: lnln, lnln/no-dmc.';
+COMMENT ON COLUMN sweep_protocol.models IS 'Number of pairs of method or variant and dataset trained by it.';
 
 CREATE VIEW job_status AS
 SELECT j.id AS job,
@@ -387,10 +506,10 @@ COMMENT ON COLUMN epoch.seed IS 'The training seed.';
 COMMENT ON COLUMN epoch.epoch IS 'The epoch, from 1.';
 COMMENT ON COLUMN epoch.loss IS 'The mean training loss.';
 COMMENT ON COLUMN epoch.losses IS 'All mean losses by name.';
-COMMENT ON COLUMN epoch.metrics IS 'Metrics on the selection split.';
+COMMENT ON COLUMN epoch.metrics IS 'Metrics on the selection split; where both splits select, those on the test split under test:mae and so on. validation_loss is that of schedules and early stopping.';
 COMMENT ON COLUMN epoch.train_seconds IS 'Seconds of training.';
 COMMENT ON COLUMN epoch.eval_seconds IS 'Seconds of evaluation.';
-COMMENT ON COLUMN epoch.best_for IS 'The selection criteria for which this epoch was the best so far.';
+COMMENT ON COLUMN epoch.best_for IS 'The selection criteria for which this epoch was the best so far; test:mae is mae on the test split, where both select.';
 COMMENT ON COLUMN epoch.job IS 'The training job.';
 
 CREATE VIEW provenance AS
@@ -407,7 +526,11 @@ SELECT w.sweep,
        c.spec #>> '{data,blake3}' AS data,
        c.spec #>> '{encoder,blake3}' AS encoder,
        c.spec #>> '{protocol,selection}' AS selection,
+       (c.spec #>> '{protocol,selection_rate}')::double precision / 1000 AS selection_rate,
+       (c.spec #>> '{protocol,erasure_seed}')::bigint AS erasure_seed,
        c.spec #>> '{protocol,fidelity}' AS fidelity,
+       CASE WHEN NOT c.spec ? 'imported' THEN c.spec #>> '{protocol,train_missing}' END AS train_missing,
+       ARRAY(SELECT jsonb_array_elements_text(c.spec #> '{protocol,switched}')) AS switched,
        t.worker AS trained_by,
        t.device AS trained_on,
        t.version AS trained_with,
@@ -433,14 +556,18 @@ COMMENT ON COLUMN provenance.method IS 'The method''s id.';
 COMMENT ON COLUMN provenance.variant IS 'The variant''s id; empty for the method itself.';
 COMMENT ON COLUMN provenance.dataset IS 'The dataset''s name: mosi, mosei, sims, or another (table benchmark).';
 COMMENT ON COLUMN provenance.seed IS 'The training seed.';
-COMMENT ON COLUMN provenance.case_id IS 'r=0.3 or missing=la.';
-COMMENT ON COLUMN provenance.criterion IS 'The selection criterion of the checkpoint.';
+COMMENT ON COLUMN provenance.case_id IS 'The case: r=0.3, missing=la, block=0.5@1112.';
+COMMENT ON COLUMN provenance.criterion IS 'The selection criterion of the checkpoint; test:mae is mae on the test split, where both select.';
 COMMENT ON COLUMN provenance.epoch IS 'The epoch after which the checkpoint was saved.';
 COMMENT ON COLUMN provenance.checkpoint IS 'BLAKE3 of the checkpoint.';
 COMMENT ON COLUMN provenance.data IS 'BLAKE3 of the dataset file.';
 COMMENT ON COLUMN provenance.encoder IS 'BLAKE3 of the text encoder''s weights.';
-COMMENT ON COLUMN provenance.selection IS 'The split on which the checkpoint was selected.';
+COMMENT ON COLUMN provenance.selection IS 'The split on which checkpoints were selected: validation, test or both.';
+COMMENT ON COLUMN provenance.selection_rate IS 'The missing rate of that split.';
+COMMENT ON COLUMN provenance.erasure_seed IS 'The seed of its erasure, and of the case''s unless it names another.';
 COMMENT ON COLUMN provenance.fidelity IS 'reference or corrected.';
+COMMENT ON COLUMN provenance.train_missing IS 'What was missing of the training inputs: complete, fixed:RATE, drawn-once, redrawn or lnln-loader; NULL where the model was trained elsewhere.';
+COMMENT ON COLUMN provenance.switched IS 'The faults of references that are otherwise than fidelity says.';
 COMMENT ON COLUMN provenance.trained_by IS 'The worker that trained it.';
 COMMENT ON COLUMN provenance.trained_on IS 'That worker''s device.';
 COMMENT ON COLUMN provenance.trained_with IS 'That worker''s version.';

@@ -1,4 +1,4 @@
-//! A whole split with steps missing, as plain arrays and as a file: what a model that is trained or run
+//! A whole split as a case leaves it, as plain arrays and as a file: what a model that is trained or run
 //! outside of the worker is given.
 
 mod tensors;
@@ -7,12 +7,12 @@ use crate::{
     case::Case,
     dataset::{Dataset, Shapes, Split},
     encoder::TokenIds,
-    erasure::{self, Rates},
+    erasure::{self, ConfusionTable, DamageError, FeatureStatistics, Inputs, Resources},
     hash::Hash,
 };
 use std::{io, path::Path};
 
-/// A split with steps missing. Erased audio and vision steps are zeros, erased tokens the encoder's
+/// A split as a case leaves it. Erased audio and vision steps are zeros, erased tokens the encoder's
 /// unknown token.
 #[derive(Clone, Debug)]
 pub struct ErasedSplit {
@@ -45,12 +45,23 @@ pub struct ErasedSplit {
 }
 
 impl ErasedSplit {
-    /// Erases a split as workers do: `seed` is the protocol's erasure seed, `tokens` are those of the
-    /// encoder that will read the text.
-    pub fn new(dataset: &Dataset, split: Split, case: &Case, seed: u32, tokens: TokenIds) -> Self {
+    /// Damages a split as workers do: `seed` is the protocol's erasure seed, `tokens` are those of the
+    /// encoder that will read the text, and `confusions` the words that it can be given in place of
+    /// others.
+    ///
+    /// # Errors
+    ///
+    /// The case needs `confusions`, and there are none.
+    pub fn new(
+        dataset: &Dataset,
+        split: Split,
+        case: &Case,
+        seed: u32,
+        tokens: TokenIds,
+        confusions: Option<&ConfusionTable>,
+    ) -> Result<Self, DamageError> {
         let (view, shapes) = (dataset.split(split), dataset.shapes());
         let samples = view.len();
-        let rates = Rates::of_case(case, samples);
         let length = shapes.text_len;
         let mut ids = Vec::with_capacity(samples * length);
         let mut present = Vec::with_capacity(samples * length);
@@ -58,38 +69,54 @@ impl ErasedSplit {
             ids.extend(sample[..length].iter().map(|&id| i64::from(id)));
             present.extend(sample[length..2 * length].iter().map(|&m| m as u8));
         }
-        let erased = erasure::erase_text(&ids, &present, &rates.text, seed, tokens);
+        let statistics =
+            Resources::needs_statistics(&case.damage).then(|| training_statistics(dataset));
+        let inputs = Inputs {
+            samples,
+            ids: &ids,
+            text: &present,
+            audio: &erasure::present(view.audio_lengths(), shapes.audio_len),
+            vision: &erasure::present(view.vision_lengths(), shapes.vision_len),
+        };
+        let resources = Resources {
+            audio: statistics.as_ref().map(|[audio, _]| audio),
+            vision: statistics.as_ref().map(|[_, vision]| vision),
+            confusions,
+        };
+        let damaged = erasure::damage(&case.damage, &inputs, &resources, case.seed(seed), tokens)?;
         let mut text = view.text().to_vec();
+        if let Some(rows) = &damaged.text_rows {
+            let whole = view.text().chunks_exact(3 * length);
+            let whole: Vec<&[i32]> = whole.collect();
+            for (sample, row) in text.chunks_exact_mut(3 * length).zip(rows) {
+                sample.copy_from_slice(whole[*row as usize]);
+            }
+        }
         for (sample, ids) in text
             .chunks_exact_mut(3 * length)
-            .zip(erased.ids.chunks(length))
+            .zip(damaged.text.ids.chunks(length))
         {
             for (token, &id) in sample.iter_mut().zip(ids) {
                 // They came from 32-bit ids, or are an encoder's special tokens.
                 *token = id as i32;
             }
         }
-        let kept = |lengths: &[i64], steps: usize, rates: &[f64]| {
-            erasure::kept(&erasure::present(lengths, steps), rates, seed)
-        };
-        let audio_kept = kept(view.audio_lengths(), shapes.audio_len, &rates.audio);
-        let vision_kept = kept(view.vision_lengths(), shapes.vision_len, &rates.vision);
         let all = |of: &dyn Fn(usize) -> String| (0..samples).map(of).collect();
-        Self {
+        Ok(Self {
             split,
             shapes,
             ids: all(&|sample| view.id(sample).to_owned()),
             raw_text: all(&|sample| view.raw_text(sample).to_owned()),
             text,
-            audio: masked(view.audio(), &audio_kept, shapes.audio_dim),
-            vision: masked(view.vision(), &vision_kept, shapes.vision_dim),
-            text_kept: erased.kept,
-            audio_kept,
-            vision_kept,
-            audio_lengths: view.audio_lengths().to_vec(),
-            vision_lengths: view.vision_lengths().to_vec(),
+            audio: damaged.audio.features(view.audio(), samples),
+            vision: damaged.vision.features(view.vision(), samples),
+            audio_lengths: damaged.audio.lengths(view.audio_lengths()),
+            vision_lengths: damaged.vision.lengths(view.vision_lengths()),
+            text_kept: damaged.text.kept,
+            audio_kept: damaged.audio.kept,
+            vision_kept: damaged.vision.kept,
             labels: view.labels().to_vec(),
-        }
+        })
     }
 
     /// The number of samples.
@@ -117,13 +144,25 @@ impl ErasedSplit {
     }
 }
 
-/// Steps of `dim` features, zeros where they are not kept.
-fn masked(steps: &[f32], kept: &[u8], dim: usize) -> Vec<f32> {
-    let mut masked = steps.to_vec();
-    for (step, kept) in masked.chunks_exact_mut(dim.max(1)).zip(kept) {
-        if *kept == 0 {
-            step.fill(0.0);
-        }
-    }
-    masked
+/// The mean and deviation of each audio and vision feature over the training split, which noise and
+/// averages are made of.
+pub fn training_statistics(dataset: &Dataset) -> [FeatureStatistics; 2] {
+    let (view, shapes) = (dataset.split(Split::Train), dataset.shapes());
+    let of = |features: &[f32], lengths: &[i64], steps: usize, dim: usize| {
+        FeatureStatistics::of(features, &erasure::present(lengths, steps), dim)
+    };
+    [
+        of(
+            view.audio(),
+            view.audio_lengths(),
+            shapes.audio_len,
+            shapes.audio_dim,
+        ),
+        of(
+            view.vision(),
+            view.vision_lengths(),
+            shapes.vision_len,
+            shapes.vision_dim,
+        ),
+    ]
 }

@@ -22,7 +22,7 @@ pub const HYPER_KEY: &str = "program";
 /// The most bytes that the files of a program may have.
 pub const MAX_PROGRAM: u64 = 64 << 20;
 /// The version of the job file and of events.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// The variable that tells a program where its job file is.
 pub const JOB_VARIABLE: &str = "HALFHEARD_JOB";
 /// The most bytes that a line of events may have.
@@ -86,7 +86,7 @@ impl ExternalTraining {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Task {
-    /// Train, and predict the selection split after each epoch.
+    /// Train, and predict the selection splits after each epoch.
     Train,
     /// Predict the test split in some cases.
     Evaluate,
@@ -120,8 +120,8 @@ pub struct JobFile {
     pub encoder: JobEncoder,
     /// The training regime.
     pub regime: Regime,
-    /// When training: what to predict after each epoch.
-    pub selection: Option<JobSelection>,
+    /// When training: what to predict after each epoch, of the validation split before the test split.
+    pub selection: Vec<JobSelection>,
     /// When training: the folder of the state that an earlier attempt saved.
     pub state: Option<String>,
     /// When training: the last epoch that this state holds; 0 without one.
@@ -155,16 +155,18 @@ pub struct JobEncoder {
 /// How to train and select.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Regime {
-    /// Whether training sees erased inputs, drawn anew for each epoch.
-    pub train_missing: bool,
+    /// What is missing of the samples that it trains on.
+    pub train_missing: crate::regime::Regime,
     /// The seed of erasure.
     pub erasure_seed: u32,
-    /// On which split epochs are selected.
+    /// On which splits epochs are selected.
     pub selection: Selection,
     /// With which missing rate.
     pub selection_rate: f64,
     /// As the reference code does, or as the papers say.
     pub fidelity: Fidelity,
+    /// Whether new rates of training are compared with the same uniform numbers in every epoch.
+    pub repeated_numbers: bool,
 }
 
 /// What to predict after each epoch.
@@ -203,6 +205,16 @@ pub enum Predictions {
     File(String),
 }
 
+/// The predictions of an epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum EpochPredictions {
+    /// Of the selection split, where there is one.
+    One(Predictions),
+    /// By the name of the split, where there are several.
+    Each(BTreeMap<String, Predictions>),
+}
+
 /// What a program says: one JSON object a line on standard output, nothing else.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "snake_case", deny_unknown_fields)]
@@ -227,8 +239,8 @@ pub enum Event {
         epoch: u32,
         /// Mean training losses by name; `loss` is the whole.
         losses: BTreeMap<String, f64>,
-        /// Predictions of the selection split.
-        predictions: Predictions,
+        /// Predictions of the selection splits.
+        predictions: EpochPredictions,
         /// The model after this epoch: a file in the job's folder, which the worker takes.
         checkpoint: String,
     },
@@ -290,7 +302,14 @@ mod tests {
             "predictions": [0.25, -1], "checkpoint": "c"});
         assert!(matches!(
             read(epoch.clone()).unwrap(),
-            Event::Epoch { predictions: Predictions::Values(values), .. } if values == [0.25, -1.0]
+            Event::Epoch { predictions: EpochPredictions::One(Predictions::Values(values)), .. }
+                if values == [0.25, -1.0]
+        ));
+        let mut both = epoch.clone();
+        both["predictions"] = json!({"valid": [0.25], "test": "p"});
+        assert!(matches!(
+            read(both).unwrap(),
+            Event::Epoch { predictions: EpochPredictions::Each(splits), .. } if splits.len() == 2
         ));
         let file =
             json!({"event": "predictions", "case": "r=0", "checkpoint": "c", "predictions": "p"});

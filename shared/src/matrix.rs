@@ -4,7 +4,7 @@
 //! same training share it, its result and its checkpoints.
 
 use crate::{
-    case::Case,
+    case::{Case, Damage},
     ids::{JobId, SweepId},
     numerics::leave_out_default,
     spec::ResolvedSpec,
@@ -57,6 +57,8 @@ pub enum PlannedWork {
         spec: Arc<TrainSpec>,
         /// The case.
         case: Case,
+        /// The hash of the table of what words are heard as, for errors of speech recognition.
+        confusions: Option<Arc<str>>,
     },
     /// Does nothing: measures the overhead. No spec asks for it.
     Noop,
@@ -114,9 +116,13 @@ pub fn train_job_id(config: Uuid, seed: u64, nonce: Option<&str>) -> JobId {
     ])
 }
 
-/// The id of an evaluation job.
-pub fn eval_job_id(train: JobId, case: &Case) -> JobId {
-    JobId::derive(&[train.as_bytes(), b"eval", case.to_string().as_bytes()])
+/// The id of an evaluation job: of its model, its case, and the hash of the table that the case needs,
+/// if it needs one.
+pub fn eval_job_id(train: JobId, case: &Case, confusions: Option<&str>) -> JobId {
+    let case = case.to_string();
+    let mut parts = vec![train.as_bytes().as_slice(), b"eval", case.as_bytes()];
+    parts.extend(confusions.map(str::as_bytes));
+    JobId::derive(&parts)
 }
 
 /// The id of a no-op job, which has no content and belongs to one sweep.
@@ -143,7 +149,18 @@ pub fn expand(
             memory: method.needs.memory,
             label: method.needs.label.as_deref().map(Into::into),
         };
-        let (spec, nonce, cases) = (Arc::clone(&spec), nonce.clone(), Arc::clone(&cases));
+        let cases: Arc<[PlannedCase]> = {
+            let confusions = spec.confusions(method, dataset).map(Arc::from);
+            let of = |case: &Case| PlannedCase {
+                case: *case,
+                confusions: match case.damage {
+                    Damage::Asr(_) => confusions.clone(),
+                    _ => None,
+                },
+            };
+            cases.iter().map(of).collect()
+        };
+        let (spec, nonce) = (Arc::clone(&spec), nonce.clone());
         (0..spec.seeds.len()).flat_map(move |s| {
             let method = &spec.methods[i / datasets];
             let dataset = &spec.datasets[i % datasets];
@@ -158,20 +175,28 @@ pub fn expand(
     })
 }
 
+/// A case of one model.
+struct PlannedCase {
+    case: Case,
+    confusions: Option<Arc<str>>,
+}
+
 /// A training job and the evaluation jobs of its model.
 fn model_jobs(
     train: JobId,
     spec: Arc<TrainSpec>,
-    cases: Arc<[Case]>,
+    cases: Arc<[PlannedCase]>,
 ) -> impl Iterator<Item = PlannedJob> + Send {
     let training = PlannedJob::new(train, PlannedWork::Train(Arc::clone(&spec)));
     let evaluations = (0..cases.len()).map(move |c| {
+        let PlannedCase { case, confusions } = &cases[c];
         let work = PlannedWork::Eval {
             train,
             spec: Arc::clone(&spec),
-            case: cases[c],
+            case: *case,
+            confusions: confusions.clone(),
         };
-        PlannedJob::new(eval_job_id(train, &cases[c]), work)
+        PlannedJob::new(eval_job_id(train, case, confusions.as_deref()), work)
     });
     std::iter::once(training).chain(evaluations)
 }

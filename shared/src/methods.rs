@@ -6,10 +6,14 @@ pub mod memory;
 mod needs;
 mod range;
 
+pub use crate::faults;
 pub use fit::{About, DataFacts, EncoderShape, Fit, Misfit, Setup, largest_test, results_fit};
 pub use range::{MAX_EPOCHS, Range};
 
-use crate::benchmark::Kind;
+use crate::{
+    benchmark::Kind,
+    faults::{Fault, Faults},
+};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::{collections::BTreeMap, sync::OnceLock};
@@ -38,6 +42,16 @@ const FILES: &[(&str, &str, Needs)] = &[
         include_str!("../methods/lf-dnn.toml"),
         needs::lf_dnn,
     ),
+    (
+        "text-only",
+        include_str!("../methods/text-only.toml"),
+        needs::text_only,
+    ),
+    (
+        "emt-dlfr",
+        include_str!("../methods/emt-dlfr.toml"),
+        needs::emt_dlfr,
+    ),
 ];
 
 /// Reports what a method cannot work with in a set-up.
@@ -48,6 +62,9 @@ pub const RESERVED: [&str; 3] = ["batch_size", MAX_EPOCHS_KEY, "early_stop"];
 
 /// The hyper-parameter that every training has, that of an external program, too.
 pub const MAX_EPOCHS_KEY: &str = "max_epochs";
+
+/// The hyper-parameter by which a method has itself trained on complete inputs, where it is `false`.
+pub const TRAIN_MISSING_KEY: &str = "train_missing";
 
 /// The most epochs that an external program trains if its spec does not say.
 const EXTERNAL_EPOCHS: u32 = 50;
@@ -74,6 +91,9 @@ pub struct MethodInfo {
     /// Different defaults by dataset.
     #[serde(default)]
     pub hyper_by_dataset: BTreeMap<String, Map<String, Value>>,
+    /// Different defaults where a fault of the reference is corrected, and below it by dataset.
+    #[serde(default)]
+    pub hyper_without: BTreeMap<Fault, Map<String, Value>>,
     /// Named variants.
     #[serde(default)]
     pub variants: BTreeMap<String, VariantInfo>,
@@ -265,6 +285,7 @@ impl MethodInfo {
             hyper,
             ranges: BTreeMap::from([(MAX_EPOCHS_KEY.to_owned(), epochs)]),
             hyper_by_dataset: BTreeMap::new(),
+            hyper_without: BTreeMap::new(),
             variants: BTreeMap::new(),
             external: true,
         }
@@ -307,6 +328,23 @@ impl MethodInfo {
     pub fn lacks(&self, kind: Kind) -> Option<&'static str> {
         let mut lacking = self.needs.iter().filter(|need| !need.has(kind));
         lacking.next().map(|need| need.words())
+    }
+
+    /// The defaults for a dataset that differ where faults of the reference are not kept.
+    pub fn corrections(&self, dataset: &str, faults: Faults) -> Map<String, Value> {
+        let corrected = self.hyper_without.iter();
+        let corrected = corrected.filter(|(fault, _)| !faults.keeps(**fault));
+        let mut changes = Map::new();
+        for (_, all) in corrected {
+            let shared = all.iter().filter(|(_, value)| !value.is_object());
+            let own = all.get(dataset).and_then(Value::as_object);
+            changes.extend(
+                shared
+                    .chain(own.into_iter().flatten())
+                    .map(|(key, value)| (key.clone(), value.clone())),
+            );
+        }
+        changes
     }
 
     /// All hyper-parameters for a dataset: defaults, what differs on it, then `changes` in order.
@@ -361,6 +399,12 @@ mod tests {
             }
             for dataset in ["mosi", "mosei", "sims"] {
                 info.resolve(dataset, &[]).unwrap();
+                for fault in info.hyper_without.keys() {
+                    assert!(fault.concerns(id), "{id}: {fault}");
+                    let changes = info.corrections(dataset, Faults::REFERENCE.with(*fault, false));
+                    info.resolve(dataset, &[&changes]).unwrap();
+                }
+                assert!(info.corrections(dataset, Faults::REFERENCE).is_empty());
                 for variant in info.variants.values() {
                     info.resolve(dataset, &[&variant.hyper]).unwrap();
                 }

@@ -29,6 +29,53 @@ impl RandomState {
         // A product of a number below 1 and the bound can round up to the bound.
         ((self.uniform() * bound as f64) as usize).min(bound.saturating_sub(1))
     }
+
+    /// `randint(low, high)`: a whole number from `low` to `high - 1`. Numbers are drawn with as many bits
+    /// as the range needs until one is in it, none if only one is possible.
+    ///
+    /// Panics if `high` is not above `low`.
+    pub fn integer(&mut self, low: u32, high: u32) -> u32 {
+        assert!(low < high, "an empty range");
+        low + self.at_most(high - 1 - low)
+    }
+
+    /// `permutation(count)`: the numbers below `count` in a random order, each order as likely as the
+    /// other, so that a number may well stay in its place.
+    pub fn permutation(&mut self, count: u32) -> Vec<u32> {
+        let mut order: Vec<u32> = (0..count).collect();
+        for last in (1..count).rev() {
+            let other = self.at_most(last);
+            order.swap(last as usize, other as usize);
+        }
+        order
+    }
+
+    /// The next two numbers of `standard_normal()`, in their order. NumPy computes them in pairs, too, by
+    /// Marsaglia's polar method.
+    pub fn standard_normals(&mut self) -> [f64; 2] {
+        loop {
+            let x = 2.0 * self.uniform() - 1.0;
+            let y = 2.0 * self.uniform() - 1.0;
+            let square = x * x + y * y;
+            if square < 1.0 && square != 0.0 {
+                let factor = (-2.0 * square.ln() / square).sqrt();
+                return [factor * y, factor * x];
+            }
+        }
+    }
+
+    fn at_most(&mut self, max: u32) -> u32 {
+        if max == 0 {
+            return 0;
+        }
+        let mask = u32::MAX >> max.leading_zeros();
+        loop {
+            let number = self.0.next_u32() & mask;
+            if number <= max {
+                return number;
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -79,5 +126,67 @@ mod tests {
             seen[rng.below(3)] += 1;
         }
         assert!(seen.iter().all(|n| (900..1100).contains(n)), "{seen:?}");
+    }
+
+    /// What NumPy prints for `RandomState(1111).randint(0, 100, size=12)` and its like.
+    #[test]
+    fn integers_match_numpy() {
+        let drawn = |high| -> Vec<u32> {
+            let mut rng = RandomState::new(1111);
+            (0..12).map(|_| rng.integer(0, high)).collect()
+        };
+        assert_eq!(drawn(100), [28, 55, 81, 12, 34, 52, 24, 22, 20, 11, 14, 8]);
+        assert_eq!(drawn(3), [0, 1, 1, 0, 2, 0, 0, 2, 0, 2, 0, 2]);
+        let mut rng = RandomState::new(1111);
+        let mixed = [2, 3, 5, 9, 17, 18, 100, 70_000].map(|high| rng.integer(1, high));
+        assert_eq!(mixed, [1, 1, 4, 6, 2, 13, 35, 789]);
+        assert_eq!(rng.uniform(), 0.23559472439157547);
+    }
+
+    #[test]
+    fn integer_of_one_value_draws_nothing() {
+        let mut rng = RandomState::new(1111);
+        assert_eq!([rng.integer(1, 2), rng.integer(7, 8)], [1, 7]);
+        assert_eq!(rng, RandomState::new(1111));
+    }
+
+    #[test]
+    fn permutations_match_numpy() {
+        let of = |seed, count| RandomState::new(seed).permutation(count);
+        assert_eq!(of(1111, 10), [9, 3, 8, 0, 6, 2, 4, 1, 5, 7]);
+        assert_eq!(of(7, 5), [0, 3, 2, 1, 4]);
+        assert_eq!((of(3, 1), of(3, 0)), (vec![0], vec![]));
+        let mut rng = RandomState::new(42);
+        assert_eq!(rng.permutation(1000)[..5], [521, 737, 740, 660, 411]);
+        assert_eq!(rng.uniform(), 0.9899602323899452);
+    }
+
+    /// To a last bit or two of the logarithm, which differs between mathematical libraries.
+    #[test]
+    fn standard_normals_match_numpy() {
+        let close = |mut rng: RandomState, expected: [f64; 4]| {
+            let drawn = [rng.standard_normals(), rng.standard_normals()].concat();
+            for (drawn, expected) in drawn.iter().zip(expected) {
+                assert!((drawn - expected).abs() < 1e-14, "{drawn} {expected}");
+            }
+        };
+        close(
+            RandomState::new(1111),
+            [
+                -1.3000103150215676,
+                -1.0729890356374097,
+                0.7901991944578705,
+                -0.8782654963603305,
+            ],
+        );
+        close(
+            RandomState::from_key(&[1, 2, 3]),
+            [
+                0.8985824482099501,
+                0.25528876596298244,
+                0.9517262521759671,
+                -0.056633916373920894,
+            ],
+        );
     }
 }

@@ -10,6 +10,7 @@ mod fault;
 mod lease;
 mod previous;
 
+pub use crate::faults::Fidelity;
 pub use clean::Unusable;
 pub use fault::{Fault, FaultKind, Trouble, nobody_can};
 pub use lease::{Answer, Ask, Held, Tell};
@@ -19,8 +20,10 @@ use crate::{
     benchmark::{Benchmark, whole},
     case::Case,
     encoder::TokenIds,
+    faults::{self, Faults},
     ids::{AttemptId, JobId, SweepId},
     numerics::Numerics,
+    regime::Regime,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
@@ -151,14 +154,27 @@ pub struct TrainSpec {
 pub struct Protocol {
     /// On which split the best epoch is chosen.
     pub selection: Selection,
-    /// Whether training sees erased inputs.
-    pub train_missing: bool,
+    /// What is missing of the training split.
+    pub train_missing: Regime,
     /// Seed of the test (and validation) erasure: 1111 in the reference for every run.
     pub erasure_seed: u32,
     /// Missing rate of the split that checkpoints are selected on, in thousandths (the reference: 500).
     pub selection_rate: u16,
     /// Faithful to the reference code, or to the paper where the two differ.
     pub fidelity: Fidelity,
+    /// The faults of the method's reference that are switched otherwise than `fidelity` says, in
+    /// order.
+    pub switched: Vec<faults::Fault>,
+}
+
+impl Protocol {
+    /// The faults of references that training keeps.
+    pub fn faults(&self) -> Faults {
+        let bundle = Faults::from(self.fidelity);
+        let switch =
+            |faults: Faults, fault: &faults::Fault| faults.with(*fault, !bundle.keeps(*fault));
+        self.switched.iter().fold(bundle, switch)
+    }
 }
 
 /// The split that the best epoch is chosen on.
@@ -169,16 +185,9 @@ pub enum Selection {
     Validation,
     /// The test split, as the paper's code does.
     Test,
-}
-
-/// What to do where the reference code departs from the paper.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Fidelity {
-    /// As the reference code does: comparable with the published numbers.
-    Reference,
-    /// As the paper says.
-    Corrected,
+    /// Both, with checkpoints for each: tables show those chosen on the validation split, and how
+    /// much better those chosen on the test split look.
+    Both,
 }
 
 /// One checkpoint of a trained model.
@@ -207,6 +216,9 @@ pub enum Work {
         spec: TrainSpec,
         /// The case.
         case: Case,
+        /// The hash of the table of what words are heard as, which is an artifact: for errors of speech
+        /// recognition.
+        confusions: Option<String>,
         /// One checkpoint for each selection criterion.
         checkpoints: Vec<CheckpointRef>,
     },
@@ -323,7 +335,8 @@ pub enum ResultBody {
 pub struct EpochLog {
     /// From 1.
     pub epoch: u32,
-    /// Mean training losses by name: `loss` is the whole, the others its parts.
+    /// Mean training losses by name: `loss` is the whole, the others its parts. A part that was
+    /// infinite or NaN in some step, as only an unused one may be, is absent.
     pub losses: BTreeMap<String, f64>,
     /// Metrics on the selection split; an undefined one is `None`.
     pub metrics: BTreeMap<String, Option<f64>>,

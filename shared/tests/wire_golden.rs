@@ -86,10 +86,11 @@ fn spec() -> TrainSpec {
         hyper: r#"{"alpha":0.9,"batch_size":64}"#.to_owned(),
         protocol: Protocol {
             selection: Selection::Validation,
-            train_missing: true,
+            train_missing: halfheard_shared::regime::Regime::Redrawn,
             erasure_seed: 1111,
             selection_rate: 500,
             fidelity: Fidelity::Reference,
+            switched: Vec::new(),
         },
         numerics: halfheard_shared::numerics::Numerics::Machine,
     }
@@ -131,10 +132,12 @@ fn jobs() {
         train: job(),
         spec: spec(),
         case: case.parse().unwrap(),
+        confusions: case.starts_with("asr").then(|| "c".repeat(64)),
         checkpoints: vec![checkpoint()],
     };
     check("job-eval-rate", &message(eval("r=0.3")));
     check("job-eval-missing", &message(eval("missing=la")));
+    check("job-eval-asr", &message(eval("asr=0.3@1112")));
 }
 
 /// Grants are the same in both versions, but for the version's number.

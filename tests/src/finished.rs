@@ -221,6 +221,8 @@ fn resolved(matrix: &Matrix) -> Result<ResolvedSpec> {
             method: method.clone(),
             variant: variant.clone(),
             hyper: hyper.collect::<Result<_>>()?,
+            protocol: None,
+            inputs: Default::default(),
             needs: Default::default(),
         })
     };
@@ -237,16 +239,18 @@ fn resolved(matrix: &Matrix) -> Result<ResolvedSpec> {
                 data: blob(dataset.id()),
                 encoder: blob(dataset.language()),
                 tokens: halfheard_shared::encoder::TokenIds::BERT,
+                confusions: None,
             })
             .collect(),
         seeds: matrix.seeds.clone(),
         cases: rates.chain(sets).collect(),
         protocol: Protocol {
             selection: Selection::Validation,
-            train_missing: true,
+            train_missing: halfheard_shared::regime::Regime::Redrawn,
             erasure_seed: 1111,
             selection_rate: 500,
             fidelity: Fidelity::Reference,
+            switched: Vec::new(),
         },
         numerics: halfheard_shared::numerics::Numerics::Machine,
     })
@@ -322,14 +326,13 @@ impl Noise {
 /// The share of the signal that reaches a simulated model: less at higher rates, and by what is
 /// missing.
 fn signal(case: &Case) -> f64 {
-    match case {
-        Case::Rate(rate) => 1.0 - rate.value(),
-        Case::Missing(set) => match set.to_string().as_str() {
-            "a" | "v" => 0.9,
-            "av" => 0.8,
-            "l" => 0.3,
-            _ => 0.2,
-        },
+    let set = case.damage.set().map(|set| set.to_string());
+    match set.as_deref() {
+        None => 1.0 - case.damage.amount().unwrap_or(0.0).min(1.0),
+        Some("a" | "v") => 0.9,
+        Some("av") => 0.8,
+        Some("l") => 0.3,
+        Some(_) => 0.2,
     }
 }
 
@@ -414,7 +417,7 @@ pub async fn keep_features(
         let (blake3, dataset): (String, String) = (row.try_get("blake3")?, row.try_get("dataset")?);
         for rate in [0.0, 0.3, 0.6, 0.9] {
             let bytes = simulated_features(&dataset, rate, samples).to_bytes()?;
-            let key = Key::Features(blake3.parse()?, Case::Rate(Rate::new(rate)?));
+            let key = Key::Features(blake3.parse()?, Case::at_rate(Rate::new(rate)?));
             artifacts.put(&key, bytes.into()).await?;
         }
     }

@@ -44,10 +44,11 @@ pub fn train_spec(seed: u64) -> TrainSpec {
         hyper: "{}".into(),
         protocol: Protocol {
             selection: Selection::Validation,
-            train_missing: true,
+            train_missing: halfheard_shared::regime::Regime::Redrawn,
             erasure_seed: 1111,
             selection_rate: 500,
             fidelity: Fidelity::Reference,
+            switched: Vec::new(),
         },
         numerics: halfheard_shared::numerics::Numerics::Machine,
     }
@@ -84,6 +85,7 @@ pub fn matrix<'a>(
                     train,
                     spec: Arc::clone(&spec),
                     case: parse(case),
+                    confusions: None,
                 };
                 PlannedJob::new(eval_job(sweep, seed, case), work)
             })

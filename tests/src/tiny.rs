@@ -61,7 +61,8 @@ impl Tiny {
             }),
             "almt" => serde_json::json!({
                 "batch_size": 16, "max_epochs": max_epochs, "early_stop": 0,
-                "learning_rate": 1e-3, "weight_decay": 1e-4, "width": 16, "tokens": 4,
+                "learning_rate": 1e-3, "weight_decay": 1e-4, "max_grad_norm": -1.0, "frames": 0,
+                "width": 16, "tokens": 4,
                 "embedding_depth": [1, 1, 1], "embedding_heads": [2, 2, 2],
                 "embedding_hidden": 16, "language_heads": 2, "hyper_depth": 1,
                 "hyper_heads": 2, "fusion_depth": 1, "fusion_heads": 2, "fusion_hidden": 16,
@@ -80,10 +81,11 @@ impl Tiny {
             hyper: hyper.to_string(),
             protocol: Protocol {
                 selection: Selection::Validation,
-                train_missing: true,
+                train_missing: halfheard_shared::regime::Regime::Redrawn,
                 erasure_seed: 1111,
                 selection_rate: 500,
                 fidelity: Fidelity::Reference,
+                switched: Vec::new(),
             },
             numerics: halfheard_shared::numerics::Numerics::Machine,
         })
@@ -108,6 +110,7 @@ pub fn jobs(sweep: &NewSweep, spec: &TrainSpec, cases: &[&str]) -> Result<Vec<Pl
             train,
             spec: spec.clone(),
             case: parsed,
+            confusions: None,
         };
         jobs.push(PlannedJob::new(JobId::derive(&parts), work));
     }

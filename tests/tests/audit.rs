@@ -217,6 +217,56 @@ async fn audit_finds_incomplete_conflicting_and_test_selected_jobs() -> Result<(
     Ok(())
 }
 
+/// One method trained on a GPU by another version than the rest: a comparison of more than methods.
+#[tokio::test]
+async fn audit_finds_mixed_devices_and_versions() -> Result<()> {
+    let postgres = Postgres::start()?;
+    let store = store(&postgres).await?;
+    let sweep = finished::simulated(&store, &matrix("mixed")).await?;
+    let mixed = |found: &[Finding]| -> Vec<(Severity, String, Vec<String>)> {
+        let of_rule = found.iter().filter(|f| f.rule == Rule::MixedBuilds);
+        of_rule
+            .map(|f| (f.severity, f.what.clone(), f.numbers.clone()))
+            .collect()
+    };
+    assert_eq!(mixed(&audit(&store, sweep).await?), []);
+    let statement = "UPDATE attempt SET device = 'NVIDIA H100', version = '1'
+                     WHERE job IN (SELECT id FROM job WHERE sweep = $1 AND method = 'lnln'
+                                     AND dataset = 'mosi' AND kind = 'train')";
+    tamper(&store, sweep, &[statement.to_owned()]).await?;
+    let found = mixed(&audit(&store, sweep).await?);
+    let versions = (
+        Severity::Warning,
+        "its models come from different versions of the worker".to_owned(),
+        vec![
+            "0: 9 training jobs, 192 evaluation jobs, of all models".to_owned(),
+            "1: 3 training jobs, 0 evaluation jobs, of lnln only".to_owned(),
+        ],
+    );
+    assert!(found.contains(&versions), "{found:#?}");
+    let devices = found
+        .iter()
+        .find(|(_, what, _)| what.contains("kinds of devices"));
+    let (severity, _, numbers) = devices.context("a GPU among CPUs")?;
+    assert_eq!(*severity, Severity::Warning);
+    assert_eq!(
+        numbers[1],
+        "GPU: 3 training jobs, 0 evaluation jobs, of lnln only"
+    );
+    assert_eq!(found.len(), 2);
+
+    // Numerics are a job's own.
+    let statement = "UPDATE config SET spec = jsonb_set(spec, '{numerics}', '\"portable\"')
+                     WHERE id IN (SELECT config FROM job WHERE sweep = $1 AND method = 'misa')";
+    tamper(&store, sweep, &[statement.to_owned()]).await?;
+    let found = mixed(&audit(&store, sweep).await?);
+    assert!(
+        found.iter().any(|(_, what, _)| what.contains("numerics")),
+        "{found:#?}"
+    );
+    Ok(())
+}
+
 /// Constant models, and seeds without effect.
 #[tokio::test]
 async fn audit_finds_collapsed_models_and_identical_seeds() -> Result<()> {

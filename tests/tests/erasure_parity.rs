@@ -71,7 +71,7 @@ fn erasure_matches_every_digest_of_the_reference() {
     for case in cases {
         let seed = u32::try_from(case["seed"].as_u64().unwrap()).unwrap();
         let rate = Rate::new(case["rate"].as_f64().unwrap()).unwrap();
-        let rates = Rates::of_case(&Case::Rate(rate), samples);
+        let rates = Rates::of_case(&Case::at_rate(rate), samples);
         let text = erase_text(&ids, &text_present, &rates.text, seed, TokenIds::BERT);
         let id_bytes: Vec<u8> = text.ids.iter().flat_map(|id| id.to_le_bytes()).collect();
         for (what, bytes) in [

@@ -189,6 +189,37 @@ async fn results_of_a_program_are_the_same_whatever_is_killed() -> Result<()> {
     Ok(())
 }
 
+/// A program that predicts both splits after each epoch leaves the checkpoints of both choices.
+#[tokio::test(flavor = "multi_thread")]
+async fn program_is_selected_on_both_splits() -> Result<()> {
+    let stage = Stage::start().await?;
+    let tiny = Tiny::make(stage.data_dir(), 64)?;
+    let sweep = sweep("both", 0);
+    let hyper = json!({"sleep": 0, "rate": 0.05});
+    let mut spec = external(&stage, &tiny, "mean.py", (1111, 6), hyper).await?;
+    spec.protocol.selection = halfheard_shared::wire::Selection::Both;
+    stage
+        .store
+        .submit(&sweep, jobs(&sweep, &spec, &CASES)?)
+        .await?;
+    let _coordinator = stage.serve();
+    let worker = external_worker(&stage, "2")?;
+    let progress = stage.finished(sweep.id, PATIENCE).await?;
+    assert_eq!(progress.failed, 0);
+    // Each is of the epoch that its own split's values say.
+    let best = "SELECT count(*) FROM checkpoint k
+                JOIN (SELECT DISTINCT ON (c) c, epoch FROM epoch_log,
+                             unnest(ARRAY['mae', 'test:mae']) AS c
+                      ORDER BY c, round((metrics ->> c)::numeric, 4), epoch) AS b
+                  ON b.c = k.criterion AND b.epoch = k.epoch";
+    assert_eq!(stage.count(best).await?, 2);
+    assert_eq!(stage.count("SELECT count(*) FROM checkpoint").await?, 10);
+    let known = "SELECT count(*) FROM optimism WHERE metric = 'mae' AND optimism IS NOT NULL";
+    assert_eq!(stage.count(known).await?, i64::try_from(CASES.len())?);
+    ensure!(worker.terminate(PATIENCE)?.success());
+    Ok(())
+}
+
 /// What a program does, and a part of the reason with which its attempt fails.
 const DEEDS: [(&str, &str); 17] = [
     ("dies", "it exited with code 3"),

@@ -268,6 +268,7 @@ async fn different_result_is_stored_as_conflict() -> Result<()> {
                 train,
                 spec,
                 case: "r=0".parse()?,
+                confusions: None,
                 checkpoints,
             },
         ),

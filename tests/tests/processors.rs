@@ -96,6 +96,7 @@ async fn results_of_different_processors_do_not_conflict() -> Result<()> {
                 train,
                 spec: train_spec(0),
                 case: "r=0".parse()?,
+                confusions: None,
                 checkpoints,
             },
         ),

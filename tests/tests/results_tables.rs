@@ -13,7 +13,7 @@ use halfheard_results::{
         compare::{Compared, Side, compare},
     },
     tables::{
-        CompanionValue, Table, comparison, derived, layout, paper,
+        CompanionValue, Table, comparison, derived, layout, paper, protocols,
         render::{Format, render},
     },
 };
@@ -95,14 +95,87 @@ async fn tables_comparisons_and_intervals() {
 /// A sweep that was trained on complete data does not look like one that was trained on erased data.
 async fn the_notes_say_what_training_saw(scene: &Scene) {
     let notes = scene.table(2).await.notes.join("\n");
-    assert!(notes.contains("trained on erased data"), "{notes}");
-    sqlx::query("UPDATE config SET spec = jsonb_set(spec, '{protocol,train_missing}', 'false')")
-        .execute(scene.store.pool())
+    let selected = "checkpoints selected on the validation split at the missing rate 0.5 (erasure seed \
+                    1111); methods follow the reference code\n";
+    assert!(notes.contains(selected), "{notes}");
+    assert!(
+        notes.contains("\ntrained on data erased anew in every epoch\n"),
+        "{notes}"
+    );
+    assert!(!notes.contains("faults of references"), "{notes}");
+    let set = |protocol: &'static str, of: &'static str| {
+        let sql = format!(
+            "UPDATE config SET spec = jsonb_set(spec, '{{protocol}}', spec -> 'protocol' || '{protocol}') WHERE {of}"
+        );
+        let pool = scene.store.pool().clone();
+        async move {
+            sqlx::query(sqlx::AssertSqlSafe(sql))
+                .execute(&pool)
+                .await
+                .unwrap()
+        }
+    };
+    set(r#"{"train_missing": "complete"}"#, "true").await;
+    let notes = scene.table(2).await.notes.join("\n");
+    assert!(notes.contains("\ntrained on complete data\n"), "{notes}");
+    // Where methods differ, those that are otherwise are named.
+    let otherwise = r#"{"train_missing": "fixed:0.2", "switched": ["grl-on-proxy"]}"#;
+    set(
+        otherwise,
+        "spec ->> 'method' = 'lnln' AND spec ->> 'variant' = ''",
+    )
+    .await;
+    let notes = scene.table(2).await.notes.join("\n");
+    assert!(
+        notes.contains("\ntrained on complete data; data erased once at the rate 0.2 (LNLN)\n"),
+        "{notes}"
+    );
+    assert!(
+        notes.contains("\nfaults of references corrected: grl-on-proxy (LNLN)\n"),
+        "{notes}"
+    );
+    provenance_has_the_regime(scene).await;
+}
+
+async fn provenance_has_the_regime(scene: &Scene) {
+    let wanted = Wanted {
+        provenance: true,
+        ..Wanted::default()
+    };
+    let results = results::load(&scene.store, scene.sweep, wanted)
         .await
         .unwrap();
-    let notes = scene.table(2).await.notes.join("\n");
-    assert!(notes.contains("trained on complete data"), "{notes}");
-    assert!(!notes.contains("erased data"), "{notes}");
+    let facts: Vec<(&str, &str, bool)> = results
+        .provenance
+        .iter()
+        .filter(|fact| fact.name.contains("regime") || fact.name.contains("faults"))
+        .map(|fact| {
+            (
+                fact.name.as_str(),
+                fact.value.as_str(),
+                fact.evaluations > 0,
+            )
+        })
+        .collect();
+    assert_eq!(
+        facts,
+        [
+            ("training regime", "complete", true),
+            ("training regime", "fixed:0.2", true),
+            ("switched faults", "grl-on-proxy", true),
+        ]
+    );
+    // A comparison of two models says in what else they differ.
+    let of = |id: &str| {
+        let model: Model = id.parse().unwrap();
+        let mut own = results.protocols.iter();
+        own.find(|protocol| protocol.models.contains(&model))
+            .unwrap()
+    };
+    let said = protocols::differences(of("lnln"), of("almt"));
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(said[0].starts_with("trained under different regimes: A on data erased once"));
+    assert!(protocols::differences(of("misa"), of("almt")).is_empty());
 }
 
 async fn every_table_in_every_format(scene: &Scene) {
@@ -171,7 +244,7 @@ async fn deviations_are_those_of_a_2(scene: &Scene) {
     let labels = &predictions.labels[&Benchmark::Mosi];
     let mut by_rate: BTreeMap<Case, Vec<f64>> = BTreeMap::new();
     for evaluation in &predictions.evaluations {
-        if evaluation.case.kind() == CaseKind::Rate {
+        if evaluation.case.kind() == Some(CaseKind::Rate) {
             let vector = evaluation.of_metric("acc7").unwrap();
             let metrics = metrics::evaluate(Benchmark::Mosi, vector, labels).unwrap();
             let values = by_rate.entry(evaluation.case).or_default();

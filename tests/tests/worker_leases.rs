@@ -426,6 +426,7 @@ async fn cases_are_evaluated_and_released_ones_stop() -> Result<()> {
                 train: train.job,
                 spec: spec.clone(),
                 case: case.parse::<Case>()?,
+                confusions: None,
                 checkpoints: checkpoints.clone(),
             }))
         })

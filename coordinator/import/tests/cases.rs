@@ -17,6 +17,7 @@ use halfheard_shared::{
     erasure::Rates,
     metrics::evaluate,
     pickle::{Limits, Pickle, Value},
+    regime::{Pass, Regime},
 };
 use pickler::import_bytes_with;
 use safetensors::SafeTensors;
@@ -38,7 +39,7 @@ fn dataset() -> Dataset {
 
 fn erased(data: &Dataset, split: Split, case: &str) -> ErasedSplit {
     let case: Case = case.parse().unwrap();
-    ErasedSplit::new(data, split, &case, SEED, TokenIds::BERT)
+    ErasedSplit::new(data, split, &case, SEED, TokenIds::BERT, None).unwrap()
 }
 
 /// The masks are those that the reference's own code drew for this file.
@@ -151,6 +152,33 @@ fn pickle_has_the_layout_of_the_field() {
     }
 }
 
+/// One number for each step, whichever modality: aligned ones lose the same steps, but for a text's ends.
+#[test]
+fn aligned_modalities_lose_the_same_steps() {
+    let data = dataset();
+    let split = data.split(Split::Test);
+    let lengths: Vec<i64> = split.audio_lengths().to_vec();
+    assert_eq!(lengths, split.vision_lengths());
+    let erased = erased(&data, Split::Test, "r=0.5");
+    assert_eq!(erased.audio_kept, erased.vision_kept);
+    let steps = data.shapes().text_len;
+    let rows = erased
+        .text_kept
+        .chunks(steps)
+        .zip(erased.audio_kept.chunks(steps));
+    for ((text, audio), &length) in rows.zip(&lengths) {
+        let length = length as usize;
+        for step in 0..steps {
+            let end = step == 0 || step + 1 == length;
+            assert_eq!(
+                text[step],
+                u8::from(end) | audio[step],
+                "step {step} of {length}"
+            );
+        }
+    }
+}
+
 #[test]
 fn safetensors_have_the_same_content() {
     let data = dataset();
@@ -168,6 +196,36 @@ fn safetensors_have_the_same_content() {
     let metadata = metadata.metadata().as_ref().unwrap();
     let ids: Vec<String> = serde_json::from_str(&metadata["ids"]).unwrap();
     assert_eq!((ids, metadata["split"].as_str()), (erased.ids, "valid"));
+}
+
+/// The rates of passes over the training split. Twenty samples in ten batches: two of the eight loading
+/// processes have two.
+fn regimes() -> Vec<serde_json::Value> {
+    let order: Vec<i64> = (0..20).map(|place| (place * 7 + 13) % 20).collect();
+    let of = |(regime, epoch, pass): (&str, u32, u32)| {
+        let pass = Pass {
+            seed: u64::MAX - 5,
+            epoch,
+            pass,
+            order: &order,
+            batch_size: 2,
+        };
+        let rates = regime.parse::<Regime>().unwrap().rates(order.len(), pass);
+        serde_json::json!({
+            "regime": regime, "seed": pass.seed, "epoch": epoch, "pass": pass.pass,
+            "order": order, "batch_size": pass.batch_size,
+            "text": rates.text, "audio": rates.audio, "vision": rates.vision,
+        })
+    };
+    let passes = [
+        ("complete", 1, 0),
+        ("fixed:0.2", 1, 0),
+        ("drawn-once", 4, 0),
+        ("redrawn", 4, 1),
+        ("lnln-loader", 4, 0),
+        ("lnln-loader", 4, 1),
+    ];
+    passes.into_iter().map(of).collect()
 }
 
 /// What the Python package must compute, too: its tests read these files.
@@ -223,6 +281,7 @@ fn golden() -> (Vec<u8>, serde_json::Value) {
     let golden = serde_json::json!({
         "cases": cases,
         "training": [rates(7, 1111, 1), rates(20, u64::MAX, 300)],
+        "regimes": regimes(),
         "metrics": [
             measured(Benchmark::Mosi, 3.0),
             measured(Benchmark::Mosei, 3.0),

@@ -2,6 +2,7 @@
 //! [`halfheard_shared::results`], without database and network.
 
 pub mod audit;
+pub mod certify;
 pub mod export;
 pub mod figures;
 pub mod report;

@@ -185,7 +185,7 @@ async fn first_seed(
     for (seed, checkpoint) in &needed.checkpoints {
         let mut features = Vec::with_capacity(needed.rates.len());
         for &rate in &needed.rates {
-            let key = Key::Features(checkpoint.clone(), Case::Rate(rate));
+            let key = Key::Features(checkpoint.clone(), Case::at_rate(rate));
             let bytes = artifacts.get(&key, MAX_BYTES).await?;
             let read = |bytes: Vec<u8>| {
                 Features::from_bytes(&bytes).map_err(|source| DrawError::Damaged {
@@ -226,6 +226,7 @@ mod tests {
             },
             known: Vec::new(),
             cells: Cells::default(),
+            cells_on_test: Cells::default(),
             jobs: Vec::new(),
             protocols: Vec::new(),
             processors: Vec::new(),

@@ -8,12 +8,13 @@ use crate::{
     local::connect::Database,
     output::{say, say_json},
 };
+use anyhow::Context as _;
 use halfheard_results::audit::{
-    self, Finding,
+    self, Finding, other,
     render::{Format, render},
 };
 use halfheard_store::Store;
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 /// Arguments of `coord audit`.
 #[derive(clap::Args, Debug)]
@@ -21,6 +22,7 @@ use std::process::ExitCode;
 Examples:
   coord audit published                      the paper's Tables 2 to 14; needs no database
   coord audit published --format markdown    the same, for a page
+  coord audit published --against ours.csv   with the numbers of one more paper
   coord audit demo                           a sweep: its jobs, results and stored predictions
 
 A finding tells what is wrong, where, with which numbers, and why it matters:
@@ -34,6 +36,10 @@ pub(crate) struct AuditArgs {
     /// `published` for the paper's tables; or a sweep: its name, its id, or the beginning of its id
     #[arg(value_name = "published|SWEEP")]
     what: String,
+    /// Compare the published tables with a CSV file of another paper's numbers, as printed: paper,
+    /// year, dataset, method, variant, case_id, metric, printed, source
+    #[arg(long, value_name = "CSV")]
+    against: Option<PathBuf>,
     /// The format [default: text, or json with --json]
     #[arg(long, value_enum)]
     format: Option<AuditFormat>,
@@ -43,12 +49,24 @@ pub(crate) struct AuditArgs {
 ///
 /// # Errors
 ///
-/// An unknown sweep; the database cannot be reached.
+/// An unknown sweep; the database cannot be reached; an unreadable file of another paper's numbers.
 pub(crate) async fn run(args: AuditArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
     let (subject, findings) = if args.what == "published" {
         let subject = "the published Tables 2 to 14".to_owned();
-        (subject, audit::published())
+        let others = match &args.against {
+            Some(file) => {
+                let text = std::fs::read_to_string(file)
+                    .with_context(|| format!("cannot read {}", file.display()))?;
+                other::read(&text).with_context(|| format!("invalid {}", file.display()))?
+            }
+            None => Vec::new(),
+        };
+        (subject, audit::published_beside(&others))
     } else {
+        anyhow::ensure!(
+            args.against.is_none(),
+            "--against compares the published tables, not a sweep: use `coord audit published`"
+        );
         let database = Database::open(settings).await?;
         let outcome = of_sweep(&database, &args.what).await;
         database.close().await;

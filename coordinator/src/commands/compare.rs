@@ -13,12 +13,12 @@ use halfheard_results::{
         bootstrap::BootstrapOptions,
         compare::{Compared, Difference, Side, compare, resamples_needed},
     },
-    tables::{ColumnMetric, layout},
+    tables::{ColumnMetric, layout, protocols},
 };
 use halfheard_shared::{
     benchmark::Benchmark,
     case::Case,
-    results::{Filter, Model, Predictions},
+    results::{Filter, Model, Predictions, Protocol},
 };
 use halfheard_store::{Store, benchmarks::Benchmarks, results::Snapshot, sweeps::SweepRow};
 use std::{collections::BTreeMap, fmt::Write as _, process::ExitCode};
@@ -75,6 +75,8 @@ fn level(text: &str) -> Result<f64, String> {
 struct Comparison {
     a: String,
     b: String,
+    /// In what their training and selection differ, beside the model.
+    differences: Vec<String>,
     alpha: f64,
     resamples: usize,
     /// Means over rates and over sets, corrected together.
@@ -130,6 +132,14 @@ impl Operand {
 
     fn label(&self) -> String {
         layout::label(&self.model)
+    }
+
+    /// The protocols by which the model is trained: several, where its datasets differ.
+    async fn protocols(&self, store: &Store) -> anyhow::Result<Vec<Protocol>> {
+        let mut snapshot = Snapshot::begin(store, self.sweep.id).await?;
+        let mut protocols = snapshot.protocols().await?;
+        protocols.retain(|protocol| protocol.models.contains(&self.model));
+        Ok(protocols)
     }
 
     /// The predictions of the model, as those of a model called `name`: two sweeps may have the same
@@ -203,6 +213,7 @@ async fn compare_models(args: &CompareArgs, store: &Store) -> anyhow::Result<Com
         a.predictions(store, &datasets, &a_name).await?,
         b.predictions(store, &datasets, &b_name).await?,
     )?;
+    let differences = differences(&a.protocols(store).await?, &b.protocols(store).await?);
     let wanted = |id: &str| args.metric.is_empty() || args.metric.iter().any(|m| m == id);
     let resamples = args.draws.map_or_else(
         || resamples_needed(comparisons(&both, wanted), args.alpha).max(RESAMPLES),
@@ -229,11 +240,25 @@ async fn compare_models(args: &CompareArgs, store: &Store) -> anyhow::Result<Com
     Ok(Comparison {
         a: name(&a),
         b: name(&b),
+        differences,
         alpha: args.alpha,
         resamples,
         means,
         cells,
     })
+}
+
+/// In what the models' protocols differ, each difference once.
+fn differences(a: &[Protocol], b: &[Protocol]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (a, b) in a.iter().flat_map(|a| b.iter().map(move |b| (a, b))) {
+        for line in protocols::differences(a, b) {
+            if !lines.contains(&line) {
+                lines.push(line);
+            }
+        }
+    }
+    lines
 }
 
 /// The number of comparisons: common cells times their metrics.
@@ -261,6 +286,9 @@ fn comparisons(both: &Predictions, wanted: impl Fn(&str) -> bool) -> usize {
 fn text(comparison: &Comparison, all: bool) -> String {
     let Comparison { a, b, .. } = comparison;
     let mut out = format!("{a} (A) vs. {b} (B)\n");
+    for difference in &comparison.differences {
+        let _ = writeln!(out, "note: {difference}");
+    }
     if !comparison.means.is_empty() {
         out.push_str("\nMeans over cases\n");
         out.push_str(&listing(comparison.means.iter()));

@@ -8,9 +8,9 @@ use crate::{
     output::{say, say_json},
 };
 use halfheard_results::{
-    statistics::bootstrap::BootstrapOptions,
+    statistics::bootstrap::{BootstrapOptions, BootstrapSamples},
     tables::{
-        Table, comparison, derived,
+        Table, cases, comparison, curves, derived,
         layout::{self, Layout},
         paper,
         render::{Format, render},
@@ -18,7 +18,7 @@ use halfheard_results::{
 };
 use halfheard_shared::{
     error::hinted,
-    results::{Filter, Wanted},
+    results::{Filter, Results, Wanted},
 };
 use halfheard_store::{
     Store,
@@ -36,14 +36,20 @@ Examples:
   coord table 3 --compare other-sweep    two sweeps
   coord table 9 --format latex           each missing rate, for a paper
   coord table 2 --intervals              with 95 % bootstrap intervals
+  coord table 2 --optimism               by how much checkpoints look better that the test split chose
   coord table laziness                   how far predicted classes are from the true ones
+  coord table cases                      every case of the sweep, with the spread over masks
+  coord table curves                     areas under curves over rates, AUILC
 
 Tables 2 and 3 are means over missing rates, 4 to 7 ablations and loss weights of LNLN, 8 has
 standard deviations over seeds, 9 and 10 each rate, 11 and 12 means over missing modalities, 13 and
 14 each set. Best values are bold (* in a pipe), second best underlined (' in a pipe); … marks
-missing values, – undefined ones.")]
+missing values, – undefined ones.
+
+A sweep with `selection = \"both\"` keeps the checkpoints that the validation split chose, which tables
+show, and those that the test split chose: --selection test shows these, --optimism both.")]
 pub(crate) struct TableArgs {
-    /// The table: its number in the paper, 2 to 14, or laziness, robustness, ranks
+    /// The table: its number in the paper, 2 to 14, or cases, curves, laziness, robustness, ranks
     #[arg(value_name = "TABLE")]
     which: Which,
     /// The sweep: its name, its id, or the beginning of its id [default: the newest]
@@ -64,12 +70,30 @@ pub(crate) struct TableArgs {
     /// Add a laziness column: how far predicted classes are from the true ones
     #[arg(long)]
     laziness: bool,
+    /// The split that chose the checkpoints, of a sweep with `selection = "both"`
+    #[arg(long, value_enum, value_name = "SPLIT", default_value_t = Chosen::Validation)]
+    selection: Chosen,
+    /// Add what checkpoints have that the test split chose, and by how much that looks better: of a
+    /// sweep with `selection = "both"`
+    #[arg(long, conflicts_with = "selection")]
+    optimism: bool,
+}
+
+/// Which of the checkpoints of a sweep that selects on both splits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Chosen {
+    /// Those that the validation split chose
+    Validation,
+    /// Those that the test split chose
+    Test,
 }
 
 /// Which table.
 #[derive(Clone, Copy, Debug)]
 enum Which {
     Paper(Layout),
+    Cases,
+    Curves,
     Laziness,
     Robustness,
     Ranks,
@@ -80,6 +104,8 @@ impl FromStr for Which {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
+            "cases" => return Ok(Which::Cases),
+            "curves" => return Ok(Which::Curves),
             "laziness" => return Ok(Which::Laziness),
             "robustness" => return Ok(Which::Robustness),
             "ranks" => return Ok(Which::Ranks),
@@ -88,7 +114,7 @@ impl FromStr for Which {
         let number = text.parse().ok();
         let layout = number.and_then(layout::find);
         layout.map(Which::Paper).ok_or_else(|| {
-            format!("unknown table `{text}`: known are 2 to 14, laziness, robustness and ranks")
+            format!("unknown table `{text}`: known are 2 to 14, cases, curves, laziness, robustness and ranks")
         })
     }
 }
@@ -118,18 +144,23 @@ async fn show(args: &TableArgs, settings: &Settings, store: &Store) -> anyhow::R
         ..BootstrapOptions::default()
     };
     let mut snapshot = Snapshot::begin(store, sweep.id).await?;
-    let table = match args.which {
-        Which::Paper(layout) => paper(args, store, &mut snapshot, layout, options).await?,
-        Which::Laziness => derived::laziness(&snapshot.results(Wanted::default()).await?.cells),
-        Which::Robustness => {
-            let predictions = snapshot.predictions(&Filter::default()).await?;
-            derived::robustness_table(&resample(predictions, options).await?)
-        }
-        Which::Ranks => {
-            let results = snapshot.results(Wanted::default()).await?;
-            derived::ranks_table(&derived::measurements(&results.cells))
-        }
+    let mut source = Source {
+        results: snapshot.results(Wanted::default()).await?,
+        snapshot,
+        chosen: Chosen::Validation,
+        options,
     };
+    if args.selection == Chosen::Test {
+        source.choose_on_test()?;
+    }
+    let mut table = source.table(args).await?;
+    if let Which::Paper(layout) = args.which {
+        beside(args, store, &mut source, layout, &mut table).await?;
+    }
+    if args.optimism {
+        source.choose_on_test()?;
+        comparison::optimism(&mut table, &source.table(args).await?);
+    }
     let text = render(&table, format, settings.color);
     match format {
         Format::Json => say_json(&text),
@@ -138,33 +169,84 @@ async fn show(args: &TableArgs, settings: &Settings, store: &Store) -> anyhow::R
     Ok(ExitCode::SUCCESS)
 }
 
-async fn paper(
+/// What tables are made of.
+struct Source {
+    results: Results,
+    snapshot: Snapshot,
+    chosen: Chosen,
+    options: BootstrapOptions,
+}
+
+impl Source {
+    /// Changes to the checkpoints that the test split chose.
+    fn choose_on_test(&mut self) -> anyhow::Result<()> {
+        let sweep = &self.results.sweep.name;
+        self.results = self.results.chosen_on_test().ok_or_else(|| {
+            hinted(
+                format!("sweep {sweep} has no checkpoints that the test split chose beside others"),
+                "submit it with `selection = \"both\"` under [protocol]: it then keeps both choices",
+            )
+        })?;
+        self.chosen = Chosen::Test;
+        Ok(())
+    }
+
+    async fn samples(&mut self, filter: &Filter) -> anyhow::Result<BootstrapSamples> {
+        let predictions = self.snapshot.predictions(filter).await?;
+        let predictions = match self.chosen {
+            Chosen::Validation => predictions,
+            Chosen::Test => predictions.chosen_on_test(),
+        };
+        Ok(resample(predictions, self.options).await?)
+    }
+
+    /// The table alone.
+    async fn table(&mut self, args: &TableArgs) -> anyhow::Result<Table> {
+        let cells = &self.results.cells;
+        Ok(match args.which {
+            Which::Paper(layout) => paper::table(&self.results, layout, args.laziness),
+            Which::Cases => cases::table(&self.results),
+            Which::Curves => curves::table(&self.results),
+            Which::Laziness => derived::laziness(cells),
+            Which::Robustness => {
+                derived::robustness_table(&self.samples(&Filter::default()).await?)
+            }
+            Which::Ranks => derived::ranks_table(&derived::measurements(cells)),
+        })
+    }
+}
+
+/// Adds the numbers that a table of the paper is compared with.
+async fn beside(
     args: &TableArgs,
     store: &Store,
-    snapshot: &mut Snapshot,
+    source: &mut Source,
     layout: Layout,
-    options: BootstrapOptions,
-) -> anyhow::Result<Table> {
-    let results = snapshot.results(Wanted::default()).await?;
-    let mut table = paper::table(&results, layout, args.laziness);
+    table: &mut Table,
+) -> anyhow::Result<()> {
     match args.compare.as_deref() {
         None => {}
-        Some("published") => comparison::published(&mut table, &results.cells, layout),
+        Some("published") => comparison::published(table, &source.results.cells, layout),
         Some(other) => {
             let other = store.find_sweep(other).await?;
-            let others = load(store, other.id, Wanted::default()).await?;
-            comparison::sweep(&mut table, &others.cells, layout, &other.name);
+            let mut others = load(store, other.id, Wanted::default()).await?;
+            if source.chosen == Chosen::Test
+                && let Some(chosen) = others.chosen_on_test()
+            {
+                others = chosen;
+            }
+            comparison::sweep(table, &others.cells, layout, &other.name);
         }
     }
     if args.intervals {
         let filter = Filter {
-            datasets: layout.datasets(&results.known),
+            datasets: layout.datasets(&source.results.known),
             ..Filter::default()
         };
-        let samples = resample(snapshot.predictions(&filter).await?, options).await?;
-        comparison::intervals(&mut table, &samples, layout, options);
+        let samples = source.samples(&filter).await?;
+        comparison::intervals(table, &samples, layout, source.options);
     }
-    Ok(table)
+    Ok(())
 }
 
 /// Prints tables of a sweep on standard output.

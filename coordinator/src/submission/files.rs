@@ -11,8 +11,10 @@ use halfheard_shared::{
     dataset::{
         DataFolder, Dataset, DatasetError, Kind, Manifest, Source, Split, layout::MANIFEST_FILE,
     },
-    encoder::{Config as EncoderConfig, TextFacts},
+    encoder::{Config as EncoderConfig, EncoderError, TextFacts, vocabulary},
+    erasure::{ConfusionTable, WordConfusions, WordError},
     error::{Hint, chain},
+    hash::Hash,
     hash_cache::HashCache,
     methods::{DataFacts, EncoderShape, nearest},
     spec::{
@@ -79,6 +81,12 @@ pub(crate) enum FileError {
     NoEncoder(String),
     #[error("unknown encoder `encoder:{0}`")]
     UnknownEncoder(String),
+    #[error("there is no built-in table of what words of `{0}` are heard as")]
+    NoConfusions(String),
+    #[error(transparent)]
+    Confusions(#[from] WordError),
+    #[error(transparent)]
+    EncoderVocabulary(#[from] Box<EncoderError>),
 }
 
 impl Hint for FileError {
@@ -105,7 +113,13 @@ impl Hint for FileError {
             Self::Encoder(error) => return error.hint(),
             Self::Program(error) => return error.hint(),
             Self::External(error) => return error.hint(),
+            Self::Confusions(error) => return error.hint(),
+            Self::NoConfusions(_) => {
+                "name a file of lines `word<TAB>heard as<TAB>weight`".to_owned()
+            }
+            // An encoder's message contains the remedy.
             Self::Dataset(_)
+            | Self::EncoderVocabulary(_)
             | Self::Vocabulary(_)
             | Self::Synthesize(_)
             | Self::Unreadable { .. }
@@ -131,22 +145,27 @@ pub(super) struct LocalFiles {
     /// Whether missing synthetic datasets are created.
     create: bool,
     pending: Vec<String>,
-    /// The sizes of datasets by their names in the spec.
-    facts: BTreeMap<String, (Kind, DataFacts)>,
-    /// The sizes of encoders by language.
-    shapes: BTreeMap<String, EncoderShape>,
+    /// What is known of the sizes of files and encoders.
+    sizes: Sizes,
     /// Each external program as it was found first: a file may change meanwhile.
     found: BTreeMap<String, FoundProgram>,
     /// Their bundles.
     bundles: Bundles,
 }
 
+/// The sizes of files and encoders by their paths, as far as known.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sizes {
+    pub(super) data: BTreeMap<String, DataFacts>,
+    pub(super) encoders: BTreeMap<String, EncoderShape>,
+}
+
 /// What was found, beside what the resolved spec has.
 pub(super) struct Rest {
     /// The datasets that are still missing.
     pub(super) pending: Vec<String>,
-    /// The sizes of each dataset and its encoder by the dataset's name.
-    pub(super) sizes: BTreeMap<String, (DataFacts, EncoderShape)>,
+    /// What is known of the sizes of files and encoders.
+    pub(super) sizes: Sizes,
     /// The files of external programs.
     pub(super) bundles: Bundles,
 }
@@ -165,8 +184,7 @@ impl LocalFiles {
                 .collect(),
             create: false,
             pending: Vec::new(),
-            facts: BTreeMap::new(),
-            shapes: BTreeMap::new(),
+            sizes: Sizes::default(),
             found: BTreeMap::new(),
             bundles: Bundles::new(),
         }
@@ -179,19 +197,11 @@ impl LocalFiles {
     }
 
     /// Saves the hashes of files. Returns what else is known.
-    pub(super) fn finish(mut self, spec: &Spec) -> Rest {
+    pub(super) fn finish(mut self) -> Rest {
         self.hashes.save();
-        let facts = self.facts.iter();
-        let sizes = facts
-            .filter_map(|(name, (kind, facts))| {
-                let own = spec.datasets.get(name)?.language.as_deref();
-                let encoder = self.shapes.get(own.unwrap_or(kind.language()))?;
-                Some((name.clone(), (*facts, *encoder)))
-            })
-            .collect();
         Rest {
             pending: self.pending,
-            sizes,
+            sizes: self.sizes,
             bundles: self.bundles,
         }
     }
@@ -235,6 +245,7 @@ impl LocalFiles {
                 tokens: None,
             }),
             texts: None,
+            labels: None,
         })
     }
 
@@ -264,6 +275,7 @@ impl LocalFiles {
             kind: manifest.kind,
             facts: Some(facts(&manifest)),
             texts: Some(TextFacts::of(&dataset)),
+            labels: Some(labels(&dataset)),
         })
     }
 
@@ -284,6 +296,7 @@ impl LocalFiles {
                 tokens: None,
             }),
             texts: Some(TextFacts::of(&dataset)),
+            labels: Some(labels(&dataset)),
         })
     }
 
@@ -336,6 +349,20 @@ impl LocalFiles {
         })
     }
 
+    fn find_confusions(
+        &self,
+        language: &str,
+        table: &str,
+        encoder: &Path,
+    ) -> Result<ConfusionTable, FileError> {
+        let words = match (table, language) {
+            ("builtin", "en") => WordConfusions::english(),
+            ("builtin", _) => return Err(FileError::NoConfusions(language.to_owned())),
+            (file, _) => WordConfusions::read(&self.base.join(file))?,
+        };
+        Ok(ConfusionTable::of_words(&words, &vocabulary(encoder)?)?.0)
+    }
+
     fn encoder_folder(&self, path: &str) -> Result<PathBuf, FileError> {
         match path.strip_prefix("encoder:") {
             Some("en") => Ok(self.programs.find(Part::EncoderEn)?.path),
@@ -350,15 +377,15 @@ impl Files for LocalFiles {
     fn dataset(&mut self, name: &str, spec: &DatasetSpec) -> Result<FoundDataset, String> {
         let found = self.find_dataset(name, spec).map_err(describe)?;
         if let Some(facts) = found.facts {
-            self.facts.insert(name.to_owned(), (found.kind, facts));
+            self.sizes.data.insert(found.blob.path.clone(), facts);
         }
         Ok(found)
     }
 
-    fn encoder(&mut self, language: &str, path: &str) -> Result<FoundEncoder, String> {
+    fn encoder(&mut self, _language: &str, path: &str) -> Result<FoundEncoder, String> {
         let found = self.find_encoder(path).map_err(describe)?;
         if let Some(shape) = found.shape {
-            self.shapes.insert(language.to_owned(), shape);
+            self.sizes.encoders.insert(found.blob.path.clone(), shape);
         }
         Ok(found)
     }
@@ -373,6 +400,14 @@ impl Files for LocalFiles {
         self.found
             .insert(external.id.clone(), found.program.clone());
         Ok(found.program)
+    }
+
+    fn confusions(&mut self, language: &str, table: &str, path: &str) -> Result<Hash, String> {
+        let table = self.find_confusions(language, table, Path::new(path));
+        let bytes = table.map_err(describe)?.to_bytes();
+        let hash = Hash::of(&bytes);
+        self.bundles.insert(hash.clone(), bytes.into());
+        Ok(hash)
     }
 }
 
@@ -412,6 +447,14 @@ fn check_matches_spec(
         wanted_seed: settings.seed,
         wanted_samples: wanted_samples.to_string(),
     })
+}
+
+/// Names the labels of all splits in their order.
+fn labels(dataset: &Dataset) -> Hash {
+    let splits = Split::ALL.map(|split| dataset.split(split));
+    let labels = splits.iter().flat_map(|split| split.labels());
+    let bytes: Vec<u8> = labels.flat_map(|label| label.to_le_bytes()).collect();
+    Hash::of(&bytes)
 }
 
 /// Returns the sizes of a dataset, from its manifest.

@@ -1,16 +1,18 @@
 //! Loads a spec file: parses it and finds what it names on this machine.
 
 use super::{
-    files::{LocalFiles, Rest},
+    files::{LocalFiles, Rest, Sizes},
     program::Bundles,
 };
 use halfheard_shared::{
+    dataset::{Dataset, Split},
+    erasure::{ConfusionTable, Coverage},
     error::Hint,
+    hash::Hash,
     methods::{DataFacts, EncoderShape},
-    spec::{self, Problem, ResolvedSpec, Spec, SpecError},
+    spec::{self, Problem, ResolvedDataset, ResolvedMethod, ResolvedSpec, Spec, SpecError},
 };
 use std::{
-    collections::BTreeMap,
     fs::File,
     io::Read as _,
     path::{Path, PathBuf},
@@ -69,10 +71,32 @@ pub(crate) struct Loaded {
     pub(crate) pending: Vec<String>,
     /// What is valid but noteworthy, one line each.
     pub(crate) notes: Vec<String>,
-    /// The sizes of datasets and their encoders by the dataset's name, as far as known.
-    pub(crate) sizes: BTreeMap<String, (DataFacts, EncoderShape)>,
-    /// The files of the external programs that are run.
+    /// What is known of the sizes of files and encoders.
+    sizes: Sizes,
+    /// The files of the external programs that are run, and tables of what words are heard as.
     pub(crate) bundles: Bundles,
+}
+
+impl Loaded {
+    /// The sizes of what a method reads of a dataset, as far as known.
+    pub(crate) fn sizes(
+        &self,
+        method: &ResolvedMethod,
+        dataset: &str,
+    ) -> Option<(&DataFacts, &EncoderShape)> {
+        let mut datasets = self.resolved.datasets.iter();
+        let dataset = datasets.find(|own| own.benchmark.id() == dataset)?;
+        let (data, encoder, _) = self.resolved.inputs_of(method, dataset);
+        let data = self.sizes.data.get(&data.path)?;
+        Some((data, self.sizes.encoders.get(&encoder.path)?))
+    }
+
+    /// The samples of a dataset's splits, which all of its files have.
+    pub(crate) fn samples(&self, dataset: &str) -> Option<[usize; 3]> {
+        let mut datasets = self.resolved.datasets.iter();
+        let dataset = datasets.find(|own| own.benchmark.id() == dataset)?;
+        Some(self.sizes.data.get(&dataset.data.path)?.samples)
+    }
 }
 
 /// Reads the spec at `path` and finds what it names.
@@ -101,9 +125,11 @@ pub(crate) fn load(
         pending,
         sizes,
         bundles,
-    } = files.finish(&spec);
+    } = files.finish();
+    let mut notes = note_lines(&text, notes);
+    notes.extend(misheard(&resolved, &bundles));
     Ok(Loaded {
-        notes: note_lines(&text, notes),
+        notes,
         text,
         spec,
         resolved: Arc::new(resolved),
@@ -111,6 +137,33 @@ pub(crate) fn load(
         sizes,
         bundles,
     })
+}
+
+/// How many of a dataset's words can be misheard, where a case asks for it: fewer than its rate says.
+fn misheard(resolved: &ResolvedSpec, bundles: &Bundles) -> Vec<String> {
+    let note = |dataset: &ResolvedDataset| {
+        let table = bundles.get(&dataset.confusions.as_ref()?.parse::<Hash>().ok()?)?;
+        let table = ConfusionTable::from_bytes(table).ok()?;
+        // A synthetic one may not exist yet.
+        let file = Dataset::open(Path::new(&dataset.data.path)).ok()?;
+        let (view, length) = (file.split(Split::Test), file.shapes().text_len);
+        let texts = view.text().chunks_exact(3 * length);
+        let ids: Vec<i64> = texts
+            .clone()
+            .flat_map(|text| text[..length].iter().map(|&id| i64::from(id)))
+            .collect();
+        let mask: Vec<u8> = texts
+            .flat_map(|text| text[length..2 * length].iter().map(|&mask| mask as u8))
+            .collect();
+        let Coverage { covered, all } = table.coverage(&ids, &mask, view.len());
+        let share = 100.0 * covered as f64 / all.max(1) as f64;
+        Some(format!(
+            "asr: {share:.1} % of the tokens of {}'s test texts can be misheard, and `asr=0.5` mishears \
+             half of these",
+            dataset.benchmark.id()
+        ))
+    };
+    resolved.datasets.iter().filter_map(note).collect()
 }
 
 /// Formats notes as lines, each with the line of the spec that it is about.

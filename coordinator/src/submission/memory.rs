@@ -28,12 +28,12 @@ pub(crate) fn of_sweep(loaded: &Loaded) -> Vec<SlotNeed> {
             continue; // such a spec is refused
         };
         for (dataset, hyper) in &method.hyper {
-            let Some((data, encoder)) = loaded.sizes.get(dataset) else {
+            let Some((data, encoder)) = loaded.sizes(method, dataset) else {
                 continue;
             };
             let setup = Setup {
                 hyper,
-                fidelity: loaded.resolved.protocol.fidelity,
+                faults: loaded.resolved.protocol_of(method).faults(),
                 data: Some(data),
                 encoder: Some(encoder),
             };
@@ -41,7 +41,8 @@ pub(crate) fn of_sweep(loaded: &Loaded) -> Vec<SlotNeed> {
                 "" => method.method.clone(),
                 variant => format!("{}/{variant}", method.method),
             };
-            if let Some(memory) = needed(info, setup) {
+            let selection = loaded.resolved.protocol_of(method).selection;
+            if let Some(memory) = needed(info, setup).map(|memory| memory.selecting(selection)) {
                 needs.push(SlotNeed {
                     method: name,
                     dataset: dataset.clone(),
@@ -68,7 +69,7 @@ pub(crate) fn largest(
         let hyper = info.resolve(benchmark, &[]).ok()?;
         let setup = Setup {
             hyper: &hyper,
-            fidelity: halfheard_shared::wire::Fidelity::Reference,
+            faults: methods::faults::Faults::REFERENCE,
             data: Some(data),
             encoder: Some(encoder),
         };
@@ -142,13 +143,16 @@ mod tests {
         let hyper = info.resolve("mosei", &[]).unwrap();
         let setup = Setup {
             hyper: &hyper,
-            fidelity: halfheard_shared::wire::Fidelity::Reference,
+            faults: methods::faults::Faults::REFERENCE,
             data: Some(&mosei),
             encoder: Some(&small),
         };
         let lnln = needed(info, setup).unwrap();
         let step = (lnln.total() - lnln.kept) as f64 / 1e9;
         assert!((5.0..8.0).contains(&step), "{step} GB, {lnln:?}");
+        // Selecting on both splits keeps up to three checkpoints more.
+        let both = lnln.selecting(halfheard_shared::wire::Selection::Both);
+        assert_eq!(both.kept, lnln.kept + 3 * lnln.checkpoint);
         let largest = largest("mosei", &mosei, &small).unwrap();
         assert!(largest.bytes >= lnln.total());
         assert!(available().is_some_and(|bytes| bytes > 0));

@@ -93,7 +93,8 @@ pub(crate) fn of_sweep(resolved: &ResolvedSpec) -> ExternalPrograms {
     ExternalPrograms(found.into_values().collect())
 }
 
-/// Puts the files of the sweep's external programs into the artifact store, where workers find them.
+/// Puts the files of the sweep's external programs, and its tables of what words are heard as, into the
+/// artifact store, where workers find them.
 ///
 /// # Errors
 ///
@@ -103,7 +104,7 @@ pub(crate) async fn store(loaded: &Loaded, artifacts: &ArtifactStore) -> anyhow:
         artifacts
             .put(&Key::Blob(hash.clone()), bundle.clone())
             .await
-            .context("cannot store the files of the external programs")?;
+            .context("cannot store the files of external programs and tables of confusions")?;
     }
     Ok(())
 }

@@ -64,13 +64,13 @@ pub(crate) async fn submit(
     nonce: Option<&str>,
     terms: Terms,
 ) -> Result<(SweepId, Submitted), SubmitError> {
-    for dataset in &loaded.resolved.datasets {
-        let path = Path::new(&dataset.data.path);
+    for (data, _) in loaded.resolved.inputs() {
+        let path = Path::new(&data.path);
         let opened = Dataset::open(path).map_err(|source| SubmitError::Dataset {
             path: path.to_owned(),
             source,
         })?;
-        store.add_dataset(&dataset.data.blake3, &opened).await?;
+        store.add_dataset(&data.blake3, &opened).await?;
     }
     let id = loaded.resolved.sweep_id(nonce);
     let sweep = NewSweep {

@@ -79,7 +79,8 @@ impl Store {
         Ok(known.into_iter().map(AttemptId).collect())
     }
 
-    /// The hashes of the datasets, encoders and external programs that jobs refer to.
+    /// The hashes of the datasets, encoders, external programs and tables of confusions that jobs refer
+    /// to.
     ///
     /// # Errors
     ///
@@ -92,7 +93,9 @@ impl Store {
                                           ((c.spec ->> 'hyper')::jsonb #>> '{program,bundle}'))
                                   AS v (hash)
                WHERE hash IS NOT NULL
-                 AND c.id IN (SELECT config FROM job WHERE config IS NOT NULL)"#
+                 AND c.id IN (SELECT config FROM job WHERE config IS NOT NULL)
+               UNION
+               SELECT DISTINCT confusions FROM job WHERE confusions IS NOT NULL"#
         )
         .fetch_all(self.pool())
         .await?;
@@ -169,20 +172,28 @@ impl Store {
     /// The database's.
     pub async fn measured(&self) -> Result<Vec<Measured>, StoreError> {
         let rows = sqlx::query!(
-            r#"SELECT j.method, j.variant, j.dataset,
+            r#"WITH j AS MATERIALIZED (
+                   SELECT job.id, kind, method, variant, dataset, attempt,
+                          coalesce(c.spec #>> '{protocol,selection}', '') = 'both' AS both
+                   FROM job JOIN config c ON c.id = job.config
+                   WHERE job.state = 'done'
+               )
+               SELECT j.method, j.variant, j.dataset, j.both AS "both!",
                       percentile_cont(0.5) WITHIN GROUP (ORDER BY a.seconds / a.epochs)
                           AS "epoch_seconds!",
                       percentile_cont(0.5) WITHIN GROUP (ORDER BY a.epochs) AS "epochs!",
                       avg((SELECT sum(c.bytes) FROM checkpoint c WHERE c.job = j.id))
                           ::double precision AS checkpoint_bytes,
                       (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY e.seconds)
-                       FROM job ej JOIN attempt e ON e.id = ej.attempt
-                       WHERE ej.kind = 'eval' AND ej.state = 'done' AND ej.method = j.method
+                       FROM j ej JOIN attempt e ON e.id = ej.attempt
+                       WHERE ej.kind = 'eval' AND ej.method = j.method
                          AND ej.variant = j.variant AND ej.dataset = j.dataset
-                         AND e.seconds IS NOT NULL) AS evaluation_seconds
-               FROM job j JOIN attempt a ON a.job = j.id AND a.outcome = 'done'
-               WHERE j.kind = 'train' AND j.state = 'done' AND a.epochs > 0 AND a.seconds > 0
-               GROUP BY j.method, j.variant, j.dataset"#
+                         AND ej.both = j.both AND e.seconds IS NOT NULL) AS evaluation_seconds,
+                      coalesce(avg((SELECT avg(l.eval_seconds) FROM epoch_log l
+                                    WHERE l.job = j.id)), 0) AS "predict_seconds!"
+               FROM j JOIN attempt a ON a.job = j.id AND a.outcome = 'done'
+               WHERE j.kind = 'train' AND a.epochs > 0 AND a.seconds > 0
+               GROUP BY j.method, j.variant, j.dataset, j.both"#
         )
         .fetch_all(self.pool())
         .await?;
@@ -196,6 +207,8 @@ impl Store {
                 epochs: row.epochs,
                 checkpoint_bytes: row.checkpoint_bytes,
                 evaluation_seconds: row.evaluation_seconds,
+                both: row.both,
+                predict_seconds: row.predict_seconds,
             })
             .collect())
     }
@@ -242,4 +255,8 @@ pub struct Measured {
     pub checkpoint_bytes: Option<f64>,
     /// Median seconds of one evaluation, if there was any.
     pub evaluation_seconds: Option<f64>,
+    /// Whether both splits chose checkpoints.
+    pub both: bool,
+    /// Mean seconds that predicting the splits that choose takes in an epoch.
+    pub predict_seconds: f64,
 }

@@ -300,6 +300,24 @@ impl Store {
         }
         Ok(found)
     }
+
+    /// The hashes of the tables of what words are heard as, of those of these jobs that need one.
+    ///
+    /// # Errors
+    ///
+    /// The database's.
+    pub async fn confusions(&self, jobs: &[JobId]) -> Result<HashMap<JobId, String>, StoreError> {
+        let ids: Vec<Uuid> = jobs.iter().map(|job| job.0).collect();
+        let rows = sqlx::query!(
+            r#"SELECT id, confusions AS "confusions!" FROM job
+               WHERE id = ANY($1) AND confusions IS NOT NULL"#,
+            &ids
+        )
+        .fetch_all(self.pool())
+        .await?;
+        let rows = rows.into_iter();
+        Ok(rows.map(|row| (JobId(row.id), row.confusions)).collect())
+    }
 }
 
 /// Reads the training specs of these configs, or why one cannot be decoded.

@@ -134,13 +134,17 @@ impl Store {
         let mut tx = sharing::begin(self).await?;
         let ground = ground(&mut tx, sweep, model.dataset).await?;
         check_method(&mut tx, sweep, model.method).await?;
-        check_cases(&mut tx, sweep, model).await?;
+        let tables = check_cases(&mut tx, sweep, model).await?;
+        let job_of = |train, case: &Case| {
+            let table = tables.get(&case.to_string());
+            eval_job_id(train, case, table.map(String::as_str))
+        };
         let (spec, config) = imported_config(&ground, model)?;
         let train = train_job_id(config, model.seed, None);
         let ids: Vec<Uuid> = model
             .cases
             .keys()
-            .map(|case| eval_job_id(train, case).0)
+            .map(|case| job_of(train, case).0)
             .collect();
         let stored = stored_predictions(&mut tx, &ids).await?;
 
@@ -148,7 +152,7 @@ impl Store {
         let (mut new, mut other) = (Vec::new(), Vec::new());
         let mut all = vec![train];
         for (&case, predictions) in model.cases {
-            let job = eval_job_id(train, &case);
+            let job = job_of(train, &case);
             all.push(job);
             match stored.get(&job.0) {
                 Some(known) if *known == bytes(predictions) => imported.unchanged.push(case),
@@ -313,14 +317,16 @@ async fn ground(
     })
 }
 
-/// Checks that the sweep evaluates each case on this dataset.
+/// Checks that the sweep evaluates each case on this dataset. Returns the hashes of the tables of
+/// confusions by the cases that need one.
 async fn check_cases(
     tx: &mut PgConnection,
     sweep: SweepId,
     model: &ImportedModel<'_>,
-) -> Result<(), ImportError> {
-    let have: Vec<String> = sqlx::query_scalar!(
-        r#"SELECT j.case_id AS "case!" FROM sweep_job w JOIN job j ON j.id = w.job
+) -> Result<HashMap<String, String>, ImportError> {
+    let rows = sqlx::query!(
+        r#"SELECT j.case_id AS "case!", min(j.confusions) AS confusions
+           FROM sweep_job w JOIN job j ON j.id = w.job
            WHERE w.sweep = $1 AND j.kind = 'eval' AND j.dataset = $2
            GROUP BY j.case_id ORDER BY min(w.position)"#,
         sweep.0,
@@ -328,6 +334,7 @@ async fn check_cases(
     )
     .fetch_all(tx)
     .await?;
+    let have: Vec<String> = rows.iter().map(|row| row.case.clone()).collect();
     let known: BTreeSet<&str> = have.iter().map(String::as_str).collect();
     let unknown: Vec<Case> = model
         .cases
@@ -336,7 +343,10 @@ async fn check_cases(
         .copied()
         .collect();
     if unknown.is_empty() {
-        return Ok(());
+        let tables = rows.into_iter();
+        return Ok(tables
+            .filter_map(|row| Some((row.case, row.confusions?)))
+            .collect());
     }
     Err(ImportError::Cases {
         dataset: model.dataset.to_owned(),

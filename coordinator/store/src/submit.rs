@@ -221,14 +221,14 @@ async fn insert_jobs(
         r#"WITH planned AS (
                SELECT * FROM unnest($2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::text[],
                                     $7::text[], $8::bigint[], $9::text[], $10::uuid[],
-                                    $11::uuid[], $12::bigint[], $13::text[])
+                                    $11::uuid[], $12::bigint[], $13::text[], $14::text[])
                    AS p (id, position, kind, method, variant, dataset, seed, case_id, train,
-                         config, memory, label)
+                         config, memory, label, confusions)
            ), fresh AS (
                INSERT INTO job (id, sweep, position, kind, method, variant, dataset, seed, case_id,
-                                train_job, config, min_memory, label, state)
+                                confusions, train_job, config, min_memory, label, state)
                SELECT p.id, $1, p.position, p.kind::job_kind, p.method, p.variant, p.dataset,
-                      p.seed, p.case_id, p.train, p.config, p.memory, p.label,
+                      p.seed, p.case_id, p.confusions, p.train, p.config, p.memory, p.label,
                       CASE WHEN p.train IS NULL THEN 'ready'::job_state
                            WHEN (SELECT t.state FROM job t WHERE t.id = p.train) = 'done'
                            THEN 'ready' ELSE 'blocked' END
@@ -256,6 +256,7 @@ async fn insert_jobs(
         &rows.config as &[Option<Uuid>],
         &rows.memory,
         &rows.label as &[Option<String>],
+        &rows.confusions as &[Option<String>],
     )
     .fetch_one(&mut **tx)
     .await?)

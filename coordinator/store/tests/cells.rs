@@ -32,7 +32,8 @@ const BASE: &str = r#"{"name":"base","methods":[{"method":"lnln","variant":"","h
     "datasets":[{"benchmark":"mosi","data":{"blake3":"aa","path":"/old"},
     "encoder":{"blake3":"bb","path":"/old/encoder"}}],"seeds":[1,2],
     "cases":["r=0","r=0.3","missing=la"],"protocol":{"selection":"validation",
-    "train_missing":true,"erasure_seed":1111,"selection_rate":500,"fidelity":"reference"}}"#;
+    "train_missing":"redrawn","erasure_seed":1111,"selection_rate":500,"fidelity":"reference",
+    "switched":[]}}"#;
 
 fn base() -> ResolvedSpec {
     serde_json::from_str(BASE).unwrap()

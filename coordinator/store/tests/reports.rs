@@ -178,6 +178,100 @@ async fn report_that_does_not_fit_is_rejected_and_ends_its_attempt() {
     assert_eq!(scene.postgres.count(stored).await, 0);
 }
 
+/// The same report with what the test split chose and measured beside it.
+fn with_test(body: ResultBody) -> ResultBody {
+    fn both<T: Clone>(of: Vec<T>, id: impl Fn(&mut T) -> &mut String) -> Vec<T> {
+        let on_test = of.iter().cloned().map(|mut one| {
+            id(&mut one).insert_str(0, "test:");
+            one
+        });
+        let on_test: Vec<T> = on_test.collect();
+        [of, on_test].concat()
+    }
+    match body {
+        ResultBody::Trained {
+            checkpoints,
+            epochs,
+            seconds,
+            peak_memory,
+        } => ResultBody::Trained {
+            checkpoints: both(checkpoints, |checkpoint| &mut checkpoint.criterion),
+            epochs,
+            seconds,
+            peak_memory,
+        },
+        ResultBody::Evaluated {
+            results,
+            predictions,
+            seconds,
+            peak_memory,
+        } => ResultBody::Evaluated {
+            results: both(results, |result| &mut result.criterion),
+            predictions,
+            seconds,
+            peak_memory,
+        },
+        ResultBody::Epoch(mut log) => {
+            log.best_for = both(vec!["mae".to_owned()], |id| id);
+            log.metrics.insert("test:mae".to_owned(), Some(0.5));
+            ResultBody::Epoch(log)
+        }
+        other => other,
+    }
+}
+
+/// Where both splits select, a result has checkpoints of each; where one does, of that alone.
+#[tokio::test]
+async fn checkpoints_are_expected_of_each_split_that_selects() {
+    for selection in ["validation", "test", "both"] {
+        let mut scene = Scene::new().await;
+        sqlx::query(
+            "UPDATE config SET spec = jsonb_set(spec, '{protocol,selection}', to_jsonb($1::text))",
+        )
+        .bind(selection)
+        .execute(scene.store().pool())
+        .await
+        .unwrap();
+        for as_both in [selection != "both", selection == "both"] {
+            let say = |body| if as_both { with_test(body) } else { body };
+            let train = scene.training().await;
+            let mut worker = Worker::new("w");
+            let job = worker.train(&scene).await;
+            let fits = as_both == (selection == "both");
+            let epoch = worker.says(&job, say(epoch(1, 0.5)));
+            let rejected = scene.ingest(&[epoch]).await.rejected.len();
+            // What one split measures is a part of what both do.
+            assert_eq!(rejected, usize::from(as_both && !fits), "{selection}");
+            let summary = scene.ingest(&[worker.says(&job, say(trained("1")))]).await;
+            assert_eq!(
+                summary.rejected.is_empty(),
+                fits,
+                "{selection}: {:?}",
+                summary.rejected
+            );
+            if !fits {
+                scene.set(train, "state = 'failed'").await;
+            }
+        }
+        let train = scene.training().await;
+        scene.evaluation(train, "ready").await;
+        let mut worker = Worker::new("e");
+        let job = worker.ask(&scene, evaluations(1)).await.remove(0);
+        let body = evaluated(0.5, SAMPLES);
+        let body = if selection == "both" {
+            with_test(body)
+        } else {
+            body
+        };
+        let summary = scene.ingest(&[worker.says(&job, body)]).await;
+        assert!(
+            summary.rejected.is_empty(),
+            "{selection}: {:?}",
+            summary.rejected
+        );
+    }
+}
+
 #[tokio::test]
 async fn forged_reports_change_nothing() {
     let mut scene = Scene::new().await;

@@ -46,8 +46,8 @@ class Training:
             return self.model(batch, self.device) + self.middle
 
     def is_done(self, job, epoch, predictions):
-        """Early stopping on the validation split, which is what `predictions` are of unless the spec says otherwise."""
-        if job.regime.selection != "validation" or not self.hyper["early_stop"]:
+        """Early stopping on the validation split, which `predictions` are of unless the test split alone selects."""
+        if job.regime.selection == "test" or not self.hyper["early_stop"]:
             return False
         loss = float(np.abs(predictions - job.dataset.valid.labels).mean())
         self.best, self.waited = (loss, 0) if loss < self.best else (self.best, self.waited + 1)

@@ -13,7 +13,7 @@ from .cases import LNLN_CASES, Case
 from .database import Sweep, connect
 from .dataset import Dataset, Split
 from .driver import Trainable, run
-from .erasure import Batch, Rates, erase, erase_training, kept
+from .erasure import Batch, Rates, erase, kept
 from .evaluation import Results, evaluate
 from .inputs import read_inputs
 from .job import Job, JobCase, JobError, Regime, Stopped, job
@@ -21,6 +21,7 @@ from .metrics import measure
 from .protocol import BUILT_IN as BUILT_IN_PROTOCOLS
 from .protocol import MOSEI, MOSI, SIMS, Protocol
 from .tensors import read_tensors, write_tensors
+from .training import Visits, erase_training, training_rates
 
 __all__ = [
     "BUILT_IN_PROTOCOLS",
@@ -42,6 +43,7 @@ __all__ = [
     "Stopped",
     "Sweep",
     "Trainable",
+    "Visits",
     "connect",
     "erase",
     "erase_training",
@@ -52,6 +54,7 @@ __all__ = [
     "read_inputs",
     "read_tensors",
     "run",
+    "training_rates",
     "write_tensors",
 ]
 

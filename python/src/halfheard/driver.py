@@ -20,7 +20,7 @@ class Trainable(Protocol):
     checkpoint of an epoch instead of the state, and ``load`` is given either.
 
     ``is_done(job, epoch, predictions)`` says after an epoch whether to stop, given the predictions of the selection
-    split.
+    split; where both splits select, of the validation split.
     """
 
     def fit_epoch(self, job: Job, epoch: int, /) -> float | Mapping[str, float]:
@@ -65,8 +65,10 @@ def _train(work: Job, model: Trainable, batch_size: int) -> None:
         model.load(state)
     for epoch in work.epochs():
         losses = model.fit_epoch(work, epoch)
-        predictions = _predict(work, model, work.selection, batch_size, epoch)
-        is_done = getattr(model, "is_done", lambda *_: False)(work, epoch, predictions)
+        splits = work.selections.items()
+        predictions = {name: _predict(work, model, split, batch_size, epoch) for name, split in splits}
+        first = next(iter(predictions.values()))
+        is_done = getattr(model, "is_done", lambda *_: False)(work, epoch, first)
         work.report(epoch, losses, predictions, getattr(model, "checkpoint", model.state)())
         # After the last epoch there is nothing to resume: an attempt that is killed now repeats it.
         if is_done or epoch == work.max_epochs:

@@ -24,15 +24,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .dataset import Dataset
-from .erasure import Batch, ErasedSplit, training_split
+from .erasure import Batch, ErasedSplit
 from .inputs import read_inputs
 from .kept_values import Kept, Restored, read_state, read_values, take_file, write_state, write_values
 from .tensors import write_tensors
+from .training import BATCH_SIZE, Visits, training_split
 
 #: The variable that leads to the job file.
 VARIABLE = "HALFHEARD_JOB"
 #: The version of job files and events that this package knows.
-VERSION = 1
+VERSION = 2
 #: More predictions go into a file: a line has at most 4 MiB.
 _MAX_INLINE = 50_000
 #: Seconds between two reports of progress.
@@ -57,18 +58,21 @@ class Regime:
     """How a spec trains and selects.
 
     Attributes:
-        train_missing: Whether training sees erased inputs.
+        train_missing: What is missing of the training split: ``complete``, ``fixed:0.2``, ``drawn-once``,
+            ``redrawn`` or ``lnln-loader``.
         erasure_seed: The seed of erasure.
-        selection: ``validation`` or ``test``: the split on which epochs are selected.
-        selection_rate: Its missing rate.
+        selection: ``validation``, ``test`` or ``both``: the splits on which epochs are selected.
+        selection_rate: Their missing rate.
         fidelity: ``reference`` or ``corrected``.
+        repeated_numbers: Whether new rates of training are compared with the same uniform numbers in every epoch.
     """
 
-    train_missing: bool
+    train_missing: str
     erasure_seed: int
     selection: str
     selection_rate: float
     fidelity: str
+    repeated_numbers: bool
 
 
 @dataclass(frozen=True)
@@ -168,9 +172,9 @@ class Job:
         regime = content["regime"]
         self.regime = Regime(**{name: regime[name] for name in Regime.__dataclass_fields__})
         self._state = self.folder / content["state"] if content["state"] else None
-        self._selection = content["selection"]
-        if self._selection:
-            self._selection["inputs"] = self.folder / self._selection["inputs"]
+        self._selection = {split["split"]: split for split in content["selection"]}
+        for split in self._selection.values():
+            split["inputs"] = self.folder / split["inputs"]
         self._cases = [
             JobCase(case["case"], tuple(case["checkpoints"]), case["samples"], self.folder / case["inputs"])
             for case in content["cases"]
@@ -190,13 +194,25 @@ class Job:
 
     @cached_property
     def selection(self) -> Batch:
-        """When training: the erased split that is predicted after each epoch. It has no labels.
+        """When training: the erased split that is predicted after each epoch. It has no labels. Where a spec selects on
+        both splits, the validation split; :attr:`selections` has both.
+
+        Raises:
+            JobError: This is an evaluation.
+        """
+        return next(iter(self.selections.values()))
+
+    @cached_property
+    def selections(self) -> dict[str, Batch]:
+        """When training: the erased splits that are predicted after each epoch by name: ``valid``, ``test``, or both in
+        this order. They have no labels.
 
         Raises:
             JobError: This is an evaluation.
         """
         self._expect("train", "there is no selection split")
-        return _read(self._selection["inputs"], self._selection["case"], self._selection["samples"])
+        splits = self._selection.items()
+        return {name: _read(split["inputs"], split["case"], split["samples"]) for name, split in splits}
 
     def cases(self) -> Iterator[JobCase]:
         """When evaluating: the cases to predict.
@@ -234,13 +250,19 @@ class Job:
         run's seed and the epoch, so that a run that was resumed draws what it would have drawn."""
         return int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0])
 
-    def train_split(self, epoch: int) -> Batch:
-        """The training split as methods of the benchmark see it in this epoch: erased to the same bits, or
-        complete where the spec says ``train_missing = false``. Labels are ``job.dataset.train.labels``. For a large
-        dataset, :meth:`train_batches` needs less memory."""
-        return self._erased(epoch)[:]
+    def train_split(self, epoch: int, batch_size: int = BATCH_SIZE) -> Batch:
+        """The training split as methods of the benchmark see it in this epoch, in its own order: erased to the same
+        bits, or complete where the spec says ``train_missing = "complete"``. Labels are ``job.dataset.train.labels``.
+        For a large dataset, :meth:`train_batches` needs less memory.
 
-    def _erased(self, epoch: int) -> ErasedSplit:
+        Under ``lnln-loader`` it is erased as for :meth:`train_batches` with ``batch_size``, which counts there alone."""
+        return self._erased(epoch, batch_size)[:]
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        draws = np.random.RandomState([self.seed & 0xFFFFFFFF, self.seed >> 32, epoch, _ORDER])
+        return draws.permutation(len(self.dataset.train))
+
+    def _erased(self, epoch: int, batch_size: int) -> ErasedSplit:
         return training_split(
             self.dataset.train,
             self.seed,
@@ -248,8 +270,9 @@ class Job:
             self.regime.erasure_seed,
             self.unknown,
             self.padding,
-            missing=self.regime.train_missing,
-            fidelity=self.regime.fidelity,
+            train_missing=self.regime.train_missing,
+            repeated_numbers=self.regime.repeated_numbers,
+            visits=Visits(self._order(epoch), batch_size),
         )
 
     def train_batches(self, epoch: int, batch_size: int) -> Iterator[tuple[Batch, NDArray[np.float32]]]:
@@ -260,9 +283,7 @@ class Job:
         Raises:
             Stopped: The worker asks this program to end. The epoch in progress is lost; what was saved last is not.
         """
-        erased = self._erased(epoch)
-        draws = np.random.RandomState([self.seed & 0xFFFFFFFF, self.seed >> 32, epoch, _ORDER])
-        order = draws.permutation(len(erased))
+        erased, order = self._erased(epoch, batch_size), self._order(epoch)
         steps = -(-len(order) // batch_size)
         for step in range(steps):
             self._heed_stop()
@@ -282,14 +303,19 @@ class Job:
             self._say("progress", epoch=epoch, step=step, steps=steps, loss=loss)
 
     def report(
-        self, epoch: int, losses: float | Mapping[str, float], predictions: ArrayLike, checkpoint: Kept
+        self,
+        epoch: int,
+        losses: float | Mapping[str, float],
+        predictions: ArrayLike | Mapping[str, ArrayLike],
+        checkpoint: Kept,
     ) -> None:
         """Says that an epoch is done. Epochs come in order, each once.
 
         Args:
             epoch: The epoch, from 1.
             losses: Mean training losses by name, of which ``loss`` is the whole; or that alone.
-            predictions: One value for each sample of :attr:`selection`, on the scale of the labels.
+            predictions: One value for each sample of :attr:`selection`, on the scale of the labels; a dict of those
+                for each of :attr:`selections`, where there are two.
             checkpoint: What :meth:`load` is to give back for evaluations: a dict of arrays and values that JSON can
                 hold, bytes, or the path of a file (which is moved if it is in the job's folder, and copied
                 otherwise).
@@ -307,7 +333,7 @@ class Job:
         for name, loss in named.items():
             if not math.isfinite(loss):
                 raise ValueError(f"`{name}` of epoch {epoch} is {loss}: the training has diverged")
-        values = _checked(predictions, self._selection["samples"], f"the selection split after epoch {epoch}")
+        values = self._by_split(epoch, predictions)
         path = self._fresh(f"epoch-{epoch:04}.checkpoint")
         if isinstance(checkpoint, Mapping):
             write_values(path, checkpoint)
@@ -321,10 +347,29 @@ class Job:
             "epoch",
             epoch=epoch,
             losses=named,
-            predictions=self._values(values, f"epoch-{epoch:04}"),
+            predictions=values,
             checkpoint=self._relative(path),
         )
         self._reported = epoch
+
+    def _by_split(self, epoch: int, predictions: ArrayLike | Mapping[str, ArrayLike]) -> Any:
+        """Predictions as an event has them."""
+        by_split: Mapping[str, ArrayLike]
+        if isinstance(predictions, Mapping):
+            by_split = predictions
+        else:
+            # The one split, or the first of two, of which the second is missing.
+            by_split = dict(zip(self._selection, [predictions]))
+        if set(by_split) != set(self._selection):
+            given, expected = (" and ".join(names) for names in (by_split, self._selection))
+            raise ValueError(f"predictions of {given} were reported for epoch {epoch}, and {expected} are expected")
+        one = len(self._selection) == 1
+        values = {}
+        for name, split in self._selection.items():
+            what = f"the {'selection' if one else name} split after epoch {epoch}"
+            checked = _checked(by_split[name], split["samples"], what)
+            values[name] = self._values(checked, f"epoch-{epoch:04}" + ("" if one else f"-{name}"))
+        return values[name] if one else values
 
     def save(self, state: Kept, after_epoch: int | None = None) -> None:
         """Saves a state after the epoch that was reported last, from which :meth:`restore` goes on if this program is

@@ -27,7 +27,7 @@ pub use error::EncoderError;
 pub use files::{WeightFiles, is_plain};
 pub use reader::{Encoder, MAX_LIST, identity, read_list, write_list};
 pub use texts::{EncoderFacts, TextFacts};
-pub use tokens::TokenIds;
+pub use tokens::{TokenIds, vocabulary};
 
 #[cfg(test)]
 mod tests;

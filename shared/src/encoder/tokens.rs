@@ -293,6 +293,25 @@ fn sources(folder: &Path, config: &Config, names: &[Option<String>; 5]) -> Resul
         let mut all = names.iter().flatten().map(String::as_str);
         all.any(|name| name == token) || ROLES.iter().any(|role| role.usual.contains(&token))
     };
+    let mut sources = all_ids(folder, special)?;
+    // XLM-RoBERTa's tokenizer puts these in front of its SentencePiece model and the mask behind.
+    let pieces = "sentencepiece.bpe.model";
+    if sources.is_empty()
+        && config.architecture == Architecture::Roberta
+        && content(folder, pieces)?.is_some()
+    {
+        let ids = [("<s>", 0), ("<pad>", 1), ("</s>", 2), ("<unk>", 3)]
+            .into_iter()
+            .chain([("<mask>", config.vocab_size - 1)])
+            .map(|(token, id)| (token.to_owned(), id))
+            .collect();
+        sources.push(Source { file: pieces, ids });
+    }
+    Ok(sources)
+}
+
+/// The ids that the files of the folder give to tokens that are `wanted`.
+fn all_ids(folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
     if let Some(content) = content(folder, "vocab.txt")? {
         let ids = content
@@ -300,7 +319,7 @@ fn sources(folder: &Path, config: &Config, names: &[Option<String>; 5]) -> Resul
             .zip(0..)
             .filter_map(|(line, id)| {
                 let token = std::str::from_utf8(line).ok()?.trim_end_matches('\r');
-                special(token).then(|| (token.to_owned(), id))
+                wanted(token).then(|| (token.to_owned(), id))
             })
             .collect();
         sources.push(Source {
@@ -309,7 +328,7 @@ fn sources(folder: &Path, config: &Config, names: &[Option<String>; 5]) -> Resul
         });
     }
     if let Some(mut ids) = json::<HashMap<String, i64>>(folder, "vocab.json")? {
-        ids.retain(|token, _| special(token));
+        ids.retain(|token, _| wanted(token));
         sources.push(Source {
             file: "vocab.json",
             ids,
@@ -330,31 +349,59 @@ fn sources(folder: &Path, config: &Config, names: &[Option<String>; 5]) -> Resul
                 .into_iter()
                 .map(|added| (added.content, added.id)),
         );
-        ids.retain(|token, _| special(token));
+        ids.retain(|token, _| wanted(token));
         sources.push(Source {
             file: "tokenizer.json",
             ids,
         });
     }
     if let Some(mut ids) = json::<HashMap<String, i64>>(folder, "added_tokens.json")? {
-        ids.retain(|token, _| special(token));
+        ids.retain(|token, _| wanted(token));
         sources.push(Source {
             file: "added_tokens.json",
             ids,
         });
     }
-    // XLM-RoBERTa's tokenizer puts these in front of its SentencePiece model and the mask behind.
-    let pieces = "sentencepiece.bpe.model";
-    if sources.is_empty()
-        && config.architecture == Architecture::Roberta
-        && content(folder, pieces)?.is_some()
-    {
-        let ids = [("<s>", 0), ("<pad>", 1), ("</s>", 2), ("<unk>", 3)]
-            .into_iter()
-            .chain([("<mask>", config.vocab_size - 1)])
-            .map(|(token, id)| (token.to_owned(), id))
-            .collect();
-        sources.push(Source { file: pieces, ids });
-    }
     Ok(sources)
+}
+
+/// All tokens of the vocabulary in `folder` with their ids.
+///
+/// # Errors
+///
+/// The folder has none of `vocab.txt`, `vocab.json` and `tokenizer.json`, one of them cannot be read or is
+/// damaged, or they disagree.
+pub fn vocabulary(folder: &Path) -> Result<HashMap<String, i64>> {
+    let mut all = HashMap::<String, (i64, &str)>::new();
+    for Source { file, ids } in all_ids(folder, |token| !token.is_empty())? {
+        for (token, id) in ids {
+            match all.get(&token) {
+                Some((other, first)) if *other != id => {
+                    return Err(EncoderError::new(
+                        folder,
+                        format!(
+                            "its {first} gives `{token}` the id {other}, its {file} the id {id}"
+                        ),
+                        "take the tokenizer's files of one model",
+                    ));
+                }
+                Some(_) => {}
+                None => {
+                    all.insert(token, (id, file));
+                }
+            }
+        }
+    }
+    if all.is_empty() {
+        return Err(EncoderError::new(
+            folder,
+            "it has none of vocab.txt, vocab.json and tokenizer.json: which ids its words have is not \
+             known",
+            "put the tokenizer's files, as they were published, beside the weights",
+        ));
+    }
+    Ok(all
+        .into_iter()
+        .map(|(token, (id, _))| (token, id))
+        .collect())
 }

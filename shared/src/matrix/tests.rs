@@ -7,7 +7,8 @@ const FIXED: &str = r#"{"name":"fixed","methods":[{"method":"lnln","variant":"no
     "datasets":[{"benchmark":"mosi","data":{"blake3":"aa","path":"/somewhere"},
     "encoder":{"blake3":"bb","path":"/somewhere/else"}}],"seeds":[1111,1112],
     "cases":["r=0","r=0.3","missing=la"],"protocol":{"selection":"validation",
-    "train_missing":true,"erasure_seed":1111,"selection_rate":500,"fidelity":"reference"}}"#;
+    "train_missing":"redrawn","erasure_seed":1111,"selection_rate":500,"fidelity":"reference",
+    "switched":[]}}"#;
 
 fn fixed() -> ResolvedSpec {
     serde_json::from_str(FIXED).unwrap()

@@ -2,12 +2,15 @@
 //! sizes is known before anything is queued. `coord plan` and the worker's methods ask the same
 //! functions, so that what is planned can be built.
 
-use super::MethodInfo;
+use super::{
+    MethodInfo,
+    faults::{Fault, Faults},
+};
 use crate::{
     benchmark::Benchmark,
     dataset::Shapes,
     encoder,
-    wire::{self, Fidelity},
+    wire::{self, Selection},
 };
 use serde_json::{Map, Value};
 
@@ -69,8 +72,8 @@ impl EncoderShape {
 pub struct Setup<'a> {
     /// All its hyper-parameters, each within its range.
     pub hyper: &'a Map<String, Value>,
-    /// As the reference code does, or as the paper says.
-    pub fidelity: Fidelity,
+    /// The faults of its reference that it keeps.
+    pub faults: Faults,
     /// The dataset, where its sizes are known.
     pub data: Option<&'a DataFacts>,
     /// The text encoder, where its sizes are known.
@@ -236,8 +239,8 @@ impl<'a> Fit<'a> {
             && let Some((steps, _)) = self.batches()
         {
             let group = self.whole("update_epochs");
-            let each_batch =
-                self.method.id == "tfr-net" && self.setup.fidelity == Fidelity::Reference;
+            let each_batch = !self.setup.faults.keeps(Fault::DroppedGroups)
+                || self.method.id == "tfr-net" && self.setup.faults.keeps(Fault::TfrDoubleStep);
             if group > steps && !each_batch {
                 self.note(format!(
                     "an epoch has {steps} batch(es), fewer than the {group} of `update_epochs`: no \
@@ -286,8 +289,8 @@ const BESIDE_PREDICTIONS: usize = 32 << 10;
 
 /// The most test samples whose predictions fit into a result message, should each selection
 /// criterion have chosen another checkpoint.
-pub fn largest_test(benchmark: Benchmark) -> usize {
-    let vectors = benchmark.criteria().len().max(1);
+pub fn largest_test(benchmark: Benchmark, selection: Selection) -> usize {
+    let vectors = selection.criteria(benchmark).len().max(1);
     (wire::MAX_BYTES - BESIDE_PREDICTIONS) / (size_of::<f32>() * vectors)
 }
 
@@ -296,8 +299,12 @@ pub fn largest_test(benchmark: Benchmark) -> usize {
 /// # Errors
 ///
 /// They may not; with what was found and what is possible.
-pub fn results_fit(benchmark: Benchmark, test_samples: usize) -> Result<(), String> {
-    let most = largest_test(benchmark);
+pub fn results_fit(
+    benchmark: Benchmark,
+    selection: Selection,
+    test_samples: usize,
+) -> Result<(), String> {
+    let most = largest_test(benchmark, selection);
     if test_samples <= most {
         return Ok(());
     }
@@ -305,7 +312,7 @@ pub fn results_fit(benchmark: Benchmark, test_samples: usize) -> Result<(), Stri
         "the test split has {test_samples} samples: with {} checkpoints of a model, their \
          predictions do not fit into a message of {} bytes. At most {most} samples can be tested \
          at once: split them into several datasets",
-        benchmark.criteria().len(),
+        selection.criteria(benchmark).len(),
         wire::MAX_BYTES
     ))
 }
@@ -320,7 +327,7 @@ mod tests {
 
     /// A result as large as results can be: every criterion has another checkpoint, every metric is
     /// there, and the worker's names are long.
-    fn result(benchmark: Benchmark, samples: usize) -> ResultMessage {
+    fn result(benchmark: Benchmark, selection: Selection, samples: usize) -> ResultMessage {
         let metrics = benchmark.metrics().iter();
         let metrics: std::collections::BTreeMap<String, Option<f64>> =
             metrics.map(|m| (m.id.to_owned(), Some(0.123))).collect();
@@ -338,34 +345,38 @@ mod tests {
             body: ResultBody::Evaluated {
                 seconds: 1e9,
                 peak_memory: u64::MAX,
-                results: benchmark
-                    .criteria()
-                    .iter()
+                results: selection
+                    .criteria(benchmark)
+                    .into_iter()
                     .map(|criterion| CriterionResult {
-                        criterion: criterion.id.to_owned(),
+                        criterion,
                         epoch: u32::MAX,
                         predictions: u32::MAX,
                         metrics: metrics.clone(),
                     })
                     .collect(),
-                predictions: vec![vec![0.5; samples]; benchmark.criteria().len()],
+                predictions: vec![vec![0.5; samples]; selection.criteria(benchmark).len()],
             },
         }
     }
 
     #[test]
     fn results_of_largest_test_split_fit_a_message() {
-        for benchmark in Benchmark::ALL {
-            let most = largest_test(benchmark);
-            assert!(results_fit(benchmark, most).is_ok());
+        let selections = [Selection::Validation, Selection::Both];
+        for (benchmark, selection) in Benchmark::ALL
+            .into_iter()
+            .flat_map(|b| selections.map(|selection| (b, selection)))
+        {
+            let most = largest_test(benchmark, selection);
+            assert!(results_fit(benchmark, selection, most).is_ok());
             assert!(
-                wire::encode(&result(benchmark, most)).is_ok(),
+                wire::encode(&result(benchmark, selection, most)).is_ok(),
                 "{benchmark}"
             );
-            let refused = results_fit(benchmark, most + 1).unwrap_err();
+            let refused = results_fit(benchmark, selection, most + 1).unwrap_err();
             assert!(refused.contains(&most.to_string()), "{refused}");
             // The limit is close to what a message holds.
-            let over = wire::encode(&result(benchmark, most + most / 20));
+            let over = wire::encode(&result(benchmark, selection, most + most / 20));
             assert!(over.is_err(), "{benchmark}: {most} is far below the limit");
         }
     }

@@ -6,7 +6,8 @@
 //! needed once. On the CPU the counts are within a third of what a process was seen to take
 //! (`worker/tests/memory_needed.rs`). A GPU's fused attention keeps less.
 
-use super::{DataFacts, EncoderShape, Setup, fit::Fit};
+use super::{DataFacts, EncoderShape, Setup, faults::Fault, fit::Fit};
+use crate::wire::Selection;
 
 /// Bytes of a 32-bit number.
 const FLOAT: f64 = 4.0;
@@ -18,10 +19,15 @@ const PROGRAM: f64 = 200e6;
 /// use again, as a share of what is kept.
 const SLACK: f64 = 0.15;
 
-/// Checkpoints that differ, of those that the selection criteria keep.
-pub const CHECKPOINTS: f64 = 3.0;
+/// Checkpoints that differ, of those that the selection criteria of a split keep.
+const CHECKPOINTS: f64 = 3.0;
 
-/// The memory that a slot needs while it trains, in bytes.
+/// Checkpoints that differ, of those that a training keeps.
+pub fn checkpoints(selection: Selection) -> f64 {
+    CHECKPOINTS * selection.splits().len() as f64
+}
+
+/// The memory that a slot needs while it trains and one split selects, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct Memory {
     /// The program and its libraries.
@@ -41,6 +47,16 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// With the checkpoints of every split that selects.
+    #[must_use]
+    pub fn selecting(self, selection: Selection) -> Self {
+        let more = (checkpoints(selection) - CHECKPOINTS) * self.checkpoint as f64;
+        Self {
+            kept: self.kept.saturating_add(more as u64),
+            ..self
+        }
+    }
+
     /// All that a process takes.
     pub fn total(&self) -> u64 {
         [self.program, self.weights, self.step, self.kept, self.data]
@@ -272,10 +288,14 @@ fn model(s: &Sizes<'_>) -> Option<Model> {
         }
         "almt" => {
             let (w, tokens) = (s.hyper("width"), s.hyper("tokens"));
+            let read = |steps: f64| match s.hyper("frames") {
+                0.0 => steps,
+                frames => steps.min(frames),
+            };
             let steps = [
                 (s.text, width),
-                (s.audio, s.audio_dim),
-                (s.vision, s.vision_dim),
+                (read(s.audio), s.audio_dim),
+                (read(s.vision), s.vision_dim),
             ];
             let (mut kept, mut weights) = (0.0, 0.0);
             for (i, (steps, dim)) in steps.into_iter().enumerate() {
@@ -313,16 +333,26 @@ fn model(s: &Sizes<'_>) -> Option<Model> {
             let depth = s.hyper("embedding_depth");
             let embed = |steps: f64| gather(steps, tokens, w, depth, heads, w);
             let small = |depth: f64, tokens: f64| depth * token_layer(tokens, tokens, w, heads, w);
-            // Complete inputs go with erased ones where they are compared.
-            let both = if s.fit.on("reconstructor") || s.fit.on("dmc") {
-                2.0
-            } else {
-                1.0
+            let faults = s.fit.setup().faults;
+            let rebuilt = s.fit.on("reconstructor");
+            // Complete inputs go with erased ones where their features are compared.
+            let features = rebuilt && faults.keeps(Fault::RebuiltFeatures);
+            let judged = s.fit.on("dmc") && faults.keeps(Fault::MixedDiscriminator);
+            let twice = |compared| if compared { 2.0 } else { 1.0 };
+            let (texts, frames) = (twice(features || judged), twice(features));
+            // One that rebuilds inputs has a token for each of their steps.
+            let rebuild = match rebuilt {
+                false => 0.0,
+                true if features => 3.0 * small(s.hyper("reconstructor_depth"), tokens),
+                true => [s.text, s.audio, s.vision]
+                    .map(|steps| small(s.hyper("reconstructor_depth"), tokens + steps))
+                    .iter()
+                    .sum(),
             };
             let behind = s.on("dmc")
                 * (small(s.hyper("completeness_depth"), tokens + 1.0)
                     + small(s.hyper("proxy_depth"), 4.0 * tokens))
-                + s.on("reconstructor") * 3.0 * small(s.hyper("reconstructor_depth"), tokens)
+                + rebuild
                 + s.on("dmml")
                     * (small(s.hyper("language_depth"), tokens)
                         + 16.0 * s.hyper("hyper_depth") * tokens * w
@@ -334,14 +364,14 @@ fn model(s: &Sizes<'_>) -> Option<Model> {
                     * (s.hyper("language_depth")
                         + s.hyper("hyper_depth")
                         + s.hyper("fusion_depth"));
-            let language =
-                s.on("language") * (s.encode(both * batch, s.text) + both * batch * embed(s.text));
+            let language = s.on("language")
+                * (s.encode(texts * batch, s.text) + texts * batch * embed(s.text));
             Model {
                 weights: layers * token_weights(w, heads, w)
                     + w * (width + s.text + s.audio + s.audio_dim + s.vision + s.vision_dim),
                 kept: language
                     + batch
-                        * both
+                        * frames
                         * (s.on("audio") * embed(s.audio) + s.on("vision") * embed(s.vision))
                     + batch * behind,
                 encoder: s.fit.on("language"),
@@ -361,6 +391,55 @@ fn model(s: &Sizes<'_>) -> Option<Model> {
                             + s.audio * s.audio_dim
                             + s.vision * s.vision_dim),
                 encoder: false,
+            }
+        }
+        "text-only" => Model {
+            weights: width,
+            kept: s.encode(batch, s.tokens),
+            encoder: true,
+        },
+        "emt-dlfr" => {
+            let (w, layers) = (s.hyper("d_model"), s.hyper("fusion_layers"));
+            let (heads, expansion) = (s.hyper("heads"), s.hyper("ff_expansion"));
+            let hidden = [s.hyper("a_lstm_hidden_size"), s.hyper("v_lstm_hidden_size")];
+            let vectors = [width, s.hyper("audio_out"), s.hyper("video_out")];
+            let context = 3.0 * w;
+            // Weights of attention as they are and, with dropout, as they are left, and which are.
+            let dropout = s.fit.setup().hyper.get("attn_dropout");
+            let copies = match dropout.and_then(serde_json::Value::as_f64) {
+                Some(p) if p > 0.0 => 2.25,
+                _ => 1.0,
+            };
+            // A sequence asks the context and itself; the context's own layers are small.
+            let own = |t: f64| t * w * (13.0 + 4.0 * expansion) + copies * heads * t * (t + 6.0);
+            let global = |t: f64| 5.0 * t * w;
+            let steps = [s.text, s.audio, s.vision];
+            // Two views, of which the complete one leaves out its last sequences.
+            let fused: f64 = steps
+                .map(|t| (2.0 * layers - 1.0) * own(t) + 2.0 * layers * global(t) + 6.0 * t * w)
+                .iter()
+                .sum();
+            let recurrent =
+                recurrent(s.audio, hidden[0], 1.0) + recurrent(s.vision, hidden[1], 1.0);
+            // What is rebuilt, with its truth and their masks.
+            let rebuilt = 5.0 * (s.text * width + s.audio * s.audio_dim + s.vision * s.vision_dim);
+            let predictors = [
+                (context, "gmc_tokens_pred_dim"),
+                (vectors[0], "text_pred_dim"),
+                (vectors[1], "audio_pred_dim"),
+                (vectors[2], "video_pred_dim"),
+            ];
+            let attraction = predictors.map(|(from, key)| from * (from + 2.0 * s.hyper(key)));
+            let post = s.hyper("post_fusion_dim");
+            Model {
+                weights: recurrent_weights(s.audio_dim, hidden[0])
+                    + recurrent_weights(s.vision_dim, hidden[1])
+                    + w * w * (8.0 + 3.0 * expansion + 9.0)
+                    + w * (2.0 * width + s.audio_dim + s.vision_dim)
+                    + attraction.iter().sum::<f64>()
+                    + post * (vectors.iter().sum::<f64>() + context + post),
+                kept: s.encode(2.0 * batch, s.tokens) + batch * (fused + 2.0 * recurrent + rebuilt),
+                encoder: true,
             }
         }
         _ => return None,

@@ -2,8 +2,11 @@
 //! its file. A method that needs nothing has a function that asks nothing, so that adding one asks
 //! for it.
 
-use super::fit::{About, Fit, divisors};
-use crate::{features, wire::Fidelity};
+use super::{
+    faults::Fault,
+    fit::{About, Fit, divisors},
+};
+use crate::features;
 
 pub(super) fn misa(fit: &mut Fit<'_>) {
     let width = fit.whole("hidden_size");
@@ -80,12 +83,12 @@ pub(super) fn cenet(fit: &mut Fit<'_>) {
 pub(super) fn tetfn(fit: &mut Fit<'_>) {
     fit.two_samples(CENTERS);
     fit.heads_divide(&["nheads", "dst_feature_dims"]);
-    let reference = fit.setup().fidelity == Fidelity::Reference;
+    let reference = fit.setup().faults.keeps(Fault::TetfnAudioKernel);
     fit.without_effect(
         reference,
         &["conv1d_kernel_size_v"],
         "the reference gives the vision the audio's kernel; it counts under \
-         `fidelity = \"corrected\"`",
+         `tetfn-audio-kernel = false`",
     );
     let Some(data) = fit.setup().data else {
         return;
@@ -93,9 +96,9 @@ pub(super) fn tetfn(fit: &mut Fit<'_>) {
     // Audio and vision are averaged to the text's length before their convolutions, and nothing is
     // padded.
     let length = data.shapes.text_len as u64;
-    let vision = match fit.setup().fidelity {
-        Fidelity::Reference => None,
-        Fidelity::Corrected => Some(&["conv1d_kernel_size_v"]),
+    let vision = match fit.setup().faults.keeps(Fault::TetfnAudioKernel) {
+        true => None,
+        false => Some(&["conv1d_kernel_size_v"]),
     };
     let kernels: [Option<&'static [&'static str; 1]>; 3] = [
         Some(&["conv1d_kernel_size_l"]),
@@ -185,6 +188,14 @@ fn common_divisor(a: u64, b: u64) -> u64 {
 
 pub(super) fn almt(fit: &mut Fit<'_>) {
     fit.heads_divide(&["hyper_heads", "width"]);
+    let frames = fit.whole("frames");
+    let shapes = fit.setup().data.map(|data| data.shapes);
+    let longest = shapes.map(|shapes| shapes.audio_len.max(shapes.vision_len) as u64);
+    fit.without_effect(
+        frames > 0 && longest.is_some_and(|longest| longest <= frames),
+        &["frames"],
+        "audio and vision of this dataset have no more",
+    );
 }
 
 pub(super) fn lnln(fit: &mut Fit<'_>) {
@@ -260,11 +271,27 @@ pub(super) fn lnln(fit: &mut Fit<'_>) {
 
 pub(super) fn lf_dnn(fit: &mut Fit<'_>) {
     fit.batch_norm();
-    let reference = fit.setup().fidelity == Fidelity::Reference;
+    let reference = fit.setup().faults.keeps(Fault::LfNoTextDropout);
     fit.without_effect(
         reference,
         &["text_dropout"],
         "the reference has none where the network has one layer; it counts under \
-         `fidelity = \"corrected\"`",
+         `lf-no-text-dropout = false`",
     );
+}
+
+pub(super) fn text_only(_fit: &mut Fit<'_>) {}
+
+pub(super) fn emt_dlfr(fit: &mut Fit<'_>) {
+    fit.batch_norm();
+    fit.heads_divide(&["heads", "d_model"]);
+    let text = fit.setup().data.map(|data| data.shapes.text_len);
+    if text.is_some_and(|length| length < 2) {
+        fit.refuse(
+            About::Dataset,
+            &[],
+            "texts of this dataset have one token, which stands for the text, and no words after it",
+            "take a dataset with longer texts, or remove the method",
+        );
+    }
 }

@@ -1,13 +1,7 @@
 //! The jobs of a sweep and what its results rest on.
 
 use super::Model;
-use crate::{
-    benchmark::Benchmark,
-    case::Case,
-    hash::Hash,
-    ids::JobId,
-    wire::{Fidelity, Selection},
-};
+use crate::{benchmark::Benchmark, case::Case, hash::Hash, ids::JobId};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// A training job or, with a case, an evaluation job.
@@ -44,17 +38,6 @@ pub enum JobOutcome {
 
 /// The stored values of an evaluation, by criterion and metric; `None` where undefined.
 pub type StoredValues = BTreeMap<(String, String), Option<f64>>;
-
-/// A protocol by which models of a sweep are trained.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Protocol {
-    /// The split that checkpoints are selected on.
-    pub selection: Selection,
-    /// Whether methods follow the reference code or the papers.
-    pub fidelity: Fidelity,
-    /// Whether training sees erased data.
-    pub train_missing: bool,
-}
 
 /// The file of a dataset.
 #[derive(Clone, Debug)]
@@ -95,10 +78,16 @@ pub struct Conflict {
 pub struct Build {
     /// The dataset of the jobs.
     pub dataset: Benchmark,
+    /// The model of the jobs.
+    pub model: Model,
     /// Whether they were evaluations.
     pub evaluations: bool,
     /// The worker's version and revision.
     pub version: String,
+    /// `cpu`, or the name of the GPU.
+    pub device: String,
+    /// `machine` or `portable`.
+    pub numerics: String,
     /// The kind of processor or GPU; several, joined by `+`, where a training was resumed on another.
     pub processor: String,
     /// How many jobs.

@@ -1,7 +1,7 @@
 //! Stored predictions, with the labels that they are measured against.
 
 use super::Model;
-use crate::{benchmark::Benchmark, case::Case, ids::JobId};
+use crate::{benchmark::Benchmark, case::Case, ids::JobId, selection::TEST};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// Which predictions to load; empty lists stand for all.
@@ -38,8 +38,25 @@ pub struct Evaluation {
     /// The case.
     pub case: Case,
     /// By selection criterion, the predictions of its checkpoint, `[samples]` in the order of the
-    /// test split. Criteria that selected the same checkpoint share them.
+    /// test split. Criteria that selected the same checkpoint share them. Where both splits choose, those
+    /// of the test split begin with [`TEST`].
     pub by_criterion: BTreeMap<String, Arc<[f32]>>,
+}
+
+impl Predictions {
+    /// Those of the checkpoints that the test split chose, where both splits choose.
+    #[must_use]
+    pub fn chosen_on_test(mut self) -> Self {
+        for evaluation in &mut self.evaluations {
+            let all = std::mem::take(&mut evaluation.by_criterion).into_iter();
+            evaluation.by_criterion = all
+                .filter_map(|(id, values)| Some((id.strip_prefix(TEST)?.to_owned(), values)))
+                .collect();
+        }
+        self.evaluations
+            .retain(|evaluation| !evaluation.by_criterion.is_empty());
+        self
+    }
 }
 
 impl Evaluation {

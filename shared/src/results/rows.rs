@@ -42,12 +42,14 @@ pub struct MeasurementRow {
     pub seed: i64,
     /// The case.
     pub case: String,
-    /// `r` or `missing`.
+    /// `r`, `missing`, or another kind of case.
     pub kind: String,
-    /// The missing rate.
+    /// The missing rate, of kinds that have one.
     pub rate: Option<f64>,
-    /// The missing modalities.
+    /// The wholly missing modalities.
     pub missing: String,
+    /// The erasure seed; empty for the sweep's own.
+    pub mask: String,
     /// The metric's id.
     pub metric: String,
     /// The criterion that selected the checkpoint.

@@ -8,6 +8,7 @@ use crate::{
     benchmark::Benchmark,
     case::CaseKind,
     ids::{JobId, SweepId},
+    wire::Selection,
 };
 use std::{
     collections::{BTreeSet, HashMap},
@@ -23,6 +24,8 @@ pub struct Results {
     pub known: Vec<Benchmark>,
     /// Every metric of every model, at each case and over all cases of a kind.
     pub cells: Cells,
+    /// The same with the checkpoints that the test split chose, where both splits choose; otherwise empty.
+    pub cells_on_test: Cells,
     /// Training and evaluation jobs, in the order of the sweep.
     pub jobs: Vec<Job>,
     /// The protocols that models are trained by.
@@ -81,10 +84,24 @@ pub struct Wanted {
 }
 
 impl Results {
+    /// The same sweep with the checkpoints that the test split chose, if it has them beside those of the
+    /// validation split.
+    pub fn chosen_on_test(&self) -> Option<Self> {
+        self.cells_on_test.keys().next()?;
+        let mut chosen = self.clone();
+        chosen.cells = std::mem::take(&mut chosen.cells_on_test);
+        for protocol in &mut chosen.protocols {
+            if protocol.selection == Selection::Both {
+                protocol.selection = Selection::Test;
+            }
+        }
+        Some(chosen)
+    }
+
     /// Evaluation jobs of a kind of case.
     pub fn evaluations(&self, kind: CaseKind) -> impl Iterator<Item = &Job> {
         let jobs = self.jobs.iter();
-        jobs.filter(move |job| job.case.is_some_and(|case| case.kind() == kind))
+        jobs.filter(move |job| job.case.is_some_and(|case| case.kind() == Some(kind)))
     }
 
     /// The datasets and methods of which an evaluation is done. Predictions are loaded for one of

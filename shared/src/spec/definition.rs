@@ -3,12 +3,16 @@
 use super::{BenchmarkSpec, BuiltIn, NeedSpec, NeedsSpec};
 use crate::{
     numerics::Numerics,
+    regime::Regime,
     wire::{Fidelity, Selection},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+
+/// The form of a further case.
+const CASE: &str = r"^(r=(0|1|0\.\d{1,3})(\+missing=[lav]{1,2})?|(missing|permuted)=[lav]{1,2}|averaged=(a|v|av)|(mr|block|bursts|asr)=(1|0\.\d{1,3})|l=(0|1|0\.\d{1,3}),a=(0|1|0\.\d{1,3}),v=(0|1|0\.\d{1,3})|noise=\d{1,2}(\.\d{1,3})?)(@\d{1,10})?$";
 
 /// A benchmark: which methods are trained on which datasets and tested under which missing data.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -32,6 +36,18 @@ pub struct Spec {
     #[serde(default)]
     #[schemars(inner(regex(pattern = "^[lav]{1,2}$")))]
     pub missing: Vec<String>,
+    /// Further cases: `"r=0.3+missing=la"`, `"mr=0.3"` (whole modalities at random, one kept),
+    /// `"l=0.7,a=0.1,v=0.3"` (each modality at its own rate), `"block=0.3"` and `"bursts=0.3"`
+    /// (contiguous steps), `"asr=0.3"` (errors of speech recognition), `"noise=0.5"` (in standard
+    /// deviations), `"permuted=a"` (of another sample), `"averaged=a"` (the training split's mean); each
+    /// with `@1112` for another erasure seed, if it is drawn.
+    #[serde(default)]
+    #[schemars(inner(regex(pattern = CASE)))]
+    pub cases: Vec<String>,
+    /// Further erasure seeds: every case that is drawn is tested under each, besides the protocol's
+    /// `erasure_seed`. Models are not trained anew.
+    #[serde(default)]
+    pub erasure_seeds: Vec<u32>,
     /// Maximum epochs of every training run, instead of each method's own.
     #[serde(default)]
     #[schemars(range(min = 1, max = 1_000_000))]
@@ -62,9 +78,18 @@ pub struct Spec {
     pub protocol: ProtocolSpec,
     /// Text encoders by language.
     pub encoders: BTreeMap<String, EncoderSpec>,
+    /// What words are heard as, by language, for `asr=`: `builtin` (English words that sound alike), or a
+    /// file of lines `word<TAB>heard as<TAB>weight`, relative to the spec. English has `builtin`, if left
+    /// out.
+    #[serde(default)]
+    pub confusions: BTreeMap<String, String>,
     /// Hyper-parameters by method, and below a method by dataset.
     #[serde(default)]
     pub hyper: BTreeMap<String, Map<String, Value>>,
+    /// How single methods and variants are trained, where it is otherwise than `protocol`,
+    /// `datasets` and `encoders` say.
+    #[serde(default, rename = "method")]
+    pub training: BTreeMap<String, TrainingSpec>,
     /// Your own variants.
     #[serde(default, rename = "variant")]
     pub variants: Vec<VariantSpec>,
@@ -123,10 +148,11 @@ pub struct SynthesizeSpec {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProtocolSpec {
-    /// On which split the best epoch is chosen: `validation`, or `test` as the paper's code does.
+    /// On which split the best epoch is chosen: `validation`, `test` as the paper's code does, or `both`,
+    /// which keeps either choice.
     pub selection: Selection,
-    /// Whether training sees missing data.
-    pub train_missing: bool,
+    /// What is missing of the samples that methods train on.
+    pub train_missing: Regime,
     /// Seed of the erasure of validation and test data.
     pub erasure_seed: u32,
     /// Missing rate of the split that checkpoints are chosen on.
@@ -134,6 +160,9 @@ pub struct ProtocolSpec {
     pub selection_rate: f64,
     /// `reference`: as the published code does; `corrected`: as the papers say where the two differ.
     pub fidelity: Fidelity,
+    /// Single faults of references, kept (`true`) or corrected (`false`) whatever `fidelity` says:
+    /// `{ grl-on-proxy = false }`. docs/reference/methods.md lists them.
+    pub faults: BTreeMap<String, bool>,
     /// `machine`: the same bits on machines of the same kind, as fast as they can; `portable`: the
     /// same bits on every x86-64 processor with AVX2, slower and never on a GPU.
     pub numerics: Numerics,
@@ -143,10 +172,11 @@ impl Default for ProtocolSpec {
     fn default() -> Self {
         Self {
             selection: Selection::Validation,
-            train_missing: true,
+            train_missing: Regime::Redrawn,
             erasure_seed: 1111,
             selection_rate: 0.5,
             fidelity: Fidelity::Reference,
+            faults: BTreeMap::new(),
             numerics: Numerics::Machine,
         }
     }
@@ -159,6 +189,20 @@ pub struct EncoderSpec {
     /// The folder of a BERT or RoBERTa in the Hugging Face layout, relative to the spec, or
     /// `encoder:en` for the one that set-up brought.
     pub path: String,
+}
+
+/// How a method or variant is trained, where it is otherwise than for the sweep.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainingSpec {
+    /// What is missing of the samples that it trains on.
+    pub train_missing: Option<Regime>,
+    /// Single faults of its reference, kept or corrected whatever `fidelity` says.
+    pub faults: BTreeMap<String, bool>,
+    /// Its text encoders by language.
+    pub encoders: BTreeMap<String, EncoderSpec>,
+    /// Its files by dataset: TETFN's reference reads the aligned one.
+    pub files: BTreeMap<String, String>,
 }
 
 /// What `coord run` gives a sweep. Workers of a cluster say for themselves how many slots they have
@@ -198,6 +242,12 @@ pub struct VariantSpec {
     /// The hyper-parameters that it changes.
     #[serde(default)]
     pub hyper: Map<String, Value>,
+    /// What is missing of the samples that it trains on, where it is otherwise than for its base.
+    #[serde(default)]
+    pub train_missing: Option<Regime>,
+    /// Single faults of its reference, kept or corrected whatever `fidelity` says.
+    #[serde(default)]
+    pub faults: BTreeMap<String, bool>,
     /// What its jobs need of a worker, where it is other than its base's.
     #[serde(default)]
     pub needs: Option<NeedSpec>,

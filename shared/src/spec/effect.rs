@@ -1,20 +1,29 @@
 //! Settings without effect: the spec is used as it is, with a warning.
 
 use super::{
-    Problem, Spec,
+    Problem, ResolvedMethod, Spec,
     place::{Checker, Step},
+    training_effect,
 };
-use crate::{benchmark::Kind, methods::nearest};
+use crate::{benchmark::Kind, methods::nearest, wire::Protocol};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// All settings of `spec`, whose text is `text`, that no training depends on.
-pub(super) fn idle(text: &str, spec: &Spec) -> Vec<Problem> {
+pub(super) fn idle(
+    text: &str,
+    spec: &Spec,
+    sweep: &Protocol,
+    methods: &[ResolvedMethod],
+) -> Vec<Problem> {
     let mut checker = Checker::new(text);
     let used = used(spec);
     variants(spec, &used, &mut checker);
     hyper(spec, &used, &mut checker);
-    encoders(spec, &mut checker);
+    encoders(spec, sweep, &mut checker);
+    training_effect::check(spec, &used, (sweep, methods), &mut checker);
+    masks(spec, &mut checker);
+    confusions(spec, &mut checker);
     checker.into_problems()
 }
 
@@ -108,13 +117,42 @@ fn hyper(spec: &Spec, used: &BTreeSet<&str>, checker: &mut Checker<'_>) {
     }
 }
 
-fn encoders(spec: &Spec, checker: &mut Checker<'_>) {
+fn masks(spec: &Spec, checker: &mut Checker<'_>) {
+    if !spec.erasure_seeds.is_empty() && spec.drawn().next().is_none() {
+        checker.problem(
+            &[Step::Key("erasure_seeds")],
+            "`erasure_seeds` has no effect: no case of the spec is drawn at random",
+            "without effect",
+            Some("a rate between 0 and 1 is drawn; a set of missing modalities is not".to_owned()),
+        );
+    }
+}
+
+fn confusions(spec: &Spec, checker: &mut Checker<'_>) {
+    for language in spec.confusions.keys() {
+        let needed = spec.first_asr().is_some();
+        if needed && spec.encoders.contains_key(language) {
+            continue;
+        }
+        let why = match needed {
+            true => format!("no text is in `{language}`"),
+            false => "no case has errors of speech recognition".to_owned(),
+        };
+        checker.problem_key(
+            &[Step::Key("confusions"), Step::Key(language)],
+            format!("{why}: its confusions are not used"),
+            "without effect",
+            (!needed).then(|| "add `cases = [\"asr=0.3\"]`".to_owned()),
+        );
+    }
+}
+
+fn encoders(spec: &Spec, sweep: &Protocol, checker: &mut Checker<'_>) {
+    let languages = training_effect::languages_of(spec);
     for language in spec.encoders.keys() {
-        let wanted = spec.datasets.iter().any(|(name, dataset)| {
-            let own = dataset.language.as_deref();
-            own.or(dataset.kind(name).map(Kind::language)) == Some(language)
-        });
-        if !wanted {
+        let by_fault = || training_effect::reads_by_english_encoder(spec, sweep);
+        let read = languages.contains(language.as_str()) || language == "en" && by_fault();
+        if !read {
             checker.problem_key(
                 &[Step::Key("encoders"), Step::Key(language)],
                 format!("no dataset has texts in `{language}`: its encoder is not used"),

@@ -21,6 +21,8 @@ pub struct FoundDataset {
     pub texts: Option<TextFacts>,
     /// Sizes that methods must fit, if known.
     pub facts: Option<DataFacts>,
+    /// Names the labels of all splits in their order; `None` where the file does not exist yet.
+    pub labels: Option<Hash>,
 }
 
 /// An encoder folder that exists.
@@ -65,4 +67,12 @@ pub trait Files {
     ///
     /// A glob matches nothing, or what it matches cannot be taken.
     fn program(&mut self, external: &ExternalSpec) -> Result<FoundProgram, String>;
+
+    /// The hash of the table of what words of `language` are heard as, `builtin` or a file, in the tokens of
+    /// the encoder at `path`.
+    ///
+    /// # Errors
+    ///
+    /// The table or the encoder's vocabulary does not exist or is invalid, or they have no words in common.
+    fn confusions(&mut self, language: &str, table: &str, path: &str) -> Result<Hash, String>;
 }

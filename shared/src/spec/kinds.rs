@@ -1,6 +1,7 @@
 //! Describes a value of the wrong type in TOML's terms: the parser uses Rust's
 //! types.
 
+use crate::{methods::nearest, regime::Regime};
 use serde_json::Value;
 use toml::de::DeValue;
 
@@ -46,6 +47,36 @@ fn largest(schema: &Value) -> Option<u64> {
     }
 }
 
+/// What is wrong with a training regime. It was true or false once, and a rate is at hand.
+fn wrong_regime(value: &DeValue<'_>, text: &str) -> Option<Wrong> {
+    let bare = match value {
+        DeValue::String(text) => text.as_ref(),
+        _ => text,
+    };
+    let refused = match value {
+        DeValue::String(text) => text.parse::<Regime>().err()?.to_string(),
+        _ => format!(
+            "`train_missing` must be the name of a training regime, not {}",
+            called(value)
+        ),
+    };
+    let meant = match bare {
+        "true" => Some("redrawn".to_owned()),
+        "false" => Some("complete".to_owned()),
+        _ => {
+            let fixed = format!("fixed:{bare}");
+            let names = ["complete", "drawn-once", "redrawn", "lnln-loader"];
+            let near = || nearest(bare, names);
+            fixed.parse::<Regime>().ok().map(|_| fixed).or_else(near)
+        }
+    };
+    Some(Wrong {
+        message: refused,
+        label: "not a regime",
+        help: meant.map(|meant| format!("write `train_missing = \"{meant}\"`")),
+    })
+}
+
 /// What is wrong with the kind of `value`, written `text`, at the key `name` below `above`; nothing,
 /// where `schema` takes it or does not say.
 pub(super) fn wrong(
@@ -84,6 +115,9 @@ pub(super) fn wrong(
         };
     }
     if asks_for(schema, "string") {
+        if name == "train_missing" {
+            return wrong_regime(value, text);
+        }
         return match value {
             DeValue::String(_) => None,
             DeValue::Table(_) | DeValue::Array(_) => mismatch("a text", "another kind", None),
@@ -113,6 +147,7 @@ pub(super) fn wrong(
             ),
             "datasets" => format!("write `[datasets.{name}]` and, below it, `file = …`"),
             "encoders" => format!("write `[encoders.{name}]` and, below it, `path = …`"),
+            _ if name == "faults" => "write `faults = { grl-on-proxy = false }`".to_owned(),
             "" if is_list => format!("write `[{name}]`, or `[{name}.NAME]`"),
             _ => format!("write `[{name}]`, or `{name} = {{ … }}`"),
         };

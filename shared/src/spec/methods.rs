@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
 /// All valid ids for `methods`.
-fn known_methods(spec: &Spec, methods: &Methods) -> BTreeSet<String> {
+pub(super) fn known_methods(spec: &Spec, methods: &Methods) -> BTreeSet<String> {
     methods
         .all()
         .flat_map(|method| {

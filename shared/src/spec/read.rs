@@ -1,23 +1,23 @@
 //! Reads a spec and checks what can be checked without looking at other files.
 
 use super::{
-    DatasetSpec, Problem, Spec, SpecError,
+    DatasetSpec, Problem, Spec, SpecError, cases,
     external::{self, Methods},
     keys,
     methods::{check_hyper, check_methods, check_variants},
     names::{NAME, duplicates, plain_name, safe_name},
     needs_rules,
     place::{Checker, Step},
+    training,
 };
 use crate::{
     benchmark::{Benchmark, Kind, definition::DefinitionError},
-    case::{Case, MissingSet, Rate},
+    case::Rate,
     dataset::valid_name,
     device::{Devices, DevicesError},
     methods::{MAX_EPOCHS, nearest},
 };
 use miette::SourceSpan;
-use std::collections::BTreeSet;
 
 /// Maximum size of a spec in bytes.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -103,10 +103,14 @@ fn check(spec: &Spec, checker: &mut Checker<'_>) {
         ("external", spec.externals.len()),
         ("rates", spec.rates.len()),
         ("missing", spec.missing.len()),
+        ("cases", spec.cases.len()),
+        ("erasure_seeds", spec.erasure_seeds.len()),
         ("hyper", spec.hyper.len()),
         ("needs", spec.needs.methods.len()),
+        ("method", spec.training.len()),
         ("datasets", spec.datasets.len()),
         ("encoders", spec.encoders.len()),
+        ("confusions", spec.confusions.len()),
     ];
     let mut too_long = false;
     for (key, length) in lists.into_iter().filter(|(_, length)| *length > MAX_LIST) {
@@ -126,8 +130,9 @@ fn check(spec: &Spec, checker: &mut Checker<'_>) {
     check_variants(spec, &methods, checker);
     check_methods(spec, &methods, checker);
     check_datasets(spec, checker);
-    check_cases(spec, checker);
+    cases::check(spec, checker);
     check_hyper(spec, &methods, checker);
+    training::check(spec, &methods, checker);
     if spec.seeds.is_empty() {
         checker.problem(&[Key("seeds")], "no seeds", "empty", None);
     }
@@ -167,7 +172,7 @@ fn check(spec: &Spec, checker: &mut Checker<'_>) {
 fn check_size(spec: &Spec, checker: &mut Checker<'_>) {
     let models = [spec.methods.len(), spec.datasets.len(), spec.seeds.len()];
     let models = models.iter().fold(1usize, |n, &m| n.saturating_mul(m));
-    let jobs = models.saturating_mul(1 + spec.rates.len() + spec.missing.len());
+    let jobs = models.saturating_mul(1 + spec.case_count());
     if jobs > MAX_JOBS {
         checker.problem(
             &[Step::Key("seeds")],
@@ -338,100 +343,5 @@ fn check_datasets(spec: &Spec, checker: &mut Checker<'_>) {
                 );
             }
         }
-    }
-}
-
-/// The first of the rates that are percent, and what was meant; nothing where any is neither a rate
-/// nor a percentage.
-fn in_percent(rates: &[f64]) -> Option<(usize, String)> {
-    let first = rates.iter().position(|&rate| rate > 1.0)?;
-    let share = |rate: f64| Rate::new((rate * 10.0).round() / 1000.0).ok();
-    let meant: Option<Vec<Rate>> = rates
-        .iter()
-        .map(|&rate| share(rate).filter(|_| rate.is_finite() && rate.fract() == 0.0))
-        .collect();
-    let said: Vec<String> = meant?
-        .into_iter()
-        .take(12)
-        .map(|rate| format!("{:?}", rate.value()))
-        .collect();
-    let more = if rates.len() > said.len() {
-        ", …"
-    } else {
-        ""
-    };
-    Some((
-        first,
-        format!("did you mean `rates = [{}{more}]`?", said.join(", ")),
-    ))
-}
-
-fn check_cases(spec: &Spec, checker: &mut Checker<'_>) {
-    use Step::{Index, Key};
-    if spec.rates.is_empty() && spec.missing.is_empty() {
-        checker.problem(
-            &[Key("name")],
-            "there is nothing to test: `rates` and `missing` are both empty",
-            "this spec",
-            Some("add `rates = [0.0, 0.1, …]` or `missing = [\"l\", …]`".to_owned()),
-        );
-    }
-    let mut seen = BTreeSet::new();
-    let percent = in_percent(&spec.rates);
-    if let Some((i, help)) = &percent {
-        // One report for all: if one rate is in percent, the others are too.
-        let rate = spec.rates.get(*i).copied().unwrap_or_default();
-        checker.problem(
-            &[Key("rates"), Index(*i)],
-            format!("`{rate}` is not a missing rate: rates are shares from 0 to 1, not percent"),
-            "not a rate",
-            Some(help.clone()),
-        );
-    }
-    for (i, &rate) in spec.rates.iter().enumerate() {
-        let at = [Key("rates"), Index(i)];
-        match Rate::new(rate) {
-            Err(_) if percent.is_some() && rate > 1.0 => {}
-            Ok(rate) if seen.insert(rate) => {}
-            Ok(rate) => checker.problem(
-                &at,
-                format!("the rate {rate} is listed twice"),
-                "again",
-                Some("remove one".to_owned()),
-            ),
-            Err(error) => checker.problem(&at, error, "not a rate", None),
-        }
-    }
-    let mut seen = BTreeSet::new();
-    for (i, set) in spec.missing.iter().enumerate() {
-        let at = [Key("missing"), Index(i)];
-        match set.parse::<MissingSet>() {
-            Ok(parsed) if seen.insert(parsed) => {}
-            // `la` and `al` are the same set.
-            Ok(parsed) => checker.problem(
-                &at,
-                format!("the set {parsed} is listed twice"),
-                "again",
-                Some("remove one".to_owned()),
-            ),
-            Err(error) => {
-                let near = nearest(set, MissingSet::PAPER);
-                let help = near.map(|near| format!("did you mean `{near}`?"));
-                checker.problem(&at, error, "not a set", help);
-            }
-        }
-    }
-}
-
-impl Spec {
-    /// The cases: rates first, then sets, in the spec's order. Invalid ones are left out;
-    /// [`read`] refuses them.
-    pub fn cases(&self) -> Vec<Case> {
-        let rates = self.rates.iter().filter_map(|&rate| Rate::new(rate).ok());
-        let sets = self.missing.iter().filter_map(|set| set.parse().ok());
-        rates
-            .map(Case::Rate)
-            .chain(sets.map(Case::Missing))
-            .collect()
     }
 }

@@ -10,7 +10,7 @@ JOB = os.environ["HALFHEARD_JOB"]
 FOLDER = os.path.dirname(JOB)
 with open(JOB) as file:
     job = json.load(file)
-samples = job["selection"]["samples"]
+samples = job["selection"][0]["samples"]
 deed = job["hyper"]["deed"]
 
 

@@ -69,7 +69,7 @@ def main():
     data = tensors(job["dataset"]["path"])
     rows = means(data, "train.")
     labels = array.array("f", data["train.labels"][1])
-    selection = means(tensors(job["selection"]["inputs"]))
+    splits = {split["split"]: means(tensors(split["inputs"])) for split in job["selection"]}
     if job["state"]:
         with open(os.path.join(FOLDER, job["state"], "weights.json")) as file:
             weights = json.load(file)
@@ -85,7 +85,10 @@ def main():
         with open(os.path.join(FOLDER, f"checkpoint-{epoch}"), "w") as file:
             json.dump(weights, file)
         loss = sum(e * e for e in errors) / len(errors)
-        say(event="epoch", epoch=epoch, losses={"loss": loss}, predictions=predict(weights, selection),
+        predictions = {name: predict(weights, rows) for name, rows in splits.items()}
+        if len(predictions) == 1:
+            (predictions,) = predictions.values()
+        say(event="epoch", epoch=epoch, losses={"loss": loss}, predictions=predictions,
             checkpoint=f"checkpoint-{epoch}")
         os.mkdir(os.path.join(FOLDER, f"saved-{epoch}"))
         with open(os.path.join(FOLDER, f"saved-{epoch}", "weights.json"), "w") as file:

@@ -82,6 +82,8 @@ fn resolved(name: &str, ids: &[&str], on: &[Benchmark], seeds: u64) -> Result<Re
             method: (*id).to_owned(),
             variant: String::new(),
             hyper: hyper.collect::<Result<_>>()?,
+            protocol: None,
+            inputs: Default::default(),
             needs: Default::default(),
         })
     };
@@ -94,6 +96,7 @@ fn resolved(name: &str, ids: &[&str], on: &[Benchmark], seeds: u64) -> Result<Re
             .iter()
             .map(|&benchmark| ResolvedDataset {
                 tokens: halfheard_shared::encoder::TokenIds::BERT,
+                confusions: None,
                 benchmark,
                 data: blob(),
                 encoder: blob(),
@@ -103,10 +106,11 @@ fn resolved(name: &str, ids: &[&str], on: &[Benchmark], seeds: u64) -> Result<Re
         cases: rates.chain(sets).collect(),
         protocol: Protocol {
             selection: Selection::Validation,
-            train_missing: true,
+            train_missing: halfheard_shared::regime::Regime::Redrawn,
             erasure_seed: 1111,
             selection_rate: 500,
             fidelity: Fidelity::Reference,
+            switched: Vec::new(),
         },
         numerics: halfheard_shared::numerics::Numerics::Machine,
     })

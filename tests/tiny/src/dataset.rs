@@ -25,12 +25,31 @@ const SHAPES: Shapes = Shapes {
 ///
 /// The file exists or cannot be written.
 pub fn dataset(path: &Path, train: usize) -> Result<()> {
+    write(path, train, SHAPES)
+}
+
+/// As [`dataset`], with the same labels and as many steps of audio and vision as of text.
+///
+/// # Errors
+///
+/// As those of [`dataset`].
+pub fn aligned(path: &Path, train: usize) -> Result<()> {
+    let steps = SHAPES.text_len;
+    let aligned = Shapes {
+        audio_len: steps,
+        vision_len: steps,
+        ..SHAPES
+    };
+    write(path, train, aligned)
+}
+
+fn write(path: &Path, train: usize, shapes: Shapes) -> Result<()> {
     let sizes = [train, 32, 40].map(|samples| SplitSizes {
         samples,
         id_bytes: 0,
         raw_text_bytes: 0,
     });
-    let specs = layout::tensors(Kind::Mosi, SHAPES, sizes);
+    let specs = layout::tensors(Kind::Mosi, shapes, sizes);
     let mut rng = RandomState::new(11);
     let moods: BTreeMap<&str, Vec<f32>> = ["train", "valid", "test"]
         .into_iter()
@@ -45,14 +64,18 @@ pub fn dataset(path: &Path, train: usize) -> Result<()> {
         let (split, field) = spec.name.split_once('.').context("a split's tensor")?;
         let moods = moods.get(split).context("a split")?;
         match field {
-            "audio_lengths" => file.write_i64(&spec.name, &vec![9; moods.len()])?,
-            "vision_lengths" => file.write_i64(&spec.name, &vec![8; moods.len()])?,
+            "audio_lengths" => {
+                file.write_i64(&spec.name, &vec![shapes.audio_len as i64 - 1; moods.len()])?
+            }
+            "vision_lengths" => {
+                file.write_i64(&spec.name, &vec![shapes.vision_len as i64; moods.len()])?
+            }
             "ids_offsets" | "raw_text_offsets" => {
                 file.write_i64(&spec.name, &vec![0; moods.len() + 1])?;
             }
             "text" => {
                 for mood in moods {
-                    let mut sample = vec![0; 3 * SHAPES.text_len];
+                    let mut sample = vec![0; 3 * shapes.text_len];
                     let words = 4 + rng.below(6);
                     for (i, id) in sample.iter_mut().take(words + 2).enumerate() {
                         *id = match i {
@@ -62,7 +85,7 @@ pub fn dataset(path: &Path, train: usize) -> Result<()> {
                             _ => 150 + rng.below(50) as i32,
                         };
                     }
-                    sample[SHAPES.text_len..SHAPES.text_len + words + 2].fill(1);
+                    sample[shapes.text_len..shapes.text_len + words + 2].fill(1);
                     file.write_i32(&spec.name, &sample)?;
                 }
             }

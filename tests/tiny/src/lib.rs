@@ -3,5 +3,5 @@
 mod dataset;
 mod encoder;
 
-pub use dataset::dataset;
+pub use dataset::{aligned, dataset};
 pub use encoder::encoder;

@@ -17,7 +17,7 @@ use halfheard_models::{
     numerics::{Numerics, initialize},
     train::PREDICTION_BATCH,
 };
-use halfheard_shared::wire::Fidelity;
+use halfheard_shared::methods::faults::Faults;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::{
@@ -189,7 +189,7 @@ fn measure(
         data: SHAPE,
         encoder: &encoder(),
         device,
-        fidelity: Fidelity::Reference,
+        faults: Faults::REFERENCE,
         max_epochs: 200,
         optimizations,
     })?;

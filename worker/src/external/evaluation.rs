@@ -57,7 +57,12 @@ pub(crate) fn evaluate(
         let named = named.filter(|(_, hash)| hashes.contains(hash.as_str()));
         job.cases.push(JobCase {
             case: case.case.to_string(),
-            inputs: session.write_inputs(&data, Split::Test, &case.case, spec)?,
+            inputs: session.write_inputs(
+                &data,
+                Split::Test,
+                (&case.case, case.confusions.as_deref()),
+                spec,
+            )?,
             samples,
             checkpoints: named.map(|(name, _)| name.clone()).collect(),
         });

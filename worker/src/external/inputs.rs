@@ -5,6 +5,7 @@ use halfheard_models::device::Device;
 use halfheard_shared::{
     dataset::{Dataset, Split},
     external::{ExternalTraining, JobDataset, JobEncoder, JobFile, Regime, Task, VERSION},
+    methods::faults::Fault,
     wire::TrainSpec,
 };
 use std::{collections::BTreeMap, path::PathBuf};
@@ -65,8 +66,9 @@ impl Inputs {
                 selection: spec.protocol.selection,
                 selection_rate: f64::from(spec.protocol.selection_rate) / 1000.0,
                 fidelity: spec.protocol.fidelity,
+                repeated_numbers: spec.protocol.faults().keeps(Fault::RepeatedNumbers),
             },
-            selection: None,
+            selection: Vec::new(),
             state: None,
             after_epoch: 0,
             cases: Vec::new(),

@@ -14,6 +14,7 @@ use halfheard_shared::{
     case::Case,
     dataset::{Dataset, Split},
     erased_split::ErasedSplit,
+    erasure::ConfusionTable,
     external::{JobFile, Predictions},
     wire::TrainSpec,
 };
@@ -41,12 +42,12 @@ impl<'a> Session<'a> {
         &self,
         data: &Dataset,
         split: Split,
-        case: &Case,
+        (case, confusions): (&Case, Option<&ConfusionTable>),
         spec: &TrainSpec,
     ) -> Result<String, TrainError> {
         let seed = spec.protocol.erasure_seed;
         let name = format!("inputs/{split}-{case}.safetensors");
-        ErasedSplit::new(data, split, case, seed, spec.tokens)
+        ErasedSplit::new(data, split, case, seed, spec.tokens, confusions)?
             .write_tensors(&self.folder.job().join(&name), false)
             .map_err(|error| machine("cannot write the program's inputs", &error))?;
         Ok(name)

@@ -10,17 +10,17 @@ use super::{
 use bytes::Bytes;
 use halfheard_models::train::{
     BestCheckpoint, BestContents, BestEpochs, BestRef, Directive, Snapshot, StepReport, TrainError,
-    TrainObserver, TrainOutcome, references,
+    TrainObserver, TrainOutcome, named, references,
 };
 use halfheard_shared::{
     bundle::Bundle,
     case::{Case, Rate},
-    dataset::{Dataset, Split},
-    external::{Event, JobSelection, Predictions, Task},
+    dataset::Dataset,
+    external::{EpochPredictions, Event, JobSelection, Task},
     hash::Hash,
     ids::JobId,
     metrics,
-    wire::{EpochLog, Selection, TrainSpec},
+    wire::{EpochLog, TrainSpec},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -128,9 +128,11 @@ struct Training<'a> {
     peak_memory: u64,
 }
 
-/// The split that is predicted after each epoch.
+/// A split that is predicted after each epoch.
 struct SelectionSplit {
     name: &'static str,
+    /// What stands before the ids of what it chooses.
+    prefix: &'static str,
     labels: Vec<f32>,
 }
 
@@ -164,22 +166,24 @@ impl Training<'_> {
         let data = Dataset::open(start.data)?;
         let session = Session::prepare(inputs)?;
         let mut job = inputs.job_file(Task::Train, self.spec, &data, start.encoder);
-        let split = match self.spec.protocol.selection {
-            Selection::Validation => Split::Valid,
-            Selection::Test => Split::Test,
-        };
         let rate = Rate::from_thousandths(self.spec.protocol.selection_rate);
-        let case = Case::Rate(rate);
-        let selection = SelectionSplit {
-            name: split.as_str(),
-            labels: data.split(split).labels().to_vec(),
-        };
-        job.selection = Some(JobSelection {
-            split: split.as_str().to_owned(),
-            case: case.to_string(),
-            inputs: session.write_inputs(&data, split, &case, self.spec)?,
-            samples: selection.labels.len(),
-        });
+        let case = Case::at_rate(rate);
+        let mut selection = Vec::new();
+        for &(split, prefix) in self.spec.protocol.selection.splits() {
+            let labels = data.split(split).labels().to_vec();
+            job.selection.push(JobSelection {
+                split: split.as_str().to_owned(),
+                case: case.to_string(),
+                inputs: session.write_inputs(&data, split, (&case, None), self.spec)?,
+                samples: labels.len(),
+            });
+            let name = split.as_str();
+            selection.push(SelectionSplit {
+                name,
+                prefix,
+                labels,
+            });
+        }
         if let Some(state) = start.state
             && let Some(bundle) = self.resume(&state, fetch)
         {
@@ -210,7 +214,7 @@ impl Training<'_> {
         &mut self,
         session: &Session<'_>,
         program: &mut Running,
-        selection: &SelectionSplit,
+        selection: &[SelectionSplit],
         inputs: &Inputs,
         observer: &mut dyn TrainObserver,
     ) -> Result<TrainOutcome, TrainError> {
@@ -257,7 +261,7 @@ impl Training<'_> {
         &mut self,
         event: Event,
         session: &Session<'_>,
-        selection: &SelectionSplit,
+        selection: &[SelectionSplit],
         inputs: &Inputs,
         run: &mut Run,
         observer: &mut dyn TrainObserver,
@@ -356,26 +360,28 @@ impl Training<'_> {
     fn epoch(
         &mut self,
         session: &Session<'_>,
-        selection: &SelectionSplit,
-        (epoch, losses, predictions): (u32, BTreeMap<String, f64>, Predictions),
+        selection: &[SelectionSplit],
+        (epoch, losses, predictions): (u32, BTreeMap<String, f64>, EpochPredictions),
         checkpoint: Bytes,
         took: Duration,
     ) -> Result<EpochLog, TrainError> {
         let began = Instant::now();
-        let what = format!("split {}", selection.name);
-        let values = session.values(predictions, selection.labels.len(), &what)?;
-        let metrics = metrics::evaluate(self.spec.dataset, &values, &selection.labels)
-            .map_err(|source| TrainError::Prediction { epoch, source })?;
+        let mut measured = Vec::new();
+        for (split, values) in each_split(session, selection, predictions)? {
+            let metrics = metrics::evaluate(self.spec.dataset, &values, &split.labels)
+                .map_err(|source| TrainError::Prediction { epoch, source })?;
+            measured.push((split.prefix, metrics));
+        }
         let Ok(best_for) = self.contents.keep(
             &mut self.progress.best,
             self.spec.dataset,
-            (epoch, &metrics),
+            (epoch, &measured),
             || Ok::<_, Infallible>(checkpoint),
         );
         let log = EpochLog {
             epoch,
             losses,
-            metrics,
+            metrics: named(measured),
             train_seconds: took.as_secs_f64(),
             eval_seconds: began.elapsed().as_secs_f64(),
             best_for,
@@ -460,6 +466,39 @@ impl Training<'_> {
             after_epoch: self.after_epoch(),
             saved: run.saved,
         }
+    }
+}
+
+/// The values of each split of the selection.
+fn each_split<'s>(
+    session: &Session<'_>,
+    selection: &'s [SelectionSplit],
+    predictions: EpochPredictions,
+) -> Result<Vec<(&'s SelectionSplit, Vec<f32>)>, TrainError> {
+    let mut by_split = match (predictions, selection) {
+        (EpochPredictions::One(values), [one]) => BTreeMap::from([(one.name.to_owned(), values)]),
+        (EpochPredictions::Each(by_split), _) => by_split,
+        (EpochPredictions::One(_), _) => {
+            return Err(misbehaved(format!(
+                "it predicted one split, and the job has {}: `predictions` is an object by split",
+                selection.len()
+            )));
+        }
+    };
+    let mut each = Vec::new();
+    for split in selection {
+        let what = format!("split {}", split.name);
+        let values = by_split
+            .remove(split.name)
+            .ok_or_else(|| misbehaved(format!("it did not predict {what}")))?;
+        each.push((split, session.values(values, split.labels.len(), &what)?));
+    }
+    match by_split.keys().next() {
+        Some(other) => Err(misbehaved(format!(
+            "it predicted a split `{}`, which the job does not ask for",
+            excerpt(other)
+        ))),
+        None => Ok(each),
     }
 }
 

@@ -138,6 +138,15 @@ impl Blobs {
 
     /// The bundle of an external program's files.
     pub(super) async fn program(&self, hash: &Hash) -> Result<PathBuf, BlobError> {
+        self.small("program", hash).await
+    }
+
+    /// A small file that came with a sweep; `what` it is.
+    pub(super) async fn small(
+        &self,
+        what: &'static str,
+        hash: &Hash,
+    ) -> Result<PathBuf, BlobError> {
         let own = self.folder.blob(hash.as_str());
         let lock = match own.exists() {
             true => None,
@@ -148,7 +157,7 @@ impl Blobs {
             None => return Ok(own),
             Some(found) => looked.push(found),
         }
-        tracing::info!(%hash, "fetching a program from the artifact store");
+        tracing::info!(%hash, "fetching a {what} from the artifact store");
         if self
             .fetch(lock.as_ref(), &Key::Blob(hash.clone()), &own)
             .await?
@@ -156,7 +165,7 @@ impl Blobs {
             return Ok(own);
         }
         Err(BlobError::Missing {
-            what: "program",
+            what,
             blake3: hash.clone(),
             looked,
         })

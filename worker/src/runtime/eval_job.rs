@@ -10,6 +10,7 @@ use super::{
     report::AttemptReporter,
     retry::{BEFORE_JOB, RESULT},
     slot::{ExitReason, Slot, describe},
+    tables::Tables,
     train_job::Inputs,
     watch::Phase,
 };
@@ -91,7 +92,12 @@ impl Slot {
         }
         tracing::info!(model, cases = jobs.len(), "evaluating");
         self.watch.enter(Phase::Preparing);
-        let inputs = self.inputs_or_ending(first, &spec, &what);
+        let inputs = async {
+            let inputs = self.inputs_or_ending(first, &spec, &what).await?;
+            let tables = self.tables(&jobs, &spec, &what).await?;
+            let cases = jobs.iter().filter_map(|lease| eval_case(lease, &tables));
+            Ok((inputs, cases.collect()))
+        };
         match self.unless_ended(first, inputs).await {
             Ok(inputs) => self.run_evaluation(jobs, spec, what, inputs).await,
             Err(ending) => {
@@ -106,12 +112,13 @@ impl Slot {
         jobs: Vec<JobLease>,
         spec: TrainSpec,
         what: String,
-        Inputs {
+        (inputs, cases): (Inputs, Vec<EvalCase>),
+    ) {
+        let Inputs {
             data,
             encoder,
             external,
-        }: Inputs,
-    ) {
+        } = inputs;
         let (events, mut received) = mpsc::unbounded_channel();
         let (shutdown, deadlines) = (self.shutdown.clone(), self.settings.deadlines);
         let (status, watch) = (self.status.clone(), self.watch.clone());
@@ -125,7 +132,7 @@ impl Slot {
             external,
             data,
             encoder: encoder.clone(),
-            cases: jobs.iter().filter_map(eval_case).collect(),
+            cases,
             fetch: self.fetch_checkpoint(&spec),
             monitor: Box::new(move |memory| {
                 Box::new(EvalMonitor {
@@ -332,13 +339,20 @@ impl Slot {
     }
 }
 
-fn eval_case(lease: &JobLease) -> Option<EvalCase> {
+fn eval_case(lease: &JobLease, tables: &Tables) -> Option<EvalCase> {
     match &lease.job.work {
         Work::Eval {
-            case, checkpoints, ..
+            case,
+            confusions,
+            checkpoints,
+            ..
         } => Some(EvalCase {
             case: *case,
             checkpoints: checkpoints.clone(),
+            confusions: confusions
+                .as_ref()
+                .and_then(|hash| tables.get(hash))
+                .cloned(),
         }),
         Work::Train(_) | Work::Noop => None,
     }

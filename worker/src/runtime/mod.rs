@@ -26,6 +26,7 @@ mod settling;
 mod slot;
 mod startup;
 mod suspension;
+mod tables;
 mod train_job;
 mod train_monitor;
 mod watch;

@@ -60,7 +60,7 @@ impl Place {
 
     /// The kind of the case or cases.
     pub(super) fn kind(&self) -> Option<CaseKind> {
-        self.case.map(CaseOrMean::kind)
+        self.case.and_then(CaseOrMean::kind)
     }
 
     /// The case as text.
@@ -226,6 +226,11 @@ fn models(places: &[Place]) -> String {
     }
 }
 
+/// The texts in order, `a and b`.
+pub(super) fn joined_text(items: impl IntoIterator<Item = String>) -> String {
+    items.into_iter().collect::<Vec<_>>().join(" and ")
+}
+
 fn joined(items: impl IntoIterator<Item = u8>) -> String {
     let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
     items.join(", ")
@@ -286,7 +291,16 @@ pub(crate) mod tests {
     #[test]
     fn summary_counts_many_names() {
         let places: Vec<Place> = (0..10)
-            .map(|tenth| cell(9, "lnln", "acc7", &format!("r=0.{tenth}"), 0.5).place)
+            .map(|tenth| {
+                cell(
+                    9,
+                    "lnln",
+                    "acc7",
+                    &format!("r={}", f64::from(tenth) / 10.0),
+                    0.5,
+                )
+                .place
+            })
             .collect();
         assert_eq!(summary(&places), "Table 9, MOSI, LNLN, Acc-7, 10 cases");
         let variants: Vec<Place> = places

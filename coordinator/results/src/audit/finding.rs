@@ -17,16 +17,24 @@ pub enum Rule {
     SameNumber,
     /// A column or a row that occurs twice.
     Repeated,
+    /// Values of one row, one column further in a related row.
+    Shifted,
+    /// Numbers that another paper prints, too.
+    OtherPaper,
     /// A value far off the line through its neighbors.
     Trend,
     /// A coarser accuracy below the finer one that it includes.
     Nested,
     /// A spread over seeds out of proportion to the others of its row.
     Spread,
+    /// Rows nearer to each other than their spread over seeds allows.
+    TooClose,
     /// All predictions are of one class.
     OneClass,
     /// Not better than always predicting the most frequent class.
     Majority,
+    /// Cases with the same numbers.
+    NoEffect,
     /// A stored metric that does not match the stored predictions.
     WrongResult,
     /// Two seeds with bitwise equal predictions.
@@ -35,7 +43,7 @@ pub enum Rule {
     Collapsed,
     /// A job with different results in two attempts.
     Conflict,
-    /// Results of several versions of the program, or of several kinds of machines.
+    /// Results of several versions of the program, devices, numerics or kinds of machines.
     MixedBuilds,
     /// Splits with other sizes than published.
     SplitSize,
@@ -53,11 +61,15 @@ impl Rule {
         Rule::Mean,
         Rule::SameNumber,
         Rule::Repeated,
+        Rule::Shifted,
+        Rule::OtherPaper,
         Rule::Trend,
         Rule::Nested,
         Rule::Spread,
+        Rule::TooClose,
         Rule::OneClass,
         Rule::Majority,
+        Rule::NoEffect,
         Rule::WrongResult,
         Rule::SameSeeds,
         Rule::Collapsed,
@@ -76,11 +88,15 @@ impl Rule {
             Rule::Mean => "mean",
             Rule::SameNumber => "same-number",
             Rule::Repeated => "repeated",
+            Rule::Shifted => "shifted",
+            Rule::OtherPaper => "other-paper",
             Rule::Trend => "trend",
             Rule::Nested => "nested",
             Rule::Spread => "spread",
+            Rule::TooClose => "too-close",
             Rule::OneClass => "one-class",
             Rule::Majority => "majority",
+            Rule::NoEffect => "no-effect",
             Rule::WrongResult => "wrong-result",
             Rule::SameSeeds => "same-seeds",
             Rule::Collapsed => "collapsed",
@@ -106,16 +122,31 @@ impl Rule {
                 "different measurements do not agree in every digit: one was copied, or a difference \
                  in settings had no effect"
             }
+            Rule::Shifted => {
+                "columns were mixed up: one of the two rows has values of another metric"
+            }
+            Rule::OtherPaper => {
+                "numbers that were taken over were not measured under this protocol, and two papers that \
+                 agree are one measurement"
+            }
             Rule::Trend => "a misprint, or an evaluation of something else; means over it are off",
             Rule::Nested => {
                 "the same predictions cannot have both; it takes a different checkpoint for each \
                  metric, or a misplaced column"
             }
             Rule::Spread => "the standard deviation is probably not over seeds",
+            Rule::TooClose => {
+                "they are probably of one training, evaluated twice: not two models that were trained \
+                 differently"
+            }
             Rule::OneClass => {
                 "the accuracy is the share of a class: it says nothing about the model"
             }
             Rule::Majority => "a constant prediction would be as good",
+            Rule::NoEffect => {
+                "the model does not use what differs between the cases, or one evaluation stands for \
+                 both"
+            }
             Rule::WrongResult => {
                 "it was changed after the measurement, or measured by a program that computes it \
                  differently"

@@ -7,21 +7,26 @@
 
 mod carry;
 mod cell;
+mod chance;
 pub mod classes;
+mod close;
 mod f1;
 mod finding;
 mod known;
 mod means;
+mod no_effect;
+pub mod other;
 mod published;
 mod range;
 pub mod render;
 mod repeated;
 mod same;
+mod shifted;
 mod spread;
 mod sweep;
 mod trend;
 
 pub use cell::{Cell, Place};
 pub use finding::{Finding, Rule, Severity};
-pub use published::published;
+pub use published::{published, published_beside};
 pub use sweep::{SweepAudit, collapsed};

@@ -1,8 +1,13 @@
 //! The audit of the paper's tables.
 
 use super::{
-    Cell, Finding, Place, carry, cell, classes, classes::Splits, f1, finding, known, means, range,
-    repeated, same, spread, trend,
+    Cell, Finding, Place, carry, cell, classes,
+    classes::Splits,
+    close, f1, finding, known, means, no_effect,
+    other::{self, OtherNumber},
+    range, repeated, same,
+    shifted::{self, SameObjective},
+    spread, trend,
 };
 use halfheard_shared::{
     published::{Number, numbers},
@@ -12,16 +17,31 @@ use halfheard_shared::{
 /// The paper's tables of means, with the tables of their details.
 const DETAILS: &[means::Details] = &[(2, 9), (3, 10), (11, 13), (12, 14)];
 
+/// Variants that the paper describes differently and that train by the same objective: the reconstructor
+/// (Table 4) serves the reconstruction loss (Table 5) alone.
+const SAME_OBJECTIVE: &[SameObjective] = &[("lnln", "no-reconstructor", "no-l-rec")];
+
+/// The year of the paper.
+const YEAR: u16 = 2024;
+
 /// Audits the paper's Tables 2 to 14, and labels the findings by the known errata.
 pub fn published() -> Vec<Finding> {
+    published_beside(&[])
+}
+
+/// The same, comparing with numbers of other papers besides those that the program carries.
+pub fn published_beside(others: &[OtherNumber]) -> Vec<Finding> {
+    // A test reads the numbers that the program carries.
+    let mut known_numbers = other::read(other::KNOWN).unwrap_or_default();
+    known_numbers.extend_from_slice(others);
     let cells: Vec<Cell> = numbers().iter().map(from_number).collect();
-    let mut findings = check(&cells);
+    let mut findings = check(&cells, &known_numbers);
     known::label(&mut findings);
     findings
 }
 
 /// Applies all rules for tables.
-fn check(cells: &[Cell]) -> Vec<Finding> {
+fn check(cells: &[Cell], others: &[OtherNumber]) -> Vec<Finding> {
     let splits = Splits::published();
     let mut findings = [
         range::check(cells),
@@ -30,9 +50,13 @@ fn check(cells: &[Cell]) -> Vec<Finding> {
         same::check(cells),
         repeated::columns(cells),
         repeated::rows(cells),
+        shifted::check(cells, SAME_OBJECTIVE),
+        other::check(cells, others, YEAR),
         trend::check(cells),
         range::nesting(cells),
         spread::check(cells),
+        close::check(cells),
+        no_effect::check(cells),
         classes::one_class(cells, &splits),
         classes::majority(cells, &splits),
     ]
@@ -141,24 +165,87 @@ mod tests {
         assert!(named * 15 < all, "{named} of {all}");
     }
 
-    /// The numbers of methods without findings, with planted faults.
+    /// The rules about coincidences find in the paper what a reader found by eye, and no more.
     #[test]
-    fn planted_faults_are_found() {
+    fn coincidences_are_those_that_readers_found() {
+        let places = |findings: Vec<Finding>| -> Vec<String> {
+            findings.iter().map(Finding::place).collect()
+        };
+        let cells: Vec<Cell> = numbers().iter().map(from_number).collect();
+        // Table 4's row without the reconstructor and Table 5's without its loss, with and without the
+        // knowledge that their objective is the same.
+        for known in [SAME_OBJECTIVE, &[]] {
+            let found = places(shifted::check(&cells, known));
+            assert_eq!(found.len(), 1, "{found:?}");
+            let two = "Tables 4, 5, 7, MOSI, LNLN/no-reconstructor and LNLN/no-l-rec, ";
+            assert!(found[0].starts_with(two), "{found:?}");
+        }
+        let near = close::check(&cells);
+        assert!(
+            near[0].numbers[0].starts_with("0.004 such pairs"),
+            "{near:?}"
+        );
+        let near = places(near);
+        assert_eq!(
+            near,
+            ["Table 6, MOSI, LNLN/no-audio and LNLN/no-vision, 6 metrics, r=mean"]
+        );
+        let others = other::read(other::KNOWN).unwrap();
+        let others = places(other::check(&cells, &others, YEAR));
+        let hme = "Table 13, MOSEI, LNLN, F1 (neg/pos), missing=l and missing=la and missing=lv";
+        assert_eq!(others, [hme]);
+    }
+
+    /// The numbers of methods without findings.
+    fn clean() -> Vec<Cell> {
         let clean = |n: &&Number| {
             ["misa", "mmim"].contains(&n.method) || (n.method == "self-mm" && n.table != 14)
         };
-        let cells: Vec<Cell> = numbers().iter().filter(clean).map(from_number).collect();
-        let counted = |cells: &[Cell]| -> Vec<Finding> {
-            check(cells).into_iter().filter(Finding::counts).collect()
-        };
-        assert_eq!(counted(&cells), []);
+        numbers().iter().filter(clean).map(from_number).collect()
+    }
 
-        let plant = |rule: Rule, edit: &dyn Fn(&mut Vec<Cell>)| {
-            let mut cells = cells.clone();
-            edit(&mut cells);
-            let found = counted(&cells);
-            assert!(found.iter().any(|f| f.rule == rule), "{rule:?}: {found:?}");
+    fn counted(cells: &[Cell]) -> Vec<Finding> {
+        let findings = check(cells, &[]).into_iter();
+        findings.filter(Finding::counts).collect()
+    }
+
+    /// Plants a fault in clean numbers, which a rule must find.
+    fn plant(rule: Rule, edit: &dyn Fn(&mut Vec<Cell>)) {
+        let mut cells = clean();
+        edit(&mut cells);
+        let found = counted(&cells);
+        assert!(found.iter().any(|f| f.rule == rule), "{rule:?}: {found:?}");
+    }
+
+    #[test]
+    fn planted_coincidences_are_found() {
+        assert_eq!(counted(&clean()), []);
+        let row = |cells: &[Cell], method: &str, table: u8| -> Vec<usize> {
+            let is = |c: &&Cell| {
+                let p = &c.place;
+                p.table == Some(table) && p.model.method == method && p.dataset.id() == "mosi"
+            };
+            let found = cells.iter().filter(is).map(|c| c.place.clone());
+            let found: Vec<Place> = found.collect();
+            let at = |p: &Place| cells.iter().position(|c| c.place == *p).unwrap();
+            found.iter().map(at).collect()
         };
+        plant(Rule::Shifted, &|cells| {
+            let (from, to) = (row(cells, "misa", 2), row(cells, "misa", 8));
+            for i in 1..5 {
+                cells[to[i + 1]].value = cells[from[i]].value;
+            }
+        });
+        plant(Rule::TooClose, &|cells| {
+            let (from, to) = (row(cells, "misa", 8), row(cells, "self-mm", 8));
+            for i in 0..8 {
+                cells[to[i]].value = cells[from[i]].value + 2.0 * cells[from[i]].half;
+            }
+        });
+    }
+
+    #[test]
+    fn planted_faults_are_found() {
         let at = |cells: &[Cell], place: [&str; 3], table| {
             let is = |c: &Cell| {
                 let p = &c.place;

@@ -205,7 +205,13 @@ mod tests {
             for (m, method) in ["lnln", "almt", "misa", "mmim"].iter().enumerate() {
                 for i in 0..6 {
                     let value = 0.45 + 0.15 * d as f64 - 0.013 * m as f64 - 0.0313 * f64::from(i);
-                    let mut cell = cell(9, method, "acc5", &format!("r=0.{i}"), value);
+                    let mut cell = cell(
+                        9,
+                        method,
+                        "acc5",
+                        &format!("r={}", f64::from(i) / 10.0),
+                        value,
+                    );
                     cell.place.dataset = dataset;
                     cells.push(cell);
                 }

@@ -94,7 +94,7 @@ pub(super) fn needs(
     Ok(Filter {
         methods: models.into_iter().map(|model| model.method).collect(),
         datasets: vec![dataset],
-        cases: rates.into_iter().map(Case::Rate).collect(),
+        cases: rates.into_iter().map(Case::at_rate).collect(),
     })
 }
 
@@ -154,7 +154,7 @@ fn count(
             let mut sum: Option<Counts> = None;
             let own = predictions.evaluations.iter().filter(|evaluation| {
                 (&evaluation.model, evaluation.dataset, evaluation.case)
-                    == (model, dataset, Case::Rate(rate))
+                    == (model, dataset, Case::at_rate(rate))
             });
             for evaluation in own {
                 let (Some(labels), Some(predicted)) = (

@@ -251,7 +251,8 @@ fn paper(
     };
     let mut line = Vec::new();
     for number in published::numbers().iter().filter(of_model) {
-        let Ok(Case::Rate(rate)) = number.case.parse() else {
+        let case = number.case.parse::<Case>().ok();
+        let Some(rate) = case.and_then(|case| case.rate()) else {
             continue;
         };
         if !rates.contains(&rate) {

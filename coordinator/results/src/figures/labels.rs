@@ -54,7 +54,9 @@ pub(super) fn figure(
     let mut found: Vec<Labels> = Vec::new();
     let mut notes = Vec::new();
     for file in &results.files {
-        if !datasets.contains(&file.dataset) {
+        // A second file has the same samples.
+        let known = found.iter().any(|labels| labels.dataset == file.dataset);
+        if known || !datasets.contains(&file.dataset) {
             continue;
         }
         let mut splits = inputs.splits.get(&file.blake3).cloned().unwrap_or_default();

@@ -4,7 +4,7 @@ use super::{FigureError, Request};
 use crate::tables::layout;
 use halfheard_shared::{
     benchmark::Benchmark,
-    case::{Case, Rate},
+    case::Rate,
     methods,
     results::{Model, Results},
 };
@@ -42,7 +42,7 @@ impl Content {
             let Some(case) = job.case else { continue };
             models.insert(&job.model);
             datasets.insert(job.dataset);
-            if let Case::Rate(rate) = case {
+            if let Some(rate) = case.rate() {
                 rates.insert(rate);
             }
         }

@@ -1,6 +1,6 @@
 //! Composes a report.
 
-use super::{Image, Item, Report, Section, provenance};
+use super::{Image, Item, Report, Section, certificate, provenance};
 use crate::{
     audit::{self, Finding},
     figures::{self, DrawError, Figure, Kind, Request, png},
@@ -95,6 +95,11 @@ pub fn build(results: &Results, parts: Parts) -> Result<Report, ReportError> {
             "Each missing rate, each set of modalities",
             details,
         ),
+        section(
+            "certificate",
+            certificate::TITLE,
+            certificate::items(results),
+        ),
         section("audit", "Audit", audits),
         section("provenance", "Provenance", provenance(results)),
     ];
@@ -142,11 +147,16 @@ fn summary(results: &Results) -> Vec<String> {
 /// The paper's tables: those of means, and those of single cases.
 fn tables(results: &Results, parts: &Parts) -> (Vec<Item>, Vec<Item>) {
     let (mut overall, mut details) = (Vec::new(), Vec::new());
+    let on_test = results.chosen_on_test();
     for &layout in LAYOUTS {
         let mut table = paper::table(results, layout, !layout.spread);
         comparison::published(&mut table, &results.cells, layout);
         if !layout.spread {
             comparison::intervals(&mut table, &parts.samples, layout, parts.options);
+        }
+        if let Some(on_test) = &on_test {
+            let on_test = paper::table(on_test, layout, !layout.spread);
+            comparison::optimism(&mut table, &on_test);
         }
         if worth_printing(&table, layout) {
             match layout.scope {

@@ -1,6 +1,6 @@
 //! What a report consists of.
 
-use crate::{audit::Finding, tables::Table};
+use crate::{audit::Finding, certify::Grid, tables::Table};
 
 /// A sweep, written up.
 #[derive(Clone, Debug)]
@@ -33,6 +33,8 @@ pub enum Item {
     Text(String),
     /// A table with its notes.
     Table(Table),
+    /// Rows of text.
+    Grid(Grid),
     /// A figure.
     Figure(Image),
     /// The findings of an audit, after a sentence that counts them.

@@ -3,6 +3,7 @@
 use super::{Image, Item, Report};
 use crate::{
     audit::{Finding, render::Counts},
+    certify::Grid,
     tables::html as table,
 };
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -75,6 +76,10 @@ fn render_item(item: &Item, folds: &mut Folds) -> Markup {
     match item {
         Item::Text(text) => html! { p { (text) } },
         Item::Table(own) => table::render(own),
+        Item::Grid(grid) if grid.folded => {
+            folds.fold("file", &html! { (grid.title) }, &render_grid(grid))
+        }
+        Item::Grid(grid) => render_grid(grid),
         Item::Figure(image) => figure(image),
         Item::Findings { subject, findings } => html! {
             h3 { "Audit of " (subject) } "\n"
@@ -88,6 +93,34 @@ fn render_item(item: &Item, folds: &mut Folds) -> Markup {
         },
         Item::File { title, text } => {
             folds.fold("file", &html! { (title) }, &html! { pre { (text) } })
+        }
+    }
+}
+
+fn render_grid(grid: &Grid) -> Markup {
+    html! {
+        figure class="grid" {
+            table {
+                caption { (grid.title) }
+                thead {
+                    tr {
+                        @for heading in &grid.headings { th scope="col" { (heading) } }
+                    }
+                } "\n"
+                tbody {
+                    @for row in &grid.rows {
+                        tr {
+                            @for (column, text) in row.iter().enumerate() {
+                                @if column == 0 {
+                                    th scope="row" { (text) }
+                                } @else {
+                                    td { (text) }
+                                }
+                            }
+                        } "\n"
+                    }
+                }
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::{Item, Report};
 use crate::{
     audit::render::{Format as AuditFormat, render as render_audit},
+    certify::Grid,
     tables::render::{Format, render as render_table},
 };
 use std::fmt::Write as _;
@@ -25,6 +26,7 @@ pub fn render(report: &Report) -> String {
                     let _ = writeln!(out, "{}", one_line(text));
                 }
                 Item::Table(table) => out.push_str(&render_table(table, Format::Markdown, false)),
+                Item::Grid(grid) => out.push_str(&pipes(grid)),
                 Item::Figure(image) => {
                     let (name, number) = (&image.name, &image.number);
                     let caption = one_line(&image.caption);
@@ -63,6 +65,20 @@ pub fn render(report: &Report) -> String {
 fn one_line(text: &str) -> String {
     let joined = text.split_whitespace().collect::<Vec<_>>().join(" ");
     joined.replace('<', "&lt;")
+}
+
+fn pipes(grid: &Grid) -> String {
+    let row = |cells: &[String]| {
+        let cells: Vec<String> = cells
+            .iter()
+            .map(|cell| one_line(cell).replace('|', "\\|"))
+            .collect();
+        format!("| {} |\n", cells.join(" | "))
+    };
+    let mut out = format!("**{}**\n\n{}", one_line(&grid.title), row(&grid.headings));
+    out.push_str(&format!("|{}\n", "---|".repeat(grid.headings.len())));
+    out.extend(grid.rows.iter().map(|cells| row(cells)));
+    out
 }
 
 /// A fence longer than any in the text.

@@ -22,11 +22,17 @@ pub(super) fn facts(results: &Results) -> Vec<(String, String)> {
         let name = format!("external program {method}");
         (name, format!("BLAKE3 of its files {bundle}"))
     });
-    provenance
+    let mut facts: Vec<_> = provenance
         .chain(programs)
         .chain(protocols(results))
-        .chain(splits)
-        .collect()
+        .collect();
+    // Files of one dataset may have the same splits.
+    for split in splits {
+        if !facts.contains(&split) {
+            facts.push(split);
+        }
+    }
+    facts
 }
 
 /// The protocols of custom datasets, whose names do not tell.

@@ -301,7 +301,7 @@ impl BootstrapSamples {
     /// Those of a kind.
     pub fn cases_of(&self, dataset: Benchmark, model: &Model, kind: CaseKind) -> Vec<Case> {
         let mut cases = self.cases(dataset, model);
-        cases.retain(|case| case.kind() == kind);
+        cases.retain(|case| case.kind() == Some(kind));
         cases
     }
 

@@ -2,11 +2,7 @@
 //! curve.
 
 use super::{bootstrap::BootstrapSamples, interval};
-use halfheard_shared::{
-    benchmark::Benchmark,
-    case::{Case, CaseKind},
-    results::Model,
-};
+use halfheard_shared::{benchmark::Benchmark, case::CaseKind, results::Model};
 
 /// The robustness of a model by one metric.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
@@ -30,7 +26,7 @@ pub fn robustness(
 ) -> Option<Robustness> {
     let mut curve: Vec<(f64, f32, &[f32])> = Vec::new();
     for case in samples.cases_of(dataset, model, CaseKind::Rate) {
-        let Case::Rate(rate) = case else { continue };
+        let Some(rate) = case.rate() else { continue };
         let (observed, own) = samples.metric(dataset, model, case, metric)?;
         curve.push((rate.value(), observed, own));
     }

@@ -1,7 +1,7 @@
 //! Other numbers below ours: the paper's, those of another sweep, intervals.
 
 use super::{
-    Column, ColumnMetric, Companion, CompanionValue, Row, Table,
+    Block, Column, ColumnMetric, Companion, CompanionValue, Row, Table, Value,
     layout::{self, Layout, Scope},
 };
 use crate::statistics::{
@@ -180,6 +180,46 @@ impl Errata {
         }
         lines
     }
+}
+
+/// Adds below each row what the checkpoints that the test split chose have, and by how much that looks better.
+/// `on_test` is the same table of these.
+pub fn optimism(table: &mut Table, on_test: &Table) {
+    for block in &mut table.blocks {
+        let mut blocks = on_test.blocks.iter();
+        let same = |other: &&Block| (&other.dataset, other.case) == (&block.dataset, block.case);
+        let Some(other) = blocks.find(same) else {
+            continue;
+        };
+        for row in &mut block.rows {
+            let Some(chosen) = other.rows.iter().find(|other| other.model == row.model) else {
+                continue;
+            };
+            let value = |c: usize, m: usize| chosen.cells.get(c)?.get(m).copied();
+            let theirs = each(&block.columns, |c, m, _| match value(c, m) {
+                Some(Value {
+                    mean: Some(mean),
+                    std,
+                    ..
+                }) => CompanionValue::Other(mean, std.filter(|_| table.spread)),
+                _ => CompanionValue::Nothing,
+            });
+            let optimism = each(&block.columns, |c, m, metric| {
+                let (ours, theirs) = (row.cells[c][m].mean, value(c, m).and_then(|v| v.mean));
+                match metric.higher_is_better {
+                    true => difference(theirs, ours),
+                    false => difference(ours, theirs),
+                }
+            });
+            push(row, "chosen on test", theirs);
+            push(row, "optimism", optimism);
+        }
+    }
+    table.notes.push(
+        "chosen on test: the checkpoints that the test split chose; optimism: by how much they look \
+         better, + where test-chosen minus validation-chosen is an improvement"
+            .to_owned(),
+    );
 }
 
 /// Adds the numbers of another sweep below each row that it has, and the differences.

@@ -80,11 +80,11 @@ fn laziness_columns(cases: &BTreeSet<Case>) -> Vec<(String, Vec<Case>)> {
     let rates: Vec<Case> = cases
         .iter()
         .copied()
-        .filter(|case| matches!(case, Case::Rate(_)))
+        .filter(|case| case.rate().is_some())
         .collect();
     let sets: Vec<Case> = MissingSet::PAPER
         .iter()
-        .filter_map(|set| Some(Case::Missing(set.parse().ok()?)))
+        .filter_map(|set| Some(Case::without(set.parse().ok()?)))
         .filter(|case| cases.contains(case))
         .collect();
     let mut columns = Vec::new();
@@ -99,9 +99,10 @@ fn laziness_columns(cases: &BTreeSet<Case>) -> Vec<(String, Vec<Case>)> {
 
 /// The heading of a case's column: `0.3`, `-L`, `-LA`.
 fn short(case: Case) -> String {
-    match case {
-        Case::Rate(rate) => rate.to_string(),
-        Case::Missing(set) => format!("-{}", set.to_string().to_uppercase()),
+    match (case.rate(), case.missing()) {
+        (Some(rate), _) => rate.to_string(),
+        (_, Some(set)) => format!("-{}", set.to_string().to_uppercase()),
+        _ => case.to_string(),
     }
 }
 
@@ -243,7 +244,8 @@ pub fn measurements(cells: &Cells) -> Vec<Measurement> {
             Some(Measurement {
                 method: layout::label(&key.model),
                 dataset: key.dataset,
-                case: key.case.case()?,
+                // Masks of one rate are no further cells to rank by.
+                case: key.case.case().filter(|case| case.kind().is_some())?,
                 metric: key.metric,
                 value: cell.mean?,
             })

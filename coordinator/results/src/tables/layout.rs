@@ -490,7 +490,10 @@ mod tests {
         all.sort_by_key(|id| method_order(id));
         let labels: Vec<String> = all.iter().map(|id| label(&Model::new(*id, ""))).collect();
         assert_eq!(labels[..8], paper);
-        assert_eq!(labels[8..], ["LF-DNN", "no-longer-there"]);
+        assert_eq!(
+            labels[8..],
+            ["LF-DNN", "Text only", "EMT-DLFR", "no-longer-there"]
+        );
         assert_eq!(label(&Model::new("lnln", "no-dmc")), "LNLN/no-dmc");
     }
 }

@@ -1,12 +1,14 @@
 //! What a table rests on, and what is missing.
 
-use super::layout::{self, Layout};
+use super::{
+    layout::{self, Layout},
+    protocols,
+};
 use halfheard_shared::{
     benchmark::Benchmark,
     numerics::Numerics,
-    results::{Job, JobOutcome, Model, Protocol, Results},
+    results::{Job, JobOutcome, Model, Results},
     text::count,
-    wire::{Fidelity, Selection},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,17 +17,24 @@ const MISSING_LINES: usize = 10;
 
 /// The notes of a table that shows `datasets`.
 pub(super) fn notes(results: &Results, layout: Layout, datasets: &[Benchmark]) -> Vec<String> {
-    let sweep = &results.sweep;
-    let mut notes = vec![format!("sweep {} ({})", sweep.name, sweep.id)];
     let jobs = results.evaluations(layout.kind);
     let jobs: Vec<&Job> = jobs.filter(|job| datasets.contains(&job.dataset)).collect();
+    about(results, &jobs)
+}
+
+/// What numbers of these evaluation jobs rest on.
+pub(super) fn about(results: &Results, jobs: &[&Job]) -> Vec<String> {
+    let sweep = &results.sweep;
+    let mut notes = vec![format!("sweep {} ({})", sweep.name, sweep.id)];
     if jobs.is_empty() {
         return notes;
     }
-    notes.extend(results.protocols.iter().map(protocol));
+    let models: BTreeSet<&Model> = jobs.iter().map(|job| &job.model).collect();
+    let shown = |model: &Model| models.contains(model);
+    notes.extend(protocols::lines(&results.protocols, shown));
     notes.extend(processors(&results.processors));
-    notes.extend(imported(&results.imported, &jobs));
-    notes.extend(external(&results.external, &jobs));
+    notes.extend(imported(&results.imported, jobs));
+    notes.extend(external(&results.external, jobs));
     let seeds: BTreeSet<u64> = jobs.iter().map(|job| job.seed).collect();
     let of = |outcome| jobs.iter().filter(|job| job.outcome == outcome).count();
     let (completed, failed) = (of(JobOutcome::Done), of(JobOutcome::Failed));
@@ -35,7 +44,7 @@ pub(super) fn notes(results: &Results, layout: Layout, datasets: &[Benchmark]) -
         jobs.len()
     ));
     if completed < jobs.len() {
-        notes.extend(missing(&jobs));
+        notes.extend(missing(jobs));
     }
     if failed > 0 {
         notes.push(format!(
@@ -45,23 +54,6 @@ pub(super) fn notes(results: &Results, layout: Layout, datasets: &[Benchmark]) -
         ));
     }
     notes
-}
-
-fn protocol(protocol: &Protocol) -> String {
-    let selection = match protocol.selection {
-        Selection::Test => "the test split, as in the paper's code",
-        Selection::Validation => "the validation split",
-    };
-    let fidelity = match protocol.fidelity {
-        Fidelity::Corrected => "the papers where they and the reference code differ",
-        Fidelity::Reference => "the reference code",
-    };
-    let training = if protocol.train_missing {
-        "erased data"
-    } else {
-        "complete data"
-    };
-    format!("checkpoints selected on {selection}; methods follow {fidelity}; trained on {training}")
 }
 
 /// The kinds of processors behind the results, and whether their bits depend on them.

@@ -68,7 +68,7 @@ fn without_notes(cells: &Cells, layout: Layout, laziness: bool) -> Table {
 fn keys(cells: &Cells, layout: Layout) -> impl Iterator<Item = &CellKey> {
     cells.keys().filter(move |key| match layout.scope {
         Scope::Overall => key.case == CaseOrMean::Mean(layout.kind),
-        Scope::Details => key.case.case().is_some() && key.case.kind() == layout.kind,
+        Scope::Details => key.case.case().is_some() && key.case.kind() == Some(layout.kind),
     })
 }
 
@@ -107,13 +107,11 @@ fn cases(cells: &Cells, dataset: Benchmark, layout: Layout) -> Vec<Option<Case>>
     let cases: BTreeSet<Case> = own.filter_map(|key| key.case.case()).collect();
     let mut cases: Vec<Case> = cases.into_iter().collect();
     // Stable: sets that the paper does not have follow in their order, as rates do.
-    cases.sort_by_key(|case| match case {
-        Case::Missing(set) => {
-            let set = set.to_string();
-            let known = MissingSet::PAPER.iter().position(|paper| *paper == set);
-            known.unwrap_or(MissingSet::PAPER.len())
-        }
-        Case::Rate(_) => MissingSet::PAPER.len(),
+    cases.sort_by_key(|case| {
+        let set = case.missing().map(|set| set.to_string());
+        let mut paper = MissingSet::PAPER.iter();
+        let known = set.and_then(|set| paper.position(|known| *known == set));
+        known.unwrap_or(MissingSet::PAPER.len())
     });
     cases.into_iter().map(Some).collect()
 }

@@ -5,7 +5,7 @@ use crate::{
     config::Settings,
     housekeeping::size::Bytes,
     output::Output,
-    submission::{self, Synthesize},
+    submission::{self, Loaded, Synthesize},
 };
 use anyhow::Context as _;
 use halfheard_import::cases;
@@ -14,8 +14,9 @@ use halfheard_shared::{
     case::{Case, Rate},
     dataset::{DataFolder, Dataset, Split},
     erased_split::ErasedSplit,
+    erasure::ConfusionTable,
     error::hinted,
-    hash::hash_file,
+    hash::{Hash, hash_file},
     spec::{ResolvedDataset, ResolvedSpec},
     text::count,
 };
@@ -95,7 +96,7 @@ pub(super) fn export(
     let datasets = chosen_datasets(spec, args.dataset.as_deref())?;
     let cases = chosen_cases(spec, &args.cases)?;
     prepare(&args.out)?;
-    let selected = Case::Rate(Rate::from_thousandths(spec.protocol.selection_rate));
+    let selected = Case::at_rate(Rate::from_thousandths(spec.protocol.selection_rate));
     let mut exported = Exported {
         spec: spec.name.clone(),
         folder: args.out.clone(),
@@ -114,11 +115,13 @@ pub(super) fn export(
             valid_samples: file.split(Split::Valid).len(),
             unknown_token: dataset.tokens.unknown,
         });
+        let confusions = confusions(&loaded, dataset)?;
         let test = cases.iter().map(|case| (Split::Test, case));
         for (split, case) in test.chain([(Split::Valid, &selected)]) {
             bar.set_message(format!("{name} {split} {case}"));
             let seed = spec.protocol.erasure_seed;
-            let erased = ErasedSplit::new(&file, split, case, seed, dataset.tokens);
+            let (tokens, table) = (dataset.tokens, confusions.as_ref());
+            let erased = ErasedSplit::new(&file, split, case, seed, tokens, table)?;
             let folder = Path::new(name).join(split.as_str());
             std::fs::create_dir_all(args.out.join(&folder))
                 .with_context(|| format!("cannot create {}", args.out.join(&folder).display()))?;
@@ -145,6 +148,20 @@ pub(super) fn export(
     manifest.write_all(&serde_json::to_vec_pretty(&exported)?)?;
     manifest.persist()?;
     Ok(exported)
+}
+
+/// What words of a dataset's texts are heard as, where a case needs it.
+fn confusions(
+    loaded: &Loaded,
+    dataset: &ResolvedDataset,
+) -> anyhow::Result<Option<ConfusionTable>> {
+    let Some(hash) = &dataset.confusions else {
+        return Ok(None);
+    };
+    // It was made when the spec was loaded.
+    let bytes = loaded.bundles.get(&hash.parse::<Hash>()?);
+    let bytes = bytes.context("the spec has no such table of confusions")?;
+    Ok(Some(ConfusionTable::from_bytes(bytes)?))
 }
 
 fn bar(output: Output, steps: usize) -> ProgressBar {

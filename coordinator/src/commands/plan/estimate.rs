@@ -6,9 +6,9 @@ use crate::{housekeeping::size::Bytes, submission::Loaded};
 use halfheard_shared::{
     methods::{
         self, Setup,
-        memory::{CHECKPOINTS, needed},
+        memory::{checkpoints, needed},
     },
-    wire::MAX_BYTES,
+    wire::{MAX_BYTES, Selection},
 };
 use halfheard_store::gc::Measured;
 use serde::Serialize;
@@ -17,7 +17,7 @@ use std::fmt;
 /// Bytes of a report beside its predictions: names, metrics.
 const REPORT: u64 = 16 << 10;
 /// What rows and indexes of one evaluation take in the database beside its predictions: about fifteen
-/// metrics for each of five criteria.
+/// metrics for each of five criteria, once for each split that selects.
 const EVALUATION_ROWS: u64 = 12 << 10;
 
 /// The open jobs of one model on one dataset.
@@ -59,18 +59,16 @@ impl Estimate {
     ) -> Self {
         let mut estimate = Self::default();
         for open in open.filter(|open| open.trainings + open.evaluations > 0) {
-            let earlier = measured.iter().find(|earlier| {
-                earlier.dataset == open.dataset
-                    && model_name(&earlier.method, &earlier.variant) == open.model
-            });
-            estimate.add_room(loaded, &open, earlier);
-            estimate.add_time(loaded, &open, earlier);
+            let earlier = earlier(loaded, &open, measured);
+            estimate.add_room(loaded, &open, earlier.as_ref());
+            estimate.add_time(loaded, &open, earlier.as_ref());
         }
         estimate
     }
 
     fn add_room(&mut self, loaded: &Loaded, open: &Open<'_>, earlier: Option<&Measured>) {
         let trainings = open.trainings as u64;
+        let selection = loaded.resolved.protocol.selection;
         let memory = memory_of(loaded, open);
         self.state_bytes = self
             .state_bytes
@@ -79,18 +77,19 @@ impl Estimate {
             (Some(bytes), _) => self.checkpoint_bytes += trainings * bytes as u64,
             (None, Some(memory)) => {
                 self.computed += 1;
-                let each = (CHECKPOINTS * memory.checkpoint as f64) as u64;
+                let each = (checkpoints(selection) * memory.checkpoint as f64) as u64;
                 self.checkpoint_bytes = self
                     .checkpoint_bytes
                     .saturating_add(trainings.saturating_mul(each));
             }
             (None, None) => self.unknown.push(named(open)),
         }
-        let Some((data, _)) = loaded.sizes.get(open.dataset) else {
+        let Some([.., test]) = loaded.samples(open.dataset) else {
             return;
         };
-        let vector = 4 * data.samples[2] as u64;
-        let each = (CHECKPOINTS * vector as f64) as u64 + EVALUATION_ROWS;
+        let vector = 4 * test as u64;
+        let each = (checkpoints(selection) * vector as f64) as u64
+            + EVALUATION_ROWS * selection.splits().len() as u64;
         self.database_bytes = self
             .database_bytes
             .saturating_add((open.evaluations as u64).saturating_mul(each));
@@ -100,7 +99,7 @@ impl Estimate {
             .datasets
             .iter()
             .find(|dataset| dataset.benchmark.id() == open.dataset)
-            .map_or(5, |dataset| dataset.benchmark.criteria().len());
+            .map_or(5, |dataset| selection.criteria(dataset.benchmark).len());
         let report = vector
             .saturating_mul(criteria as u64)
             .saturating_add(REPORT);
@@ -119,6 +118,37 @@ impl Estimate {
     }
 }
 
+/// What earlier trainings of a model took; if they selected on other splits, converted to the checkpoints and
+/// predictions of this sweep.
+fn earlier(loaded: &Loaded, open: &Open<'_>, measured: &[Measured]) -> Option<Measured> {
+    let both = loaded.resolved.protocol.selection == Selection::Both;
+    let same_model = |earlier: &&Measured| {
+        earlier.dataset == open.dataset
+            && model_name(&earlier.method, &earlier.variant) == open.model
+    };
+    let own = || measured.iter().filter(same_model);
+    let exact = own().find(|earlier| earlier.both == both);
+    let found = exact.or_else(|| own().next())?.clone();
+    let [_, valid, test] = loaded.samples(open.dataset).unwrap_or([0, 1, 1]);
+    Some(converted(found, both, test as f64 / valid.max(1) as f64))
+}
+
+/// What a training would take if it selected on both splits, or on one. `share` is the size of the test split
+/// relative to the validation split.
+fn converted(found: Measured, both: bool, share: f64) -> Measured {
+    let (times, seconds) = match (found.both, both) {
+        (false, true) => (2.0, found.predict_seconds * share),
+        (true, false) => (0.5, -found.predict_seconds * share / (1.0 + share)),
+        _ => return found,
+    };
+    Measured {
+        epoch_seconds: found.epoch_seconds + seconds,
+        checkpoint_bytes: found.checkpoint_bytes.map(|bytes| bytes * times),
+        evaluation_seconds: found.evaluation_seconds.map(|seconds| seconds * times),
+        ..found
+    }
+}
+
 fn named(open: &Open<'_>) -> String {
     format!("{} on {}", open.model, open.dataset)
 }
@@ -129,10 +159,10 @@ fn memory_of(loaded: &Loaded, open: &Open<'_>) -> Option<methods::memory::Memory
         .methods
         .iter()
         .find(|method| model_name(&method.method, &method.variant) == open.model)?;
-    let (data, encoder) = loaded.sizes.get(open.dataset)?;
+    let (data, encoder) = loaded.sizes(method, open.dataset)?;
     let setup = Setup {
         hyper: method.hyper.get(open.dataset)?,
-        fidelity: loaded.resolved.protocol.fidelity,
+        faults: loaded.resolved.protocol_of(method).faults(),
         data: Some(data),
         encoder: Some(encoder),
     };
@@ -211,6 +241,39 @@ mod tests {
         assert_eq!(hours(720.0), "12 min");
         assert_eq!(hours(19_800.0), "5.5 h");
         assert_eq!(hours(276_480.0), "3.2 days");
+    }
+
+    #[test]
+    fn measured_training_is_converted_to_both_splits_and_back() {
+        let one = Measured {
+            method: "lnln".to_owned(),
+            variant: String::new(),
+            dataset: "mosi".to_owned(),
+            epoch_seconds: 10.0,
+            epochs: 200.0,
+            checkpoint_bytes: Some(3e6),
+            evaluation_seconds: Some(2.0),
+            both: false,
+            predict_seconds: 1.0,
+        };
+        assert_eq!(converted(one.clone(), false, 3.0), one);
+        // A test split of three times the validation split takes three times its seconds.
+        let both = converted(one, true, 3.0);
+        assert_eq!(
+            (both.epoch_seconds, both.evaluation_seconds),
+            (13.0, Some(4.0))
+        );
+        assert_eq!(both.checkpoint_bytes, Some(6e6));
+        let measured = Measured {
+            both: true,
+            predict_seconds: 4.0,
+            ..both
+        };
+        let back = converted(measured, false, 3.0);
+        assert_eq!(
+            (back.epoch_seconds, back.evaluation_seconds),
+            (10.0, Some(2.0))
+        );
     }
 
     #[test]

@@ -12,9 +12,11 @@ use crate::submission::{
     sharing,
 };
 use comfy_table::{CellAlignment, Table, presets};
+use halfheard_results::tables::protocols;
 use halfheard_shared::{
     ids::SweepId,
     matrix::{self, PlannedWork},
+    results,
     spec::ResolvedSpec,
     text::count,
     wire::Protocol,
@@ -64,6 +66,8 @@ pub(super) struct Summary<'a> {
     seeds: &'a [u64],
     cases: &'a [String],
     protocol: &'a Protocol,
+    /// How each method and variant is trained.
+    protocols: Vec<results::Protocol>,
     by_method: Vec<Row>,
     /// Jobs that no sweep has asked for, and what becomes of the others; unknown without a database.
     new_jobs: Option<i64>,
@@ -120,6 +124,7 @@ impl<'a> Summary<'a> {
             seeds: &resolved.seeds,
             cases: &resolved.cases,
             protocol: &resolved.protocol,
+            protocols: results::Protocol::of_spec(resolved),
             by_method,
             states,
         }
@@ -221,6 +226,9 @@ impl fmt::Display for Summary<'_> {
             count(self.seeds.len(), "seed"),
             count(self.cases.len(), "case")
         )?;
+        for line in protocols::lines(&self.protocols, |_| true) {
+            writeln!(f, "{line}")?;
+        }
         for name in self.pending_datasets {
             writeln!(
                 f,

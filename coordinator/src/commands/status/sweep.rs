@@ -10,13 +10,16 @@ use crate::commands::{
 };
 use chrono::{DateTime, Utc};
 use comfy_table::{CellAlignment, Table, presets};
+use halfheard_results::tables::protocols;
 use halfheard_shared::{
     ids::SweepId,
+    results::Protocol,
     text::plain,
     wire::{Heartbeat, nobody_can},
 };
 use halfheard_store::{
-    JobState, Store, StoreError, SweepState,
+    JobState, Store, SweepState,
+    results::{self, ResultsError},
     status::ModelStatus,
     sweeps::{Progress, SweepRow},
     terms::SweepTerms,
@@ -128,6 +131,7 @@ pub(super) struct Report {
     sweep: Sweep,
     #[serde(flatten)]
     jobs: Jobs,
+    protocols: Vec<Protocol>,
     models: Vec<Model>,
     failures: Vec<FailureGroup>,
     broker_error: Option<String>,
@@ -140,12 +144,13 @@ impl Report {
         store: &Store,
         broker: &BrokerState,
         sweep: SweepRow,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<Self, ResultsError> {
         let snapshot = Snapshot::load(store, broker.get(), sweep.id).await?;
         let left = Forecast::new(sweep.id).left(store, &snapshot).await;
         let models = store.models(sweep.id).await?;
         Ok(Self {
             jobs: Jobs::new(&snapshot, left),
+            protocols: protocols_of(store, sweep.id).await?,
             models: models.into_iter().map(Model::from).collect(),
             failures: failures::load(store, sweep.id).await?,
             broker_error: broker.error(),
@@ -198,6 +203,13 @@ impl Report {
     }
 }
 
+async fn protocols_of(store: &Store, sweep: SweepId) -> Result<Vec<Protocol>, ResultsError> {
+    results::Snapshot::begin(store, sweep)
+        .await?
+        .protocols()
+        .await
+}
+
 /// The state, with the reason if the coordinator paused the sweep by itself.
 fn why(sweep: &Sweep, state: String) -> String {
     match &sweep.stopped_because {
@@ -211,14 +223,16 @@ impl fmt::Display for Report {
         let (sweep, open) = (&self.sweep, self.jobs.jobs.open());
         writeln!(
             f,
-            "{} ({}): {}, submitted {}\n{}\n{}",
+            "{} ({}): {}, submitted {}",
             sweep.name,
             sweep.id,
             why(sweep, state(sweep.state, open, self.servers_stopped)),
             sweep.created.format("%Y-%m-%d %H:%M UTC"),
-            self.jobs,
-            self.table().trim_fmt()
         )?;
+        for line in protocols::lines(&self.protocols, |_| true) {
+            writeln!(f, "{line}")?;
+        }
+        writeln!(f, "{}\n{}", self.jobs, self.table().trim_fmt())?;
         if !self.failures.is_empty() {
             writeln!(f, "\nfailures by cause:")?;
         }

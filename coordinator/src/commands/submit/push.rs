@@ -32,15 +32,10 @@ pub(super) async fn push(
         hashes: HashCache::open(&settings.data_dir),
         output: Output::of(settings),
     };
-    for dataset in &loaded.resolved.datasets {
-        let data = hash(&dataset.data.blake3)?;
-        upload
-            .file(Key::Blob(data), Path::new(&dataset.data.path))
-            .await?;
-        let identity = hash(&dataset.encoder.blake3)?;
-        upload
-            .encoder(identity, Path::new(&dataset.encoder.path))
-            .await?;
+    for (data, encoder) in loaded.resolved.inputs() {
+        let (file, folder) = (Path::new(&data.path), Path::new(&encoder.path));
+        upload.file(Key::Blob(hash(&data.blake3)?), file).await?;
+        upload.encoder(hash(&encoder.blake3)?, folder).await?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! From granted rows to the jobs that workers receive.
 
 use halfheard_shared::{
-    case::{Case, CaseError},
+    case::{Case, CaseError, Damage},
     ids::JobId,
     wire::{CheckpointRef, JobMessage, TrainSpec, Work},
 };
@@ -14,6 +14,8 @@ use uuid::Uuid;
 pub(super) struct Jobs {
     configs: HashMap<Uuid, Result<TrainSpec, String>>,
     checkpoints: HashMap<JobId, Vec<CheckpointRef>>,
+    /// The tables of what words are heard as, of evaluations that need one.
+    confusions: HashMap<JobId, String>,
 }
 
 impl Jobs {
@@ -35,6 +37,15 @@ impl Jobs {
         if !trains.is_empty() {
             let trains: Vec<JobId> = trains.into_iter().collect();
             self.checkpoints = store.checkpoints(&trains).await?;
+        }
+        let is_asr = |job: &&&GrantedJob| {
+            let case = job.case.as_deref().and_then(|case| case.parse().ok());
+            case.is_some_and(|case: Case| matches!(case.damage, Damage::Asr(_)))
+        };
+        let misheard: Vec<JobId> = jobs.iter().filter(is_asr).map(|job| job.job).collect();
+        self.confusions.clear();
+        if !misheard.is_empty() {
+            self.confusions = store.confusions(&misheard).await?;
         }
         Ok(())
     }
@@ -83,6 +94,7 @@ impl Jobs {
             train,
             spec: self.spec(job)?,
             case,
+            confusions: self.confusions.get(&job.job).cloned(),
             checkpoints: checkpoints.clone(),
         })
     }

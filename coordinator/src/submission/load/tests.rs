@@ -67,6 +67,23 @@ fn missing_files_are_reported_with_their_line_and_nothing_is_created() {
     assert!(!data.exists());
 }
 
+/// What `deploy/paper.toml` needs that nobody may pass on: features and encoders.
+#[test]
+fn paper_spec_lacks_only_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = include_str!("../../../../deploy/paper.toml");
+    let path = write(folder.path(), text);
+    let Err(LoadError::Invalid(error)) =
+        load(&path, &folder.path().join("data"), Synthesize::PlanOnly)
+    else {
+        panic!("its datasets cannot be here");
+    };
+    assert_eq!(error.problems.len(), 5, "{:?}", error.problems);
+    for problem in &error.problems {
+        assert_eq!(problem.label, "cannot be used", "{problem:?}");
+    }
+}
+
 #[test]
 fn unknown_key_is_reported_with_the_nearest() {
     let folder = tempfile::tempdir().unwrap();

@@ -3,7 +3,10 @@
 use crate::job_rows::LockedJob;
 use halfheard_shared::{
     benchmark::Benchmark,
-    wire::{CheckpointRef, CriterionResult, EpochLog, ResultBody, ResultMessage, TrainSpec},
+    selection::TEST,
+    wire::{
+        CheckpointRef, CriterionResult, EpochLog, ResultBody, ResultMessage, Selection, TrainSpec,
+    },
 };
 use std::collections::HashMap;
 use uuid::Uuid;
@@ -21,6 +24,9 @@ const MAX_LOSS_NAME: usize = 64;
 #[derive(Clone, Debug)]
 pub(super) struct Expected {
     dataset: Benchmark,
+    selection: Selection,
+    /// Of the checkpoints.
+    criteria: Vec<String>,
     max_epochs: u32,
     /// Samples of the test split; `None` if the file is not registered.
     samples: Option<usize>,
@@ -30,6 +36,8 @@ impl Expected {
     pub(super) fn new(spec: &TrainSpec, samples: Option<&i32>) -> Self {
         Self {
             dataset: spec.dataset,
+            selection: spec.protocol.selection,
+            criteria: spec.protocol.selection.criteria(spec.dataset),
             max_epochs: spec.max_epochs,
             samples: samples.and_then(|samples| usize::try_from(*samples).ok()),
         }
@@ -81,8 +89,13 @@ pub(super) fn report(
 impl Expected {
     fn epoch_log(&self, log: &EpochLog) -> Result<(), String> {
         self.epoch(log.epoch)?;
-        let measured = log.metrics.iter();
-        self.metrics(measured.filter(|(id, _)| *id != VALIDATION_LOSS))?;
+        self.metrics(log.metrics.iter().filter_map(|(id, value)| {
+            let id = match self.selection {
+                Selection::Both => id.strip_prefix(TEST).unwrap_or(id),
+                Selection::Validation | Selection::Test => id,
+            };
+            (id != VALIDATION_LOSS).then_some((id, value))
+        }))?;
         if log.losses.len() > MAX_LOSSES {
             return Err(format!("{} losses, over {MAX_LOSSES}", log.losses.len()));
         }
@@ -91,7 +104,7 @@ impl Expected {
         }) {
             return Err(format!("invalid name of a loss: {name:?}"));
         }
-        if log.best_for.len() > self.dataset.criteria().len() {
+        if log.best_for.len() > self.criteria.len() {
             return Err("best for more criteria than there are".to_owned());
         }
         for id in &log.best_for {
@@ -153,7 +166,8 @@ impl Expected {
         }
         for result in results {
             self.epoch(result.epoch)?;
-            self.metrics(result.metrics.iter())?;
+            let metrics = result.metrics.iter();
+            self.metrics(metrics.map(|(id, value)| (id.as_str(), value)))?;
             if usize::try_from(result.predictions).map_or(true, |i| i >= predictions.len()) {
                 return Err(format!(
                     "criterion `{}` refers to prediction {} of {}",
@@ -174,26 +188,26 @@ impl Expected {
     }
 
     fn criterion(&self, id: &str) -> Result<(), String> {
-        if self.dataset.criteria().iter().any(|known| known.id == id) {
+        if self.criteria.iter().any(|known| known == id) {
             return Ok(());
         }
         Err(format!("unknown criterion {id:?}"))
     }
 
-    /// Each criterion of the dataset, once.
+    /// Each criterion, once.
     fn all_criteria<'a>(
         &self,
         ids: impl ExactSizeIterator<Item = &'a String> + Clone,
     ) -> Result<(), String> {
-        let criteria = self.dataset.criteria();
+        let criteria = &self.criteria;
         for id in ids.clone() {
             self.criterion(id)?;
         }
         if let Some(missing) = criteria
             .iter()
-            .find(|known| !ids.clone().any(|id| id == known.id))
+            .find(|known| !ids.clone().any(|id| id == *known))
         {
-            return Err(format!("lacks the criterion `{}`", missing.id));
+            return Err(format!("lacks the criterion `{missing}`"));
         }
         if ids.len() != criteria.len() {
             return Err("the same criterion twice".to_owned());
@@ -203,7 +217,7 @@ impl Expected {
 
     fn metrics<'a>(
         &self,
-        metrics: impl Iterator<Item = (&'a String, &'a Option<f64>)>,
+        metrics: impl Iterator<Item = (&'a str, &'a Option<f64>)>,
     ) -> Result<(), String> {
         for (id, value) in metrics {
             if !self.dataset.metrics().iter().any(|known| known.id == id) {

@@ -76,16 +76,18 @@ pub(super) async fn records(snapshot: &mut Snapshot) -> Result<AuditRecords, Res
 
 async fn builds(snapshot: &mut Snapshot) -> Result<Vec<Build>, ResultsError> {
     let rows = sqlx::query!(
-        r#"SELECT j.dataset, j.kind = 'eval' AS "evaluations!", a.version, a.processor,
+        r#"SELECT j.dataset, j.method, j.variant, j.kind = 'eval' AS "evaluations!", a.version,
+                  a.device, a.processor, coalesce(c.spec ->> 'numerics', 'machine') AS "numerics!",
                   count(DISTINCT j.id) AS "jobs!"
            FROM sweep_job w
            JOIN job j ON j.id = w.job
            JOIN attempt a ON a.job = j.id
+           LEFT JOIN config c ON c.id = j.config
            WHERE w.sweep = $1 AND j.kind <> 'noop' AND a.outcome = 'done'
              -- Imported predictions are no program's.
              AND a.worker <> $2
-           GROUP BY 1, 2, 3, 4
-           ORDER BY 1, 2, 3, 4"#,
+           GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+           ORDER BY 1, 2, 3, 4, 5, 6, 7, 8"#,
         snapshot.sweep.0,
         WORKER
     )
@@ -95,8 +97,11 @@ async fn builds(snapshot: &mut Snapshot) -> Result<Vec<Build>, ResultsError> {
         .map(|row| {
             Ok(Build {
                 dataset: snapshot.known.named(&row.dataset)?,
+                model: Model::new(row.method, row.variant),
                 evaluations: row.evaluations,
                 version: row.version,
+                device: row.device,
+                numerics: row.numerics,
                 processor: row.processor,
                 jobs: usize::try_from(row.jobs).unwrap_or_default(),
             })

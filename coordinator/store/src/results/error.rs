@@ -15,6 +15,9 @@ pub enum ResultsError {
     /// A case that this program does not know.
     #[error("unknown case in the sweep")]
     Case(#[from] CaseError),
+    /// A protocol that this program does not know.
+    #[error("unknown `{0}` in the protocol of the sweep")]
+    Protocol(&'static str),
     /// The labels are not stored.
     #[error("the database lacks the test labels of {dataset} (file {blake3})")]
     NoLabels {
@@ -46,7 +49,9 @@ impl ResultsError {
 impl Hint for ResultsError {
     fn hint(&self) -> Option<String> {
         let hint = match self {
-            ResultsError::Dataset(_) | ResultsError::Case(_) => "use a newer coord",
+            ResultsError::Dataset(_) | ResultsError::Case(_) | ResultsError::Protocol(_) => {
+                "use a newer coord"
+            }
             ResultsError::NoLabels { .. } => {
                 "submit the sweep again where its data is; nothing is computed again"
             }

@@ -29,11 +29,9 @@ pub async fn export<E: From<ResultsError>>(
                 MeasurementRow,
                 r#"SELECT m.method AS "method!", m.variant AS "variant!", m.dataset AS "dataset!",
                           m.seed AS "seed!", m.case_id AS "case!",
-                          split_part(m.case_id, '=', 1) AS "kind!",
-                          CASE WHEN m.case_id LIKE 'r=%' THEN substr(m.case_id, 3)::float8 END
-                              AS rate,
-                          CASE WHEN m.case_id LIKE 'missing=%' THEN substr(m.case_id, 9) ELSE '' END
-                              AS "missing!",
+                          case_kind(m.case_id) AS "kind!", case_rate(m.case_id)::float8 AS rate,
+                          coalesce(case_missing(m.case_id), '') AS "missing!",
+                          coalesce(case_mask(m.case_id)::text, '') AS "mask!",
                           m.metric AS "metric!", m.criterion AS "criterion!",
                           m.state::text AS "state!", m.value,
                           coalesce(t.processor, '') AS "trained_processor!",

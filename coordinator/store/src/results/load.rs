@@ -4,14 +4,14 @@ use super::{ResultsError, Snapshot, audit, snapshot::case};
 use crate::Store;
 use halfheard_shared::{
     benchmark::Benchmark,
-    case::CaseOrMean,
+    case::Rate,
     features,
     ids::{JobId, SweepId},
     results::{
-        Cell, CellKey, Cells, Checkpoint, DatasetFile, Fact, Job, JobOutcome, Model, Protocol,
-        Results, Sweep, Wanted,
+        Cells, Checkpoint, DatasetFile, Fact, Job, JobOutcome, Model, Protocol, Results, Sweep,
+        Wanted,
     },
-    wire::{Fidelity, Selection},
+    wire::Selection,
 };
 
 /// Reads a sweep's results.
@@ -46,12 +46,19 @@ impl Snapshot {
         } else {
             None
         };
+        let protocols = self.protocols().await?;
+        let both = protocols.iter().any(|p| p.selection == Selection::Both);
+        let cells_on_test = match both {
+            true => self.cells_on_test().await?,
+            false => Cells::default(),
+        };
         Ok(Results {
             sweep,
             known: self.known.all(),
             cells: self.cells().await?,
+            cells_on_test,
             jobs: self.jobs().await?,
-            protocols: self.protocols().await?,
+            protocols,
             processors: self.processors().await?,
             imported: self.imported().await?,
             external: self.external().await?,
@@ -75,51 +82,6 @@ impl Snapshot {
             created: row.created.into(),
             spec: row.spec,
         })
-    }
-
-    /// The means over seeds, and the means of these over the cases of a kind.
-    async fn cells(&mut self) -> Result<Cells, ResultsError> {
-        let rows = sqlx::query!(
-            r#"SELECT dataset AS "dataset!", method AS "method!", variant AS "variant!",
-                      case_id AS "case_id!", metric AS "metric!", mean, std, min,
-                      max, seeds_completed AS "completed!", seeds_expected AS "expected!"
-               FROM cell WHERE sweep = $1
-               UNION ALL
-               SELECT dataset, method, variant, 'r=mean', metric, mean, std, NULL, NULL,
-                      cells_completed, cells_expected
-               FROM table_overall WHERE sweep = $1
-               UNION ALL
-               SELECT dataset, method, variant, 'missing=mean', metric, mean, std, NULL, NULL,
-                      cells_completed, cells_expected
-               FROM table_missing_overall WHERE sweep = $1"#,
-            self.sweep.0
-        )
-        .fetch_all(&mut *self.tx)
-        .await?;
-        let mut cells = Vec::with_capacity(rows.len());
-        for row in rows {
-            let dataset = self.known.named(&row.dataset)?;
-            // A database of a newer program may have further metrics.
-            let Some(metric) = dataset.metric(&row.metric) else {
-                continue;
-            };
-            let key = CellKey {
-                dataset,
-                model: Model::new(row.method, row.variant),
-                case: row.case_id.parse::<CaseOrMean>()?,
-                metric: metric.id,
-            };
-            let cell = Cell {
-                mean: row.mean,
-                std: row.std,
-                min: row.min,
-                max: row.max,
-                completed: row.completed,
-                expected: row.expected,
-            };
-            cells.push((key, cell));
-        }
-        Ok(cells.into_iter().collect())
     }
 
     async fn jobs(&mut self) -> Result<Vec<Job>, ResultsError> {
@@ -152,26 +114,50 @@ impl Snapshot {
             .collect()
     }
 
-    async fn protocols(&mut self) -> Result<Vec<Protocol>, ResultsError> {
+    /// The protocols by which its models are trained.
+    ///
+    /// # Errors
+    ///
+    /// The database's; a protocol of a newer program.
+    pub async fn protocols(&mut self) -> Result<Vec<Protocol>, ResultsError> {
         let rows = sqlx::query!(
-            "SELECT DISTINCT selection, fidelity, train_missing FROM sweep_protocol
-             WHERE sweep = $1 ORDER BY 1, 2, 3",
+            r#"SELECT selection, selection_rate, erasure_seed, fidelity, train_missing,
+                      switched AS "switched!", methods AS "methods!"
+               FROM sweep_protocol WHERE sweep = $1
+               ORDER BY selection, fidelity, train_missing, methods"#,
             self.sweep.0
         )
         .fetch_all(&mut *self.tx)
         .await?;
-        let protocols = rows.into_iter().map(|row| Protocol {
-            selection: match row.selection.as_deref() {
-                Some("test") => Selection::Test,
-                _ => Selection::Validation,
-            },
-            fidelity: match row.fidelity.as_deref() {
-                Some("corrected") => Fidelity::Corrected,
-                _ => Fidelity::Reference,
-            },
-            train_missing: row.train_missing.unwrap_or(true),
-        });
-        Ok(protocols.collect())
+        let unknown = ResultsError::Protocol;
+        rows.into_iter()
+            .map(|row| {
+                let text = |text: Option<String>| serde_json::Value::from(text.unwrap_or_default());
+                let (selection, fidelity) = (text(row.selection), text(row.fidelity));
+                let selection_rate = row.selection_rate.and_then(|rate| Rate::new(rate).ok());
+                let erasure_seed = row.erasure_seed.and_then(|seed| u32::try_from(seed).ok());
+                let train_missing = row.train_missing.and_then(|regime| regime.parse().ok());
+                Ok(Protocol {
+                    selection: serde_json::from_value(selection)
+                        .map_err(|_| unknown("selection"))?,
+                    selection_rate: selection_rate.ok_or_else(|| unknown("selection_rate"))?,
+                    erasure_seed: erasure_seed.ok_or_else(|| unknown("erasure_seed"))?,
+                    fidelity: serde_json::from_value(fidelity).map_err(|_| unknown("fidelity"))?,
+                    train_missing: train_missing.ok_or_else(|| unknown("train_missing"))?,
+                    switched: row
+                        .switched
+                        .iter()
+                        .map(|id| id.parse())
+                        .collect::<Result<_, _>>()
+                        .map_err(|_| unknown("faults"))?,
+                    models: row
+                        .methods
+                        .iter()
+                        .filter_map(|id| id.parse().ok())
+                        .collect(),
+                })
+            })
+            .collect()
     }
 
     async fn processors(&mut self) -> Result<Vec<String>, ResultsError> {
@@ -288,9 +274,11 @@ impl Snapshot {
                               AS trained_kind,
                           coalesce(nullif(' (' || evaluated_processor || ')', ' ()'), '')
                               AS evaluated_kind,
-                          numerics, imported, count(DISTINCT job) AS jobs
+                          numerics, imported, coalesce(train_missing, 'unknown') AS regime,
+                          array_to_string(switched, ', ') AS switched,
+                          count(DISTINCT job) AS jobs
                    FROM provenance WHERE sweep = $1
-                   GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
+                   GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13
                ), fact AS (
                    SELECT 1 AS place, 'dataset ' || dataset AS name,
                           'BLAKE3 ' || coalesce(data, 'unknown') AS value, sum(jobs)::bigint AS jobs
@@ -318,7 +306,13 @@ impl Snapshot {
                           sum(jobs)::bigint
                    FROM basis WHERE NOT imported GROUP BY numerics
                    UNION ALL
-                   SELECT 6, 'imported predictions', evaluated_with, sum(jobs)::bigint
+                   SELECT 6, 'training regime', regime, sum(jobs)::bigint
+                   FROM basis WHERE NOT imported GROUP BY regime
+                   UNION ALL
+                   SELECT 7, 'switched faults', switched, sum(jobs)::bigint
+                   FROM basis WHERE NOT imported AND switched <> '' GROUP BY switched
+                   UNION ALL
+                   SELECT 8, 'imported predictions', evaluated_with, sum(jobs)::bigint
                    FROM basis WHERE imported GROUP BY evaluated_with
                )
                SELECT name AS "name!", value AS "value!", jobs AS "evaluations!"

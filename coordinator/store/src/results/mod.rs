@@ -1,10 +1,12 @@
 //! A sweep's results, read for tables, figures, audits, reports and export.
 
 mod audit;
+mod cells;
 mod error;
 mod export;
 mod load;
 mod predictions;
+mod seed_values;
 mod snapshot;
 
 pub use error::ResultsError;

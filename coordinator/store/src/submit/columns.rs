@@ -25,6 +25,7 @@ pub(super) struct Columns {
     pub(super) dataset: Vec<&'static str>,
     pub(super) seed: Vec<i64>,
     pub(super) case: Vec<Option<String>>,
+    pub(super) confusions: Vec<Option<String>>,
     pub(super) train: Vec<Option<Uuid>>,
     pub(super) config: Vec<Option<Uuid>>,
     pub(super) memory: Vec<i64>,
@@ -57,10 +58,14 @@ impl Planned {
         let position = self.counts.total();
         let (kind, spec, case, train) = match &job.work {
             PlannedWork::Train(spec) => (JobKind::Train, Some(spec), None, None),
-            PlannedWork::Eval { train, spec, case } => {
-                (JobKind::Eval, Some(spec), Some(case), Some(*train))
-            }
+            PlannedWork::Eval {
+                train, spec, case, ..
+            } => (JobKind::Eval, Some(spec), Some(case), Some(*train)),
             PlannedWork::Noop => (JobKind::Noop, None, None, None),
+        };
+        let confusions = match &job.work {
+            PlannedWork::Eval { confusions, .. } => confusions.as_deref(),
+            PlannedWork::Train(_) | PlannedWork::Noop => None,
         };
         let seed = spec.map_or(0, |spec| spec.seed);
         rows.seed
@@ -81,6 +86,7 @@ impl Planned {
         rows.variant.push(text(|spec| &spec.variant));
         rows.dataset.push(spec.map_or("", |spec| spec.dataset.id()));
         rows.case.push(case.map(ToString::to_string));
+        rows.confusions.push(confusions.map(str::to_owned));
         rows.train.push(train.map(|JobId(train)| train));
         rows.config.push(config);
         rows.memory.push(bytes(job.needs.memory));

@@ -68,10 +68,11 @@ pub(crate) fn spec() -> TrainSpec {
         hyper: "{}".into(),
         protocol: Protocol {
             selection: Selection::Validation,
-            train_missing: true,
+            train_missing: halfheard_shared::regime::Regime::Redrawn,
             erasure_seed: 1111,
             selection_rate: 500,
             fidelity: Fidelity::Reference,
+            switched: Vec::new(),
         },
         numerics: Numerics::Machine,
     }

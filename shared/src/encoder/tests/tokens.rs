@@ -209,3 +209,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn vocabulary_is_read_whole_and_its_files_must_agree() {
+    let folder = copy("bert");
+    let write = |name: &str, content: &str| fs::write(folder.path().join(name), content).unwrap();
+    let read = || crate::encoder::vocabulary(folder.path()).map_err(|error| error.to_string());
+    assert!(read().unwrap_err().contains("none of vocab.txt"));
+    write("vocab.txt", "[PAD]\r\nno\n##w\n");
+    write("added_tokens.json", r#"{"know": 3}"#);
+    let expected = [("[PAD]", 0), ("no", 1), ("##w", 2), ("know", 3)];
+    let expected = expected.map(|(token, id)| (token.to_owned(), id));
+    assert_eq!(read(), Ok(expected.into()));
+    write("vocab.json", r#"{"no": 2}"#);
+    assert!(
+        read()
+            .unwrap_err()
+            .contains("its vocab.txt gives `no` the id 1, its vocab.json the id 2")
+    );
+    write("vocab.json", "{");
+    assert!(read().unwrap_err().contains("not what a tokenizer writes"));
+}

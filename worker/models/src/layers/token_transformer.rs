@@ -4,7 +4,7 @@
 //! reference code.
 
 use super::{layer_norm, linear, linear_no_bias};
-use halfheard_shared::wire::Fidelity;
+use halfheard_shared::methods::faults::{Fault, Faults};
 use tch::{Tensor, nn, nn::Module};
 
 /// Width of one head, whatever the model's width: the reference's default.
@@ -287,11 +287,11 @@ pub(crate) enum Residual {
     Plain,
 }
 
-impl From<Fidelity> for Residual {
-    fn from(fidelity: Fidelity) -> Self {
-        match fidelity {
-            Fidelity::Reference => Self::Normalized,
-            Fidelity::Corrected => Self::Plain,
+impl From<Faults> for Residual {
+    fn from(faults: Faults) -> Self {
+        match faults.keeps(Fault::InPlaceResidual) {
+            true => Self::Normalized,
+            false => Self::Plain,
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     layers::bert::Bert,
     optim::{Adam, AdamConfig, Group},
 };
+use halfheard_shared::methods::faults::Fault;
 use serde::Deserialize;
 use tch::{Kind, Tensor, nn, nn::Module};
 
@@ -22,7 +23,8 @@ const METHOD: &str = "cenet";
 /// The index of the layer that follows the shift.
 const INJECTION: usize = 1;
 
-/// The factor of attention scores, a constant of the reference.
+/// The factor of attention scores in the reference, where others divide by the square root of the
+/// width.
 const SHARPNESS: f64 = 8.0;
 
 /// Hyper-parameters (MMSA `config_regression.json`).
@@ -59,10 +61,12 @@ struct Enhancement {
     attend_vision: Attention,
     attend_audio: Attention,
     connect: nn::Linear,
+    sharpness: f64,
 }
 
 impl Enhancement {
-    fn new(path: &nn::Path<'_>, bert: &Bert, vision_dim: i64, audio_dim: i64) -> Self {
+    fn new(path: &nn::Path<'_>, bert: &Bert, build: &Build<'_>) -> Self {
+        let (vision_dim, audio_dim) = (build.data.vision_dim, build.data.audio_dim);
         let width = bert.width();
         let linear = |path: nn::Path<'_>, from, to| nn::linear(path, from, to, bert.linear_init());
         let transform = |name: &str, input| {
@@ -86,6 +90,10 @@ impl Enhancement {
             attend_vision: attention("hv"),
             attend_audio: attention("ha"),
             connect: linear(path / "cat_connect", 2 * width, width),
+            sharpness: match build.faults.keeps(Fault::CenetScaledScores) {
+                true => SHARPNESS,
+                false => (width as f64).sqrt().recip(),
+            },
         }
     }
 
@@ -95,7 +103,7 @@ impl Enhancement {
             let steps = out.forward(&into.forward(steps).relu());
             let query = attention.query.forward(tokens);
             let scores = query.matmul(&attention.key.forward(&steps).transpose(1, 2));
-            (scores * SHARPNESS)
+            (scores * self.sharpness)
                 .softmax(-1, Kind::Float)
                 .matmul(&attention.value.forward(&steps))
         };
@@ -111,6 +119,7 @@ impl Enhancement {
 struct Cenet {
     bert: Bert,
     enhancement: Enhancement,
+    frozen_embeddings: bool,
     dense: nn::Linear,
     out: nn::Linear,
 }
@@ -132,12 +141,8 @@ impl Cenet {
             let _unused = table.randn("weight", &[rows, width], 0.0, 0.02);
         }
         Ok(Self {
-            enhancement: Enhancement::new(
-                &(&encoder / "encoder" / "CE"),
-                &bert,
-                build.data.vision_dim,
-                build.data.audio_dim,
-            ),
+            enhancement: Enhancement::new(&(&encoder / "encoder" / "CE"), &bert, build),
+            frozen_embeddings: build.faults.keeps(Fault::CenetFrozenEmbeddings),
             dense: nn::linear(&classifier / "dense", width, width, bert.linear_init()),
             out: nn::linear(&classifier / "out_proj", width, 1, bert.linear_init()),
             bert,
@@ -151,7 +156,10 @@ impl Model for Cenet {
         // Only the first output is read and padding is masked, so padding can go.
         let text = self.bert.trim(&input.text);
         // The reference does not train the embeddings.
-        let embedded = tch::no_grad(|| self.bert.embed(&text, train));
+        let embedded = match self.frozen_embeddings {
+            true => tch::no_grad(|| self.bert.embed(&text, train)),
+            false => self.bert.embed(&text, train),
+        };
         let enhance = |x: Tensor| self.enhancement.forward(&x, &input.vision, &input.audio);
         let injection = (INJECTION, &enhance as &dyn Fn(Tensor) -> Tensor);
         let states = self.bert.encode(embedded, &text, train, Some(injection));

@@ -5,7 +5,10 @@ use crate::{layers::bert::BertConfig, optim::Adam};
 use halfheard_shared::{
     dataset::Shapes,
     encoder::EncoderError,
-    methods::{self, About, DataFacts, EncoderShape, HyperError, Misfit, Setup},
+    methods::{
+        self, About, DataFacts, EncoderShape, HyperError, Misfit, Setup,
+        faults::{Fault, Faults},
+    },
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -58,7 +61,7 @@ fn check_fit(
     let encoder = EncoderShape::of(&encoder);
     let fit = info.fit(Setup {
         hyper,
-        fidelity: build.fidelity,
+        faults: build.faults,
         data: Some(&data),
         encoder: Some(&encoder),
     });
@@ -93,20 +96,22 @@ pub(super) fn complete<'a>(
     })
 }
 
-/// Reads the losses from the device.
+/// Reads from the device the losses that a step is `used` to minimize, the total among them, and
+/// those that it computes but leaves `unused`, whose values may be infinite or NaN.
 ///
 /// # Errors
 ///
-/// A loss that is not finite.
+/// A used loss that is not finite.
 pub(super) fn losses(
     at: Position,
-    parts: &[(&'static str, &Tensor)],
+    used: &[(&'static str, &Tensor)],
+    unused: &[(&'static str, &Tensor)],
 ) -> Result<BTreeMap<&'static str, f64>, MethodError> {
-    let losses: BTreeMap<&'static str, f64> = parts
-        .iter()
-        .map(|(name, value)| (*name, value.double_value(&[])))
-        .collect();
-    if losses.values().all(|value| value.is_finite()) {
+    let read = |(name, value): &(&'static str, &Tensor)| (*name, value.double_value(&[]));
+    let mut losses: BTreeMap<&'static str, f64> = used.iter().map(read).collect();
+    let finite = losses.values().all(|value| value.is_finite());
+    losses.extend(unused.iter().map(read));
+    if finite {
         Ok(losses)
     } else {
         Err(MethodError::NonFinite { at, losses })
@@ -235,20 +240,29 @@ pub(super) fn patience(early_stop: u32) -> Option<u32> {
 }
 
 /// Gradient accumulation over several batches. An incomplete group at the end of an epoch is
-/// dropped, as in the reference.
+/// dropped, as in the references, or corrected, updates like a complete one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Accumulation {
     every: u32,
     left: u32,
+    drops: bool,
 }
 
 impl Accumulation {
     /// One update per `every` batches.
-    pub(super) fn new(every: u32) -> Self {
+    pub(super) fn new(every: u32, faults: Faults) -> Self {
         Self {
             every: every.max(1),
             left: every.max(1),
+            drops: faults.keeps(Fault::DroppedGroups),
         }
+    }
+
+    /// Ends a pass. Returns whether gradients wait for their update, which they get now.
+    pub(super) fn end_pass(&mut self) -> bool {
+        let waiting = !self.drops && !self.is_empty();
+        self.reset();
+        waiting
     }
 
     /// Starts over.

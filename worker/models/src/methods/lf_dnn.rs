@@ -19,7 +19,7 @@ use crate::{
     },
     optim::{Adam, AdamConfig, Group},
 };
-use halfheard_shared::wire::Fidelity;
+use halfheard_shared::methods::faults::{Fault, Faults};
 use serde::Deserialize;
 use tch::{
     Kind, Tensor,
@@ -50,7 +50,7 @@ struct Config {
     vision_hidden: i64,
     /// Width of the fusion's layers.
     post_fusion_dim: i64,
-    /// Dropout of the text's last state, if `fidelity` is `corrected`.
+    /// Dropout of the text's last state, unless `lf-no-text-dropout` is kept.
     text_dropout: f64,
     /// Dropout of the audio's means.
     audio_dropout: f64,
@@ -89,15 +89,20 @@ impl TextNet {
     }
 
     /// `words` `[B, L, H]` with attention `mask` `[B, L]` to `[B, text_out]`.
-    fn forward(&self, words: &Tensor, mask: &Tensor, fidelity: Fidelity, train: bool) -> Tensor {
-        let last = match fidelity {
-            // The reference reads the padding too, and has no dropout in a network of one layer.
-            Fidelity::Reference => self.rnn.forward_padded(words, train).select(1, -1),
-            Fidelity::Corrected => {
+    fn forward(&self, words: &Tensor, mask: &Tensor, faults: Faults, train: bool) -> Tensor {
+        let last = match faults.keeps(Fault::LfPaddedText) {
+            // The reference reads the padding too.
+            true => self.rnn.forward_padded(words, train).select(1, -1),
+            false => {
                 let lengths = mask.sum_dim_intlist(1i64, false, Kind::Int64).clamp_min(1);
                 let (_, last) = self.rnn.forward(Packed::new(words, &lengths), train);
-                last.squeeze_dim(0).dropout(self.dropout, train)
+                last.squeeze_dim(0)
             }
+        };
+        // The reference has no dropout in a network of one layer.
+        let last = match faults.keeps(Fault::LfNoTextDropout) {
+            true => last,
+            false => last.dropout(self.dropout, train),
         };
         self.linear.forward(&last)
     }
@@ -129,17 +134,11 @@ impl FrameNet {
     }
 
     /// `frames` `[B, T, D]`, of which `lengths` `[B]` are not padding, to `[B, hidden]`.
-    fn forward(
-        &self,
-        frames: &Tensor,
-        lengths: &Tensor,
-        fidelity: Fidelity,
-        train: bool,
-    ) -> Tensor {
-        let mean = match fidelity {
+    fn forward(&self, frames: &Tensor, lengths: &Tensor, faults: Faults, train: bool) -> Tensor {
+        let mean = match faults.keeps(Fault::LfPaddedMean) {
             // The reference's mean includes the padding, which is zero.
-            Fidelity::Reference => frames.mean_dim(1i64, false, Kind::Float),
-            Fidelity::Corrected => {
+            true => frames.mean_dim(1i64, false, Kind::Float),
+            false => {
                 let sum = frames.sum_dim_intlist(1i64, false, Kind::Float);
                 sum / lengths.clamp_min(1).unsqueeze(1)
             }
@@ -162,7 +161,7 @@ struct LfDnn {
     vision: FrameNet,
     fusion: [nn::Linear; 3],
     dropout: f64,
-    fidelity: Fidelity,
+    faults: Faults,
 }
 
 impl LfDnn {
@@ -198,7 +197,7 @@ impl LfDnn {
             ],
             bert,
             dropout: config.post_fusion_dropout,
-            fidelity: build.fidelity,
+            faults: build.faults,
         })
     }
 }
@@ -211,14 +210,14 @@ impl Model for LfDnn {
         let mask = input.text.select(1, 1);
         let fixed = ForwardContext::evaluation(context.cache);
         let words = tch::no_grad(|| self.bert.forward(&input.text, fixed) * mask.unsqueeze(2));
-        let (fidelity, audio, vision) = (self.fidelity, &input.audio, &input.vision);
-        let text = self.text.forward(&words, &mask, fidelity, train);
+        let (faults, audio, vision) = (self.faults, &input.audio, &input.vision);
+        let text = self.text.forward(&words, &mask, faults, train);
         let audio = self
             .audio
-            .forward(audio, &input.audio_lengths, fidelity, train);
+            .forward(audio, &input.audio_lengths, faults, train);
         let vision = self
             .vision
-            .forward(vision, &input.vision_lengths, fidelity, train);
+            .forward(vision, &input.vision_lengths, faults, train);
         // Late fusion: the concatenated vectors.
         let fused = Tensor::cat(&[audio, vision, text], 1).dropout(self.dropout, train);
         let [first, second, out] = &self.fusion;

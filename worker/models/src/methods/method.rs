@@ -6,7 +6,7 @@ use crate::{
     error::MethodError,
     state::{MethodState, Position},
 };
-use halfheard_shared::wire::Fidelity;
+use halfheard_shared::{case::Rate, methods::faults::Faults};
 use serde_json::Value;
 use std::{collections::BTreeMap, path::Path};
 use tch::{Device, Tensor, nn};
@@ -24,8 +24,8 @@ pub struct Build<'a> {
     pub encoder: &'a Path,
     /// The device of the method's tensors.
     pub device: Device,
-    /// Whether to follow the reference code or the paper where they differ.
-    pub fidelity: Fidelity,
+    /// The faults of the method's reference that it keeps.
+    pub faults: Faults,
     /// The maximum number of epochs, which some schedules depend on.
     pub max_epochs: u32,
     /// Which result-preserving optimizations to use.
@@ -37,7 +37,8 @@ pub struct Build<'a> {
 pub struct StepOutcome {
     /// Predictions before the update, `[B]`, detached.
     pub prediction: Tensor,
-    /// The losses by name: `loss` is the total, the others are its parts.
+    /// The losses by name: `loss` is the total, the others are its parts. Only a part that this
+    /// step computes and does not use may be infinite or NaN.
     pub losses: BTreeMap<&'static str, f64>,
 }
 
@@ -57,6 +58,29 @@ pub struct Needs {
     pub complete_in_training: bool,
     /// Complete inputs in evaluation.
     pub complete_in_evaluation: bool,
+}
+
+/// The validation loss by which the schedules and the early stopping of a reference go
+/// ([`BatchMeanLoss`](halfheard_shared::methods::faults::Fault::BatchMeanLoss)): the mean of the losses of
+/// batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReferenceValidation {
+    /// What is missing of the validation split.
+    pub erasure: ReferenceErasure,
+    /// Whether the mean is rounded to four digits.
+    pub rounded: bool,
+}
+
+/// What is missing of a reference's validation split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReferenceErasure {
+    /// Nothing.
+    Complete,
+    /// As much as of the training split, which the reference erases at one rate.
+    AsTrained {
+        /// The rate where training has no single one; `None` for that of the selection.
+        otherwise: Option<Rate>,
+    },
 }
 
 /// A model with its training procedure.
@@ -128,6 +152,20 @@ pub trait Method {
     /// The validation loss of predictions against labels, both `[N]`, which schedules and early
     /// stopping use.
     fn validation_loss(&self, prediction: &Tensor, labels: &Tensor) -> f64;
+
+    /// Whether a schedule or early stopping goes by the validation loss.
+    fn uses_validation_loss(&self) -> bool {
+        self.patience().is_some()
+    }
+
+    /// How the method's reference takes the validation loss. That of MMSA's trainers by default: on
+    /// complete data, `round(eval_loss / len(dataloader), 4)`.
+    fn reference_validation(&self) -> ReferenceValidation {
+        ReferenceValidation {
+            erasure: ReferenceErasure::Complete,
+            rounded: true,
+        }
+    }
 
     /// Ends an epoch; schedules step here.
     fn end_epoch(&mut self, _epoch: u32, _validation_loss: f64) -> Result<(), MethodError> {

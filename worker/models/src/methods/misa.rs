@@ -20,7 +20,7 @@ use crate::{
     },
     optim::{Adam, AdamConfig, Group, clip_grad_value},
 };
-use halfheard_shared::wire::Fidelity;
+use halfheard_shared::methods::faults::{Fault, Faults};
 use serde::Deserialize;
 use tch::{Kind, Tensor, nn, nn::Module};
 
@@ -38,6 +38,8 @@ struct Config {
     update_epochs: u32,
     /// Learning rate of Adam, for all weights.
     learning_rate: f64,
+    /// Weight decay of Adam, for all weights: none in the reference.
+    weight_decay: f64,
     /// Width of the shared and private representations.
     hidden_size: i64,
     /// Dropout of the fusion.
@@ -142,7 +144,7 @@ struct Model {
     fusion_1: nn::Linear,
     fusion_3: nn::Linear,
     dropout: f64,
-    fidelity: Fidelity,
+    faults: Faults,
 }
 
 impl Model {
@@ -194,7 +196,7 @@ impl Model {
             fusion_3: linear(path / "fusion" / "fusion_layer_3", 3 * hidden, 1),
             bert,
             dropout: config.dropout,
-            fidelity: build.fidelity,
+            faults: build.faults,
         })
     }
 
@@ -211,10 +213,11 @@ impl Model {
         // The reference fails if the text has more tokens than there are frames; here all frames
         // are used.
         let text_lengths = tokens.squeeze_dim(1).to_kind(Kind::Int64);
-        let lengths = |frames: &Tensor, own: &Tensor| match self.fidelity {
-            Fidelity::Reference => text_lengths.clamp_max(frames.size()[1]),
-            Fidelity::Corrected => own.clamp_min(1),
-        };
+        let lengths =
+            |frames: &Tensor, own: &Tensor| match self.faults.keeps(Fault::MisaTextLengths) {
+                true => text_lengths.clamp_max(frames.size()[1]),
+                false => own.clamp_min(1),
+            };
         let (vision, audio) = (&input.vision, &input.audio);
         let vision_lengths = lengths(vision, &input.vision_lengths);
         let vision = self.vision.forward(vision, &vision_lengths, train);
@@ -278,12 +281,12 @@ pub(super) fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
         vec![Group {
             params: common::parameters(&vs),
             lr: config.learning_rate,
-            weight_decay: 0.0,
+            weight_decay: config.weight_decay,
         }],
         AdamConfig::ADAM,
     );
     Ok(Box::new(Misa {
-        accumulation: common::Accumulation::new(config.update_epochs),
+        accumulation: common::Accumulation::new(config.update_epochs, build.faults),
         vs,
         model,
         optimizer,
@@ -352,6 +355,7 @@ impl Method for Misa {
                 ("similarity", &similarity),
                 ("reconstruction", &reconstruction),
             ],
+            &[],
         )?;
         loss.backward();
         if self.config.grad_clip >= 0.0 {
@@ -364,6 +368,13 @@ impl Method for Misa {
             prediction: prediction.detach(),
             losses,
         })
+    }
+
+    fn end_pass(&mut self, _at: Position) -> Result<(), MethodError> {
+        if self.accumulation.end_pass() {
+            self.optimizer.step();
+        }
+        Ok(())
     }
 
     fn predict(&self, batch: &Batch, cache: Option<&EncoderCache>) -> Result<Tensor, MethodError> {

@@ -17,6 +17,7 @@ use crate::{
     },
     optim::{Adam, AdamConfig, Group, ReduceOnPlateau, clip_grad_norm},
 };
+use halfheard_shared::methods::faults::Fault;
 use serde::Deserialize;
 use serde_json::json;
 use tch::{Kind, Tensor, nn, nn::Module};
@@ -353,7 +354,11 @@ pub(super) fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
         if name.contains("bert") {
             bert.push((name, tensor));
         } else if name.contains("entropy_prj") {
-            // In the reference's optimizer, but without a gradient in the first pass: never trained.
+            // In the reference's first optimizer, but without a gradient in the first pass: never
+            // trained. The second pass has the entropy in its loss.
+            if !build.faults.keeps(Fault::MmimUntrainedEntropy) {
+                main.push((name, tensor));
+            }
         } else if name.contains("mi") {
             bounds.push((name, tensor));
         } else {
@@ -421,7 +426,7 @@ impl Mmim {
         let encoded = self.model.encode(&batch.input, ForwardContext::TRAIN);
         let (_, prediction) = tch::no_grad(|| self.model.fuse(&encoded, true));
         let loss = -self.model.likelihood(&encoded);
-        let losses = common::losses(at, &[("bound", &loss)])?;
+        let losses = common::losses(at, &[("bound", &loss)], &[])?;
         loss.backward();
         clip_grad_norm(&self.gradients(), self.config.grad_clip);
         self.bound_optimizer.step();
@@ -468,7 +473,7 @@ impl Mmim {
         }
         let mut named = vec![("loss", &loss)];
         named.extend(parts.iter().map(|(name, value)| (*name, value)));
-        let losses = common::losses(at, &named)?;
+        let losses = common::losses(at, &named, &[])?;
         loss.backward();
         clip_grad_norm(&self.gradients(), self.config.grad_clip);
         self.main_optimizer.step();
@@ -530,6 +535,10 @@ impl Method for Mmim {
 
     fn validation_loss(&self, prediction: &Tensor, labels: &Tensor) -> f64 {
         Loss::L1.value(prediction, labels)
+    }
+
+    fn uses_validation_loss(&self) -> bool {
+        true
     }
 
     fn end_epoch(&mut self, _epoch: u32, validation_loss: f64) -> Result<(), MethodError> {

@@ -8,6 +8,7 @@ mod almt;
 mod batch;
 mod cenet;
 mod common;
+mod emt_dlfr;
 mod lf_dnn;
 mod lnln;
 mod method;
@@ -18,6 +19,7 @@ mod registry;
 mod self_mm;
 mod single_loss;
 mod tetfn;
+mod text_only;
 mod tfr_net;
 
 pub use crate::{
@@ -25,5 +27,7 @@ pub use crate::{
     state::{MethodState, Position},
 };
 pub use batch::{Batch, DataShape, Inputs, PerModality};
-pub use method::{Build, Features, Method, Needs, StepOutcome};
+pub use method::{
+    Build, Features, Method, Needs, ReferenceErasure, ReferenceValidation, StepOutcome,
+};
 pub use registry::{Builder, REGISTRY, builder};

@@ -14,6 +14,7 @@ use crate::{
     },
     optim::{Adam, AdamConfig, Group},
 };
+use halfheard_shared::methods::faults::Faults;
 use tch::{Tensor, nn, nn::Module};
 
 /// Learning rate and weight decay of one group of parameters.
@@ -34,6 +35,8 @@ pub(super) struct Training {
     pub early_stop: u32,
     /// Batches per update, whose gradients accumulate.
     pub update_epochs: u32,
+    /// The faults of the reference that it keeps.
+    pub faults: Faults,
     /// For the text encoder, the audio and the vision network, and everything else.
     pub rates: [Rate; 4],
 }
@@ -104,6 +107,39 @@ impl Head {
     }
 }
 
+/// The parameters of `text_model` with weight decay and without, of `audio_model`, of `video_model`
+/// and the rest, with the rates of text, audio, vision and the rest.
+pub(super) fn groups(vs: &nn::VarStore, rates: [Rate; 4]) -> Vec<Group> {
+    let [decayed, undecayed, others] = common::encoder_groups(vs, "text_model");
+    let [mut audio, mut vision, mut rest] = [Vec::new(), Vec::new(), Vec::new()];
+    for (name, tensor) in others {
+        if name.contains("audio_model") {
+            audio.push((name, tensor));
+        } else if name.contains("video_model") {
+            vision.push((name, tensor));
+        } else {
+            rest.push((name, tensor));
+        }
+    }
+    let [text_rate, audio_rate, vision_rate, other_rate] = rates;
+    let group = |params, rate: Rate| Group {
+        params,
+        lr: rate.lr,
+        weight_decay: rate.weight_decay,
+    };
+    let undecayed_rate = Rate {
+        weight_decay: 0.0,
+        ..text_rate
+    };
+    vec![
+        group(decayed, text_rate),
+        group(undecayed, undecayed_rate),
+        group(audio, audio_rate),
+        group(vision, vision_rate),
+        group(rest, other_rate),
+    ]
+}
+
 /// The method.
 #[derive(Debug)]
 pub(super) struct MultiTask<M> {
@@ -124,45 +160,14 @@ impl<M: Model> MultiTask<M> {
         labels: UnimodalLabels,
         training: Training,
     ) -> Self {
-        let [decayed, undecayed, others] = common::encoder_groups(&vs, "text_model");
-        let [mut audio, mut vision, mut rest] = [Vec::new(), Vec::new(), Vec::new()];
-        for (name, tensor) in others {
-            if name.contains("audio_model") {
-                audio.push((name, tensor));
-            } else if name.contains("video_model") {
-                vision.push((name, tensor));
-            } else {
-                rest.push((name, tensor));
-            }
-        }
-        let [text_rate, audio_rate, vision_rate, other_rate] = training.rates;
-        let group = |params, rate: Rate| Group {
-            params,
-            lr: rate.lr,
-            weight_decay: rate.weight_decay,
-        };
-        let undecayed_rate = Rate {
-            weight_decay: 0.0,
-            ..text_rate
-        };
-        let optimizer = Adam::new(
-            "adam",
-            vec![
-                group(decayed, text_rate),
-                group(undecayed, undecayed_rate),
-                group(audio, audio_rate),
-                group(vision, vision_rate),
-                group(rest, other_rate),
-            ],
-            AdamConfig::ADAM,
-        );
+        let optimizer = Adam::new("adam", groups(&vs, training.rates), AdamConfig::ADAM);
         Self {
             vs,
             model,
             labels,
             optimizer,
             training,
-            accumulation: common::Accumulation::new(training.update_epochs),
+            accumulation: common::Accumulation::new(training.update_epochs, training.faults),
         }
     }
 }
@@ -206,6 +211,7 @@ impl<M: Model> Method for MultiTask<M> {
                 ("audio", audio),
                 ("vision", vision),
             ],
+            &[],
         )?;
         loss.backward();
         let features = outputs.features.each_ref().map(Tensor::detach);
@@ -220,6 +226,13 @@ impl<M: Model> Method for MultiTask<M> {
             prediction: outputs.predictions[0].detach(),
             losses,
         })
+    }
+
+    fn end_pass(&mut self, _at: Position) -> Result<(), MethodError> {
+        if self.accumulation.end_pass() {
+            self.optimizer.step();
+        }
+        Ok(())
     }
 
     fn predict(&self, batch: &Batch, cache: Option<&EncoderCache>) -> Result<Tensor, MethodError> {

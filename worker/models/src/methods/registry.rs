@@ -1,6 +1,9 @@
 //! The methods by id.
 
-use super::{Build, Method, almt, cenet, lf_dnn, lnln, misa, mmim, self_mm, tetfn, tfr_net};
+use super::{
+    Build, Method, almt, cenet, emt_dlfr, lf_dnn, lnln, misa, mmim, self_mm, tetfn, text_only,
+    tfr_net,
+};
 use crate::error::MethodError;
 
 /// Builds a method. Its initial weights come from libtorch's generator, which the caller has seeded,
@@ -18,6 +21,8 @@ pub const REGISTRY: &[(&str, Builder)] = &[
     ("almt", almt::build),
     ("lnln", lnln::build),
     ("lf-dnn", lf_dnn::build),
+    ("text-only", text_only::build),
+    ("emt-dlfr", emt_dlfr::build),
 ];
 
 /// The builder of `method`.

@@ -222,6 +222,7 @@ pub(super) fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
         batch_size: config.batch_size,
         early_stop: config.early_stop,
         update_epochs: config.update_epochs,
+        faults: build.faults,
         rates: [
             rate(config.learning_rate_bert, config.weight_decay_bert),
             rate(config.learning_rate_audio, config.weight_decay_audio),

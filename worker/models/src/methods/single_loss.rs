@@ -1,5 +1,5 @@
-//! The training procedure of methods with one loss between predictions and labels: ALMT, CENET and
-//! LF-DNN.
+//! The training procedure of methods with one loss between predictions and labels: ALMT, CENET,
+//! LF-DNN and the text-only control.
 
 use super::{
     Batch, Build, Inputs, Method, MethodError, MethodState, Position, StepOutcome, common,
@@ -67,7 +67,7 @@ impl<M: Model> SingleLoss<M> {
             weight_decay,
         };
         let mut optimizer = Adam::new("adamw", vec![group], AdamConfig::ADAMW);
-        let schedule = WarmupCosine::new(build.max_epochs, build.fidelity, &mut optimizer);
+        let schedule = WarmupCosine::new(build.max_epochs, build.faults, &mut optimizer);
         Self {
             schedule: Some(schedule),
             ..Self::new(vs, model, optimizer, training)
@@ -88,7 +88,7 @@ impl<M: Model> Method for SingleLoss<M> {
         self.optimizer.zero_grad();
         let prediction = self.model.forward(&batch.input, ForwardContext::TRAIN);
         let loss = self.training.loss.of(&prediction, &batch.labels);
-        let losses = common::losses(at, &[("loss", &loss)])?;
+        let losses = common::losses(at, &[("loss", &loss)], &[])?;
         loss.backward();
         if let Some(limit) = self.training.max_grad_norm {
             clip_grad_norm(&self.optimizer.gradients(), limit);

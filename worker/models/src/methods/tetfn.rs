@@ -18,7 +18,7 @@ use crate::{
         unimodal_labels::UnimodalLabels,
     },
 };
-use halfheard_shared::wire::Fidelity;
+use halfheard_shared::methods::faults::{Fault, Faults};
 use serde::Deserialize;
 use tch::{Kind, Tensor, nn, nn::Module};
 
@@ -100,10 +100,10 @@ struct Config {
 
 impl Config {
     /// The kernel of the vision's convolution, for which the reference uses the audio's.
-    fn vision_kernel(&self, fidelity: Fidelity) -> i64 {
-        match fidelity {
-            Fidelity::Reference => self.conv1d_kernel_size_a,
-            Fidelity::Corrected => self.conv1d_kernel_size_v,
+    fn vision_kernel(&self, faults: Faults) -> i64 {
+        match faults.keeps(Fault::TetfnAudioKernel) {
+            true => self.conv1d_kernel_size_a,
+            false => self.conv1d_kernel_size_v,
         }
     }
 }
@@ -212,7 +212,7 @@ struct Tetfn {
 impl Tetfn {
     fn new(path: &nn::Path<'_>, config: &Config, build: &Build<'_>) -> Result<Self, MethodError> {
         let width = config.dst_feature_dims;
-        let vision_kernel = config.vision_kernel(build.fidelity);
+        let vision_kernel = config.vision_kernel(build.faults);
         let bert = Bert::load(
             &(path / "text_model" / "model"),
             build.encoder,
@@ -360,6 +360,7 @@ pub(super) fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
         batch_size: config.batch_size,
         early_stop: config.early_stop,
         update_epochs: config.update_epochs,
+        faults: build.faults,
         rates: [
             rate(config.learning_rate_bert, config.weight_decay_bert),
             rate(config.learning_rate_audio, config.weight_decay_audio),

@@ -6,7 +6,7 @@
 
 use super::{
     Batch, Build, Inputs, Method, MethodError, MethodState, Needs, PerModality, Position,
-    StepOutcome,
+    ReferenceErasure, ReferenceValidation, StepOutcome,
     common::{self, Loss},
 };
 use crate::{
@@ -20,7 +20,10 @@ use crate::{
     },
     optim::{Adam, AdamConfig, Group, ReduceOnPlateau, clip_grad_value},
 };
-use halfheard_shared::wire::Fidelity;
+use halfheard_shared::{
+    case::Rate,
+    methods::faults::{Fault, Faults},
+};
 use serde::Deserialize;
 use tch::{Kind, Reduction, Tensor, nn, nn::Module};
 
@@ -177,7 +180,7 @@ struct Model {
     hidden: nn::Linear,
     out: nn::Linear,
     config: Config,
-    fidelity: Fidelity,
+    faults: Faults,
     optimizations: Optimizations,
 }
 
@@ -236,7 +239,7 @@ impl Model {
             out: layers::linear(&classifier / "linear_trans_final", config.cls_hidden_dim, 1),
             bert,
             config: config.clone(),
-            fidelity: build.fidelity,
+            faults: build.faults,
             optimizations: build.optimizations,
         })
     }
@@ -344,13 +347,13 @@ impl Model {
                 2,
             );
             let last = &alignment.last;
-            let reconstructed = match self.fidelity {
+            let reconstructed = match self.faults.keeps(Fault::TfrSamplesAsSteps) {
                 // The reference passes samples as steps, so a sample's reconstruction depends on the
                 // samples before it in the batch.
-                Fidelity::Reference => last
+                true => last
                     .forward(&joint.permute([1, 2, 0]), train)
                     .permute([0, 2, 1]),
-                Fidelity::Corrected => last
+                false => last
                     .forward(&joint.permute([2, 1, 0]), train)
                     .permute([1, 2, 0]),
             };
@@ -435,7 +438,7 @@ struct TfrNet {
     schedule: ReduceOnPlateau,
     accumulation: common::Accumulation,
     config: Config,
-    fidelity: Fidelity,
+    faults: Faults,
 }
 
 /// Builds TFR-Net.
@@ -464,11 +467,11 @@ pub(super) fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
     );
     Ok(Box::new(TfrNet {
         schedule: ReduceOnPlateau::new(0.1, config.patience),
-        accumulation: common::Accumulation::new(config.update_epochs),
+        accumulation: common::Accumulation::new(config.update_epochs, build.faults),
         vs,
         model,
         optimizer,
-        fidelity: build.fidelity,
+        faults: build.faults,
         config,
     }))
 }
@@ -501,27 +504,25 @@ impl Method for TfrNet {
         }
         let (prediction, reconstruction) = self.model.forward_training(batch, complete);
         let task = Loss::L1.of(&prediction, &batch.labels);
+        let generation = ("reconstruction", &reconstruction);
         // The generators are trained from the second epoch on.
-        let loss = if at.epoch > 1 {
-            &task + &reconstruction
+        let (loss, losses) = if at.epoch > 1 {
+            let loss = &task + &reconstruction;
+            let used = [("loss", &loss), ("task", &task), generation];
+            let losses = common::losses(at, &used, &[])?;
+            (loss, losses)
         } else {
-            task.shallow_clone()
+            let used = [("loss", &task), ("task", &task)];
+            let losses = common::losses(at, &used, &[generation])?;
+            (task, losses)
         };
-        let losses = common::losses(
-            at,
-            &[
-                ("loss", &loss),
-                ("task", &task),
-                ("reconstruction", &reconstruction),
-            ],
-        )?;
         loss.backward();
         if self.config.grad_clip >= 0.0 {
             clip_grad_value(&self.optimizer.gradients(), self.config.grad_clip);
         }
         // The reference updates after every batch, while gradients accumulate, and once more after a
         // complete group.
-        if self.fidelity == Fidelity::Reference {
+        if self.faults.keeps(Fault::TfrDoubleStep) {
             self.optimizer.step();
         }
         if self.accumulation.end() {
@@ -533,12 +534,32 @@ impl Method for TfrNet {
         })
     }
 
+    fn end_pass(&mut self, _at: Position) -> Result<(), MethodError> {
+        if self.accumulation.end_pass() && !self.faults.keeps(Fault::TfrDoubleStep) {
+            self.optimizer.step();
+        }
+        Ok(())
+    }
+
     fn predict(&self, batch: &Batch, cache: Option<&EncoderCache>) -> Result<Tensor, MethodError> {
         Ok(tch::no_grad(|| self.model.predict(batch, cache)))
     }
 
     fn validation_loss(&self, prediction: &Tensor, labels: &Tensor) -> f64 {
         Loss::L1.value(prediction, labels)
+    }
+
+    fn uses_validation_loss(&self) -> bool {
+        true
+    }
+
+    /// One rate for all splits, 0.2 in MMSA's configuration.
+    fn reference_validation(&self) -> ReferenceValidation {
+        let otherwise = Some(Rate::from_thousandths(200));
+        ReferenceValidation {
+            erasure: ReferenceErasure::AsTrained { otherwise },
+            rounded: true,
+        }
     }
 
     fn end_epoch(&mut self, _epoch: u32, validation_loss: f64) -> Result<(), MethodError> {

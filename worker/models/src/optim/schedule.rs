@@ -2,7 +2,7 @@
 
 use super::Adam;
 use crate::{error::MethodError, state::MethodState};
-use halfheard_shared::wire::Fidelity;
+use halfheard_shared::methods::faults::{Fault, Faults};
 use serde_json::{Value, json};
 
 /// `ReduceLROnPlateau` with mode `min`: multiplies the learning rate by `factor` after more than
@@ -65,23 +65,23 @@ impl ReduceOnPlateau {
 /// Warm-up over a tenth of the epochs, then cosine annealing over the rest, stepped once per epoch:
 /// the schedule of LNLN and ALMT.
 ///
-/// In the references ([`Fidelity::Reference`]), the warm-up starts at 0, so the first epoch changes no
-/// weight, and the cosine starts one epoch after the warm-up has reached 1. [`Fidelity::Corrected`]
-/// learns from the first epoch on and repeats no factor.
+/// In the references ([`Fault::WarmUpFromZero`]), the warm-up starts at 0, so the first epoch changes no
+/// weight, and the cosine starts one epoch after the warm-up has reached 1. Corrected, it learns from
+/// the first epoch on and repeats no factor.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct WarmupCosine {
     epochs: f64,
     done: u32,
-    fidelity: Fidelity,
+    from_zero: bool,
 }
 
 impl WarmupCosine {
     /// A schedule over `epochs`; sets the optimizer's learning rates for the first one.
-    pub(crate) fn new(epochs: u32, fidelity: Fidelity, optimizer: &mut Adam) -> Self {
+    pub(crate) fn new(epochs: u32, faults: Faults, optimizer: &mut Adam) -> Self {
         let schedule = Self {
             epochs: f64::from(epochs.max(1)),
             done: 0,
-            fidelity,
+            from_zero: faults.keeps(Fault::WarmUpFromZero),
         };
         optimizer.scale_initial(schedule.factor());
         schedule
@@ -92,11 +92,11 @@ impl WarmupCosine {
         let (warmup, period) = (0.1 * self.epochs, 0.9 * self.epochs);
         let done = f64::from(self.done);
         let cosine = |annealed: f64| 0.5 * (1.0 + (std::f64::consts::PI * annealed / period).cos());
-        match self.fidelity {
-            Fidelity::Reference if done <= warmup => done / warmup,
-            Fidelity::Reference => cosine(done - (warmup.floor() + 1.0)),
-            Fidelity::Corrected if done < warmup => ((done + 1.0) / warmup).min(1.0),
-            Fidelity::Corrected => cosine((done - warmup).min(period)),
+        match self.from_zero {
+            true if done <= warmup => done / warmup,
+            true => cosine(done - (warmup.floor() + 1.0)),
+            false if done < warmup => ((done + 1.0) / warmup).min(1.0),
+            false => cosine((done - warmup).min(period)),
         }
     }
 
@@ -128,9 +128,9 @@ mod tests {
     use super::*;
     use crate::optim::{AdamConfig, Group};
 
-    fn factors(epochs: u32, fidelity: Fidelity) -> Vec<f64> {
+    fn factors(epochs: u32, faults: Faults) -> Vec<f64> {
         let mut adam = Adam::new("adam", Vec::new(), AdamConfig::ADAM);
-        let mut schedule = WarmupCosine::new(epochs, fidelity, &mut adam);
+        let mut schedule = WarmupCosine::new(epochs, faults, &mut adam);
         let mut factors = Vec::new();
         for _ in 0..epochs {
             factors.push(schedule.factor());
@@ -142,15 +142,15 @@ mod tests {
     #[test]
     fn reference_warm_up_starts_at_zero_and_anneals_after_one() {
         let cosine = 0.5 * (1.0 + (std::f64::consts::PI / 18.0).cos());
-        let got = factors(20, Fidelity::Reference);
+        let got = factors(20, Faults::REFERENCE);
         assert_eq!(got[..5], [0.0, 0.5, 1.0, 1.0, cosine]);
-        let short = factors(8, Fidelity::Reference);
+        let short = factors(8, Faults::REFERENCE);
         assert_eq!(short[..2], [0.0, 1.0], "a warm-up of less than an epoch");
     }
 
     #[test]
     fn corrected_schedule_learns_in_every_epoch() {
-        let got = factors(20, Fidelity::Corrected);
+        let got = factors(20, Faults::CORRECTED);
         assert_eq!(got[..3], [0.5, 1.0, 1.0]);
         assert!(got[2..].windows(2).all(|pair| pair[1] < pair[0]), "{got:?}");
         assert!(got[19] > 0.0);

@@ -29,7 +29,8 @@ impl BestContents {
     }
 
     /// Keeps the checkpoint of an epoch for every criterion by which it is the best so far; returns
-    /// these. `content` is called only if there are any.
+    /// these. `measured` are the metrics of each split that chooses, with what stands before its ids.
+    /// `content` is called only if there are any.
     ///
     /// # Errors
     ///
@@ -38,37 +39,38 @@ impl BestContents {
         &mut self,
         best: &mut BestEpochs,
         benchmark: Benchmark,
-        (epoch, metrics): (u32, &Metrics),
+        (epoch, measured): (u32, &[(&str, Metrics)]),
         content: impl FnOnce() -> Result<Bytes, E>,
     ) -> Result<Vec<String>, E> {
-        let better: Vec<(&str, Option<f64>)> = benchmark
-            .criteria()
-            .iter()
-            .map(|criterion| (criterion, metrics.get(criterion.id).copied().flatten()))
-            .filter(|(criterion, value)| {
-                let best = best.get(criterion.id);
-                best.is_none_or(|best| benchmark.improves(criterion, *value, best.value))
-            })
-            .map(|(criterion, value)| (criterion.id, value))
-            .collect();
+        let mut better: Vec<(String, Option<f64>)> = Vec::new();
+        for (prefix, metrics) in measured {
+            for criterion in benchmark.criteria() {
+                let id = format!("{prefix}{}", criterion.id);
+                let value = metrics.get(criterion.id).copied().flatten();
+                let best = best.get(&id);
+                if best.is_none_or(|best| benchmark.improves(criterion, value, best.value)) {
+                    better.push((id, value));
+                }
+            }
+        }
         if better.is_empty() {
             return Ok(Vec::new());
         }
         let content = content()?;
         let blake3 = Hash::of(&content).as_str().to_owned();
-        for &(criterion, value) in &better {
+        for (criterion, value) in &better {
             let reference = BestRef {
                 epoch,
-                value,
+                value: *value,
                 blake3: blake3.clone(),
                 bytes: content.len() as u64,
             };
-            best.insert(criterion.to_owned(), reference);
+            best.insert(criterion.clone(), reference);
         }
         self.0.insert(blake3, content);
         self.0
             .retain(|hash, _| best.values().any(|kept| kept.blake3 == *hash));
-        Ok(better.iter().map(|(id, _)| (*id).to_owned()).collect())
+        Ok(better.into_iter().map(|(id, _)| id).collect())
     }
 
     /// All of them.
@@ -95,6 +97,15 @@ impl BestContents {
             })
             .collect()
     }
+}
+
+/// The metrics of an epoch by their ids, those of all splits that choose together.
+pub fn named(measured: Vec<(&str, Metrics)>) -> Metrics {
+    let measured = measured.into_iter().flat_map(|(prefix, metrics)| {
+        let metrics = metrics.into_iter();
+        metrics.map(move |(id, value)| (format!("{prefix}{id}"), value))
+    });
+    measured.collect()
 }
 
 /// What a completed training reports of its best epochs.

@@ -33,7 +33,12 @@ pub fn build(
         )));
     }
     // Checked here rather than after hours of training.
-    methods::results_fit(spec.dataset, data.samples(Split::Test)).map_err(TrainError::Spec)?;
+    methods::results_fit(
+        spec.dataset,
+        spec.protocol.selection,
+        data.samples(Split::Test),
+    )
+    .map_err(TrainError::Spec)?;
     let hyper = serde_json::from_str(&spec.hyper)
         .map_err(|e| TrainError::Spec(format!("hyper-parameters are not valid JSON: {e}")))?;
     let build = builder(&spec.method).ok_or_else(|| TrainError::Unknown {
@@ -56,7 +61,7 @@ pub fn build(
         data: shape,
         encoder,
         device,
-        fidelity: spec.protocol.fidelity,
+        faults: spec.protocol.faults(),
         max_epochs: spec.max_epochs,
         optimizations: Optimizations::ALL,
     })?)

@@ -4,14 +4,20 @@
 //! of an erasure are transferred: erased audio and vision are the product of complete features and
 //! mask, computed per batch.
 
+mod damage;
+
+use self::damage::Changes;
 use super::{TrainError, order};
 use crate::methods::{Batch, DataShape, Inputs, PerModality};
 use halfheard_shared::{
-    case::{Case, Modality},
+    case::{Case, Damage, Modality},
     dataset::{Dataset, Kind as Protocol, Split},
     encoder::{TextFacts, TokenIds},
-    erasure::{self, Rates},
-    wire::{self, Fidelity},
+    erased_split::training_statistics,
+    erasure::{self, ConfusionTable, FeatureStatistics, Rates, Resources},
+    methods::faults::Fault,
+    regime::{Pass, Regime},
+    wire,
 };
 use std::{cell::OnceCell, rc::Rc, sync::Arc};
 use tch::{Device, Kind, Tensor};
@@ -47,9 +53,11 @@ pub struct SplitData {
     neutral: f32,
     /// The inputs of erasure, on the host.
     host: Host,
+    /// Of audio and vision in the training split, for damage that needs them.
+    statistics: OnceCell<[FeatureStatistics; 2]>,
     /// Keeps the file mapped until the tensors above, which may borrow from it, are dropped: fields
     /// drop in this order.
-    _file: Arc<Dataset>,
+    file: Arc<Dataset>,
 }
 
 #[derive(Debug)]
@@ -68,6 +76,8 @@ pub struct Erased {
     kept: PerModality<Tensor>,
     /// `[N]` float.
     rates: PerModality<Tensor>,
+    /// What else happens to the features, and where they come from.
+    changes: PerModality<Changes>,
 }
 
 impl Erased {
@@ -219,7 +229,8 @@ impl SplitData {
                 present,
                 labels: view.labels().to_vec(),
             },
-            _file: file.clone(),
+            statistics: OnceCell::new(),
+            file: file.clone(),
         })
     }
 
@@ -250,66 +261,135 @@ impl SplitData {
         &self.labels
     }
 
-    /// The erasure of a case, as the reference draws it from `seed`. `tokens` are those of the
-    /// encoder that will read the texts.
+    /// The split as a case leaves it, drawn from the case's own seed or from `seed`, that of the
+    /// protocol. `tokens` are those of the encoder that will read the texts, and `confusions` the words
+    /// that it can be given in place of others.
+    ///
+    /// # Errors
+    ///
+    /// The case needs `confusions`, and there are none.
+    pub fn damage_case(
+        &self,
+        case: &Case,
+        seed: u32,
+        tokens: TokenIds,
+        confusions: Option<&ConfusionTable>,
+    ) -> Result<Erased, TrainError> {
+        let statistics = Resources::needs_statistics(&case.damage).then(|| {
+            let computed = || training_statistics(&self.file);
+            self.statistics.get_or_init(computed)
+        });
+        let resources = Resources {
+            audio: statistics.map(|[audio, _]| audio),
+            vision: statistics.map(|[_, vision]| vision),
+            confusions,
+        };
+        self.damage(&case.damage, &resources, case.seed(seed), tokens)
+    }
+
+    /// As [`damage_case`](Self::damage_case), of a case without errors of speech recognition.
     pub fn erase_case(
         &self,
         case: &Case,
         seed: u32,
         tokens: TokenIds,
     ) -> Result<Erased, TrainError> {
-        self.erase(&Rates::of_case(case, self.samples()), seed, tokens)
+        self.damage_case(case, seed, tokens, None)
     }
 
-    /// The training erasure of an epoch. The reference redraws the rates but compares them with the
-    /// same uniform numbers in every epoch and run, those of the protocol's erasure seed. Corrected
-    /// training redraws these numbers, too.
+    /// The erasure of a pass over the training split. The reference redraws the rates but compares them
+    /// with the same uniform numbers in every epoch and run, those of the protocol's erasure seed.
+    /// Corrected training redraws these numbers, too, where it redraws all rates.
     pub fn erase_training(
         &self,
-        missing: bool,
-        seed: u64,
-        epoch: u32,
+        regime: Regime,
+        pass: Pass<'_>,
         protocol: &wire::Protocol,
         tokens: TokenIds,
     ) -> Result<Erased, TrainError> {
-        let rates = if missing {
-            Rates::of_training(self.samples(), seed, epoch)
-        } else {
-            Rates::complete(self.samples())
-        };
-        let draw = match protocol.fidelity {
-            Fidelity::Reference => protocol.erasure_seed,
-            Fidelity::Corrected => order::step_seed(seed, epoch, usize::MAX, 0) as u32,
+        let rates = regime.rates(self.samples(), pass);
+        let repeats = protocol.faults().keeps(Fault::RepeatedNumbers);
+        let draw = match regime.redraws_numbers() && !repeats {
+            true => order::step_seed(pass.seed, pass.epoch, usize::MAX, 0) as u32,
+            false => protocol.erasure_seed,
         };
         self.erase(&rates, draw, tokens)
     }
 
-    fn erase(&self, rates: &Rates, seed: u32, tokens: TokenIds) -> Result<Erased, TrainError> {
-        let n = self.samples() as i64;
+    fn damage(
+        &self,
+        damage: &Damage,
+        resources: &Resources<'_>,
+        seed: u32,
+        tokens: TokenIds,
+    ) -> Result<Erased, TrainError> {
         let device = self.text.device();
         let present = &self.host.present;
+        let inputs = erasure::Inputs {
+            samples: self.samples(),
+            ids: &self.host.ids,
+            text: &present.text,
+            audio: &present.audio,
+            vision: &present.vision,
+        };
+        let damaged = erasure::damage(damage, &inputs, resources, seed, tokens)?;
+        let kept = PerModality {
+            text: damaged.text.kept.as_slice(),
+            audio: &damaged.audio.kept,
+            vision: &damaged.vision.kept,
+        };
+        let changes = PerModality {
+            text: Changes::of_rows(damaged.text_rows.as_deref(), device)?,
+            audio: Changes::new(&damaged.audio, device)?,
+            vision: Changes::new(&damaged.vision, device)?,
+        };
+        self.erased(&damaged.text.ids, kept, &damaged.rates, changes)
+    }
+
+    fn erase(&self, rates: &Rates, seed: u32, tokens: TokenIds) -> Result<Erased, TrainError> {
+        let present = &self.host.present;
         let text = erasure::erase_text(&self.host.ids, &present.text, &rates.text, seed, tokens);
-        let audio = erasure::kept(&present.audio, &rates.audio, seed);
-        let vision = erasure::kept(&present.vision, &rates.vision, seed);
-        let ids = Tensor::f_from_slice(&text.ids)?
+        let kept = PerModality {
+            text: text.kept.as_slice(),
+            audio: &erasure::kept(&present.audio, &rates.audio, seed),
+            vision: &erasure::kept(&present.vision, &rates.vision, seed),
+        };
+        self.erased(&text.ids, kept, rates, PerModality::default())
+    }
+
+    /// What is left of the split, on the device: token ids `[N, L]`, masks `[N, steps]`.
+    fn erased(
+        &self,
+        ids: &[i64],
+        kept: PerModality<&[u8]>,
+        rates: &Rates,
+        changes: PerModality<Changes>,
+    ) -> Result<Erased, TrainError> {
+        let n = self.samples() as i64;
+        let device = self.text.device();
+        let ids = Tensor::f_from_slice(ids)?
             .f_view([n, 1, -1])?
             .f_to_device(device)?;
+        let all = Tensor::f_arange(n, (Kind::Int64, device))?;
+        // Mask and segments of the same text.
+        let rest = changes.text.pick(&self.text.f_narrow(1, 1, 2)?, &all)?;
         let rate = |rates: &[f64]| -> Result<Tensor, TrainError> {
             let rates: Vec<f32> = rates.iter().map(|&r| r as f32).collect();
             Ok(Tensor::f_from_slice(&rates)?.f_to_device(device)?)
         };
         Ok(Erased {
-            text: Tensor::f_cat(&[ids, self.text.f_narrow(1, 1, 2)?], 1)?,
+            text: Tensor::f_cat(&[ids, rest], 1)?,
             kept: PerModality {
-                text: mask(&text.kept, n, device)?,
-                audio: mask(&audio, n, device)?,
-                vision: mask(&vision, n, device)?,
+                text: mask(kept.text, n, device)?,
+                audio: mask(kept.audio, n, device)?,
+                vision: mask(kept.vision, n, device)?,
             },
             rates: PerModality {
                 text: rate(&rates.text)?,
                 audio: rate(&rates.audio)?,
                 vision: rate(&rates.vision)?,
             },
+            changes,
         })
     }
 
@@ -328,32 +408,39 @@ impl SplitData {
                 vision: pick(&of.vision)?,
             })
         };
-        let audio = pick(&self.audio)?;
-        let vision = pick(&self.vision)?;
         let kept = three(&erased.kept)?;
-        let audio_lengths = pick(&self.audio_lengths)?;
-        let vision_lengths = pick(&self.vision_lengths)?;
+        let PerModality {
+            text: of_text,
+            audio: of_audio,
+            vision: of_vision,
+        } = &erased.changes;
+        let audio = of_audio.features(&self.audio, &kept.audio, &index)?;
+        let vision = of_vision.features(&self.vision, &kept.vision, &index)?;
         Ok(Batch {
             input: Inputs {
                 text: pick(&erased.text)?,
                 audio: audio.f_mul(&kept.audio.f_unsqueeze(2)?)?,
                 vision: vision.f_mul(&kept.vision.f_unsqueeze(2)?)?,
-                audio_lengths: audio_lengths.shallow_clone(),
-                vision_lengths: vision_lengths.shallow_clone(),
+                audio_lengths: of_audio.pick(&self.audio_lengths, &index)?,
+                vision_lengths: of_vision.pick(&self.vision_lengths, &index)?,
             },
             complete: if complete {
                 Some(Inputs {
                     text: pick(&self.text)?,
-                    audio,
-                    vision,
-                    audio_lengths,
-                    vision_lengths,
+                    audio: of_audio.complete(audio, &self.audio, &index)?,
+                    vision: of_vision.complete(vision, &self.vision, &index)?,
+                    audio_lengths: pick(&self.audio_lengths)?,
+                    vision_lengths: pick(&self.vision_lengths)?,
                 })
             } else {
                 None
             },
             kept,
-            present: three(&self.present)?,
+            present: PerModality {
+                text: of_text.pick(&self.present.text, &index)?,
+                audio: of_audio.pick(&self.present.audio, &index)?,
+                vision: of_vision.pick(&self.present.vision, &index)?,
+            },
             missing_rate: three(&erased.rates)?,
             labels: pick(&self.labels)?,
             unimodal_labels: self.unimodal_labels.as_ref().map(three).transpose()?,
@@ -384,106 +471,4 @@ pub(super) fn to_host(tensor: &Tensor) -> Result<Vec<f32>, TrainError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::train::testing::{dataset, dataset_of};
-    use halfheard_shared::benchmark::definition::DefinitionSpec;
-
-    fn values(tensor: &Tensor) -> Vec<f32> {
-        Vec::try_from(tensor.flatten(0, -1)).unwrap()
-    }
-
-    /// Methods distinguish positive from negative by the sign: they see centered labels, and their
-    /// predictions are shifted back.
-    #[test]
-    fn labels_are_centered_and_predictions_shifted_back() {
-        let text = "label_range = [0, 16]\nlanguage = \"en\"\nclasses = [2, 17]";
-        let spec: DefinitionSpec = toml::from_str(text).unwrap();
-        let kind = Protocol::own(spec.resolve().unwrap()).unwrap();
-        let (_moved_folder, moved) = dataset_of(kind, 20);
-        let (_folder, plain) = dataset(20);
-        let split = |file: &Arc<Dataset>| {
-            let data = Data::new(file.clone(), Device::Cpu);
-            data.split(Split::Test).unwrap()
-        };
-        let (moved, plain) = (split(&moved), split(&plain));
-        let (there, here) = (values(moved.device_labels()), values(plain.device_labels()));
-        for ((there, here), original) in there.iter().zip(here).zip(moved.labels()) {
-            assert!((there - here).abs() < 1e-5, "{there} {here}");
-            assert_eq!(there + 8.0, *original);
-        }
-        let predictions = Tensor::from_slice(&[-0.5f32, 0.0, 2.0]);
-        assert_eq!(moved.to_labels(&predictions).unwrap(), [7.5, 8.0, 10.0]);
-        assert_eq!(plain.to_labels(&predictions).unwrap(), [-0.5, 0.0, 2.0]);
-    }
-
-    #[test]
-    fn batch_contains_samples_and_their_erasure() {
-        let (_folder, file) = dataset(20);
-        let data = Data::new(file.clone(), Device::Cpu);
-        let split = data.split(Split::Test).unwrap();
-        let case: Case = "missing=la".parse().unwrap();
-        let erased = split.erase_case(&case, 1111, TokenIds::BERT).unwrap();
-        let batch = split
-            .batch(Tensor::from_slice(&[3_i64, 1]), &erased, true)
-            .unwrap();
-        let view = file.split(Split::Test);
-        let size = file.shapes().audio_len * file.shapes().audio_dim;
-        let complete = batch.complete.as_ref().unwrap();
-        assert_eq!(
-            values(&complete.audio),
-            [
-                &view.audio()[3 * size..4 * size],
-                &view.audio()[size..2 * size]
-            ]
-            .concat()
-        );
-        assert!(values(&batch.input.audio).iter().all(|&x| x == 0.0));
-        assert_eq!(values(&batch.labels), [view.labels()[3], view.labels()[1]]);
-        // Vision is complete up to its length; [CLS] stays, the first word does not.
-        assert_eq!(values(&batch.kept.vision), values(&batch.present.vision));
-        let ids = |t: &Tensor| Vec::<i64>::try_from(t.get(0).get(0)).unwrap();
-        let (was, is) = (ids(&complete.text), ids(&batch.input.text));
-        assert_eq!((is[0], is[1]), (was[0], TokenIds::BERT.unknown));
-        assert_eq!(values(&batch.missing_rate.text), [1.0, 1.0]);
-        assert_eq!(values(&batch.missing_rate.vision), [0.0, 0.0]);
-    }
-
-    fn protocol(fidelity: Fidelity) -> wire::Protocol {
-        wire::Protocol {
-            selection: wire::Selection::Validation,
-            train_missing: true,
-            erasure_seed: 1111,
-            selection_rate: 500,
-            fidelity,
-        }
-    }
-
-    #[test]
-    fn training_erasure_is_a_pure_function_of_seed_and_epoch() {
-        let (_folder, file) = dataset(20);
-        let split = Data::new(file, Device::Cpu).split(Split::Train).unwrap();
-        for fidelity in [Fidelity::Reference, Fidelity::Corrected] {
-            let protocol = protocol(fidelity);
-            let draw = |seed, epoch| {
-                let erased = split
-                    .erase_training(true, seed, epoch, &protocol, TokenIds::BERT)
-                    .unwrap();
-                values(&erased.kept.audio)
-            };
-            assert_eq!(draw(1111, 2), draw(1111, 2));
-            assert_ne!(draw(1111, 2), draw(1111, 3));
-            assert_ne!(draw(1111, 2), draw(1112, 2));
-        }
-        let complete = split
-            .erase_training(
-                false,
-                1111,
-                1,
-                &protocol(Fidelity::Reference),
-                TokenIds::BERT,
-            )
-            .unwrap();
-        assert_eq!(values(&complete.kept.audio), values(&split.present.audio));
-    }
-}
+mod tests;

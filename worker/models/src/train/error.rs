@@ -3,6 +3,7 @@
 use crate::methods::MethodError;
 use halfheard_shared::{
     dataset::DatasetError,
+    erasure::DamageError,
     features::FeaturesError,
     metrics::MetricsError,
     wire::{Failure, FailureKind, Fault, WireError},
@@ -37,6 +38,9 @@ pub enum TrainError {
     /// An unusable dataset.
     #[error("the dataset cannot be used")]
     Dataset(#[from] DatasetError),
+    /// Damage that lacks what it needs.
+    #[error("the case cannot be made")]
+    Damage(#[from] DamageError),
     /// Predictions that have no metrics.
     #[error("the predictions after epoch {epoch} cannot be scored")]
     Prediction {
@@ -282,6 +286,7 @@ impl TrainError {
             | TrainError::Prediction { .. }
             | TrainError::Shape { .. }
             | TrainError::Features(_)
+            | TrainError::Damage(_)
             | TrainError::Weights { .. }
             | TrainError::External { .. }
             | TrainError::State(_) => FailureKind::Permanent,

@@ -12,10 +12,11 @@ use halfheard_shared::{
     benchmark::Benchmark,
     case::Case,
     dataset::Split,
+    erasure::ConfusionTable,
     features, metrics,
     wire::{CheckpointRef, CriterionResult, TrainSpec},
 };
-use std::{collections::BTreeMap, path::Path, rc::Rc, time::Instant};
+use std::{collections::BTreeMap, path::Path, rc::Rc, sync::Arc, time::Instant};
 use tch::Device;
 
 /// A model to load checkpoints into, reusable for all seeds of a training spec.
@@ -62,6 +63,8 @@ pub struct EvalCase {
     pub case: Case,
     /// The checkpoints.
     pub checkpoints: Vec<CheckpointRef>,
+    /// What words are heard as, for errors of speech recognition.
+    pub confusions: Option<Arc<ConfusionTable>>,
 }
 
 /// One case's results.
@@ -133,7 +136,7 @@ impl EvalCase {
     fn features_of(&self) -> Option<&str> {
         let mut checkpoints = self.checkpoints.iter();
         let shown = checkpoints.find(|c| c.criterion == features::CRITERION)?;
-        matches!(self.case, Case::Rate(_)).then_some(shown.blake3.as_str())
+        self.case.rate().map(|_| shown.blake3.as_str())
     }
 }
 
@@ -180,7 +183,11 @@ pub fn evaluate(
         let split = data.split(Split::Test)?;
         let erased = cases
             .iter()
-            .map(|case| split.erase_case(&case.case, spec.protocol.erasure_seed, spec.tokens))
+            .map(|case| {
+                let confusions = case.confusions.as_deref();
+                let seed = spec.protocol.erasure_seed;
+                split.damage_case(&case.case, seed, spec.tokens, confusions)
+            })
             .collect::<Result<Vec<_>, _>>()?;
         let mut run = Run {
             benchmark: spec.dataset,

@@ -15,13 +15,16 @@ mod predict;
 mod save_schedule;
 mod saved_state;
 #[cfg(test)]
+mod selection_tests;
+#[cfg(test)]
 pub(crate) mod testing;
 mod trainer;
 #[cfg(test)]
 mod trainer_tests;
+mod validation;
 mod weights;
 
-pub use best::{BestContents, references};
+pub use best::{BestContents, named, references};
 pub use build::build;
 pub use data::{Data, PREDICTION_BATCH};
 pub use error::{LastWords, TorchMessage, TrainError, catch_panics, chain, failure};
@@ -32,3 +35,4 @@ pub use observer::{BestCheckpoint, Directive, Snapshot, StepReport, TrainObserve
 pub use save_schedule::SaveSchedule;
 pub use saved_state::{BestEpochs, BestRef, StateError};
 pub use trainer::Trainer;
+pub use validation::mean_of_batches;

@@ -28,8 +28,8 @@ pub(super) struct Progress {
     pub step: usize,
     /// Steps done, over all epochs.
     pub steps: u64,
-    /// Sum and count of each loss in this epoch.
-    pub losses: BTreeMap<String, (f64, u64)>,
+    /// Sum and count of each loss in this epoch; no sum if one of the values was not finite.
+    pub losses: BTreeMap<String, (Option<f64>, u64)>,
     /// Seconds of training in this epoch.
     pub epoch_seconds: f64,
     /// Seconds over all attempts.
@@ -181,7 +181,10 @@ mod tests {
             pass: 1,
             step: 7,
             steps: 207,
-            losses: BTreeMap::from([("loss".to_owned(), (0.1 + 0.2, 7))]),
+            losses: BTreeMap::from([
+                ("loss".to_owned(), (Some(0.1 + 0.2), 7)),
+                ("undefined".to_owned(), (None, 7)),
+            ]),
             epoch_seconds: 1.0 / 3.0,
             seconds: 10.1,
             best_loss: Some((std::f64::consts::PI, 2)),

@@ -110,10 +110,11 @@ pub(crate) fn spec(max_epochs: u32) -> TrainSpec {
         hyper: "{}".to_owned(),
         protocol: Training {
             selection: Selection::Validation,
-            train_missing: true,
+            train_missing: halfheard_shared::regime::Regime::Redrawn,
             erasure_seed: 1111,
             selection_rate: 500,
             fidelity: Fidelity::Reference,
+            switched: Vec::new(),
         },
         numerics: halfheard_shared::numerics::Numerics::Machine,
     }
@@ -132,6 +133,8 @@ pub(crate) struct Toy {
     added: u32,
     /// Fails with a NaN loss at this epoch.
     pub(crate) nan_at: Option<u32>,
+    /// Computes a part of the loss that no step uses; infinite in one step of this epoch.
+    pub(crate) unused: Option<u32>,
     /// Panics at this epoch.
     pub(crate) panic_at: Option<u32>,
     /// Epochs without a better validation loss before it stops.
@@ -152,6 +155,7 @@ impl Toy {
             rate: 0.05,
             added: 0,
             nan_at: None,
+            unused: None,
             panic_at: None,
             patience: None,
         }
@@ -203,12 +207,16 @@ impl Method for Toy {
         }
         let complete = batch.complete.as_ref().unwrap().audio.mean(Kind::Float);
         let loss = &task + (&self.w * &self.memory).sum(Kind::Float) * 0.01 * complete;
-        let losses = BTreeMap::from([
+        let mut losses = BTreeMap::from([
             ("loss", loss.double_value(&[])),
             ("task", task.double_value(&[])),
         ]);
         if losses.values().any(|l| !l.is_finite()) {
             return Err(MethodError::NonFinite { at, losses });
+        }
+        if let Some(epoch) = self.unused {
+            let overflows = at.epoch == epoch && at.step == 1;
+            losses.insert("unused", if overflows { f64::INFINITY } else { 2.0 });
         }
         loss.backward();
         self.added += 1;

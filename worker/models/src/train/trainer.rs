@@ -6,10 +6,11 @@ use super::{
     TrainObserver, TrainOutcome, catch_panics,
     data::{Data, Erased, SplitData},
     fingerprint::fingerprint,
-    order,
+    named, order,
     predict::predict_split,
     references,
     saved_state::{self, BestRef, Progress, StateError},
+    validation::BatchMean,
     weights,
 };
 use crate::methods::{Batch, Method, MethodError, Position};
@@ -19,6 +20,7 @@ use halfheard_shared::{
     case::{Case, Rate},
     dataset::Split,
     metrics,
+    regime::{Pass as TrainingPass, Regime},
     wire::{EpochLog, Selection, TrainSpec},
 };
 use std::{collections::BTreeMap, rc::Rc, time::Instant};
@@ -33,15 +35,38 @@ pub struct Trainer {
     benchmark: Benchmark,
     method: Box<dyn Method>,
     train: Rc<SplitData>,
-    selection: EvalSplit,
-    /// The split of schedules and early stopping, if not the selection split.
-    validation: Option<EvalSplit>,
+    /// The splits that choose checkpoints, each with what stands before its ids.
+    selection: Vec<(&'static str, EvalSplit)>,
+    validation: Validation,
     progress: Progress,
     /// Contents of the best checkpoints.
     contents: BestContents,
     /// Whether nothing has been trained or restored yet.
     fresh: bool,
     pass: Option<Pass>,
+}
+
+/// Where the loss of schedules and early stopping comes from: never from the test split.
+enum Validation {
+    /// The predictions of the selection, which the validation split is the first of.
+    Selected,
+    /// Predictions of its own: the selection has none of the validation split.
+    Own(EvalSplit),
+    /// The mean of batch means, as in the reference.
+    BatchMean(BatchMean),
+}
+
+impl Validation {
+    fn new(spec: &TrainSpec, method: &dyn Method, data: &Data) -> Result<Self, TrainError> {
+        let selected = spec.protocol.selection != Selection::Test;
+        if let Some(mean) = BatchMean::new(spec, method, data, selected)? {
+            return Ok(Self::BatchMean(mean));
+        }
+        match selected {
+            true => Ok(Self::Selected),
+            false => Ok(Self::Own(EvalSplit::new(data, Split::Valid, spec)?)),
+        }
+    }
 }
 
 /// A split that is predicted after every epoch, with its erasure.
@@ -54,8 +79,11 @@ impl EvalSplit {
     fn new(data: &Data, split: Split, spec: &TrainSpec) -> Result<Self, TrainError> {
         let split = data.split(split)?;
         let rate = Rate::from_thousandths(spec.protocol.selection_rate);
-        let erased =
-            split.erase_case(&Case::Rate(rate), spec.protocol.erasure_seed, spec.tokens)?;
+        let erased = split.erase_case(
+            &Case::at_rate(rate),
+            spec.protocol.erasure_seed,
+            spec.tokens,
+        )?;
         Ok(Self { split, erased })
     }
 
@@ -85,20 +113,15 @@ impl Trainer {
         if spec.max_epochs == 0 {
             return Err(TrainError::Spec("max_epochs is 0".to_owned()));
         }
-        let selection = match spec.protocol.selection {
-            Selection::Validation => Split::Valid,
-            Selection::Test => Split::Test,
-        };
-        // Only the selection may use the test split, never the schedule.
-        let validation = match spec.protocol.selection {
-            Selection::Validation => None,
-            Selection::Test => Some(EvalSplit::new(data, Split::Valid, &spec)?),
-        };
+        let splits = spec.protocol.selection.splits().iter();
+        let selection = splits
+            .map(|(split, prefix)| Ok((*prefix, EvalSplit::new(data, *split, &spec)?)))
+            .collect::<Result<_, TrainError>>()?;
         Ok(Self {
             benchmark: spec.dataset,
             train: data.split(Split::Train)?,
-            selection: EvalSplit::new(data, selection, &spec)?,
-            validation,
+            selection,
+            validation: Validation::new(&spec, method.as_ref(), data)?,
             progress: Progress {
                 spec: fingerprint(&spec)?,
                 epoch: 1,
@@ -247,7 +270,7 @@ impl Trainer {
             max_epochs: self.spec.max_epochs,
             step: self.progress.pass * steps + self.progress.step,
             steps: self.method.passes() * steps,
-            loss: loss.map(|(sum, count)| sum / *count as f64),
+            loss: loss.and_then(|(sum, count)| Some((*sum)? / *count as f64)),
             epoch_ended,
         }
     }
@@ -263,21 +286,37 @@ impl Trainer {
         })
     }
 
-    fn erase_training(&self, epoch: u32) -> Result<Rc<Erased>, TrainError> {
-        let protocol = &self.spec.protocol;
-        let erased = self.train.erase_training(
-            protocol.train_missing && !self.method.trains_on_complete_inputs(),
-            self.spec.seed,
+    /// What is missing of the samples that the method trains on.
+    fn regime(&self) -> Regime {
+        match self.method.trains_on_complete_inputs() {
+            true => Regime::Complete,
+            false => self.spec.protocol.train_missing,
+        }
+    }
+
+    /// The erasure of a pass that visits samples in `order`.
+    fn erase_training(
+        &self,
+        (epoch, pass): (u32, usize),
+        order: &[i64],
+    ) -> Result<Rc<Erased>, TrainError> {
+        let pass = TrainingPass {
+            seed: self.spec.seed,
             epoch,
-            protocol,
-            self.spec.tokens,
-        )?;
+            pass: pass as u32,
+            order,
+            batch_size: self.method.batch_size(),
+        };
+        let (protocol, tokens) = (&self.spec.protocol, self.spec.tokens);
+        let erased = self
+            .train
+            .erase_training(self.regime(), pass, protocol, tokens)?;
         Ok(Rc::new(erased))
     }
 
     /// Reads the training split before the first epoch.
     fn prepare(&mut self, observer: &mut dyn TrainObserver) -> Result<(), TrainError> {
-        let erased = self.erase_training(1)?;
+        let erased = self.erase_training((1, 0), &[])?;
         let size = self.method.batch_size().max(1) as i64;
         let complete = self.method.needs().complete_in_training;
         for (step, batch) in self.train.in_order(size, &erased, complete).enumerate() {
@@ -296,11 +335,16 @@ impl Trainer {
             .as_ref()
             .is_some_and(|p| (p.epoch, p.pass) == (epoch, pass));
         if !is_current {
-            let erased = match self.pass.take() {
-                Some(before) if before.epoch == epoch => before.erased,
-                _ => self.erase_training(epoch)?,
-            };
             let order = order::permutation(self.train.samples(), self.spec.seed, epoch, pass);
+            let regime = self.regime();
+            let holds = |before: &Pass| {
+                let same_epoch = before.epoch == epoch && regime.holds_for_epoch();
+                regime.is_constant() || same_epoch
+            };
+            let erased = match self.pass.take().filter(holds) {
+                Some(before) => before.erased,
+                None => self.erase_training((epoch, pass), &order)?,
+            };
             let device = self.train.device_labels().device();
             self.pass = Some(Pass {
                 epoch,
@@ -337,15 +381,19 @@ impl Trainer {
             self.method.begin_pass(at)?;
         }
         let outcome = self.method.train_step(at, &batch)?;
-        if outcome.losses.values().any(|loss| !loss.is_finite()) {
+        // The method has checked the parts that it uses, and only these.
+        if outcome.losses.get("loss").is_some_and(|l| !l.is_finite()) {
             return Err(TrainError::Method(MethodError::NonFinite {
                 at,
                 losses: outcome.losses,
             }));
         }
         for (name, value) in outcome.losses {
-            let entry = self.progress.losses.entry(name.to_owned()).or_default();
-            *entry = (entry.0 + value, entry.1 + 1);
+            let start = (Some(0.0), 0);
+            let entry = self.progress.losses.entry(name.to_owned());
+            let entry = entry.or_insert(start);
+            let sum = entry.0.map(|sum| sum + value).filter(|sum| sum.is_finite());
+            *entry = (sum, entry.1 + 1);
         }
         self.progress.step += 1;
         self.progress.steps += 1;
@@ -364,40 +412,39 @@ impl Trainer {
     fn end_epoch(&mut self, observer: &mut dyn TrainObserver) -> Result<EpochLog, TrainError> {
         let began = Instant::now();
         let epoch = self.progress.epoch;
-        let method = self.method.as_ref();
-        let predictions = self
-            .selection
-            .predict(method, &self.spec.method, observer)?;
-        let mut metrics = metrics::evaluate(
-            self.benchmark,
-            &self.selection.split.to_labels(&predictions)?,
-            self.selection.split.labels(),
-        )
-        .map_err(|source| TrainError::Prediction { epoch, source })?;
-        let validation_loss = match &self.validation {
-            None => method.validation_loss(&predictions, self.selection.split.device_labels()),
-            Some(validation) => {
-                let predictions = validation.predict(method, &self.spec.method, observer)?;
-                method.validation_loss(&predictions, validation.split.device_labels())
-            }
-        };
-        let vars = method.vars();
+        let mut measured = Vec::new();
+        let mut first = None;
+        for (prefix, split) in &self.selection {
+            let predictions = split.predict(self.method.as_ref(), &self.spec.method, observer)?;
+            let values = split.split.to_labels(&predictions)?;
+            let metrics = metrics::evaluate(self.benchmark, &values, split.split.labels())
+                .map_err(|source| TrainError::Prediction { epoch, source })?;
+            measured.push((*prefix, metrics));
+            first.get_or_insert((predictions, split));
+        }
+        let validation_loss = self.validation_loss(epoch, first, observer)?;
+        let vars = self.method.vars();
         let best_for = self.contents.keep(
             &mut self.progress.best,
             self.benchmark,
-            (epoch, &metrics),
+            (epoch, &measured),
             || weights::checkpoint(vars).map(Bytes::from),
         )?;
         self.method.end_epoch(epoch, validation_loss)?;
-        let best_loss = self.progress.best_loss;
-        if best_loss.is_none_or(|(best, _)| validation_loss <= best - MIN_IMPROVEMENT) {
+        let best = self.progress.best_loss;
+        let is_better = best.map_or(validation_loss.is_finite(), |(best, _)| {
+            validation_loss <= best - MIN_IMPROVEMENT
+        });
+        if is_better {
             self.progress.best_loss = Some((validation_loss, epoch));
         }
-        let since = epoch - self.progress.best_loss.map_or(epoch, |(_, best)| best);
+        let since = epoch - self.progress.best_loss.map_or(0, |(_, best)| best);
         let patience = self.method.patience();
         self.progress.stopped = patience.is_some_and(|patience| since >= patience);
 
-        metrics.insert("validation_loss".to_owned(), Some(validation_loss));
+        let mut metrics = named(measured);
+        let loss = Some(validation_loss).filter(|loss| loss.is_finite());
+        metrics.insert("validation_loss".to_owned(), loss);
         let losses = std::mem::take(&mut self.progress.losses);
         let eval_seconds = began.elapsed().as_secs_f64();
         self.progress.seconds += eval_seconds;
@@ -407,12 +454,39 @@ impl Trainer {
             epoch,
             losses: losses
                 .into_iter()
-                .map(|(name, (sum, count))| (name, sum / count.max(1) as f64))
+                .filter_map(|(name, (sum, count))| Some((name, sum? / count.max(1) as f64)))
                 .collect(),
             metrics,
             train_seconds: std::mem::take(&mut self.progress.epoch_seconds),
             eval_seconds,
             best_for,
         })
+    }
+
+    /// The loss of schedules and early stopping; `first` is the first split of the selection with its
+    /// predictions.
+    fn validation_loss(
+        &self,
+        epoch: u32,
+        first: Option<(Tensor, &EvalSplit)>,
+        observer: &mut dyn TrainObserver,
+    ) -> Result<f64, TrainError> {
+        let method = self.method.as_ref();
+        let mean = |predictions: &Tensor, split: &EvalSplit| {
+            method.validation_loss(predictions, split.split.device_labels())
+        };
+        match (&self.validation, &first) {
+            (Validation::BatchMean(loss), _) => {
+                let selected = first.as_ref().map(|(predictions, _)| predictions);
+                loss.loss(method, epoch, selected, &mut || observer.advanced())
+            }
+            (Validation::Own(split), _) => {
+                let predictions = split.predict(method, &self.spec.method, observer)?;
+                Ok(mean(&predictions, split))
+            }
+            (Validation::Selected, Some((predictions, split))) => Ok(mean(predictions, split)),
+            // Every selection has a split.
+            (Validation::Selected, None) => Err(TrainError::Spec("nothing selects".to_owned())),
+        }
     }
 }

@@ -11,9 +11,9 @@ use halfheard_models::{
 };
 use halfheard_shared::{
     dataset::Shapes,
+    methods::faults::Faults,
     methods::{DataFacts, EncoderShape, MethodInfo, Setup, find},
     numpy_rng::RandomState,
-    wire::Fidelity,
 };
 use serde_json::{Map, Value, json};
 use std::{fs, path::Path};
@@ -38,7 +38,7 @@ fn plan(
     hyper: &Map<String, Value>,
     shape: DataShape,
     encoder: &EncoderShape,
-    fidelity: Fidelity,
+    faults: Faults,
 ) -> Result<(), String> {
     for (key, value) in hyper {
         info.check(key, value).map_err(|e| e.to_string())?;
@@ -46,7 +46,7 @@ fn plan(
     let data = facts(shape);
     let fit = info.fit(Setup {
         hyper,
-        fidelity,
+        faults,
         data: Some(&data),
         encoder: Some(encoder),
     });
@@ -102,8 +102,9 @@ fn adjust(rng: &mut RandomState, hyper: &mut Map<String, Value>) {
         ("nheads", "dst_feature_dims"),
         ("heads", "width"),
         ("hyper_heads", "width"),
+        ("heads", "d_model"),
     ] {
-        if hyper.contains_key(heads) {
+        if hyper.contains_key(heads) && hyper.contains_key(width) {
             let count = 1 + rng.below(3) as i64;
             hyper[heads] = json!(count);
             hyper[width] = json!(4 * count);
@@ -153,7 +154,7 @@ fn planned_setups_can_be_trained() {
                 break;
             }
             let shape = shape(&mut rng);
-            let fidelity = [Fidelity::Reference, Fidelity::Corrected][rng.below(2)];
+            let faults = [Faults::REFERENCE, Faults::CORRECTED][rng.below(2)];
             let mut hyper: Map<String, Value> = info
                 .hyper
                 .iter()
@@ -162,12 +163,12 @@ fn planned_setups_can_be_trained() {
             if round % 4 != 0 {
                 adjust(&mut rng, &mut hyper);
             }
-            let plan = plan(info, &hyper, shape, &encoder, fidelity);
+            let plan = plan(info, &hyper, shape, &encoder, faults);
             let context = format!(
-                "{id}, round {round}: {shape:?}, {fidelity:?}, {}",
+                "{id}, round {round}: {shape:?}, {faults:?}, {}",
                 json!(hyper)
             );
-            let built = try_build(id, &hyper.clone().into(), shape, folder.path(), 3, fidelity);
+            let built = try_build(id, &hyper.clone().into(), shape, folder.path(), 3, faults);
             let mut method = match (plan, built) {
                 (Ok(()), Ok(method)) => method,
                 (Err(plan), Err(worker)) => {
@@ -218,7 +219,7 @@ struct Misfit {
     id: &'static str,
     changes: Value,
     shape: fn(DataShape) -> DataShape,
-    fidelity: Fidelity,
+    faults: Faults,
     message: &'static str,
 }
 
@@ -228,7 +229,7 @@ fn misfits() -> Vec<Misfit> {
         id,
         changes,
         shape: |shape| shape,
-        fidelity: Fidelity::Reference,
+        faults: Faults::REFERENCE,
         message,
     };
     let one: fn(DataShape) -> DataShape = |shape| DataShape {
@@ -245,6 +246,20 @@ fn misfits() -> Vec<Misfit> {
         shaped("tetfn", one, "one training sample"),
         shaped("tfr-net", one, "one training sample"),
         shaped("lf-dnn", one, "one training sample"),
+        shaped("emt-dlfr", one, "one training sample"),
+        shaped(
+            "emt-dlfr",
+            |shape| DataShape {
+                text_length: 1,
+                ..shape
+            },
+            "texts of this dataset have one token",
+        ),
+        plain(
+            "emt-dlfr",
+            json!({"heads": 7}),
+            "d_model 16 is not a multiple of heads 7",
+        ),
         plain(
             "mmim",
             json!({"batch_size": 2, "d_vout": 64}),
@@ -266,7 +281,7 @@ fn misfits() -> Vec<Misfit> {
             "conv1d_kernel_size_a 9",
         ),
         Misfit {
-            fidelity: Fidelity::Corrected,
+            faults: Faults::CORRECTED,
             ..plain(
                 "tetfn",
                 json!({"conv1d_kernel_size_v": 9}),
@@ -331,9 +346,9 @@ fn misfits_are_rejected_by_plan_and_worker_with_the_same_message() {
         let shape = (misfit.shape)(SHAPE);
         let info = find(misfit.id).unwrap();
         let fields = hyper.as_object().unwrap();
-        let plan = plan(info, fields, shape, &encoder, misfit.fidelity).unwrap_err();
+        let plan = plan(info, fields, shape, &encoder, misfit.faults).unwrap_err();
         assert!(plan.contains(misfit.message), "{}: {plan}", misfit.id);
-        let built = try_build(misfit.id, &hyper, shape, folder.path(), 1, misfit.fidelity);
+        let built = try_build(misfit.id, &hyper, shape, folder.path(), 1, misfit.faults);
         let worker = built.err().map(|e| e.to_string()).unwrap_or_default();
         assert!(worker.contains(&plan), "{}: {plan}, {worker}", misfit.id);
     }
@@ -357,7 +372,7 @@ fn single_layer_encoder_is_rejected_by_cenet() {
         SHAPE,
         folder.path(),
         1,
-        Fidelity::Reference,
+        Faults::REFERENCE,
     );
     match error.err() {
         Some(MethodError::Encoder(error)) => assert!(error.found.contains("one layer"), "{error}"),
@@ -400,7 +415,7 @@ fn hyper_parameters_outside_their_range_are_rejected() {
                 assert!(plan.contains(&range.to_string()), "{plan}");
                 let mut hyper = good.clone();
                 hyper[key] = value;
-                let built = try_build(id, &hyper, SHAPE, folder.path(), 1, Fidelity::Reference);
+                let built = try_build(id, &hyper, SHAPE, folder.path(), 1, Faults::REFERENCE);
                 let worker = built.err().map(|e| e.to_string()).unwrap_or_default();
                 assert!(worker.contains(&plan), "{id}: {plan}, {worker}");
             }

@@ -2,7 +2,7 @@
 
 use crate::support::{alone, batches, build, encoder, hyper, samples, slice, step};
 use halfheard_models::methods::{Batch, builder};
-use halfheard_shared::wire::Fidelity;
+use halfheard_shared::methods::faults::Faults;
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
@@ -35,11 +35,11 @@ fn padding_affects_predictions_only_in_the_reference_variant() {
     let _alone = alone();
     let (folder, hyper) = (encoder(0.0), hyper("lf-dnn", "mosi", None, &small()));
     let (long, short) = with_and_without_padding();
-    for (fidelity, counts) in [(Fidelity::Reference, true), (Fidelity::Corrected, false)] {
-        let method = build("lf-dnn", &hyper, folder.path(), 1, fidelity, 1);
+    for (faults, counts) in [(Faults::REFERENCE, true), (Faults::CORRECTED, false)] {
+        let method = build("lf-dnn", &hyper, folder.path(), 1, faults, 1);
         let prediction = |batch| method.predict(batch, None).unwrap();
         let same = prediction(&long).allclose(&prediction(&short), 0.0, 1e-6, false);
-        assert_eq!(same, !counts, "{fidelity:?}");
+        assert_eq!(same, !counts, "{faults:?}");
     }
 }
 
@@ -48,7 +48,7 @@ fn encoder_is_not_trained() {
     let _alone = alone();
     let (folder, all) = (encoder(0.1), samples(1));
     let hyper = hyper("lf-dnn", "mosi", None, &small());
-    let mut method = build("lf-dnn", &hyper, folder.path(), 9, Fidelity::Reference, 1);
+    let mut method = build("lf-dnn", &hyper, folder.path(), 9, Faults::REFERENCE, 1);
     let copies = |method: &dyn halfheard_models::methods::Method| method.state().unwrap().tensors;
     let before = copies(method.as_ref());
     let batches = batches(&all, method.batch_size());
@@ -69,7 +69,7 @@ fn batch_of_one_sample_can_be_trained_on() {
     let _alone = alone();
     let (folder, all) = (encoder(0.0), samples(1));
     let hyper = hyper("lf-dnn", "mosi", None, &small());
-    let mut method = build("lf-dnn", &hyper, folder.path(), 9, Fidelity::Reference, 1);
+    let mut method = build("lf-dnn", &hyper, folder.path(), 9, Faults::REFERENCE, 1);
     let one = [slice(&all, 0, 1)];
     for n in 0..3 {
         step(method.as_mut(), &one, n);
@@ -89,7 +89,7 @@ fn layer_of_width_zero_is_rejected() {
         data: crate::support::SHAPE,
         encoder: folder.path(),
         device: tch::Device::Cpu,
-        fidelity: Fidelity::Reference,
+        faults: Faults::REFERENCE,
         max_epochs: 1,
         optimizations: halfheard_models::context::Optimizations::ALL,
     });

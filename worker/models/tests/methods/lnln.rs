@@ -2,7 +2,7 @@
 
 use crate::support::{alone, build, encoder, hyper, method_file, samples, step};
 use halfheard_models::methods::{Batch, Inputs, Method};
-use halfheard_shared::wire::Fidelity;
+use halfheard_shared::methods::faults::{Fault, Faults};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use tch::Tensor;
@@ -158,7 +158,7 @@ fn weighted(own: &BTreeMap<&'static str, f64>, weights: [f64; 4]) -> f64 {
 
 fn variant(name: Option<&str>, encoder: &tempfile::TempDir) -> Box<dyn Method> {
     let hyper = hyper("lnln", "mosi", name, &small());
-    build("lnln", &hyper, encoder.path(), 20, Fidelity::Reference, 1)
+    build("lnln", &hyper, encoder.path(), 20, Faults::REFERENCE, 1)
 }
 
 fn names(method: &dyn Method) -> BTreeSet<String> {
@@ -340,7 +340,7 @@ fn complete_inputs_are_requested_only_if_used() {
             all[name] = value.clone();
         }
         let hyper = hyper("lnln", "mosi", None, &all);
-        build("lnln", &hyper, folder.path(), 20, Fidelity::Reference, 1).needs()
+        build("lnln", &hyper, folder.path(), 20, Faults::REFERENCE, 1).needs()
     };
     assert!(needs(json!({})).complete_in_training);
     assert!(needs(json!({"beta": 0.0})).complete_in_training);
@@ -358,14 +358,15 @@ fn corrected_variant_reverses_only_the_discriminator_gradient() {
         alone[weight] = json!(0.0);
     }
     let hyper = hyper("lnln", "mosi", Some("no-dmml"), &alone);
-    let gradient = |fidelity| {
-        let mut method = build("lnln", &hyper, folder.path(), 20, fidelity, 1);
+    let gradient = |faults| {
+        let mut method = build("lnln", &hyper, folder.path(), 20, faults, 1);
         step(method.as_mut(), &[samples(1)], 0);
         method.vars().variables()["h_p"].grad()
     };
-    let reference = gradient(Fidelity::Reference);
+    let reference = gradient(Faults::REFERENCE);
+    let corrected = Faults::REFERENCE.with(Fault::GrlOnProxy, false);
     assert!(reference.abs().max().double_value(&[]) > 0.0);
-    assert!(gradient(Fidelity::Corrected).allclose(&-reference, 1e-4, 1e-9, false));
+    assert!(gradient(corrected).allclose(&-reference, 1e-4, 1e-9, false));
 }
 
 #[test]
@@ -374,7 +375,7 @@ fn features_come_from_the_forward_pass_of_the_prediction() {
     let (folder, all) = (encoder(0.0), samples(1));
     let shown = |variant: Option<&str>| {
         let hyper = hyper("lnln", "mosi", variant, &small());
-        let method = build("lnln", &hyper, folder.path(), 1, Fidelity::Reference, 1);
+        let method = build("lnln", &hyper, folder.path(), 1, Faults::REFERENCE, 1);
         let (prediction, features) = method.predict_with_features(&all, None).unwrap();
         assert!(prediction.equal(&method.predict(&all, None).unwrap()));
         features

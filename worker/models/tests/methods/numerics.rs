@@ -7,7 +7,7 @@ use halfheard_models::{
     methods::Method,
     numerics::{Numerics, check_supported, environment},
 };
-use halfheard_shared::wire::Fidelity;
+use halfheard_shared::methods::faults::Faults;
 use std::{
     collections::BTreeMap,
     process::{Command, Output},
@@ -76,7 +76,7 @@ fn methods_are_independent_of_alignment() {
     let _alone = alone();
     let (folder, all) = (encoder(0.1), samples(4));
     for id in methods() {
-        let fresh = || build(id, &small(id), folder.path(), 20, Fidelity::Reference, 1);
+        let fresh = || build(id, &small(id), folder.path(), 20, Faults::REFERENCE, 1);
         let train = |method: &mut dyn Method, by: Option<i64>| {
             let whole = batches(&all, method.batch_size());
             let batches: Vec<_> = match by {
@@ -145,7 +145,7 @@ fn print_bits() {
     let (folder, all) = (encoder(0.1), samples(5));
     let mut hasher = blake3::Hasher::new();
     for id in methods() {
-        let mut method = build(id, &small(id), folder.path(), 20, Fidelity::Reference, 1);
+        let mut method = build(id, &small(id), folder.path(), 20, Faults::REFERENCE, 1);
         let batches = batches(&all, method.batch_size());
         for batch in &batches {
             method.prepare(batch).unwrap();

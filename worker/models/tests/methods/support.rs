@@ -8,7 +8,7 @@ use halfheard_models::{
     },
     numerics::{Numerics, initialize},
 };
-use halfheard_shared::wire::Fidelity;
+use halfheard_shared::methods::faults::Faults;
 use serde_json::{Map, Value, json};
 use std::{
     fs,
@@ -101,11 +101,11 @@ pub(crate) fn build(
     hyper: &Value,
     encoder: &Path,
     max_epochs: u32,
-    fidelity: Fidelity,
+    faults: Faults,
     seed: i64,
 ) -> Box<dyn Method> {
     tch::manual_seed(seed);
-    try_build(method, hyper, SHAPE, encoder, max_epochs, fidelity)
+    try_build(method, hyper, SHAPE, encoder, max_epochs, faults)
         .unwrap_or_else(|e| panic!("{method}: {e}"))
 }
 
@@ -123,7 +123,7 @@ pub(crate) fn build_with(
         data: SHAPE,
         encoder,
         device: Device::Cpu,
-        fidelity: Fidelity::Reference,
+        faults: Faults::REFERENCE,
         max_epochs: 20,
         optimizations,
     };
@@ -137,7 +137,7 @@ pub(crate) fn try_build(
     data: DataShape,
     encoder: &Path,
     max_epochs: u32,
-    fidelity: Fidelity,
+    faults: Faults,
 ) -> Result<Box<dyn Method>, MethodError> {
     builder(method).unwrap()(&Build {
         hyper,
@@ -145,7 +145,7 @@ pub(crate) fn try_build(
         data,
         encoder,
         device: Device::Cpu,
-        fidelity,
+        faults,
         max_epochs,
         optimizations: Optimizations::ALL,
     })

@@ -17,6 +17,21 @@ pub(crate) struct Case {
     pub(crate) hyper: fn(&Value) -> Value,
 }
 
+/// This project's name of a recorded weight: EMT-DLFR's modules are recorded under every name that
+/// they have, and stored under the first. Constants are not stored.
+pub(crate) fn stored_as(name: &str) -> Option<String> {
+    if name.ends_with("position_ids") || name.ends_with("pos_embed.pe") {
+        return None;
+    }
+    let mut parts: Vec<&str> = name.split('.').collect();
+    for (module, indices) in [("mpus", 3), ("attn_pools", 1)] {
+        if let Some(at) = parts.iter().position(|part| *part == module) {
+            parts[at + 1..=at + indices].fill("0");
+        }
+    }
+    Some(parts.join("."))
+}
+
 /// Copies the recorded hyper-parameters `names` and adds the reserved ones.
 fn take(recorded: &Value, names: &[&str]) -> Map<String, Value> {
     let mut hyper = Map::new();
@@ -61,6 +76,8 @@ fn misa() {
                     "grad_clip",
                 ],
             );
+            // Configured, and not used.
+            hyper.insert("weight_decay".to_owned(), json!(0.0));
             hyper.insert("transformer_dropout".to_owned(), json!(0.0));
             hyper.insert("transformer_feedforward".to_owned(), json!(2048));
             hyper.into()
@@ -77,6 +94,8 @@ fn almt() {
         test_each_epoch: false,
         hyper: |recorded| {
             let mut hyper = take(recorded, &["learning_rate", "weight_decay"]);
+            // Configured, and not used.
+            hyper.insert("max_grad_norm".to_owned(), json!(-1.0));
             for (ours, theirs) in [
                 ("width", "/dst_feature_dims"),
                 ("embedding_hidden", "/dst_feature_hidden_dims"),
@@ -93,6 +112,8 @@ fn almt() {
                 let value = recorded.pointer(theirs).unwrap();
                 hyper.insert(ours.to_owned(), value.clone());
             }
+            hyper.insert("frames".to_owned(), json!(0));
+            hyper.insert("max_grad_norm".to_owned(), json!(-1.0));
             hyper.into()
         },
     });
@@ -326,6 +347,47 @@ fn tfr_net() {
                     ("dst_feature_dims", "/dst_feature_dim_nheads/0"),
                     ("nheads", "/dst_feature_dim_nheads/1"),
                 ],
+            )
+        },
+    });
+}
+
+#[test]
+fn emt_dlfr() {
+    check(&Case {
+        recording: "emt_dlfr",
+        method: "emt-dlfr",
+        erased: true,
+        test_each_epoch: false,
+        hyper: |recorded| {
+            let own = [
+                "a_lstm_dropout",
+                "v_lstm_dropout",
+                "audio_out",
+                "video_out",
+                "a_lstm_hidden_size",
+                "v_lstm_hidden_size",
+                "d_model",
+                "fusion_layers",
+                "heads",
+                "emb_dropout",
+                "attn_dropout",
+                "ff_dropout",
+                "ff_expansion",
+                "gmc_tokens_pred_dim",
+                "text_pred_dim",
+                "audio_pred_dim",
+                "video_pred_dim",
+                "loss_attra_weight",
+                "loss_recon_weight",
+                "post_fusion_dim",
+                "post_fusion_dropout",
+            ];
+            let rates = &MULTI_TASK[..9];
+            renamed(
+                recorded,
+                &[rates, &own].concat(),
+                &[("standardize", "/use_normalized_data")],
             )
         },
     });

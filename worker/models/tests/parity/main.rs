@@ -11,10 +11,11 @@ mod recording;
 use cases::Case;
 use halfheard_models::{
     context::Optimizations,
-    methods::{Batch, Build, Method, Position, builder},
+    methods::{Batch, Build, Method, MethodError, Position, builder},
     numerics::{Numerics, initialize},
+    train::mean_of_batches,
 };
-use halfheard_shared::wire::Fidelity;
+use halfheard_shared::methods::faults::Faults;
 use recording::{Recording, shared};
 use serde_json::Value;
 use std::{collections::BTreeMap, fs, path::Path};
@@ -55,16 +56,21 @@ fn compare_losses(
 
 fn load_weights(recording: &Recording, method: &dyn Method) {
     let mut variables: BTreeMap<String, Tensor> = method.vars().variables().into_iter().collect();
+    let mut loaded: BTreeMap<String, &Tensor> = BTreeMap::new();
     let _guard = tch::no_grad_guard();
     for (name, tensor) in &recording.tensors {
         let Some(name) = name.strip_prefix("weights.") else {
             continue;
         };
-        if name.ends_with("position_ids") {
+        let Some(stored) = cases::stored_as(name) else {
+            continue;
+        };
+        if let Some(first) = loaded.insert(stored.clone(), tensor) {
+            assert!(tensor.equal(first), "`{name}` is not `{stored}`");
             continue;
         }
         let mut variable = variables
-            .remove(name)
+            .remove(&stored)
             .unwrap_or_else(|| panic!("the method has no weight `{name}`"));
         assert_eq!(variable.size(), tensor.size(), "shape of `{name}`");
         variable.copy_(tensor);
@@ -92,7 +98,7 @@ fn build(case: &Case, recording: &Recording, encoder: &Path) -> Box<dyn Method> 
         data: recording.shape(),
         encoder,
         device: Device::Cpu,
-        fidelity: Fidelity::Reference,
+        faults: Faults::REFERENCE,
         max_epochs: max_epochs as u32,
         // The reference computes whole tensors, one at a time; optimizations round sums differently.
         // tests/methods checks that they change no result by more than that.
@@ -193,16 +199,14 @@ fn train(method: &mut dyn Method, epoch: u32, batches: &[Batch], comparison: &mu
     }
 }
 
-/// Predicts the validation split. Returns the loss that the recorded schedules use: the mean over
-/// batches, whatever their size, rounded to four digits.
-fn validate(method: &dyn Method, batches: &[Batch], comparison: &mut Comparison<'_>) -> f64 {
-    let mut loss = 0.0;
-    for batch in batches {
-        let prediction = method.predict(batch, None).unwrap();
-        comparison.prediction("eval", &prediction);
-        loss += method.validation_loss(&prediction, &batch.labels);
-    }
-    (loss / batches.len().max(1) as f64 * 1e4).round() / 1e4
+/// Predicts the validation split in the recorded order. Returns the loss that the recorded schedules
+/// use, as the trainer takes it.
+fn validate(method: &dyn Method, batches: Vec<Batch>, comparison: &mut Comparison<'_>) -> f64 {
+    let batches = batches.into_iter().map(Ok::<_, MethodError>);
+    mean_of_batches(method, batches, &mut |prediction| {
+        comparison.prediction("eval", prediction);
+    })
+    .unwrap()
 }
 
 fn check(case: &Case) {
@@ -232,7 +236,7 @@ fn check(case: &Case) {
         } else {
             Vec::new()
         };
-        let loss = validate(method.as_ref(), &validation, &mut comparison);
+        let loss = validate(method.as_ref(), validation, &mut comparison);
         if case.test_each_epoch {
             comparison.predictions(method.as_ref(), &batches("test"));
         }

@@ -43,6 +43,11 @@ pub(in crate::runtime) fn input_fault(error: &BlobError, spec: &TrainSpec) -> Op
             format!("external program {}", spec.method),
             causes_and_hint(error),
         )),
+        BlobError::Missing { what, blake3, .. } if *what == "confusion table" => Some(Fault::new(
+            FaultKind::Dataset,
+            format!("confusion table {}", &blake3.as_str()[..8]),
+            causes_and_hint(error),
+        )),
         BlobError::Missing { .. } => Some(encoder_fault(causes_and_hint(error), spec)),
         // Damaged in the store, or no room for it here: not every job needs it.
         BlobError::Store(
@@ -175,10 +180,11 @@ mod tests {
             hyper: hyper.to_string(),
             protocol: Protocol {
                 selection: Selection::Validation,
-                train_missing: true,
+                train_missing: halfheard_shared::regime::Regime::Redrawn,
                 erasure_seed: 1111,
                 selection_rate: 500,
                 fidelity: Fidelity::Reference,
+                switched: Vec::new(),
             },
             numerics: halfheard_shared::numerics::Numerics::Machine,
         }

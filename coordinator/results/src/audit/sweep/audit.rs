@@ -2,8 +2,8 @@
 
 use super::{jobs, predictions};
 use crate::audit::{
-    Cell, Finding, Place, Rule, Severity, cell, classes, classes::Splits, f1, finding, range,
-    repeated, trend,
+    Cell, Finding, Place, Rule, Severity, cell, classes, classes::Splits, f1, finding, no_effect,
+    range, repeated, trend,
 };
 use halfheard_shared::{
     benchmark::Benchmark,
@@ -79,6 +79,7 @@ impl<'a> SweepAudit<'a> {
             repeated::columns(&exact),
             trend::check(&means),
             classes::majority(&means, &self.splits),
+            no_effect::check(&means),
         ]
         .concat();
         // Small gaps come from different checkpoints for each metric.

@@ -1,11 +1,12 @@
 //! The jobs of a sweep: what is missing, what has two different results, what results rest on.
 
+use super::builds;
 use crate::audit::{Finding, Place, Rule, Severity};
 use halfheard_shared::{
     benchmark::Benchmark,
     case::Case,
-    results::{AuditRecords, Build, Job, JobOutcome, Model, Results},
-    text::count,
+    results::{AuditRecords, DatasetFile, Job, JobOutcome, Model, Results},
+    wire::Selection,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +20,7 @@ pub(super) fn check(results: &Results, records: &AuditRecords) -> Vec<Finding> {
     findings.extend(without_results(results, records));
     findings.extend(few_seeds(results));
     findings.extend(conflicts(records));
-    findings.extend(mixed_builds(records));
+    findings.extend(builds::mixed(&records.builds));
     findings.extend(files(results));
     findings.extend(sizes(results));
     findings.extend(test_selection(records));
@@ -144,6 +145,16 @@ fn absent(results: &Results) -> Vec<Finding> {
         .collect()
 }
 
+/// On which splits the checkpoints of a job were selected; of imported predictions, on one.
+fn selection(results: &Results, job: &Job) -> Selection {
+    let mut protocols = results.protocols.iter();
+    let own = protocols.find(|protocol| protocol.models.contains(&job.model));
+    match results.imported.contains(&job.model) {
+        true => Selection::Validation,
+        false => own.map_or(Selection::Validation, |protocol| protocol.selection),
+    }
+}
+
 /// Finished evaluations without a criterion or a metric: one finding per model.
 fn without_results(results: &Results, records: &AuditRecords) -> Vec<Finding> {
     let mut models: BTreeMap<_, (Vec<Place>, Vec<String>)> = BTreeMap::new();
@@ -152,11 +163,12 @@ fn without_results(results: &Results, records: &AuditRecords) -> Vec<Finding> {
         let Some(case) = job.case else { continue };
         let values = records.values.get(&job.id);
         let mut lacking = Vec::new();
-        for criterion in job.dataset.criteria() {
+        let criteria = selection(results, job).criteria(job.dataset);
+        for criterion in &criteria {
             for metric in job.dataset.metrics() {
-                let key = (criterion.id.to_owned(), metric.id.to_owned());
+                let key = (criterion.clone(), metric.id.to_owned());
                 if values.is_none_or(|values| !values.contains_key(&key)) {
-                    lacking.push(format!("{} by {}", metric.id, criterion.id));
+                    lacking.push(format!("{} by {criterion}", metric.id));
                 }
             }
         }
@@ -168,7 +180,7 @@ fn without_results(results: &Results, records: &AuditRecords) -> Vec<Finding> {
                 "seed {} {case}: {} of {} values, first {}",
                 job.seed,
                 lacking.len(),
-                job.dataset.criteria().len() * job.dataset.metrics().len(),
+                criteria.len() * job.dataset.metrics().len(),
                 lacking[0]
             ));
         }
@@ -244,80 +256,34 @@ fn conflicts(records: &AuditRecords) -> Vec<Finding> {
         .collect()
 }
 
-/// Results of several versions of the program: a warning per dataset. Results of several kinds of
-/// machines: a note, since their last bits may differ and no more.
-fn mixed_builds(records: &AuditRecords) -> Vec<Finding> {
-    let mut datasets: BTreeMap<Benchmark, Vec<&Build>> = BTreeMap::new();
-    for build in &records.builds {
-        datasets.entry(build.dataset).or_default().push(build);
-    }
-    let mut findings = Vec::new();
-    for (dataset, builds) in datasets {
-        let of = |what: fn(&Build) -> &str| {
-            let mut jobs: BTreeMap<&str, [usize; 2]> = BTreeMap::new();
-            for build in &builds {
-                let name = match what(build) {
-                    "" => "unknown",
-                    name => name,
-                };
-                jobs.entry(name).or_default()[usize::from(build.evaluations)] += build.jobs;
-            }
-            jobs
-        };
-        let versions = of(|build| &build.version);
-        let processors = of(|build| &build.processor);
-        let resumed = processors.keys().any(|kind| kind.contains('+'));
-        let kinds = [
-            (
-                versions.len() > 1,
-                Severity::Warning,
-                "versions of the worker",
-                versions,
-            ),
-            (
-                processors.len() > 1 || resumed,
-                Severity::Note,
-                "kinds of processors",
-                processors,
-            ),
-        ];
-        for (mixed, severity, what, jobs) in kinds {
-            if mixed {
-                let line = |(name, [trainings, evaluations]): (&str, [usize; 2])| {
-                    format!(
-                        "{name}: {}, {}",
-                        count(trainings, "training job"),
-                        count(evaluations, "evaluation job")
-                    )
-                };
-                findings.push(Finding::new(
-                    Rule::MixedBuilds,
-                    severity,
-                    format!("its results come from several {what}"),
-                    vec![of_dataset(dataset)],
-                    jobs.into_iter().map(line).collect(),
-                ));
-            }
-        }
-    }
-    findings
-}
-
-/// Models of one dataset that were trained on different files.
+/// Models of one dataset that were trained on different files: of the same samples, as a spec may ask
+/// for single methods, or of others.
 fn files(results: &Results) -> Vec<Finding> {
-    let mut datasets: BTreeMap<_, usize> = BTreeMap::new();
+    let mut datasets: BTreeMap<_, Vec<&DatasetFile>> = BTreeMap::new();
     for file in &results.files {
-        *datasets.entry(file.dataset).or_default() += 1;
+        datasets.entry(file.dataset).or_default().push(file);
     }
-    let several = datasets.into_iter().filter(|(_, count)| *count > 1);
+    let several = datasets.into_iter().filter(|(_, files)| files.len() > 1);
     several
-        .map(|(dataset, count)| {
+        .map(|(dataset, files)| {
+            let samples = |file: &DatasetFile| (file.sizes, file.test_labels.clone());
+            let same = files.iter().all(|file| samples(file) == samples(files[0]));
+            let (severity, what) = match same {
+                true => (
+                    Severity::Note,
+                    "models of one dataset were trained on different files of the same samples",
+                ),
+                false => (
+                    Severity::Error,
+                    "models of one dataset were trained on different files",
+                ),
+            };
             Finding::new(
                 Rule::SplitSize,
-                Severity::Error,
-                "models of one dataset were trained on different files",
+                severity,
+                what,
                 vec![of_dataset(dataset)],
-                vec![format!("{count} files")],
+                vec![format!("{} files", files.len())],
             )
         })
         .collect()
@@ -380,55 +346,4 @@ fn test_selection(records: &AuditRecords) -> Option<Finding> {
             vec![format!("{count} models")],
         )
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn build(version: &str, processor: &str, evaluations: bool) -> Build {
-        Build {
-            dataset: Benchmark::Mosi,
-            evaluations,
-            version: version.to_owned(),
-            processor: processor.to_owned(),
-            jobs: 3,
-        }
-    }
-
-    fn found(builds: Vec<Build>) -> Vec<(Severity, Vec<String>)> {
-        let records = AuditRecords {
-            builds,
-            ..AuditRecords::default()
-        };
-        mixed_builds(&records)
-            .into_iter()
-            .inspect(|finding| assert_eq!(finding.rule, Rule::MixedBuilds))
-            .map(|finding| (finding.severity, finding.numbers))
-            .collect()
-    }
-
-    #[test]
-    fn results_of_several_versions_or_machines_are_named() {
-        assert!(found(vec![build("1", "avx2", false), build("1", "avx2", true)]).is_empty());
-        let versions = found(vec![
-            build("1", "avx2", false),
-            build("1", "avx2", true),
-            build("2", "avx2", true),
-        ]);
-        assert_eq!(
-            versions,
-            [(
-                Severity::Warning,
-                vec![
-                    "1: 3 training jobs, 3 evaluation jobs".to_owned(),
-                    "2: 0 training jobs, 3 evaluation jobs".to_owned(),
-                ]
-            )]
-        );
-        let machines = found(vec![build("1", "avx2", false), build("1", "", true)]);
-        assert_eq!(machines[0].0, Severity::Note);
-        assert!(machines[0].1[1].starts_with("unknown: "));
-        assert_eq!(found(vec![build("1", "avx2+avx512", false)]).len(), 1);
-    }
 }

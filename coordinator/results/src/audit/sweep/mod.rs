@@ -1,7 +1,8 @@
-//! The audit of a sweep: its jobs ([`jobs`]), its stored predictions ([`predictions`]), and the rules for
-//! tables on its results.
+//! The audit of a sweep: its jobs ([`jobs`]), what they ran on ([`builds`]), its stored predictions
+//! ([`predictions`]), and the rules for tables on its results.
 
 mod audit;
+mod builds;
 mod jobs;
 mod predictions;
 

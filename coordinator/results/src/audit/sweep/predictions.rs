@@ -182,7 +182,7 @@ fn collapsed(evaluations: &[&Evaluation], labels: &[f32]) -> Vec<Finding> {
         if kinds.is_empty() {
             continue;
         }
-        let complete = Case::Rate(Rate::from_thousandths(0));
+        let complete = Case::at_rate(Rate::ZERO);
         let severity = if evaluation.case == complete {
             Severity::Warning
         } else {

@@ -5,7 +5,7 @@ use crate::layers::{
     linear, reverse_gradient,
     token_transformer::{CrossTransformer, HyperModality, Transformer},
 };
-use halfheard_shared::wire::Fidelity;
+use halfheard_shared::methods::faults::{Fault, Faults};
 use tch::{Kind, Tensor, nn, nn::Module};
 
 /// Slope of the leaky ReLUs.
@@ -43,9 +43,9 @@ pub(super) struct Correction {
     check: Option<CompletenessCheck>,
     proxy: Tensor,
     proxy_generator: Transformer,
-    /// Distinguishes corrected features from complete language; `None` without language.
+    /// Distinguishes what stands in for language from language; `None` without language.
     pub(super) discriminator: Option<Perceptron>,
-    fidelity: Fidelity,
+    faults: Faults,
 }
 
 /// The outputs of the correction.
@@ -53,15 +53,15 @@ pub(super) struct Correction {
 pub(super) struct Corrected {
     /// `[B, tokens, D]`.
     pub(super) dominant: Tensor,
-    /// The same value for the discriminator, whose gradient is reversed on its way to the proxy
-    /// generator.
+    /// What the discriminator judges, whose gradient is reversed on its way to the proxy generator:
+    /// the same value or, as equation 9 has it, the proxy alone.
     pub(super) judged: Tensor,
     /// Completeness of the language, `[B, 1]`.
     pub(super) completeness: Option<Tensor>,
 }
 
 impl Correction {
-    pub(super) fn new(path: &nn::Path<'_>, config: &Config, fidelity: Fidelity) -> Self {
+    pub(super) fn new(path: &nn::Path<'_>, config: &Config, faults: Faults) -> Self {
         let (width, tokens) = (config.width, config.tokens);
         let check = path / "completeness_check";
         Self {
@@ -85,7 +85,7 @@ impl Correction {
                 let path = path / "effective_discriminator";
                 Perceptron::new(&path, width, config.discriminator_hidden, 2)
             }),
-            fidelity,
+            faults,
         }
     }
 
@@ -107,17 +107,71 @@ impl Correction {
             }
             None => proxy.shallow_clone(),
         };
-        let judged = mix(&reverse_gradient(&proxy, 1.0));
-        let dominant = match self.fidelity {
+        let reversed = reverse_gradient(&proxy, 1.0);
+        let mixed = mix(&reversed);
+        let dominant = match self.faults.keeps(Fault::GrlOnProxy) {
             // The reference reverses every gradient that reaches the proxy, the sentiment loss's
             // too.
-            Fidelity::Reference => judged.shallow_clone(),
-            Fidelity::Corrected => mix(&proxy),
+            true => mixed.shallow_clone(),
+            false => mix(&proxy),
+        };
+        let judged = match self.faults.keeps(Fault::MixedDiscriminator) {
+            true => mixed,
+            false => reversed,
         };
         Corrected {
             dominant,
             judged,
             completeness,
+        }
+    }
+}
+
+/// Rebuilds what is missing of one modality from its feature.
+#[derive(Debug)]
+pub(super) enum Reconstructor {
+    /// The feature of the complete inputs, as the reference does.
+    Feature(Transformer),
+    /// The complete inputs themselves (equation 11): one learned token for each step attends to the
+    /// feature, and a linear layer leads to the modality's width. The paper gives no architecture.
+    Inputs {
+        steps: i64,
+        transformer: Transformer,
+        out: nn::Linear,
+    },
+}
+
+impl Reconstructor {
+    /// For a modality of `steps` and `width` numbers each, whose reference numbers it `i`.
+    pub(super) fn new(
+        path: &nn::Path<'_>,
+        i: i64,
+        config: &Config,
+        [steps, width]: [i64; 2],
+        faults: Faults,
+    ) -> Self {
+        let path = path / "reconstructor" / i;
+        let shape = config.shape(config.reconstructor_depth);
+        match faults.keeps(Fault::RebuiltFeatures) {
+            true => Self::Feature(Transformer::new(&path, config.tokens, 0, shape)),
+            false => Self::Inputs {
+                steps,
+                transformer: Transformer::new(&path, config.tokens, steps, shape),
+                out: linear(&path / "out", config.width, width),
+            },
+        }
+    }
+
+    /// From a feature `[B, tokens, D]` to a feature of the same size or to inputs
+    /// `[B, steps, width]`.
+    pub(super) fn forward(&self, feature: &Tensor) -> Tensor {
+        match self {
+            Self::Feature(transformer) => transformer.forward(feature, feature.size()[1]),
+            Self::Inputs {
+                steps,
+                transformer,
+                out,
+            } => out.forward(&transformer.forward(feature, *steps)),
         }
     }
 }
@@ -141,7 +195,7 @@ pub(super) enum Head {
 }
 
 impl Head {
-    pub(super) fn new(path: &nn::Path<'_>, config: &Config, fidelity: Fidelity) -> Self {
+    pub(super) fn new(path: &nn::Path<'_>, config: &Config, faults: Faults) -> Self {
         let (width, tokens) = (config.width, config.tokens);
         let dmml = path / "dmml";
         if !config.dmml {
@@ -160,7 +214,7 @@ impl Head {
                 width,
                 config.hyper_depth,
                 config.heads,
-                fidelity.into(),
+                faults.into(),
             ),
             fusion: CrossTransformer::new(
                 &(&dmml / 2),

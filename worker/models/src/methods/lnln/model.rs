@@ -1,17 +1,15 @@
 //! The network: embeddings of the modalities, correction, learning and reconstruction.
 
 use super::{
-    blocks::{Corrected, Correction, Head},
+    blocks::{Corrected, Correction, Head, Reconstructor},
     config::Config,
 };
 use crate::{
     context::{EncoderCache, ForwardContext, Optimizations},
-    layers::{
-        bert::Bert,
-        token_transformer::{Condense, Transformer},
-    },
+    layers::{bert::Bert, token_transformer::Condense},
     methods::{Build, Features, Inputs, MethodError},
 };
+use halfheard_shared::methods::faults::{Fault, Faults};
 use tch::{Device, Kind, Tensor, nn};
 
 /// BERT and the condensation of its outputs.
@@ -28,12 +26,15 @@ pub(super) struct Model {
     vision: Option<Condense>,
     correction: Option<Correction>,
     /// For language, audio and vision.
-    reconstructors: Option<[Option<Transformer>; 3]>,
+    reconstructors: Option<[Option<Reconstructor>; 3]>,
     head: Head,
     /// A feature's tokens and width.
     feature: [i64; 2],
+    /// Which features of complete inputs the losses compare with: language, and all.
+    complete_features: [bool; 2],
     adversarial: bool,
     reconstructs: bool,
+    faults: Faults,
     optimizations: Optimizations,
 }
 
@@ -42,10 +43,11 @@ pub(super) struct Model {
 pub(super) struct Comparison {
     /// `[B, 1]`.
     pub(super) completeness: Option<Tensor>,
-    /// Logits of corrected features, then of complete language: `[2 B tokens, 2]`.
+    /// Logits of what stands in for language, then of language: `[2 B tokens, 2]`.
     pub(super) effectiveness: Option<Tensor>,
-    /// Reconstructed and complete features, `[B, 3 tokens, D]` each.
-    pub(super) reconstruction: Option<(Tensor, Tensor)>,
+    /// What was rebuilt, and the truth: features of all modalities, `[B, 3 tokens, D]`, or the inputs
+    /// of each, `[B, steps, width]`.
+    pub(super) reconstruction: Vec<(Tensor, Tensor)>,
 }
 
 impl Model {
@@ -70,16 +72,13 @@ impl Model {
         } else {
             None
         };
-        let reconstructor = |used: bool, i: i64| {
-            used.then(|| {
-                Transformer::new(
-                    &(path / "reconstructor" / i),
-                    config.tokens,
-                    0,
-                    config.shape(config.reconstructor_depth),
-                )
-            })
+        let faults = build.faults;
+        let reconstructor = |used: bool, i: i64, size| {
+            used.then(|| Reconstructor::new(path, i, config, size, faults))
         };
+        let text_width = language.as_ref().map_or(0, |l: &Language| l.bert.width());
+        let features_rebuilt = config.reconstructs() && faults.keeps(Fault::RebuiltFeatures);
+        let complete_language = config.adversarial() && faults.keeps(Fault::MixedDiscriminator);
         Ok(Self {
             language,
             audio: config
@@ -90,19 +89,21 @@ impl Model {
                 .then(|| condense("proj_v", data.vision_dim, data.vision_length)),
             correction: config
                 .dmc
-                .then(|| Correction::new(path, config, build.fidelity)),
+                .then(|| Correction::new(path, config, build.faults)),
             // The reference numbers them audio, vision, language.
             reconstructors: config.reconstructor.then(|| {
                 [
-                    reconstructor(config.language, 2),
-                    reconstructor(config.audio, 0),
-                    reconstructor(config.vision, 1),
+                    reconstructor(config.language, 2, [data.text_length, text_width]),
+                    reconstructor(config.audio, 0, [data.audio_length, data.audio_dim]),
+                    reconstructor(config.vision, 1, [data.vision_length, data.vision_dim]),
                 ]
             }),
-            head: Head::new(path, config, build.fidelity),
+            head: Head::new(path, config, build.faults),
             feature: [config.tokens, config.width],
+            complete_features: [complete_language || features_rebuilt, features_rebuilt],
             adversarial: config.adversarial(),
             reconstructs: config.reconstructs(),
+            faults,
             optimizations: build.optimizations,
         })
     }
@@ -150,19 +151,19 @@ impl Model {
             (a, Some(b))
         };
         let (language, complete_language) = pair(
-            self.language.is_some() && (self.adversarial || self.reconstructs),
+            self.language.is_some() && self.complete_features[0],
             &erased.text,
             &complete.text,
             &|text| self.language(text, ForwardContext::TRAIN),
         );
         let (audio, complete_audio) = pair(
-            self.audio.is_some() && self.reconstructs,
+            self.audio.is_some() && self.complete_features[1],
             &erased.audio,
             &complete.audio,
             &|x| self.frames(&self.audio, x),
         );
         let (vision, complete_vision) = pair(
-            self.vision.is_some() && self.reconstructs,
+            self.vision.is_some() && self.complete_features[1],
             &erased.vision,
             &complete.vision,
             &|x| self.frames(&self.vision, x),
@@ -209,7 +210,7 @@ impl Model {
         erased: &Inputs,
         complete: &Inputs,
     ) -> (Tensor, Comparison) {
-        let (features, complete) = self.embed_both(erased, complete);
+        let (features, complete_features) = self.embed_both(erased, complete);
         let Corrected {
             dominant,
             judged,
@@ -221,32 +222,69 @@ impl Model {
             .correction
             .as_ref()
             .and_then(|correction| correction.discriminator.as_ref());
-        let effectiveness = match (discriminator, &complete[0]) {
+        let language = match self.faults.keeps(Fault::MixedDiscriminator) {
+            true => complete_features[0].as_ref(),
+            false => self.language.is_some().then_some(&features[0]),
+        };
+        let effectiveness = match (discriminator, language) {
             (Some(discriminator), Some(language)) if self.adversarial => {
                 let tokens = Tensor::cat(&[&judged, language], 0).flatten(0, 1);
                 Some(discriminator.forward(&tokens))
             }
             _ => None,
         };
-        let reconstructors = self.reconstructors.as_ref().filter(|_| self.reconstructs);
-        let reconstruction = reconstructors.map(|reconstructors| {
-            let (mut reconstructed, mut truth) = (Vec::new(), Vec::new());
-            for ((reconstructor, feature), complete) in
-                reconstructors.iter().zip(&features).zip(complete)
-            {
-                if let (Some(reconstructor), Some(complete)) = (reconstructor, complete) {
-                    reconstructed.push(reconstructor.forward(feature, self.feature[0]));
-                    // Not detached: in the reference, the truth is trained toward the reconstruction, too.
-                    truth.push(complete);
-                }
-            }
-            (Tensor::cat(&reconstructed, 1), Tensor::cat(&truth, 1))
-        });
         let comparison = Comparison {
             completeness,
             effectiveness,
-            reconstruction,
+            reconstruction: self.reconstruct(&features, complete_features, complete),
         };
         (prediction, comparison)
+    }
+
+    /// What is rebuilt from the features of the erased inputs, and the truth.
+    fn reconstruct(
+        &self,
+        features: &[Tensor; 3],
+        complete_features: [Option<Tensor>; 3],
+        complete: &Inputs,
+    ) -> Vec<(Tensor, Tensor)> {
+        let Some(reconstructors) = self.reconstructors.as_ref().filter(|_| self.reconstructs)
+        else {
+            return Vec::new();
+        };
+        let truths = match self.faults.keeps(Fault::RebuiltFeatures) {
+            true => complete_features,
+            false => [
+                self.words(&complete.text),
+                Some(complete.audio.shallow_clone()),
+                Some(complete.vision.shallow_clone()),
+            ],
+        };
+        let mut pairs = Vec::new();
+        for ((reconstructor, feature), truth) in reconstructors.iter().zip(features).zip(truths) {
+            if let (Some(reconstructor), Some(truth)) = (reconstructor, truth) {
+                // In the reference, the truth is trained toward the reconstruction, too.
+                let truth = match self.faults.keeps(Fault::TrainedTarget) {
+                    true => truth,
+                    false => truth.detach(),
+                };
+                pairs.push((reconstructor.forward(feature), truth));
+            }
+        }
+        if pairs.is_empty() || !self.faults.keeps(Fault::RebuiltFeatures) {
+            return pairs;
+        }
+        let (rebuilt, truth): (Vec<Tensor>, Vec<Tensor>) = pairs.into_iter().unzip();
+        vec![(Tensor::cat(&rebuilt, 1), Tensor::cat(&truth, 1))]
+    }
+
+    /// BERT's outputs for a complete text, `[B, L, H]`: the language's inputs in the paper's terms.
+    fn words(&self, text: &Tensor) -> Option<Tensor> {
+        let Language { bert, .. } = self.language.as_ref()?;
+        let words = || bert.forward_untrimmed(text, ForwardContext::TRAIN);
+        Some(match self.faults.keeps(Fault::TrainedTarget) {
+            true => words(),
+            false => tch::no_grad(words),
+        })
     }
 }

@@ -40,7 +40,7 @@ pub(in crate::methods) fn build(build: &Build<'_>) -> Result<Box<dyn Method>, Me
         }],
         AdamConfig::ADAMW,
     );
-    let schedule = WarmupCosine::new(build.max_epochs, build.fidelity, &mut optimizer);
+    let schedule = WarmupCosine::new(build.max_epochs, build.faults, &mut optimizer);
     Ok(Box::new(Lnln {
         vs,
         model,
@@ -78,8 +78,14 @@ impl Lnln {
             let part = logits.cross_entropy_for_logits(&target);
             parts.push(("l_adv", self.config.beta, part));
         }
-        if let Some((reconstructed, truth)) = &comparison.reconstruction {
-            parts.push(("l_rec", self.config.gamma, mse(reconstructed, truth)));
+        // Equation 12: the mean over the modalities.
+        let rebuilt = comparison.reconstruction.iter();
+        if let Some(sum) = rebuilt.map(|(x, truth)| mse(x, truth)).reduce(|a, b| a + b) {
+            let mean = match comparison.reconstruction.len() {
+                1 => sum,
+                modalities => sum / modalities as f64,
+            };
+            parts.push(("l_rec", self.config.gamma, mean));
         }
         let loss = parts.iter().map(|(_, weight, part)| part * *weight).sum();
         std::iter::once(("loss", loss))
@@ -125,7 +131,7 @@ impl Method for Lnln {
         let (prediction, comparison) = self.model.forward_training(input, complete);
         let parts = self.losses(&prediction, &comparison, batch);
         let named: Vec<(&'static str, &Tensor)> = parts.iter().map(|(n, t)| (*n, t)).collect();
-        let losses = common::losses(at, &named)?;
+        let losses = common::losses(at, &named, &[])?;
         parts[0].1.backward();
         self.optimizer.step();
         Ok(StepOutcome {
