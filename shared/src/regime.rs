@@ -27,11 +27,6 @@ pub enum Regime {
 }
 
 impl Regime {
-    /// Whether anything is erased.
-    pub fn erases(self) -> bool {
-        !matches!(self, Self::Complete)
-    }
-
     /// Whether every pass has the same erasure.
     pub fn is_constant(self) -> bool {
         matches!(self, Self::Complete | Self::Fixed(_) | Self::DrawnOnce)
