@@ -1,7 +1,7 @@
 //! Robustness as one number: the area under a metric's curve over missing rates, relative to a flat
 //! curve.
 
-use super::{bootstrap::BootstrapSamples, interval};
+use super::{bootstrap::BootstrapSamples, interval, summary::area};
 use halfheard_shared::{benchmark::Benchmark, case::CaseKind, results::Model};
 
 /// The robustness of a model by one metric.
@@ -57,11 +57,8 @@ fn share(rates: &[f64], values: &[f64]) -> Option<f64> {
     if first != 0.0 || last <= 0.0 || start == 0.0 || values.iter().any(|v| v.is_nan()) {
         return None;
     }
-    let steps = rates.windows(2).zip(values.windows(2));
-    let area: f64 = steps
-        .map(|(r, v)| (r[1] - r[0]) * f64::midpoint(v[0], v[1]))
-        .sum();
-    Some(area / (last * start))
+    let points: Vec<(f64, f64)> = rates.iter().copied().zip(values.iter().copied()).collect();
+    Some(area(&points) / (last * start))
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ pub fn summary(points: &[(f64, f64)]) -> Option<Summary> {
 }
 
 /// The area under a curve whose points are in the order of their rates.
-fn area(points: &[(f64, f64)]) -> f64 {
+pub(super) fn area(points: &[(f64, f64)]) -> f64 {
     let trapezoid = |pair: &[(f64, f64)]| {
         let [(from, start), (to, end)] = [pair[0], pair[1]];
         (to - from) * f64::midpoint(start, end)
