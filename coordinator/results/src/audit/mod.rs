@@ -28,5 +28,5 @@ mod trend;
 
 pub use cell::{Cell, Place};
 pub use finding::{Finding, Rule, Severity};
-pub use published::{published, published_beside};
+pub use published::{implausible_spreads, published, published_beside};
 pub use sweep::{SweepAudit, collapsed};

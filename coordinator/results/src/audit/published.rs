@@ -40,6 +40,13 @@ pub fn published_beside(others: &[OtherNumber]) -> Vec<Finding> {
     findings
 }
 
+/// The paper's standard deviations that are out of proportion to their rows (rule
+/// [`Spread`](super::Rule::Spread)).
+pub fn implausible_spreads() -> Vec<Finding> {
+    let cells: Vec<Cell> = numbers().iter().map(from_number).collect();
+    spread::check(&cells)
+}
+
 /// Applies all rules for tables.
 fn check(cells: &[Cell], others: &[OtherNumber]) -> Vec<Finding> {
     let splits = Splits::published();
