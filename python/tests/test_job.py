@@ -18,7 +18,8 @@ import schema
 from halfheard import Job, JobError, Stopped, erase_training, read_tensors
 from halfheard import job as make_job
 from halfheard.step_seed import step_seed
-from stand_in import DATASET, ROOT, TESTS, Worker
+from halfheard.tensors import write_tensors
+from stand_in import DATASET, ROOT, TESTS, Worker, tensors_of
 
 GOLDEN = json.loads((TESTS / "data" / "golden.json").read_text())
 EXAMPLES = ROOT / "python" / "examples"
@@ -509,6 +510,17 @@ class Erasure(unittest.TestCase):
         self.assertEqual(job.selection.ids, job.dataset.valid.ids)
         with self.assertRaisesRegex(ValueError, "is not an erased split"):
             halfheard.read_inputs(DATASET, "r=0.5")
+
+    def test_rates_follow_the_seed_that_the_file_names(self):
+        split = self.job().dataset.valid
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        path = Path(folder.name) / "inputs.safetensors"
+        for seed in (1111, 1112):
+            erased = halfheard.erase(split, "mr=0.3", seed=seed)
+            about = {"ids": json.dumps(split.ids), "erasure_seed": str(seed)}
+            write_tensors(path, tensors_of(erased), about)
+            np.testing.assert_array_equal(halfheard.read_inputs(path, "mr=0.3").rates.text, erased.rates.text)
 
 
 class Schemas(unittest.TestCase):

@@ -18,6 +18,8 @@ use std::{io, path::Path};
 pub struct ErasedSplit {
     /// Which.
     pub split: Split,
+    /// The seed that decided where the damage is.
+    pub erasure_seed: u32,
     /// The sizes of its tensors.
     pub shapes: Shapes,
     /// The samples' ids, in the dataset's order.
@@ -83,7 +85,8 @@ impl ErasedSplit {
             vision: statistics.as_ref().map(|[_, vision]| vision),
             confusions,
         };
-        let damaged = erasure::damage(&case.damage, &inputs, &resources, case.seed(seed), tokens)?;
+        let seed = case.seed(seed);
+        let damaged = erasure::damage(&case.damage, &inputs, &resources, seed, tokens)?;
         let mut text = view.text().to_vec();
         if let Some(rows) = &damaged.text_rows {
             let whole = view.text().chunks_exact(3 * length);
@@ -104,6 +107,7 @@ impl ErasedSplit {
         let all = |of: &dyn Fn(usize) -> String| (0..samples).map(of).collect();
         Ok(Self {
             split,
+            erasure_seed: seed,
             shapes,
             ids: all(&|sample| view.id(sample).to_owned()),
             raw_text: all(&|sample| view.raw_text(sample).to_owned()),

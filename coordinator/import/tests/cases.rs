@@ -196,6 +196,7 @@ fn safetensors_have_the_same_content() {
     let metadata = metadata.metadata().as_ref().unwrap();
     let ids: Vec<String> = serde_json::from_str(&metadata["ids"]).unwrap();
     assert_eq!((ids, metadata["split"].as_str()), (erased.ids, "valid"));
+    assert_eq!(metadata["erasure_seed"], SEED.to_string());
 }
 
 /// The rates of passes over the training split. Twenty samples in ten batches: two of the eight loading

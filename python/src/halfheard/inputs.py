@@ -6,7 +6,7 @@ import json
 import os
 
 from .cases import Case
-from .erasure import Batch, Rates
+from .erasure import ERASURE_SEED, Batch, Rates
 from .tensors import read_tensors
 
 
@@ -26,6 +26,8 @@ def read_inputs(path: str | os.PathLike[str], case: Case | str) -> Batch:
     try:
         samples = len(tensors["text"])
         ids = json.loads(metadata.get("ids", "[]"))
+        # Files of earlier releases do not name it.
+        seed = int(metadata.get("erasure_seed", ERASURE_SEED))
         return Batch(
             tensors["text"],
             tensors["audio"],
@@ -35,7 +37,7 @@ def read_inputs(path: str | os.PathLike[str], case: Case | str) -> Batch:
             tensors["vision_kept"],
             tensors["audio_lengths"],
             tensors["vision_lengths"],
-            Rates.of_case(case, samples),
+            Rates.of_case(case, samples, seed),
             [str(sample) for sample in ids],
         )
     except KeyError as error:

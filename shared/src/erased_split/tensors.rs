@@ -58,6 +58,7 @@ pub(super) fn write(split: &ErasedSplit, path: &Path, labels: bool) -> io::Resul
     let metadata = HashMap::from([
         ("format".to_owned(), "halfheard-case".to_owned()),
         ("split".to_owned(), split.split.as_str().to_owned()),
+        ("erasure_seed".to_owned(), split.erasure_seed.to_string()),
         ("ids".to_owned(), ids),
     ]);
     let bytes = safetensors::serialize(tensors, Some(metadata))
