@@ -152,10 +152,11 @@ struct Query<'a> {
 }
 
 macro_rules! offers {
-    ($rows:expr) => {
+    ($rows:expr, $delayed:expr) => {
         $rows
             .into_iter()
             .map(|row| Offer {
+                delayed: $delayed,
                 place: row.place,
                 job: JobId(row.id),
                 sweep: SweepId(row.sweep),
@@ -236,7 +237,7 @@ impl Query<'_> {
         )
         .fetch_all(tx)
         .await?;
-        Ok(offers!(rows))
+        Ok(offers!(rows, delayed))
     }
 
     /// The first evaluations or no-ops of each sweep.
@@ -282,6 +283,6 @@ impl Query<'_> {
         )
         .fetch_all(tx)
         .await?;
-        Ok(offers!(rows))
+        Ok(offers!(rows, delayed))
     }
 }

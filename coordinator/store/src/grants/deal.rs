@@ -9,6 +9,9 @@ use uuid::Uuid;
 /// A job that can be granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Offer {
+    /// Whether it was declined or failed in the last minutes: it comes after all others, whatever their
+    /// kind.
+    pub(super) delayed: bool,
     /// The place of its sweep in the order of serving, from 1.
     pub(super) place: i64,
     pub(super) job: JobId,
@@ -125,7 +128,10 @@ pub(super) fn deal(
             taken
         };
         take(&mut noops, taker.room.noops, noop_share);
-        let place = |offers: &VecDeque<Offer>| offers.front().map_or(i64::MAX, |o| o.place);
+        let place = |offers: &VecDeque<Offer>| {
+            let first = offers.front();
+            first.map_or((true, i64::MAX), |offer| (offer.delayed, offer.place))
+        };
         let evaluates = taker.room.evaluations > 0 && taker.holds != Holds::Suspect;
         let first = place(&evaluations).min(place(&suspects));
         let trains_first = taker.room.trainings > 0 && place(&trainings) < first;
@@ -156,6 +162,7 @@ mod tests {
 
     fn offer(kind: JobKind, number: u32, place: i64, losses: i32) -> Offer {
         Offer {
+            delayed: false,
             place,
             job: JobId::derive(&[kind.as_str().as_bytes(), &number.to_le_bytes()]),
             sweep: SweepId::derive(&[&place.to_le_bytes()]),
@@ -191,6 +198,23 @@ mod tests {
             evaluations: (0..count).map(|i| offer(JobKind::Eval, i, 1, 0)).collect(),
             ..Offers::default()
         }
+    }
+
+    #[test]
+    fn declined_training_waits_for_an_evaluation_of_lower_priority() {
+        let mut offers = evaluations(1);
+        offers.evaluations[0].place = 2;
+        offers.trainings = [offer(JobKind::Train, 0, 1, 0)].into();
+        let kinds = |offers: &Offers| -> Vec<JobKind> {
+            let taker = taker(0, 1, 16, Holds::Nothing);
+            let dealt = deal(&[taker], offers.clone(), 0, &mut HashMap::new());
+            dealt.into_iter().map(|(_, offer)| offer.kind).collect()
+        };
+        assert_eq!(kinds(&offers), [JobKind::Train]);
+        offers.trainings[0].delayed = true;
+        assert_eq!(kinds(&offers), [JobKind::Eval]);
+        offers.evaluations[0].delayed = true;
+        assert_eq!(kinds(&offers), [JobKind::Train], "equal again");
     }
 
     #[test]
