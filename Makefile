@@ -72,6 +72,7 @@ test: SETUP_FLAGS := --tests
 test: lint ## run all of CI: format, clippy, set-up's tests, structure, unit, doc and end-to-end tests
 	$(PYTHON) -m unittest discover --start-directory deploy --pattern 'test_*.py'
 	@$(MAKE) test-python
+	@$(MAKE) browser
 	@$(MAKE) previous-worker
 	$(WITH_LIBTORCH) $(CARGO) test --workspace --doc
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
@@ -84,6 +85,19 @@ test: lint ## run all of CI: format, clippy, set-up's tests, structure, unit, do
 			/^test result:/ { passed += $$4; failed += $$6; skipped += $$8 } \
 			END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped }'; \
 	fi
+
+# Debian's package needs no root to be unpacked. The other checks of the monitoring files are in `make test`.
+.PHONY: test-alerts
+test-alerts: ## test the alert rules and the dashboard's queries with promtool
+	@folder="$(DEPS)/prometheus"; \
+	if [ -z "$${HALFHEARD_PROMTOOL:-}" ] && ! command -v promtool >/dev/null && [ ! -x "$$folder/usr/bin/promtool" ]; then \
+		if command -v apt-get >/dev/null && command -v dpkg >/dev/null; then \
+			rm -rf "$$folder.new"; mkdir -p "$$folder.new"; \
+			(cd "$$folder.new" && apt-get download prometheus >/dev/null && dpkg -x prometheus_*.deb . && rm -f prometheus_*.deb) \
+				&& mv "$$folder.new" "$$folder" || { rm -rf "$$folder.new"; echo "promtool not found, and Debian's package \`prometheus\` cannot be had"; }; \
+		else echo "promtool not found: install Prometheus, or set HALFHEARD_PROMTOOL"; fi; \
+	fi
+	$(PYTHON) -m unittest discover --start-directory deploy --pattern 'test_monitoring.py' --verbose
 
 # A folder for each list of requirements and Python: made whole or not at all, and never installed twice.
 .PHONY: test-python
@@ -101,6 +115,14 @@ test-python: ## test the Python package (needs Python 3.10 or newer)
 	fi; \
 	PYTHONPATH="python/src:$$packages" PYTHONDONTWRITEBYTECODE=1 \
 		$(PYTHON) -m unittest discover --start-directory python/tests
+
+.PHONY: browser
+browser: ## install the headless Chromium in which the page is tested
+	@PYTHON="$(PYTHON)" tests/browser/install.sh "$(DEPS)"
+
+.PHONY: screenshots
+screenshots: build browser ## take the pictures of the page in docs/images again
+	$(WITH_LIBTORCH) $(CARGO) test -q --workspace --test page_browser -- --ignored --nocapture screenshots
 
 # The same commit gives the same bytes, whoever builds it and wherever: no path of this machine gets into programs that
 # others get. They have a folder of their own, since these flags would build everything anew in the usual one.
@@ -138,11 +160,12 @@ test-wheel: wheel ## install the wheel into an empty folder and run the demo fro
 	deploy/test-wheel.sh "$(DEPS)" $(TARGET)/wheels/halfheard-*.whl
 
 .PHONY: bench
-bench: setup ## measure expansion, submission, no-op jobs, tables, report, imports, training steps
+bench: setup ## measure expansion, submission, no-op jobs, tables, report, pages, imports, training steps
 	$(CARGO) build --release --workspace --bins
 	$(TARGET)/release/bench_submit
 	$(TARGET)/release/bench_path
 	$(TARGET)/release/bench_results
+	$(TARGET)/release/bench_page
 	$(TARGET)/release/bench_import
 	$(WITH_LIBTORCH) $(CARGO) bench --workspace --bench steps
 
@@ -157,6 +180,19 @@ soak: build ## repeat the kill-and-restart tests for SOAK_MINUTES (default 30)
 .PHONY: chaos
 chaos: build ## fail everything for CHAOS_MINUTES (default 30) while a sweep runs; CHAOS_SEED, CHAOS_REPLAY=FILE
 	$(WITH_LIBTORCH) $(TARGET)/debug/halfheard-campaign
+
+.PHONY: test-slurm
+test-slurm: build ## run a sweep with preemptions on a real Slurm on this machine (needs Debian's slurm-wlm and munge)
+	@command -v sbatch >/dev/null && command -v munge >/dev/null || { echo "Slurm not found; install it: \`apt install slurm-wlm munge\`" >&2; exit 1; }
+	$(WITH_LIBTORCH) $(CARGO) test --workspace --test slurm_real -- --ignored --nocapture
+
+.PHONY: test-trackers
+test-trackers: build ## read exported runs with the real MLflow and `wandb sync` (installs both; needs Python 3.10)
+	@folder="$(DEPS)/trackers"; \
+	[ -x "$$folder/bin/wandb" ] || { $(PYTHON) -m venv "$$folder" && "$$folder/bin/python" -m pip install --quiet --disable-pip-version-check --requirement tests/trackers/requirements.txt; }
+	rm -rf "$(TARGET)/trackers" && mkdir -p "$(TARGET)/trackers"
+	HALFHEARD_TRACKERS="$(abspath $(TARGET))/trackers" $(CARGO) test -q --workspace --test results_trackers
+	$(DEPS)/trackers/bin/python tests/trackers/read.py "$(TARGET)/trackers"
 
 .PHONY: fuzz
 fuzz: ## fuzz each reader of foreign bytes for FUZZ_MINUTES (default 60), one after the other (needs cargo-fuzz)

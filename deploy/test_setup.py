@@ -54,7 +54,7 @@ class Case(unittest.TestCase):
         self.deps.mkdir()
         self.index = self.folder / "index"
         self.index.mkdir()
-        own = ("LIBTORCH", "HALFHEARD_NATS_SERVER", "HALFHEARD_POSTGRES_BIN", "HALFHEARD_ENCODER_EN", "HALFHEARD_POLARS", "HALFHEARD_SYSTEM")
+        own = ("LIBTORCH", "HALFHEARD_NATS_SERVER", "HALFHEARD_POSTGRES_BIN", "HALFHEARD_ENCODER_EN", "HALFHEARD_POLARS", "HALFHEARD_CHECKERS", "HALFHEARD_SYSTEM")
         environment = {name: value for name, value in os.environ.items() if name not in own}
         environment.update(PIP_NO_INDEX="1", PIP_FIND_LINKS=str(self.index), PIP_CONFIG_FILE=os.devnull)
         patched = mock.patch.dict(os.environ, environment, clear=True)

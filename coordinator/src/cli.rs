@@ -8,7 +8,8 @@ use crate::{
 };
 use clap::{CommandFactory as _, Parser, Subcommand};
 use halfheard_shared::{color, env, text::Printable};
-use std::process::ExitCode;
+use halfheard_telemetry::traces;
+use std::{io::IsTerminal as _, process::ExitCode};
 
 const TOUR: &str = "\
 First steps, on this machine alone (with private servers, no settings needed):
@@ -20,7 +21,10 @@ On a cluster (settings: docs/guide/cluster.md):
   coord migrate                       prepare the database
   coord plan benchmark.toml           show what a spec expands to
   coord submit benchmark.toml         submit it; `coord serve` and workers do the rest
-  coord status                        show progress
+  coord slurm --partition gpu --max 8 have Slurm start workers while there is work
+  coord status                        show progress; `coord top` shows it live, with keys
+  coord workers                       what each worker does; `coord drain WORKER` ends its work
+  coord logs JOB --follow             attempts, errors and epochs of a job as they come
   coord retry SWEEP                   run failed jobs again
   coord table 9 --format latex        print a table for a paper
   coord figure 2 --out curves.svg     draw curves
@@ -32,6 +36,7 @@ On a cluster (settings: docs/guide/cluster.md):
 
 Settings come from flags, then environment variables (HALFHEARD_NATS_URL, HALFHEARD_NATS_CREDS,
 HALFHEARD_DATABASE_URL, HALFHEARD_ARTIFACTS, HALFHEARD_DATA_DIR), then ~/.config/halfheard/config.toml.
+HALFHEARD_NATS_URL_FILE and HALFHEARD_DATABASE_URL_FILE name files that hold the addresses.
 Flags never hold passwords.";
 
 /// Runs the benchmark of multimodal sentiment models on incomplete data.
@@ -78,9 +83,15 @@ enum Command {
     Run(commands::run::RunArgs),
     /// Serve sweeps: dispatch jobs and collect results until stopped
     Serve(commands::serve::ServeArgs),
+    /// Submit and retire Slurm jobs for workers, by the work that is left
+    Slurm(commands::slurm::SlurmArgs),
     /// Show sweep progress
     Status(commands::status::StatusArgs),
-    /// Print what an external program wrote to standard error
+    /// Watch and steer in a terminal: sweeps, maps, workers, curves, failures
+    Top(commands::top::TopArgs),
+    /// Show what each worker does
+    Workers(commands::workers::WorkersArgs),
+    /// Show a job's attempts, errors and epochs, and what its program wrote
     Logs(commands::logs::LogsArgs),
     /// Print a table of the paper from a sweep's results, beside the published numbers
     Table(commands::table::TableArgs),
@@ -110,12 +121,16 @@ enum Command {
     Pause(commands::pause::PauseArgs),
     /// Resume a paused sweep
     Resume(commands::pause::PauseArgs),
+    /// Change a sweep's priority
+    Priority(commands::priority::PriorityArgs),
     /// Change a sweep's priority, share, limits or owner while it runs
     Set(commands::set::SetArgs),
     /// Cancel a sweep
     Cancel(commands::cancel::CancelArgs),
     /// Delete a sweep, with the results that only it has
     Delete(commands::delete::DeleteArgs),
+    /// Grant a worker nothing more, or let it work again
+    Drain(commands::drain::DrainArgs),
     /// Delete artifacts that nobody needs
     Gc(commands::gc::GcArgs),
     /// Save the database, and checkpoints, into a folder
@@ -143,7 +158,10 @@ impl Command {
 
     /// Returns whether it only prints: then a closed pipe (`coord table 2 | head`) ends it quietly.
     fn only_prints(&self) -> bool {
-        !matches!(self, Self::Serve(_) | Self::Run(_) | Self::Demo(_))
+        !matches!(
+            self,
+            Self::Serve(_) | Self::Run(_) | Self::Demo(_) | Self::Top(_)
+        )
     }
 }
 
@@ -174,7 +192,10 @@ impl Cli {
             Command::Submit(args) => commands::submit::run(args, &settings).await,
             Command::Demo(args) => commands::demo::run(args, &settings).await,
             Command::Run(args) => commands::run::run(args, &settings).await,
+            Command::Slurm(args) => commands::slurm::run(args, &settings).await,
             Command::Status(args) => commands::status::run(args, &settings).await,
+            Command::Top(args) => commands::top::run(args, &settings).await,
+            Command::Workers(args) => commands::workers::run(args, &settings).await,
             Command::Logs(args) => commands::logs::run(args, &settings).await,
             Command::Serve(args) => commands::serve::run(args, &settings).await,
             Command::Table(args) => commands::table::run(args, &settings).await,
@@ -191,6 +212,8 @@ impl Cli {
             Command::Retry(args) => commands::retry::run(args, &settings).await,
             Command::Pause(args) => commands::pause::pause(args, &settings).await,
             Command::Resume(args) => commands::pause::resume(args, &settings).await,
+            Command::Priority(args) => commands::priority::run(args, &settings).await,
+            Command::Drain(args) => commands::drain::run(args, &settings).await,
             Command::Set(args) => commands::set::run(args, &settings).await,
             Command::Cancel(args) => commands::cancel::run(args, &settings).await,
             Command::Delete(args) => commands::delete::run(args, &settings).await,
@@ -206,6 +229,10 @@ impl Cli {
 
     fn start_logging(&self) {
         use tracing_subscriber::{EnvFilter, fmt};
+        if matches!(self.command, Command::Top(_)) && std::io::stderr().is_terminal() {
+            // Logs would be written over the drawing, which says itself what is wrong.
+            return;
+        }
         let level = match self.verbose {
             0 => self.command.log_level(),
             1 => "info",
@@ -214,7 +241,7 @@ impl Cli {
         let filter = EnvFilter::try_from_default_env()
             .unwrap_or_else(|_| EnvFilter::new(format!("warn,halfheard={level}")));
         let logs = fmt()
-            .with_env_filter(filter)
+            .with_env_filter(traces::in_logs(filter, self.log_json))
             .with_ansi(color::stderr())
             .with_writer(|| Printable(std::io::stderr()));
         // Fails only if a subscriber is set, and then that one is used.

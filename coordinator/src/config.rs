@@ -1,6 +1,7 @@
 //! The settings of `coord`: those that it has in common with `worker`, the database, and the form of the output.
 
 use crate::analysis::Sources;
+use halfheard_page::Places;
 use halfheard_shared::{
     address::redacted,
     broker::BrokerSettings,
@@ -145,6 +146,15 @@ impl fmt::Debug for Settings {
 }
 
 impl Settings {
+    /// Where the page finds artifacts and data.
+    pub(crate) fn places(&self) -> Places {
+        Places {
+            artifacts: self.artifacts.clone(),
+            data_dir: self.data_dir.clone(),
+            broker: self.broker.clone(),
+        }
+    }
+
     /// Where figures find artifacts and data.
     pub fn sources(&self) -> Sources<'_> {
         Sources {
@@ -163,7 +173,7 @@ impl Settings {
         let layers = Layers::read(flags.config.as_deref(), env)?;
         let (url, database_origin) = layers.pick_address(
             ("--database-url", flags.database_url.as_ref()),
-            env::DATABASE_URL,
+            (env::DATABASE_URL, Some(env::DATABASE_URL_FILE)),
             Secret::Password,
             layers.file.database_url.clone(),
         )?;

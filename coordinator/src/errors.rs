@@ -8,6 +8,7 @@ use crate::{
     infrastructure::Remark,
     local::{LocalError, programs::ProgramError},
     orchestrator::retry::RetryError,
+    slurm::SlurmError,
     submission::{FileError, LoadError, SubmitError, encoders::ExamineError, report},
 };
 use halfheard_import::{ImportError, predictions::PredictionsError, synthesize::SynthesizeError};
@@ -41,9 +42,11 @@ pub(crate) const PRINTER: Printer = Printer::new(&[
     hint_of::<ResultsError>,
     hint_of::<RetryError>,
     hint_of::<SettingsError>,
+    hint_of::<SlurmError>,
     hint_of::<StoreError>,
     hint_of::<StoreImportError>,
     hint_of::<SubmitError>,
     hint_of::<SynthesizeError>,
+    hint_of::<halfheard_telemetry::traces::TracesError>,
 ])
 .drawing(report::draw);

@@ -53,6 +53,17 @@ impl Output {
         self.print(report)
     }
 
+    /// Prints something that happened at once: JSON on one line, or text for people.
+    ///
+    /// # Errors
+    ///
+    /// It does not serialize, or standard output is closed.
+    pub(crate) fn event(self, event: &(impl Serialize + Display)) -> anyhow::Result<()> {
+        self.print(event)?;
+        std::io::Write::flush(&mut std::io::stdout())?;
+        Ok(())
+    }
+
     /// Writes a line for people to standard error.
     pub(crate) fn note(self, text: impl Display) {
         if !self.json {

@@ -54,6 +54,7 @@ fn help_pages_match_their_snapshots() {
         &["data", "synthesize"],
         &["delete"],
         &["doctor"],
+        &["drain"],
         &["export"],
         &["figure"],
         &["gc"],
@@ -61,15 +62,19 @@ fn help_pages_match_their_snapshots() {
         &["migrate"],
         &["pause"],
         &["plan"],
+        &["priority"],
         &["report"],
         &["restore"],
         &["resume"],
         &["retry"],
         &["run"],
         &["serve"],
+        &["slurm"],
         &["status"],
         &["submit"],
         &["table"],
+        &["top"],
+        &["workers"],
     ];
     for page in pages {
         let help = coord(folder.path(), &[*page, &["--help"][..]].concat());

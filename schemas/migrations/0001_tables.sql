@@ -13,7 +13,7 @@ CREATE TYPE job_state AS ENUM ('blocked', 'ready', 'queued', 'running', 'done', 
 COMMENT ON TYPE job_state IS 'Table job_transition lists the transitions that exist.';
 
 CREATE TYPE attempt_outcome AS ENUM ('done', 'failed', 'handed_back', 'lost', 'stalled', 'revoked');
-COMMENT ON TYPE attempt_outcome IS 'done: delivered a result; failed: ended with an error; handed_back: its worker shut down or, if failure_kind is set, declined the job for a fault of its own; lost: its worker was not heard for as long as a lease lasts, or its process was replaced; stalled: its worker was heard, but the work did not advance; revoked: an operator cancelled the job, or paused its sweep before it began.';
+COMMENT ON TYPE attempt_outcome IS 'done: delivered a result; failed: ended with an error; handed_back: its worker shut down or, if failure_kind is set, declined the job for a fault of its own; lost: its worker was not heard for as long as a lease lasts, or its process was replaced; stalled: its worker was heard, but the work did not advance; revoked: an operator cancelled the job, paused its sweep before it began, or took it back from a drained worker.';
 
 CREATE TABLE installation (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
@@ -150,6 +150,7 @@ CREATE TABLE job (
 ) WITH (fillfactor = 80);
 CREATE INDEX job_of_sweep ON job (sweep, state, kind);
 CREATE INDEX job_of_train ON job (train_job) WHERE train_job IS NOT NULL;
+CREATE INDEX job_of_config ON job (config) WHERE kind = 'train';
 CREATE INDEX job_ready_train ON job (sweep, cost DESC, position) WHERE state = 'ready' AND kind = 'train';
 CREATE INDEX job_ready_eval ON job (sweep, position) WHERE state = 'ready' AND kind <> 'train';
 CREATE INDEX job_leased ON job (worker) WHERE state IN ('queued', 'running');
@@ -209,6 +210,7 @@ CREATE TABLE attempt (
     device       text NOT NULL DEFAULT '',
     version      text NOT NULL DEFAULT '',
     processor    text NOT NULL DEFAULT '',
+    ready        timestamptz,
     granted      timestamptz NOT NULL DEFAULT now(),
     started      timestamptz,
     resumed_after_epoch integer,
@@ -222,7 +224,7 @@ CREATE TABLE attempt (
 );
 CREATE INDEX attempt_of_job ON attempt (job);
 COMMENT ON TABLE attempt IS 'One grant of a job to a worker, and how it ended.';
-COMMENT ON COLUMN attempt.id IS 'Chosen by the coordinator.';
+COMMENT ON COLUMN attempt.id IS 'Chosen by the coordinator. Without hyphens, it is the id of the attempt''s trace.';
 COMMENT ON COLUMN attempt.job IS 'Its job.';
 COMMENT ON COLUMN attempt.worker IS 'The worker''s unique name.';
 COMMENT ON COLUMN attempt.session IS 'The process of that worker.';
@@ -234,6 +236,7 @@ COMMENT ON COLUMN attempt.host IS 'The worker''s machine.';
 COMMENT ON COLUMN attempt.device IS 'cpu, or the name of the GPU.';
 COMMENT ON COLUMN attempt.version IS 'The worker''s version and revision.';
 COMMENT ON COLUMN attempt.processor IS 'What the last bits of the results depend on: instruction set, vendor and thread count of the processor, or the GPU; portable if they do not depend on it; several joined with +, in order, if training moved between them. Empty if unknown.';
+COMMENT ON COLUMN attempt.ready IS 'Since when the job had waited for a worker; NULL if unknown.';
 COMMENT ON COLUMN attempt.granted IS 'Time at which the worker was given the job.';
 COMMENT ON COLUMN attempt.started IS 'Time at which its report of the start arrived; NULL if it never began. Cases are evaluated together: for a completed evaluation, its end minus its own seconds.';
 COMMENT ON COLUMN attempt.resumed_after_epoch IS 'The last epoch completed by an earlier attempt; 0 if training starts from scratch.';
@@ -385,6 +388,18 @@ COMMENT ON COLUMN other_processor.digest IS 'Hash of the result; a later one of 
 COMMENT ON COLUMN other_processor.content IS 'The result, without predictions.';
 COMMENT ON COLUMN other_processor.noticed IS 'Time of arrival.';
 
+CREATE TABLE drained_worker (
+    worker  text PRIMARY KEY,
+    by      text NOT NULL,
+    since   timestamptz NOT NULL DEFAULT now(),
+    at_once boolean NOT NULL DEFAULT false
+);
+COMMENT ON TABLE drained_worker IS 'Workers that are granted nothing more until an operator says otherwise.';
+COMMENT ON COLUMN drained_worker.worker IS 'The name of a slot, of a worker with all its slots, or of a machine after host:.';
+COMMENT ON COLUMN drained_worker.by IS 'Who asked for it.';
+COMMENT ON COLUMN drained_worker.since IS 'Since when.';
+COMMENT ON COLUMN drained_worker.at_once IS 'Whether what they have is taken back, rather than finished.';
+
 CREATE TABLE dead_letter (
     id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     subject  text NOT NULL,
@@ -400,3 +415,64 @@ COMMENT ON COLUMN dead_letter.sequence IS 'Its sequence number in the stream RES
 COMMENT ON COLUMN dead_letter.reason IS 'Why it was rejected.';
 COMMENT ON COLUMN dead_letter.payload IS 'Its first 64 KiB.';
 COMMENT ON COLUMN dead_letter.received IS 'Time of arrival.';
+
+CREATE TABLE notification (
+    event text NOT NULL,
+    key   text NOT NULL,
+    sweep uuid REFERENCES sweep ON DELETE CASCADE,
+    at    timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (event, key)
+);
+CREATE INDEX notification_of_sweep ON notification (sweep);
+COMMENT ON TABLE notification IS 'The events of the last 90 days that operators were told about: each once, whichever coordinator leads.';
+COMMENT ON COLUMN notification.event IS 'sweep_finished, sweep_stalled, sweep_paused, worker_sits_out or dead_letters; the rows of watched say when events were looked for first and last.';
+COMMENT ON COLUMN notification.key IS 'Which of its kind: another key is another event.';
+COMMENT ON COLUMN notification.sweep IS 'The sweep that it is about; NULL if none.';
+COMMENT ON COLUMN notification.at IS 'When it was recorded, which is before anybody was told.';
+
+CREATE TABLE allocation (
+    id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    cluster   text NOT NULL,
+    partition text NOT NULL,
+    slurm_id  bigint NOT NULL,
+    log       text NOT NULL DEFAULT '',
+    submitted timestamptz NOT NULL DEFAULT now(),
+    state     text NOT NULL DEFAULT 'PENDING',
+    reason    text NOT NULL DEFAULT '',
+    started   timestamptz,
+    ends      timestamptz,
+    restarts  integer NOT NULL DEFAULT 0,
+    ended     timestamptz,
+    died      boolean NOT NULL DEFAULT false
+);
+CREATE UNIQUE INDEX allocation_open ON allocation (cluster, slurm_id) WHERE ended IS NULL;
+CREATE INDEX allocation_ended ON allocation (ended);
+COMMENT ON TABLE allocation IS 'The Slurm jobs that `coord slurm` submitted for workers, those of the last 30 days.';
+COMMENT ON COLUMN allocation.id IS 'Ascending in order of submission: Slurm may use a number again.';
+COMMENT ON COLUMN allocation.cluster IS 'The name of the Slurm cluster.';
+COMMENT ON COLUMN allocation.partition IS 'The partition that it was submitted to.';
+COMMENT ON COLUMN allocation.slurm_id IS 'Slurm''s number of the job. A preempted job that is queued again keeps it.';
+COMMENT ON COLUMN allocation.log IS 'The file of its worker''s log; empty if unknown.';
+COMMENT ON COLUMN allocation.submitted IS 'Time of the submission.';
+COMMENT ON COLUMN allocation.state IS 'Slurm''s word for its state: PENDING, RUNNING, COMPLETING, COMPLETED, TIMEOUT, PREEMPTED and others; LOST if Slurm knows it no more.';
+COMMENT ON COLUMN allocation.reason IS 'Why it waits, in Slurm''s word; why it ended, if it ended badly.';
+COMMENT ON COLUMN allocation.started IS 'When it was started last; NULL if it never was.';
+COMMENT ON COLUMN allocation.ends IS 'When its time runs out; NULL unless it runs.';
+COMMENT ON COLUMN allocation.restarts IS 'How often it was preempted, or its node failed, and it was queued again.';
+COMMENT ON COLUMN allocation.ended IS 'When it ended; NULL until then.';
+COMMENT ON COLUMN allocation.died IS 'Whether it ended badly within a minute: then submission backs off.';
+
+CREATE TABLE feeder (
+    cluster   text NOT NULL,
+    partition text NOT NULL,
+    holder    text NOT NULL,
+    session   uuid NOT NULL,
+    expires   timestamptz NOT NULL,
+    PRIMARY KEY (cluster, partition)
+);
+COMMENT ON TABLE feeder IS 'Which `coord slurm` submits to which partition: one at a time.';
+COMMENT ON COLUMN feeder.cluster IS 'The name of the Slurm cluster.';
+COMMENT ON COLUMN feeder.partition IS 'The partition.';
+COMMENT ON COLUMN feeder.holder IS 'The process: machine and process id.';
+COMMENT ON COLUMN feeder.session IS 'Random, of that process.';
+COMMENT ON COLUMN feeder.expires IS 'Another may submit after this time unless it was renewed.';

@@ -30,7 +30,7 @@ INSERT INTO job_transition (before, after, reason) VALUES
     ('queued',    'failed',    'its last attempt failed'),
     ('queued',    'cancelled', 'no sweep asks for it any more'),
     ('running',   'done',      'its result arrived'),
-    ('running',   'ready',     'its attempt failed and is to be retried, was handed back, declined, lost or stalled'),
+    ('running',   'ready',     'its attempt failed and is to be retried, was handed back, declined, lost or stalled, or its worker was drained'),
     ('running',   'blocked',   'the checkpoints of its training job are missing, which is to be done again'),
     ('running',   'failed',    'its last attempt failed, or too many were lost without progress'),
     ('running',   'cancelled', 'no sweep asks for it any more'),

@@ -13,6 +13,7 @@
 //! away from a job that is about to report it.
 
 mod bucket;
+mod disk;
 mod folder;
 mod inventory;
 mod key;
@@ -21,6 +22,7 @@ mod remote;
 mod resume;
 
 pub use bucket::Tidied;
+pub use disk::Disk;
 pub use inventory::{Amount, Entry, Inventory, Leftover, Quota, age};
 pub use key::{ArtifactKind, GRACE, InvalidKey, Key};
 pub use resume::PARTIAL;

@@ -16,6 +16,7 @@
 //! harmless by the coordinator's upserts.
 
 pub mod connection;
+pub mod heartbeats;
 mod names;
 pub mod topology;
 mod workers;

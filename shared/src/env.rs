@@ -12,6 +12,8 @@ pub fn process(name: &str) -> Option<String> {
 
 /// The broker's address: `nats://host:4222`, or several separated by commas. May hold a password.
 pub const NATS_URL: &str = "HALFHEARD_NATS_URL";
+/// A file with what [`NATS_URL`] would hold, as secret stores mount one.
+pub const NATS_URL_FILE: &str = "HALFHEARD_NATS_URL_FILE";
 /// The broker's credentials file, as `nsc` writes it.
 pub const NATS_CREDS: &str = "HALFHEARD_NATS_CREDS";
 /// The certificate authority to trust for the broker, in PEM.
@@ -30,10 +32,14 @@ pub const NATS_INBOX: &str = "HALFHEARD_NATS_INBOX";
 pub const TEAM: &str = "HALFHEARD_TEAM";
 /// The database's address: `postgres://user@host:5432/name`. May hold a password.
 pub const DATABASE_URL: &str = "HALFHEARD_DATABASE_URL";
+/// A file with what [`DATABASE_URL`] would hold, as secret stores mount one.
+pub const DATABASE_URL_FILE: &str = "HALFHEARD_DATABASE_URL_FILE";
 /// The artifact store's address: `file:///folder`, `s3://bucket/prefix` or `nats://`.
 pub const ARTIFACTS: &str = "HALFHEARD_ARTIFACTS";
 /// How many bytes artifacts may take on the broker, for `nats://`: `64GB`.
 pub const ARTIFACTS_MAX_BYTES: &str = "HALFHEARD_ARTIFACTS_MAX_BYTES";
+/// Where notifications are posted: an address that is a secret.
+pub const NOTIFY_WEBHOOK: &str = "HALFHEARD_NOTIFY_WEBHOOK";
 /// The data folder: datasets, encoders, private servers.
 pub const DATA_DIR: &str = "HALFHEARD_DATA_DIR";
 /// The config file.
@@ -68,12 +74,20 @@ pub const WORKER_NAME: &str = "HALFHEARD_WORKER_NAME";
 pub const SAVE_EVERY: &str = "HALFHEARD_SAVE_EVERY";
 /// How long a worker's shutdown may take.
 pub const LEAVE_WITHIN: &str = "HALFHEARD_LEAVE_WITHIN";
+/// Where a worker serves its metrics and its health: `127.0.0.1:9351`.
+pub const WORKER_HTTP: &str = "HALFHEARD_WORKER_HTTP";
+/// A file with the token that reading a worker's metrics takes.
+pub const WORKER_HTTP_TOKEN_FILE: &str = "HALFHEARD_WORKER_HTTP_TOKEN_FILE";
+/// Whether a worker's metrics are for everybody who reaches its address.
+pub const WORKER_HTTP_OPEN_METRICS: &str = "HALFHEARD_WORKER_HTTP_OPEN_METRICS";
 /// What a spec's needs may ask of a worker.
 pub const LABELS: &str = "HALFHEARD_LABELS";
 /// Whether external programs are run.
 pub const ALLOW_EXTERNAL: &str = "HALFHEARD_ALLOW_EXTERNAL";
 /// The form of the worker's log: `text` or `json`.
 pub const LOG_FORMAT: &str = "HALFHEARD_LOG_FORMAT";
+/// Where systemd listens, for units of `Type=notify`.
+pub const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 
 /// A folder of the user's: `variable` (`XDG_DATA_HOME`), or `below` the home folder. `None` without a home.
 ///

@@ -37,6 +37,7 @@ pub mod regime;
 pub mod results;
 pub mod retry;
 pub mod selection;
+pub mod service_manager;
 pub mod settings;
 pub mod shutdown;
 pub mod spec;

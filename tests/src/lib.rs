@@ -1,12 +1,16 @@
 //! Shared by the end-to-end tests: real servers on free loopback ports, a scripted worker that speaks the wire
 //! protocol without libtorch, small sweeps, and dumps of results.
 
+pub mod browser;
 pub mod dump;
 pub mod finished;
 pub mod leader;
 mod patience;
+pub mod process;
 pub mod programs;
 pub mod proxy;
+pub mod pty;
+pub mod resolved;
 pub mod saved;
 pub mod servers;
 pub mod shipped;

@@ -7,6 +7,7 @@ use nix::{
     unistd::Pid,
 };
 use std::{
+    ffi::OsStr,
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
@@ -51,6 +52,22 @@ pub fn worker(stage: &Stage) -> Result<Command> {
         .env_remove("HALFHEARD_ARTIFACTS")
         .stdin(Stdio::null());
     Ok(command)
+}
+
+/// A program without this process's `HALFHEARD_*` variables and without a config file.
+pub fn bare(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    for (variable, _) in std::env::vars_os() {
+        let name = variable.to_string_lossy().into_owned();
+        if name.starts_with("HALFHEARD_") && name != "HALFHEARD_DEPS" {
+            command.env_remove(variable);
+        }
+    }
+    command
+        .env("HALFHEARD_CONFIG", "/dev/null")
+        .env("RUST_LOG", "info")
+        .stdin(Stdio::null());
+    command
 }
 
 /// Runs a command to its end; its standard output.

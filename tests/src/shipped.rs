@@ -1,8 +1,9 @@
-//! What `deploy/` ships, as it is: the broker with its configuration and logins, and the compose file's
-//! services with their commands and variables.
+//! What `deploy/` ships, as it is: the broker with its configuration and logins, the compose file's services with their
+//! commands and variables, and a program's HTTP port.
 
 use anyhow::{Context as _, Result, ensure};
 use halfheard_shared::broker::{Broker, BrokerSettings};
+use serde_json::Value;
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, TcpListener, TcpStream},
@@ -24,6 +25,11 @@ pub fn deploy() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy")
 }
 
+/// The folder of what set-up installs.
+pub fn deps() -> PathBuf {
+    std::env::var_os("HALFHEARD_DEPS").map_or_else(|| deploy().join("../.deps"), PathBuf::from)
+}
+
 /// A nats-server with a configuration in `deploy`, on a free port and in a folder of its own.
 #[derive(Debug)]
 pub struct ShippedNats {
@@ -42,8 +48,7 @@ impl ShippedNats {
     pub fn with(conf: &str) -> Result<Self> {
         let shipped = std::fs::read_to_string(deploy().join(conf))?;
         let folder = tempfile::tempdir()?;
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let port = listener.local_addr()?.port();
+        let port = free_port()?;
         let store = format!("store_dir: \"{}\"", folder.path().join("store").display());
         let mut text = shipped;
         for (old, new) in [
@@ -70,14 +75,8 @@ impl ShippedNats {
 
     /// Restarts it with its store.
     pub fn resume(&mut self) -> Result<()> {
-        let program = std::env::var_os("HALFHEARD_NATS_SERVER").map_or_else(
-            || {
-                let deps = std::env::var_os("HALFHEARD_DEPS");
-                let deps = deps.map_or_else(|| deploy().join("../.deps"), PathBuf::from);
-                deps.join("nats/nats-server")
-            },
-            PathBuf::from,
-        );
+        let program = std::env::var_os("HALFHEARD_NATS_SERVER")
+            .map_or_else(|| deps().join("nats/nats-server"), PathBuf::from);
         let mut process = Command::new(program)
             .arg("-c")
             .arg(self.folder.path().join("nats.conf"))
@@ -140,105 +139,110 @@ impl Drop for ShippedNats {
     }
 }
 
-/// One service of the compose file.
-#[derive(Clone, Debug, Default)]
-pub struct Service {
-    pub command: Vec<String>,
-    pub environment: BTreeMap<String, String>,
-    /// Its volumes: `source:target` and maybe `:ro`.
-    pub volumes: Vec<String>,
-    pub text: String,
+/// One service of the compose file, as Docker Compose itself reads it.
+#[derive(Clone, Debug)]
+pub struct Service(Value);
+
+impl Service {
+    /// What its container runs: the entry point and the command; `program` where the image names it.
+    pub fn words(&self, program: &str) -> Vec<String> {
+        let mut words = strings(&self.0["entrypoint"]);
+        if words.is_empty() {
+            words.push(program.to_owned());
+        }
+        words.extend(strings(&self.0["command"]));
+        words
+    }
+
+    /// What its health check runs.
+    pub fn health_check(&self) -> Vec<String> {
+        strings(&self.0["healthcheck"]["test"]).split_off(1)
+    }
+
+    pub fn environment(&self) -> BTreeMap<String, String> {
+        let variables = self.0["environment"].as_object().into_iter().flatten();
+        variables
+            .map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned()))
+            .collect()
+    }
+
+    /// Where its folders and files are mounted, and from what: a path or the name of a volume, empty for one of its own.
+    pub fn mounts(&self) -> BTreeMap<String, String> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let volumes = self.0["volumes"].as_array().into_iter().flatten();
+        volumes
+            .map(|volume| (text(&volume["target"]), text(&volume["source"])))
+            .chain(
+                strings(&self.0["tmpfs"])
+                    .into_iter()
+                    .map(|target| (target, String::new())),
+            )
+            .collect()
+    }
+
+    pub fn is_read_only(&self) -> bool {
+        self.0["read_only"] == true
+    }
+}
+
+/// The strings of a list. Compose doubles a dollar, so that its output can be read again.
+fn strings(list: &Value) -> Vec<String> {
+    let words = list.as_array().into_iter().flatten();
+    words
+        .map(|word| word.as_str().unwrap_or_default().replace("$$", "$"))
+        .collect()
 }
 
 /// The compose file: services by name, and the commands in its header that people are to run.
 #[derive(Clone, Debug)]
 pub struct Compose {
     pub services: BTreeMap<String, Service>,
-    /// The arguments after `docker compose run --rm coord` in the head comment, in order.
+    /// The arguments after `docker compose exec coord coord` in the head comment, in order.
     pub coord_runs: Vec<Vec<String>>,
 }
 
 impl Compose {
-    /// Reads `deploy/compose.yaml`, with the subset of YAML that it uses.
+    /// Reads `deploy/compose.yaml` with Compose's own parser, which needs no daemon.
     pub fn read() -> Result<Self> {
-        let text = std::fs::read_to_string(deploy().join("compose.yaml"))?;
-        let coord_runs = text
+        let file = deploy().join("compose.yaml");
+        let coord_runs = std::fs::read_to_string(&file)?
             .lines()
-            .filter_map(|line| line.strip_prefix("#   docker compose run --rm coord "))
+            .filter_map(|line| line.strip_prefix("#   docker compose exec coord coord "))
             .map(|line| line.split_whitespace().map(str::to_owned).collect())
             .collect();
-        let mut services = BTreeMap::new();
-        let (mut within, mut name, mut key) = (false, String::new(), String::new());
-        for line in text.lines() {
-            let content = line.trim();
-            if content.is_empty() || content.starts_with('#') {
-                continue;
-            }
-            let depth = line.len() - line.trim_start().len();
-            if depth == 0 {
-                within = content == "services:";
-                continue;
-            }
-            if !within {
-                continue;
-            }
-            if depth == 2 {
-                name = content.trim_end_matches(':').to_owned();
-                services.insert(name.clone(), Service::default());
-                continue;
-            }
-            let service = services.get_mut(&name).context("a line of no service")?;
-            service.text.push_str(line);
-            service.text.push('\n');
-            if depth == 4 {
-                let (before, value) = content.split_once(':').context("a key")?;
-                key = before.to_owned();
-                let value = value.trim();
-                if key == "command" {
-                    service.command = serde_json::from_str(value).context("the command")?;
-                }
-                continue;
-            }
-            match key.as_str() {
-                "environment" => {
-                    let (variable, value) = content.split_once(": ").context("a variable")?;
-                    service
-                        .environment
-                        .insert(variable.to_owned(), value.trim().to_owned());
-                }
-                "volumes" => {
-                    let volume = content.strip_prefix("- ").context("a volume")?;
-                    service.volumes.push(volume.to_owned());
-                }
-                _ => {}
-            }
-        }
-        ensure!(services.len() > 3, "deploy/compose.yaml has few services");
+        let mut parser = Command::new(deps().join("checkers/docker-compose"));
+        parser
+            .arg("-f")
+            .arg(&file)
+            .args(["config", "--format", "json"]);
+        let parsed = parser
+            .env_remove("HALFHEARD_ARTIFACTS")
+            .output()
+            .context("Compose's parser does not start; run `python3 deploy/setup.py --tests`")?;
+        let errors = String::from_utf8_lossy(&parsed.stderr);
+        ensure!(parsed.status.success(), "{errors}");
+        let parsed: Value = serde_json::from_slice(&parsed.stdout)?;
+        let services = parsed["services"].as_object().context("no services")?;
+        let services = services.iter();
         Ok(Self {
-            services,
+            services: services
+                .map(|(name, value)| (name.clone(), Service(value.clone())))
+                .collect(),
             coord_runs,
         })
     }
 }
 
-/// Fills `${NAME}`, `${NAME:-default}` and `${NAME:?why}` in.
-pub fn interpolate(text: &str, values: &BTreeMap<&str, String>) -> Result<String> {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("${") {
-        out.push_str(before);
-        let (inside, after) = after.split_once('}').context("an open brace")?;
-        let name: String = inside
-            .chars()
-            .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
-            .collect();
-        let value = values
-            .get(name.as_str())
-            .cloned()
-            .or_else(|| inside[name.len()..].strip_prefix(":-").map(str::to_owned));
-        out.push_str(&value.with_context(|| format!("{name} is not set"))?);
-        rest = after;
-    }
-    out.push_str(rest);
-    Ok(out)
+/// Asks a program on this machine with `deploy/docker/probe`, as the compose file's health checks do.
+pub fn probe(port: u16, path: &str) -> Result<bool> {
+    let mut probe = Command::new(deploy().join("docker/probe"));
+    let asked = probe.arg(port.to_string()).arg(path).output()?;
+    Ok(asked.status.success())
+}
+
+/// A free port on the loopback.
+pub fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
+        .local_addr()?
+        .port())
 }

@@ -64,6 +64,7 @@ impl Stage {
             lease: Duration::from_secs(3),
             poll: Duration::from_millis(50),
             leader_poll: Duration::from_millis(100),
+            notify: None,
         }
     }
 

@@ -125,6 +125,11 @@ fn run_refuses_programs_that_are_not_allowed() -> Result<()> {
     Ok(())
 }
 
+/// What a command prints to standard error.
+fn complaint(site: &Site, arguments: &[&str]) -> Result<String> {
+    Ok(String::from_utf8(site.coord(arguments)?.output()?.stderr)?)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn logs_are_read_from_the_database_and_the_store() -> Result<()> {
     let site = site()?;
@@ -134,14 +139,12 @@ async fn logs_are_read_from_the_database_and_the_store() -> Result<()> {
         .fetch_one(store.pool())
         .await?;
     let job = JobId(job);
-    let refused = site.coord(&["logs", &job.short()])?.output()?;
-    let said = String::from_utf8(refused.stderr)?;
+    let said = complaint(&site, &["logs", &job.short(), "--all"])?;
     ensure!(
         said.contains("has no output: no worker has begun it"),
         "{said}"
     );
-    let unknown = site.coord(&["logs", "00000000"])?.output()?;
-    let said = String::from_utf8(unknown.stderr)?;
+    let said = complaint(&site, &["logs", "00000000"])?;
     ensure!(
         said.contains("no job has an id that begins with `00000000`"),
         "{said}"
@@ -157,8 +160,7 @@ async fn logs_are_read_from_the_database_and_the_store() -> Result<()> {
     .bind(job.0)
     .execute(store.pool())
     .await?;
-    let refused = site.coord(&["logs", &job.short()])?.output()?;
-    let said = String::from_utf8(refused.stderr)?;
+    let said = complaint(&site, &["logs", &job.short(), "--all"])?;
     ensure!(
         said.contains("only external programs do") && said.contains("the program exited with 1"),
         "{said}"
@@ -169,16 +171,21 @@ async fn logs_are_read_from_the_database_and_the_store() -> Result<()> {
         .bind(whole.len() as i64)
         .execute(store.pool())
         .await?;
-    let logs = site.coord(&["logs", &job.short()])?.output()?;
-    assert_eq!(String::from_utf8(logs.stdout)?, "last\n");
-    let said = String::from_utf8(logs.stderr)?;
+    let said = output(&mut site.coord(&["logs", &job.short()])?)?;
     ensure!(
-        said.contains("on gpu1") && said.contains("failed (permanent)"),
+        said.contains("on gpu1")
+            && said.contains("failed (permanent)\n    the program exited with 1"),
         "{said}"
     );
+    ensure!(said.ends_with("\nlast\n"), "{said}");
+    let logs = site
+        .coord(&["logs", &job.short(), "--attempt", &attempt.short()])?
+        .output()?;
+    assert_eq!(String::from_utf8(logs.stdout)?, "last\n");
+    let said = String::from_utf8(logs.stderr)?;
+    ensure!(said.contains("failed (permanent)"), "{said}");
     // The store does not have it yet.
-    let refused = site.coord(&["logs", &job.short(), "--all"])?.output()?;
-    let said = String::from_utf8(refused.stderr)?;
+    let said = complaint(&site, &["logs", &job.short(), "--all"])?;
     ensure!(said.contains("is not in the artifact store"), "{said}");
     let artifacts = ArtifactStore::open(&ArtifactStore::url_of(&site.artifacts()), None).await?;
     let stray = AttemptId::derive(&[b"stray"]);

@@ -8,6 +8,7 @@ use halfheard_coordinator::{
     config::{ConnectionFlags, Settings},
 };
 use halfheard_e2e::{
+    browser::Browser,
     finished::{self, Matrix},
     servers::Postgres,
 };
@@ -18,7 +19,8 @@ use halfheard_results::{
 use halfheard_shared::benchmark::Benchmark;
 use halfheard_shared::env;
 use halfheard_store::Store;
-use std::{path::Path, process::Command};
+use serde_json::json;
+use std::path::Path;
 
 async fn report() -> Report {
     let postgres = Postgres::start().unwrap();
@@ -107,45 +109,13 @@ async fn a_sweep_is_written_up() {
     if let Some(show) = std::env::var_os("HALFHEARD_FIGURES") {
         std::fs::copy(&file, Path::new(&show).join("report.html")).unwrap();
     }
-    a_browser_shows_it(&file, report.images().count());
+    a_browser_shows_it(&file, report.images().count()).await;
 }
 
-/// In headless Chromium, if it is installed.
-fn a_browser_shows_it(page: &Path, drawings: usize) {
-    let browser = ["chromium", "chromium-browser", "google-chrome"]
-        .into_iter()
-        .find(|name| Command::new(name).arg("--version").output().is_ok());
-    let Some(browser) = browser else {
-        eprintln!("skipped: no Chromium");
-        return;
-    };
-    let home = tempfile::tempdir().unwrap();
-    let output = Command::new(browser)
-        .args([
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-dev-shm-usage",
-        ])
-        // Whatever it would fetch is not there.
-        .args([
-            "--host-resolver-rules=MAP * ~NOTFOUND",
-            "--enable-logging=stderr",
-        ])
-        .arg(format!("--user-data-dir={}", home.path().display()))
-        .arg("--dump-dom")
-        .arg(format!("file://{}", page.display()))
-        .output()
-        .unwrap();
-    let log = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{log}");
-    // What the page itself complains about: refused by its policy, not found, not understood.
-    let complaints: Vec<&str> = log
-        .lines()
-        .filter(|line| line.contains("CONSOLE"))
-        .collect();
-    assert!(complaints.is_empty(), "{complaints:?}");
-    let shown = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(shown.matches("<svg").count(), drawings);
-    assert!(shown.contains("</html>"));
+/// In headless Chromium: everything is drawn, and nothing is asked for.
+async fn a_browser_shows_it(page: &Path, drawings: usize) {
+    if let Some(browser) = Browser::find().unwrap() {
+        let scene = json!({"url": format!("file://{}", page.display()), "drawings": drawings});
+        browser.run("report.test.mjs", &scene).await.unwrap();
+    }
 }

@@ -144,7 +144,10 @@ fn interrupted_and_killed_run_ends_in_the_same_tables() -> Result<()> {
     let said = String::from_utf8(status.stderr)?;
     ensure!(status.status.code() == Some(1), "{said}");
     ensure!(said.contains("no sweep was run here yet"), "{said}");
-    let report = output(&mut calm.coord(&["run", "tiny.toml"])?)?;
+    let notify = ["--notify", "cp /dev/stdin told.json"];
+    let report = output(calm.coord(&["run", "tiny.toml"])?.args(notify))?;
+    let told = std::fs::read_to_string(calm.folder.path().join("told.json"))?;
+    ensure!(told.contains("finished: 16 of 16 jobs done"), "{told}");
     for part in [
         "Table 2.",
         "Table 9.",

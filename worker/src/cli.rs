@@ -9,7 +9,8 @@ use crate::{
 use clap::{Parser, ValueEnum};
 use halfheard_models::{device, memory};
 use halfheard_shared::{device::Devices, env};
-use std::time::Duration;
+use halfheard_telemetry::access::{Access, AccessError, is_loopback};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// Take jobs from the broker, train and evaluate the models, report the results.
 #[derive(Parser, Clone, Debug)]
@@ -128,6 +129,9 @@ pub(crate) struct Cli {
     pub(crate) log_format: LogFormat,
 
     #[command(flatten)]
+    pub(crate) http: HttpFlags,
+
+    #[command(flatten)]
     pub(crate) external: ExternalFlags,
 
     #[command(flatten)]
@@ -140,6 +144,48 @@ pub(crate) struct Cli {
     /// Which slot this process is; set by the supervisor
     #[arg(long, hide = true)]
     pub(crate) slot: Option<usize>,
+}
+
+/// What machines that watch the worker are shown.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Metrics and health")]
+pub(crate) struct HttpFlags {
+    /// Serve /metrics (Prometheus), /healthz and /readyz of all slots at this address:
+    /// 127.0.0.1:9351 [default: nowhere]
+    ///
+    /// /healthz fails when a slot's process says nothing or its work hangs, /readyz when a slot is not
+    /// connected or sits out for a fault of its own; both say why in JSON.
+    #[arg(long, env = env::WORKER_HTTP, value_name = "ADDRESS")]
+    pub(crate) http: Option<SocketAddr>,
+
+    /// A file with the token that /metrics asks for beyond loopback (Authorization: Bearer TOKEN)
+    #[arg(long, env = env::WORKER_HTTP_TOKEN_FILE, value_name = "FILE")]
+    pub(crate) http_token_file: Option<PathBuf>,
+
+    /// Let everybody who reaches the address read /metrics
+    #[arg(long, env = env::WORKER_HTTP_OPEN_METRICS, value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) http_open_metrics: bool,
+}
+
+impl HttpFlags {
+    /// Who may read the metrics at `address`.
+    ///
+    /// # Errors
+    ///
+    /// The token cannot be read; the address is not loopback and nothing says who may.
+    pub(crate) fn access(&self, address: SocketAddr) -> Result<Access, AccessError> {
+        let access = match &self.http_token_file {
+            Some(file) => Access::token_file(file)?,
+            None => Access::Open,
+        };
+        let open = self.http_open_metrics;
+        match access.clone().to_metrics(address, open) {
+            Access::Open if access == Access::Open && !open && !is_loopback(address) => {
+                Err(AccessError::Unprotected { address })
+            }
+            access => Ok(access),
+        }
+    }
 }
 
 /// Whether and how external programs run.
@@ -305,6 +351,9 @@ How it works:
   A GPU is used if libtorch_cuda.so of the same libtorch release is found in
   LIBTORCH/lib, beside the libtorch in use, or in LD_LIBRARY_PATH.
 
+  OTEL_EXPORTER_OTLP_ENDPOINT sends traces of jobs to an OpenTelemetry collector, by OTLP
+  over HTTP (docs/guide/tracing.md).
+
 Examples:
   worker --slots 2 --device cpu           two jobs at once on this machine's CPU
   worker --slots 4                        one job on each of four GPUs
@@ -313,6 +362,7 @@ Examples:
   worker --slots 2 --device cuda:0 --share-gpus
                                           two jobs at once on the first GPU
   worker --once 30                        work until the queue is empty, for batch systems
+  worker --http 127.0.0.1:9351            metrics for Prometheus, probes for Kubernetes
   worker --check                          check that this node is set up
 
 {}",
@@ -342,6 +392,23 @@ mod tests {
             (cli.requested_slots(), cli.device),
             (2, Devices::Gpus(vec![1]))
         );
+    }
+
+    #[test]
+    fn metrics_beyond_loopback_need_a_token_or_the_word_that_they_do_not() {
+        let access = |flags: &[&str]| {
+            let flags = ["worker", "--http"].iter().chain(flags);
+            let http = Cli::try_parse_from(flags).unwrap().http;
+            http.access(http.http.unwrap())
+        };
+        assert_eq!(access(&["127.0.0.1:0"]).unwrap(), Access::Open);
+        assert!(access(&["0.0.0.0:0"]).is_err());
+        assert_eq!(
+            access(&["0.0.0.0:0", "--http-open-metrics"]).unwrap(),
+            Access::Open
+        );
+        let missing = access(&["0.0.0.0:0", "--http-token-file", "/missing"]).unwrap_err();
+        assert!(missing.to_string().contains("/missing"));
     }
 
     #[test]

@@ -8,7 +8,9 @@ mod identity;
 mod runtime;
 mod settings;
 mod shutdown;
+mod slot_report;
 mod supervisor;
+mod watched;
 
 use self::{
     check::Question,
@@ -17,6 +19,7 @@ use self::{
     runtime::{SlotError, SlotSettings},
     shutdown::{Deadlines, Role},
     supervisor::Supervisor,
+    watched::Slots,
 };
 use clap::{CommandFactory as _, FromArgMatches as _};
 use halfheard_models::{
@@ -28,11 +31,13 @@ use halfheard_shared::{
     device::{Devices, ShareError},
     env,
     error::chain,
+    service_manager::{self, State},
     settings::Settings,
     shutdown::Shutdown,
     text::Printable,
 };
-use std::{error::Error, ffi::OsString, io::Write as _, process::ExitCode};
+use halfheard_telemetry::{catalogue::SLOT, http, recorder::Recorder, traces};
+use std::{error::Error, ffi::OsString, io::Write as _, process::ExitCode, sync::Arc};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -80,7 +85,7 @@ fn run(cli: &Cli, flags: Vec<OsString>) -> Exit {
             Err(error) => return fail(&error, Exit::Internal),
         };
         match cli.slot {
-            None => supervise(cli, flags, shutdown, forced).await,
+            None => supervise(cli, settings.artifacts, flags, shutdown, forced).await,
             Some(slot) => run_slot(cli, settings, slot, shutdown).await,
         }
     });
@@ -105,6 +110,13 @@ async fn run_slot(cli: &Cli, settings: Settings, slot: usize, shutdown: Shutdown
         Ok(chosen) => chosen,
         Err(error) => return fail(&error, Exit::Device),
     };
+    let recorder = match cli.http.http {
+        Some(_) => match Recorder::install(SLOT, &[("slot", &slot.to_string())]) {
+            Ok(recorder) => Some(recorder),
+            Err(error) => return fail(&error, Exit::Internal),
+        },
+        None => None,
+    };
     let name = identity::slot_name(cli.team.as_deref(), &cli.worker_name(), slot);
     let mut broker = settings.broker;
     broker.name.clone_from(&name);
@@ -122,9 +134,21 @@ async fn run_slot(cli: &Cli, settings: Settings, slot: usize, shutdown: Shutdown
         name,
         save_every: cli.save_every,
         once: cli.once,
+        recorder,
         deadlines: Deadlines::within(cli.leave_within),
     };
-    match runtime::run(settings, shutdown).await {
+    let traced = traces::start(
+        traces::WORKER,
+        &settings.name,
+        identity::VERSION,
+        &env::process,
+    );
+    if let Err(error) = traced {
+        return fail(&error, Exit::Usage);
+    }
+    let ended = runtime::run(settings, shutdown).await;
+    traces::stop().await;
+    match ended {
         Ok(exit) => exit,
         Err(SlotError::Broker(error)) => fail(&error, Exit::Broker),
         Err(SlotError::Artifacts(error)) => fail(&error, Exit::Artifacts),
@@ -155,6 +179,7 @@ fn print_check(cli: &Cli) -> Exit {
 /// Assigns devices to the slots and runs them.
 async fn supervise(
     cli: &Cli,
+    artifacts: String,
     flags: Vec<OsString>,
     shutdown: Shutdown,
     forced: CancellationToken,
@@ -168,11 +193,43 @@ async fn supervise(
         deadlines: Deadlines::within(cli.leave_within),
     };
     match supervisor.assign(&shutdown).await {
-        Ok(Some(assigned)) => supervisor.run(assigned.places, shutdown, forced).await,
+        Ok(Some(assigned)) => {
+            let watched = Slots::new(assigned.places.len());
+            if let Err(error) = serve(cli, &watched, artifacts).await {
+                return fail(error.as_ref(), Exit::Usage);
+            }
+            let places = assigned.places;
+            service_manager::notify(State::Ready);
+            let stopping = shutdown.clone();
+            tokio::spawn(async move {
+                stopping.requested().await;
+                service_manager::notify(State::Stopping);
+            });
+            supervisor.run(places, watched, shutdown, forced).await
+        }
         Ok(None) => Exit::Success,
         Err(error @ DeviceError::Share(ShareError::TooMany { .. })) => fail(&error, Exit::Usage),
         Err(error) => fail(&error, Exit::Device),
     }
+}
+
+/// Serves what machines see of this worker, if it is to.
+///
+/// # Errors
+///
+/// The address cannot be used, or nothing says who may read the metrics there.
+async fn serve(cli: &Cli, watched: &Slots, artifacts: String) -> Result<(), Box<dyn Error>> {
+    let Some(address) = cli.http.http else {
+        return Ok(());
+    };
+    let access = cli.http.access(address)?;
+    let listener = http::listen(address).await?;
+    tracing::info!(address = %listener.local_addr()?, "serving metrics and health");
+    tokio::spawn(watched.clone().watch_disk(artifacts));
+    let routes = http::routes(Arc::new(watched.clone()), access);
+    // Until this process ends: slots that shut down are watched, too.
+    tokio::spawn(http::serve(listener, routes, CancellationToken::new()));
+    Ok(())
 }
 
 /// Logs why the program cannot go on, and what to do about it.
@@ -186,7 +243,7 @@ fn init_logging(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("info,async_nats=warn"));
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(traces::in_logs(filter, format == LogFormat::Json))
         .with_target(false)
         .with_writer(|| Printable(std::io::stderr()));
     match format {

@@ -11,7 +11,8 @@ use std::path::PathBuf;
 #[command(next_help_heading = "Connections")]
 pub(crate) struct ConnectionFlags {
     /// The broker's address, or several separated by commas; put passwords into the variable [env:
-    /// HALFHEARD_NATS_URL] [default: nats://127.0.0.1:4222]
+    /// HALFHEARD_NATS_URL, or HALFHEARD_NATS_URL_FILE for a file with it] [default:
+    /// nats://127.0.0.1:4222]
     #[arg(long, visible_alias = "nats", value_name = "URL")]
     pub(crate) nats_url: Option<String>,
     /// The broker's credentials file, as `nsc` writes it [env: HALFHEARD_NATS_CREDS]

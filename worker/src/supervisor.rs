@@ -5,6 +5,8 @@
 use crate::{
     exit::Exit,
     shutdown::{self, Deadlines},
+    slot_report::{self, Line},
+    watched::Slots,
 };
 use halfheard_models::{
     device::{
@@ -28,7 +30,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncWriteExt as _, BufReader},
     process::{Child, ChildStdin, ChildStdout, Command},
     task::JoinSet,
     time::timeout,
@@ -144,6 +146,7 @@ impl Supervisor {
     pub(crate) async fn run(
         self,
         places: Vec<Place>,
+        watched: Slots,
         shutdown: Shutdown,
         forced: CancellationToken,
     ) -> Exit {
@@ -157,6 +160,7 @@ impl Supervisor {
                 flags: self.flags.clone(),
                 name: self.name.clone(),
                 deadlines: self.deadlines,
+                watched: watched.clone(),
                 shutdown: shutdown.clone(),
                 forced: forced.clone(),
             };
@@ -193,6 +197,8 @@ struct SlotProcess {
     flags: Vec<OsString>,
     name: String,
     deadlines: Deadlines,
+    /// What machines see of this worker.
+    watched: Slots,
     shutdown: Shutdown,
     /// Cancelled when this process is forced to exit immediately.
     forced: CancellationToken,
@@ -216,7 +222,7 @@ impl SlotProcess {
             let words = child.stdout.take();
             let status = tokio::select! {
                 status = child.wait() => status,
-                () = said_that_it_ends(words) => self.end(&mut child).await,
+                () = self.listen(words) => self.end(&mut child).await,
                 () = self.shutdown.requested() => self.stop(&mut child, pipe).await,
             };
             let status = match status {
@@ -226,7 +232,10 @@ impl SlotProcess {
                     return Exit::Internal;
                 }
             };
-            match Ended::from(status) {
+            let ended = Ended::from(status);
+            self.watched
+                .ended(self.slot, matches!(ended, Ended::Crashed));
+            match ended {
                 Ended::Finally(exit) => return exit,
                 Ended::SwitchNumerics => {
                     numerics = numerics.other();
@@ -264,12 +273,27 @@ impl SlotProcess {
             .envs(environment(numerics).iter().copied())
             // Held open for as long as this process lives: its end tells the child.
             .stdin(Stdio::piped())
-            // On it, the child says that it ends itself.
+            // On it, the child says how it is, and that it ends itself.
             .stdout(Stdio::piped())
             // Ctrl-C in a terminal reaches the whole group; the children learn of it from here, once.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
+    }
+
+    /// Keeps what a slot says of itself. Returns once it says that it ends.
+    async fn listen(&self, words: Option<ChildStdout>) {
+        if let Some(words) = words {
+            let mut words = BufReader::new(words);
+            while let Some(line) = slot_report::next(&mut words).await {
+                match line {
+                    Line::Ending => return,
+                    Line::Report(report) => self.watched.heard(self.slot, report),
+                }
+            }
+        }
+        // Its end closes the pipe, and ends the wait for it.
+        std::future::pending().await
     }
 
     /// Waits for a child that ends because its work hangs. One that hangs in the kernel, which its
@@ -320,19 +344,6 @@ impl SlotProcess {
         }
         child.kill().await?;
         child.wait().await
-    }
-}
-
-/// Waits until a slot says that it ends itself.
-async fn said_that_it_ends(words: Option<ChildStdout>) {
-    let mut buffer = [0; shutdown::ENDING.len()];
-    let said = match words {
-        Some(mut words) => words.read_exact(&mut buffer).await.is_ok(),
-        None => false,
-    };
-    if !said || buffer != shutdown::ENDING {
-        // Its end closes the pipe, and ends the wait for it.
-        std::future::pending().await
     }
 }
 

@@ -1,7 +1,7 @@
 //! `coord demo`: a small sweep that needs no file.
 
 use super::run::{self, RunArgs};
-use crate::config::Settings;
+use crate::{config::Settings, http::HttpArgs};
 use anyhow::Context as _;
 use halfheard_shared::{
     atomic_file::{AtomicFile, DEFAULT_MODE},
@@ -20,6 +20,7 @@ demo.toml in the data folder: copy it to begin a sweep of your own, which `coord
 
 Examples:
   coord demo
+  coord demo --http                     look at it in a browser meanwhile
   coord demo --data-dir /tmp/demo       with all files in that folder
   coord table 9                         more of its tables afterwards")]
 pub(crate) struct DemoArgs {
@@ -29,6 +30,8 @@ pub(crate) struct DemoArgs {
     /// Device of the workers: cpu, cuda:0, auto [default: cpu]
     #[arg(long, value_name = "DEVICE")]
     device: Option<Devices>,
+    #[command(flatten)]
+    http: HttpArgs,
 }
 
 /// Runs the demo.
@@ -38,7 +41,8 @@ pub(crate) struct DemoArgs {
 /// As `coord run`; the data folder cannot be written.
 pub(crate) async fn run(args: DemoArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
     let spec = write(settings)?;
-    run::run(RunArgs::of_spec(spec, args.workers, args.device), settings).await
+    let args = RunArgs::of_spec(spec, args.workers, args.device, args.http);
+    run::run(args, settings).await
 }
 
 fn write(settings: &Settings) -> anyhow::Result<PathBuf> {

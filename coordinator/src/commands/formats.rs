@@ -1,7 +1,7 @@
 //! The formats of results on the command line.
 
 use clap::ValueEnum;
-use halfheard_results::{audit, export, tables};
+use halfheard_results::{audit, tables};
 
 /// Defines a flag's values and what they stand for.
 macro_rules! formats {
@@ -49,15 +49,5 @@ formats! {
         Markdown,
         /// Every finding with all its places
         Json,
-    }
-}
-
-formats! {
-    /// The format of an exported file.
-    FileFormat => export::file::Format {
-        /// Columns, compressed; for pandas, polars, DuckDB, R
-        Parquet,
-        /// Text with a header line; missing values are empty
-        Csv,
     }
 }

@@ -3,12 +3,23 @@
 use crate::{
     config::Settings,
     exit::Exit,
+    http::HttpArgs,
     infrastructure,
+    notify::NotifyArgs,
     orchestrator::collect::drained,
-    orchestrator::{options::ServeOptions, serve::serve},
+    orchestrator::{
+        options::ServeOptions,
+        serve::{holder, serve},
+    },
 };
-use halfheard_shared::{broker::Broker, shutdown::Shutdown};
+use halfheard_shared::{
+    broker::Broker,
+    env,
+    service_manager::{self, State},
+    shutdown::Shutdown,
+};
 use halfheard_store::{Store, lifecycle::RetryPolicy};
+use halfheard_telemetry::traces;
 use std::{process::ExitCode, time::Duration};
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +28,13 @@ const POLL: Duration = Duration::from_millis(500);
 
 /// Arguments of `coord serve`.
 #[derive(clap::Args, Debug)]
+#[command(after_help = "\
+OTEL_EXPORTER_OTLP_ENDPOINT sends traces of jobs to an OpenTelemetry collector, by OTLP over HTTP
+(docs/guide/tracing.md).
+
+Examples:
+  coord serve --notify '/usr/local/bin/tell ops@example.org'   run a script when a sweep ends or stalls
+  coord serve --notify-webhook /etc/halfheard/webhook          post it to the address in that file")]
 pub(crate) struct ServeArgs {
     /// Exit when no sweep has open jobs
     #[arg(long)]
@@ -30,6 +48,10 @@ pub(crate) struct ServeArgs {
     /// Seconds before a failed job is retried; each further delay is four times as long
     #[arg(long, value_name = "SECONDS", default_value_t = 5.0, value_parser = seconds)]
     retry_delay: f64,
+    #[command(flatten)]
+    http: HttpArgs,
+    #[command(flatten)]
+    notify: NotifyArgs,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -47,13 +69,23 @@ fn seconds(text: &str) -> Result<f64, String> {
 /// without which nothing works. Unavailable servers are waited
 /// for.
 pub(crate) async fn run(args: ServeArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
+    let notify = args.notify.options(&env::process)?;
+    traces::start(
+        traces::COORD,
+        &holder(),
+        env!("CARGO_PKG_VERSION"),
+        &env::process,
+    )?;
     let signals = Shutdown::on_signals(Exit::Interrupted.code())?;
     // `--once` ends the daemon, too, and is not a signal.
     let shutdown = signals.token().child_token();
     tokio::spawn(async move {
         signals.requested().await;
         tracing::info!("stopping");
+        service_manager::notify(State::Stopping);
     });
+    let listening = args.http.listen().await?;
+    let page = listening.map(|listening| listening.start(&shutdown));
     let (store, broker) = tokio::select! {
         () = shutdown.cancelled() => return Ok(ExitCode::SUCCESS),
         connected = async {
@@ -72,12 +104,17 @@ pub(crate) async fn run(args: ServeArgs, settings: &Settings) -> anyhow::Result<
         database = settings.database_address(),
         "serving"
     );
+    service_manager::notify(State::Ready);
+    if let Some(page) = &page {
+        page.show(&store, &broker, settings.places());
+    }
     let options = ServeOptions {
         retry: RetryPolicy {
             attempts: args.attempts,
             delay: Duration::from_secs_f64(args.retry_delay),
             ..RetryPolicy::default()
         },
+        notify,
         ..ServeOptions::default()
     };
     if args.once {
@@ -87,7 +124,12 @@ pub(crate) async fn run(args: ServeArgs, settings: &Settings) -> anyhow::Result<
             shutdown.clone(),
         ));
     }
-    serve(store.clone(), broker, options, shutdown).await?;
+    let served = serve(store.clone(), broker, options, shutdown).await;
+    if let Some(page) = page {
+        page.finish().await;
+    }
+    traces::stop().await;
+    served?;
     if args.once && store.has_failed_jobs().await? {
         return Ok(Exit::FailedJobs.into());
     }

@@ -10,7 +10,7 @@ use std::{fmt, process::ExitCode, str::FromStr};
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Examples:
-  coord set demo --priority 5          serve it before sweeps of lower priority
+  coord set demo --priority 5          serve it before sweeps of lower priority (`coord priority demo 5`)
   coord set demo --weight 2            twice the share of its owner's other sweeps
   coord set demo --max-running 4       at most four of its jobs at once
   coord set demo --max-running none    as many as there are workers
@@ -98,7 +98,7 @@ fn retention(text: &str) -> Result<Retention, String> {
 }
 
 #[derive(Serialize)]
-struct Set {
+pub(super) struct Set {
     sweep: SweepId,
     name: String,
     changed: bool,
@@ -175,7 +175,12 @@ pub(crate) async fn run(args: SetArgs, settings: &Settings) -> anyhow::Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
-async fn set(sweep: &str, terms: &Terms, database: &Database) -> anyhow::Result<Set> {
+/// Changes terms of the sweep that is called so.
+///
+/// # Errors
+///
+/// It is unknown or ambiguous, or the database fails.
+pub(super) async fn set(sweep: &str, terms: &Terms, database: &Database) -> anyhow::Result<Set> {
     let sweep = database.find_sweep(sweep).await?;
     let (before, terms) = database.set_terms(sweep.id, terms).await?;
     Ok(Set {

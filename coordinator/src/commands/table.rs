@@ -2,30 +2,26 @@
 
 use super::formats::TableFormat;
 use crate::{
-    analysis::resample,
+    analysis::tables::{self, Beside, TableRequest, Which},
     config::Settings,
     local::connect::Database,
     output::{say, say_json},
 };
 use halfheard_results::{
-    statistics::bootstrap::{BootstrapOptions, BootstrapSamples},
+    statistics::bootstrap::BootstrapOptions,
     tables::{
-        Table, cases, comparison, curves, derived,
-        layout::{self, Layout},
+        layout::Layout,
         paper,
         render::{Format, render},
     },
 };
-use halfheard_shared::{
-    error::hinted,
-    results::{Filter, Results, Wanted},
-};
+use halfheard_shared::{error::hinted, results::Wanted};
 use halfheard_store::{
     Store,
     results::{Snapshot, load},
     sweeps::SweepRow,
 };
-use std::{process::ExitCode, str::FromStr};
+use std::{process::ExitCode, sync::Arc};
 
 /// Arguments of `coord table`.
 #[derive(clap::Args, Debug)]
@@ -88,37 +84,6 @@ enum Chosen {
     Test,
 }
 
-/// Which table.
-#[derive(Clone, Copy, Debug)]
-enum Which {
-    Paper(Layout),
-    Cases,
-    Curves,
-    Laziness,
-    Robustness,
-    Ranks,
-}
-
-impl FromStr for Which {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "cases" => return Ok(Which::Cases),
-            "curves" => return Ok(Which::Curves),
-            "laziness" => return Ok(Which::Laziness),
-            "robustness" => return Ok(Which::Robustness),
-            "ranks" => return Ok(Which::Ranks),
-            _ => {}
-        }
-        let number = text.parse().ok();
-        let layout = number.and_then(layout::find);
-        layout.map(Which::Paper).ok_or_else(|| {
-            format!("unknown table `{text}`: known are 2 to 14, cases, curves, laziness, robustness and ranks")
-        })
-    }
-}
-
 /// Prints a table.
 ///
 /// # Errors
@@ -143,110 +108,34 @@ async fn show(args: &TableArgs, settings: &Settings, store: &Store) -> anyhow::R
         resamples: args.draws as usize,
         ..BootstrapOptions::default()
     };
-    let mut snapshot = Snapshot::begin(store, sweep.id).await?;
-    let mut source = Source {
-        results: snapshot.results(Wanted::default()).await?,
-        snapshot,
-        chosen: Chosen::Validation,
+    let beside = match args.compare.as_deref() {
+        // Only tables of the paper have other numbers beside theirs.
+        Some(_) if args.which.layout().is_none() => None,
+        None => None,
+        Some("published") => Some(Beside::Published),
+        Some(other) => {
+            let SweepRow { id, name, .. } = store.find_sweep(other).await?;
+            Some(Beside::Sweep { id, name })
+        }
+    };
+    let request = TableRequest {
+        which: args.which,
+        laziness: args.laziness,
+        beside,
+        intervals: args.intervals,
+        on_test: args.selection == Chosen::Test,
+        optimism: args.optimism,
         options,
     };
-    if args.selection == Chosen::Test {
-        source.choose_on_test()?;
-    }
-    let mut table = source.table(args).await?;
-    if let Which::Paper(layout) = args.which {
-        beside(args, store, &mut source, layout, &mut table).await?;
-    }
-    if args.optimism {
-        source.choose_on_test()?;
-        comparison::optimism(&mut table, &source.table(args).await?);
-    }
+    let mut snapshot = Snapshot::begin(store, sweep.id).await?;
+    let results = Arc::new(snapshot.results(Wanted::default()).await?);
+    let table = tables::table(store, results, &mut snapshot, &request).await?;
     let text = render(&table, format, settings.color);
     match format {
         Format::Json => say_json(&text),
         _ => say(&text),
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// What tables are made of.
-struct Source {
-    results: Results,
-    snapshot: Snapshot,
-    chosen: Chosen,
-    options: BootstrapOptions,
-}
-
-impl Source {
-    /// Changes to the checkpoints that the test split chose.
-    fn choose_on_test(&mut self) -> anyhow::Result<()> {
-        let sweep = &self.results.sweep.name;
-        self.results = self.results.chosen_on_test().ok_or_else(|| {
-            hinted(
-                format!("sweep {sweep} has no checkpoints that the test split chose beside others"),
-                "submit it with `selection = \"both\"` under [protocol]: it then keeps both choices",
-            )
-        })?;
-        self.chosen = Chosen::Test;
-        Ok(())
-    }
-
-    async fn samples(&mut self, filter: &Filter) -> anyhow::Result<BootstrapSamples> {
-        let predictions = self.snapshot.predictions(filter).await?;
-        let predictions = match self.chosen {
-            Chosen::Validation => predictions,
-            Chosen::Test => predictions.chosen_on_test(),
-        };
-        Ok(resample(predictions, self.options).await?)
-    }
-
-    /// The table alone.
-    async fn table(&mut self, args: &TableArgs) -> anyhow::Result<Table> {
-        let cells = &self.results.cells;
-        Ok(match args.which {
-            Which::Paper(layout) => paper::table(&self.results, layout, args.laziness),
-            Which::Cases => cases::table(&self.results),
-            Which::Curves => curves::table(&self.results),
-            Which::Laziness => derived::laziness(cells),
-            Which::Robustness => {
-                derived::robustness_table(&self.samples(&Filter::default()).await?)
-            }
-            Which::Ranks => derived::ranks_table(&derived::measurements(cells)),
-        })
-    }
-}
-
-/// Adds the numbers that a table of the paper is compared with.
-async fn beside(
-    args: &TableArgs,
-    store: &Store,
-    source: &mut Source,
-    layout: Layout,
-    table: &mut Table,
-) -> anyhow::Result<()> {
-    match args.compare.as_deref() {
-        None => {}
-        Some("published") => comparison::published(table, &source.results.cells, layout),
-        Some(other) => {
-            let other = store.find_sweep(other).await?;
-            let mut others = load(store, other.id, Wanted::default()).await?;
-            if source.chosen == Chosen::Test
-                && let Some(chosen) = others.chosen_on_test()
-            {
-                others = chosen;
-            }
-            comparison::sweep(table, &others.cells, layout, &other.name);
-        }
-    }
-    if args.intervals {
-        let filter = Filter {
-            datasets: layout.datasets(&source.results.known),
-            ..Filter::default()
-        };
-        let samples = source.samples(&filter).await?;
-        comparison::intervals(table, &samples, layout, source.options);
-    }
-    Ok(())
 }
 
 /// Prints tables of a sweep on standard output.

@@ -196,3 +196,38 @@ fn certificate_without_key_is_rejected() {
         SettingsError::Shared(settings::SettingsError::HalfIdentity)
     ));
 }
+
+#[test]
+fn address_is_read_from_the_file_of_a_mounted_secret() {
+    let (home, around) = homes();
+    write_config(home.path(), "nats_url = 'nats://config'\n", 0o600);
+    let secret = home.path().join("url");
+    let path = secret.to_str().unwrap();
+    std::fs::write(&secret, "postgres://ann:hush@db/sweeps\n").unwrap();
+    let around = around.with(env::DATABASE_URL_FILE, path);
+    let settings = around.resolve(&ConnectionFlags::default()).unwrap();
+    assert_eq!(settings.database.get_host(), "db");
+    assert_eq!(
+        settings.database_origin,
+        Origin::Environment(env::DATABASE_URL_FILE)
+    );
+    // Like the variable, it precedes the config file.
+    let around = around.with(env::NATS_URL_FILE, path);
+    let settings = around.resolve(&ConnectionFlags::default()).unwrap();
+    assert_eq!(settings.broker.url, "postgres://ann:hush@db/sweeps");
+    let around = around.with(env::NATS_URL, "nats://env");
+    let settings = around.resolve(&ConnectionFlags::default()).unwrap();
+    assert_eq!(settings.broker_origin, Origin::Environment(env::NATS_URL));
+    for content in [Some(" \n"), None] {
+        match content {
+            Some(text) => std::fs::write(&secret, text).unwrap(),
+            None => std::fs::remove_file(&secret).unwrap(),
+        }
+        let error = around.resolve(&ConnectionFlags::default()).unwrap_err();
+        let text = reported(&error);
+        assert!(
+            text.contains("HALFHEARD_DATABASE_URL_FILE") && text.contains(path),
+            "{text}"
+        );
+    }
+}

@@ -194,7 +194,7 @@ fn open_log(path: &Path) -> std::io::Result<std::fs::File> {
 }
 
 /// Returns the last lines of a log, for an error.
-pub(super) fn log_tail(path: &Path) -> String {
+pub(crate) fn log_tail(path: &Path) -> String {
     const BYTES: u64 = 8 << 10;
     const LINES: usize = 15;
     let read = || -> std::io::Result<String> {

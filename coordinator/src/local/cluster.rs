@@ -1,7 +1,10 @@
 //! Everything that runs a sweep on one machine: private servers, a coordinator and workers.
 
 use super::{LocalError, Servers, child::ServerProcess, programs::Programs};
-use crate::orchestrator::{options::ServeOptions, serve::serve};
+use crate::{
+    notify::GRACE,
+    orchestrator::{options::ServeOptions, serve::serve},
+};
 use anyhow::Context as _;
 use halfheard_shared::broker::{Broker, BrokerError, BrokerSettings};
 use halfheard_store::Store;
@@ -12,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How long workers may take to hand back their jobs.
 const WORKERS_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long the coordinator may take to stop.
-const COORDINATOR_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the coordinator may take to stop: it may have something to tell.
+const COORDINATOR_TIMEOUT: Duration = GRACE.saturating_add(Duration::from_secs(10));
 
 /// Private servers and, while jobs run, a coordinator and workers.
 #[derive(Debug)]
@@ -50,6 +53,7 @@ impl Cluster {
         &mut self,
         store: &Store,
         worker: Command,
+        options: ServeOptions,
     ) -> anyhow::Result<Broker> {
         let settings = BrokerSettings {
             name: "coord run".to_owned(),
@@ -60,7 +64,7 @@ impl Cluster {
         let coordinator = tokio::spawn(serve(
             store.clone(),
             broker.clone(),
-            ServeOptions::default(),
+            options,
             shutdown.clone(),
         ));
         self.coordinator = Some((shutdown, coordinator));

@@ -14,6 +14,7 @@ mod stale;
 mod startup;
 pub(crate) mod worker_check;
 
+pub(crate) use child::log_tail;
 pub(crate) use cluster::Cluster;
 pub use connect::Database;
 pub use connection::Connection;

@@ -1,7 +1,7 @@
 //! What the parts of a leading coordinator share.
 
-use super::{hearing::Hearing, heartbeats::Heartbeats, options::ServeOptions};
-use halfheard_shared::broker::Broker;
+use super::{hearing::Hearing, options::ServeOptions};
+use halfheard_shared::broker::{Broker, heartbeats::Heartbeats};
 use halfheard_store::{Store, lifecycle::RetryPolicy};
 use tokio::sync::Notify;
 

@@ -9,6 +9,7 @@
 //! does gives it up: one that cannot reach workers must not keep one from leading that can.
 
 use super::{hearing::Pings, outage_log::OutageLog};
+use crate::observe::events::database_failed;
 use halfheard_shared::error::chain;
 use halfheard_store::{
     Store,
@@ -72,6 +73,7 @@ impl Leadership {
                 }
                 // The pace of a standby is its own.
                 Some(Err(error)) => {
+                    database_failed(&error);
                     outage.failed(&chain(&error), 0);
                 }
             }
@@ -180,6 +182,7 @@ async fn keep(
             }
             // The database has the last word: it refuses what a leader writes after its time.
             Err(error) if renewed.elapsed() < LEAD => {
+                database_failed(&error);
                 tracing::debug!(error = chain(&error), "cannot renew the lead; retrying");
             }
             Err(error) => {

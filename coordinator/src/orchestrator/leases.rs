@@ -4,12 +4,20 @@
 //! names another attempt, or none, are released; work that does not advance is taken away; and leases
 //! that ran out end, if the coordinator has heard its workers long enough to say so.
 
-use super::{collect, context::Lead, heartbeats::Heard, outage_log::OutageLog};
-use halfheard_shared::{broker::BrokerError, error::chain, ids::AttemptId, wire::Tell};
+use super::{collect, context::Lead, outage_log::OutageLog, traced};
+use crate::observe::events;
+use halfheard_shared::{
+    broker::{BrokerError, heartbeats::Heard},
+    error::chain,
+    ids::AttemptId,
+    wire::Tell,
+};
 use halfheard_store::{
     StoreError,
     leases::{Beat, Ended},
 };
+use halfheard_telemetry::pulse::Pulse;
+use halfheard_telemetry::traces;
 use std::{
     collections::{HashMap, HashSet},
     time::{Duration, Instant},
@@ -20,6 +28,8 @@ use tokio_util::sync::CancellationToken;
 const ROUND: Duration = Duration::from_secs(1);
 /// How often the costs and needs of jobs are estimated from what was measured.
 const ESTIMATE_EVERY: Duration = Duration::from_secs(60);
+/// A round that takes so long hangs.
+const HANGS: Duration = Duration::from_secs(300);
 /// What a worker's watchdog may be late with ending its process.
 const SLACK: Duration = Duration::from_secs(5);
 
@@ -32,11 +42,22 @@ enum LeaseError {
     Broker(#[from] BrokerError),
 }
 
+impl LeaseError {
+    fn count(&self) {
+        match self {
+            Self::Store(error) => events::database_failed(error),
+            Self::Broker(error) => events::broker_failed(error),
+        }
+    }
+}
+
 /// Looks after leases until `stop`.
 pub(super) async fn keep_leases(lead: &Lead, stop: &CancellationToken) {
     let mut outage = OutageLog::new("looking after leases failed; retrying");
     let mut advances = Advances::default();
+    let pulse = Pulse::start("leases", HANGS);
     loop {
+        pulse.beat();
         let pause = tokio::select! {
             () = stop.cancelled() => return,
             outcome = round(lead, &mut advances) => match outcome {
@@ -45,6 +66,7 @@ pub(super) async fn keep_leases(lead: &Lead, stop: &CancellationToken) {
                     ROUND.min(lead.options.lease / 4)
                 }
                 Err(error) => {
+                    error.count();
                     // What was heard was not written: it must be heard again before a lease ends.
                     lead.hearing.interrupt();
                     outage.failed(&chain(&error), 0)
@@ -65,7 +87,11 @@ async fn round(lead: &Lead, advances: &mut Advances) -> Result<(), LeaseError> {
     if !stalled.is_empty() {
         let attempts: Vec<AttemptId> = stalled.iter().copied().collect();
         let ended = lead.store.stall(&attempts, &policy).await?;
-        report(&ended, "its work does not advance");
+        report(lead, &ended, "stalled", "its work does not advance");
+    }
+    let taken_back = lead.store.take_back_drained().await?;
+    if taken_back > 0 {
+        tracing::info!(jobs = taken_back, "taken back from drained workers");
     }
     renew(lead, &heard, &stalled).await?;
     expire(lead, &mut advances.waits).await?;
@@ -119,6 +145,7 @@ async fn renew(
         let attempts: Vec<AttemptId> = holds.filter(|held| !current.contains(held)).collect();
         if !attempts.is_empty() {
             tracing::debug!(worker, attempts = attempts.len(), "released");
+            metrics::counter!("halfheard_attempts_released_total").increment(attempts.len() as u64);
             lead.broker.tell(worker, &Tell::Released { attempts }).await;
         }
     }
@@ -150,15 +177,18 @@ async fn expire(lead: &Lead, waits: &mut Option<Instant>) -> Result<(), LeaseErr
         .store
         .expire(lead.options.lease, &lead.retry_policy())
         .await?;
-    report(&ended, "its worker is not heard any more");
+    report(lead, &ended, "silent", "its worker is not heard any more");
     if !ended.is_empty() {
         lead.wake.notify_one();
     }
     Ok(())
 }
 
-fn report(ended: &[Ended], why: &str) {
+fn report(lead: &Lead, ended: &[Ended], reason: &'static str, why: &str) {
+    events::leases_ended(ended, reason);
+    traced::ended(lead, ended.iter().map(|ended| ended.attempt), None);
     for ended in ended {
+        let _context = traces::context(ended.job, ended.attempt).entered();
         tracing::warn!(job = %ended.job, worker = ended.worker, gave_up = ended.gave_up, "a lease ended: {why}");
     }
 }

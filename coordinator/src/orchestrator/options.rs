@@ -1,11 +1,12 @@
 //! Tuning of the daemon.
 
+use crate::notify::NotifyOptions;
 use halfheard_shared::broker::LEASE;
 use halfheard_store::lifecycle::RetryPolicy;
 use std::time::Duration;
 
 /// How the daemon works; the defaults suit a cluster.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ServeOptions {
     /// How failed jobs are retried.
     pub retry: RetryPolicy,
@@ -15,6 +16,8 @@ pub struct ServeOptions {
     pub poll: Duration,
     /// How often a standby tries to take the lead.
     pub leader_poll: Duration,
+    /// Whom to tell what happens.
+    pub notify: Option<NotifyOptions>,
 }
 
 impl Default for ServeOptions {
@@ -24,6 +27,7 @@ impl Default for ServeOptions {
             lease: LEASE,
             poll: Duration::from_millis(200),
             leader_poll: Duration::from_millis(500),
+            notify: None,
         }
     }
 }

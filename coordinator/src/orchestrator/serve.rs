@@ -5,14 +5,15 @@ use super::{
     context::Lead,
     dispatch::dispatch,
     hearing::{Hearing, Pings},
-    heartbeats::Heartbeats,
     leader::Leadership,
     leases::keep_leases,
+    notify::{look_once_more, watch_events},
     options::ServeOptions,
     outage_log::OutageLog,
 };
+use crate::notify::{Notifier, Watch};
 use halfheard_shared::{
-    broker::{Broker, BrokerError, topology::Installation},
+    broker::{Broker, BrokerError, heartbeats::Heartbeats, topology::Installation},
     error::chain,
 };
 use halfheard_store::Store;
@@ -37,19 +38,28 @@ pub async fn serve(
     let holder = holder();
     let (pings, sending) = Pings::start(broker.clone(), &holder);
     let sending = tokio::spawn(sending);
+    let notifier = options.notify.clone().map(Notifier::start);
+    let leads = metrics::gauge!("halfheard_leader");
+    leads.set(0.0);
     let mut outcome = Ok(());
     while let Some(leadership) =
         Leadership::acquire(&store, &pings, &holder, options.leader_poll, &shutdown).await
     {
+        leads.set(1.0);
         let lead = Lead {
             store: store.leading(leadership.term()),
             broker: broker.clone(),
-            options,
+            options: options.clone(),
             hearing: Hearing::new(pings.clone()),
             heartbeats: Heartbeats::default(),
             wake: Notify::new(),
         };
-        outcome = serve_lead(&lead, leadership.lost()).await;
+        let mut watch = notifier.as_ref().map(Watch::new);
+        outcome = serve_lead(&lead, watch.as_mut(), leadership.lost()).await;
+        if let Some(watch) = &mut watch {
+            look_once_more(&lead, watch).await;
+        }
+        leads.set(0.0);
         // Acknowledgements that are still buffered.
         let flushed = tokio::time::timeout(Duration::from_secs(2), broker.client().flush()).await;
         tracing::debug!(?flushed, "acknowledgements sent");
@@ -59,12 +69,15 @@ pub async fn serve(
         }
     }
     sending.abort();
+    if let Some(notifier) = notifier {
+        notifier.finish().await;
+    }
     tracing::info!("stopped");
     outcome
 }
 
 /// This coordinator's name: machine and process, in characters that a subject allows.
-fn holder() -> String {
+pub(crate) fn holder() -> String {
     let host = nix::unistd::gethostname().unwrap_or_default();
     let host: String = host
         .to_string_lossy()
@@ -96,11 +109,21 @@ async fn prepare(
     }
 }
 
-async fn serve_lead(lead: &Lead, stop: &CancellationToken) -> Result<(), BrokerError> {
+async fn serve_lead(
+    lead: &Lead,
+    watch: Option<&mut Watch<'_>>,
+    stop: &CancellationToken,
+) -> Result<(), BrokerError> {
     let Some(installation) = prepare(lead, stop).await? else {
         return Ok(());
     };
     let installation = &installation;
+    let events = async {
+        match (watch, &lead.options.notify) {
+            (Some(watch), Some(notify)) => watch_events(lead, watch, notify.every).await,
+            _ => std::future::pending().await,
+        }
+    };
     tokio::select! {
         ((), (), ()) = async { tokio::join!(
             dispatch(lead, stop),
@@ -109,6 +132,7 @@ async fn serve_lead(lead: &Lead, stop: &CancellationToken) -> Result<(), BrokerE
         ) } => Ok(()),
         () = lead.heartbeats.listen(&lead.broker) => Ok(()),
         () = lead.hearing.watch() => Ok(()),
+        () = events => Ok(()),
         error = keep_layout(lead, installation) => Err(error),
     }
 }

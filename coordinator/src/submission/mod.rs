@@ -13,4 +13,4 @@ mod submit;
 
 pub(crate) use files::{FileError, encoder_shape, facts};
 pub(crate) use load::{LoadError, Loaded, Synthesize, load};
-pub(crate) use submit::{SubmitError, submit};
+pub(crate) use submit::{SubmitError, submit, user};

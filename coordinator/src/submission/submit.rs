@@ -35,7 +35,7 @@ impl Hint for SubmitError {
 }
 
 /// Returns the name of the user: `USER`, or what the system calls this process' user.
-fn user() -> String {
+pub(crate) fn user() -> String {
     let named = std::env::var("USER").ok().filter(|name| !name.is_empty());
     named
         .or_else(|| {

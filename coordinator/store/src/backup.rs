@@ -10,7 +10,7 @@ use halfheard_shared::broker::topology::Installation;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 /// The tables of a dump; each refers only to those before it.
-pub const TABLES: [&str; 18] = [
+pub const TABLES: [&str; 19] = [
     "installation",
     "benchmark",
     "metric",
@@ -29,10 +29,14 @@ pub const TABLES: [&str; 18] = [
     "conflict",
     "other_processor",
     "dead_letter",
+    "drained_worker",
 ];
 
 /// Tables that are not in a dump: the migrations fill them, or their content is of the moment.
-pub const LEFT_OUT: [&str; 6] = [
+pub const LEFT_OUT: [&str; 9] = [
+    "allocation",
+    "feeder",
+    "notification",
     "_sqlx_migrations",
     "job_transition",
     "leadership",

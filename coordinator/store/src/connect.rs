@@ -20,6 +20,21 @@ const PING_TIMEOUT: Duration = Duration::from_secs(2);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Store {
+    /// The same database on a few connections of its own: what is asked there waits for no other work of
+    /// this process and holds none up. A connection is waited for as long as `patience`.
+    #[must_use]
+    pub fn aside(&self, connections: u32, patience: Duration) -> Self {
+        let pool = pool_options(connections)
+            .acquire_timeout(patience)
+            .connect_lazy_with(self.options.clone());
+        Self {
+            lead: pool.clone(),
+            pool,
+            options: self.options.clone(),
+            term: None,
+        }
+    }
+
     /// Connects to a `postgres://` address.
     ///
     /// # Errors
@@ -70,6 +85,10 @@ impl Store {
 
 /// A pool that connects when it is first used.
 pub(crate) fn pool(options: &PgConnectOptions, max_connections: u32) -> PgPool {
+    pool_options(max_connections).connect_lazy_with(options.clone())
+}
+
+fn pool_options(max_connections: u32) -> PgPoolOptions {
     PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(CONNECT_TIMEOUT)
@@ -84,7 +103,6 @@ pub(crate) fn pool(options: &PgConnectOptions, max_connections: u32) -> PgPool {
                 Ok(matches!(ping, Ok(Ok(()))))
             })
         })
-        .connect_lazy_with(options.clone())
 }
 
 /// Parses a `postgres://` address.

@@ -1,7 +1,8 @@
 //! What failed in a sweep, grouped by the chain of errors.
 
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, trainings::AskingSweep};
 use halfheard_shared::ids::SweepId;
+use uuid::Uuid;
 
 /// Jobs that failed with the same chain of errors.
 #[derive(Clone, Debug)]
@@ -20,6 +21,8 @@ pub struct FailureRow {
     pub evaluations_not_begun: i64,
     /// The first jobs: `train lnln on mosi, seed 1111`.
     pub examples: Vec<String>,
+    /// The ids of these jobs.
+    pub example_jobs: Vec<Uuid>,
     /// Up to 16 workers that reported it.
     pub workers: Vec<String>,
 }
@@ -77,6 +80,8 @@ impl Store {
                                  || coalesce(', ' || case_id, '')
                                  ORDER BY dataset, method, variant, seed, case_id)
                       )[1:$2] AS "examples!",
+                      (array_agg(id ORDER BY dataset, method, variant, seed, case_id)
+                      )[1:$2] AS "example_jobs!",
                       array_remove((array_agg(DISTINCT worker))[1:16], NULL) AS "workers!"
                FROM stuck GROUP BY given_up, failure_kind, errors
                ORDER BY given_up DESC, count(*) DESC, errors"#,
@@ -85,5 +90,27 @@ impl Store {
         )
         .fetch_all(self.pool())
         .await?)
+    }
+
+    /// The sweeps in which something failed that is not yet done, newest first.
+    ///
+    /// # Errors
+    ///
+    /// The database's.
+    pub async fn sweeps_with_failures(&self) -> Result<Vec<AskingSweep>, StoreError> {
+        let rows = sqlx::query!(
+            "SELECT id, name FROM sweep WHERE id IN (
+                 SELECT w.sweep FROM job j JOIN sweep_job w ON w.job = j.id
+                 WHERE j.state = 'failed'
+                    OR (j.failures > 0 AND j.state NOT IN ('done', 'cancelled')))
+             ORDER BY created DESC, id"
+        )
+        .fetch_all(self.pool())
+        .await?;
+        let rows = rows.into_iter().map(|row| AskingSweep {
+            sweep: SweepId(row.id),
+            name: row.name,
+        });
+        Ok(rows.collect())
     }
 }

@@ -16,6 +16,8 @@ pub struct WorkRow {
     pub timed: f64,
     /// Seconds that workers were busy with those.
     pub busy: f64,
+    /// The standard deviation of a job's duration as a share of the mean; `None` before two are timed.
+    pub variation: Option<f64>,
 }
 
 impl Store {
@@ -35,6 +37,12 @@ impl Store {
                    JOIN job j ON j.id = w.job
                    JOIN attempt a ON a.job = j.id AND a.outcome = 'done'
                    WHERE w.sweep = $1 AND j.state = 'done' AND a.ended > a.started
+               ), spread AS (
+                   SELECT kind, method, variant, dataset,
+                          stddev_samp(took) / nullif(avg(took), 0) AS variation
+                   FROM (SELECT *, coalesce(seconds, extract(epoch FROM upper(span) - lower(span)))
+                                       AS took FROM done) each
+                   GROUP BY kind, method, variant, dataset
                ), busy AS (
                    -- A training job reports its own seconds, over all attempts.
                    SELECT kind, method, variant, dataset, count(*) AS timed,
@@ -55,11 +63,15 @@ impl Store {
                       count(*) FILTER (
                           WHERE j.state IN ('blocked', 'ready', 'queued', 'running')) AS "open!",
                       coalesce(min(b.timed), 0)::float8 AS "timed!",
-                      coalesce(min(b.busy), 0)::float8 AS "busy!"
+                      coalesce(min(b.busy), 0)::float8 AS "busy!",
+                      min(s.variation)::float8 AS variation
                FROM sweep_job w
                JOIN job j ON j.id = w.job
                LEFT JOIN busy b
                  ON (b.kind, b.method, b.variant, b.dataset)
+                    = (j.kind, j.method, j.variant, j.dataset)
+               LEFT JOIN spread s
+                 ON (s.kind, s.method, s.variant, s.dataset)
                     = (j.kind, j.method, j.variant, j.dataset)
                WHERE w.sweep = $1
                GROUP BY j.kind, j.method, j.variant, j.dataset"#,

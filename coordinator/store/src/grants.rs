@@ -478,9 +478,13 @@ async fn write_grants(
         .map(|(i, _)| number(requests[*i].memory))
         .collect();
     sqlx::query!(
-        "INSERT INTO attempt (id, job, worker, session, ask, memory, host, device, version, processor)
-         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::bigint[],
-                              $6::bigint[], $7::text[], $8::text[], $9::text[], $10::text[])",
+        "INSERT INTO attempt (id, job, worker, session, ask, memory, host, device, version, processor,
+                              ready)
+         SELECT i.*, greatest(j.changed, j.not_before)
+         FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::bigint[],
+                     $6::bigint[], $7::text[], $8::text[], $9::text[], $10::text[])
+              AS i (id, job, worker, session, ask, memory, host, device, version, processor)
+         JOIN job j ON j.id = i.job",
         &attempts,
         &jobs,
         &workers as &[&str],

@@ -14,7 +14,7 @@ use crate::{
     grants::read_configs,
     job::AttemptOutcome,
     job_rows::{KnownAttempt, LockedJob, distinct, lock_jobs, read_attempts},
-    lifecycle::{Digest, Effect, RetryPolicy, is_final},
+    lifecycle::{Digest, Effect, RetryPolicy, is_final, label},
     retry::retry_rollback,
     text::{NAME, bounded},
 };
@@ -47,6 +47,10 @@ pub struct IngestSummary {
     pub ended: Vec<(String, AttemptId)>,
     /// Training jobs whose checkpoints a worker did not find.
     pub missing: Vec<JobId>,
+    /// The kinds of the jobs whose results were stored.
+    pub stored: Vec<JobKind>,
+    /// Why jobs are to be tried again: the kind of failure, or `handed_back`, `declined`.
+    pub retried: Vec<&'static str>,
 }
 
 /// A message that cannot be stored.
@@ -193,7 +197,7 @@ impl<'a> Batch<'a> {
             .try_into()
             .unwrap_or(i64::MAX);
         job.after.declines = self.declines.get(&message.job).copied().unwrap_or_default();
-        let (now, before) = (job.now, known.attempt.clone());
+        let (now, before, state) = (job.now, known.attempt.clone(), job.after.state);
         let applied = check::report(message, job, &self.expected).and_then(|()| {
             job.after
                 .apply(&mut known.attempt, &message.body, now, policy)
@@ -220,6 +224,9 @@ impl<'a> Batch<'a> {
                 return Err(reason);
             }
         };
+        if job.after.state == JobState::Ready && state != JobState::Ready {
+            self.summary.retried.extend(why_again(&message.body));
+        }
         // What an attempt resumed from is only in the report of its start, which may come after an epoch's.
         if before != known.attempt || matches!(message.body, ResultBody::Started { .. }) {
             let row = self
@@ -253,6 +260,8 @@ impl<'a> Batch<'a> {
             Effect::Nothing => {}
             Effect::Store(_) => {
                 self.results.push(message);
+                let job = self.jobs.get(&message.job);
+                self.summary.stored.extend(job.map(|job| job.before.kind));
                 // Its training cannot have other weights any more.
                 if let Some(train) = self.jobs.get(&message.job).and_then(|job| job.train)
                     && let Some(train) = self.jobs.get_mut(&train)
@@ -275,6 +284,16 @@ impl<'a> Batch<'a> {
                 }
             }
         }
+    }
+}
+
+/// Why a job is tried again after this report, if it ends an attempt without a result.
+fn why_again(body: &ResultBody) -> Option<&'static str> {
+    match body {
+        ResultBody::Failed(failure) => Some(label(failure.kind)),
+        ResultBody::HandedBack { .. } => Some("handed_back"),
+        ResultBody::Declined { .. } => Some("declined"),
+        _ => None,
     }
 }
 

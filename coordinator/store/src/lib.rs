@@ -5,14 +5,17 @@
 //! [`fault`] and [`error`], [`store`] (the connection pool), and the queries, one module per purpose.
 
 pub mod admin;
+pub mod allocation;
 pub mod backup;
 pub mod benchmarks;
+pub mod board;
 mod columns;
 pub mod connect;
 pub mod control;
 mod costs;
 pub mod datasets;
 pub mod dead_letters;
+pub mod drained;
 pub mod error;
 pub mod failures;
 pub mod fault;
@@ -29,7 +32,11 @@ mod job_rows;
 pub mod leadership;
 pub mod leases;
 pub mod lifecycle;
+pub mod live;
+pub mod map;
 pub mod measured_needs;
+pub mod notifications;
+pub mod observation;
 pub mod output;
 mod published;
 pub mod results;
@@ -41,6 +48,9 @@ pub mod submit;
 pub mod sweeps;
 pub mod terms;
 mod text;
+pub mod traced;
+pub mod trainings;
+pub mod worker_tallies;
 
 pub use error::StoreError;
 pub use fault::Fault;

@@ -214,6 +214,7 @@ fn rows_of(table: &str) -> u64 {
         "conflict",
         "other_processor",
         "attempt_output",
+        "drained_worker",
     ];
     u64::from(!none.contains(&table))
 }

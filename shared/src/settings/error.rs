@@ -6,6 +6,7 @@ use crate::{
     env,
     error::{Hint, hint_of},
 };
+use std::path::PathBuf;
 
 /// Why settings cannot be used. No message holds an address: it may hold a password.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +20,16 @@ pub enum SettingsError {
         flag: &'static str,
         /// The variable to use instead.
         variable: &'static str,
+    },
+    /// A variable names a file with an address, which cannot be read or is empty.
+    #[error("cannot read an address from {}, which {variable} names", path.display())]
+    SecretFile {
+        /// The variable.
+        variable: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The operating system's error.
+        source: std::io::Error,
     },
     /// The config file cannot be used.
     #[error(transparent)]
@@ -68,6 +79,10 @@ impl Hint for SettingsError {
         match self {
             Self::SecretInFlag { variable, .. } => Some(format!(
                 "set {variable}, or put it into the config file (mode 0600), and remove the flag"
+            )),
+            Self::SecretFile { variable, .. } => Some(format!(
+                "mount the secret there, readable for this user, or set {} itself",
+                variable.trim_end_matches("_FILE")
             )),
             Self::File(error) => hint_of::<ConfigFileError>(error),
             Self::Replicas { .. } => Some("use 1, 3 or 5".to_owned()),

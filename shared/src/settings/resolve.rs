@@ -81,15 +81,16 @@ impl<'a> Layers<'a> {
         }
     }
 
-    /// Like [`Self::pick`], for an address, which must not hold a secret if it is a flag.
+    /// Like [`Self::pick`], for an address, which must not hold a secret if it is a flag. Of the two variables,
+    /// the first holds the address and precedes the second, which names a file with it.
     ///
     /// # Errors
     ///
-    /// The flag holds a secret.
+    /// The flag holds a secret; the file cannot be read.
     pub fn pick_address(
         &self,
         (name, flag): (&'static str, Option<&String>),
-        variable: &'static str,
+        (variable, variable_of_file): (&'static str, Option<&'static str>),
         secret: Secret,
         file: Option<String>,
     ) -> Result<(Option<String>, Origin), SettingsError> {
@@ -99,8 +100,29 @@ impl<'a> Layers<'a> {
                 variable,
             });
         }
-        Ok(self.pick(flag.map(|url| (name, url.clone())), variable, file))
+        let picked = self.pick(flag.map(|url| (name, url.clone())), variable, file);
+        if let Origin::File(_) | Origin::Default = picked.1
+            && let Some(variable) = variable_of_file
+            && let Some(path) = (self.env)(variable).filter(|path| !path.is_empty())
+        {
+            let url = secret_file(variable, PathBuf::from(path))?;
+            return Ok((Some(url), Origin::Environment(variable)));
+        }
+        Ok(picked)
     }
+}
+
+/// The address in a file that a variable names. Whoever mounts secrets decides who may read them.
+fn secret_file(variable: &'static str, path: PathBuf) -> Result<String, SettingsError> {
+    let read = std::fs::read_to_string(&path).and_then(|text| match text.trim() {
+        "" => Err(std::io::Error::other("it is empty")),
+        url => Ok(url.to_owned()),
+    });
+    read.map_err(|source| SettingsError::SecretFile {
+        variable,
+        path,
+        source,
+    })
 }
 
 /// The settings that both programs have. `Debug` shows no password.
@@ -153,13 +175,13 @@ impl Settings {
         let file = std::mem::take(&mut layers.file);
         let (url, broker_origin) = layers.pick_address(
             ("--nats-url", flags.nats_url.as_ref()),
-            env::NATS_URL,
+            (env::NATS_URL, Some(env::NATS_URL_FILE)),
             Secret::Login,
             file.nats_url,
         )?;
         let (artifacts, artifacts_origin) = layers.pick_address(
             ("--artifacts", flags.artifacts.as_ref()),
-            env::ARTIFACTS,
+            (env::ARTIFACTS, None),
             Secret::Login,
             file.artifacts,
         )?;

@@ -5,13 +5,8 @@
 //! `bench_submit [EVALUATIONS]`; a million by default.
 
 use anyhow::{Context as _, Result};
-use halfheard_e2e::servers::Postgres;
-use halfheard_shared::{
-    benchmark::Benchmark,
-    matrix, methods,
-    spec::{ResolvedDataset, ResolvedMethod, ResolvedSpec},
-    wire::{BlobRef, Fidelity, Protocol, Selection},
-};
+use halfheard_e2e::{process::memory, resolved::resolved, servers::Postgres};
+use halfheard_shared::{benchmark::Benchmark, matrix, methods, spec::ResolvedSpec};
 use halfheard_store::{Store, submit::NewSweep, terms::Terms};
 use std::{sync::Arc, time::Instant};
 
@@ -62,58 +57,11 @@ async fn main() -> Result<()> {
         since.elapsed().as_secs_f64(),
         deleted.kept
     );
-    println!("peak memory of this process: {:.0} MB", peak_megabytes());
+    println!(
+        "peak memory of this process: {:.0} MB",
+        memory(std::process::id()).peak
+    );
     alone(&store).await
-}
-
-/// A spec with everything filled in, of files that need not be there.
-fn resolved(name: &str, ids: &[&str], on: &[Benchmark], seeds: u64) -> Result<ResolvedSpec> {
-    let blob = || BlobRef {
-        blake3: "0".repeat(64),
-        path: String::new(),
-    };
-    let method = |id: &&str| {
-        let info = methods::find(id).context("a method that is there")?;
-        let hyper = on.iter().map(|benchmark| {
-            let hyper = info.resolve(benchmark.id(), &[])?;
-            anyhow::Ok((benchmark.id().to_owned(), hyper))
-        });
-        anyhow::Ok(ResolvedMethod {
-            method: (*id).to_owned(),
-            variant: String::new(),
-            hyper: hyper.collect::<Result<_>>()?,
-            protocol: None,
-            inputs: Default::default(),
-            needs: Default::default(),
-        })
-    };
-    let rates = (0..10).map(|tenths| format!("r={}", f64::from(tenths) / 10.0));
-    let sets = ["l", "a", "v", "la", "lv", "av"].map(|set| format!("missing={set}"));
-    Ok(ResolvedSpec {
-        name: name.to_owned(),
-        methods: ids.iter().map(method).collect::<Result<_>>()?,
-        datasets: on
-            .iter()
-            .map(|&benchmark| ResolvedDataset {
-                tokens: halfheard_shared::encoder::TokenIds::BERT,
-                confusions: None,
-                benchmark,
-                data: blob(),
-                encoder: blob(),
-            })
-            .collect(),
-        seeds: (0..seeds).collect(),
-        cases: rates.chain(sets).collect(),
-        protocol: Protocol {
-            selection: Selection::Validation,
-            train_missing: halfheard_shared::regime::Regime::Redrawn,
-            erasure_seed: 1111,
-            selection_rate: 500,
-            fidelity: Fidelity::Reference,
-            switched: Vec::new(),
-        },
-        numerics: halfheard_shared::numerics::Numerics::Machine,
-    })
 }
 
 async fn submit(store: &Store, what: &str, resolved: ResolvedSpec) -> Result<()> {
@@ -161,13 +109,4 @@ async fn alone(store: &Store) -> Result<()> {
     let rate = f64::from(rows) / since.elapsed().as_secs_f64();
     println!("for comparison, rows inserted one after the other: {rate:.0} a second");
     Ok(())
-}
-
-fn peak_megabytes() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok())
-        .map_or(0.0, |kilobytes| kilobytes / 1024.0)
 }

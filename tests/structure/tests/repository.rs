@@ -16,12 +16,39 @@ const LAYERS: &[(&str, &[&str])] = &[
             "halfheard-store",
             "halfheard-import",
             "halfheard-results",
+            "halfheard-analysis",
+            "halfheard-progress",
+            "halfheard-page",
+            "halfheard-telemetry",
         ],
     ),
+    (
+        "halfheard-analysis",
+        &["halfheard-shared", "halfheard-store", "halfheard-results"],
+    ),
+    (
+        "halfheard-progress",
+        &["halfheard-shared", "halfheard-store"],
+    ),
+    (
+        "halfheard-page",
+        &[
+            "halfheard-shared",
+            "halfheard-store",
+            "halfheard-results",
+            "halfheard-analysis",
+            "halfheard-progress",
+        ],
+    ),
+    ("halfheard-telemetry", &["halfheard-shared"]),
     ("halfheard-models", &["halfheard-shared"]),
     (
         "halfheard-worker",
-        &["halfheard-shared", "halfheard-models"],
+        &[
+            "halfheard-shared",
+            "halfheard-models",
+            "halfheard-telemetry",
+        ],
     ),
     (
         "halfheard-e2e",
@@ -73,9 +100,22 @@ const CONFINED: &[(&str, &[&str])] = &[
         &[
             "halfheard-shared",
             "halfheard-store",
+            "halfheard-analysis",
+            "halfheard-progress",
+            "halfheard-page",
+            "halfheard-telemetry",
             "halfheard-coordinator",
             "halfheard-worker",
             "halfheard-e2e",
+        ],
+    ),
+    (
+        "axum",
+        &[
+            "halfheard-page",
+            "halfheard-telemetry",
+            "halfheard-coordinator",
+            "halfheard-worker",
         ],
     ),
 ];

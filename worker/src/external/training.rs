@@ -351,6 +351,7 @@ impl Training<'_> {
             max_epochs: self.spec.max_epochs,
             step: run.step as usize,
             steps: run.steps as usize,
+            samples: 0,
             loss: run.loss,
             epoch_ended,
         }

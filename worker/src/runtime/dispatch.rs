@@ -2,7 +2,9 @@
 
 use super::{leases::JobLease, slot::Slot, watch::Phase};
 use halfheard_shared::wire::Work;
+use halfheard_telemetry::traces::context;
 use std::sync::Arc;
+use tracing::Instrument as _;
 
 impl Slot {
     /// Processes jobs: evaluation jobs of one model together, then training jobs one by one.
@@ -43,7 +45,8 @@ impl Slot {
         }
         for (lease, spec) in trainings {
             if let Some(lease) = self.admit(lease).await {
-                self.train(lease, spec).await;
+                let context = context(lease.job.job, lease.attempt());
+                self.train(lease, spec).instrument(context).await;
                 self.rest();
             }
         }

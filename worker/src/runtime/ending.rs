@@ -6,12 +6,22 @@ use super::{
     leases::JobLease,
     report::AttemptReporter,
     slot::Slot,
+    traces::Reporting,
 };
 use halfheard_shared::{
     artifacts::ArtifactError,
-    wire::{Failure, FailureKind, Fault, ResultBody},
+    wire::{Failure, FailureKind, Fault, ResultBody, Work},
 };
 use std::error::Error;
+
+/// A kind of job, as metrics have it.
+fn kind(work: &Work) -> &'static str {
+    match work {
+        Work::Train(_) => "train",
+        Work::Eval { .. } => "eval",
+        Work::Noop => "noop",
+    }
+}
 
 /// How work on a job ended.
 #[derive(Clone, Debug)]
@@ -41,6 +51,7 @@ impl Slot {
         AttemptReporter {
             job: lease.job.job,
             attempt: lease.attempt(),
+            kind: kind(&lease.job.work),
             worker: self.announcement.worker.clone(),
             leases: self.leases.clone(),
             connections: self.reporter.connections(),
@@ -76,6 +87,7 @@ impl Slot {
             // Nobody waits for it, but a result counts, and the rest explains an attempt.
             return voice.send(body);
         }
+        let trace = Reporting::begin(&lease, &voice.worker.name, &body);
         let delivered = async {
             if !voice.deliver(body).await {
                 // It can never be sent because it is too large; a failure can.
@@ -91,6 +103,9 @@ impl Slot {
             () = self.shutdown.deadline(self.settings.deadlines.exit()) => {
                 tracing::warn!(job = %lease.job.job, "broker unreachable; the job will be granted again");
             }
+        }
+        if let Some(trace) = trace {
+            trace.end();
         }
     }
 

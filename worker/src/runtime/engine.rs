@@ -59,6 +59,8 @@ pub(super) struct TrainTask {
     /// What the last bits of this process's results depend on.
     pub(super) processor: String,
     pub(super) monitor: TrainMonitor,
+    /// What log lines about it carry.
+    pub(super) context: tracing::Span,
 }
 
 /// How a training job ended.
@@ -160,7 +162,10 @@ impl Engine {
                 while let Ok(task) = inbox.recv() {
                     // The caller may have given up.
                     match task {
-                        Task::Train(task, end) => drop(end.send(state.train(*task))),
+                        Task::Train(task, end) => {
+                            let context = task.context.clone();
+                            drop(end.send(context.in_scope(|| state.train(*task))));
+                        }
                         Task::Eval(task, end) => drop(end.send(state.evaluate(*task))),
                         Task::Probe(end) => drop(end.send(state.probe())),
                     }

@@ -8,16 +8,19 @@ use halfheard_shared::{
     error::{Printer, causes, hint_of},
     settings::{ConfigFileError, SettingsError},
 };
+use halfheard_telemetry::{access::AccessError, traces::TracesError};
 use std::error::Error;
 
 /// Finds the hint of any error of this program.
 pub(crate) const ERRORS: Printer = Printer::new(&[
+    hint_of::<AccessError>,
     hint_of::<ArtifactError>,
     hint_of::<BlobError>,
     hint_of::<BrokerError>,
     hint_of::<ConfigFileError>,
     hint_of::<DeviceError>,
     hint_of::<SettingsError>,
+    hint_of::<TracesError>,
 ]);
 
 /// An error, its causes and its hint, for messages to the coordinator, where

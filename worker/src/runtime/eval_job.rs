@@ -11,6 +11,7 @@ use super::{
     retry::{BEFORE_JOB, RESULT},
     slot::{ExitReason, Slot, describe},
     tables::Tables,
+    traces,
     train_job::Inputs,
     watch::Phase,
 };
@@ -29,9 +30,11 @@ use halfheard_shared::{
     text::count,
     wire::{CheckpointRef, FailureKind, Fault, FaultKind, ResultBody, TrainSpec, Work},
 };
-use std::{path::Path, sync::Arc};
+use halfheard_telemetry::traces::context;
+use std::{path::Path, sync::Arc, time::SystemTime};
 use tokio::{runtime::Handle, sync::mpsc};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 /// Evaluation jobs of one model that were taken together. Each leaves when it ends.
 struct Batch {
@@ -55,11 +58,12 @@ impl Batch {
                     return;
                 };
                 let (slot, what) = (self.slot.clone(), self.what.clone());
+                let context = context(lease.job.job, lease.attempt());
                 let report = async move {
                     slot.case_ended(&what, lease, (seconds, memory), outcome)
                         .await
                 };
-                self.reports.push(report.boxed_local());
+                self.reports.push(report.instrument(context).boxed_local());
             }
         }
     }
@@ -92,13 +96,18 @@ impl Slot {
         }
         tracing::info!(model, cases = jobs.len(), "evaluating");
         self.watch.enter(Phase::Preparing);
+        let began = SystemTime::now();
         let inputs = async {
             let inputs = self.inputs_or_ending(first, &spec, &what).await?;
             let tables = self.tables(&jobs, &spec, &what).await?;
             let cases = jobs.iter().filter_map(|lease| eval_case(lease, &tables));
             Ok((inputs, cases.collect()))
         };
-        match self.unless_ended(first, inputs).await {
+        let inputs = self.unless_ended(first, inputs).await;
+        for lease in &jobs {
+            traces::part(lease.attempt(), "data", began);
+        }
+        match inputs {
             Ok(inputs) => self.run_evaluation(jobs, spec, what, inputs).await,
             Err(ending) => {
                 self.watch.enter(Phase::Waiting);
@@ -226,6 +235,7 @@ impl Slot {
         (seconds, peak_memory): (f64, u64),
         outcome: Result<CaseResult, TrainError>,
     ) {
+        traces::case(lease.attempt(), seconds);
         // Its result waits for the store and the broker.
         lease.set_at_work(false);
         let ending = match outcome {

@@ -45,6 +45,8 @@ impl Health {
     }
 
     fn record(&mut self, fault: Fault, pause: Option<Duration>, suspended: bool, now_ms: u64) {
+        metrics::counter!("halfheard_worker_faults_total", "fault" => fault.kind.as_str())
+            .increment(1);
         let before = self.trouble.take();
         let since_ms = before
             .filter(|before| before.fault.is_like(&fault))

@@ -12,7 +12,7 @@ use halfheard_shared::{
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -114,6 +114,7 @@ impl Leases {
         table.entries.insert(job.attempt, entry);
         Some(JobLease {
             job,
+            accepted: SystemTime::now(),
             released,
             leases: self.clone(),
         })
@@ -220,6 +221,7 @@ impl Leases {
 /// coordinator notices.
 pub(super) struct JobLease {
     pub(super) job: JobMessage,
+    accepted: SystemTime,
     released: CancellationToken,
     leases: Leases,
 }
@@ -227,6 +229,11 @@ pub(super) struct JobLease {
 impl JobLease {
     pub(super) fn attempt(&self) -> AttemptId {
         self.job.attempt
+    }
+
+    /// When the grant arrived.
+    pub(super) fn accepted(&self) -> SystemTime {
+        self.accepted
     }
 
     /// Cancelled when the coordinator ends the lease.

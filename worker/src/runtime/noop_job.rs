@@ -2,7 +2,7 @@
 
 use super::{
     leases::JobLease,
-    report::{deliver, send},
+    report::{count, deliver, send},
     slot::Slot,
 };
 use halfheard_shared::wire::{ResultBody, ResultMessage};
@@ -26,6 +26,7 @@ impl Slot {
                     worker: slot.announcement.worker.clone(),
                     body: ResultBody::Noop,
                 };
+                count("noop", &report.body);
                 slot.leases.record(&report);
                 let pending = send(&slot.broker, &report).await;
                 sent.push((lease, report, pending));

@@ -136,6 +136,11 @@ impl Status {
         self.lock_health().trouble().cloned()
     }
 
+    /// Whether there is a job.
+    pub(super) fn is_busy(&self) -> bool {
+        self.activity().is_some()
+    }
+
     fn lock_health(&self) -> MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }

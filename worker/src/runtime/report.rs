@@ -33,6 +33,8 @@ pub(super) const WIRE: u8 = if cfg!(feature = "previous-wire") {
 pub(super) struct AttemptReporter {
     pub(super) job: JobId,
     pub(super) attempt: AttemptId,
+    /// The kind of its job, as metrics have it.
+    pub(super) kind: &'static str,
     pub(super) worker: WorkerInfo,
     pub(super) leases: Leases,
     pub(super) reporter: Reporter,
@@ -42,6 +44,7 @@ pub(super) struct AttemptReporter {
 
 impl AttemptReporter {
     fn report(&self, body: ResultBody) -> ResultMessage {
+        count(self.kind, &body);
         let report = ResultMessage {
             job: self.job,
             attempt: self.attempt,
@@ -95,6 +98,19 @@ impl AttemptReporter {
             }
         }
     }
+}
+
+/// Counts an attempt that ends with this report.
+pub(super) fn count(kind: &'static str, body: &ResultBody) {
+    let outcome = match body {
+        ResultBody::Trained { .. } | ResultBody::Evaluated { .. } | ResultBody::Noop => "done",
+        ResultBody::Failed(_) => "failed",
+        ResultBody::HandedBack { .. } => "handed_back",
+        ResultBody::Declined { .. } => "declined",
+        ResultBody::Started { .. } | ResultBody::Epoch(_) | ResultBody::Output { .. } => return,
+    };
+    metrics::counter!("halfheard_worker_jobs_total", "kind" => kind, "outcome" => outcome)
+        .increment(1);
 }
 
 /// Sends reports in order. Cheap to clone.

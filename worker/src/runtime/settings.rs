@@ -3,6 +3,7 @@
 use crate::{external::Limits, shutdown::Deadlines};
 use halfheard_models::{device::Device, numerics::Numerics};
 use halfheard_shared::broker::BrokerSettings;
+use halfheard_telemetry::recorder::Recorder;
 use std::{path::PathBuf, time::Duration};
 
 /// What a slot needs to run.
@@ -30,6 +31,8 @@ pub(crate) struct SlotSettings {
     pub(crate) save_every: Duration,
     /// Exit after this long without work.
     pub(crate) once: Option<Duration>,
+    /// Counts what this process does, if its supervisor serves that.
+    pub(crate) recorder: Option<Recorder>,
     /// How long a shutdown may take.
     pub(crate) deadlines: Deadlines,
 }

@@ -7,6 +7,7 @@ use super::{
     leases::Leases,
     presence::{self, Announcement, Status, now_ms},
     report::Reporter,
+    self_report::SelfReport,
     settings::SlotSettings,
     settling,
     slot::{ExitReason, MAX_NOOPS, Slot},
@@ -24,7 +25,7 @@ use halfheard_shared::{
     wire::{Fault, FaultKind, WorkerInfo},
 };
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     time::{Duration, Instant},
 };
 use tokio::{sync::Semaphore, task::JoinHandle, time::timeout};
@@ -52,13 +53,16 @@ pub(crate) enum SlotError {
 /// worker could not work in time.
 pub(crate) async fn run(settings: SlotSettings, shutdown: Shutdown) -> Result<Exit, SlotError> {
     tracing::info!(broker = %settings.broker.address(), artifacts = redacted(&settings.artifacts), "connecting");
+    let (watch, status) = (Watch::default(), Status::default());
+    let connected = Arc::new(OnceLock::new());
+    report_to_supervisor(&settings, &watch, &status, &connected)?;
     let broker = tokio::select! {
         connected = settings.broker.connect_with_retry() => connected?,
         () = shutdown.requested() => return Ok(Exit::Success),
     };
-    let watch = Watch::default();
+    // Only this sets it.
+    let _ = connected.set(broker.clone());
     let leases = Leases::new(watch.clone());
-    let status = Status::default();
     let announcement = announce(&settings, leases.clone()).await;
     let name = &announcement.worker.name;
     let previous = presence::previous_trouble(&broker, name).await;
@@ -126,6 +130,26 @@ pub(crate) async fn run(settings: SlotSettings, shutdown: Shutdown) -> Result<Ex
         }
     }
     Ok(slot.exit())
+}
+
+/// Tells the supervisor how the slot is, if it serves that.
+fn report_to_supervisor(
+    settings: &SlotSettings,
+    watch: &Watch,
+    status: &Status,
+    connected: &Arc<OnceLock<Broker>>,
+) -> Result<(), SlotError> {
+    let Some(recorder) = settings.recorder.clone() else {
+        return Ok(());
+    };
+    let report = SelfReport {
+        recorder,
+        status: status.clone(),
+        watch: watch.clone(),
+        broker: connected.clone(),
+        device: settings.device,
+    };
+    report.start().map_err(SlotError::Thread)
 }
 
 /// What this process says of itself.

@@ -10,6 +10,7 @@ use super::{
     report::AttemptReporter,
     retry::{BEFORE_JOB, OPTIONAL, RESULT, RetryPolicy},
     slot::{ExitReason, Slot, describe},
+    traces,
     train_monitor::{MonitorSettings, TrainMonitor},
     watch::Phase,
 };
@@ -23,7 +24,7 @@ use halfheard_shared::{
     ids::JobId,
     wire::{FailureKind, Fault, FaultKind, ResultBody, TrainSpec},
 };
-use std::path::PathBuf;
+use std::{path::PathBuf, time::SystemTime};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -74,13 +75,16 @@ impl Slot {
         what: &str,
     ) -> Result<Prepared, Ending> {
         self.watch.enter(Phase::Preparing);
+        let began = SystemTime::now();
         let collect = async {
             let inputs = self.inputs_or_ending(lease, spec, what).await?;
             let state = self.saved_state(lease).await;
             let state = state.map_err(|error| self.store_failed(lease, what, &error))?;
             Ok(Prepared { inputs, state })
         };
-        self.unless_ended(lease, collect).await
+        let prepared = self.unless_ended(lease, collect).await;
+        traces::part(lease.attempt(), "data", began);
+        prepared
     }
 
     /// Does `work`, which may take long, unless the worker shuts down or the job is taken away.
@@ -198,6 +202,7 @@ impl Slot {
             state: from.state,
             processor: self.announcement.worker.processor.clone(),
             fetch: self.fetch_best(lease.job.job),
+            context: tracing::Span::current(),
             monitor: TrainMonitor::new(MonitorSettings {
                 shutdown: self.shutdown.clone(),
                 deadlines: self.settings.deadlines,
@@ -207,6 +212,7 @@ impl Slot {
                 voice: self.voice(lease),
                 save_every: self.settings.save_every,
                 store: self.store.clone(),
+                method: spec.method.clone(),
             }),
         }
     }
@@ -220,8 +226,11 @@ impl Slot {
         trained: Trained,
     ) {
         let released = lease.released().clone();
+        let began = SystemTime::now();
         let stored = self.store_checkpoints(RESULT, &released, trained.contents);
-        if let Err(error) = stored.await {
+        let stored = stored.await;
+        traces::part(lease.attempt(), "store checkpoints", began);
+        if let Err(error) = stored {
             // The saved state is for the attempt that can store the result.
             let after_epoch = monitor.settle().await;
             let ended = released.is_cancelled() || self.shutdown.is_requested();

@@ -1,7 +1,10 @@
 //! Monitors a training job on the compute thread: reports its progress, saves its state, and tells
 //! it when to stop.
 
-use super::{faults, inject, presence::Status, report::AttemptReporter, watch::Watch};
+use super::{
+    faults, inject, presence::Status, report::AttemptReporter, step_meter::StepMeter, traces,
+    watch::Watch,
+};
 use crate::shutdown::Deadlines;
 use halfheard_models::train::{
     BestCheckpoint, Directive, SaveSchedule, Snapshot, StepReport, TrainObserver,
@@ -41,6 +44,7 @@ pub(super) struct TrainMonitor {
     saved_after_epoch: u32,
     /// Whether the last save failed.
     save_failed: bool,
+    steps: StepMeter,
 }
 
 /// What a [`TrainMonitor`] is made of.
@@ -55,6 +59,8 @@ pub(super) struct MonitorSettings {
     /// How often to save between epochs.
     pub(super) save_every: Duration,
     pub(super) store: ArtifactStore,
+    /// The method's id.
+    pub(super) method: String,
 }
 
 struct Upload {
@@ -133,6 +139,7 @@ impl TrainMonitor {
             voice: settings.voice,
             upload: None,
             save_failed: false,
+            steps: StepMeter::new(settings.method),
             saved_after_epoch: 0,
         }
     }
@@ -185,8 +192,16 @@ impl TrainMonitor {
         };
         self.saver = upload.saver;
         self.schedule.record_save(upload.took);
+        let is_stored = upload.outcome.is_ok();
+        traces::saved(
+            self.voice.attempt,
+            upload.took,
+            upload.after_epoch,
+            is_stored,
+        );
         match upload.outcome {
             Ok(()) => {
+                metrics::histogram!("halfheard_worker_save_seconds").record(upload.took);
                 self.saved_after_epoch = upload.after_epoch;
                 self.voice.leases.saved(self.voice.attempt, upload.steps);
                 if std::mem::take(&mut self.save_failed) {
@@ -194,6 +209,7 @@ impl TrainMonitor {
                 }
             }
             Err(error) => {
+                metrics::counter!("halfheard_worker_save_failures_total").increment(1);
                 tracing::warn!(
                     error = chain(&error),
                     "cannot save the state; training continues"
@@ -236,6 +252,7 @@ impl TrainObserver for TrainMonitor {
     fn directive(&mut self, step: StepReport) -> Directive {
         inject::hang();
         self.watch.advanced();
+        self.steps.record(&step);
         self.status.update(|doing| {
             doing.epoch = step.epoch.min(step.max_epochs);
             doing.max_epochs = step.max_epochs;
@@ -274,6 +291,7 @@ impl TrainObserver for TrainMonitor {
             seconds = log.train_seconds + log.eval_seconds,
             "epoch completed"
         );
+        traces::epoch(self.voice.attempt, &log);
         self.voice.send(ResultBody::Epoch(log));
     }
 

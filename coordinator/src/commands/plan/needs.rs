@@ -1,10 +1,11 @@
 //! What a spec asks of workers that no live one has.
 
 use crate::{
-    commands::status::{BrokerState, no_external, unmet},
+    commands::status::BrokerState,
     config::Settings,
     submission::{Loaded, programs},
 };
+use halfheard_progress::{no_external, unmet};
 use halfheard_shared::matrix::{self, Needs};
 use halfheard_store::measured_needs::OpenNeed;
 use std::{collections::BTreeMap, sync::Arc};

@@ -1,5 +1,6 @@
 //! The arguments.
 
+use crate::{http::HttpArgs, notify::NotifyArgs};
 use halfheard_shared::{device::Devices, env};
 use std::path::PathBuf;
 
@@ -16,6 +17,7 @@ Examples:
   coord run deploy/real-mosi.toml --workers 4    with four workers
   coord run deploy/demo.toml --data-dir /tmp/d   with all files in that folder
   coord run deploy/demo.toml --keep              keep the servers running, for psql
+  coord run deploy/demo.toml --http              look at it in a browser meanwhile
   coord run deploy/demo.toml --retry             run failed jobs again
 
 Exit codes: 0 all jobs are done; 1 an error; 3 some jobs failed; 130 interrupted.")]
@@ -40,14 +42,26 @@ pub(crate) struct RunArgs {
     /// Keep the servers running after the sweep, until Ctrl-C
     #[arg(long)]
     pub(super) keep: bool,
+    /// Show no map of models by datasets and seeds below the progress bars of a terminal
+    #[arg(long)]
+    pub(super) plain: bool,
     /// Run jobs again that failed before, as `coord retry` does
     #[arg(long)]
     pub(super) retry: bool,
+    #[command(flatten)]
+    pub(super) http: HttpArgs,
+    #[command(flatten)]
+    pub(super) notify: NotifyArgs,
 }
 
 impl RunArgs {
     /// Those of a plain `coord run SPEC`.
-    pub(crate) fn of_spec(spec: PathBuf, workers: Option<u16>, device: Option<Devices>) -> Self {
+    pub(crate) fn of_spec(
+        spec: PathBuf,
+        workers: Option<u16>,
+        device: Option<Devices>,
+        http: HttpArgs,
+    ) -> Self {
         Self {
             spec,
             workers,
@@ -55,7 +69,10 @@ impl RunArgs {
             share_gpus: false,
             allow_external: false,
             keep: false,
+            plain: false,
             retry: false,
+            http,
+            notify: NotifyArgs::default(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The command.
 
-use super::{args::RunArgs, context::RunContext, slots::Slots, summary::Summary};
+use super::{args::RunArgs, context::RunContext, map::MapBelow, slots::Slots, summary::Summary};
 use crate::{
     commands::watch::{Display, Forecast, Observer, Snapshot, follow},
     config::Settings,
@@ -9,11 +9,13 @@ use crate::{
         Cluster,
         programs::{Part, Programs},
     },
+    orchestrator::serve::holder,
     output::Output,
     submission::{self, Loaded, Synthesize, programs, sharing},
 };
 use anyhow::Context as _;
 use halfheard_shared::{
+    env,
     error::hinted,
     shutdown::{Interrupted, Shutdown},
     text::count,
@@ -24,6 +26,7 @@ use halfheard_store::{
     sweeps::{Progress, SweepRow},
     terms::Terms,
 };
+use halfheard_telemetry::traces;
 use std::{
     process::ExitCode,
     time::{Duration, Instant},
@@ -60,6 +63,13 @@ async fn run_sweep(
     let output = Output::of(settings);
     let programs = Programs::discover();
     // Report an invalid spec or a missing program before anything starts.
+    let notify = args.notify.options(&env::process)?;
+    traces::start(
+        traces::COORD,
+        &holder(),
+        env!("CARGO_PKG_VERSION"),
+        &env::process,
+    )?;
     programs.find(Part::Nats)?;
     programs.find(Part::Postgres)?;
     let worker = programs.find(Part::Worker)?.path;
@@ -69,12 +79,17 @@ async fn run_sweep(
             .await
             .context("cannot load the spec")??;
     check_allowed(&args, &loaded)?;
+    let listening = args.http.listen().await?;
     let slots = Slots::plan(&args, &loaded.spec.resources, &worker, &programs).await?;
     output.note(slots.describe());
     output.note(format_args!(
         "private servers below {}",
         settings.data_dir.display()
     ));
+    let page = listening.map(|listening| {
+        output.note(format_args!("page at {}", listening.url()));
+        listening.start(&interrupt.token())
+    });
     let starting = Cluster::start(&settings.data_dir, &programs);
     let mut cluster = interrupt.or(starting).await??;
     let context = RunContext {
@@ -87,12 +102,18 @@ async fn run_sweep(
         loaded,
         slots,
         started,
+        notify,
+        page,
     };
     let outcome = context.run(&mut cluster).await;
     if interrupt.is_requested() {
         output.note("stopping; press Ctrl-C again to stop at once");
     }
+    if let Some(page) = context.page {
+        page.finish().await;
+    }
     cluster.stop().await;
+    traces::stop().await;
     outcome
 }
 
@@ -123,6 +144,7 @@ impl RunContext<'_> {
 
     async fn run_jobs(&self, cluster: &mut Cluster, store: &Store) -> anyhow::Result<ExitCode> {
         let sweep = self.interrupt.or(self.submit(cluster, store)).await??;
+        self.show_page(cluster.servers(), store).await?;
         let mut progress = store.progress(sweep.id).await?;
         self.output.note(format_args!(
             "sweep {} ({}): {}, {}{}",
@@ -195,7 +217,9 @@ impl RunContext<'_> {
         sweep: &SweepRow,
     ) -> anyhow::Result<Progress> {
         let worker = self.worker_command(cluster.servers());
-        let broker = cluster.start_jobs(store, worker).await?;
+        let broker = cluster
+            .start_jobs(store, worker, self.serve_options())
+            .await?;
         let mut watch = Watch {
             cluster,
             store,
@@ -204,6 +228,7 @@ impl RunContext<'_> {
                 false => Display::new(sweep.id),
             },
             forecast: Forecast::new(sweep.id),
+            map: (!self.args.plain).then(|| MapBelow::of(sweep.id)),
             restarts: 0,
         };
         let ended = follow(
@@ -228,6 +253,7 @@ struct Watch<'a> {
     store: &'a Store,
     display: Display,
     forecast: Forecast,
+    map: Option<MapBelow>,
     restarts: usize,
 }
 
@@ -245,6 +271,10 @@ impl Observer for Watch<'_> {
     async fn show(&mut self, snapshot: &Snapshot) -> anyhow::Result<()> {
         let left = self.forecast.left(self.store, snapshot).await;
         self.display.show(snapshot, left);
+        if let Some(map) = &mut self.map {
+            map.show(&mut self.display, self.store, snapshot.workers.len())
+                .await;
+        }
         Ok(())
     }
 }

@@ -4,10 +4,14 @@ use super::{args::RunArgs, slots::Slots};
 use crate::{
     config::{Origin, Settings},
     housekeeping::own_store,
+    http::Server,
     local::{Servers, programs::Programs},
+    notify::NotifyOptions,
+    orchestrator::options::ServeOptions,
     output::Output,
     submission::Loaded,
 };
+use halfheard_page::Places;
 use halfheard_shared::{
     artifacts::ArtifactStore,
     broker::BrokerSettings,
@@ -30,6 +34,8 @@ pub(super) struct RunContext<'a> {
     pub(super) loaded: Loaded,
     pub(super) slots: Slots,
     pub(super) started: Instant,
+    pub(super) notify: Option<NotifyOptions>,
+    pub(super) page: Option<Server>,
 }
 
 impl RunContext<'_> {
@@ -60,6 +66,34 @@ impl RunContext<'_> {
             command.env("LD_LIBRARY_PATH", libraries);
         }
         command
+    }
+
+    /// Shows the page, if one was asked for.
+    ///
+    /// # Errors
+    ///
+    /// The broker fails.
+    pub(super) async fn show_page(&self, servers: &Servers, store: &Store) -> anyhow::Result<()> {
+        let Some(page) = &self.page else {
+            return Ok(());
+        };
+        let settings = BrokerSettings::at(servers.nats_url());
+        let broker = settings.connect().await?;
+        let places = Places {
+            artifacts: self.artifacts(),
+            data_dir: self.settings.data_dir.clone(),
+            broker: settings,
+        };
+        page.show(store, &broker, places);
+        Ok(())
+    }
+
+    /// Returns how the coordinator of a run works.
+    pub(super) fn serve_options(&self) -> ServeOptions {
+        ServeOptions {
+            notify: self.notify.clone(),
+            ..ServeOptions::default()
+        }
     }
 
     /// Returns the artifact store: below the data folder, unless a flag names another one. The

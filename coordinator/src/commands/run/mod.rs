@@ -3,6 +3,7 @@
 mod args;
 mod command;
 mod context;
+mod map;
 mod slots;
 mod summary;
 

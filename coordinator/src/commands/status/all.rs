@@ -1,20 +1,22 @@
 //! The status of all sweeps.
 
 use super::{
+    allocations::Allocations,
     artifacts::Room,
-    needs::{no_external, unmet},
     workers::{BrokerState, Workers},
 };
 use crate::config::Settings;
 use chrono::{DateTime, Utc};
 use comfy_table::{CellAlignment, Table, presets};
+use halfheard_progress::{no_external, unmet};
 use halfheard_shared::{
     ids::SweepId,
     text::plain,
     wire::{Heartbeat, nobody_can},
 };
 use halfheard_store::{
-    Store, StoreError, SweepState, control::SetAside, sweeps::Progress, terms::SweepTerms,
+    Store, StoreError, SweepState, control::SetAside, drained::Drained, sweeps::Progress,
+    terms::SweepTerms,
 };
 use serde::Serialize;
 use std::fmt;
@@ -38,9 +40,11 @@ pub(super) struct AllSweeps {
     workers: Vec<Heartbeat>,
     nobody_can: Option<String>,
     broker_error: Option<String>,
+    drained: Vec<Drained>,
     unmet_needs: Vec<String>,
     set_aside: SetAside,
     room: Room,
+    allocations: Allocations,
     #[serde(skip)]
     servers_stopped: bool,
 }
@@ -80,6 +84,8 @@ impl AllSweeps {
             workers,
             broker_error: broker.error(),
             set_aside: store.set_aside().await?,
+            drained: store.drained().await?,
+            allocations: Allocations::load(store).await?,
             room: Room::load(settings, store, broker.get()).await,
             servers_stopped: broker.is_stopped(),
         })
@@ -106,10 +112,11 @@ impl fmt::Display for AllSweeps {
         if let Some(set_aside) = self.set_aside.describe() {
             writeln!(f, "{set_aside}")?;
         }
-        write!(f, "{}", self.room)?;
+        write!(f, "{}{}", self.room, self.allocations)?;
         let workers = Workers {
             workers: &self.workers,
             broker_error: self.broker_error.as_deref(),
+            drained: &self.drained,
         };
         write!(f, "{workers}")?;
         for need in &self.unmet_needs {

@@ -1,6 +1,7 @@
 //! `coord status`: shows sweep progress.
 
 mod all;
+mod allocations;
 mod artifacts;
 mod command;
 mod needs;
@@ -9,6 +10,6 @@ mod workers;
 
 pub(crate) use self::{
     command::{StatusArgs, run},
-    needs::{no_external, unmet},
+    needs::versions,
     workers::BrokerState,
 };

@@ -19,6 +19,7 @@ use halfheard_shared::{
 };
 use halfheard_store::{
     JobState, Store, SweepState,
+    drained::Drained,
     results::{self, ResultsError},
     status::ModelStatus,
     sweeps::{Progress, SweepRow},
@@ -135,6 +136,7 @@ pub(super) struct Report {
     models: Vec<Model>,
     failures: Vec<FailureGroup>,
     broker_error: Option<String>,
+    drained: Vec<Drained>,
     #[serde(skip)]
     servers_stopped: bool,
 }
@@ -154,6 +156,7 @@ impl Report {
             models: models.into_iter().map(Model::from).collect(),
             failures: failures::load(store, sweep.id).await?,
             broker_error: broker.error(),
+            drained: store.drained().await?,
             servers_stopped: broker.is_stopped(),
             sweep: Sweep {
                 id: sweep.id,
@@ -247,6 +250,7 @@ impl fmt::Display for Report {
             let workers = Workers {
                 workers: &self.jobs.workers,
                 broker_error: self.broker_error.as_deref(),
+                drained: &self.drained,
             };
             write!(f, "\n{workers}")?;
         }

@@ -11,6 +11,7 @@ use halfheard_shared::{
     error::chain,
     wire::{Heartbeat, nobody_can},
 };
+use halfheard_store::drained::Drained;
 use std::{fmt, time::Duration};
 
 /// How long to wait for the broker: the status without it is still useful.
@@ -42,7 +43,7 @@ impl BrokerState {
         }
     }
 
-    pub(super) fn get(&self) -> Option<&Broker> {
+    pub(crate) fn get(&self) -> Option<&Broker> {
         match self {
             Self::Connected(broker) => Some(broker),
             _ => None,
@@ -60,7 +61,7 @@ impl BrokerState {
         matches!(self, Self::Stopped)
     }
 
-    pub(super) fn error(&self) -> Option<String> {
+    pub(crate) fn error(&self) -> Option<String> {
         match self {
             Self::Connected(_) | Self::Ignored => None,
             Self::Stopped => Some("the servers of `coord run` are stopped".to_owned()),
@@ -80,6 +81,7 @@ impl BrokerState {
 pub(super) struct Workers<'a> {
     pub(super) workers: &'a [Heartbeat],
     pub(super) broker_error: Option<&'a str>,
+    pub(super) drained: &'a [Drained],
 }
 
 impl fmt::Display for Workers<'_> {
@@ -93,13 +95,15 @@ impl fmt::Display for Workers<'_> {
         writeln!(f, "workers:")?;
         for heartbeat in self.workers {
             let worker = &heartbeat.worker;
+            let drained = self.drained.iter().any(|name| name.covers(worker));
             writeln!(
                 f,
-                "  {} ({}, {}): {}",
+                "  {} ({}, {}): {}{}",
                 worker.name,
                 worker.host,
                 worker.device,
-                describe_worker(heartbeat)
+                describe_worker(heartbeat),
+                if drained { "; drained" } else { "" }
             )?;
         }
         if let Some(versions) = versions(self.workers) {

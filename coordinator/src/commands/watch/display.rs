@@ -1,8 +1,8 @@
 //! Live progress of a sweep on standard error: on a terminal a bar and a line per worker, redrawn in
 //! place; in a pipe or a log, one line every few seconds.
 
-use super::{duration::format_duration, pace::Pace, snapshot::Snapshot, workers::describe_worker};
 use crate::output::note;
+use halfheard_progress::{Pace, Snapshot, describe_worker, format_duration};
 use halfheard_shared::{
     ids::SweepId,
     text::{plain, printable},
@@ -34,6 +34,8 @@ enum Form {
         all: MultiProgress,
         jobs: ProgressBar,
         workers: Vec<ProgressBar>,
+        /// What stands below.
+        below: Vec<ProgressBar>,
     },
 }
 
@@ -48,6 +50,7 @@ impl Display {
                 all,
                 jobs,
                 workers: Vec::new(),
+                below: Vec::new(),
             }
         } else {
             Form::Lines {
@@ -84,14 +87,23 @@ impl Display {
                     *last = line;
                 }
             }
-            Form::Bars { all, jobs, workers } => {
+            Form::Bars {
+                all,
+                jobs,
+                workers,
+                below,
+            } => {
                 jobs.set_length(snapshot.progress.total().cast_unsigned());
                 jobs.set_position(
                     (snapshot.progress.done + snapshot.progress.failed).cast_unsigned(),
                 );
                 jobs.set_message(counts(snapshot, left));
                 while workers.len() < snapshot.workers.len() {
-                    let bar = all.add(ProgressBar::new_spinner());
+                    let bar = ProgressBar::new_spinner();
+                    let bar = match below.first() {
+                        Some(first) => all.insert_before(first, bar),
+                        None => all.add(bar),
+                    };
                     bar.set_style(style("  {msg}"));
                     workers.push(bar);
                 }
@@ -103,6 +115,29 @@ impl Display {
                     bar.finish_and_clear();
                 }
             }
+        }
+    }
+
+    /// Whether it is redrawn in place, so that lines may stand below it.
+    pub(crate) fn has_room_below(&self) -> bool {
+        matches!(self.form, Form::Bars { .. })
+    }
+
+    /// Shows lines below the bars, instead of those that stood there.
+    pub(crate) fn show_below(&mut self, lines: &[String]) {
+        let Form::Bars { all, below, .. } = &mut self.form else {
+            return;
+        };
+        while below.len() < lines.len() {
+            let bar = all.add(ProgressBar::new_spinner());
+            bar.set_style(style("{msg}"));
+            below.push(bar);
+        }
+        for (bar, line) in below.iter().zip(lines) {
+            bar.set_message(plain(line));
+        }
+        for bar in below.drain(lines.len()..) {
+            bar.finish_and_clear();
         }
     }
 

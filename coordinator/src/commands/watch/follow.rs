@@ -1,6 +1,6 @@
 //! The loop that follows a sweep until it is finished.
 
-use super::snapshot::Snapshot;
+use halfheard_progress::Snapshot;
 use halfheard_shared::{broker::Broker, ids::SweepId, shutdown::Shutdown};
 use halfheard_store::Store;
 use std::time::Duration;

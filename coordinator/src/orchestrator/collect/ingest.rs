@@ -4,7 +4,8 @@
 //! block the others. If the database is at fault (down, read-only, a permission or a column
 //! missing), everything waits.
 
-use super::super::{context::Lead, outage_log::OutageLog};
+use super::super::{context::Lead, outage_log::OutageLog, traced};
+use crate::observe::events;
 use async_nats::jetstream::{AckKind, Message};
 use halfheard_shared::{
     broker::{Names, reflected},
@@ -14,7 +15,11 @@ use halfheard_shared::{
     wire::{ResultMessage, Tell, decode_report},
 };
 use halfheard_store::{Fault, StoreError, ingest::DeadLetter};
-use std::{collections::BTreeMap, ops::Range, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    time::{Duration, SystemTime},
+};
 
 /// How long the broker holds back a message that can be neither ingested nor rejected.
 const POSTPONE: Duration = Duration::from_secs(60);
@@ -22,6 +27,8 @@ const POSTPONE: Duration = Duration::from_secs(60);
 /// One batch on its way into the database.
 struct Batch<'a> {
     lead: &'a Lead,
+    /// When it did.
+    arrived: SystemTime,
     messages: &'a [Message],
     /// Which messages were ingested or stored as dead letters, and are to be acknowledged.
     settled: Vec<bool>,
@@ -43,6 +50,7 @@ struct Batch<'a> {
 pub(super) async fn ingest(lead: &Lead, messages: &[Message]) -> bool {
     let mut batch = Batch {
         lead,
+        arrived: SystemTime::now(),
         messages,
         settled: vec![false; messages.len()],
         dead_letters: (0, None),
@@ -109,6 +117,11 @@ impl Batch<'_> {
                     return;
                 }
                 Ok(summary) => {
+                    events::ingested(&summary);
+                    traced::log(messages);
+                    let attempts = summary.ended.iter().map(|(_, attempt)| *attempt);
+                    let ingest = (self.arrived, SystemTime::now());
+                    traced::ended(self.lead, attempts, Some(ingest));
                     let positions = &positions[part];
                     for &position in positions {
                         self.settled[position] = true;
@@ -192,6 +205,7 @@ impl Batch<'_> {
         match stored {
             Ok(()) => {
                 tracing::debug!(subject = %message.subject, sequence, reason, "dead letter stored");
+                metrics::counter!("halfheard_dead_letters_total").increment(1);
                 self.dead_letters.0 += 1;
                 self.dead_letters.1.get_or_insert_with(|| reason.to_owned());
             }
@@ -245,6 +259,7 @@ impl Batch<'_> {
                 }
                 Err(error) => error,
             };
+            events::database_failed(&error);
             match error.fault() {
                 Fault::Transient | Fault::Refusal => {}
                 // Another coordinator leads, and the broker gives it what is not acknowledged here.

@@ -8,6 +8,7 @@ use super::{
     super::{context::Lead, outage_log::OutageLog},
     ingest,
 };
+use crate::observe::events::broker_failed;
 use async_nats::jetstream::{
     Message,
     consumer::{StreamError, pull},
@@ -60,6 +61,9 @@ pub(in crate::orchestrator) async fn collect(
         };
         if stop.is_cancelled() {
             return;
+        }
+        if let CollectError::Broker(error) = &error {
+            broker_failed(error);
         }
         let delay = outage.failed(&chain(&error), 0);
         tokio::select! {

@@ -7,11 +7,13 @@ use super::{
     jobs::Jobs,
     sessions::{Sessions, Standing},
 };
+use crate::observe::events;
 use crate::orchestrator::{
     collect::{ingested, last_report},
     context::Lead,
     outage_log::OutageLog,
     schedule::{Contender, Schedule, Wants},
+    traced,
 };
 use async_nats::{Message, Subject, Subscriber};
 use futures::{FutureExt as _, StreamExt as _};
@@ -23,8 +25,10 @@ use halfheard_shared::{
 };
 use halfheard_store::{
     StoreError,
+    drained::Drained,
     grants::{GrantedJob, Request, Room, ServableSweep},
 };
+use halfheard_telemetry::traces;
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -129,7 +133,10 @@ impl Desk<'_> {
                     self.send_away().await;
                 }
                 // Who waits is told nothing: it asks again, and nothing is lost.
-                Err(error) => pause = outage.failed(&chain(&error), self.waiting.len()),
+                Err(error) => {
+                    events::database_failed(&error);
+                    pause = outage.failed(&chain(&error), self.waiting.len());
+                }
             }
         }
     }
@@ -221,11 +228,15 @@ impl Desk<'_> {
     }
 
     /// The workers that may be granted jobs in this round.
-    fn eligible(&self) -> Vec<String> {
+    fn eligible(&self, drained: &[Drained]) -> Vec<String> {
         let confirmed =
             |waiting: &&Waiting| self.sessions.standing(&waiting.ask) == Standing::Confirmed;
-        let names = self.waiting.values().filter(confirmed).take(ROUND);
+        // A drained one takes part once: what was granted in an answer that was lost is granted again.
+        let idle = |waiting: &&Waiting| waiting.considered && is_drained(drained, &waiting.ask);
+        let names = self.waiting.values().filter(confirmed);
         names
+            .filter(|waiting| !idle(waiting))
+            .take(ROUND)
             .map(|waiting| waiting.ask.worker.name.clone())
             .collect()
     }
@@ -259,11 +270,12 @@ impl Desk<'_> {
             return Ok(());
         }
         self.confirm().await;
-        let names = self.eligible();
+        let store = &self.lead.store;
+        let drained = store.drained().await?;
+        let names = self.eligible(&drained);
         if names.is_empty() {
             return Ok(());
         }
-        let store = &self.lead.store;
         let mut servable = store.servable().await?;
         let considered = |name: &String| self.waiting.get(name).is_none_or(|w| w.considered);
         if servable.is_empty() && names.iter().all(considered) {
@@ -273,16 +285,23 @@ impl Desk<'_> {
         let contenders: Vec<Contender> = servable.iter().map(contender).collect();
         let mut round = self.shares.round(&contenders, self.last_round.elapsed());
         self.last_round = Instant::now();
-        let evaluators = self.waiting.values().filter(|w| w.ask.evaluations > 0);
+        let evaluators = self.waiting.values().map(|waiting| &waiting.ask);
+        let evaluators = evaluators.filter(|ask| ask.evaluations > 0 && !is_drained(&drained, ask));
         let spread = evaluators.count().saturating_sub(names.len());
-        let asks: Vec<(&Ask, Vec<SweepId>)> = names
+        let asks: Vec<(&Ask, Room, Vec<SweepId>)> = names
             .iter()
             .filter_map(|name| self.waiting.get(name))
-            .map(|waiting| (&waiting.ask, round.next(wants(&waiting.ask))))
+            .map(|Waiting { ask, .. }| {
+                let room = match is_drained(&drained, ask) {
+                    true => Room::default(),
+                    false => room(ask),
+                };
+                (ask, room, round.next(wants(room)))
+            })
             .collect();
         let requests: Vec<Request<'_>> = asks
             .iter()
-            .map(|(ask, sweeps)| request(ask, sweeps, spread))
+            .map(|(ask, room, sweeps)| request(ask, *room, sweeps, spread))
             .collect();
         let policy = self.lead.retry_policy();
         let grants = store
@@ -293,10 +312,18 @@ impl Desk<'_> {
                 waiting.considered = true;
             }
         }
+        events::leases_ended(&grants.ended, "replaced");
+        traced::ended(
+            self.lead,
+            grants.ended.iter().map(|ended| ended.attempt),
+            None,
+        );
         for ended in &grants.ended {
+            let _context = traces::context(ended.job, ended.attempt).entered();
             tracing::info!(job = %ended.job, worker = ended.worker, gave_up = ended.gave_up, "a lease ended: its worker was started again");
         }
         let all: Vec<&GrantedJob> = grants.answers.iter().flatten().collect();
+        metrics::counter!("halfheard_jobs_granted_total").increment(all.len() as u64);
         if all.is_empty() {
             return Ok(());
         }
@@ -391,10 +418,14 @@ fn contender(sweep: &ServableSweep) -> Contender {
     }
 }
 
-fn wants(ask: &Ask) -> Wants {
+fn is_drained(drained: &[Drained], ask: &Ask) -> bool {
+    drained.iter().any(|name| name.covers(&ask.worker))
+}
+
+fn wants(room: Room) -> Wants {
     Wants {
-        trainings: ask.trainings > 0,
-        evaluations: ask.evaluations + ask.noops > 0,
+        trainings: room.trainings > 0,
+        evaluations: room.evaluations + room.noops > 0,
     }
 }
 
@@ -406,13 +437,13 @@ fn room(ask: &Ask) -> Room {
     }
 }
 
-fn request<'a>(ask: &'a Ask, sweeps: &'a [SweepId], spread: usize) -> Request<'a> {
+fn request<'a>(ask: &'a Ask, room: Room, sweeps: &'a [SweepId], spread: usize) -> Request<'a> {
     Request {
         worker: &ask.worker,
         session: ask.session,
         ask: ask.number,
         received: ask.received,
-        room: room(ask),
+        room,
         methods: &ask.methods,
         labels: &ask.labels,
         memory: ask.memory,

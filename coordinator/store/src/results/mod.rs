@@ -8,8 +8,10 @@ mod load;
 mod predictions;
 mod seed_values;
 mod snapshot;
+mod version;
 
 pub use error::ResultsError;
 pub use export::export;
 pub use load::load;
 pub use snapshot::Snapshot;
+pub use version::ResultsVersion;

@@ -30,6 +30,8 @@ pub struct StepReport {
     pub step: usize,
     /// Steps per epoch.
     pub steps: usize,
+    /// Samples of the last step; 0 if unknown.
+    pub samples: usize,
     /// The mean loss of this epoch so far.
     pub loss: Option<f64>,
     /// Whether an epoch has just ended.

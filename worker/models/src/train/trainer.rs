@@ -270,9 +270,27 @@ impl Trainer {
             max_epochs: self.spec.max_epochs,
             step: self.progress.pass * steps + self.progress.step,
             steps: self.method.passes() * steps,
+            samples: self.samples_of_last_step(),
             loss: loss.and_then(|(sum, count)| Some((*sum)? / *count as f64)),
             epoch_ended,
         }
+    }
+
+    fn samples_of_last_step(&self) -> usize {
+        let size = self.method.batch_size().max(1);
+        let Progress { pass, step, .. } = self.progress;
+        let all = self.train.samples().div_ceil(size);
+        // A pass that is over has been left.
+        let before = match step.checked_sub(1) {
+            Some(before) => before,
+            None => {
+                self.method
+                    .steps_of_pass(pass.saturating_sub(1), all)
+                    .clamp(1, all.max(1))
+                    - 1
+            }
+        };
+        self.train.samples().saturating_sub(before * size).min(size)
     }
 
     /// The current state. The method must be able to save.

@@ -1,0 +1,5 @@
+//! Tests of keys and of drawings.
+
+mod drawings;
+mod keys;
+mod scene;
