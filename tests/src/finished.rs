@@ -48,6 +48,17 @@ impl Matrix {
             seeds: SEEDS.to_vec(),
         }
     }
+
+    /// Methods without variants, with as many seeds as asked for.
+    pub fn of(name: &str, methods: &[&str], datasets: &[Benchmark], seeds: u64) -> Self {
+        let models = methods.iter().map(|id| ((*id).to_owned(), String::new()));
+        Self {
+            name: name.to_owned(),
+            models: models.collect(),
+            datasets: datasets.to_vec(),
+            seeds: (0..seeds).collect(),
+        }
+    }
 }
 
 /// The methods that the paper has numbers of.
@@ -206,7 +217,12 @@ pub fn checkpoint(job: JobId) -> String {
     blake3::hash(job.as_bytes()).to_hex().to_string()
 }
 
-fn resolved(matrix: &Matrix) -> Result<ResolvedSpec> {
+/// The spec of a matrix with everything filled in, of files that need not be there.
+///
+/// # Errors
+///
+/// An unknown method.
+pub fn resolved(matrix: &Matrix) -> Result<ResolvedSpec> {
     let blob = |name: &str| BlobRef {
         blake3: blake3::hash(name.as_bytes()).to_hex().to_string(),
         path: String::new(),

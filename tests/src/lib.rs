@@ -10,7 +10,6 @@ pub mod process;
 pub mod programs;
 pub mod proxy;
 pub mod pty;
-pub mod resolved;
 pub mod saved;
 pub mod servers;
 pub mod shipped;

@@ -5,9 +5,9 @@
 
 use anyhow::{Context as _, Result, ensure};
 use halfheard_e2e::{
+    finished::{Matrix, resolved},
     process::memory,
     programs::{self, Process},
-    resolved::resolved,
     stage::Stage,
     worker::{Act, Profile, ScriptedWorker},
 };
@@ -129,7 +129,12 @@ async fn submit(stage: &Stage, jobs: usize) -> Result<SweepId> {
     let ids: Vec<&str> = methods::all().iter().map(|m| m.id.as_str()).collect();
     let trainings = jobs.div_ceil(17);
     let seeds = trainings.div_ceil(ids.len() * Benchmark::ALL.len()) as u64;
-    let resolved = Arc::new(resolved("large", &ids, &Benchmark::ALL, seeds)?);
+    let resolved = Arc::new(resolved(&Matrix::of(
+        "large",
+        &ids,
+        &Benchmark::ALL,
+        seeds,
+    ))?);
     let sweep = NewSweep {
         id: resolved.sweep_id(None),
         name: resolved.name.clone(),

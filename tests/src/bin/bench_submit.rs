@@ -5,7 +5,11 @@
 //! `bench_submit [EVALUATIONS]`; a million by default.
 
 use anyhow::{Context as _, Result};
-use halfheard_e2e::{process::memory, resolved::resolved, servers::Postgres};
+use halfheard_e2e::{
+    finished::{Matrix, resolved},
+    process::memory,
+    servers::Postgres,
+};
 use halfheard_shared::{benchmark::Benchmark, matrix, methods, spec::ResolvedSpec};
 use halfheard_store::{Store, submit::NewSweep, terms::Terms};
 use std::{sync::Arc, time::Instant};
@@ -24,11 +28,11 @@ async fn main() -> Result<()> {
         .iter()
         .map(|method| method.id.as_str())
         .collect();
-    let paper = resolved("paper", &ids, &Benchmark::ALL, 3)?;
+    let paper = resolved(&Matrix::of("paper", &ids, &Benchmark::ALL, 3))?;
     submit(&store, "the paper's matrix", paper).await?;
     // One method on one dataset: sixteen evaluations a seed.
     let seeds = evaluations.div_ceil(16) as u64;
-    let large = resolved("large", &["lnln"], &[Benchmark::Mosi], seeds)?;
+    let large = resolved(&Matrix::of("large", &["lnln"], &[Benchmark::Mosi], seeds))?;
     submit(&store, "the large spec", large.clone()).await?;
     let again = |name: &str| ResolvedSpec {
         name: name.to_owned(),
