@@ -122,7 +122,7 @@ browser: ## install the headless Chromium in which the page is tested
 
 .PHONY: screenshots
 screenshots: build browser ## take the pictures of the page in docs/images again
-	$(WITH_LIBTORCH) $(CARGO) test -q --workspace --test page_browser -- --ignored --nocapture screenshots
+	$(WITH_LIBTORCH) $(CARGO) test -q --workspace --test operator -- --ignored --nocapture page_browser::screenshots
 
 # The same commit gives the same bytes, whoever builds it and wherever: no path of this machine gets into programs that
 # others get. They have a folder of their own, since these flags would build everything anew in the usual one.
@@ -173,7 +173,7 @@ bench: setup ## measure expansion, submission, no-op jobs, tables, report, pages
 soak: build ## repeat the kill-and-restart tests for SOAK_MINUTES (default 30)
 	@until=$$(( $$(date +%s) + 60 * $(or $(SOAK_MINUTES),30) )); rounds=0; \
 	while (( $$(date +%s) < until )); do \
-		$(WITH_LIBTORCH) $(CARGO) test -q -p halfheard-e2e --test chaos --test pipeline_kills -- --nocapture; \
+		$(WITH_LIBTORCH) $(CARGO) test -q -p halfheard-e2e --test pipeline -- --nocapture chaos:: kills::; \
 		rounds=$$(( rounds + 1 )); echo "soak: $$rounds rounds passed"; \
 	done
 
@@ -184,14 +184,14 @@ chaos: build ## fail everything for CHAOS_MINUTES (default 30) while a sweep run
 .PHONY: test-slurm
 test-slurm: build ## run a sweep with preemptions on a real Slurm on this machine (needs Debian's slurm-wlm and munge)
 	@command -v sbatch >/dev/null && command -v munge >/dev/null || { echo "Slurm not found; install it: \`apt install slurm-wlm munge\`" >&2; exit 1; }
-	$(WITH_LIBTORCH) $(CARGO) test --workspace --test slurm_real -- --ignored --nocapture
+	$(WITH_LIBTORCH) $(CARGO) test --workspace --test servers -- --ignored --nocapture slurm_real::
 
 .PHONY: test-trackers
 test-trackers: build ## read exported runs with the real MLflow and `wandb sync` (installs both; needs Python 3.10)
 	@folder="$(DEPS)/trackers"; \
 	[ -x "$$folder/bin/wandb" ] || { $(PYTHON) -m venv "$$folder" && "$$folder/bin/python" -m pip install --quiet --disable-pip-version-check --requirement tests/trackers/requirements.txt; }
 	rm -rf "$(TARGET)/trackers" && mkdir -p "$(TARGET)/trackers"
-	HALFHEARD_TRACKERS="$(abspath $(TARGET))/trackers" $(CARGO) test -q --workspace --test results_trackers
+	HALFHEARD_TRACKERS="$(abspath $(TARGET))/trackers" $(CARGO) test -q --workspace --test results -- trackers::
 	$(DEPS)/trackers/bin/python tests/trackers/read.py "$(TARGET)/trackers"
 
 .PHONY: fuzz

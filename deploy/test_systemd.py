@@ -1,4 +1,4 @@
-"""Tests of deploy/systemd with systemd's own checker, where it is installed. tests/tests/deploy_units.rs runs the units."""
+"""Tests of deploy/systemd with systemd's own checker, where it is installed. tests/tests/servers/deploy_units.rs runs the units."""
 
 import os
 import re

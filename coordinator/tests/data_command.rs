@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "../import/tests/pickler/mod.rs"]
+#[path = "../import/tests/files/pickler/mod.rs"]
 mod pickler;
 
 use halfheard_shared::dataset::Kind;

@@ -1,6 +1,6 @@
 """Reads exported runs with the trackers themselves: MLflow's file store, and `wandb sync` against a server on this machine.
 
-Usage: read.py FOLDER, which has `mlruns` and `runs` as tests/tests/results_trackers.rs leaves them.
+Usage: read.py FOLDER, which has `mlruns` and `runs` as tests/tests/results/trackers.rs leaves them.
 """
 
 import gzip

@@ -1,7 +1,7 @@
 //! Writes the seeds of all targets, with this project's own writers: `seeds FOLDER` makes
 //! `FOLDER/<target>/<seed>`. The same sources write the same seeds.
 
-#[path = "../../../coordinator/import/tests/pickler/mod.rs"]
+#[path = "../../../coordinator/import/tests/files/pickler/mod.rs"]
 #[allow(dead_code, unused_imports)]
 mod pickler;
 

@@ -345,7 +345,7 @@ fn every_flag_and_variable_of_the_deployment_files_exists() -> Result<()> {
             output(bare(program(program_name)?).args(arguments))?,
         );
     }
-    let variables = include_str!("../../shared/src/env.rs");
+    let variables = include_str!("../../../shared/src/env.rs");
     let (mut flags, mut commands, mut found) = (BTreeSet::new(), 0, BTreeSet::new());
     for path in &paths {
         for line in lines(path)? {

@@ -8,7 +8,7 @@ use halfheard_e2e::{
 };
 use std::process::{Command, Stdio};
 
-#[path = "../../coordinator/import/tests/pickler/mod.rs"]
+#[path = "../../../coordinator/import/tests/files/pickler/mod.rs"]
 #[expect(clippy::unwrap_used, reason = "a test helper")]
 mod pickler;
 use pickler::Py;

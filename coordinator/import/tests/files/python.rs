@@ -1,9 +1,6 @@
 //! Pickles as Python itself writes them, with objects of many classes (`data/forms/make_forms.py`).
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod pickler;
-
+use crate::pickler::{import_as, import_bytes, import_bytes_with, report};
 use halfheard_import::nonfinite::{NonFinite, Reference};
 use halfheard_shared::{
     dataset::{Dataset, Kind, LengthSource, Source, Split},
@@ -11,7 +8,6 @@ use halfheard_shared::{
     erasure::{erase_text, kept, present},
     pickle::{Limits, Pickle},
 };
-use pickler::{import_as, import_bytes, import_bytes_with, report};
 use proptest::prelude::*;
 use std::{
     path::{Path, PathBuf},

@@ -2,8 +2,6 @@
 //! there, and against recorded digests of our own where no public code is comparable. With `UPDATE_GOLDEN=1`
 //! in the environment our own are written anew.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use halfheard_import::import::{Request, import};
 use halfheard_shared::{
     case::Case,

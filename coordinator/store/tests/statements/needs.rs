@@ -1,13 +1,7 @@
 //! What jobs need of a worker: measured on earlier ones, and said of those that wait.
-#![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
-#[expect(dead_code, reason = "shared with other tests")]
-mod postgres;
-#[expect(dead_code, reason = "shared with other tests")]
-mod scene;
-
+use crate::scene::{Scene, Worker, started, trained, trainings};
 use halfheard_store::measured_needs::OpenNeed;
-use scene::{Scene, Worker, started, trained, trainings};
 
 const GIB: i64 = 1 << 30;
 

@@ -1,13 +1,7 @@
 //! The work that is left for allocations, and the right to submit them.
-#![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
-#[expect(dead_code, reason = "shared with other tests")]
-mod postgres;
-#[expect(dead_code, reason = "shared with other tests")]
-mod scene;
-
+use crate::scene::{EPOCHS, Scene, Worker, epoch, started};
 use halfheard_store::allocation::OpenWork;
-use scene::{EPOCHS, Scene, Worker, epoch, started};
 use std::time::Duration;
 use uuid::Uuid;
 

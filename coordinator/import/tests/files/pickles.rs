@@ -1,9 +1,6 @@
 //! Feature pickles: what NumPy writes is read, all else is refused, nothing is ever executed.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod pickler;
-
+use crate::pickler::{Py, dataset, field, import_as, import_bytes, refusal, report};
 use halfheard_import::{
     ImportError,
     import::{Request, import},
@@ -15,7 +12,6 @@ use halfheard_shared::{
     dataset::{DataFolder, Dataset, Kind, Split},
     pickle::{Limits, Pickle, PickleErrorKind as Kind_},
 };
-use pickler::{Py, dataset, field, import_as, import_bytes, refusal, report};
 use proptest::prelude::*;
 use std::{io::Write as _, path::PathBuf};
 

@@ -1,15 +1,12 @@
 //! Which artifacts are needed, dumps, and whose database it is.
-#![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
-mod postgres;
-
+use crate::postgres::Postgres;
 use futures::StreamExt as _;
 use halfheard_shared::ids::JobId;
 use halfheard_store::{
     Store, StoreError,
     backup::{LEFT_OUT, Occupied, TABLES},
 };
-use postgres::Postgres;
 use std::{collections::BTreeSet, time::Duration};
 use uuid::Uuid;
 

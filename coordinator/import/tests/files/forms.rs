@@ -1,19 +1,15 @@
 //! Feature files in the forms in which people share them: what is clear is read as it is meant and
 //! said, what is not is refused in words that help.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod pickler;
-
+use crate::pickler::{
+    Py, dataset, entries, everywhere, field, foreign, import_bytes, import_bytes_with, imported,
+    refusal, said, same, text, treatment,
+};
 use halfheard_import::{
     ImportError,
     nonfinite::{NonFinite, Reference},
 };
 use halfheard_shared::dataset::{Kind, LengthSource, Split};
-use pickler::{
-    Py, dataset, entries, everywhere, field, foreign, import_bytes, import_bytes_with, imported,
-    refusal, said, same, text, treatment,
-};
 
 #[test]
 fn unneeded_fields_may_hold_anything() {

@@ -1,11 +1,6 @@
 //! Drained workers, as rows: what they have is taken back by slot, worker and machine, and counts for nothing.
-#![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
-mod postgres;
-#[expect(dead_code, reason = "shared with other tests")]
-mod scene;
-
-use scene::{Scene, Worker, started, trainings};
+use crate::scene::{Scene, Worker, started, trainings};
 
 #[tokio::test]
 async fn drained_names_are_kept_once_and_forgotten_on_demand() {

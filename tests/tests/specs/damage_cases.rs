@@ -59,7 +59,7 @@ fn site() -> Result<Site> {
     write("tiny-encoder/vocab.txt", &(vocabulary.join("\n") + "\n"))?;
     let heard = (104..199).map(|id| format!("w{id}\tw{}\n", id + 1));
     write("heard.tsv", &heard.collect::<String>())?;
-    write("mean.py", include_str!("../data/external/mean.py"))?;
+    write("mean.py", include_str!("../../data/external/mean.py"))?;
     write("cases.toml", &SPEC.replace("CASES", CASES))?;
     let plain = SPEC.replace("CASES", "").replace("\"cases\"", "\"plain\"");
     write("plain.toml", &plain)?;

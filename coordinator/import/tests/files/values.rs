@@ -1,10 +1,10 @@
 //! What becomes of a file's values on their way: those that are not finite, lengths that are not
 //! given, padding at the start, texts that are none, fields that are opaque; and of the name.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod pickler;
-
+use crate::pickler::{
+    Py, dataset, entries, everywhere, field, foreign, import_as, import_bytes_with, imported,
+    refusal, report, said, text, treatment, without,
+};
 use halfheard_import::{
     ImportError,
     import::{Request, import},
@@ -12,10 +12,6 @@ use halfheard_import::{
 };
 use halfheard_shared::dataset::{
     DataFolder, Dataset, DatasetError, Kind, LengthSource, NotFinite, Split,
-};
-use pickler::{
-    Py, dataset, entries, everywhere, field, foreign, import_as, import_bytes_with, imported,
-    refusal, report, said, text, treatment, without,
 };
 use std::path::Path;
 
@@ -205,7 +201,7 @@ fn start_padding_is_moved_to_end() {
     let steps = [0., 1., 2., 3., 0., 0., 4., 5.];
     everywhere(&mut content, "audio", &Py::floats(&[2, 4, 1], &steps));
     everywhere(&mut content, "vision", &Py::floats(&[2, 4, 1], &steps));
-    let (_, data) = pickler::imported(Kind::Mosi, &content);
+    let (_, data) = crate::pickler::imported(Kind::Mosi, &content);
     let test = data.split(Split::Test);
     assert_eq!(test.audio_lengths(), [3, 2]);
     assert_eq!(test.audio(), [1., 2., 3., 0., 4., 5., 0., 0.]);

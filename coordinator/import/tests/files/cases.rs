@@ -1,9 +1,6 @@
 //! Erased splits as files: what the reference erases, in a layout that Python reads.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod pickler;
-
+use crate::pickler::import_bytes_with;
 use halfheard_import::{
     cases::{self, Format},
     nonfinite::{NonFinite, Reference},
@@ -19,7 +16,6 @@ use halfheard_shared::{
     pickle::{Limits, Pickle, Value},
     regime::{Pass, Regime},
 };
-use pickler::import_bytes_with;
 use safetensors::SafeTensors;
 use std::{path::Path, process::Command};
 

@@ -1,12 +1,8 @@
 //! Files that are not feature pickles are recognized, with a hint.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod pickler;
-
+use crate::pickler::{dataset, import_as, import_bytes, report};
 use halfheard_import::{ImportError, input::InputError};
 use halfheard_shared::dataset::Kind;
-use pickler::{dataset, import_as, import_bytes, report};
 use std::io::Write as _;
 
 fn gzipped(bytes: &[u8]) -> Vec<u8> {
@@ -182,7 +178,7 @@ fn truncated_file_reports_its_end() {
         );
     }
     // Protocol 0 is text; truncated, it is still not a table.
-    let text = include_bytes!("data/numpy2-protocol0.pkl");
+    let text = include_bytes!("../data/numpy2-protocol0.pkl");
     let message = report(&import_bytes(Kind::Mosi, &text[..500]).unwrap_err());
     assert!(
         message.contains("is truncated at byte 500, inside "),

@@ -1,15 +1,11 @@
 //! Grants, heartbeats and silence, as rows.
-#![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
-mod postgres;
-#[expect(dead_code, reason = "shared with other tests")]
-mod scene;
-
+use crate::scene::{
+    LEASE, SAMPLES, Scene, Worker, evaluated, evaluations, noops, policy, started, trained,
+    trainings,
+};
 use halfheard_shared::ids::JobId;
 use halfheard_store::{grants::GrantedJob, leases::Ended};
-use scene::{
-    LEASE, Scene, Worker, evaluated, evaluations, noops, policy, started, trained, trainings,
-};
 use std::collections::BTreeSet;
 
 fn ids(jobs: &[GrantedJob]) -> Vec<JobId> {
@@ -270,7 +266,7 @@ async fn evaluation_at_which_a_worker_was_lost_is_granted_alone() {
         "nothing beside"
     );
     scene
-        .report(&worker, &alone[0], evaluated(0.5, scene::SAMPLES))
+        .report(&worker, &alone[0], evaluated(0.5, SAMPLES))
         .await;
     let alone = worker.ask(&scene, evaluations(16)).await;
     assert_eq!((alone.len(), alone[0].losses), (1, 1));

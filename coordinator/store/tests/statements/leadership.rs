@@ -1,15 +1,10 @@
 //! The lead: one coordinator has it, and one that has lost it writes nothing.
-#![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
-mod postgres;
-#[expect(dead_code, reason = "shared with other tests")]
-mod scene;
-
+use crate::scene::{LEASE, Scene, Worker, policy, started, trainings};
 use halfheard_store::{
     Store, StoreError,
     leadership::{Taken, Term},
 };
-use scene::{Scene, Worker, started, trainings};
 use sqlx::Connection as _;
 
 async fn take(store: &Store, holder: &str) -> Term {
@@ -53,7 +48,7 @@ async fn deposed_leader_writes_nothing() {
     let sweeps = [scene.sweep];
     let request = worker.request(trainings(1), &sweeps);
     let granted = leader
-        .grant(&[request], scene::LEASE, &scene::policy())
+        .grant(&[request], LEASE, &policy())
         .await
         .unwrap()
         .answers
@@ -64,7 +59,7 @@ async fn deposed_leader_writes_nothing() {
 
     let report = [worker.says(&granted, started())];
     let beats = [worker.beat(&granted, 1, true)];
-    let (lease, policy) = (scene::LEASE, scene::policy());
+    let (lease, policy) = (LEASE, policy());
     scene.pass_time().await;
     for error in [
         leader.ingest(&report, &policy).await.unwrap_err(),

@@ -1,17 +1,12 @@
 //! What workers report, as rows: what counts, what is rejected, and what a missing checkpoint leads to.
-#![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
-mod postgres;
-#[expect(dead_code, reason = "shared with other tests")]
-mod scene;
-
+use crate::scene::{
+    EPOCHS, SAMPLES, Scene, Worker, epoch, evaluated, evaluations, noops, policy, started, trained,
+    trainings,
+};
 use halfheard_shared::{
     ids::AttemptId,
     wire::{CriterionResult, Failure, FailureKind, Fault, FaultKind, ResultBody},
-};
-use scene::{
-    EPOCHS, SAMPLES, Scene, Worker, epoch, evaluated, evaluations, noops, policy, started, trained,
-    trainings,
 };
 
 fn failed(kind: FailureKind) -> ResultBody {

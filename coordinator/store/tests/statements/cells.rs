@@ -1,12 +1,9 @@
 //! Work belongs to its content: what several sweeps ask for is one job, computed once.
-#![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
-#[path = "cells/control.rs"]
 mod control;
-mod postgres;
-#[path = "cells/steps.rs"]
 mod steps;
 
+use crate::postgres::Postgres;
 use halfheard_shared::{
     ids::{AttemptId, JobId},
     matrix::{self, PlannedJob, PlannedWork},
@@ -18,7 +15,6 @@ use halfheard_store::{
     submit::{NewSweep, Submitted},
     terms::Terms,
 };
-use postgres::Postgres;
 use proptest::{
     prelude::*,
     strategy::ValueTree as _,

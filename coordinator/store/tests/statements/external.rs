@@ -1,10 +1,8 @@
 //! External programs: who is granted their jobs, what they wrote, and what of them is needed.
-#![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
-mod postgres;
-#[expect(dead_code, reason = "shared with other tests")]
-mod scene;
-
+use crate::scene::{
+    SAMPLES, Scene, Worker, evaluated, evaluations, noops, started, trained, trainings,
+};
 use halfheard_shared::{
     external::{METHOD, OUTPUT_TAIL},
     ids::{AttemptId, JobId},
@@ -17,7 +15,6 @@ use halfheard_store::{
     output::KeptOutput,
     results,
 };
-use scene::{Scene, Worker, evaluations, noops, started, trained, trainings};
 use std::collections::BTreeMap;
 
 fn wrote(tail: &str, bytes: u64, stored: bool) -> ResultBody {
@@ -160,9 +157,7 @@ async fn program_of_a_config_is_needed_and_named_in_results() {
     let external = "SELECT count(*) FROM provenance WHERE external";
     let job = worker.ask(&scene, evaluations(1)).await.remove(0);
     assert_eq!(job.job, eval);
-    scene
-        .report(&worker, &job, scene::evaluated(0.5, scene::SAMPLES))
-        .await;
+    scene.report(&worker, &job, evaluated(0.5, SAMPLES)).await;
     let all = scene
         .postgres
         .count("SELECT count(*) FROM provenance WHERE NOT external")
@@ -190,7 +185,7 @@ async fn predictions_are_not_imported_under_the_name_of_a_program() {
     let mut scene = Scene::new().await;
     let train = scene.training().await;
     scene.set(train, "method = 'my-model'").await;
-    let cases = BTreeMap::from([("r=0.9".parse().unwrap(), vec![0.5; scene::SAMPLES])]);
+    let cases = BTreeMap::from([("r=0.9".parse().unwrap(), vec![0.5; SAMPLES])]);
     let import = |method| {
         let model = ImportedModel {
             method,

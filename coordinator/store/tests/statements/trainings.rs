@@ -1,15 +1,11 @@
 //! A training as the page and `coord top` read it: epochs, attempts, checkpoints, cases, siblings, and what
 //! workers did lately.
-#![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
-#[expect(dead_code, reason = "shared with other tests")]
-mod postgres;
-#[expect(dead_code, reason = "shared with other tests")]
-mod scene;
-
+use crate::scene::{
+    EPOCHS, SAMPLES, Scene, Worker, epoch, evaluated, evaluations, started, trained,
+};
 use halfheard_shared::wire::{Failure, FailureKind, Fault, FaultKind, ResultBody};
 use halfheard_store::{JobState, StoreError, job::AttemptOutcome, worker_tallies::WorkerTally};
-use scene::{SAMPLES, Scene, Worker, epoch, evaluated, evaluations, started, trained};
 use std::time::Duration;
 
 /// The worker declines the training, which is told of it.
@@ -61,7 +57,7 @@ async fn training_is_read_with_all_that_became_of_it() {
         (training.state, training.method.as_str()),
         (JobState::Done, "lnln")
     );
-    assert_eq!(training.spec.unwrap()["max_epochs"], scene::EPOCHS);
+    assert_eq!(training.spec.unwrap()["max_epochs"], EPOCHS);
     assert_eq!(store.training(eval).await.unwrap().train_job, Some(train));
     let asking = store.sweeps_asking(train).await.unwrap();
     assert_eq!((asking.len(), asking[0].name.as_str()), (1, "first"));
