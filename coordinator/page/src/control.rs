@@ -185,5 +185,6 @@ async fn back(
     tracing::info!(user, %id, did = did.key(), what, "changed through the page");
     page.board.forget().await;
     page.maps.forget();
+    page.failed.forget().await;
     Redirect::to(&format!("{to}?did={}", did.key()))
 }

@@ -3,6 +3,7 @@
 use crate::{
     Page,
     error::PageError,
+    failed::OfSweep,
     layout::{Section, Tab, shell, tabs},
     written::{chain, time},
 };
@@ -11,22 +12,13 @@ use axum::{
     extract::{Path, State},
     routing::get,
 };
-use halfheard_progress::failures::{FailureGroup, load};
+use halfheard_progress::failures::FailureGroup;
 use halfheard_shared::{
     ids::SweepId,
     text::{count, plain, valid_worker},
 };
-use halfheard_store::{
-    dead_letters::DeadLetter, sweeps::SweepRow, trainings::AskingSweep, worker_tallies::DeclinedRow,
-};
+use halfheard_store::{dead_letters::DeadLetter, sweeps::SweepRow, worker_tallies::DeclinedRow};
 use maud::{Markup, html};
-
-/// The most sweeps with failures on the page of all, the newest.
-const SWEEPS: usize = 20;
-/// The most dead letters that are shown, the newest.
-const LETTERS: u32 = 20;
-/// The most rows about declined jobs.
-const DECLINED: u32 = 50;
 
 pub(crate) fn routes() -> Router<Page> {
     Router::new()
@@ -39,43 +31,35 @@ async fn of_sweep(
     Path(sweep): Path<String>,
 ) -> Result<Markup, PageError> {
     let SweepRow { id, name, .. } = page.store.find_sweep(&sweep).await?;
-    let groups = load(&page.store, id).await?;
-    let declined = page.store.declined(Some(id), DECLINED).await?;
+    let failed = page.failed.of_sweep(&page.store, id).await?;
+    let OfSweep { groups, declined } = &*failed;
     let title = format!("Failures, {}", plain(&name));
     let main = html! {
         h1 { "Failures of " (plain(&name)) }
         (tabs(id, Tab::Failures))
         @if groups.is_empty() { p { "Nothing has failed." } }
-        (causes(&groups, "h2"))
-        (retry(&page, id, &groups))
-        (declined_section(&declined))
+        (causes(groups, "h2"))
+        (retry(&page, id, groups))
+        (declined_section(declined))
     };
     Ok(shell(&page, Section::Sweeps, &title, &main))
 }
 
 async fn all(State(page): State<Page>) -> Result<Markup, PageError> {
-    let sweeps = page.store.sweeps_with_failures().await?;
-    let hidden = sweeps.len().saturating_sub(SWEEPS);
-    let mut loaded: Vec<(AskingSweep, Vec<FailureGroup>)> = Vec::new();
-    for sweep in sweeps.into_iter().take(SWEEPS) {
-        let groups = load(&page.store, sweep.sweep).await?;
-        loaded.push((sweep, groups));
-    }
-    let declined = page.store.declined(None, DECLINED).await?;
-    let letters = page.store.dead_letters(LETTERS).await?;
+    let failed = page.failed.of_all(&page.store).await?;
     let main = html! {
         h1 { "Failures" }
-        @if loaded.is_empty() { p { "Nothing has failed in any sweep." } }
-        @for (sweep, groups) in &loaded {
+        @if failed.sweeps.is_empty() { p { "Nothing has failed in any sweep." } }
+        @for (sweep, groups) in &failed.sweeps {
             section {
                 h2 { a href={ "/sweeps/" (sweep.sweep) "/failures" } { (plain(&sweep.name)) } }
                 (causes(groups, "h3"))
                 (retry(&page, sweep.sweep, groups))
             }
         }
-        @if hidden > 0 { p { "And " (count(hidden, "older sweep")) " with failures." } }
-        (declined_section(&declined))
-        (dead(&letters))
+        @if failed.hidden > 0 { p { "And " (count(failed.hidden, "older sweep")) " with failures." } }
+        (declined_section(&failed.declined))
+        (dead(&failed.letters))
     };
     Ok(shell(&page, Section::Failures, "Failures", &main))
 }

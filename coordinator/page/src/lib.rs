@@ -7,10 +7,12 @@
 
 pub mod access;
 mod board;
+mod cache;
 mod changes;
 mod control;
 mod did;
 mod error;
+mod failed;
 mod failures;
 mod guard;
 mod guesses;

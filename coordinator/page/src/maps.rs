@@ -1,6 +1,6 @@
 //! The maps of sweeps that somebody looks at, asked for once whoever looks.
 
-use crate::kept::Kept;
+use crate::cache::Cache;
 use halfheard_results::tables::protocols;
 use halfheard_shared::ids::SweepId;
 use halfheard_store::{
@@ -8,10 +8,7 @@ use halfheard_store::{
     map::{DataHash, MapRow},
     results::{ResultsError, Snapshot},
 };
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::Arc;
 
 /// The most maps that are kept.
 const MAX_MAPS: usize = 64;
@@ -20,8 +17,14 @@ const MAX_MAPS: usize = 64;
 type Key = (SweepId, Option<String>);
 
 /// The maps of sweeps that somebody looks at.
-#[derive(Debug, Default)]
-pub(crate) struct Maps(Mutex<HashMap<Key, Arc<Kept<SweepMap>>>>);
+#[derive(Debug)]
+pub(crate) struct Maps(Cache<Key, SweepMap>);
+
+impl Default for Maps {
+    fn default() -> Self {
+        Self(Cache::new(MAX_MAPS))
+    }
+}
 
 /// A sweep's training jobs, and what they have in common.
 #[derive(Debug)]
@@ -63,21 +66,13 @@ impl Maps {
         shown: &[(String, String)],
     ) -> Result<Arc<SweepMap>, ResultsError> {
         let key = (sweep, metric.map(str::to_owned));
-        let kept = {
-            let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if all.len() >= MAX_MAPS && !all.contains_key(&key) {
-                all.clear();
-            }
-            all.entry(key).or_default().clone()
-        };
         let (store, shown) = (store.clone(), shown.to_owned());
-        kept.get(async move { SweepMap::load(&store, sweep, &shown).await })
-            .await
+        let load = async move { SweepMap::load(&store, sweep, &shown).await };
+        self.0.at(key).get(load).await
     }
 
     /// Forgets all, because the page itself changed something.
     pub(crate) fn forget(&self) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.clear();
+        self.0.forget();
     }
 }

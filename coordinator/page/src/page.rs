@@ -1,6 +1,8 @@
 //! What the pages are made of.
 
-use crate::{access::Access, board::Board, changes::Changes, guesses::Guesses, maps::Maps};
+use crate::{
+    access::Access, board::Board, changes::Changes, failed::Failed, guesses::Guesses, maps::Maps,
+};
 use halfheard_analysis::Sources;
 use halfheard_shared::broker::{BrokerSettings, heartbeats::Heartbeats};
 use halfheard_store::Store;
@@ -26,6 +28,8 @@ pub struct Page {
     pub(crate) board: Arc<Board>,
     /// The maps of sweeps, which all viewers share.
     pub(crate) maps: Arc<Maps>,
+    /// What failed, which all viewers share.
+    pub(crate) failed: Arc<Failed>,
 }
 
 impl Page {
@@ -47,6 +51,7 @@ impl Page {
             guesses: Arc::default(),
             board,
             maps: Arc::default(),
+            failed: Arc::default(),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Tables and figures of a sweep, as far as it is.
 
-mod cache;
 mod figures;
 mod made;
+mod offered;
 mod overview;
 mod tables;
 

@@ -1,6 +1,9 @@
 //! One figure of a sweep, as a page or as SVG.
 
-use super::made::{Drawn, Made, Offered};
+use super::{
+    made::{Drawn, Made},
+    offered::Offered,
+};
 use crate::{
     Page,
     error::PageError,
@@ -44,8 +47,8 @@ pub(super) async fn show(
         Some(name) => (name, true),
         None => (name.as_str(), false),
     };
-    let results = made.results(&page, sweep.id).await?;
-    let offered = Offered::of(&results);
+    let read = made.results(&page, sweep.id).await?;
+    let offered = &read.figures;
     let Some(figure) = offered.iter().find(|figure| figure.name == name) else {
         let names: Vec<&str> = offered.iter().map(|figure| figure.name.as_str()).collect();
         return Err(PageError::NotFound(format!(
@@ -54,7 +57,7 @@ pub(super) async fn show(
             names.join(", ")
         )));
     };
-    let drawn = made.figure(&page, sweep.id, figure).await?;
+    let drawn = made.figure(&page, sweep.id, &read, figure).await?;
     if as_svg {
         return match drawn {
             Ok(figure) => Ok(svg(figure.svg.clone())),
@@ -69,7 +72,7 @@ pub(super) async fn show(
     let main = html! {
         h1 { (figure.heading()) }
         (tabs(sweep.id, Tab::Results))
-        (shown(&sweep, &results, figure, Some(&drawn)))
+        (shown(&sweep, &read, figure, Some(&drawn)))
         p { a href={ "/sweeps/" (sweep.id) "/results" } { "All tables and figures of this sweep" } }
     };
     Ok(shell(&page, Section::Sweeps, &title, &main).into_response())

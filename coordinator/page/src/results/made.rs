@@ -1,28 +1,23 @@
 //! What is made of a sweep's results, shared by all viewers: the results as read, tables and figures.
 
-use super::cache::{Cache, Fresh};
-use crate::{Page, error::PageError};
+use super::offered::{Offered, applicable};
+use crate::{Page, cache::Cache, error::PageError};
 use halfheard_analysis::{
     draw,
     tables::{TableRequest, table},
 };
 use halfheard_results::{
-    figures::{Figure, Kind, Request},
-    report,
-    tables::Table,
+    figures::Figure,
+    tables::{Table, layout::Layout},
 };
 use halfheard_shared::{
-    benchmark::Benchmark,
     error::{Hint as _, chain},
     ids::SweepId,
     results::{Results, Wanted},
 };
-use halfheard_store::{
-    Store,
-    results::{ResultsVersion, Snapshot},
-};
-use std::sync::Arc;
-use tokio::sync::Semaphore;
+use halfheard_store::results::{ResultsVersion, Snapshot};
+use std::{ops::Deref, sync::Arc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Sweeps whose results are kept as read, which takes most memory.
 const SWEEPS: usize = 3;
@@ -36,12 +31,40 @@ const AT_ONCE: usize = 2;
 /// A figure, or why there is none yet.
 pub(super) type Drawn = Result<Arc<Figure>, String>;
 
+/// The results of a sweep, and what can be made of them.
+#[derive(Debug)]
+pub(super) struct Read {
+    results: Arc<Results>,
+    /// Of what they were read: all that one page shows is made of the same.
+    version: ResultsVersion,
+    /// The paper's tables that say something about the sweep.
+    pub(super) layouts: Vec<Layout>,
+    /// The figures that it may have.
+    pub(super) figures: Vec<Offered>,
+}
+
+impl Deref for Read {
+    type Target = Results;
+
+    fn deref(&self) -> &Results {
+        &self.results
+    }
+}
+
+/// A value, and of which results it was made. `None` if it is not right for as long as they are the same:
+/// it says that something was out of reach.
+#[derive(Debug)]
+struct Dated<V> {
+    value: V,
+    version: Option<ResultsVersion>,
+}
+
 /// What is made of results.
 #[derive(Debug)]
 pub(super) struct Made {
-    results: Cache<SweepId, Arc<Results>>,
-    tables: Cache<(SweepId, String), Arc<Table>>,
-    figures: Cache<(SweepId, String), Drawn>,
+    results: Cache<SweepId, Read>,
+    tables: Cache<(SweepId, String), Dated<Arc<Table>>>,
+    figures: Cache<(SweepId, String), Dated<Drawn>>,
     at_once: Arc<Semaphore>,
 }
 
@@ -57,40 +80,33 @@ impl Default for Made {
 }
 
 impl Made {
-    /// The results of a sweep.
+    /// The results of a sweep, as they are now or, if reading them takes long, were a while ago.
     pub(super) async fn results(
         &self,
         page: &Page,
         sweep: SweepId,
-    ) -> Result<Arc<Results>, PageError> {
-        let (version, store, at_once) = self.making(page, sweep);
-        let make = async move {
-            let _turn = at_once.acquire().await;
+    ) -> Result<Arc<Read>, PageError> {
+        // Before anything is read: what changes meanwhile is noticed next time.
+        let version = page.store.results_version(sweep).await?;
+        let (store, at_once) = (page.store.clone(), Arc::clone(&self.at_once));
+        let read = async move {
+            let _turn = turn(&at_once).await;
             let mut snapshot = Snapshot::begin(&store, sweep).await?;
             let wanted = Wanted {
                 // Of Figure 8.
                 checkpoints: true,
                 ..Wanted::default()
             };
-            let value = Arc::new(snapshot.results(wanted).await?);
-            Ok(Fresh { value, lasts: true })
+            let results = Arc::new(snapshot.results(wanted).await?);
+            Ok(Read {
+                layouts: applicable(&results),
+                figures: Offered::of(&results),
+                results,
+                version,
+            })
         };
-        self.results.get(sweep, version, make).await
-    }
-
-    /// What making something of a sweep's results takes: their version, the database, and a turn.
-    fn making(
-        &self,
-        page: &Page,
-        sweep: SweepId,
-    ) -> (
-        impl Future<Output = Result<ResultsVersion, PageError>> + Send + use<>,
-        Store,
-        Arc<Semaphore>,
-    ) {
-        let store = page.store.clone();
-        let version = async move { Ok(store.results_version(sweep).await?) };
-        (version, page.store.clone(), Arc::clone(&self.at_once))
+        let is_right = |read: &Read| read.version == version;
+        self.results.at(sweep).get_right(is_right, read).await
     }
 
     /// A table of a sweep.
@@ -98,21 +114,26 @@ impl Made {
         &self,
         page: &Page,
         sweep: SweepId,
+        read: &Read,
         request: TableRequest,
     ) -> Result<Arc<Table>, PageError> {
-        let results = self.results(page, sweep).await?;
         let key = format!("{} {request:?}", request.which);
-        let (version, store, at_once) = self.making(page, sweep);
+        let (store, at_once) = (page.store.clone(), Arc::clone(&self.at_once));
+        let (results, version) = (Arc::clone(&read.results), read.version);
         let make = async move {
-            let _turn = at_once.acquire().await;
+            let _turn = turn(&at_once).await;
             let mut snapshot = Snapshot::begin(&store, sweep).await?;
-            let value = table(&store, results, &mut snapshot, &request).await?;
-            Ok(Fresh {
-                value: Arc::new(value),
-                lasts: true,
-            })
+            let value = Arc::new(table(&store, results, &mut snapshot, &request).await?);
+            let version = Some(version);
+            Ok::<_, PageError>(Dated { value, version })
         };
-        self.tables.get((sweep, key), version, make).await
+        let is_right = |table: &Dated<_>| table.version == Some(version);
+        let table = self
+            .tables
+            .at((sweep, key))
+            .get_right(is_right, make)
+            .await?;
+        Ok(Arc::clone(&table.value))
     }
 
     /// A figure of a sweep.
@@ -120,83 +141,44 @@ impl Made {
         &self,
         page: &Page,
         sweep: SweepId,
+        read: &Read,
         figure: &Offered,
     ) -> Result<Drawn, PageError> {
-        let results = self.results(page, sweep).await?;
-        let (version, store, at_once) = self.making(page, sweep);
+        let (store, at_once) = (page.store.clone(), Arc::clone(&self.at_once));
+        let (results, version) = (Arc::clone(&read.results), read.version);
         let (places, offered) = (Arc::clone(&page.places), figure.clone());
         let make = async move {
-            let _turn = at_once.acquire().await;
+            let _turn = turn(&at_once).await;
             let mut snapshot = Snapshot::begin(&store, sweep).await?;
             let (sources, Offered { kind, request, .. }) = (places.sources(), offered);
             let drawn = draw(&mut snapshot, &results, None, sources, kind, &request).await;
             match drawn {
-                Ok(figure) => Ok(Fresh {
+                Ok(figure) => Ok(Dated {
                     value: Ok(Arc::new(figure)),
-                    lasts: true,
+                    version: Some(version),
                 }),
                 Err(error) if error.is_missing() => {
                     let mut reason = chain(&error);
                     if let Some(hint) = error.hint() {
                         reason = format!("{reason} ({hint})");
                     }
-                    Ok(Fresh {
+                    Ok(Dated {
                         value: Err(reason),
-                        lasts: !error.is_out_of_reach(),
+                        version: (!error.is_out_of_reach()).then_some(version),
                     })
                 }
-                Err(error) => Err(anyhow::Error::from(error).into()),
+                Err(error) => Err(PageError::from(anyhow::Error::from(error))),
             }
         };
-        self.figures
-            .get((sweep, figure.name.clone()), version, make)
-            .await
+        let is_right = |drawn: &Dated<_>| drawn.version == Some(version);
+        let key = (sweep, figure.name.clone());
+        let drawn = self.figures.at(key).get_right(is_right, make).await?;
+        Ok(drawn.value.clone())
     }
 }
 
-/// A figure that a sweep may have.
-#[derive(Clone, Debug)]
-pub(super) struct Offered {
-    /// Its name in addresses: `2`, `ranks`, `confusion-mine`.
-    pub(super) name: String,
-    /// The kind.
-    pub(super) kind: Kind,
-    /// What to draw.
-    pub(super) request: Request,
-}
-
-impl Offered {
-    /// The figures of a sweep: those of the paper whose datasets it has, the confusion matrices of its own
-    /// datasets, and ranks.
-    pub(super) fn of(results: &Results) -> Vec<Self> {
-        let trained = results.trained_datasets();
-        let ranks = (Kind::Ranks, Request::default());
-        let all = report::figures(results).into_iter().chain([ranks]);
-        all.filter(|(kind, _)| match kind {
-            Kind::Confusion(dataset) => trained.contains(dataset),
-            _ => true,
-        })
-        .map(|(kind, request)| Self {
-            name: match kind {
-                Kind::Confusion(dataset @ Benchmark::Own(_)) => {
-                    format!("confusion-{}", dataset.id())
-                }
-                kind => kind.id().to_owned(),
-            },
-            kind,
-            request,
-        })
-        .collect()
-    }
-
-    /// `Figure 2`, or what it shows.
-    pub(super) fn heading(&self) -> String {
-        match self.kind {
-            Kind::Ranks => "Mean ranks".to_owned(),
-            Kind::Confusion(dataset @ Benchmark::Own(_)) => {
-                format!("Confusion matrices on {}", dataset.title())
-            }
-            kind => format!("Figure {}", kind.id()),
-        }
-    }
+/// A turn to make something.
+async fn turn(at_once: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    // It is never closed; without it, only more would be made at once.
+    Arc::clone(at_once).acquire_owned().await.ok()
 }

@@ -2,8 +2,9 @@
 
 use super::{
     figures,
-    made::{Drawn, Made, Offered},
-    tables::{self, applicable, content, downloads, heading, missing},
+    made::{Drawn, Made, Read},
+    offered::Offered,
+    tables::{self, content, downloads, heading, missing},
 };
 use crate::{
     Page,
@@ -13,19 +14,27 @@ use crate::{
 use axum::{
     Extension,
     extract::{Path, State},
+    http::header,
+    response::{IntoResponse as _, Response},
 };
 use halfheard_analysis::tables::{TableRequest, Which};
 use halfheard_results::tables::{Table, layout::Scope};
 use halfheard_shared::{
+    error::chain,
+    ids::SweepId,
     results::{JobOutcome, Results},
     text::plain,
 };
 use halfheard_store::sweeps::SweepRow;
 use maud::{Markup, html};
 use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
 
-/// How long the page waits for figures that are still being drawn: images follow by themselves.
+/// How long the page waits for results that are still being read, and for figures that are still being
+/// drawn.
 const PATIENCE: Duration = Duration::from_millis(1500);
+/// Seconds after which a browser asks again for what was not ready in time.
+const AGAIN: &str = "2";
 
 /// A table of the list; the heavy ones are made when they are opened.
 struct Listed {
@@ -37,16 +46,34 @@ pub(super) async fn show(
     State(page): State<Page>,
     Extension(made): Extension<Arc<Made>>,
     Path(sweep): Path<String>,
-) -> Result<Markup, PageError> {
+) -> Result<Response, PageError> {
     let sweep = page.store.find_sweep(&sweep).await?;
-    let results = made.results(&page, sweep.id).await?;
-    let listed = listed(&page, &made, &sweep, &results).await?;
-    let drawn = drawn(&page, &made, &sweep, Offered::of(&results)).await;
+    let until = Instant::now() + PATIENCE;
+    let task = tokio::spawn({
+        let (page, made, id) = (page.clone(), Arc::clone(&made), sweep.id);
+        // Goes on when this page has been sent.
+        async move {
+            let read = made.results(&page, id).await?;
+            let listed = listed(&page, &made, id, &read).await?;
+            Ok::<_, PageError>((read, listed))
+        }
+    });
     let title = format!("Results, {}", plain(&sweep.name));
+    let Ok(done) = tokio::time::timeout_at(until, task).await else {
+        let main = html! {
+            h1 { "Results of " (plain(&sweep.name)) }
+            (tabs(sweep.id, Tab::Results))
+            p role="status" { "The results of this sweep are being read. This page shows them in a moment." }
+        };
+        let shell = shell(&page, Section::Sweeps, &title, &main);
+        return Ok(([(header::REFRESH, AGAIN)], shell).into_response());
+    };
+    let (read, listed) = done.map_err(anyhow::Error::from)??;
+    let drawn = drawn(&page, &made, sweep.id, &read, until).await;
     let main = html! {
         h1 { "Results of " (plain(&sweep.name)) }
         (tabs(sweep.id, Tab::Results))
-        (progress(&results))
+        (progress(&read))
         section aria-labelledby="tables" {
             h2 id="tables" { "Tables" }
             (list(&sweep, &listed))
@@ -54,10 +81,10 @@ pub(super) async fn show(
         }
         section aria-labelledby="figures" {
             h2 id="figures" { "Figures" }
-            @for (figure, drawn) in &drawn { (figures::shown(&sweep, &results, figure, drawn.as_ref())) }
+            @for (figure, drawn) in &drawn { (figures::shown(&sweep, &read, figure, drawn.as_ref())) }
         }
     };
-    Ok(shell(&page, Section::Sweeps, &title, &main))
+    Ok(shell(&page, Section::Sweeps, &title, &main).into_response())
 }
 
 /// The table if it is shown on this page too: those of means over cases.
@@ -84,16 +111,19 @@ fn progress(results: &Results) -> Markup {
 async fn listed(
     page: &Page,
     made: &Made,
-    sweep: &SweepRow,
-    results: &Results,
+    sweep: SweepId,
+    read: &Read,
 ) -> Result<Vec<Listed>, PageError> {
-    let paper = applicable(results).into_iter().map(Which::Paper);
+    let paper = read.layouts.iter().copied().map(Which::Paper);
     let mut listed = Vec::new();
     for which in paper.chain(Which::OWN) {
         let table = match which {
             // Its bootstrap takes seconds.
             Which::Robustness => None,
-            which => Some(made.table(page, sweep.id, TableRequest::of(which)).await?),
+            which => {
+                let table = made.table(page, sweep, read, TableRequest::of(which));
+                Some(table.await?)
+            }
         };
         if table.as_ref().is_none_or(|table| !table.blocks.is_empty()) {
             listed.push(Listed { which, table });
@@ -140,30 +170,31 @@ fn list(sweep: &SweepRow, listed: &[Listed]) -> Markup {
     }
 }
 
-/// The figures, drawn as far as they are ready in time.
+/// The figures, drawn as far as they are ready in time; the images of others follow by themselves.
 async fn drawn(
     page: &Page,
     made: &Arc<Made>,
-    sweep: &SweepRow,
-    offered: Vec<Offered>,
+    sweep: SweepId,
+    read: &Arc<Read>,
+    until: Instant,
 ) -> Vec<(Offered, Option<Drawn>)> {
-    let id = sweep.id;
-    let tasks: Vec<_> = offered
-        .into_iter()
+    let tasks: Vec<_> = read
+        .figures
+        .iter()
         .map(|figure| {
-            let (page, made, own) = (page.clone(), Arc::clone(made), figure.clone());
+            let (page, made, read) = (page.clone(), Arc::clone(made), Arc::clone(read));
+            let own = figure.clone();
             // Goes on when this page has been sent.
-            let task = tokio::spawn(async move { made.figure(&page, id, &own).await });
-            (figure, task)
+            let task = tokio::spawn(async move { made.figure(&page, sweep, &read, &own).await });
+            (figure.clone(), task)
         })
         .collect();
-    let until = tokio::time::Instant::now() + PATIENCE;
     let mut drawn = Vec::new();
     for (figure, task) in tasks {
         let outcome = match tokio::time::timeout_at(until, task).await {
             Ok(Ok(Ok(drawn))) => Some(drawn),
             // One figure that cannot be read leaves the others.
-            Ok(Ok(Err(error))) => Some(Err(halfheard_shared::error::chain(&error))),
+            Ok(Ok(Err(error))) => Some(Err(chain(&error))),
             Ok(Err(_)) | Err(_) => None,
         };
         drawn.push((figure, outcome));

@@ -15,8 +15,6 @@ use axum::{
 use halfheard_analysis::tables::{Beside, TableRequest, Which};
 use halfheard_results::tables::{
     Table,
-    layout::{LAYOUTS, Layout, Rows},
-    paper,
     render::{Format, render},
 };
 use halfheard_shared::{
@@ -103,14 +101,14 @@ pub(super) async fn show(
             plain(end)
         )));
     }
-    let results = made.results(&page, sweep.id).await?;
+    let read = made.results(&page, sweep.id).await?;
     let request = asked.request(which);
-    if (request.on_test || request.optimism) && !has_test_choice(&results) {
+    if (request.on_test || request.optimism) && !has_test_choice(&read) {
         return Err(PageError::BadRequest(
             "this sweep has no checkpoints that the test split chose beside others".to_owned(),
         ));
     }
-    let table = made.table(&page, sweep.id, request).await?;
+    let table = made.table(&page, sweep.id, &read, request).await?;
     if let Some((_, end, format, content)) = file {
         let name = format!("attachment; filename=\"table-{which}.{end}\"");
         let headers = [
@@ -123,7 +121,7 @@ pub(super) async fn show(
     let main = html! {
         h1 { (heading(&table)) }
         (tabs(sweep.id, Tab::Results))
-        (options(&sweep, which, &asked, &results))
+        (options(&sweep, which, &asked, &read))
         p { (missing(&table)) " " (downloads(&sweep, which, &asked)) }
         (content(&table))
         p { a href={ "/sweeps/" (sweep.id) "/results" } { "All tables and figures of this sweep" } }
@@ -219,27 +217,6 @@ pub(super) fn missing(table: &Table) -> String {
             count(all, "number")
         ),
     }
-}
-
-/// The tables of the paper that say something about this sweep: it asks for what they show.
-pub(super) fn applicable(results: &Results) -> Vec<Layout> {
-    let applies = |layout: &Layout| {
-        let table = paper::table(results, *layout, false);
-        let rows = || table.blocks.iter().flat_map(|block| &block.rows);
-        let asked = |row: &&halfheard_results::tables::Row| {
-            row.cells.iter().flatten().any(|value| value.expected > 0)
-        };
-        // A table of ablations needs more than the complete model.
-        let ablates = match layout.rows {
-            Rows::Methods => true,
-            Rows::Listed if layout.spread => true,
-            Rows::Listed | Rows::Weights => rows()
-                .filter(asked)
-                .any(|row| !row.model.variant.is_empty()),
-        };
-        ablates && rows().any(|row| asked(&row))
-    };
-    LAYOUTS.iter().copied().filter(applies).collect()
 }
 
 #[cfg(test)]
