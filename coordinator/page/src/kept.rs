@@ -77,6 +77,11 @@ impl<T: Send + Sync + 'static> Kept<T> {
         self.get_unless(shown, ask).await
     }
 
+    /// The last answer, however old.
+    pub(crate) fn last(&self) -> Option<Arc<T>> {
+        self.0.value_if(|_| true)
+    }
+
     async fn get_unless<E: Send + 'static>(
         &self,
         shown: impl Fn(&Answer<T>) -> bool,
@@ -223,6 +228,7 @@ mod tests {
         assert_eq!(get(5, Ok(5)).await, Ok(5));
         assert_eq!(get(5, Ok(6)).await, Ok(5));
         assert_eq!(get(7, Ok(7)).await, Ok(7), "at once");
+        assert_eq!(kept.last().as_deref(), Some(&7));
     }
 
     #[tokio::test]

@@ -175,6 +175,12 @@ impl Made {
         let drawn = self.figures.at(key).get_right(is_right, make).await?;
         Ok(drawn.value.clone())
     }
+
+    /// A figure of a sweep as it was drawn last, perhaps of older results.
+    pub(super) fn last_figure(&self, sweep: SweepId, figure: &Offered) -> Option<Drawn> {
+        let kept = self.figures.at((sweep, figure.name.clone()));
+        Some(kept.last()?.value.clone())
+    }
 }
 
 /// A turn to make something.

@@ -30,9 +30,11 @@ use maud::{Markup, html};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
-/// How long the page waits for results that are still being read, and for figures that are still being
-/// drawn.
+/// How long the page waits for results that are still being read, and for figures that are drawn for the
+/// first time.
 const PATIENCE: Duration = Duration::from_millis(1500);
+/// How long it waits for figures that can be shown as they were before.
+const QUICK: Duration = Duration::from_millis(50);
 /// Seconds after which a browser asks again for what was not ready in time.
 const AGAIN: &str = "2";
 
@@ -182,20 +184,23 @@ async fn drawn(
         .figures
         .iter()
         .map(|figure| {
+            let last = made.last_figure(sweep, figure);
             let (page, made, read) = (page.clone(), Arc::clone(made), Arc::clone(read));
             let own = figure.clone();
             // Goes on when this page has been sent.
             let task = tokio::spawn(async move { made.figure(&page, sweep, &read, &own).await });
-            (figure.clone(), task)
+            (figure.clone(), last, task)
         })
         .collect();
+    let soon = until.min(Instant::now() + QUICK);
     let mut drawn = Vec::new();
-    for (figure, task) in tasks {
+    for (figure, last, task) in tasks {
+        let until = if last.is_some() { soon } else { until };
         let outcome = match tokio::time::timeout_at(until, task).await {
             Ok(Ok(Ok(drawn))) => Some(drawn),
             // One figure that cannot be read leaves the others.
             Ok(Ok(Err(error))) => Some(Err(chain(&error))),
-            Ok(Err(_)) | Err(_) => None,
+            Ok(Err(_)) | Err(_) => last,
         };
         drawn.push((figure, outcome));
     }
