@@ -86,6 +86,8 @@ pub const LABELS: &str = "HALFHEARD_LABELS";
 pub const ALLOW_EXTERNAL: &str = "HALFHEARD_ALLOW_EXTERNAL";
 /// The form of the worker's log: `text` or `json`.
 pub const LOG_FORMAT: &str = "HALFHEARD_LOG_FORMAT";
+/// The folder of Slurm's programs, if they are not on `PATH`.
+pub const SLURM_BIN: &str = "HALFHEARD_SLURM_BIN";
 /// Where systemd listens, for units of `Type=notify`.
 pub const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 

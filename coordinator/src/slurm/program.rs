@@ -8,8 +8,6 @@ use tokio::{
     process::Command,
 };
 
-/// The folder of Slurm's programs, if they are not on PATH.
-const BIN: &str = "HALFHEARD_SLURM_BIN";
 /// Slurm's own programs give up after some seconds; a hanging file system may hold them longer.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How much of standard error is shown.
@@ -25,7 +23,7 @@ pub(super) struct Printed {
 
 /// A program of Slurm's with its arguments. Times are printed in UTC.
 pub(super) fn command(program: &'static str, arguments: &[String]) -> Command {
-    let path = match env::process(BIN) {
+    let path = match env::process(env::SLURM_BIN) {
         Some(folder) => PathBuf::from(folder).join(program),
         None => PathBuf::from(program),
     };
