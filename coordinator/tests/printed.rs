@@ -105,6 +105,10 @@ fn errors_match_their_snapshots() {
         ("invalid_spec", &["plan", "spec.toml"]),
         ("missing_files", &["plan", "missing.toml"]),
         ("other_encoding", &["plan", "gbk.toml"]),
+        (
+            "unknown_hardware",
+            &["plan", "spec.toml", "--hardware", "abacusx8"],
+        ),
         ("unknown_dataset", &["data", "check", "mosi"]),
         (
             "unknown_protocol",

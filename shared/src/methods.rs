@@ -2,6 +2,7 @@
 //! fills in hyper-parameters without libtorch, the worker builds models from the result.
 
 mod fit;
+pub mod flops;
 pub mod memory;
 mod needs;
 mod range;

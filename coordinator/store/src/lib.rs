@@ -48,6 +48,7 @@ pub mod submit;
 pub mod sweeps;
 pub mod terms;
 mod text;
+pub mod timings;
 pub mod traced;
 pub mod trainings;
 pub mod worker_tallies;

@@ -77,37 +77,57 @@ struct Model {
 }
 
 /// Sizes as numbers with fractions: products of hostile ones do not overflow.
-struct Sizes<'a> {
-    fit: &'a Fit<'a>,
-    batch: f64,
-    text: f64,
+pub(super) struct Sizes<'a> {
+    pub(super) fit: &'a Fit<'a>,
+    pub(super) batch: f64,
+    pub(super) text: f64,
     /// Tokens of a text that are not padding, in the mean.
-    tokens: f64,
-    audio: f64,
-    audio_dim: f64,
-    vision: f64,
-    vision_dim: f64,
+    pub(super) tokens: f64,
+    pub(super) audio: f64,
+    pub(super) audio_dim: f64,
+    pub(super) vision: f64,
+    pub(super) vision_dim: f64,
     samples: f64,
-    encoder: EncoderShape,
+    pub(super) encoder: EncoderShape,
 }
 
-impl Sizes<'_> {
-    fn hyper(&self, key: &str) -> f64 {
+impl<'a> Sizes<'a> {
+    /// Those of a set-up; nothing, where dataset or encoder are not known.
+    pub(super) fn of(fit: &'a Fit<'a>) -> Option<Self> {
+        let setup = fit.setup();
+        let (data, encoder): (&DataFacts, &EncoderShape) = (setup.data?, setup.encoder?);
+        let samples = data.samples[0] as f64;
+        let shapes = &data.shapes;
+        Some(Self {
+            batch: (fit.whole("batch_size") as f64).min(samples),
+            text: shapes.text_len as f64,
+            tokens: data.tokens.unwrap_or(shapes.text_len) as f64,
+            audio: shapes.audio_len as f64,
+            audio_dim: shapes.audio_dim as f64,
+            vision: shapes.vision_len as f64,
+            vision_dim: shapes.vision_dim as f64,
+            samples,
+            encoder: *encoder,
+            fit,
+        })
+    }
+
+    pub(super) fn hyper(&self, key: &str) -> f64 {
         self.fit.whole(key) as f64
     }
 
     /// The first, second or third number of a list.
-    fn listed(&self, key: &str, i: usize) -> f64 {
+    pub(super) fn listed(&self, key: &str, i: usize) -> f64 {
         let list = self.fit.setup().hyper.get(key);
         let number = list.and_then(|list| list.get(i)?.as_f64());
         number.unwrap_or(0.0)
     }
 
-    fn on(&self, key: &str) -> f64 {
+    pub(super) fn on(&self, key: &str) -> f64 {
         if self.fit.on(key) { 1.0 } else { 0.0 }
     }
 
-    fn width(&self) -> f64 {
+    pub(super) fn width(&self) -> f64 {
         self.encoder.width as f64
     }
 
@@ -449,23 +469,10 @@ fn model(s: &Sizes<'_>) -> Option<Model> {
 /// The memory that a slot needs to train in this set-up; nothing, where the sizes of dataset or
 /// encoder are not known.
 pub fn needed(info: &super::MethodInfo, setup: Setup<'_>) -> Option<Memory> {
-    let (data, encoder): (&DataFacts, &EncoderShape) = (setup.data?, setup.encoder?);
     let fit = Fit::new(info, setup);
+    let sizes = Sizes::of(&fit)?;
+    let (data, encoder) = (setup.data?, setup.encoder?);
     let samples = data.samples.map(|n| n as f64);
-    let sizes = Sizes {
-        batch: (fit.whole("batch_size") as f64).min(samples[0]),
-        text: data.shapes.text_len as f64,
-        tokens: data
-            .tokens
-            .map_or(data.shapes.text_len as f64, |tokens| tokens as f64),
-        audio: data.shapes.audio_len as f64,
-        audio_dim: data.shapes.audio_dim as f64,
-        vision: data.shapes.vision_len as f64,
-        vision_dim: data.shapes.vision_dim as f64,
-        samples: samples[0],
-        encoder: *encoder,
-        fit: &fit,
-    };
     let model = model(&sizes)?;
     let encoder_weights = encoder_weights(encoder);
     let all = model.weights + encoder_weights;

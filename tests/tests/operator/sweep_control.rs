@@ -327,6 +327,24 @@ async fn submit_reports_failed_jobs_of_the_spec() -> Result<()> {
     coordinator.stop().await
 }
 
+/// The two evaluations that are left are forecast from the four that were done.
+fn forecast_is_of_what_was_measured(planned: &str, json: &serde_json::Value) -> Result<()> {
+    assert!(
+        planned.contains("measured on cpu (4 evaluations)"),
+        "{planned}"
+    );
+    let open = &json["forecast"]["rows"][0];
+    assert_eq!(
+        (&open["training_jobs"], &open["evaluation_jobs"]),
+        (&0.into(), &2.into())
+    );
+    assert_eq!(open["evaluation"]["source"]["device"], "cpu", "{open}");
+    let hours = json["forecast"]["total"]["device_hours"].as_f64();
+    let hours = hours.ok_or_else(|| anyhow::anyhow!("no hours: {json}"))?;
+    assert!((hours - 2.0 * 0.5 / 3600.0).abs() < 1e-9, "{hours}");
+    Ok(())
+}
+
 /// A second sweep with one more rate computes that rate only; `plan` and `submit` say so before and after.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_new_cells_are_computed_and_said() -> Result<()> {
@@ -378,6 +396,7 @@ async fn only_new_cells_are_computed_and_said() -> Result<()> {
         (&2.into(), &6.into())
     );
     assert_eq!(json["unmet_needs"], serde_json::json!([]));
+    forecast_is_of_what_was_measured(&planned, &json)?;
     // What no live worker has is said before anything is submitted.
     let fitted = stage.data_dir().join("fitted.toml");
     let needs = "\n[needs]\nlabel = \"a100\"\n";

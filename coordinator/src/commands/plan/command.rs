@@ -1,6 +1,7 @@
 //! The command.
 
 use super::{
+    hardware::Hardware,
     jobs,
     needs::unmet_by_workers,
     states::{self, States},
@@ -19,6 +20,11 @@ use std::{path::PathBuf, process::ExitCode};
 Examples:
   coord plan deploy/benchmark.toml          what it expands to, and what is done already, by any sweep
   coord plan deploy/demo.toml --jobs        each job
+  coord plan deploy/paper.toml --hardware h100x8
+                                            what it costs on eight GPUs
+
+Times are measured where the same was trained before. Where not, `--hardware` estimates them from
+operations and rates, without what recurrent networks and small batches wait for.
 
 Nothing is written; the spec is checked as `coord submit` checks it.")]
 pub(crate) struct PlanArgs {
@@ -27,6 +33,9 @@ pub(crate) struct PlanArgs {
     /// List every job
     #[arg(long)]
     jobs: bool,
+    /// Forecast the time on this hardware: h100, a100, rtx4090 or cpu:GFLOPS, with xN for N devices (h100x8)
+    #[arg(long, value_name = "HARDWARE", conflicts_with = "jobs")]
+    hardware: Option<Hardware>,
 }
 
 /// Prints what a spec expands to.
@@ -52,7 +61,13 @@ pub(crate) async fn run(args: PlanArgs, settings: &Settings) -> anyhow::Result<E
         jobs::print(&loaded, sweep, &states, output)?;
     } else {
         let unmet = unmet_by_workers(&loaded, settings).await;
-        output.print(&Summary::new(&loaded, sweep, &states, &unmet))?;
+        output.print(&Summary::new(
+            &loaded,
+            sweep,
+            &states,
+            &unmet,
+            args.hardware,
+        ))?;
     }
     Ok(ExitCode::SUCCESS)
 }

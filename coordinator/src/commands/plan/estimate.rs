@@ -1,5 +1,5 @@
-//! What a sweep will take: room in the artifact store and in the database, and time, as far as it was
-//! measured.
+//! What a sweep will take: room in the artifact store and in the database, and, for programs that read it, the
+//! time on whatever worker it was measured on.
 
 use super::model_name::model_name;
 use crate::{housekeeping::size::Bytes, submission::Loaded};
@@ -197,18 +197,6 @@ impl fmt::Display for Estimate {
                 Bytes(self.database_bytes)
             )?;
         }
-        if self.seconds > 0.0 {
-            writeln!(f, "time: about {} on one worker", hours(self.seconds))?;
-        }
-        match self.unmeasured.as_slice() {
-            [] => {}
-            [one] => writeln!(f, "time of {one} is not known: nothing of it was measured")?,
-            [first, rest @ ..] => writeln!(
-                f,
-                "time of {first} and {} more is not known: nothing of them was measured",
-                rest.len()
-            )?,
-        }
         if self.report_bytes > MAX_BYTES as u64 {
             writeln!(
                 f,
@@ -221,9 +209,11 @@ impl fmt::Display for Estimate {
     }
 }
 
-/// Seconds as `40 s`, `12 min`, `5.5 h`, `3.2 days`.
-fn hours(seconds: f64) -> String {
+/// Seconds as `2.5 s`, `40 s`, `12 min`, `5.5 h`, `3.2 days`.
+pub(super) fn duration(seconds: f64) -> String {
     match seconds {
+        s if s < 0.05 => "under 0.1 s".to_owned(),
+        s if s < 9.95 => format!("{s:.1} s"),
         s if s < 100.0 => format!("{s:.0} s"),
         s if s < 6000.0 => format!("{:.0} min", s / 60.0),
         s if s < 172_800.0 => format!("{:.1} h", s / 3600.0),
@@ -237,10 +227,12 @@ mod tests {
 
     #[test]
     fn time_has_the_unit_that_fits() {
-        assert_eq!(hours(42.0), "42 s");
-        assert_eq!(hours(720.0), "12 min");
-        assert_eq!(hours(19_800.0), "5.5 h");
-        assert_eq!(hours(276_480.0), "3.2 days");
+        assert_eq!(duration(0.01), "under 0.1 s");
+        assert_eq!(duration(2.54), "2.5 s");
+        assert_eq!(duration(42.0), "42 s");
+        assert_eq!(duration(720.0), "12 min");
+        assert_eq!(duration(19_800.0), "5.5 h");
+        assert_eq!(duration(276_480.0), "3.2 days");
     }
 
     #[test]
@@ -273,18 +265,6 @@ mod tests {
         assert_eq!(
             (back.epoch_seconds, back.evaluation_seconds),
             (10.0, Some(2.0))
-        );
-    }
-
-    #[test]
-    fn estimate_says_what_it_does_not_know() {
-        let estimate = Estimate {
-            unmeasured: vec!["lnln on mosi".to_owned(), "almt on mosi".to_owned()],
-            ..Estimate::default()
-        };
-        assert_eq!(
-            estimate.to_string(),
-            "time of lnln on mosi and 1 more is not known: nothing of them was measured\n"
         );
     }
 }

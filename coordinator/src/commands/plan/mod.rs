@@ -2,6 +2,9 @@
 
 mod command;
 mod estimate;
+mod forecast;
+mod forecast_text;
+mod hardware;
 mod jobs;
 mod model_name;
 mod needs;

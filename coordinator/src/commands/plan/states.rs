@@ -10,7 +10,9 @@ use halfheard_shared::{
     ids::{JobId, SweepId},
     matrix,
 };
-use halfheard_store::{JobState, Store, StoreError, gc::Measured, status::KnownJob};
+use halfheard_store::{
+    JobState, Store, StoreError, gc::Measured, status::KnownJob, timings::Timing,
+};
 use std::{collections::HashMap, time::Duration};
 
 /// How long to wait for the database before the plan is made without it.
@@ -26,6 +28,8 @@ pub(super) struct Known {
     names: HashMap<SweepId, String>,
     /// What earlier jobs took.
     measured: Vec<Measured>,
+    /// The same by what they computed and on which device.
+    timings: Vec<Timing>,
 }
 
 /// What is known of a sweep's jobs.
@@ -74,6 +78,14 @@ impl States {
         }
     }
 
+    /// Returns what earlier jobs took, by what they computed and on which device.
+    pub(super) fn timings(&self) -> &[Timing] {
+        match self {
+            Self::Known(known) => &known.timings,
+            _ => &[],
+        }
+    }
+
     /// Returns the state of a job as text.
     pub(super) fn of(&self, job: JobId) -> String {
         match self {
@@ -112,5 +124,6 @@ async fn look(store: &Store, loaded: &Loaded, sweep: SweepId) -> Result<Known, S
         jobs: store.job_states(planned.map(|job| job.id)).await?,
         names: sweeps.into_iter().map(|row| (row.id, row.name)).collect(),
         measured: store.measured().await?,
+        timings: store.timings().await?,
     })
 }

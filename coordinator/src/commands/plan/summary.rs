@@ -3,6 +3,8 @@
 use super::model_name::model_name;
 use super::{
     estimate::{Estimate, Open},
+    forecast::Forecast,
+    hardware::Hardware,
     states::States,
 };
 use crate::submission::{
@@ -73,6 +75,8 @@ pub(super) struct Summary<'a> {
     new_jobs: Option<i64>,
     shared: Option<Shared>,
     estimate: Estimate,
+    /// What the open jobs cost.
+    forecast: Forecast,
     #[serde(skip)]
     states: &'a States,
 }
@@ -83,16 +87,19 @@ impl<'a> Summary<'a> {
         sweep: Option<SweepId>,
         states: &'a States,
         unmet_needs: &'a [String],
+        hardware: Option<Hardware>,
     ) -> Self {
         let resolved: &ResolvedSpec = &loaded.resolved;
         let workers = loaded.spec.resources.workers.map(usize::from);
         let by_method = rows(loaded, states);
-        let open = by_method.iter().map(|row| Open {
-            model: &row.method,
-            dataset: &row.dataset,
-            trainings: row.jobs.train - row.jobs.train_done,
-            evaluations: row.jobs.eval - row.jobs.eval_done,
-        });
+        let open = || {
+            by_method.iter().map(|row| Open {
+                model: &row.method,
+                dataset: &row.dataset,
+                trainings: row.jobs.train - row.jobs.train_done,
+                evaluations: row.jobs.eval - row.jobs.eval_done,
+            })
+        };
         let (new_jobs, shared) = match states {
             States::Known(_) => {
                 let (new, shared) = shared(loaded, states);
@@ -101,7 +108,8 @@ impl<'a> Summary<'a> {
             _ => (None, None),
         };
         Self {
-            estimate: Estimate::new(loaded, open, states.measured()),
+            estimate: Estimate::new(loaded, open(), states.measured()),
+            forecast: Forecast::new(resolved, loaded, open(), states.timings(), hardware),
             new_jobs,
             shared,
             name: &resolved.name,
@@ -237,8 +245,8 @@ impl fmt::Display for Summary<'_> {
         }
         write!(
             f,
-            "{}{}{}",
-            self.external_programs, self.memory, self.estimate
+            "{}{}{}{}",
+            self.external_programs, self.memory, self.estimate, self.forecast
         )?;
         for note in self.notes.iter().chain(self.unmet_needs) {
             writeln!(f, "note: {note}")?;

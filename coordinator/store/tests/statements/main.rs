@@ -11,5 +11,6 @@ mod needs;
 mod postgres;
 mod reports;
 mod scene;
+mod timings;
 mod trainings;
 mod upkeep;
