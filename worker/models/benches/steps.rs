@@ -6,7 +6,9 @@
 //! memory released after every use), and optimized, as in the worker.
 //!
 //! `cargo bench -p halfheard-models --bench steps -- lnln almt` measures the named methods, or all.
-//! `HALFHEARD_BENCH_ROUNDS` sets the number of timed rounds of four steps (3),
+//! With `--json`, a line of JSON is printed for each named method, as in the worker alone: `bench/steps`
+//! sets it beside eager PyTorch.
+//! `HALFHEARD_BENCH_BATCH` sets the samples in a training batch (64), `HALFHEARD_BENCH_ROUNDS` the number of timed rounds of four steps (3),
 //! `HALFHEARD_BENCH_THREADS` the number of threads (2), `HALFHEARD_ENCODER_EN` the encoder's folder,
 //! and `HALFHEARD_BENCH_DEVICE` the device (`cpu`, `cuda:0`).
 
@@ -42,7 +44,7 @@ const SHAPE: DataShape = DataShape {
 /// In a child process: the mode to measure.
 const MODE: &str = "HALFHEARD_BENCH_MODE";
 
-/// Samples per training batch.
+/// Samples per training batch, unless the environment says otherwise.
 const BATCH: i64 = 64;
 
 /// Steps timed together, since gradients of up to four batches accumulate before an update.
@@ -52,7 +54,17 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// A method's hyper-parameters for MOSI, with batches of 64.
+fn batch_size() -> Result<i64, Box<dyn Error>> {
+    match std::env::var("HALFHEARD_BENCH_BATCH") {
+        Err(_) => Ok(BATCH),
+        Ok(text) => match text.parse() {
+            Ok(size @ 1..) => Ok(size),
+            _ => Err(format!("HALFHEARD_BENCH_BATCH is `{text}`: a number of samples").into()),
+        },
+    }
+}
+
+/// A method's hyper-parameters for MOSI, with batches of one size.
 fn hyper(id: &str) -> Result<Value, Box<dyn Error>> {
     let file = root().join("shared/methods").join(format!("{id}.toml"));
     let file: Value = toml::from_str(&fs::read_to_string(file)?)?;
@@ -61,7 +73,7 @@ fn hyper(id: &str) -> Result<Value, Box<dyn Error>> {
     let mut hyper = table("/hyper").unwrap_or(&empty).clone();
     let own = table("/hyper_by_dataset/mosi").unwrap_or(&empty);
     hyper.extend(own.iter().map(|(k, v)| (k.clone(), v.clone())));
-    hyper.insert("batch_size".to_owned(), BATCH.into());
+    hyper.insert("batch_size".to_owned(), batch_size()?.into());
     Ok(hyper.into())
 }
 
@@ -178,7 +190,7 @@ fn measure(
     rounds: usize,
 ) -> Result<Measured, Box<dyn Error>> {
     let (optimizations, size) = match mode {
-        Mode::Before => (Optimizations::NONE, BATCH),
+        Mode::Before => (Optimizations::NONE, batch_size()?),
         Mode::After => (Optimizations::ALL, PREDICTION_BATCH),
     };
     let build = halfheard_models::methods::builder(id).ok_or(format!("no method `{id}`"))?;
@@ -193,7 +205,7 @@ fn measure(
         max_epochs: 200,
         optimizations,
     })?;
-    let batch = samples(BATCH, device);
+    let batch = samples(batch_size()?, device);
     method.prepare(&batch)?;
     let mut seconds = Vec::new();
     for pass in 0..method.passes() {
@@ -291,7 +303,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("{}", serde_json::to_string(&measured)?);
         return Ok(());
     }
-    println!("batches of {BATCH}, {threads} threads, medians of {rounds} rounds of {ROUND} steps");
+    if std::env::args().any(|arg| arg == "--json") {
+        for id in &named {
+            println!("{}", serde_json::to_string(&Mode::After.measure(id)?)?);
+        }
+        return Ok(());
+    }
+    let batch = batch_size()?;
+    println!("batches of {batch}, {threads} threads, medians of {rounds} rounds of {ROUND} steps");
     for (id, _) in REGISTRY {
         if !named.is_empty() && !named.iter().any(|name| name == id) {
             continue;
