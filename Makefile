@@ -115,6 +115,11 @@ test-python: ## test the Python package (needs Python 3.10 or newer)
 	fi; \
 	PYTHONPATH="python/src:$$packages" PYTHONDONTWRITEBYTECODE=1 \
 		$(PYTHON) -m unittest discover --start-directory python/tests
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || exit 0; \
+	for folder in bench/*/; do \
+		echo "tests of $$folder"; \
+		PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m unittest discover --start-directory "$$folder" || exit 1; \
+	done
 
 .PHONY: browser
 browser: ## install the headless Chromium in which the page is tested
@@ -168,6 +173,32 @@ bench: setup ## measure expansion, submission, no-op jobs, tables, report, pages
 	$(TARGET)/release/bench_page
 	$(TARGET)/release/bench_import
 	$(WITH_LIBTORCH) $(CARGO) bench --workspace --bench steps
+
+.PHONY: bench-cluster
+bench-cluster: setup ## measure makespans and lost GPU time of simulated clusters (45 minutes; CLUSTER=ARGUMENTS)
+	$(CARGO) build --release --workspace --bins
+ifdef CLUSTER
+	$(TARGET)/release/bench_cluster $(CLUSTER)
+else
+	$(TARGET)/release/bench_cluster
+	$(TARGET)/release/bench_cluster --first --matrices 10
+	$(TARGET)/release/bench_cluster --spot 30 --workers 256
+endif
+
+# PyTorch takes five gigabytes: in a folder of its own, once. HALFHEARD_BENCH_PYTHON names one that has it already.
+BENCH_PYTHON = $${HALFHEARD_BENCH_PYTHON:-$(DEPS)/bench-python/bin/python}
+.PHONY: bench-peers
+bench-peers: setup ## measure training steps beside eager PyTorch and no-op jobs beside other systems (downloads them)
+	@if [ -z "$${HALFHEARD_BENCH_PYTHON:-}" ] && [ ! -d "$(DEPS)/bench-python" ]; then \
+		rm -rf "$(DEPS)/bench-python.new"; \
+		$(PYTHON) -m venv "$(DEPS)/bench-python.new"; \
+		"$(DEPS)/bench-python.new/bin/python" -m pip install --quiet --disable-pip-version-check --requirement bench/eager/requirements.txt; \
+		mv "$(DEPS)/bench-python.new" "$(DEPS)/bench-python"; \
+	fi
+	$(WITH_LIBTORCH) $(PYTHON) -B bench/steps --python "$(BENCH_PYTHON)" --cargo "$(CARGO)"
+	$(PYTHON) -B bench/dispatch
+	$(CARGO) build --release -p halfheard-e2e --bin bench_path -p halfheard-coordinator --bin coord
+	$(TARGET)/release/bench_path
 
 .PHONY: soak
 soak: build ## repeat the kill-and-restart tests for SOAK_MINUTES (default 30)

@@ -2,6 +2,7 @@
 //! protocol without libtorch, small sweeps, and dumps of results.
 
 pub mod browser;
+pub mod cluster;
 pub mod dump;
 pub mod finished;
 pub mod leader;

@@ -22,3 +22,15 @@ pub fn memory(process: u32) -> Memory {
         peak: of("VmHWM:"),
     }
 }
+
+/// Seconds of processor time that the threads of a process have taken; 0 if there is no such process.
+pub fn processor_seconds(process: u32) -> f64 {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{process}/task")) else {
+        return 0.0;
+    };
+    let taken = threads.flatten().filter_map(|thread| {
+        let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<f64>().ok()
+    });
+    taken.sum::<f64>() / 1e9
+}

@@ -145,14 +145,27 @@ pub struct Postgres {
     folder: tempfile::TempDir,
     port: u16,
     child: Option<Child>,
+    /// Whether what is committed outlives a power cut.
+    synced: bool,
 }
 
 impl Postgres {
     pub fn start() -> Result<Self> {
+        // SIGKILL loses nothing that the kernel has.
+        Self::start_with(false)
+    }
+
+    /// As it is outside tests: each commit waits for the disk.
+    pub fn start_synced() -> Result<Self> {
+        Self::start_with(true)
+    }
+
+    fn start_with(synced: bool) -> Result<Self> {
         let mut postgres = Self {
             folder: tempfile::tempdir()?,
             port: free_port()?,
             child: None,
+            synced,
         };
         if let Some(user) = unprivileged()? {
             chown(postgres.folder.path(), Some(user.uid), Some(user.gid))?;
@@ -242,8 +255,7 @@ impl Postgres {
                 .arg("-D")
                 .arg(&data)
                 .args(["-p", &self.port.to_string(), "-h", "127.0.0.1", "-k", ""])
-                // SIGKILL loses nothing that the kernel has.
-                .args(["-c", "fsync=off"])
+                .args(["-c", if self.synced { "fsync=on" } else { "fsync=off" }])
                 .stdout(output.try_clone()?)
                 .stderr(output)
                 .spawn()

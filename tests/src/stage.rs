@@ -33,8 +33,16 @@ impl Stage {
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_test_writer()
             .try_init();
+        Self::on(Postgres::start()?).await
+    }
+
+    /// A stage whose database waits for the disk at each commit, as it does outside tests.
+    pub async fn start_synced() -> Result<Self> {
+        Self::on(Postgres::start_synced()?).await
+    }
+
+    async fn on(postgres: Postgres) -> Result<Self> {
         let nats = Nats::start()?;
-        let postgres = Postgres::start()?;
         let store = Store::connect_with_retry(&postgres.url().parse()?).await?;
         store.migrate().await?;
         let broker = BrokerSettings::at(nats.url()).connect().await?;

@@ -3,8 +3,10 @@
 //! same.
 
 mod attempt;
+mod course;
 mod outcome;
 
+pub use course::{Course, Event};
 pub use outcome::outcome;
 
 use self::attempt::Attempt;
@@ -65,6 +67,8 @@ pub enum Act {
     Delay(Duration),
     /// Completes it when the token is cancelled.
     WaitFor(CancellationToken),
+    /// Follows its course, or hands it back when it is released before its end.
+    Follow(Course),
 }
 
 /// Decides what to do with a job, given how often this worker was granted it, from 1.
@@ -89,6 +93,8 @@ pub struct Profile {
     pub wire: u8,
     /// Evaluations that it takes at once.
     pub evaluations: u32,
+    /// No-op jobs that it takes at once, also beside others.
+    pub noops: usize,
     /// How often it beats.
     pub beat_every: Duration,
 }
@@ -105,6 +111,7 @@ impl Profile {
             store: None,
             wire: VERSION,
             evaluations: 64,
+            noops: NOOPS,
             beat_every: Duration::from_millis(300),
         }
     }
@@ -201,6 +208,7 @@ struct Entry {
     /// Makes no progress.
     stalled: bool,
     progress: u64,
+    resumed: u64,
     saved: u64,
     patience_s: u32,
     released: CancellationToken,
@@ -242,7 +250,7 @@ impl Worker {
         let table = self.table();
         let busy = table.values().any(|e| !e.noop && e.ended.is_none());
         let noops = table.values().filter(|entry| entry.noop).count();
-        let noops = NOOPS.min(MAX_NOOPS.saturating_sub(noops)) as u32;
+        let noops = self.profile.noops.min(MAX_NOOPS.saturating_sub(noops)) as u32;
         match busy {
             true => (0, 0, noops),
             false => (1, self.profile.evaluations, noops),
@@ -324,6 +332,7 @@ impl Worker {
             deaf: false,
             stalled: false,
             progress: 0,
+            resumed: 0,
             saved: 0,
             patience_s: 0,
             released: released.clone(),
@@ -366,7 +375,7 @@ impl Worker {
                     job: entry.job,
                     begun: entry.begun,
                     progress: entry.progress,
-                    resumed: 0,
+                    resumed: entry.resumed,
                     saved: entry.saved,
                     patience_s: entry.patience_s,
                 }

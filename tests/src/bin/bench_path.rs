@@ -1,12 +1,17 @@
-//! Measures the path of a job: no-op jobs from submission to their row in Postgres, durable at
-//! each step, by one and by four worker processes; and beside it what its parts do alone on the
-//! same machine, so that the figures mean something elsewhere.
+//! Measures the path of a job: no-op jobs from submission to their row in Postgres, by one and by four
+//! `worker` programs, and by as many scripted workers, which do nothing but answer; and beside it what its
+//! parts do alone on the same machine, so that the figures mean something elsewhere.
+//!
+//! Every commit waits for the disk (`fsync` is on). The broker writes messages to its file at once and asks the
+//! system to flush it every two minutes, its default: a power cut may take messages of these minutes, whose
+//! jobs are granted again when their leases end; a killed process takes none.
 //!
 //! `bench_path [JOBS]`; 20000 jobs by default.
 
 use anyhow::{Context as _, Result, ensure};
 use halfheard_coordinator::orchestrator::options::ServeOptions;
 use halfheard_e2e::{
+    programs,
     stage::Stage,
     sweeps::{noops, sweep},
     worker::ScriptedWorker,
@@ -42,10 +47,21 @@ async fn work(url: &str) -> Result<()> {
 async fn bench(jobs: u64) -> Result<()> {
     machine();
     parts(jobs).await?;
-    for workers in [1, 4] {
-        path(jobs, workers).await?;
+    for kind in [Kind::Program, Kind::Scripted] {
+        for workers in [1, 4] {
+            path(jobs, workers, kind).await?;
+        }
     }
     Ok(())
+}
+
+/// Who does the jobs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The program `worker`, as it is shipped.
+    Program,
+    /// A process that answers as a worker does.
+    Scripted,
 }
 
 fn machine() {
@@ -76,7 +92,7 @@ fn rate(what: &str, count: u64, since: Instant) {
 
 /// What the parts do alone.
 async fn parts(jobs: u64) -> Result<()> {
-    let stage = Stage::start().await?;
+    let stage = Stage::start_synced().await?;
     let sweep = sweep("parts", 0);
     let job = |number: u64| JobId::derive(&[&number.to_le_bytes()]);
     let report = |number: u64, salt: u64| ResultMessage {
@@ -146,29 +162,42 @@ impl Drop for Workers {
 }
 
 /// No-op jobs through everything.
-async fn path(jobs: u64, workers: usize) -> Result<()> {
-    let stage = Stage::start().await?;
+async fn path(jobs: u64, workers: usize, kind: Kind) -> Result<()> {
+    let stage = Stage::start_synced().await?;
     let sweep = sweep("path", 0);
-    let program = std::env::current_exe()?;
-    let _workers = Workers(
-        (0..workers)
-            .map(|_| {
-                Command::new(&program)
-                    .args(["--work", &stage.nats.url()])
-                    .stdin(Stdio::null())
-                    .spawn()
-            })
-            .collect::<std::io::Result<_>>()?,
-    );
+    let spawn = |number: usize| -> Result<Child> {
+        let mut command = match kind {
+            Kind::Program => {
+                let mut command = programs::worker(&stage)?;
+                command.args(["--name", &format!("bench-{number}")]);
+                // It says each job.
+                command.env("RUST_LOG", "warn");
+                command
+            }
+            Kind::Scripted => {
+                let mut command = Command::new(std::env::current_exe()?);
+                command.args(["--work", &stage.nats.url()]);
+                command
+            }
+        };
+        Ok(command.stdin(Stdio::null()).spawn()?)
+    };
+    let _workers = Workers((0..workers).map(spawn).collect::<Result<_>>()?);
     let coordinator = stage.serve_with(ServeOptions::default());
-    // All workers connect first.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    // All workers start and connect first.
+    tokio::time::sleep(Duration::from_secs(5)).await;
 
     let since = Instant::now();
     stage.store.submit(&sweep, noops(&sweep, jobs)).await?;
     let progress = stage.finished(sweep.id, Duration::from_secs(600)).await?;
     rate(
-        &format!("jobs from submission to result row, {workers} worker(s)"),
+        &format!(
+            "jobs from submission to result row, {workers} {}",
+            match kind {
+                Kind::Program => "worker program(s)",
+                Kind::Scripted => "scripted worker(s)",
+            }
+        ),
         jobs,
         since,
     );

@@ -1,6 +1,6 @@
 //! One attempt of the scripted worker.
 
-use super::{Act, Worker, outcome};
+use super::{Act, Course, Event, Worker, outcome};
 use anyhow::Result;
 use halfheard_shared::wire::{Failure, JobMessage, ResultBody, ResultMessage};
 use std::{
@@ -46,24 +46,24 @@ impl Attempt {
     }
 
     async fn try_perform(&mut self) -> Result<()> {
+        let granted = tokio::time::Instant::now();
         let act = (self.worker.script)(&self.job, self.nth);
+        let (resumed_after_epoch, resumed) = match &act {
+            Act::Follow(course) => (course.resumed_after_epoch, course.resumed),
+            _ => (0, 0),
+        };
         let attempt = self.job.attempt;
         self.worker.update(attempt, |entry| {
             entry.begun = true;
             entry.patience_s = PATIENCE_S;
+            entry.resumed = resumed;
+            entry.saved = resumed;
         });
         let started = ResultBody::Started {
-            resumed_after_epoch: 0,
+            resumed_after_epoch,
         };
         if matches!(act, Act::Repeat) {
-            for _ in 0..3 {
-                for body in outcome(&self.job, 0).into_iter().rev() {
-                    self.say(body).await?;
-                }
-                self.say(started.clone()).await?;
-            }
-            self.settle();
-            return Ok(());
+            return self.repeat(started).await;
         }
         self.say(started).await?;
         let released = self.released.clone();
@@ -75,6 +75,7 @@ impl Attempt {
                 self.unless_released(async move { token.cancelled().await })
                     .await
             }
+            Act::Follow(course) => self.follow(course, granted).await,
             Act::Stall(patience_s) => {
                 self.worker.update(attempt, |entry| {
                     entry.stalled = true;
@@ -122,6 +123,46 @@ impl Attempt {
                 self.complete(0).await
             }
         }
+    }
+
+    /// Completes it and sends every message three times, in reverse order.
+    async fn repeat(&mut self, started: ResultBody) -> Result<()> {
+        for _ in 0..3 {
+            for body in outcome(&self.job, 0).into_iter().rev() {
+                self.say(body).await?;
+            }
+            self.say(started.clone()).await?;
+        }
+        self.settle();
+        Ok(())
+    }
+
+    /// Follows a course that began with the grant.
+    async fn follow(&mut self, course: Course, granted: tokio::time::Instant) -> Result<()> {
+        let released = self.released.clone();
+        let mut after_epoch = course.resumed_after_epoch;
+        for (after, event) in course.events {
+            tokio::select! {
+                () = tokio::time::sleep_until(granted + after) => {}
+                () = released.cancelled() => {
+                    return self.say(ResultBody::HandedBack { after_epoch }).await;
+                }
+            }
+            match event {
+                Event::Say(body) => {
+                    if let ResultBody::Epoch(log) = &body {
+                        after_epoch = log.epoch;
+                    }
+                    self.say(body).await?;
+                }
+                Event::Saved(steps) => {
+                    self.worker
+                        .update(self.job.attempt, |entry| entry.saved = steps);
+                }
+            }
+        }
+        self.settle();
+        Ok(())
     }
 
     /// Completes it after `work`, or hands it back when it is released before.
