@@ -177,7 +177,13 @@ class Cleanup(WithFake):
         """)
         for number in (signal.SIGINT, signal.SIGTERM):
             with self.subTest(number.name):
-                child = subprocess.Popen([sys.executable, "-c", main], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                # A process that a shell started in the background ignores SIGINT, and so would its children.
+                child = subprocess.Popen(
+                    [sys.executable, "-c", main],
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+                )
                 until = time.monotonic() + 60
                 # The benchmark, the driver and its daemon.
                 while len(started := processes.descendants()) < 3 and time.monotonic() < until:
