@@ -5,10 +5,13 @@ use halfheard_e2e::{
     PATIENCE,
     stage::Stage,
     sweeps::{matrix, noops, sweep},
-    worker::{Act, ScriptedWorker},
+    worker::{Act, Profile, ScriptedWorker},
 };
 use halfheard_shared::error::chain;
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 /// A second submission, even a concurrent one, changes nothing.
 #[tokio::test(flavor = "multi_thread")]
@@ -97,5 +100,34 @@ async fn ten_thousand_jobs_are_each_done_once() -> Result<()> {
             .await?,
         10_000
     );
+    Ok(())
+}
+
+/// More workers than are answered at once wait for what they cannot have; one that can has its turn.
+#[tokio::test(flavor = "multi_thread")]
+async fn worker_has_its_turn_however_many_others_wait() -> Result<()> {
+    let stage = Stage::start().await?;
+    let sweep = sweep("turn", 0);
+    let script: halfheard_e2e::worker::Script = Arc::new(|_, _| Act::Complete);
+    let _others: Vec<ScriptedWorker> = (0..300)
+        .map(|number| {
+            let profile = Profile {
+                methods: vec!["almt".to_owned()],
+                // Not to be busy with beats.
+                beat_every: Duration::from_secs(5),
+                ..Profile::named(&format!("a{number}"))
+            };
+            ScriptedWorker::with(&stage.broker, profile, Arc::clone(&script))
+        })
+        .collect();
+    let _coordinator = stage.serve();
+    // All of them wait.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    stage
+        .store
+        .submit(&sweep, matrix(&sweep, 0..2, &[]))
+        .await?;
+    let _able = ScriptedWorker::completing(&stage.broker, "z");
+    assert_eq!(stage.finished(sweep.id, PATIENCE).await?.done, 2);
     Ok(())
 }

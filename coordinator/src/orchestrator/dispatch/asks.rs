@@ -50,8 +50,8 @@ struct Waiting {
     ask: Ask,
     reply: Subject,
     since: Instant,
-    /// Whether it was in a round of grants: what was granted in a lost answer was granted again.
-    considered: bool,
+    /// When it was in a round of grants last: what was granted in a lost answer was granted again.
+    considered: Option<Instant>,
 }
 
 /// Answers requests until `stop`.
@@ -195,7 +195,7 @@ impl Desk<'_> {
                 ask,
                 reply,
                 since: Instant::now(),
-                considered: false,
+                considered: None,
             };
             self.waiting.insert(name, waiting);
         }
@@ -227,18 +227,20 @@ impl Desk<'_> {
         }
     }
 
-    /// The workers that may be granted jobs in this round.
+    /// The workers that may be granted jobs in this round. Each has its turn, however many wait for what only
+    /// others can have: first who was in no round yet, then who was longest ago.
     fn eligible(&self, drained: &[Drained]) -> Vec<String> {
         let confirmed =
             |waiting: &&Waiting| self.sessions.standing(&waiting.ask) == Standing::Confirmed;
         // A drained one takes part once: what was granted in an answer that was lost is granted again.
-        let idle = |waiting: &&Waiting| waiting.considered && is_drained(drained, &waiting.ask);
-        let names = self.waiting.values().filter(confirmed);
-        names
-            .filter(|waiting| !idle(waiting))
-            .take(ROUND)
-            .map(|waiting| waiting.ask.worker.name.clone())
-            .collect()
+        let idle =
+            |waiting: &&Waiting| waiting.considered.is_some() && is_drained(drained, &waiting.ask);
+        let confirmed = self.waiting.values().filter(confirmed);
+        let mut turns: Vec<&Waiting> = confirmed.filter(|waiting| !idle(waiting)).collect();
+        turns.sort_by_key(|waiting| (waiting.considered, waiting.since));
+        turns.truncate(ROUND);
+        let name = |waiting: &Waiting| waiting.ask.worker.name.clone();
+        turns.into_iter().map(name).collect()
     }
 
     /// Why a worker is given nothing at all, if it is.
@@ -277,7 +279,11 @@ impl Desk<'_> {
             return Ok(());
         }
         let mut servable = store.servable().await?;
-        let considered = |name: &String| self.waiting.get(name).is_none_or(|w| w.considered);
+        let considered = |name: &String| {
+            self.waiting
+                .get(name)
+                .is_none_or(|w| w.considered.is_some())
+        };
         if servable.is_empty() && names.iter().all(considered) {
             return Ok(());
         }
@@ -307,11 +313,7 @@ impl Desk<'_> {
         let grants = store
             .grant(&requests, self.lead.options.lease, &policy)
             .await?;
-        for name in &names {
-            if let Some(waiting) = self.waiting.get_mut(name) {
-                waiting.considered = true;
-            }
-        }
+        self.consider(&names);
         events::leases_ended(&grants.ended, "replaced");
         traced::ended(
             self.lead,
@@ -340,6 +342,16 @@ impl Desk<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Notes who had a turn.
+    fn consider(&mut self, names: &[String]) {
+        let now = Instant::now();
+        for name in names {
+            if let Some(waiting) = self.waiting.get_mut(name) {
+                waiting.considered = Some(now);
+            }
+        }
     }
 
     async fn messages(&self, granted: &[GrantedJob]) -> Result<Vec<JobMessage>, StoreError> {
