@@ -118,7 +118,6 @@ impl Shared {
         }
         for mut body in end {
             if let ResultBody::Evaluated {
-                results,
                 predictions,
                 seconds,
                 ..
@@ -126,10 +125,6 @@ impl Shared {
                 && let Work::Eval { spec, .. } = &job.work
             {
                 *seconds = plan.seconds();
-                for result in results {
-                    let metrics = &mut result.metrics;
-                    metrics.retain(|metric, _| spec.dataset.metric(metric).is_some());
-                }
                 // As many as a real worker sends.
                 if let Some([_, _, test]) = spec.dataset.split_sizes() {
                     *predictions = vec![vec![0.0; test]];

@@ -1,7 +1,7 @@
 //! What the scripted worker "computes".
 
 use halfheard_shared::wire::{
-    CheckpointRef, CriterionResult, EpochLog, JobMessage, ResultBody, Work,
+    CheckpointRef, CriterionResult, EpochLog, JobMessage, ResultBody, TrainSpec, Work,
 };
 use std::collections::BTreeMap;
 
@@ -50,25 +50,21 @@ pub fn outcome(job: &JobMessage, twist: u8) -> Vec<ResultBody> {
                 .collect()
         }
         Work::Eval {
-            case, checkpoints, ..
+            spec,
+            case,
+            checkpoints,
+            ..
         } => {
             let byte = |salt: u8| {
                 let hash = blake3::hash(&[job.job.as_bytes(), &[salt, twist][..]].concat());
                 hash.as_bytes()[0]
             };
-            let results = checkpoints
-                .iter()
-                .map(|checkpoint| CriterionResult {
-                    criterion: checkpoint.criterion.clone(),
-                    epoch: checkpoint.epoch,
-                    predictions: 0,
-                    metrics: BTreeMap::from([
-                        ("mae".to_owned(), Some(f64::from(byte(1)) / 255.0)),
-                        ("acc2_nonzero".to_owned(), Some(f64::from(byte(2)) / 255.0)),
-                        ("corr".to_owned(), None),
-                    ]),
-                })
-                .collect();
+            let result = |checkpoint: &CheckpointRef| CriterionResult {
+                criterion: checkpoint.criterion.clone(),
+                epoch: checkpoint.epoch,
+                predictions: 0,
+                metrics: metrics(spec, [byte(1), byte(2)]),
+            };
             // As many as the test split of the tiny dataset has: others are not registered.
             let predictions = vec![
                 (0..40)
@@ -76,11 +72,24 @@ pub fn outcome(job: &JobMessage, twist: u8) -> Vec<ResultBody> {
                     .collect(),
             ];
             vec![ResultBody::Evaluated {
-                results,
+                results: checkpoints.iter().map(result).collect(),
                 predictions,
                 seconds: 0.5,
                 peak_memory: 0,
             }]
         }
     }
+}
+
+/// The metrics of a checkpoint; SIMS has other accuracies than the others.
+fn metrics(spec: &TrainSpec, [mae, acc2]: [u8; 2]) -> BTreeMap<String, Option<f64>> {
+    let all = [
+        ("mae", Some(f64::from(mae) / 255.0)),
+        ("acc2_nonzero", Some(f64::from(acc2) / 255.0)),
+        ("corr", None),
+    ];
+    all.into_iter()
+        .filter(|(metric, _)| spec.dataset.metric(metric).is_some())
+        .map(|(metric, value)| (metric.to_owned(), value))
+        .collect()
 }
