@@ -124,6 +124,7 @@ async fn scene() -> Scene {
         resolved: serde_json::json!({}),
         owner: "test".into(),
         terms: Terms::default(),
+        flop: Default::default(),
     };
     store.submit(&new, jobs.clone()).await.unwrap();
     // Another sweep asks for some of the same: the first one's numbers are as if it did not.

@@ -85,10 +85,12 @@ COMMENT ON COLUMN sweep.changed IS 'Time of the last change of state.';
 
 CREATE TABLE config (
     id    uuid PRIMARY KEY,
-    spec  jsonb NOT NULL
+    spec  jsonb NOT NULL,
+    flop  double precision NOT NULL DEFAULT 0
 );
 COMMENT ON TABLE config IS 'What is trained, without the seed. Shared by jobs that differ only in seed and case.';
 COMMENT ON COLUMN config.id IS 'Derived from the content of spec.';
+COMMENT ON COLUMN config.flop IS 'Floating-point operations of a training of as many epochs as are likely, counted from the sizes of method, dataset and encoder; 0 where they cannot be counted.';
 COMMENT ON COLUMN config.spec IS 'The training spec as workers receive it, with seed 0: method, variant, dataset, hashes of data and encoder, protocol, all hyper-parameters.';
 
 CREATE TABLE dataset (
@@ -136,6 +138,7 @@ CREATE TABLE job (
     min_memory  bigint NOT NULL DEFAULT 0,
     label       text,
     cost        real NOT NULL DEFAULT 0,
+    length      real NOT NULL DEFAULT 0,
     outcome     bytea,
     last_error  text,
     started     timestamptz,
@@ -151,7 +154,7 @@ CREATE TABLE job (
 CREATE INDEX job_of_sweep ON job (sweep, state, kind);
 CREATE INDEX job_of_train ON job (train_job) WHERE train_job IS NOT NULL;
 CREATE INDEX job_of_config ON job (config) WHERE kind = 'train';
-CREATE INDEX job_ready_train ON job (sweep, cost DESC, position) WHERE state = 'ready' AND kind = 'train';
+CREATE INDEX job_ready_train ON job (sweep, length DESC, position) WHERE state = 'ready' AND kind = 'train';
 CREATE INDEX job_ready_eval ON job (sweep, position) WHERE state = 'ready' AND kind <> 'train';
 CREATE INDEX job_leased ON job (worker) WHERE state IN ('queued', 'running');
 COMMENT ON TABLE job IS 'One training, evaluation or no-op job, by its content: sweeps that ask for the same share it (table sweep_job). Who has it is in its row alone.';
@@ -178,7 +181,8 @@ COMMENT ON COLUMN job.progress IS 'Training steps in the last state that was sav
 COMMENT ON COLUMN job.not_before IS 'A ready job is not granted before this time, which delays retries.';
 COMMENT ON COLUMN job.min_memory IS 'Only for devices with at least so many bytes of memory; 0 if any.';
 COMMENT ON COLUMN job.label IS 'Only for workers with this label; NULL if any.';
-COMMENT ON COLUMN job.cost IS 'Estimated seconds; the longest training is granted first.';
+COMMENT ON COLUMN job.cost IS 'Seconds, estimated from what was measured; 0 while nothing was.';
+COMMENT ON COLUMN job.length IS 'By what trainings are granted, the longest first: cost, or while nothing was measured a guess from config.flop.';
 COMMENT ON COLUMN job.outcome IS 'First 16 bytes of the BLAKE3 hash of the first result; a later result with another hash is a conflict.';
 COMMENT ON COLUMN job.last_error IS 'The last failure, outermost error first.';
 COMMENT ON COLUMN job.started IS 'Start of the first attempt; for a completed evaluation, start of the work on this case.';

@@ -108,6 +108,7 @@ pub async fn fill(
         resolved: serde_json::to_value(&*spec)?,
         owner: "test".to_owned(),
         terms: Terms::default(),
+        flop: Default::default(),
     };
     // Jobs of its own: sweeps of one database have different results for the same models.
     let planned = || matrix::expand(Arc::clone(&spec), Some(&matrix.name));
@@ -192,6 +193,7 @@ pub fn new_sweep(spec: &ResolvedSpec) -> Result<NewSweep> {
         resolved: serde_json::to_value(spec)?,
         owner: String::new(),
         terms: Terms::default(),
+        flop: Default::default(),
     })
 }
 

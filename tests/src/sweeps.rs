@@ -21,6 +21,7 @@ pub fn sweep(name: &str, priority: i32) -> NewSweep {
         resolved: serde_json::json!({ "name": name }),
         owner: "test".to_owned(),
         terms: Terms::with_priority(priority),
+        flop: Default::default(),
     }
 }
 

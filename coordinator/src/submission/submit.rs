@@ -1,6 +1,6 @@
 //! Submits a loaded spec.
 
-use super::load::Loaded;
+use super::{load::Loaded, work};
 use halfheard_shared::{
     dataset::{Dataset, DatasetError},
     error::Hint,
@@ -90,6 +90,7 @@ pub(crate) async fn submit(
                 .or_else(|| limit(loaded.spec.max_failures)),
             ..terms
         },
+        flop: work::flop(loaded),
     };
     let jobs = matrix::expand(loaded.resolved.clone(), nonce);
     let submitted = store.submit(&sweep, jobs).await?;

@@ -18,39 +18,52 @@ impl Store {
     }
 }
 
-/// Estimates the cost of the ready training jobs of `sweep`, or of all: the seconds that an epoch took
-/// so far with the same config, else with the same method on the same dataset, times the epochs. A job
-/// of which nothing is known keeps its cost, 0 at first. Estimates that are off by less than a tenth
-/// stay.
+/// Operations a second while nothing was measured. Only how jobs compare with each other matters then.
+const NOMINAL_RATE: f64 = 1e12;
+
+/// Estimates the cost of the ready training jobs of `sweep`, or of all: the seconds of earlier trainings of the
+/// same config, else those of an epoch of the same method on the same dataset, times as many epochs as its
+/// trainings had. A job of which nothing is known keeps its cost, 0 at first. Its length, by which it is
+/// granted, is then what its operations take at the rate of all that was measured. Estimates that are off by
+/// less than a tenth stay.
 pub(crate) async fn estimate(
     tx: &mut PgConnection,
     sweep: Option<SweepId>,
 ) -> Result<u64, StoreError> {
     Ok(sqlx::query!(
-        "WITH epoch AS MATERIALIZED (
-             SELECT j.config, j.method, j.dataset, a.seconds / a.epochs AS seconds
-             FROM attempt a JOIN job j ON j.id = a.job
+        "WITH trained AS MATERIALIZED (
+             SELECT j.config, j.method, j.dataset, a.seconds, a.epochs, c.flop,
+                    a.epochs / (c.spec ->> 'max_epochs')::float8 AS share
+             FROM attempt a JOIN job j ON j.id = a.job JOIN config c ON c.id = j.config
              WHERE a.outcome = 'done' AND a.epochs > 0 AND a.seconds > 0 AND j.kind = 'train'
          ), by_config AS (
-             SELECT config, avg(seconds) AS seconds FROM epoch GROUP BY config
+             SELECT config, avg(seconds) AS seconds FROM trained GROUP BY config
          ), by_method AS (
-             SELECT method, dataset, avg(seconds) AS seconds FROM epoch GROUP BY method, dataset
+             SELECT method, dataset, avg(seconds / epochs) AS seconds, avg(share) AS share
+             FROM trained GROUP BY method, dataset
+         ), rate AS (
+             SELECT coalesce(sum(flop * share) / sum(seconds), $2) AS flop FROM trained WHERE flop > 0
          ), mine AS (
-             SELECT j.id, e.seconds
+             SELECT j.id, coalesce(e.cost, j.cost) AS cost,
+                    coalesce(e.cost, c.flop / r.flop, 0) AS length
              FROM job j
              JOIN config c ON c.id = j.config
-             JOIN by_method m ON m.method = j.method AND m.dataset = j.dataset
+             CROSS JOIN rate r
+             LEFT JOIN by_method m ON m.method = j.method AND m.dataset = j.dataset
              LEFT JOIN by_config b ON b.config = j.config
              CROSS JOIN LATERAL (
-                 SELECT coalesce(b.seconds, m.seconds) * (c.spec ->> 'max_epochs')::float8 AS seconds
+                 SELECT coalesce(b.seconds, m.seconds * m.share * (c.spec ->> 'max_epochs')::float8) AS cost
              ) e
              WHERE j.kind = 'train' AND j.state = 'ready'
                AND ($1::uuid IS NULL OR j.sweep = $1)
-               AND abs(j.cost - e.seconds) > 0.1 * e.seconds
+               AND (abs(j.cost - coalesce(e.cost, j.cost)) > 0.1 * coalesce(e.cost, 0)
+                    OR abs(j.length - coalesce(e.cost, c.flop / r.flop, 0))
+                       > 0.1 * coalesce(e.cost, c.flop / r.flop, 0))
              ORDER BY j.id FOR NO KEY UPDATE OF j SKIP LOCKED
          )
-         UPDATE job SET cost = mine.seconds FROM mine WHERE job.id = mine.id",
-        sweep.map(|sweep| sweep.0)
+         UPDATE job SET cost = mine.cost, length = mine.length FROM mine WHERE job.id = mine.id",
+        sweep.map(|sweep| sweep.0),
+        NOMINAL_RATE
     )
     .execute(tx)
     .await?

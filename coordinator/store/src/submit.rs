@@ -12,6 +12,7 @@ use crate::{
 use columns::{Columns, Planned};
 use halfheard_shared::{ids::SweepId, matrix::PlannedJob, retry::Backoff};
 use sqlx::{Connection as _, Postgres, Transaction};
+use std::collections::BTreeMap;
 use uuid::Uuid;
 
 /// Jobs per statement.
@@ -36,6 +37,9 @@ pub struct NewSweep {
     pub owner: String,
     /// Priority and the like; what is `None` is left as it is, or at its default.
     pub terms: Terms,
+    /// Floating-point operations of a training, by config, where they can be counted: the longest are granted
+    /// first, also while nothing was measured.
+    pub flop: BTreeMap<Uuid, f64>,
 }
 
 /// The jobs of a new sweep that other sweeps had asked for before, as they were found.
@@ -109,7 +113,7 @@ impl Store {
         for dataset in &planned.datasets {
             benchmarks::register(&mut tx, sweep.id, *dataset).await?;
         }
-        write_configs(&mut tx, &planned).await?;
+        write_configs(&mut tx, &planned, &sweep.flop).await?;
         let (before, terms) = terms::set(&mut tx, sweep.id, &sweep.terms).await?;
         let jobs = if new {
             set_counts(&mut tx, sweep.id, planned.counts).await?;
@@ -266,18 +270,27 @@ async fn insert_jobs(
 async fn write_configs(
     tx: &mut Transaction<'_, Postgres>,
     planned: &Planned,
+    flop: &BTreeMap<Uuid, f64>,
 ) -> Result<(), StoreError> {
     let (ids, specs): (Vec<Uuid>, Vec<serde_json::Value>) = planned
         .configs
         .iter()
         .map(|(id, config)| (*id, config.spec.clone()))
         .unzip();
+    let flop: Vec<f64> = ids
+        .iter()
+        .map(|id| flop.get(id).copied().unwrap_or_default())
+        .collect();
+    // Who cannot count them leaves them as they are.
     sqlx::query!(
-        "INSERT INTO config AS c (id, spec)
-         SELECT * FROM unnest($1::uuid[], $2::jsonb[])
-         ON CONFLICT (id) DO UPDATE SET spec = EXCLUDED.spec WHERE c.spec <> EXCLUDED.spec",
+        "INSERT INTO config AS c (id, spec, flop)
+         SELECT * FROM unnest($1::uuid[], $2::jsonb[], $3::float8[])
+         ON CONFLICT (id) DO UPDATE
+         SET spec = EXCLUDED.spec, flop = coalesce(nullif(EXCLUDED.flop, 0), c.flop)
+         WHERE c.spec <> EXCLUDED.spec OR EXCLUDED.flop NOT IN (0, c.flop)",
         &ids,
-        &specs
+        &specs,
+        &flop
     )
     .execute(&mut **tx)
     .await?;

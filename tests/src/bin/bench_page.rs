@@ -143,6 +143,7 @@ async fn submit(stage: &Stage, jobs: usize) -> Result<SweepId> {
         resolved: serde_json::to_value(&*resolved)?,
         owner: String::new(),
         terms: Terms::default(),
+        flop: Default::default(),
     };
     let planned = matrix::expand(resolved, None);
     stage.store.submit(&sweep, planned).await?;

@@ -81,6 +81,7 @@ async fn submit(store: &Store, what: &str, resolved: ResolvedSpec) -> Result<()>
         resolved: serde_json::to_value(&*resolved)?,
         owner: String::new(),
         terms: Terms::default(),
+        flop: Default::default(),
     };
     let jobs = matrix::expand(resolved, None);
     let submitted = store.submit(&sweep, jobs).await?;

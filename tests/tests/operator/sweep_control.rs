@@ -357,6 +357,10 @@ async fn only_new_cells_are_computed_and_said() -> Result<()> {
     assert!(new.contains("not submitted yet\n"), "{new}");
     let first = output(coord(&stage)?.args(["submit", &path, "--owner", "ana"]))?;
     assert!(!first.contains("new"), "{first}");
+    // The longest are granted first: also while nothing was measured.
+    let guessed = "SELECT count(*) FROM job WHERE cost = 0 AND length > 0";
+    let trainings = "SELECT count(*) FROM job WHERE kind = 'train'";
+    assert_eq!(stage.count(guessed).await?, stage.count(trainings).await?);
     let coordinator = stage.serve();
     let trained = Arc::new(AtomicUsize::new(0));
     let evaluated = Arc::new(AtomicUsize::new(0));

@@ -2,14 +2,12 @@
 //! estimated from operations and rates where not.
 
 use super::{estimate::Open, hardware::Hardware, model_name::model_name};
-use crate::submission::Loaded;
+use crate::submission::{
+    Loaded,
+    work::{counted, stops_early},
+};
 use halfheard_shared::{
-    methods::{
-        self, DataFacts, EncoderShape, Setup,
-        faults::Fault,
-        flops::{self, Flops},
-        memory::checkpoints,
-    },
+    methods::{self, DataFacts, EncoderShape, faults::Fault, flops::Flops, memory::checkpoints},
     spec::{ResolvedDataset, ResolvedMethod, ResolvedSpec},
     wire::{Protocol, Selection, TrainSpec},
 };
@@ -205,7 +203,12 @@ impl<'a> Model<'a> {
         let protocol = resolved.protocol_of(method);
         let sizes = sizes.of(method, open.dataset);
         Some(Self {
-            flops: counted(&method.method, hyper, protocol, sizes.as_ref()),
+            flops: counted(
+                &method.method,
+                hyper,
+                protocol,
+                sizes.as_ref().map(|(data, encoder)| (data, encoder)),
+            ),
             spec: resolved.train_spec(method, dataset, 0),
             method,
             hyper,
@@ -280,8 +283,7 @@ impl<'a> Model<'a> {
 
     /// Whether a training may end before its last epoch. What an external program does, it alone knows.
     fn stops_early(&self) -> bool {
-        let patience = self.hyper.get("early_stop").and_then(Value::as_u64);
-        patience.unwrap_or(0) > 0 || methods::find(&self.method.method).is_none()
+        stops_early(self.hyper) || methods::find(&self.method.method).is_none()
     }
 
     /// Samples that are predicted after an epoch: of the splits that select, and of the validation split for
@@ -334,28 +336,11 @@ impl<'a> Model<'a> {
             && match methods::find(&spec.method) {
                 None => spec.variant == own.variant,
                 Some(_) => {
-                    let sizes = self.sizes.as_ref();
+                    let sizes = self.sizes.as_ref().map(|(data, encoder)| (data, encoder));
                     counted(&spec.method, &hyper, &spec.protocol, sizes) == self.flops
                 }
             }
     }
-}
-
-/// The work of a method; unknown of external programs and without sizes.
-fn counted(
-    method: &str,
-    hyper: &Map<String, Value>,
-    protocol: &Protocol,
-    sizes: Option<&(DataFacts, EncoderShape)>,
-) -> Option<Flops> {
-    let (data, encoder) = sizes?;
-    let setup = Setup {
-        hyper,
-        faults: protocol.faults(),
-        data: Some(data),
-        encoder: Some(encoder),
-    };
-    flops::counted(methods::find(method)?, setup)
 }
 
 /// The mean of values, each of so many jobs.

@@ -220,10 +220,10 @@ impl Query<'_> {
                      AND (method = ANY($3) OR ($9 AND method <> ALL($10))) AND min_memory <= $4
                      AND (label IS NULL OR label = ANY($5)) AND id <> ALL($6)
                      AND (not_before > now() - interval '10 minutes') = $8
-                   ORDER BY cost DESC, position LIMIT least(s.most, $7)
+                   ORDER BY length DESC, position LIMIT least(s.most, $7)
                    FOR NO KEY UPDATE SKIP LOCKED
                ) j
-               ORDER BY s.place, j.cost DESC, j.position LIMIT $7"#,
+               ORDER BY s.place, j.length DESC, j.position LIMIT $7"#,
             &self.sweeps,
             &self.most,
             self.methods,

@@ -20,7 +20,7 @@ use proptest::{
     strategy::ValueTree as _,
     test_runner::{Config, TestRunner},
 };
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Two methods, two seeds, three cases: 4 training and 12 evaluation jobs.
 const BASE: &str = r#"{"name":"base","methods":[{"method":"lnln","variant":"","hyper":{"mosi":
@@ -52,6 +52,7 @@ fn sweep_of(spec: &ResolvedSpec, nonce: Option<&str>, terms: Terms) -> NewSweep 
         resolved: serde_json::to_value(spec).unwrap(),
         owner: "ana".into(),
         terms,
+        flop: BTreeMap::new(),
     }
 }
 

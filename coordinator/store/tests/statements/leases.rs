@@ -22,11 +22,11 @@ async fn grants_follow_order_needs_and_limits() {
         scene.training().await,
         scene.training().await,
     ];
-    scene.set(long, "cost = 100").await;
-    scene.set(large, "cost = 200, min_memory = 16").await;
-    scene.set(labelled, "cost = 200, label = 'a100'").await;
+    scene.set(long, "length = 100").await;
+    scene.set(large, "length = 200, min_memory = 16").await;
+    scene.set(labelled, "length = 200, label = 'a100'").await;
     scene
-        .set(later, "cost = 300, not_before = now() + interval '1 h'")
+        .set(later, "length = 300, not_before = now() + interval '1 h'")
         .await;
     let mut plain = Worker::new("plain");
     assert_eq!(plain.train(&scene).await.job, long, "the longest first");

@@ -3,7 +3,7 @@
 use super::{control::fail, *};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn costs_come_from_earlier_epochs() {
+async fn costs_come_from_earlier_trainings() {
     let postgres = Postgres::start().await;
     let store = &postgres.store;
     submit(store, &base(), Terms::default()).await;
@@ -13,13 +13,13 @@ async fn costs_come_from_earlier_epochs() {
             .await,
         0
     );
-    // Ten seconds an epoch; the first method has at most three.
+    // Two of at most three epochs, ten seconds each.
     finish(store, trainings(&base())[0]).await;
     assert_eq!(store.estimate_costs().await.unwrap(), 1);
     assert_eq!(store.estimate_costs().await.unwrap(), 0);
     assert_eq!(
         postgres
-            .count("SELECT count(*) FROM job WHERE cost = 30")
+            .count("SELECT count(*) FROM job WHERE cost = 20 AND length = 20")
             .await,
         1
     );
@@ -38,16 +38,59 @@ async fn costs_come_from_earlier_epochs() {
     submit(store, &more, Terms::default()).await;
     assert_eq!(
         postgres
-            .count("SELECT count(*) FROM job WHERE cost = 30")
+            .count("SELECT count(*) FROM job WHERE cost = 20")
             .await,
         2
     );
     assert_eq!(
         postgres
-            .count("SELECT count(*) FROM job WHERE cost = 50")
+            .count("SELECT count(*) FROM job WHERE round(cost) = 33 AND length = cost")
             .await,
         3
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn longest_by_operations_is_first_while_nothing_was_measured() {
+    let postgres = Postgres::start().await;
+    let store = &postgres.store;
+    let spec = base();
+    let mut sweep = sweep_of(&spec, None, Terms::default());
+    let flop = [1e12, 4e12];
+    for (method, flop) in spec.methods.iter().zip(flop) {
+        let own = spec.train_spec(method, &spec.datasets[0], 0);
+        sweep.flop.insert(matrix::config_id(&own), flop);
+    }
+    let jobs = || matrix::expand(Arc::new(spec.clone()), None);
+    store.submit(&sweep, jobs()).await.unwrap();
+    let lengths = async || -> Vec<(String, f32, f32)> {
+        sqlx::query_as(
+            "SELECT DISTINCT method, cost, length FROM job
+             WHERE kind = 'train' AND state = 'ready' ORDER BY length DESC",
+        )
+        .fetch_all(store.pool())
+        .await
+        .unwrap()
+    };
+    let first = lengths().await;
+    assert_eq!(first[0].0, "almt");
+    assert!(
+        first.iter().all(|(_, cost, _)| *cost == 0.0),
+        "a guess is no measurement"
+    );
+    assert_eq!(first[0].2, 4.0 * first[1].2);
+    // What was measured says how fast this installation is: two of three epochs took 20 s.
+    finish(store, trainings(&spec)[0]).await;
+    store.estimate_costs().await.unwrap();
+    let then = lengths().await;
+    let near = |value: f32, other: f32| (value - other).abs() < 0.01 * other;
+    assert!(near(then[0].2, 120.0) && then[0].1 == 0.0, "{then:?}");
+    assert_eq!(then[1], ("lnln".to_owned(), 20.0, 20.0));
+    // Who submits the same without counting takes nothing away.
+    sweep.flop.clear();
+    store.submit(&sweep, jobs()).await.unwrap();
+    store.estimate_costs().await.unwrap();
+    assert_eq!(lengths().await, then);
 }
 
 #[derive(Clone, Debug)]
