@@ -1,7 +1,8 @@
 //! Measures what an operator waits for while a large sweep runs: the pages and `/metrics` of a coordinator
 //! with 100,000 jobs and 1,000 workers, and the memory that it takes.
 //!
-//! `bench_page [JOBS [WORKERS]]`; 100000 and 1000 by default.
+//! `bench_page [JOBS [WORKERS [SECONDS]]]`: 100000 jobs and 1000 workers by default, which work for 120 seconds
+//! before anything is measured, so that there are results.
 
 use anyhow::{Context as _, Result, ensure};
 use halfheard_e2e::{
@@ -28,8 +29,8 @@ use tokio::{
 
 /// How often each page is asked for.
 const REQUESTS: usize = 40;
-/// How long the workers work before anything is measured.
-const WARM_UP: Duration = Duration::from_secs(30);
+/// How many seconds the workers work before anything is measured.
+const WARM_UP: usize = 120;
 /// As real workers do.
 const BEAT_EVERY: Duration = Duration::from_secs(3);
 
@@ -47,7 +48,8 @@ async fn main() -> Result<()> {
         }
         jobs => {
             let jobs = number(jobs.map(str::to_owned), 100_000)?;
-            bench(jobs, number(arguments.next(), 1000)?).await
+            let workers = number(arguments.next(), 1000)?;
+            bench(jobs, workers, number(arguments.next(), WARM_UP)?).await
         }
     }
 }
@@ -75,7 +77,7 @@ async fn work(url: &str, count: usize) -> Result<()> {
     Ok(())
 }
 
-async fn bench(jobs: usize, workers: usize) -> Result<()> {
+async fn bench(jobs: usize, workers: usize, seconds: usize) -> Result<()> {
     let stage = Stage::start().await?;
     let sweep = submit(&stage, jobs).await?;
     let address = free_address()?;
@@ -87,7 +89,7 @@ async fn bench(jobs: usize, workers: usize) -> Result<()> {
     let mut others = Command::new(std::env::current_exe()?);
     others.args(["--work", &stage.nats.url(), &workers.to_string()]);
     let _workers = Process::spawn(&mut others)?;
-    tokio::time::sleep(WARM_UP).await;
+    tokio::time::sleep(Duration::from_secs(seconds as u64)).await;
     let progress = stage.store.progress(sweep).await?;
     println!(
         "{} jobs, {workers} workers: {} running, {} done",
