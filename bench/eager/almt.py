@@ -107,10 +107,6 @@ def build(
     hyper: dict[str, Any],
     shape: Shape,
     encoder: Path | None = None,
-    weights: dict[str, Tensor] | None = None,
 ) -> Method:
     """Builds ALMT (see `common.build`)."""
-    method = AlmtMethod(Almt(hyper, shape, encoder), hyper)
-    if weights is not None:
-        method.load(weights)
-    return method
+    return AlmtMethod(Almt(hyper, shape, encoder), hyper)

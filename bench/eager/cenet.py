@@ -117,7 +117,6 @@ def build(
     hyper: dict[str, Any],
     shape: Shape,
     encoder: Path | None = None,
-    weights: dict[str, Tensor] | None = None,
 ) -> Method:
     """Builds the method; see `common.build`."""
     model = Cenet(shape, Encoder.load(encoder))
@@ -136,9 +135,6 @@ def build(
         eps=hyper["adam_epsilon"],
     )
     limit = hyper["max_grad_norm"]
-    method = SingleLoss(
+    return SingleLoss(
         nn.ModuleDict({"Model": model}), model, optimizer, limit=limit if limit >= 0 else None
     )
-    if weights is not None:
-        method.load(weights)
-    return method

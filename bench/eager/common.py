@@ -130,6 +130,12 @@ class Batch:
     def __len__(self) -> int:
         return self.labels.shape[0]
 
+    def complete_inputs(self) -> Inputs:
+        """The inputs before erasure, for methods whose training compares with them."""
+        if self.complete is None:
+            raise ValueError("training needs complete inputs besides the erased ones")
+        return self.complete
+
 
 @dataclass(frozen=True)
 class Position:
@@ -269,7 +275,7 @@ def build(
     encoder: Path | None = None,
     weights: dict[str, Tensor] | None = None,
 ) -> Method:
-    """Builds the method named `method`. Its module's `build` takes the other arguments:
+    """Builds the method named `method`. Its module's `build` takes the other arguments but the last:
 
     `hyper`: the hyper-parameters; a schedule over all epochs takes their number from `max_epochs`.
     `encoder`: the text encoder's folder; None stands for BERT base with random weights.
@@ -278,7 +284,9 @@ def build(
     if method not in METHODS:
         raise ValueError(f"unknown method `{method}`: choose from {', '.join(METHODS)}")
     module = importlib.import_module(method.replace("-", "_"))
-    built: Method = module.build(hyper, shape, encoder, weights)
+    built: Method = module.build(hyper, shape, encoder)
+    if weights is not None:
+        built.load(weights)
     return built
 
 

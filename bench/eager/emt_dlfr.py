@@ -463,7 +463,7 @@ class EmtDlfr(Method):
         self.accumulation = Accumulation(hyper["update_epochs"])
 
     def prepare(self, batch: Batch) -> None:
-        self.model.prepare(complete_inputs(batch), batch.present)
+        self.model.prepare(batch.complete_inputs(), batch.present)
 
     def begin_pass(self, position: Position) -> None:
         self.accumulation.reset()
@@ -472,7 +472,7 @@ class EmtDlfr(Method):
         self.modules.train()
         if self.accumulation.begin():
             self.optimizer.zero_grad()
-        complete = self.model.view(complete_inputs(batch), batch.present)
+        complete = self.model.view(batch.complete_inputs(), batch.present)
         erased = self.model.view(batch.input, batch.kept)
         task = F.l1_loss(erased.prediction, batch.labels)
         attraction = self.model.attraction(complete, erased)
@@ -496,21 +496,10 @@ class EmtDlfr(Method):
         return self.model.view(batch.input, batch.kept).prediction
 
 
-def complete_inputs(batch: Batch) -> Inputs:
-    """The complete inputs of a training batch."""
-    if batch.complete is None:
-        raise ValueError("training needs complete inputs besides the erased ones")
-    return batch.complete
-
-
 def build(
     hyper: dict[str, Any],
     shape: Shape,
     encoder: Path | None = None,
-    weights: dict[str, Tensor] | None = None,
 ) -> Method:
     """Builds EMT-DLFR; see `common.build`."""
-    method = EmtDlfr(hyper, shape, Encoder.load(encoder))
-    if weights is not None:
-        method.load(weights)
-    return method
+    return EmtDlfr(hyper, shape, Encoder.load(encoder))

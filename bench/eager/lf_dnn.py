@@ -98,7 +98,6 @@ def build(
     hyper: dict[str, Any],
     shape: Shape,
     encoder: Path | None = None,
-    weights: dict[str, Tensor] | None = None,
 ) -> Method:
     """Builds LF-DNN (see `common.build`)."""
     model = LfDnn(hyper, shape, encoder)
@@ -106,7 +105,4 @@ def build(
     optimizer = torch.optim.Adam(
         trained, lr=hyper["learning_rate"], weight_decay=hyper["weight_decay"]
     )
-    method = SingleLoss(model, model, optimizer)
-    if weights is not None:
-        method.load(weights)
-    return method
+    return SingleLoss(model, model, optimizer)

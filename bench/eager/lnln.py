@@ -157,11 +157,10 @@ class Lnln(Method):
         self.schedule = warmup_cosine(self.optimizer, hyper["max_epochs"])
 
     def train_step(self, position: Position, batch: Batch) -> float:
-        if batch.complete is None:
-            raise ValueError("training needs complete inputs besides the erased ones")
+        complete = batch.complete_inputs()
         self.model.train()
         self.optimizer.zero_grad()
-        compared = self.model.compare(batch.input, batch.complete)
+        compared = self.model.compare(batch.input, complete)
         sentiment = F.mse_loss(compared.prediction, batch.labels)
         completeness = F.mse_loss(compared.completeness, 1 - batch.missing_rate.text[:, None])
         # The discriminator's classes: 1 for dominant tokens, 0 for complete language.
@@ -203,14 +202,10 @@ def build(
     hyper: dict[str, Any],
     shape: Shape,
     encoder: Path | None = None,
-    weights: dict[str, Tensor] | None = None,
 ) -> Method:
     """Builds LNLN without ablations; see `common.build`."""
     parts = ("dmc", "reconstructor", "dmml", "train_missing", "language", "audio", "vision")
     for name in (*parts, "alpha", "beta", "gamma"):
         if not hyper[name]:
             raise ValueError(f"`{name}` is off: only LNLN without ablations is written in PyTorch")
-    method = Lnln(hyper, shape, Encoder.load(encoder))
-    if weights is not None:
-        method.load(weights)
-    return method
+    return Lnln(hyper, shape, Encoder.load(encoder))

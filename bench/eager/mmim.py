@@ -325,10 +325,6 @@ def build(
     hyper: dict[str, Any],
     shape: Shape,
     encoder: Path | None = None,
-    weights: dict[str, Tensor] | None = None,
 ) -> Method:
     """Builds the method; see `common.build`."""
-    method = MmimMethod(hyper, shape, Encoder.load(encoder))
-    if weights is not None:
-        method.load(weights)
-    return method
+    return MmimMethod(hyper, shape, Encoder.load(encoder))

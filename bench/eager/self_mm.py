@@ -40,10 +40,6 @@ def build(
     hyper: dict[str, Any],
     shape: Shape,
     encoder: Path | None = None,
-    weights: dict[str, Tensor] | None = None,
 ) -> Method:
     """Builds Self-MM (see `common.build`)."""
-    method = MultiTask(SelfMm(hyper, shape, encoder), hyper, shape.train_samples)
-    if weights is not None:
-        method.load(weights)
-    return method
+    return MultiTask(SelfMm(hyper, shape, encoder), hyper, shape.train_samples)

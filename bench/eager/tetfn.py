@@ -123,10 +123,6 @@ def build(
     hyper: dict[str, Any],
     shape: Shape,
     encoder: Path | None = None,
-    weights: dict[str, Tensor] | None = None,
 ) -> Method:
     """Builds TETFN (see `common.build`)."""
-    method = MultiTask(Tetfn(hyper, shape, encoder), hyper, shape.train_samples)
-    if weights is not None:
-        method.load(weights)
-    return method
+    return MultiTask(Tetfn(hyper, shape, encoder), hyper, shape.train_samples)

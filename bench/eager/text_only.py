@@ -33,7 +33,6 @@ def build(
     hyper: dict[str, Any],
     shape: Shape,
     encoder: Path | None = None,
-    weights: dict[str, Tensor] | None = None,
 ) -> Method:
     """Builds the text-only control (see `common.build`)."""
     model = TextOnly(hyper, encoder)
@@ -51,7 +50,4 @@ def build(
             },
         ]
     )
-    method = SingleLoss(modules, model, optimizer)
-    if weights is not None:
-        method.load(weights)
-    return method
+    return SingleLoss(modules, model, optimizer)

@@ -300,12 +300,11 @@ class TfrNetMethod(Method):
         self.accumulation.reset()
 
     def train_step(self, position: Position, batch: Batch) -> float:
-        if batch.complete is None:
-            raise ValueError("TFR-Net's training needs complete inputs besides the erased ones")
+        complete = batch.complete_inputs()
         self.modules.train()
         if self.accumulation.begin():
             self.optimizer.zero_grad()
-        prediction, reconstruction = self.model.reconstruct(batch, batch.complete)
+        prediction, reconstruction = self.model.reconstruct(batch, complete)
         task = F.l1_loss(prediction, batch.labels)
         # The generators are trained from the second epoch on.
         loss = task + reconstruction if position.epoch > 1 else task
@@ -333,10 +332,6 @@ def build(
     hyper: dict[str, Any],
     shape: Shape,
     encoder: Path | None = None,
-    weights: dict[str, Tensor] | None = None,
 ) -> Method:
     """Builds TFR-Net (see `common.build`)."""
-    method = TfrNetMethod(TfrNet(hyper, shape, encoder), hyper)
-    if weights is not None:
-        method.load(weights)
-    return method
+    return TfrNetMethod(TfrNet(hyper, shape, encoder), hyper)
