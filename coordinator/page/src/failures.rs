@@ -4,7 +4,7 @@ use crate::{
     Page,
     error::PageError,
     failed::OfSweep,
-    layout::{Section, Tab, shell, tabs},
+    layout::{Section, Tab, shell, table, tabs},
     written::{chain, time},
 };
 use axum::{
@@ -19,6 +19,10 @@ use halfheard_shared::{
 };
 use halfheard_store::{dead_letters::DeadLetter, sweeps::SweepRow, worker_tallies::DeclinedRow};
 use maud::{Markup, html};
+
+/// What is said about declined jobs.
+const DECLINED_CAPTION: &str = "Unfinished jobs that were declined, by worker and fault.";
+const DECLINED_COLUMNS: [&str; 5] = ["Worker", "Fault", "Attempts", "Last", "Error"];
 
 pub(crate) fn routes() -> Router<Page> {
     Router::new()
@@ -155,6 +159,23 @@ fn retry(page: &Page, sweep: SweepId, groups: &[FailureGroup]) -> Markup {
 }
 
 fn declined_section(declined: &[DeclinedRow]) -> Markup {
+    let rows = html! {
+        @for row in declined {
+            tr {
+                th scope="row" {
+                    (worker_link(&row.worker))
+                    span class="muted" { " on " (plain(&row.host)) }
+                }
+                td { (plain(&row.fault).replace('_', " ")) }
+                td { (row.attempts) }
+                td { @if let Some(last) = row.last { (time(last)) } }
+                td {
+                    (chain(&row.errors))
+                    a href={ "/trainings/" (row.job) } { "one of the jobs" }
+                }
+            }
+        }
+    };
     html! {
         @if !declined.is_empty() {
             section aria-labelledby="declined" {
@@ -163,43 +184,24 @@ fn declined_section(declined: &[DeclinedRow]) -> Markup {
                     "These workers handed jobs back for a fault of their own. That counts against no job: \
                      others may take them. What a worker lacks is to be put right on its machine."
                 }
-                div class="scroll" {
-                    table {
-                        caption { "Unfinished jobs that were declined, by worker and fault." }
-                        thead {
-                            tr {
-                                th scope="col" { "Worker" }
-                                th scope="col" { "Fault" }
-                                th scope="col" { "Attempts" }
-                                th scope="col" { "Last" }
-                                th scope="col" { "Error" }
-                            }
-                        }
-                        tbody {
-                            @for row in declined {
-                                tr {
-                                    th scope="row" {
-                                        (worker_link(&row.worker))
-                                        span class="muted" { " on " (plain(&row.host)) }
-                                    }
-                                    td { (plain(&row.fault).replace('_', " ")) }
-                                    td { (row.attempts) }
-                                    td { @if let Some(last) = row.last { (time(last)) } }
-                                    td {
-                                        (chain(&row.errors))
-                                        a href={ "/trainings/" (row.job) } { "one of the jobs" }
-                                    }
-                                }
-                            }
-                        }
-                    }
-                }
+                (table(DECLINED_CAPTION, &DECLINED_COLUMNS, &rows))
             }
         }
     }
 }
 
 fn dead(letters: &[DeadLetter]) -> Markup {
+    let caption = format!("The last {} dead letters.", letters.len());
+    let rows = html! {
+        @for letter in letters {
+            tr {
+                th scope="row" { (time(letter.received)) }
+                td { code { (plain(&letter.subject)) } }
+                td { (letter.sequence) }
+                td { (plain(&letter.reason)) }
+            }
+        }
+    };
     html! {
         @if !letters.is_empty() {
             section aria-labelledby="dead" {
@@ -208,29 +210,7 @@ fn dead(letters: &[DeadLetter]) -> Markup {
                     "Messages that were refused or could not be stored, the newest first. "
                     code { "coord dead-letters" } " shows what they hold."
                 }
-                div class="scroll" {
-                    table {
-                        caption { "The last " (letters.len()) " dead letters." }
-                        thead {
-                            tr {
-                                th scope="col" { "Received" }
-                                th scope="col" { "Subject" }
-                                th scope="col" { "Number" }
-                                th scope="col" { "Reason" }
-                            }
-                        }
-                        tbody {
-                            @for letter in letters {
-                                tr {
-                                    th scope="row" { (time(letter.received)) }
-                                    td { code { (plain(&letter.subject)) } }
-                                    td { (letter.sequence) }
-                                    td { (plain(&letter.reason)) }
-                                }
-                            }
-                        }
-                    }
-                }
+                (table(&caption, &["Received", "Subject", "Number", "Reason"], &rows))
             }
         }
     }

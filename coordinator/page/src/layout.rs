@@ -85,6 +85,19 @@ pub(crate) fn tabs(sweep: SweepId, here: Tab) -> Markup {
     }
 }
 
+/// A table that scrolls sideways where it does not fit: rows below a heading for each column.
+pub(crate) fn table(caption: &str, columns: &[&str], rows: &Markup) -> Markup {
+    html! {
+        div class="scroll" {
+            table {
+                caption { (caption) }
+                thead { tr { @for column in columns { th scope="col" { (column) } } } }
+                tbody { (rows) }
+            }
+        }
+    }
+}
+
 fn document(title: &str, nav: &Markup, main: &Markup, live: bool) -> Markup {
     html! {
         (DOCTYPE)

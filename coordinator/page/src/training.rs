@@ -10,7 +10,7 @@ mod known;
 use crate::{
     Page,
     error::PageError,
-    layout::{Section, shell},
+    layout::{Section, shell, table},
     marks::job_state,
     written::{between, chain, model, time},
 };
@@ -129,35 +129,24 @@ fn sweeps(known: &Known) -> Markup {
 }
 
 fn checkpoints(known: &Known) -> Markup {
+    let columns = ["Criterion", "Epoch", "Size", "BLAKE3"];
+    let rows = html! {
+        @for checkpoint in &known.checkpoints {
+            tr {
+                th scope="row" { (plain(&checkpoint.criterion)) }
+                td { (checkpoint.epoch) }
+                td { (crate::written::bytes(checkpoint.bytes.max(0).unsigned_abs())) }
+                td { code { (plain(&checkpoint.blake3)) } }
+            }
+        }
+    };
     html! {
         section aria-labelledby="checkpoints" {
             h2 id="checkpoints" { "Checkpoints" }
             @if known.checkpoints.is_empty() {
                 p class="muted" { "None is stored before the training is done." }
             } @else {
-                div class="scroll" {
-                    table {
-                        caption { "The best weights by each selection criterion." }
-                        thead {
-                            tr {
-                                th scope="col" { "Criterion" }
-                                th scope="col" { "Epoch" }
-                                th scope="col" { "Size" }
-                                th scope="col" { "BLAKE3" }
-                            }
-                        }
-                        tbody {
-                            @for checkpoint in &known.checkpoints {
-                                tr {
-                                    th scope="row" { (plain(&checkpoint.criterion)) }
-                                    td { (checkpoint.epoch) }
-                                    td { (crate::written::bytes(checkpoint.bytes.max(0).unsigned_abs())) }
-                                    td { code { (plain(&checkpoint.blake3)) } }
-                                }
-                            }
-                        }
-                    }
-                }
+                (table("The best weights by each selection criterion.", &columns, &rows))
             }
         }
     }

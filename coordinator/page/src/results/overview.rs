@@ -9,7 +9,7 @@ use super::{
 use crate::{
     Page,
     error::PageError,
-    layout::{Section, Tab, shell, tabs},
+    layout::{Section, Tab, shell, table, tabs},
 };
 use axum::{
     Extension,
@@ -135,41 +135,29 @@ async fn listed(
 }
 
 fn list(sweep: &SweepRow, listed: &[Listed]) -> Markup {
-    html! {
-        div class="scroll" {
-            table {
-                caption { "Every table of the report." }
-                thead {
-                    tr {
-                        th scope="col" { "Table" }
-                        th scope="col" { "What is missing" }
-                        th scope="col" { "Files" }
-                    }
-                }
-                tbody {
-                    @for Listed { which, table } in listed {
-                        tr {
-                            th scope="row" {
-                                a href={ "/sweeps/" (sweep.id) "/tables/" (which) } {
-                                    @match table {
-                                        Some(table) => (heading(table)),
-                                        None => "Robustness: what is left at high missing rates",
-                                    }
-                                }
-                            }
-                            td {
-                                @match table {
-                                    Some(table) => (missing(table)),
-                                    None => "Computed when it is opened, which may take some seconds.",
-                                }
-                            }
-                            td { (downloads(sweep, *which, &tables::Asked::default())) }
+    let rows = html! {
+        @for Listed { which, table } in listed {
+            tr {
+                th scope="row" {
+                    a href={ "/sweeps/" (sweep.id) "/tables/" (which) } {
+                        @match table {
+                            Some(table) => (heading(table)),
+                            None => "Robustness: what is left at high missing rates",
                         }
                     }
                 }
+                td {
+                    @match table {
+                        Some(table) => (missing(table)),
+                        None => "Computed when it is opened, which may take some seconds.",
+                    }
+                }
+                td { (downloads(sweep, *which, &tables::Asked::default())) }
             }
         }
-    }
+    };
+    let columns = ["Table", "What is missing", "Files"];
+    table("Every table of the report.", &columns, &rows)
 }
 
 /// The figures, drawn as far as they are ready in time; the images of others follow by themselves.

@@ -1,18 +1,34 @@
 //! Attempts at a job, and what its program wrote.
 
 use super::known::Known;
-use crate::written::{between, bytes, chain, time};
+use crate::{
+    layout::table,
+    written::{between, bytes, chain, time},
+};
 use halfheard_shared::text::plain;
 use halfheard_store::trainings::AttemptRow;
 use maud::{Markup, html};
 
 /// The most attempts that are shown, the last ones.
 const MOST: usize = 50;
+/// What is said about each.
+const COLUMNS: [&str; 7] = [
+    "Granted",
+    "Worker",
+    "Device",
+    "Version",
+    "From epoch",
+    "Lasted",
+    "How it ended",
+];
 /// The most lines of output that are shown, the last ones.
 const LINES: usize = 200;
 
 pub(super) fn section(known: &Known) -> Markup {
     let hidden = known.attempts.len().saturating_sub(MOST);
+    let rows = html! {
+        @for attempt in &known.attempts[hidden..] { (row(known, attempt)) }
+    };
     html! {
         section aria-labelledby="attempts" {
             h2 id="attempts" { "Attempts" }
@@ -22,25 +38,7 @@ pub(super) fn section(known: &Known) -> Markup {
                 @if hidden > 0 {
                     p { "The last " (MOST) " of " (known.attempts.len()) "." }
                 }
-                div class="scroll" {
-                    table {
-                        caption { "Who had this job, and how that ended." }
-                        thead {
-                            tr {
-                                th scope="col" { "Granted" }
-                                th scope="col" { "Worker" }
-                                th scope="col" { "Device" }
-                                th scope="col" { "Version" }
-                                th scope="col" { "From epoch" }
-                                th scope="col" { "Lasted" }
-                                th scope="col" { "How it ended" }
-                            }
-                        }
-                        tbody {
-                            @for attempt in &known.attempts[hidden..] { (row(known, attempt)) }
-                        }
-                    }
-                }
+                (table("Who had this job, and how that ended.", &COLUMNS, &rows))
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What is trained.
 
 use super::known::Known;
-use crate::written::model;
+use crate::{layout::table, written::model};
 use halfheard_shared::text::plain;
 use maud::{Markup, html};
 use serde_json::Value;
@@ -48,30 +48,23 @@ pub(super) fn section(known: &Known) -> Markup {
             }
             details id="hyper" {
                 summary { "Hyper-parameters" }
-                (table("Hyper-parameters", hyper(spec)))
+                (pairs("Hyper-parameters", hyper(spec)))
             }
             details id="spec" {
                 summary { "Protocol, files and everything else" }
-                (table("The training as workers receive it", others(spec)))
+                (pairs("The training as workers receive it", others(spec)))
             }
         }
     }
 }
 
-fn table(caption: &str, rows: Vec<(String, String)>) -> Markup {
-    html! {
-        div class="scroll" {
-            table {
-                caption { (caption) }
-                thead { tr { th scope="col" { "Name" } th scope="col" { "Value" } } }
-                tbody {
-                    @for (name, value) in rows {
-                        tr { th scope="row" { (name) } td { code { (value) } } }
-                    }
-                }
-            }
+fn pairs(caption: &str, pairs: Vec<(String, String)>) -> Markup {
+    let rows = html! {
+        @for (name, value) in pairs {
+            tr { th scope="row" { (name) } td { code { (value) } } }
         }
-    }
+    };
+    table(caption, &["Name", "Value"], &rows)
 }
 
 /// The hyper-parameters, which are JSON within the JSON.
