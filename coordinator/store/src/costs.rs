@@ -44,8 +44,7 @@ pub(crate) async fn estimate(
          ), rate AS (
              SELECT coalesce(sum(flop * share) / sum(seconds), $2) AS flop FROM trained WHERE flop > 0
          ), mine AS (
-             SELECT j.id, coalesce(e.cost, j.cost) AS cost,
-                    coalesce(e.cost, c.flop / r.flop, 0) AS length
+             SELECT j.id, coalesce(e.cost, j.cost) AS cost, l.length
              FROM job j
              JOIN config c ON c.id = j.config
              CROSS JOIN rate r
@@ -54,11 +53,11 @@ pub(crate) async fn estimate(
              CROSS JOIN LATERAL (
                  SELECT coalesce(b.seconds, m.seconds * m.share * (c.spec ->> 'max_epochs')::float8) AS cost
              ) e
+             CROSS JOIN LATERAL (SELECT coalesce(e.cost, c.flop / r.flop, 0) AS length) l
              WHERE j.kind = 'train' AND j.state = 'ready'
                AND ($1::uuid IS NULL OR j.sweep = $1)
                AND (abs(j.cost - coalesce(e.cost, j.cost)) > 0.1 * coalesce(e.cost, 0)
-                    OR abs(j.length - coalesce(e.cost, c.flop / r.flop, 0))
-                       > 0.1 * coalesce(e.cost, c.flop / r.flop, 0))
+                    OR abs(j.length - l.length) > 0.1 * l.length)
              ORDER BY j.id FOR NO KEY UPDATE OF j SKIP LOCKED
          )
          UPDATE job SET cost = mine.cost, length = mine.length FROM mine WHERE job.id = mine.id",
