@@ -41,7 +41,11 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("halfheard-telemetry", &["halfheard-shared"]),
-    ("halfheard-models", &["halfheard-shared"]),
+    (
+        "halfheard-models",
+        &["halfheard-shared", "halfheard-torch-shim"],
+    ),
+    ("halfheard-torch-shim", &[]),
     (
         "halfheard-worker",
         &[
@@ -77,7 +81,8 @@ const LAYERS: &[(&str, &[&str])] = &[
 /// Library → the crates that may depend on it.
 const CONFINED: &[(&str, &[&str])] = &[
     ("sqlx", &["halfheard-store", "halfheard-e2e"]),
-    ("tch", &["halfheard-models"]),
+    ("tch", &["halfheard-models", "halfheard-torch-shim"]),
+    ("torch-sys", &["halfheard-torch-shim"]),
     (
         "clap",
         &[

@@ -1,0 +1,8 @@
+//! What libtorch's C++ interface has and tch does not, behind safe functions. One C++ file per topic,
+//! and beside it the Rust file that declares its C functions and is the only one to call them.
+
+#![warn(missing_docs)]
+
+mod operators;
+
+pub use operators::{Counter, Counts};
