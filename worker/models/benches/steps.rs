@@ -15,31 +15,21 @@
 use halfheard_models::{
     context::{EncoderCache, Optimizations},
     memory,
-    methods::{Batch, Build, DataShape, Inputs, Method, PerModality, Position, REGISTRY},
+    methods::{Batch, Build, Method, Position, REGISTRY},
     numerics::{Numerics, initialize},
+    synthetic::{self, DATASET, SHAPE, WORDS, synchronize},
     train::PREDICTION_BATCH,
 };
 use halfheard_shared::methods::faults::Faults;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::{
     error::Error,
-    fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Instant,
 };
-use tch::{Cuda, Device, Kind, Tensor};
-
-const SHAPE: DataShape = DataShape {
-    text_length: 50,
-    audio_length: 375,
-    audio_dim: 5,
-    vision_length: 500,
-    vision_dim: 20,
-    train_samples: 1284,
-    unimodal_labels: false,
-};
+use tch::{Device, Kind};
 
 /// In a child process: the mode to measure.
 const MODE: &str = "HALFHEARD_BENCH_MODE";
@@ -66,76 +56,14 @@ fn batch_size() -> Result<i64, Box<dyn Error>> {
 
 /// A method's hyper-parameters for MOSI, with batches of one size.
 fn hyper(id: &str) -> Result<Value, Box<dyn Error>> {
-    let file = root().join("shared/methods").join(format!("{id}.toml"));
-    let file: Value = toml::from_str(&fs::read_to_string(file)?)?;
-    let empty = Map::new();
-    let table = |pointer: &str| file.pointer(pointer).and_then(Value::as_object);
-    let mut hyper = table("/hyper").unwrap_or(&empty).clone();
-    let own = table("/hyper_by_dataset/mosi").unwrap_or(&empty);
-    hyper.extend(own.iter().map(|(k, v)| (k.clone(), v.clone())));
+    let mut hyper = synthetic::hyper(id)?;
     hyper.insert("batch_size".to_owned(), batch_size()?.into());
     Ok(hyper.into())
 }
 
-/// Random samples of random lengths, 30 % erased.
+/// Random samples.
 fn samples(count: i64, device: Device) -> Batch {
-    let random = |dims: &[i64]| Tensor::rand(dims, (Kind::Float, device));
-    let lengths =
-        |min: i64, max: i64| Tensor::randint_low(min, max + 1, [count], (Kind::Int64, device));
-    let present = |lengths: &Tensor, steps: i64| {
-        let steps = Tensor::arange(steps, (Kind::Int64, device)).unsqueeze(0);
-        steps.lt_tensor(&lengths.unsqueeze(1)).to_kind(Kind::Float)
-    };
-    let (text, audio, vision) = (lengths(6, 40), lengths(40, 375), lengths(40, 500));
-    let present = PerModality {
-        text: present(&text, SHAPE.text_length),
-        audio: present(&audio, SHAPE.audio_length),
-        vision: present(&vision, SHAPE.vision_length),
-    };
-    let keep = |present: &Tensor| random(&present.size()).gt(0.3).to_kind(Kind::Float) * present;
-    let kept = PerModality {
-        text: keep(&present.text),
-        audio: keep(&present.audio),
-        vision: keep(&present.vision),
-    };
-    let mask = present.text.to_kind(Kind::Int64);
-    let ids = Tensor::randint_low(1000, 20000, mask.size(), (Kind::Int64, device)) * &mask;
-    let text = Tensor::stack(&[&ids, &mask, &mask.zeros_like()], 1);
-    let complete = Inputs {
-        text: text.shallow_clone(),
-        audio: random(&[count, SHAPE.audio_length, SHAPE.audio_dim]) * present.audio.unsqueeze(2),
-        vision: random(&[count, SHAPE.vision_length, SHAPE.vision_dim])
-            * present.vision.unsqueeze(2),
-        audio_lengths: audio.shallow_clone(),
-        vision_lengths: vision.shallow_clone(),
-    };
-    let rate = || Tensor::full([count], 0.3, (Kind::Float, device));
-    Batch {
-        index: Tensor::arange(count, (Kind::Int64, device)),
-        input: Inputs {
-            text,
-            audio: &complete.audio * kept.audio.unsqueeze(2),
-            vision: &complete.vision * kept.vision.unsqueeze(2),
-            audio_lengths: audio,
-            vision_lengths: vision,
-        },
-        complete: Some(complete),
-        kept,
-        present,
-        missing_rate: PerModality {
-            text: rate(),
-            audio: rate(),
-            vision: rate(),
-        },
-        labels: random(&[count]) * 6.0 - 3.0,
-        unimodal_labels: None,
-    }
-}
-
-fn synchronize(device: Device) {
-    if let Device::Cuda(index) = device {
-        Cuda::synchronize(index as i64);
-    }
+    synthetic::samples(count, SHAPE, &WORDS, device)
 }
 
 /// Measurements of a method in one mode.
@@ -197,7 +125,7 @@ fn measure(
     tch::manual_seed(1);
     let mut method: Box<dyn Method> = build(&Build {
         hyper: &hyper(id)?,
-        dataset: "mosi",
+        dataset: DATASET,
         data: SHAPE,
         encoder: &encoder(),
         device,

@@ -11,4 +11,5 @@ pub mod methods;
 pub mod numerics;
 mod optim;
 mod state;
+pub mod synthetic;
 pub mod train;
