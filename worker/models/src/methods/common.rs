@@ -1,6 +1,6 @@
-//! Shared by all methods: reading hyper-parameters, checking losses, saving weights.
+//! Shared by all methods: reading hyper-parameters, saving weights.
 
-use super::{Batch, Build, Inputs, MethodError, MethodState, Position};
+use super::{Batch, Build, Inputs, MethodError, MethodState};
 use crate::{layers::bert::BertConfig, optim::Adam};
 use halfheard_shared::{
     dataset::Shapes,
@@ -12,7 +12,6 @@ use halfheard_shared::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
 use tch::{Device, Kind, Reduction, Tensor, nn};
 
 /// Reads a method's configuration after the checks of `coord plan`, so a planned job can be built
@@ -94,28 +93,6 @@ pub(super) fn complete<'a>(
         method,
         what: "training needs complete inputs besides the erased ones".to_owned(),
     })
-}
-
-/// Reads from the device the losses that a step is `used` to minimize, the total among them, and
-/// those that it computes but leaves `unused`, whose values may be infinite or NaN.
-///
-/// # Errors
-///
-/// A used loss that is not finite.
-pub(super) fn losses(
-    at: Position,
-    used: &[(&'static str, &Tensor)],
-    unused: &[(&'static str, &Tensor)],
-) -> Result<BTreeMap<&'static str, f64>, MethodError> {
-    let read = |(name, value): &(&'static str, &Tensor)| (*name, value.double_value(&[]));
-    let mut losses: BTreeMap<&'static str, f64> = used.iter().map(read).collect();
-    let finite = losses.values().all(|value| value.is_finite());
-    losses.extend(unused.iter().map(read));
-    if finite {
-        Ok(losses)
-    } else {
-        Err(MethodError::NonFinite { at, losses })
-    }
 }
 
 /// The trainable variables of `vs`, sorted by name, so groups are the same in every run.

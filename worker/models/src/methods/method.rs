@@ -1,6 +1,6 @@
 //! The interface between a method and the trainer.
 
-use super::{Batch, DataShape};
+use super::{Batch, DataShape, Losses};
 use crate::{
     context::{EncoderCache, Optimizations},
     error::MethodError,
@@ -8,7 +8,7 @@ use crate::{
 };
 use halfheard_shared::{case::Rate, methods::faults::Faults};
 use serde_json::Value;
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 use tch::{Device, Tensor, nn};
 
 /// What a method is built from.
@@ -37,9 +37,8 @@ pub struct Build<'a> {
 pub struct StepOutcome {
     /// Predictions before the update, `[B]`, detached.
     pub prediction: Tensor,
-    /// The losses by name: `loss` is the total, the others are its parts. Only a part that this
-    /// step computes and does not use may be infinite or NaN.
-    pub losses: BTreeMap<&'static str, f64>,
+    /// The losses, still on the device: a step that read them would wait for it.
+    pub losses: Losses,
 }
 
 /// Features of samples, shown in figures (the paper's Figure 8).
@@ -128,7 +127,8 @@ pub trait Method {
         Ok(())
     }
 
-    /// Runs forward, backward and update for one batch.
+    /// Runs forward, backward and update for one batch. Reads nothing from the device, so the host is
+    /// always ahead of it; who reads the losses finds out whether they are finite.
     fn train_step(&mut self, at: Position, batch: &Batch) -> Result<StepOutcome, MethodError>;
 
     /// Ends a pass.

@@ -6,7 +6,7 @@
 //! regression. A similarity loss (CMD), a difference loss and a reconstruction shape the split.
 
 use super::{
-    Batch, Build, Inputs, Method, MethodError, MethodState, Position, StepOutcome,
+    Batch, Build, Inputs, Losses, Method, MethodError, MethodState, Position, StepOutcome,
     common::{self, Loss},
 };
 use crate::{
@@ -335,7 +335,7 @@ impl Method for Misa {
         Ok(())
     }
 
-    fn train_step(&mut self, at: Position, batch: &Batch) -> Result<StepOutcome, MethodError> {
+    fn train_step(&mut self, _at: Position, batch: &Batch) -> Result<StepOutcome, MethodError> {
         if self.accumulation.begin() {
             self.optimizer.zero_grad();
         }
@@ -346,8 +346,7 @@ impl Method for Misa {
             + &difference * self.config.diff_weight
             + &similarity * self.config.sim_weight
             + &reconstruction * self.config.recon_weight;
-        let losses = common::losses(
-            at,
+        let losses = Losses::new(
             &[
                 ("loss", &loss),
                 ("task", &task),
@@ -356,7 +355,7 @@ impl Method for Misa {
                 ("reconstruction", &reconstruction),
             ],
             &[],
-        )?;
+        );
         loss.backward();
         if self.config.grad_clip >= 0.0 {
             clip_grad_value(&self.optimizer.gradients(), self.config.grad_clip);

@@ -5,7 +5,7 @@
 //! between text and the other modalities, the second trains everything else with these fixed.
 
 use super::{
-    Batch, Build, Inputs, Method, MethodError, MethodState, Position, StepOutcome,
+    Batch, Build, Inputs, Losses, Method, MethodError, MethodState, Position, StepOutcome,
     common::{self, Loss},
 };
 use crate::{
@@ -422,11 +422,11 @@ impl Mmim {
     }
 
     /// First pass: the bounds alone.
-    fn fit_bounds(&mut self, at: Position, batch: &Batch) -> Result<StepOutcome, MethodError> {
+    fn fit_bounds(&mut self, batch: &Batch) -> Result<StepOutcome, MethodError> {
         let encoded = self.model.encode(&batch.input, ForwardContext::TRAIN);
         let (_, prediction) = tch::no_grad(|| self.model.fuse(&encoded, true));
         let loss = -self.model.likelihood(&encoded);
-        let losses = common::losses(at, &[("bound", &loss)], &[])?;
+        let losses = Losses::new(&[("bound", &loss)], &[]);
         loss.backward();
         clip_grad_norm(&self.gradients(), self.config.grad_clip);
         self.bound_optimizer.step();
@@ -473,7 +473,7 @@ impl Mmim {
         }
         let mut named = vec![("loss", &loss)];
         named.extend(parts.iter().map(|(name, value)| (*name, value)));
-        let losses = common::losses(at, &named, &[])?;
+        let losses = Losses::new(&named, &[]);
         loss.backward();
         clip_grad_norm(&self.gradients(), self.config.grad_clip);
         self.main_optimizer.step();
@@ -518,7 +518,7 @@ impl Method for Mmim {
     fn train_step(&mut self, at: Position, batch: &Batch) -> Result<StepOutcome, MethodError> {
         self.zero_grad();
         if self.fits_bounds(at.pass) {
-            self.fit_bounds(at, batch)
+            self.fit_bounds(batch)
         } else {
             self.fit_main(at, batch)
         }

@@ -11,6 +11,7 @@ mod common;
 mod emt_dlfr;
 mod lf_dnn;
 mod lnln;
+mod losses;
 mod method;
 mod misa;
 mod mmim;
@@ -27,6 +28,7 @@ pub use crate::{
     state::{MethodState, Position},
 };
 pub use batch::{Batch, DataShape, Inputs, PerModality};
+pub use losses::Losses;
 pub use method::{
     Build, Features, Method, Needs, ReferenceErasure, ReferenceValidation, StepOutcome,
 };

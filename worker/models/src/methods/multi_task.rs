@@ -3,7 +3,7 @@
 //! are the same).
 
 use super::{
-    Batch, Inputs, Method, MethodError, MethodState, Position, StepOutcome,
+    Batch, Inputs, Losses, Method, MethodError, MethodState, Position, StepOutcome,
     common::{self, Loss},
 };
 use crate::{
@@ -202,8 +202,7 @@ impl<M: Model> Method for MultiTask<M> {
         });
         let [fusion, text, audio, vision] = &parts;
         let loss = fusion + text + audio + vision;
-        let losses = common::losses(
-            at,
+        let losses = Losses::new(
             &[
                 ("loss", &loss),
                 ("fusion", fusion),
@@ -212,7 +211,7 @@ impl<M: Model> Method for MultiTask<M> {
                 ("vision", vision),
             ],
             &[],
-        )?;
+        );
         loss.backward();
         let features = outputs.features.each_ref().map(Tensor::detach);
         tch::no_grad(|| {

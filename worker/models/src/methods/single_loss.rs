@@ -2,7 +2,7 @@
 //! LF-DNN and the text-only control.
 
 use super::{
-    Batch, Build, Inputs, Method, MethodError, MethodState, Position, StepOutcome, common,
+    Batch, Build, Inputs, Losses, Method, MethodError, MethodState, Position, StepOutcome, common,
     common::Loss,
 };
 use crate::{
@@ -84,11 +84,11 @@ impl<M: Model> Method for SingleLoss<M> {
         self.training.batch_size
     }
 
-    fn train_step(&mut self, at: Position, batch: &Batch) -> Result<StepOutcome, MethodError> {
+    fn train_step(&mut self, _at: Position, batch: &Batch) -> Result<StepOutcome, MethodError> {
         self.optimizer.zero_grad();
         let prediction = self.model.forward(&batch.input, ForwardContext::TRAIN);
         let loss = self.training.loss.of(&prediction, &batch.labels);
-        let losses = common::losses(at, &[("loss", &loss)], &[])?;
+        let losses = Losses::new(&[("loss", &loss)], &[]);
         loss.backward();
         if let Some(limit) = self.training.max_grad_norm {
             clip_grad_norm(&self.optimizer.gradients(), limit);

@@ -5,7 +5,7 @@
 //! with a loss against the complete inputs at missing steps. Gated recurrent networks fuse.
 
 use super::{
-    Batch, Build, Inputs, Method, MethodError, MethodState, Needs, PerModality, Position,
+    Batch, Build, Inputs, Losses, Method, MethodError, MethodState, Needs, PerModality, Position,
     ReferenceErasure, ReferenceValidation, StepOutcome,
     common::{self, Loss},
 };
@@ -509,11 +509,11 @@ impl Method for TfrNet {
         let (loss, losses) = if at.epoch > 1 {
             let loss = &task + &reconstruction;
             let used = [("loss", &loss), ("task", &task), generation];
-            let losses = common::losses(at, &used, &[])?;
+            let losses = Losses::new(&used, &[]);
             (loss, losses)
         } else {
             let used = [("loss", &task), ("task", &task)];
-            let losses = common::losses(at, &used, &[generation])?;
+            let losses = Losses::new(&used, &[generation]);
             (task, losses)
         };
         loss.backward();

@@ -97,6 +97,11 @@ impl Data {
         }
     }
 
+    /// Where its splits are.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
     /// Whose protocol it follows.
     pub fn kind(&self) -> Protocol {
         self.file.kind()

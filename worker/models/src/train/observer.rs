@@ -32,7 +32,7 @@ pub struct StepReport {
     pub steps: usize,
     /// Samples of the last step; 0 if unknown.
     pub samples: usize,
-    /// The mean loss of this epoch so far.
+    /// The mean loss of this epoch so far, on a GPU without the latest steps, whose losses are read later.
     pub loss: Option<f64>,
     /// Whether an epoch has just ended.
     pub epoch_ended: bool,

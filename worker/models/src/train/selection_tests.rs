@@ -9,8 +9,8 @@ use super::{
 use crate::{
     context::EncoderCache,
     methods::{
-        Batch, Method, MethodError, MethodState, Position, ReferenceErasure, ReferenceValidation,
-        StepOutcome,
+        Batch, Losses, Method, MethodError, MethodState, Position, ReferenceErasure,
+        ReferenceValidation, StepOutcome,
     },
 };
 use halfheard_shared::{
@@ -20,7 +20,7 @@ use halfheard_shared::{
     regime::Regime,
     wire::{CheckpointRef, EpochLog, Fidelity, Selection, TrainSpec},
 };
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc};
+use std::{cell::RefCell, rc::Rc, sync::Arc};
 use tch::{Device, Kind, Reduction, Tensor, nn};
 
 type Trained = (Vec<EpochLog>, Vec<CheckpointRef>, u32);
@@ -187,7 +187,7 @@ impl Method for Planted {
     fn train_step(&mut self, _at: Position, batch: &Batch) -> Result<StepOutcome, MethodError> {
         Ok(StepOutcome {
             prediction: batch.labels.shallow_clone(),
-            losses: BTreeMap::from([("loss", 1.0)]),
+            losses: Losses::new(&[("loss", &Tensor::from(1.0))], &[]),
         })
     }
 

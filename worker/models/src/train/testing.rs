@@ -3,7 +3,9 @@
 use super::Data;
 use crate::{
     context::EncoderCache,
-    methods::{Batch, Features, Method, MethodError, MethodState, Needs, Position, StepOutcome},
+    methods::{
+        Batch, Features, Losses, Method, MethodError, MethodState, Needs, Position, StepOutcome,
+    },
 };
 use halfheard_shared::{
     benchmark::Benchmark,
@@ -207,17 +209,10 @@ impl Method for Toy {
         }
         let complete = batch.complete.as_ref().unwrap().audio.mean(Kind::Float);
         let loss = &task + (&self.w * &self.memory).sum(Kind::Float) * 0.01 * complete;
-        let mut losses = BTreeMap::from([
-            ("loss", loss.double_value(&[])),
-            ("task", task.double_value(&[])),
-        ]);
-        if losses.values().any(|l| !l.is_finite()) {
-            return Err(MethodError::NonFinite { at, losses });
-        }
-        if let Some(epoch) = self.unused {
-            let overflows = at.epoch == epoch && at.step == 1;
-            losses.insert("unused", if overflows { f64::INFINITY } else { 2.0 });
-        }
+        let overflows = self.unused == Some(at.epoch) && at.step == 1;
+        let unused = Tensor::from(if overflows { f32::INFINITY } else { 2.0 });
+        let unused = self.unused.map(|_| ("unused", &unused));
+        let losses = Losses::new(&[("loss", &loss), ("task", &task)], unused.as_slice());
         loss.backward();
         self.added += 1;
         let _guard = tch::no_grad_guard();

@@ -13,7 +13,7 @@ use super::{
     validation::BatchMean,
     weights,
 };
-use crate::methods::{Batch, Method, MethodError, Position};
+use crate::methods::{Batch, Losses, Method, Position};
 use bytes::Bytes;
 use halfheard_shared::{
     benchmark::Benchmark,
@@ -24,10 +24,14 @@ use halfheard_shared::{
     wire::{EpochLog, Selection, TrainSpec},
 };
 use std::{collections::BTreeMap, rc::Rc, time::Instant};
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 /// By how much a validation loss must be lower to count as better, as in the reference's trainers.
 pub(super) const MIN_IMPROVEMENT: f64 = 1e-6;
+
+/// How many steps a device may compute before their losses are read, which waits for it. On the CPU every
+/// step's are.
+pub(super) const ROUND: usize = 32;
 
 /// A training run.
 pub struct Trainer {
@@ -44,6 +48,10 @@ pub struct Trainer {
     /// Whether nothing has been trained or restored yet.
     fresh: bool,
     pass: Option<Pass>,
+    /// Losses that are still on the device, the oldest first.
+    unread: Vec<(Position, Losses)>,
+    /// How many of them there may be.
+    pub(super) round: usize,
 }
 
 /// Where the loss of schedules and early stopping comes from: never from the test split.
@@ -140,6 +148,11 @@ impl Trainer {
             contents: BestContents::default(),
             fresh: true,
             pass: None,
+            unread: Vec::new(),
+            round: match data.device() {
+                Device::Cpu => 1,
+                _ => ROUND,
+            },
             spec,
             method,
         })
@@ -294,7 +307,8 @@ impl Trainer {
     }
 
     /// The current state. The method must be able to save.
-    fn snapshot(&self) -> Result<Snapshot, TrainError> {
+    fn snapshot(&mut self) -> Result<Snapshot, TrainError> {
+        self.read_losses()?;
         let state = saved_state::encode(&self.progress, &self.method.state()?)?;
         Ok(Snapshot {
             state: state.into(),
@@ -399,19 +413,9 @@ impl Trainer {
             self.method.begin_pass(at)?;
         }
         let outcome = self.method.train_step(at, &batch)?;
-        // The method has checked the parts that it uses, and only these.
-        if outcome.losses.get("loss").is_some_and(|l| !l.is_finite()) {
-            return Err(TrainError::Method(MethodError::NonFinite {
-                at,
-                losses: outcome.losses,
-            }));
-        }
-        for (name, value) in outcome.losses {
-            let start = (Some(0.0), 0);
-            let entry = self.progress.losses.entry(name.to_owned());
-            let entry = entry.or_insert(start);
-            let sum = entry.0.map(|sum| sum + value).filter(|sum| sum.is_finite());
-            *entry = (sum, entry.1 + 1);
+        self.unread.push((at, outcome.losses));
+        if self.unread.len() >= self.round {
+            self.read_losses()?;
         }
         self.progress.step += 1;
         self.progress.steps += 1;
@@ -426,8 +430,32 @@ impl Trainer {
         Ok(())
     }
 
+    /// Adds up the losses of the steps since the last call.
+    ///
+    /// # Errors
+    ///
+    /// A used loss that is not finite. Nothing is kept of the model since then, so this comes before each
+    /// checkpoint and each saved state.
+    fn read_losses(&mut self) -> Result<(), TrainError> {
+        let unread = std::mem::take(&mut self.unread);
+        for (name, value) in Losses::read_all(&unread)?.into_iter().flatten() {
+            let start = (Some(0.0), 0);
+            let entry = self.progress.losses.entry(name.to_owned());
+            let entry = entry.or_insert(start);
+            let sum = entry.0.map(|sum| sum + value).filter(|sum| sum.is_finite());
+            *entry = (sum, entry.1 + 1);
+        }
+        Ok(())
+    }
+
     /// Predictions, metrics, best checkpoints, schedule and early stopping.
     fn end_epoch(&mut self, observer: &mut dyn TrainObserver) -> Result<EpochLog, TrainError> {
+        let began = Instant::now();
+        self.read_losses()?;
+        // The device was still computing steps.
+        let waited = began.elapsed().as_secs_f64();
+        self.progress.epoch_seconds += waited;
+        self.progress.seconds += waited;
         let began = Instant::now();
         let epoch = self.progress.epoch;
         let mut measured = Vec::new();

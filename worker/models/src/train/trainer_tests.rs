@@ -4,7 +4,7 @@ use super::{
     BestRef, CaseResult, Directive, EvalCase, EvalObserver, EvalProgress, LoadedModel, Snapshot,
     StateError, StepReport, TrainError, TrainObserver, TrainOutcome, Trainer, evaluate, failure,
     testing::{Toy, alone, data, dataset, spec},
-    trainer::MIN_IMPROVEMENT,
+    trainer::{MIN_IMPROVEMENT, ROUND},
 };
 use bytes::Bytes;
 use halfheard_shared::{
@@ -248,6 +248,44 @@ fn non_finite_loss_fails_with_its_step_and_parts() {
         5,
         "the finite epoch is kept"
     );
+}
+
+/// As on a GPU, where losses are read once a round.
+#[test]
+fn losses_read_in_rounds_are_the_same_and_fail_at_the_same_step() {
+    let _alone = alone();
+    let (_folder, file) = dataset(30);
+    // Rounds end within epochs, and not at all.
+    for round in [3, ROUND] {
+        let in_rounds = |toy| {
+            let mut trainer = trainer(&file, spec(3), toy);
+            trainer.round = round;
+            trainer
+        };
+        let mut recorder = Recorder::default();
+        let finish = in_rounds(Toy::new(1111)).run(&mut recorder);
+        assert_eq!(
+            without_times(recorder.logs, finish.unwrap()),
+            undisturbed(&file),
+            "{round}"
+        );
+        for save_always in [false, true] {
+            let mut toy = Toy::new(1);
+            toy.nan_at = Some(2);
+            let mut recorder = Recorder {
+                save_always,
+                ..Recorder::default()
+            };
+            let error = in_rounds(toy).run(&mut recorder).unwrap_err();
+            let text = failure("train toy", &error).chain.join(": ");
+            assert!(text.contains("epoch 2, pass 1, step 1 of 4"), "{text}");
+            assert!(text.contains("task = NaN"), "{text}");
+            assert_eq!(recorder.logs.len(), 1);
+            // Nothing is saved of what came after it.
+            let last = recorder.saved.last().map(|s| (s.after_epoch, s.steps));
+            assert_eq!(last, save_always.then_some((1, 8)), "{round}");
+        }
+    }
 }
 
 #[test]

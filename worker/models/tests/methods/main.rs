@@ -356,7 +356,7 @@ fn optimizations_preserve_results() {
             method.prepare(&batch).unwrap();
             let prediction = method.predict(&batch, None).unwrap();
             let batches = [support::slice(&batch, 0, 4)];
-            let losses = step(method.as_mut(), &batches, 0).losses;
+            let losses = step(method.as_mut(), &batches, 0);
             (prediction, losses)
         };
         let (full, losses) = run(Optimizations::NONE);

@@ -11,6 +11,7 @@ use halfheard_models::{
 use halfheard_shared::methods::faults::Faults;
 use serde_json::{Map, Value, json};
 use std::{
+    collections::BTreeMap,
     fs,
     path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -340,12 +341,13 @@ pub(crate) fn position(n: usize, passes: usize, steps: usize) -> Position {
     }
 }
 
-/// Runs step `n` as the trainer does: seeds the generator, and begins and ends passes and epochs.
+/// Runs step `n` as the trainer does: seeds the generator, and begins and ends passes and epochs. Returns
+/// its losses.
 pub(crate) fn step(
     method: &mut dyn Method,
     batches: &[Batch],
     n: usize,
-) -> halfheard_models::methods::StepOutcome {
+) -> BTreeMap<&'static str, f64> {
     let (passes, steps) = (method.passes(), batches.len());
     let at = position(n, passes, steps);
     tch::manual_seed(1000 + n as i64);
@@ -353,6 +355,7 @@ pub(crate) fn step(
         method.begin_pass(at).unwrap();
     }
     let outcome = method.train_step(at, &batches[at.step]).unwrap();
+    let losses = outcome.losses.read(at).unwrap();
     if at.step + 1 == steps {
         method.end_pass(at).unwrap();
         if at.pass + 1 == passes {
@@ -360,7 +363,7 @@ pub(crate) fn step(
             method.end_epoch(at.epoch, loss).unwrap();
         }
     }
-    outcome
+    losses
 }
 
 pub(crate) fn validation_loss(method: &dyn Method, batch: &Batch) -> f64 {

@@ -33,7 +33,7 @@ fn text_only_depends_on_neither_audio_nor_vision() {
         let mut method = build("text-only", &hyper, folder.path(), 9, Faults::REFERENCE, 1);
         let batches = batches(all, method.batch_size());
         let losses: Vec<_> = (0..3 * batches.len())
-            .map(|n| step(method.as_mut(), &batches, n).losses)
+            .map(|n| step(method.as_mut(), &batches, n))
             .collect();
         (losses, method)
     };

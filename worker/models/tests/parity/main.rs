@@ -192,7 +192,7 @@ fn train(method: &mut dyn Method, epoch: u32, batches: &[Batch], comparison: &mu
         let taken = method.steps_of_pass(pass, steps);
         for (step, batch) in batches.iter().take(taken).enumerate() {
             let outcome = method.train_step(at(step), batch).unwrap();
-            comparison.losses(&outcome.losses);
+            comparison.losses(&outcome.losses.read(at(step)).unwrap());
             comparison.prediction("train", &outcome.prediction);
         }
         method.end_pass(at(taken)).unwrap();

@@ -4,7 +4,7 @@ use super::{config::Config, model::Model};
 use crate::{
     context::EncoderCache,
     methods::{
-        Batch, Build, Method, MethodError, MethodState, Needs, Position, ReferenceErasure,
+        Batch, Build, Losses, Method, MethodError, MethodState, Needs, Position, ReferenceErasure,
         ReferenceValidation, StepOutcome,
         common::{self, Accumulation, Loss},
         multi_task::{Rate, groups},
@@ -74,7 +74,7 @@ impl Method for EmtDlfr {
         Ok(())
     }
 
-    fn train_step(&mut self, at: Position, batch: &Batch) -> Result<StepOutcome, MethodError> {
+    fn train_step(&mut self, _at: Position, batch: &Batch) -> Result<StepOutcome, MethodError> {
         let complete = common::complete(METHOD, batch)?;
         if self.accumulation.begin() {
             self.optimizer.zero_grad();
@@ -83,8 +83,7 @@ impl Method for EmtDlfr {
         let loss = &parts.task
             + &parts.attraction * self.config.loss_attra_weight
             + &parts.reconstruction * self.config.loss_recon_weight;
-        let losses = common::losses(
-            at,
+        let losses = Losses::new(
             &[
                 ("loss", &loss),
                 ("task", &parts.task),
@@ -92,7 +91,7 @@ impl Method for EmtDlfr {
                 ("reconstruction", &parts.reconstruction),
             ],
             &[],
-        )?;
+        );
         loss.backward();
         if self.accumulation.end() {
             self.optimizer.step();

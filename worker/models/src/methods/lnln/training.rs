@@ -7,7 +7,8 @@ use super::{
 use crate::{
     context::EncoderCache,
     methods::{
-        Batch, Build, Features, Method, MethodError, MethodState, Needs, Position, StepOutcome,
+        Batch, Build, Features, Losses, Method, MethodError, MethodState, Needs, Position,
+        StepOutcome,
         common::{self, Loss},
     },
     optim::{Adam, AdamConfig, Group, WarmupCosine},
@@ -116,7 +117,7 @@ impl Method for Lnln {
         self.config.batch_size
     }
 
-    fn train_step(&mut self, at: Position, batch: &Batch) -> Result<StepOutcome, MethodError> {
+    fn train_step(&mut self, _at: Position, batch: &Batch) -> Result<StepOutcome, MethodError> {
         let complete = if self.needs().complete_in_training {
             common::complete(METHOD, batch)?
         } else {
@@ -131,7 +132,7 @@ impl Method for Lnln {
         let (prediction, comparison) = self.model.forward_training(input, complete);
         let parts = self.losses(&prediction, &comparison, batch);
         let named: Vec<(&'static str, &Tensor)> = parts.iter().map(|(n, t)| (*n, t)).collect();
-        let losses = common::losses(at, &named, &[])?;
+        let losses = Losses::new(&named, &[]);
         parts[0].1.backward();
         self.optimizer.step();
         Ok(StepOutcome {
