@@ -42,6 +42,43 @@ impl Optimizations {
     }
 }
 
+/// How far texts are from their padding, as the host knows it. Texts are their tokens, then padding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Padding {
+    /// Tokens of all texts.
+    tokens: i64,
+    /// Tokens of the longest one.
+    longest: i64,
+}
+
+impl Padding {
+    /// Of texts with the given numbers of tokens.
+    pub(crate) fn of(lengths: &[i64]) -> Self {
+        Self {
+            tokens: lengths.iter().sum(),
+            longest: lengths.iter().copied().max().unwrap_or(0),
+        }
+    }
+
+    /// Of both sets of texts.
+    pub(crate) fn with(self, other: Self) -> Self {
+        Self {
+            tokens: self.tokens + other.tokens,
+            longest: self.longest.max(other.longest),
+        }
+    }
+
+    /// Tokens of all texts.
+    pub(crate) fn tokens(self) -> i64 {
+        self.tokens
+    }
+
+    /// Tokens of the longest one.
+    pub(crate) fn longest(self) -> i64 {
+        self.longest
+    }
+}
+
 /// The mode of one forward pass.
 #[derive(Clone, Copy, Debug)]
 pub struct ForwardContext<'a> {
@@ -49,6 +86,8 @@ pub struct ForwardContext<'a> {
     pub train: bool,
     /// Reuses the text encoder's outputs.
     pub cache: Option<&'a EncoderCache>,
+    /// The padding of the texts, if the host knows it: the encoder reads it from the device otherwise.
+    pub padding: Option<Padding>,
 }
 
 impl<'a> ForwardContext<'a> {
@@ -56,6 +95,7 @@ impl<'a> ForwardContext<'a> {
     pub const TRAIN: Self = Self {
         train: true,
         cache: None,
+        padding: None,
     };
 
     /// An evaluation.
@@ -63,7 +103,13 @@ impl<'a> ForwardContext<'a> {
         Self {
             train: false,
             cache,
+            padding: None,
         }
+    }
+
+    /// The same, with the padding of the texts.
+    pub(crate) fn padded(self, padding: Option<Padding>) -> Self {
+        Self { padding, ..self }
     }
 }
 

@@ -6,6 +6,7 @@ pub mod context;
 pub mod device;
 mod error;
 pub mod layers;
+mod lengths;
 pub mod memory;
 pub mod methods;
 pub mod numerics;

@@ -94,6 +94,7 @@ pub fn samples(count: i64, shape: DataShape, words: &Range<i64>, device: Device)
             * present.vision.unsqueeze(2),
         audio_lengths: audio.shallow_clone(),
         vision_lengths: vision.shallow_clone(),
+        host_lengths: None,
     };
     let rate = || Tensor::full([count], 0.3, (Kind::Float, device));
     Batch {
@@ -104,6 +105,7 @@ pub fn samples(count: i64, shape: DataShape, words: &Range<i64>, device: Device)
             vision: &complete.vision * kept.vision.unsqueeze(2),
             audio_lengths: audio,
             vision_lengths: vision,
+            host_lengths: None,
         },
         complete: Some(complete),
         kept,
@@ -115,6 +117,7 @@ pub fn samples(count: i64, shape: DataShape, words: &Range<i64>, device: Device)
         },
         labels: random(&[count]) * 6.0 - 3.0,
         unimodal_labels: None,
+        host_labels: None,
     }
 }
 

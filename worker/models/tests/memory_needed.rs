@@ -76,6 +76,7 @@ fn batch(samples: i64) -> Batch {
         vision: Tensor::randn([samples, SHAPE.vision_length, SHAPE.vision_dim], float),
         audio_lengths: Tensor::full([samples], SHAPE.audio_length, int),
         vision_lengths: Tensor::full([samples], SHAPE.vision_length, int),
+        host_lengths: None,
     };
     let masks = |share: f64| PerModality {
         text: Tensor::rand([samples, SHAPE.text_length], float)
@@ -101,6 +102,7 @@ fn batch(samples: i64) -> Batch {
         },
         labels: Tensor::randn([samples], float),
         unimodal_labels: None,
+        host_labels: None,
     }
 }
 

@@ -4,6 +4,7 @@
 //! libtorch packs only sequences sorted by decreasing length. Like PyTorch with
 //! `enforce_sorted=False`, these functions sort the samples and restore their order.
 
+use crate::lengths::Lengths;
 use tch::{Kind, Tensor, nn};
 
 /// The kind of cell.
@@ -61,23 +62,21 @@ pub(crate) struct Order {
 }
 
 impl Order {
-    /// Sorts by `lengths`, `[B]` on any device; the permutations are on `like`'s device.
-    pub(crate) fn new(lengths: &Tensor, like: &Tensor) -> Self {
-        let lengths = lengths.to_device(tch::Device::Cpu).to_kind(Kind::Int64);
-        let (lengths, sorted) = lengths.sort(0, true);
-        let unsorted = sorted.argsort(0, false);
+    /// Sorts by `lengths`, `[B]`.
+    pub(crate) fn new(lengths: &Lengths) -> Self {
+        let (_, sorted) = lengths.device().to_kind(Kind::Int64).sort(0, true);
         Self {
-            lengths,
-            sorted: sorted.to_device(like.device()),
-            unsorted: unsorted.to_device(like.device()),
+            lengths: lengths.decreasing(),
+            unsorted: sorted.argsort(0, false),
+            sorted,
         }
     }
 }
 
 impl Packed {
     /// Packs `x`, `[B, T, D]`, by `lengths`, `[B]`, each 1 to T.
-    pub(crate) fn new(x: &Tensor, lengths: &Tensor) -> Self {
-        Self::with_order(x, Order::new(lengths, x))
+    pub(crate) fn new(x: &Tensor, lengths: &Lengths) -> Self {
+        Self::with_order(x, Order::new(lengths))
     }
 
     fn with_order(x: &Tensor, order: Order) -> Self {
@@ -236,13 +235,13 @@ mod tests {
             let vs = nn::VarStore::new(Device::Cpu);
             let network = network(&vs, cell);
             let x = Tensor::randn([3, 6, 3], (Kind::Float, Device::Cpu));
-            let lengths = Tensor::from_slice(&[2i64, 6, 4]);
+            let lengths = Tensor::from_slice(&[2i64, 6, 4]).into();
             let (output, hidden) = network.forward(Packed::new(&x, &lengths), false);
             let output = output.unpack_to(7);
             assert_eq!(output.size(), [3, 7, 8]);
             for (sample, length) in [(0, 2), (1, 6), (2, 4)] {
                 let alone = x.narrow(0, sample, 1).narrow(1, 0, length);
-                let own = Packed::new(&alone, &Tensor::from_slice(&[length]));
+                let own = Packed::new(&alone, &Tensor::from_slice(&[length]).into());
                 let (out, last) = network.forward(own, false);
                 let same = |a: &Tensor, b: &Tensor| a.allclose(b, 1e-5, 1e-6, false);
                 assert!(same(

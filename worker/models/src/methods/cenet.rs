@@ -154,7 +154,8 @@ impl Model for Cenet {
     fn forward(&self, input: &Inputs, context: ForwardContext<'_>) -> Tensor {
         let train = context.train;
         // Only the first output is read and padding is masked, so padding can go.
-        let text = self.bert.trim(&input.text);
+        let context = context.padded(input.padding());
+        let text = self.bert.trim(&input.text, context.padding);
         // The reference does not train the embeddings.
         let embedded = match self.frozen_embeddings {
             true => tch::no_grad(|| self.bert.embed(&text, train)),
@@ -162,7 +163,7 @@ impl Model for Cenet {
         };
         let enhance = |x: Tensor| self.enhancement.forward(&x, &input.vision, &input.audio);
         let injection = (INJECTION, &enhance as &dyn Fn(Tensor) -> Tensor);
-        let states = self.bert.encode(embedded, &text, train, Some(injection));
+        let states = self.bert.encode(embedded, &text, context, Some(injection));
         let dropout = self.bert.dropout();
         let first = states.select(1, 0).dropout(dropout, train);
         let hidden = self.dense.forward(&first).tanh().dropout(dropout, train);

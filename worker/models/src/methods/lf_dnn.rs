@@ -17,6 +17,7 @@ use crate::{
         linear,
         rnn::{Cell, Packed, Rnn, RnnConfig},
     },
+    lengths::Lengths,
     optim::{Adam, AdamConfig, Group},
 };
 use halfheard_shared::methods::faults::{Fault, Faults};
@@ -88,13 +89,13 @@ impl TextNet {
         }
     }
 
-    /// `words` `[B, L, H]` with attention `mask` `[B, L]` to `[B, text_out]`.
-    fn forward(&self, words: &Tensor, mask: &Tensor, faults: Faults, train: bool) -> Tensor {
+    /// `words` `[B, L, H]` of `tokens` `[B]` each to `[B, text_out]`.
+    fn forward(&self, words: &Tensor, tokens: &Lengths, faults: Faults, train: bool) -> Tensor {
         let last = match faults.keeps(Fault::LfPaddedText) {
             // The reference reads the padding too.
             true => self.rnn.forward_padded(words, train).select(1, -1),
             false => {
-                let lengths = mask.sum_dim_intlist(1i64, false, Kind::Int64).clamp_min(1);
+                let lengths = tokens.clamp_min(1);
                 let (_, last) = self.rnn.forward(Packed::new(words, &lengths), train);
                 last.squeeze_dim(0)
             }
@@ -208,10 +209,10 @@ impl Model for LfDnn {
         // Fixed features without dropout or gradient. Padding is zero, so a sample's features do
         // not depend on the lengths of others in its batch.
         let mask = input.text.select(1, 1);
-        let fixed = ForwardContext::evaluation(context.cache);
+        let fixed = ForwardContext::evaluation(context.cache).padded(input.padding());
         let words = tch::no_grad(|| self.bert.forward(&input.text, fixed) * mask.unsqueeze(2));
         let (faults, audio, vision) = (self.faults, &input.audio, &input.vision);
-        let text = self.text.forward(&words, &mask, faults, train);
+        let text = self.text.forward(&words, &input.tokens(), faults, train);
         let audio = self
             .audio
             .forward(audio, &input.audio_lengths, faults, train);

@@ -18,6 +18,7 @@ use crate::{
         similarity::{cmd, difference},
         transformer::{EncoderLayer, EncoderLayerConfig},
     },
+    lengths::Lengths,
     optim::{Adam, AdamConfig, Group, clip_grad_value},
 };
 use halfheard_shared::methods::faults::{Fault, Faults};
@@ -110,7 +111,7 @@ impl Recurrent {
     }
 
     /// `[B, T, D]` and lengths `[B]` to `[B, 4 D]`.
-    fn forward(&self, x: &Tensor, lengths: &Tensor, train: bool) -> Tensor {
+    fn forward(&self, x: &Tensor, lengths: &Lengths, train: bool) -> Tensor {
         let (steps, h1) = self.first.forward(Packed::new(x, lengths), train);
         let normed = self.norm.forward(&steps.unpack());
         let (_, h2) = self.second.forward(steps.repack(&normed), train);
@@ -206,22 +207,24 @@ impl Model {
         // Text: the mean of BERT's outputs over the real tokens.
         let mask = input.text.select(1, 1).to_kind(Kind::Float);
         let tokens = mask.sum_dim_intlist(1i64, true, Kind::Float);
-        let words = self.bert.forward(&input.text, context);
+        let words = self
+            .bert
+            .forward(&input.text, context.padded(input.padding()));
         let text = (words * mask.unsqueeze(2)).sum_dim_intlist(1i64, false, Kind::Float) / &tokens;
 
         // The reference packs audio and vision by the text's length; the paper does not cut them.
         // The reference fails if the text has more tokens than there are frames; here all frames
         // are used.
-        let text_lengths = tokens.squeeze_dim(1).to_kind(Kind::Int64);
+        let text_lengths = input.tokens();
         let lengths =
-            |frames: &Tensor, own: &Tensor| match self.faults.keeps(Fault::MisaTextLengths) {
+            |frames: &Tensor, own: &Lengths| match self.faults.keeps(Fault::MisaTextLengths) {
                 true => text_lengths.clamp_max(frames.size()[1]),
                 false => own.clamp_min(1),
             };
         let (vision, audio) = (&input.vision, &input.audio);
-        let vision_lengths = lengths(vision, &input.vision_lengths);
+        let vision_lengths = lengths(vision, &input.vision_steps());
         let vision = self.vision.forward(vision, &vision_lengths, train);
-        let audio_lengths = lengths(audio, &input.audio_lengths);
+        let audio_lengths = lengths(audio, &input.audio_steps());
         let audio = self.audio.forward(audio, &audio_lengths, train);
 
         let split = |modality: usize, x: &Tensor| {

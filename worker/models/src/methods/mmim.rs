@@ -15,6 +15,7 @@ use crate::{
         bert::Bert,
         rnn::{Cell, Packed, Rnn, RnnConfig},
     },
+    lengths::Lengths,
     optim::{Adam, AdamConfig, Group, ReduceOnPlateau, clip_grad_norm},
 };
 use halfheard_shared::methods::faults::Fault;
@@ -118,7 +119,7 @@ impl Recurrent {
     }
 
     /// `[B, T, D]` to `[B, output]`. With several layers, the reference uses the first one's states.
-    fn forward(&self, x: &Tensor, lengths: &Tensor, train: bool) -> Tensor {
+    fn forward(&self, x: &Tensor, lengths: &Lengths, train: bool) -> Tensor {
         let (_, states) = self
             .rnn
             .forward(Packed::new(x, &lengths.clamp_min(1)), train);
@@ -190,12 +191,12 @@ impl Bound {
             .mean(Kind::Float)
     }
 
-    fn sides(&self, y: &Tensor, labels: &Tensor) -> Sides {
+    fn sides(&self, y: &Tensor, batch: &Batch) -> Sides {
         let projected = self.entropy.forward(y).tanh();
-        let choose = |mask: &Tensor| projected.index_select(0, &mask.nonzero().squeeze_dim(1));
+        let choose = |rows: Tensor| projected.index_select(0, &rows);
         Sides {
-            positive: choose(&labels.gt(0.0)),
-            negative: choose(&labels.lt(0.0)),
+            positive: choose(batch.positive()),
+            negative: choose(batch.negative()),
         }
     }
 }
@@ -299,15 +300,15 @@ impl Model {
     }
 
     fn encode(&self, input: &Inputs, context: ForwardContext<'_>) -> Encoded {
-        let train = context.train;
+        let (context, train) = (context.padded(input.padding()), context.train);
         Encoded {
             text: self.bert.forward(&input.text, context).select(1, 0),
             audio: self
                 .audio
-                .forward(&input.audio, &input.audio_lengths, train),
+                .forward(&input.audio, &input.audio_steps(), train),
             vision: self
                 .vision
-                .forward(&input.vision, &input.vision_lengths, train),
+                .forward(&input.vision, &input.vision_steps(), train),
         }
     }
 
@@ -455,7 +456,7 @@ impl Mmim {
             .bounds
             .iter()
             .zip(encoded.pairs())
-            .map(|(bound, (_, y))| bound.sides(y, &batch.labels))
+            .map(|(bound, (_, y))| bound.sides(y, batch))
             .collect();
         // The reference uses the entropy from one batch after the memory is full.
         if at.step > self.config.mem_size {

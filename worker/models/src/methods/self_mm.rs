@@ -16,6 +16,7 @@ use crate::{
         rnn::{Cell, Packed, Rnn, RnnConfig},
         unimodal_labels::UnimodalLabels,
     },
+    lengths::Lengths,
 };
 use serde::Deserialize;
 use tch::{Tensor, nn, nn::Module};
@@ -108,7 +109,7 @@ impl Recurrent {
     }
 
     /// `[B, T, D]` to `[B, output]`.
-    fn forward(&self, x: &Tensor, lengths: &Tensor, train: bool) -> Tensor {
+    fn forward(&self, x: &Tensor, lengths: &Lengths, train: bool) -> Tensor {
         let (_, last) = self
             .rnn
             .forward(Packed::new(x, &lengths.clamp_min(1)), train);
@@ -188,13 +189,14 @@ impl SelfMm {
 impl Model for SelfMm {
     fn forward(&self, input: &Inputs, context: ForwardContext<'_>) -> Outputs {
         let train = context.train;
+        let context = context.padded(input.padding());
         let text = self.bert.forward(&input.text, context).select(1, 0);
         let audio = self
             .audio
-            .forward(&input.audio, &input.audio_lengths, train);
+            .forward(&input.audio, &input.audio_steps(), train);
         let vision = self
             .vision
-            .forward(&input.vision, &input.vision_lengths, train);
+            .forward(&input.vision, &input.vision_steps(), train);
         let fused = Tensor::cat(&[&text, &audio, &vision], 1);
         Outputs::of(&self.heads, [&fused, &text, &audio, &vision], train)
     }

@@ -52,7 +52,8 @@ struct TextOnly {
 impl Model for TextOnly {
     fn forward(&self, input: &Inputs, context: ForwardContext<'_>) -> Tensor {
         // The output at [CLS]. The pooler is left out, as in MMSA: not every encoder has one.
-        let text = self.bert.forward(&input.text, context).select(1, 0);
+        let padded = context.padded(input.padding());
+        let text = self.bert.forward(&input.text, padded).select(1, 0);
         let dropped = text.dropout(self.dropout, context.train);
         self.head.forward(&dropped).squeeze_dim(1)
     }

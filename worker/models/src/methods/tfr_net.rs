@@ -5,7 +5,7 @@
 //! with a loss against the complete inputs at missing steps. Gated recurrent networks fuse.
 
 use super::{
-    Batch, Build, Inputs, Losses, Method, MethodError, MethodState, Needs, PerModality, Position,
+    Batch, Build, Inputs, Losses, Method, MethodError, MethodState, Needs, Position,
     ReferenceErasure, ReferenceValidation, StepOutcome,
     common::{self, Loss},
 };
@@ -18,6 +18,7 @@ use crate::{
         rnn::{Cell, Packed, Rnn, RnnConfig},
         similarity::cmd_smooth,
     },
+    lengths::Lengths,
     optim::{Adam, AdamConfig, Group, ReduceOnPlateau, clip_grad_value},
 };
 use halfheard_shared::{
@@ -143,14 +144,9 @@ impl Gate {
         }
     }
 
-    /// `[B, T, D]` with `present` `[B, T]` to `[B, hidden]`.
-    fn forward(&self, x: &Tensor, present: &Tensor, train: bool) -> Tensor {
-        // Steps before the first padding.
-        let lengths = present
-            .cumprod(1, Kind::Float)
-            .sum_dim_intlist(1i64, false, Kind::Int64)
-            .clamp_min(1);
-        let (steps, _) = self.rnn.forward(Packed::new(x, &lengths), train);
+    /// `[B, T, D]` of `lengths` `[B]`, each at least 1, to `[B, hidden]`.
+    fn forward(&self, x: &Tensor, lengths: &Lengths, train: bool) -> Tensor {
+        let (steps, _) = self.rnn.forward(Packed::new(x, lengths), train);
         let steps = steps.unpack_to(x.size()[1]);
         let gate = self
             .conv
@@ -363,9 +359,10 @@ impl Model {
     }
 
     /// Predictions `[B]`.
-    fn fuse(&self, joint: &[Tensor; 3], present: &PerModality<Tensor>, train: bool) -> Tensor {
-        let present = [&present.text, &present.audio, &present.vision];
-        let vectors = [0, 1, 2].map(|i: usize| self.gates[i].forward(&joint[i], present[i], train));
+    fn fuse(&self, joint: &[Tensor; 3], batch: &Batch, train: bool) -> Tensor {
+        let lengths = batch.steps().map(|lengths| lengths.clamp_min(1));
+        let vectors =
+            [0, 1, 2].map(|i: usize| self.gates[i].forward(&joint[i], &lengths[i], train));
         let joined = Tensor::cat(&vectors, 1);
         // A single sample has no variance, which the running statistics would take over, so it is
         // normed as in evaluation. The reference fails there.
@@ -382,7 +379,7 @@ impl Model {
         let words = self.bert.forward_untrimmed(&batch.input.text, context);
         let inputs = [&words, &batch.input.audio, &batch.input.vision];
         let (joint, _) = self.align(inputs, false);
-        self.fuse(&joint, &batch.present, false)
+        self.fuse(&joint, batch, false)
     }
 
     /// Predictions `[B]` and the reconstruction's loss.
@@ -411,7 +408,7 @@ impl Model {
                     * self.config.weight_gen_loss[i]
             })
             .sum();
-        (self.fuse(&joint, &batch.present, true), reconstruction)
+        (self.fuse(&joint, batch, true), reconstruction)
     }
 
     /// How far `generated` is from `truth`, `[B, T, D]` both, where `missing`, `[B, T]`, is 1.

@@ -64,7 +64,49 @@ pub struct SplitData {
 struct Host {
     ids: Vec<i64>,
     present: PerModality<Vec<u8>>,
+    /// Steps before padding.
+    lengths: PerModality<Vec<i64>>,
     labels: Vec<f32>,
+}
+
+/// Positions of samples in a split, on the host and on the device: `[B]` int64.
+#[derive(Debug)]
+pub(super) struct Rows {
+    host: Vec<i64>,
+    device: Tensor,
+}
+
+impl Rows {
+    /// Copies them to the device.
+    pub(super) fn new(host: Vec<i64>, device: Device) -> Result<Self, TrainError> {
+        let device = Tensor::f_from_slice(&host)?.f_to_device(device)?;
+        Ok(Self { host, device })
+    }
+
+    /// From `start` to `end`.
+    fn range(start: i64, end: i64, device: Device) -> Result<Self, TrainError> {
+        Ok(Self {
+            host: (start..end).collect(),
+            device: Tensor::f_arange_start(start, end, (Kind::Int64, device))?,
+        })
+    }
+
+    /// At most `length` of them, from `start`.
+    pub(super) fn part(&self, start: usize, length: usize) -> Result<Self, TrainError> {
+        let host: Vec<i64> = self.host.iter().skip(start).take(length).copied().collect();
+        let device = self.device.f_narrow(0, start as i64, host.len() as i64)?;
+        Ok(Self { host, device })
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.host.len()
+    }
+
+    /// On the device.
+    pub(super) fn device(&self) -> &Tensor {
+        &self.device
+    }
 }
 
 /// An erasure of a split, on the device.
@@ -165,6 +207,13 @@ fn mask(bytes: &[u8], samples: i64, device: Device) -> Result<Tensor, TrainError
         .f_to_kind(Kind::Float)?)
 }
 
+/// The tokens of texts before padding, from their masks `[N, L]`: ones, then zeros (`Dataset` checks it).
+fn tokens(masks: &[u8], length: usize) -> Vec<i64> {
+    let each = masks.chunks_exact(length.max(1));
+    each.map(|mask| mask.iter().map(|&m| i64::from(m)).sum())
+        .collect()
+}
+
 impl SplitData {
     fn load(file: &Arc<Dataset>, split: Split, device: Device) -> Result<Self, TrainError> {
         let view = file.split(split);
@@ -177,6 +226,11 @@ impl SplitData {
             ids.extend(sample[..length].iter().map(|&id| i64::from(id)));
             text_present.extend(sample[length..2 * length].iter().map(|&m| m as u8));
         }
+        let host_lengths = PerModality {
+            text: tokens(&text_present, length),
+            audio: view.audio_lengths().to_vec(),
+            vision: view.vision_lengths().to_vec(),
+        };
         let present = PerModality {
             text: text_present,
             audio: erasure::present(view.audio_lengths(), shapes.audio_len),
@@ -232,6 +286,7 @@ impl SplitData {
             host: Host {
                 ids,
                 present,
+                lengths: host_lengths,
                 labels: view.labels().to_vec(),
             },
             statistics: OnceCell::new(),
@@ -398,13 +453,25 @@ impl SplitData {
         })
     }
 
-    /// The samples at `index` (`[B]` int64, on the device).
-    pub fn batch(
+    /// The samples at `rows`.
+    pub(super) fn batch(
         &self,
-        index: Tensor,
+        rows: Rows,
         erased: &Erased,
         complete: bool,
     ) -> Result<Batch, TrainError> {
+        let Rows { host, device } = rows;
+        let (index, known) = (device, &self.host);
+        let host_lengths = PerModality {
+            text: erased.changes.text.pick_known(&known.lengths.text, &host),
+            audio: erased.changes.audio.pick_known(&known.lengths.audio, &host),
+            vision: erased
+                .changes
+                .vision
+                .pick_known(&known.lengths.vision, &host),
+        };
+        let centered = |row: i64| known.labels[row as usize] - self.neutral;
+        let unchanged = |of: &[i64]| host.iter().map(|&row| of[row as usize]).collect();
         let pick = |of: &Tensor| of.f_index_select(0, &index);
         let three = |of: &PerModality<Tensor>| -> Result<PerModality<Tensor>, TrainError> {
             Ok(PerModality {
@@ -428,6 +495,7 @@ impl SplitData {
                 vision: vision.f_mul(&kept.vision.f_unsqueeze(2)?)?,
                 audio_lengths: of_audio.pick(&self.audio_lengths, &index)?,
                 vision_lengths: of_vision.pick(&self.vision_lengths, &index)?,
+                host_lengths: Some(host_lengths),
             },
             complete: if complete {
                 Some(Inputs {
@@ -436,6 +504,11 @@ impl SplitData {
                     vision: of_vision.complete(vision, &self.vision, &index)?,
                     audio_lengths: pick(&self.audio_lengths)?,
                     vision_lengths: pick(&self.vision_lengths)?,
+                    host_lengths: Some(PerModality {
+                        text: unchanged(&known.lengths.text),
+                        audio: unchanged(&known.lengths.audio),
+                        vision: unchanged(&known.lengths.vision),
+                    }),
                 })
             } else {
                 None
@@ -448,6 +521,7 @@ impl SplitData {
             },
             missing_rate: three(&erased.rates)?,
             labels: pick(&self.labels)?,
+            host_labels: Some(host.iter().map(|&row| centered(row)).collect()),
             unimodal_labels: self.unimodal_labels.as_ref().map(three).transpose()?,
             index,
         })
@@ -464,8 +538,7 @@ impl SplitData {
         let device = self.text.device();
         (0..n).step_by(size.max(1) as usize).map(move |start| {
             let end = (start + size).min(n);
-            let index = Tensor::f_arange_start(start, end, (Kind::Int64, device))?;
-            self.batch(index, erased, complete)
+            self.batch(Rows::range(start, end, device)?, erased, complete)
         })
     }
 }

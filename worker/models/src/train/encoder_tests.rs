@@ -2,6 +2,7 @@
 
 use super::{
     Data, Directive, Snapshot, StepReport, TrainObserver, TrainOutcome, Trainer, build,
+    data::Rows,
     testing::{alone, data, dataset, dataset_with, spec},
 };
 use halfheard_shared::{
@@ -149,8 +150,8 @@ fn roberta_trains_with_its_special_tokens() {
     let split = data(&file).split(Split::Test).unwrap();
     let case: Case = "missing=l".parse().unwrap();
     let erased = split.erase_case(&case, 1111, tokens).unwrap();
-    let index = tch::Tensor::from_slice(&[3_i64]);
-    let batch = split.batch(index, &erased, false).unwrap();
+    let third = Rows::new(vec![3], Device::Cpu).unwrap();
+    let batch = split.batch(third, &erased, false).unwrap();
     let ids = Vec::<i64>::try_from(batch.input.text.get(0).get(0)).unwrap();
     assert_eq!(ids, [0, 3, 3, 3, 2, 1]);
 

@@ -4,7 +4,7 @@
 use super::{
     BestCheckpoint, BestContents, BestEpochs, Directive, Snapshot, StepReport, TrainError,
     TrainObserver, TrainOutcome, catch_panics,
-    data::{Data, Erased, SplitData},
+    data::{Data, Erased, Rows, SplitData},
     fingerprint::fingerprint,
     named, order,
     predict::predict_split,
@@ -111,7 +111,7 @@ impl EvalSplit {
 struct Pass {
     epoch: u32,
     pass: usize,
-    order: Tensor,
+    order: Rows,
     erased: Rc<Erased>,
 }
 
@@ -381,7 +381,7 @@ impl Trainer {
             self.pass = Some(Pass {
                 epoch,
                 pass,
-                order: Tensor::f_from_slice(&order)?.f_to_device(device)?,
+                order: Rows::new(order, device)?,
                 erased,
             });
         }
@@ -390,11 +390,9 @@ impl Trainer {
             return Err(TrainError::Spec("no pass has begun".to_owned()));
         };
         let size = self.method.batch_size().max(1);
-        let start = self.progress.step * size;
-        let length = size.min(self.train.samples() - start);
-        let index = pass.order.f_narrow(0, start as i64, length as i64)?;
+        let rows = pass.order.part(self.progress.step * size, size)?;
         let complete = self.method.needs().complete_in_training;
-        self.train.batch(index, &pass.erased, complete)
+        self.train.batch(rows, &pass.erased, complete)
     }
 
     /// Runs one step; the first and the last step of a pass also begin and end it.

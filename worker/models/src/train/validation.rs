@@ -2,7 +2,7 @@
 
 use super::{
     TrainError,
-    data::{Data, Erased, SplitData},
+    data::{Data, Erased, Rows, SplitData},
     order,
 };
 use crate::methods::{Batch, Method, MethodError, ReferenceErasure};
@@ -78,15 +78,17 @@ impl BatchMean {
     ) -> Result<f64, TrainError> {
         let order = order::permutation(self.split.samples(), self.seed, epoch, PASS);
         let device = self.split.device_labels().device();
-        let indices = order.chunks(method.batch_size().max(1));
-        let indices = indices.map(|index| Tensor::f_from_slice(index)?.f_to_device(device));
+        let (order, size) = (Rows::new(order, device)?, method.batch_size().max(1));
+        let parts = (0..order.len()).step_by(size);
+        let parts = parts.map(|start| order.part(start, size));
         match (&self.erased, selected) {
             (None, Some(predictions)) => {
                 let mut losses = Vec::new();
-                for index in indices {
-                    let index = index?;
-                    let labels = self.split.device_labels().f_index_select(0, &index)?;
-                    let prediction = predictions.f_index_select(0, &index)?;
+                for rows in parts {
+                    let rows = rows?;
+                    let index = rows.device();
+                    let labels = self.split.device_labels().f_index_select(0, index)?;
+                    let prediction = predictions.f_index_select(0, index)?;
                     losses.push(method.validation_loss(&prediction, &labels));
                 }
                 Ok(mean(method, &losses))
@@ -94,7 +96,7 @@ impl BatchMean {
             (None, None) => Err(TrainError::Spec("no predictions to measure".to_owned())),
             (Some(erased), _) => {
                 let complete = method.needs().complete_in_evaluation;
-                let batches = indices.map(|index| self.split.batch(index?, erased, complete));
+                let batches = parts.map(|rows| self.split.batch(rows?, erased, complete));
                 mean_of_batches(method, batches, &mut |_| advanced())
             }
         }

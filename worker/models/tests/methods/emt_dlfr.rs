@@ -36,6 +36,7 @@ fn copy(inputs: &Inputs) -> Inputs {
         vision: inputs.vision.copy(),
         audio_lengths: inputs.audio_lengths.copy(),
         vision_lengths: inputs.vision_lengths.copy(),
+        host_lengths: None,
     }
 }
 

@@ -132,10 +132,12 @@ fn batch(text: Tensor, audio: Tensor, vision: Tensor) -> Batch {
         },
         labels: none(),
         unimodal_labels: None,
+        host_labels: None,
         complete: None,
         input: Inputs {
             audio_lengths: lengths(&audio),
             vision_lengths: lengths(&vision),
+            host_lengths: None,
             text,
             audio,
             vision,

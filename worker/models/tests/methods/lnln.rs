@@ -317,6 +317,7 @@ fn training_without_missing_data_uses_only_complete_inputs() {
                 vision: copy(&batch.input.vision),
                 audio_lengths: copy(&batch.input.audio_lengths),
                 vision_lengths: copy(&batch.input.vision_lengths),
+                host_lengths: None,
             });
         }
         batch

@@ -227,6 +227,7 @@ pub(crate) fn samples_of(seed: i64, shape: DataShape) -> Batch {
             vision: &vision * kept.vision.unsqueeze(2),
             audio_lengths: audio_lengths.shallow_clone(),
             vision_lengths: vision_lengths.shallow_clone(),
+            host_lengths: None,
         },
         complete: Some(Inputs {
             text: text(&ids),
@@ -234,12 +235,14 @@ pub(crate) fn samples_of(seed: i64, shape: DataShape) -> Batch {
             vision,
             audio_lengths,
             vision_lengths,
+            host_lengths: None,
         }),
         kept,
         present,
         missing_rate: rate,
         labels: random(&[n]) * 6.0 - 3.0,
         unimodal_labels: None,
+        host_labels: None,
     }
 }
 
@@ -257,6 +260,7 @@ pub(crate) fn slice(batch: &Batch, from: i64, count: i64) -> Batch {
         vision: rows(&i.vision),
         audio_lengths: rows(&i.audio_lengths),
         vision_lengths: rows(&i.vision_lengths),
+        host_lengths: None,
     };
     Batch {
         index: rows(&batch.index),
@@ -267,6 +271,7 @@ pub(crate) fn slice(batch: &Batch, from: i64, count: i64) -> Batch {
         missing_rate: each(&batch.missing_rate),
         labels: rows(&batch.labels),
         unimodal_labels: batch.unimodal_labels.as_ref().map(each),
+        host_labels: None,
     }
 }
 
@@ -294,6 +299,7 @@ impl Shifted for Inputs {
             vision: self.vision.shifted(by),
             audio_lengths: self.audio_lengths.shifted(by),
             vision_lengths: self.vision_lengths.shifted(by),
+            host_lengths: self.host_lengths.clone(),
         }
     }
 }
@@ -319,6 +325,7 @@ impl Shifted for Batch {
             missing_rate: self.missing_rate.shifted(by),
             labels: self.labels.shifted(by),
             unimodal_labels: self.unimodal_labels.as_ref().map(|all| all.shifted(by)),
+            host_labels: self.host_labels.clone(),
         }
     }
 }

@@ -15,6 +15,7 @@ fn unreadable(batch: &Batch) -> Batch {
         vision: inputs.vision.full_like(f64::NAN),
         audio_lengths: inputs.audio_lengths.zeros_like(),
         vision_lengths: inputs.vision_lengths.zeros_like(),
+        host_lengths: None,
     };
     let all = slice(batch, 0, batch.len());
     Batch {

@@ -101,6 +101,7 @@ impl Recording {
             vision: rows(&format!("vision{suffix}")),
             audio_lengths: rows("audio_lengths"),
             vision_lengths: rows("vision_lengths"),
+            host_lengths: None,
         };
         let text_mask = rows("text").select(1, 1);
         let rate = self
@@ -109,7 +110,7 @@ impl Recording {
                 || Tensor::zeros([count], (Kind::Float, Device::Cpu)),
                 |rate| rate.narrow(0, from, count).reshape([count]),
             );
-        Batch {
+        let batch = Batch {
             index: Tensor::arange_start(from, from + count, (Kind::Int64, Device::Cpu)),
             input: inputs(if erased { "_m" } else { "" }),
             complete: Some(inputs("")),
@@ -130,7 +131,9 @@ impl Recording {
             },
             labels: rows("y"),
             unimodal_labels: None,
-        }
+            host_labels: None,
+        };
+        batch.known_on_host().unwrap()
     }
 
     pub(crate) fn batches(&self, split: &str, erased: bool, size: i64) -> Vec<Batch> {

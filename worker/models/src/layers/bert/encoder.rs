@@ -2,7 +2,7 @@
 
 use super::layout::Layout;
 use crate::{
-    context::{ForwardContext, Optimizations},
+    context::{ForwardContext, Optimizations, Padding},
     error::MethodError,
 };
 pub use halfheard_shared::encoder::Config as BertConfig;
@@ -285,11 +285,11 @@ impl Bert {
     /// [`forward_untrimmed`](Self::forward_untrimmed).
     pub(crate) fn forward(&self, text: &Tensor, context: ForwardContext<'_>) -> Tensor {
         let length = text.size()[2];
-        let trimmed = self.trim(text);
+        let trimmed = self.trim(text, context.padding);
         let longest = trimmed.size()[2];
         let states = self.cached(&trimmed, true, context, || {
             let embedded = self.embed(&trimmed, context.train);
-            self.encode(embedded, &trimmed, context.train, None)
+            self.encode(embedded, &trimmed, context, None)
         });
         if longest == length {
             states
@@ -327,15 +327,15 @@ impl Bert {
         &self,
         x: Tensor,
         text: &Tensor,
-        train: bool,
+        context: ForwardContext<'_>,
         injection: Option<Injection<'_>>,
     ) -> Tensor {
         let layout = if self.optimizations.trim_padding {
-            Layout::packed(text)
+            Layout::packed(text, context.padding)
         } else {
             Layout::Full
         };
-        self.layers(x, text, &layout, train, injection)
+        self.layers(x, text, &layout, context.train, injection)
     }
 
     fn layers(
@@ -357,12 +357,16 @@ impl Bert {
         layout.batch(&x)
     }
 
-    /// `text` without the columns that are padding in every sample.
-    pub(crate) fn trim(&self, text: &Tensor) -> Tensor {
+    /// `text` without the columns that are padding in every sample; read from the device if the `padding` is
+    /// not known.
+    pub(crate) fn trim(&self, text: &Tensor, padding: Option<Padding>) -> Tensor {
         if !self.optimizations.trim_padding {
             return text.shallow_clone();
         }
         let length = text.size()[2];
+        if let Some(padding) = padding {
+            return text.narrow(2, 0, padding.longest().clamp(1, length));
+        }
         // The last position that is attended to, even if the mask has holes.
         let ends = Tensor::arange_start(1, length + 1, (Kind::Int64, text.device()));
         let longest = (text.select(1, 1) * ends)

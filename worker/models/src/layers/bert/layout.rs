@@ -1,5 +1,6 @@
 //! Texts with and without their padding.
 
+use crate::context::Padding;
 use tch::Tensor;
 
 /// The layout of states between layers. Only attention depends on which text a token belongs to;
@@ -18,11 +19,16 @@ pub(super) enum Layout {
 }
 
 impl Layout {
-    /// The layout without the padding of `text` `[B, 3, L]`.
-    pub(super) fn packed(text: &Tensor) -> Self {
+    /// The layout without the padding of `text` `[B, 3, L]`, whose number of tokens is read from the device
+    /// if its `padding` is not known.
+    pub(super) fn packed(text: &Tensor, padding: Option<Padding>) -> Self {
         let present = text.select(1, 1).ne(0).flatten(0, -1);
+        let rows = match padding {
+            Some(padding) => present.nonzero_static(padding.tokens(), 0),
+            None => present.nonzero(),
+        };
         Self::Packed {
-            rows: present.nonzero().squeeze_dim(1),
+            rows: rows.squeeze_dim(1),
             size: [text.size()[0], text.size()[2]],
         }
     }

@@ -9,6 +9,7 @@ use tch::{Device, Kind, Tensor, nn};
 const EVALUATION: ForwardContext<'static> = ForwardContext {
     train: false,
     cache: None,
+    padding: None,
 };
 
 fn load(path: &nn::Path<'_>, folder: &Path) -> Bert {
@@ -224,7 +225,7 @@ fn injection_sees_texts_with_padding() {
     };
     let mut encoded = |optimizations: Optimizations, injection: Option<Injection<'_>>| {
         bert.optimizations = optimizations;
-        let states = bert.encode(bert.embed(&text, false), &text, false, injection);
+        let states = bert.encode(bert.embed(&text, false), &text, EVALUATION, injection);
         states * &mask
     };
     let full = encoded(Optimizations::NONE, Some((1, &flip)));

@@ -12,6 +12,7 @@ use crate::{
         linear, linear_no_bias,
         rnn::{Cell, Packed, Rnn, RnnConfig},
     },
+    lengths::Lengths,
     methods::{Batch, Build, Inputs, MethodError, PerModality, common::Loss},
 };
 use tch::{
@@ -61,7 +62,7 @@ impl Recurrent {
     }
 
     /// `[B, T, D]` of `lengths` `[B]` to steps `[B, longest, output]` and the vector `[B, output]`.
-    fn forward(&self, x: &Tensor, lengths: &Tensor, train: bool) -> (Tensor, Tensor) {
+    fn forward(&self, x: &Tensor, lengths: &Lengths, train: bool) -> (Tensor, Tensor) {
         let (steps, last) = self.rnn.forward(Packed::new(x, lengths), train);
         let last = last.squeeze_dim(0).dropout(self.dropout, train);
         (
@@ -284,12 +285,14 @@ impl Model {
         train: bool,
     ) -> View {
         // The first token's state stands for the text; the last token is padding to its sequence.
-        let tokens = inputs.text.select(1, 1);
-        let text_lengths = tokens.sum_dim_intlist(1i64, false, Kind::Int64) - 2;
         let sequence = words.narrow(1, 1, words.size()[1] - 1);
         // An empty sequence is one step long: attention needs a step.
-        let lengths = [&text_lengths, &inputs.audio_lengths, &inputs.vision_lengths]
-            .map(|lengths| lengths.clamp_min(1));
+        let lengths = [
+            inputs.tokens().less(2),
+            inputs.audio_steps(),
+            inputs.vision_steps(),
+        ]
+        .map(|lengths| lengths.clamp_min(1));
         let (audio_steps, audio) = self.audio.forward(&features[0], &lengths[1], train);
         let (vision_steps, vision) = self.vision.forward(&features[1], &lengths[2], train);
         let vectors = [words.select(1, 0), audio, vision];
@@ -297,7 +300,7 @@ impl Model {
         let context = [0, 1, 2].map(|i: usize| project(i, &vectors[i]));
         let steps = [sequence, audio_steps, vision_steps];
         let steps = [0, 1, 2].map(|i: usize| project(i, &steps[i]));
-        let masks = [0, 1, 2].map(|i: usize| before(&lengths[i], steps[i].size()[1]));
+        let masks = [0, 1, 2].map(|i: usize| before(lengths[i].device(), steps[i].size()[1]));
         let (context, sequences) =
             self.transformer
                 .forward(Tensor::stack(&context, 1), steps, &masks, restored, train);
@@ -317,7 +320,7 @@ impl Model {
     /// Predictions `[B]` of the erased view.
     pub(super) fn predict(&self, batch: &Batch, cache: Option<&EncoderCache>) -> Tensor {
         let inputs = &batch.input;
-        let context = ForwardContext::evaluation(cache);
+        let context = ForwardContext::evaluation(cache).padded(inputs.padding());
         let words = self.bert.forward(&inputs.text, context);
         let features = self.features(inputs, &batch.kept);
         self.view(&words, &features, inputs, false, false)
@@ -328,10 +331,15 @@ impl Model {
     pub(super) fn forward_training(&self, batch: &Batch, complete: &Inputs) -> (Tensor, Losses) {
         let erased = &batch.input;
         // Erased and complete texts go through BERT in one batch.
+        let together = match self.optimizations.encode_jointly {
+            true => erased.padding().zip(complete.padding()),
+            false => None,
+        };
+        let context = ForwardContext::TRAIN.padded(together.map(|(a, b)| a.with(b)));
         let (words, complete_words) =
             self.optimizations
                 .encode_both(&erased.text, &complete.text, |text| {
-                    self.bert.forward(text, ForwardContext::TRAIN)
+                    self.bert.forward(text, context)
                 });
         let truth = self.features(complete, &batch.present);
         let whole = self.view(&complete_words, &truth, complete, false, true);

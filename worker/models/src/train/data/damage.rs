@@ -1,15 +1,15 @@
 //! Damage that changes what is there instead of erasing it: samples are picked in another order, their
 //! features averaged or made noisy, batch by batch. Nothing is kept of a split twice.
 
-use super::TrainError;
+use super::{Rows, TrainError};
 use halfheard_shared::erasure::{ModalityDamage, Noise};
 use tch::{Device, Kind, Tensor};
 
 /// How the features of one modality are changed before steps are erased. N samples of D features.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
-    /// The sample that each sample's steps come from, `[N]` int64.
-    rows: Option<Tensor>,
+    /// The sample that each sample's steps come from, `[N]`.
+    rows: Option<Rows>,
     /// What every kept step becomes, `[1, 1, D]`.
     average: Option<Tensor>,
     /// What is added to every kept step.
@@ -17,9 +17,8 @@ pub(super) struct Changes {
 }
 
 /// The sample that each sample's steps come from, on the device.
-fn rows(rows: &[u32], device: Device) -> Result<Tensor, TrainError> {
-    let rows: Vec<i64> = rows.iter().map(|&row| i64::from(row)).collect();
-    Ok(Tensor::f_from_slice(&rows)?.f_to_device(device)?)
+fn rows(rows: &[u32], device: Device) -> Result<Rows, TrainError> {
+    Rows::new(rows.iter().map(|&row| i64::from(row)).collect(), device)
 }
 
 impl Changes {
@@ -48,8 +47,20 @@ impl Changes {
     pub(super) fn pick(&self, of: &Tensor, index: &Tensor) -> Result<Tensor, TrainError> {
         Ok(match &self.rows {
             None => of.f_index_select(0, index)?,
-            Some(rows) => of.f_index_select(0, &rows.f_index_select(0, index)?)?,
+            Some(rows) => of.f_index_select(0, &rows.device.f_index_select(0, index)?)?,
         })
+    }
+
+    /// As [`pick`](Self::pick), on the host.
+    pub(super) fn pick_known(&self, of: &[i64], index: &[i64]) -> Vec<i64> {
+        let row = |&sample: &i64| match &self.rows {
+            None => sample,
+            Some(rows) => rows.host[sample as usize],
+        };
+        index
+            .iter()
+            .map(|sample| of[row(sample) as usize])
+            .collect()
     }
 
     /// Features `[B, T, D]` of the samples at `index`, whose steps at 1 of `kept` `[B, T]` are kept; what
@@ -212,6 +223,16 @@ mod tests {
             );
             let lengths = all(&|b| b.input.audio_lengths.shallow_clone());
             assert_eq!(lengths, numbers(&exported.audio_lengths), "{case}");
+            for mut batch in split.in_order(4, &erased, true).map(Result::unwrap) {
+                let known = |batch: &mut crate::methods::Batch| {
+                    let complete = batch.complete.as_mut().unwrap().host_lengths.take();
+                    let lengths = batch.input.host_lengths.take();
+                    (lengths, complete, batch.host_labels.take())
+                };
+                let put_together = known(&mut batch);
+                let read = known(&mut batch.known_on_host().unwrap());
+                assert_eq!(put_together, read, "{case}");
+            }
             // The truth beside it stays as it is.
             let whole = floats(&Tensor::from_slice(file.split(Split::Test).audio()));
             let complete = all(&|b| b.complete.as_ref().unwrap().audio.shallow_clone());

@@ -39,9 +39,8 @@ fn batch_contains_samples_and_their_erasure() {
     let split = data.split(Split::Test).unwrap();
     let case: Case = "missing=la".parse().unwrap();
     let erased = split.erase_case(&case, 1111, TokenIds::BERT).unwrap();
-    let batch = split
-        .batch(Tensor::from_slice(&[3_i64, 1]), &erased, true)
-        .unwrap();
+    let rows = Rows::new(vec![3, 1], Device::Cpu).unwrap();
+    let batch = split.batch(rows, &erased, true).unwrap();
     let view = file.split(Split::Test);
     let size = file.shapes().audio_len * file.shapes().audio_dim;
     let complete = batch.complete.as_ref().unwrap();
