@@ -43,8 +43,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("halfheard-telemetry", &["halfheard-shared"]),
     (
         "halfheard-models",
-        &["halfheard-shared", "halfheard-torch-shim"],
+        &[
+            "halfheard-kernels",
+            "halfheard-shared",
+            "halfheard-torch-shim",
+        ],
     ),
+    ("halfheard-kernels", &[]),
     ("halfheard-torch-shim", &[]),
     (
         "halfheard-worker",

@@ -3,6 +3,8 @@
 
 #![warn(missing_docs)]
 
+mod gradient;
 mod operators;
 
+pub use gradient::with_gradient;
 pub use operators::{Counter, Counts};

@@ -1,7 +1,7 @@
 //! The encoder of the multimodal transformer (MulT, Tsai et al., ACL 2019), used by TETFN and
 //! TFR-Net: pre-norm attention of one sequence to another, a causal mask, sinusoidal positions.
 
-use super::dropout;
+use super::narrow_attention::{self, Heads, Projected};
 use tch::{Device, Kind, Tensor, nn, nn::Module};
 
 /// The configuration of an encoder.
@@ -82,48 +82,40 @@ impl Layer {
         x.linear(&weight, Some(&bias))
     }
 
-    /// Softmax attention of projections, `[T, B, D]` and twice `[S, B, D]`, to `[T, B, D]`.
-    fn attend(&self, [query, key, value]: [Tensor; 3], train: bool) -> Tensor {
+    /// Softmax attention of projections, to `[T, B, D]`.
+    fn attend(&self, projected: &Projected, train: bool) -> Tensor {
         let config = &self.config;
-        let (size, source) = (query.size(), key.size()[0]);
-        let (target, batch) = (size[0], size[1]);
-        let head = config.width / config.heads;
-        let mask = future_mask(target, source, query.device());
         let p = if train { config.attention_dropout } else { 0.0 };
-        if query.device() != Device::Cpu {
-            let heads = |x: &Tensor| {
-                x.reshape([-1, batch, config.heads, head])
-                    .permute([1, 2, 0, 3])
+        let parts = projected.parts();
+        let [target, source] = [0, 1].map(|part: usize| parts[part].size()[0]);
+        let ahead = (source - target).abs();
+        if narrow_attention::applies(projected, config.heads) {
+            let heads = Heads {
+                count: config.heads,
+                ahead,
+                dropout: p,
             };
-            return Tensor::scaled_dot_product_attention(
-                &heads(&query),
-                &heads(&key),
-                &heads(&value),
-                Some(mask),
-                p,
-                false,
-                None,
-                false,
-            )
-            .permute([2, 0, 1, 3])
-            .reshape(&size[..]);
+            return narrow_attention::attend(projected, heads);
         }
-        // On the CPU in the reference's steps. A fused kernel sums in another order, which training
-        // amplifies: after a few epochs, predictions differ in the fourth digit.
-        let heads = |x: &Tensor| {
-            x.contiguous()
-                .view([-1, batch * config.heads, head])
-                .transpose(0, 1)
-        };
-        let query = query * (head as f64).powf(-0.5);
-        let (query, key, value) = (heads(&query), heads(&key), heads(&value));
-        let mut scores = query.bmm(&key.transpose(1, 2));
-        // In place: gradients need the factors of this product, not the product.
-        let weights = scores.g_add_(&mask.unsqueeze(0)).softmax(-1, Kind::Float);
-        dropout::attend(&weights, &value, p)
-            .transpose(0, 1)
-            .contiguous()
-            .view(&size[..])
+        let size = parts[0].size();
+        let head = config.width / config.heads;
+        let mask = future_mask(target, source, parts[0].device());
+        let [query, key, value] = parts.map(|x| {
+            x.reshape([-1, size[1], config.heads, head])
+                .permute([1, 2, 0, 3])
+        });
+        Tensor::scaled_dot_product_attention(
+            &query,
+            &key,
+            &value,
+            Some(mask),
+            p,
+            false,
+            None,
+            false,
+        )
+        .permute([2, 0, 1, 3])
+        .reshape(&size[..])
     }
 
     /// `x` `[T, B, D]` attends to `memory`, keys and values `[S, B, D]`, or to itself.
@@ -133,19 +125,15 @@ impl Layer {
         let projected = match memory {
             Some((key, value)) => {
                 let (key, value) = (self.norms[0].forward(key), self.norms[0].forward(value));
-                [
+                Projected::Apart([
                     self.project(&normed, 0),
                     self.project(&key, 1),
                     self.project(&value, 2),
-                ]
+                ])
             }
-            None => {
-                let all = normed.linear(&self.in_weight, Some(&self.in_bias));
-                let width = config.width;
-                [0, 1, 2].map(|part| all.narrow(2, part * width, width))
-            }
+            None => Projected::Together(normed.linear(&self.in_weight, Some(&self.in_bias))),
         };
-        let attended = self.out.forward(&self.attend(projected, train));
+        let attended = self.out.forward(&self.attend(&projected, train));
         let x = x + attended.dropout(config.residual_dropout, train);
         let inner = self
             .fc1

@@ -4,6 +4,7 @@ mod basic;
 pub mod bert;
 pub(crate) mod cross_modal;
 pub(crate) mod dropout;
+pub(crate) mod narrow_attention;
 pub(crate) mod rnn;
 pub(crate) mod similarity;
 pub(crate) mod token_transformer;

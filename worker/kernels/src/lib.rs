@@ -1,0 +1,11 @@
+//! Arithmetic that libtorch does badly on a CPU. Plain Rust on slices: neither tensors nor gradients, which
+//! `halfheard-models` adds.
+//!
+//! Everything here gives the same bits on every processor, with any number of threads and whatever else is in a batch:
+//! sums have a fixed order of 16 lanes, products and sums are fused explicitly, and exponentials are computed here.
+
+pub mod attention;
+mod dispatch;
+mod lanes;
+mod parallel;
+mod random;
