@@ -129,6 +129,9 @@ pub(crate) struct Cli {
     pub(crate) log_format: LogFormat,
 
     #[command(flatten)]
+    pub(crate) measuring: MeasuringFlags,
+
+    #[command(flatten)]
     pub(crate) http: HttpFlags,
 
     #[command(flatten)]
@@ -144,6 +147,28 @@ pub(crate) struct Cli {
     /// Which slot this process is; set by the supervisor
     #[arg(long, hide = true)]
     pub(crate) slot: Option<usize>,
+}
+
+/// How fast a slot is here; `coord tune-machine` asks for it.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Measuring")]
+pub(crate) struct MeasuringFlags {
+    /// Train METHOD on synthetic samples of MOSI's sizes for a while, print steps and memory as JSON,
+    /// and exit; `coord tune-machine` does it for several numbers of slots and threads
+    #[arg(long, value_name = "METHOD")]
+    pub(crate) measure: Option<String>,
+
+    /// How long to measure, at least one step
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    pub(crate) measure_seconds: Duration,
+
+    /// The text encoder's folder
+    #[arg(long, env = env::ENCODER_EN, value_name = "FOLDER")]
+    pub(crate) measure_encoder: Option<PathBuf>,
+
+    /// Print `ready` after the first step, and begin with the next line on standard input
+    #[arg(long, hide = true)]
+    pub(crate) measure_on_line: bool,
 }
 
 /// What machines that watch the worker are shown.
@@ -364,6 +389,7 @@ Examples:
   worker --once 30                        work until the queue is empty, for batch systems
   worker --http 127.0.0.1:9351            metrics for Prometheus, probes for Kubernetes
   worker --check                          check that this node is set up
+  worker --measure almt --threads 4       how fast one slot with four threads trains
 
 {}",
         Exit::help()

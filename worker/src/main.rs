@@ -5,6 +5,7 @@ mod cli;
 mod exit;
 mod external;
 mod identity;
+mod measure;
 mod runtime;
 mod settings;
 mod shutdown;
@@ -56,9 +57,10 @@ fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     init_logging(cli.log_format);
-    let exit = match cli.check || cli.look {
-        true => print_check(&cli),
-        false => run(&cli, flags),
+    let exit = match &cli.measuring.measure {
+        Some(method) => measure::run(method, &cli, flags),
+        None if cli.check || cli.look => print_check(&cli),
+        None => run(&cli, flags),
     };
     exit.into()
 }
