@@ -15,6 +15,7 @@ const TOUR: &str = "\
 First steps, on this machine alone (with private servers, no settings needed):
   coord demo                          run a small sweep and print its tables
   coord run my.toml                   run a sweep of your own
+  coord tune-machine                  find the best number of workers here, in a minute
   coord table 2                       print one of the tables again
 
 On a cluster (settings: docs/guide/cluster.md):
@@ -143,6 +144,8 @@ enum Command {
     Migrate(commands::migrate::MigrateArgs),
     /// Check the environment and suggest fixes
     Doctor(commands::doctor::DoctorArgs),
+    /// Measure how many workers and threads train fastest on this machine's CPU
+    TuneMachine(commands::tune_machine::TuneMachineArgs),
     /// Generate shell completions or manual pages
     Completions(commands::completions::CompletionsArgs),
 }
@@ -160,7 +163,7 @@ impl Command {
     fn only_prints(&self) -> bool {
         !matches!(
             self,
-            Self::Serve(_) | Self::Run(_) | Self::Demo(_) | Self::Top(_)
+            Self::Serve(_) | Self::Run(_) | Self::Demo(_) | Self::Top(_) | Self::TuneMachine(_)
         )
     }
 }
@@ -223,6 +226,7 @@ impl Cli {
             Command::DeadLetters(args) => commands::dead_letters::run(args, &settings).await,
             Command::Migrate(args) => commands::migrate::run(args, &settings).await,
             Command::Doctor(args) => commands::doctor::run(args, &settings).await,
+            Command::TuneMachine(args) => commands::tune_machine::run(args, &settings).await,
             Command::Completions(args) => commands::completions::run(args, Self::command()),
         }
     }

@@ -15,5 +15,6 @@ pub mod orchestrator;
 mod output;
 mod slurm;
 mod submission;
+mod tuning;
 
 pub use halfheard_analysis as analysis;

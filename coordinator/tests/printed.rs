@@ -74,6 +74,7 @@ fn help_pages_match_their_snapshots() {
         &["submit"],
         &["table"],
         &["top"],
+        &["tune-machine"],
         &["workers"],
     ];
     for page in pages {

@@ -35,6 +35,7 @@ pub(crate) mod status;
 pub(crate) mod submit;
 pub(crate) mod table;
 pub(crate) mod top;
+pub(crate) mod tune_machine;
 pub mod watch;
 pub(crate) mod workers;
 

@@ -5,10 +5,11 @@ use nix::{
     unistd::Pid,
 };
 use std::{
+    fs::File,
     io::{Read as _, Seek as _, SeekFrom},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
     sync::{OnceLock, mpsc},
     time::{Duration, Instant},
 };
@@ -126,6 +127,56 @@ impl Drop for ServerProcess {
         }
         self.signal(Signal::SIGKILL);
         let _ = self.child.wait();
+    }
+}
+
+/// A running child that is spoken to by pipes. On drop it is killed.
+#[derive(Debug)]
+pub(super) struct PipedProcess(Child);
+
+impl PipedProcess {
+    /// Starts `command`, with `errors` as its standard error.
+    ///
+    /// The child is killed when this process dies, however it dies. It has its own process group: Ctrl-C
+    /// on the terminal reaches this process only.
+    ///
+    /// # Errors
+    ///
+    /// The program cannot be started.
+    pub(super) fn start(mut command: Command, errors: File) -> std::io::Result<Self> {
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(errors)
+            .process_group(0);
+        Ok(Self(spawn(command, Signal::SIGKILL)?))
+    }
+
+    /// Returns its standard input and output, once.
+    pub(super) fn pipes(&mut self) -> Option<(ChildStdin, ChildStdout)> {
+        self.0.stdin.take().zip(self.0.stdout.take())
+    }
+
+    /// Waits until it exits.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's.
+    pub(super) async fn wait(&mut self) -> std::io::Result<ExitStatus> {
+        loop {
+            if let Some(status) = self.0.try_wait()? {
+                return Ok(status);
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+}
+
+impl Drop for PipedProcess {
+    fn drop(&mut self) {
+        // Fails if it has exited.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

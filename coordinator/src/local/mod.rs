@@ -6,6 +6,7 @@ pub(crate) mod connect;
 mod connection;
 mod error;
 mod files;
+pub(crate) mod measurement;
 mod nats;
 mod postgres;
 pub mod programs;

@@ -107,6 +107,20 @@ pub(crate) fn available() -> Option<u64> {
     Some(limit.map_or(left, |limit| limit.min(left)))
 }
 
+/// Returns this machine's memory in bytes, or less if a control group allows less.
+pub(crate) fn total() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    let all = kib.saturating_mul(1024);
+    let limit = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
+    // `max` means no limit, and does not parse.
+    let limit = limit.and_then(|limit| limit.trim().parse::<u64>().ok());
+    Some(limit.map_or(all, |limit| limit.min(all)))
+}
+
 /// Formats bytes as `6.4 GB`.
 pub(crate) fn gigabytes(bytes: u64) -> String {
     format!("{:.1} GB", bytes as f64 / 1e9)

@@ -210,8 +210,8 @@ pub struct TrainingSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResourcesSpec {
-    /// Workers, each a process; `--workers` says otherwise. Left out: one for each GPU, or two on
-    /// the CPU.
+    /// Workers, each a process; `--workers` says otherwise. Left out: one for each GPU, or on the CPU
+    /// what `coord tune-machine` found, or two.
     #[serde(default)]
     #[schemars(range(min = 1, max = 256))]
     pub workers: Option<u16>,

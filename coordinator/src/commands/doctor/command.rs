@@ -82,6 +82,7 @@ pub(crate) async fn run(args: DoctorArgs, settings: &Settings) -> anyhow::Result
     ];
     findings.extend(servers::limits(settings).await);
     findings.extend(programs::worker(&programs).await);
+    findings.extend(programs::tuning(&programs, settings));
     let mut hashes = HashCache::open(&settings.data_dir);
     for (part, what) in [
         (Part::EncoderEn, "encoder (en)"),

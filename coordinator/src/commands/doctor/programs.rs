@@ -2,11 +2,16 @@
 
 use super::finding::{Finding, Verdict};
 use crate::{
+    config::Settings,
     local::{
         programs::{Found, Part, ProgramError, Programs},
         worker_check::{self, WorkerCheck},
     },
-    submission::encoders::{self, ExamineError},
+    submission::{
+        encoders::{self, ExamineError},
+        memory,
+    },
+    tuning::{self, Candidate, Room, Unused, choose},
 };
 use halfheard_shared::{
     error::{Hint, chain},
@@ -98,6 +103,32 @@ pub(super) async fn worker(programs: &Programs) -> Vec<Finding> {
         }
     };
     vec![Finding::ok(WHAT, describe(&found)), devices(&check)]
+}
+
+/// Says what `coord run` starts on the CPU here; nothing without a worker.
+pub(super) fn tuning(programs: &Programs, settings: &Settings) -> Option<Finding> {
+    const WHAT: &str = "CPU workers";
+    let worker = programs.find(Part::Worker).ok()?;
+    let tuning = match tuning::of_this_machine(&settings.data_dir, &worker.version) {
+        Ok(tuning) => tuning,
+        Err(unused @ Unused::Absent) => return Some(Finding::ok(WHAT, unused.to_string())),
+        Err(unused @ Unused::Other(_)) => {
+            let remedy = "run `coord tune-machine`";
+            return Some(Finding::warn(WHAT, unused.to_string(), remedy));
+        }
+    };
+    let room = Room {
+        free: memory::available(),
+        slot: None,
+    };
+    let Candidate { slots, threads } = choose(&tuning.candidates, room)?.candidate;
+    let found = format!(
+        "{} of {}, measured on {}",
+        count(slots, "worker"),
+        count(threads, "thread"),
+        tuning.measured_at.format("%Y-%m-%d")
+    );
+    Some(Finding::ok(WHAT, found))
 }
 
 /// Checks the devices of slots, and what keeps them off a GPU.

@@ -11,6 +11,7 @@ use crate::{
     config::Settings,
     output::Output,
     submission::{self, Synthesize},
+    tuning,
 };
 use std::{path::PathBuf, process::ExitCode};
 
@@ -61,11 +62,16 @@ pub(crate) async fn run(args: PlanArgs, settings: &Settings) -> anyhow::Result<E
         jobs::print(&loaded, sweep, &states, output)?;
     } else {
         let unmet = unmet_by_workers(&loaded, settings).await;
+        let tuned = tuning::of_installed_worker(&settings.data_dir)
+            .and_then(Result::ok)
+            .and_then(|tuning| tuning::of_sweep(&tuning, &loaded))
+            .map(|choice| choice.candidate.slots);
         output.print(&Summary::new(
             &loaded,
             sweep,
             &states,
             &unmet,
+            tuned,
             args.hardware,
         ))?;
     }

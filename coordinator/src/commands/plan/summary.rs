@@ -82,15 +82,18 @@ pub(super) struct Summary<'a> {
 }
 
 impl<'a> Summary<'a> {
+    /// `tuned_workers` is what `coord tune-machine` found for the spec.
     pub(super) fn new(
         loaded: &'a Loaded,
         sweep: Option<SweepId>,
         states: &'a States,
         unmet_needs: &'a [String],
+        tuned_workers: Option<usize>,
         hardware: Option<Hardware>,
     ) -> Self {
         let resolved: &ResolvedSpec = &loaded.resolved;
         let workers = loaded.spec.resources.workers.map(usize::from);
+        let workers = workers.or(tuned_workers);
         let by_method = rows(loaded, states);
         let open = || {
             by_method.iter().map(|row| Open {

@@ -25,9 +25,13 @@ pub(crate) struct RunArgs {
     /// The spec, a TOML file
     pub(super) spec: PathBuf,
     /// Number of workers, one process each, which share the cores [default: as in the spec, or one
-    /// per GPU, or 2 on the CPU]
+    /// per GPU; on the CPU what `coord tune-machine` found, or 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(super) workers: Option<u16>,
+    /// CPU threads of each worker [default: what `coord tune-machine` found, or the cores divided by
+    /// the workers]
+    #[arg(long, env = env::THREADS, hide_env_values = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) threads: Option<u16>,
     /// Device of the workers: auto (one GPU each; the CPU without GPUs), cpu, cuda:0, or a list such
     /// as cuda:0,cuda:1 [default: as in the spec, or auto]
     #[arg(long, value_name = "DEVICE")]
@@ -65,6 +69,7 @@ impl RunArgs {
         Self {
             spec,
             workers,
+            threads: env::process(env::THREADS).and_then(|text| text.parse().ok()),
             device,
             share_gpus: false,
             allow_external: false,

@@ -72,7 +72,7 @@ async fn run_sweep(
     )?;
     programs.find(Part::Nats)?;
     programs.find(Part::Postgres)?;
-    let worker = programs.find(Part::Worker)?.path;
+    let worker = programs.find(Part::Worker)?;
     let (spec, data_dir) = (args.spec.clone(), settings.data_dir.clone());
     let loaded =
         tokio::task::spawn_blocking(move || submission::load(&spec, &data_dir, Synthesize::Create))
@@ -80,7 +80,7 @@ async fn run_sweep(
             .context("cannot load the spec")??;
     check_allowed(&args, &loaded)?;
     let listening = args.http.listen().await?;
-    let slots = Slots::plan(&args, &loaded.spec.resources, &worker, &programs).await?;
+    let slots = Slots::plan(&args, &loaded, &settings.data_dir, &worker, &programs).await?;
     output.note(slots.describe());
     output.note(format_args!(
         "private servers below {}",
@@ -98,7 +98,7 @@ async fn run_sweep(
         interrupt,
         output,
         programs,
-        worker,
+        worker: worker.path,
         loaded,
         slots,
         started,
