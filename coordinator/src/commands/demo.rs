@@ -24,7 +24,7 @@ Examples:
   coord demo --data-dir /tmp/demo       with all files in that folder
   coord table 9                         more of its tables afterwards")]
 pub(crate) struct DemoArgs {
-    /// Number of workers, one process each [default: what `coord tune-machine` found, or 2]
+    /// Number of workers, one process each [default: 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: Option<u16>,
     /// Device of the workers: cpu, cuda:0, auto [default: cpu]

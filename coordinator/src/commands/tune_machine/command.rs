@@ -20,7 +20,10 @@ use crate::{
     },
 };
 use anyhow::Context as _;
-use halfheard_shared::shutdown::{Interrupted, Shutdown};
+use halfheard_shared::{
+    shutdown::{Interrupted, Shutdown},
+    text::count,
+};
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
@@ -29,6 +32,8 @@ use std::{
 
 /// The share of the time that is measured; starting processes and their first steps take the rest.
 const MEASURED: f64 = 0.7;
+/// The share of the cores that others may keep busy without a word.
+const BUSY: f64 = 0.25;
 /// Slots may need a little more memory than those of the measurement before.
 const SPARE: f64 = 1.1;
 
@@ -55,6 +60,9 @@ async fn tune(args: &TuneMachineArgs, settings: &Settings) -> anyhow::Result<()>
     let encoder = programs.find(Part::EncoderEn)?.path;
     let gpus = gpus(&worker.path, &programs).await?;
     let machine = Machine::this(&worker.version);
+    if let Some(busy) = busy(machine.cores) {
+        output.note(busy);
+    }
     let free = memory::available();
     let bench = Bench {
         worker: &worker.path,
@@ -74,6 +82,23 @@ async fn tune(args: &TuneMachineArgs, settings: &Settings) -> anyhow::Result<()>
         .with_context(|| format!("cannot write {}", file.display()))?;
     output.print_pretty(&Report::new(&tuning, &skipped, chosen, gpus, &file))?;
     Ok(())
+}
+
+/// Says that other processes compute here, if they do: workers that wait for each other's cores are slower with
+/// more threads, and the choice is one for a busy machine.
+fn busy(cores: usize) -> Option<String> {
+    let load = load(&std::fs::read_to_string("/proc/loadavg").ok()?)?;
+    (load > BUSY * cores as f64).then(|| {
+        format!(
+            "other processes keep about {load:.1} of {} busy: measure again when they are done",
+            count(cores, "core")
+        )
+    })
+}
+
+/// Processes that ran or waited for a core in the last minute.
+fn load(loadavg: &str) -> Option<f64> {
+    loadavg.split_whitespace().next()?.parse().ok()
 }
 
 /// The number of GPUs that slots would use.
@@ -152,5 +177,17 @@ impl Bench<'_> {
             time,
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn load_is_the_first_number() {
+        assert_eq!(load("2.39 1.80 0.88 3/412 17174\n"), Some(2.39));
+        assert_eq!(load(""), None);
+        assert!(busy(usize::MAX).is_none());
     }
 }
