@@ -12,3 +12,4 @@ mod status;
 mod sweep_control;
 mod top;
 mod traces;
+mod tune_machine;
