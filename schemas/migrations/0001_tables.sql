@@ -157,6 +157,8 @@ CREATE INDEX job_of_config ON job (config) WHERE kind = 'train';
 CREATE INDEX job_ready_train ON job (sweep, length DESC, position) WHERE state = 'ready' AND kind = 'train';
 CREATE INDEX job_ready_eval ON job (sweep, position) WHERE state = 'ready' AND kind <> 'train';
 CREATE INDEX job_leased ON job (worker) WHERE state IN ('queued', 'running');
+CREATE INDEX job_finished ON job (sweep, finished) WHERE state = 'done';
+CREATE INDEX job_troubled ON job (id) WHERE state = 'failed' OR failures > 0;
 COMMENT ON TABLE job IS 'One training, evaluation or no-op job, by its content: sweeps that ask for the same share it (table sweep_job). Who has it is in its row alone.';
 COMMENT ON COLUMN job.id IS 'Derived from the job''s content: what is computed, whoever asks for it.';
 COMMENT ON COLUMN job.sweep IS 'The sweep under which it is scheduled: one of those in sweep_job. NULL if none asks for it any more.';
@@ -200,6 +202,29 @@ COMMENT ON TABLE sweep_job IS 'Which jobs a sweep asks for. Several sweeps may a
 COMMENT ON COLUMN sweep_job.sweep IS 'The sweep.';
 COMMENT ON COLUMN sweep_job.position IS 'The job''s position in it, from 0.';
 COMMENT ON COLUMN sweep_job.job IS 'The job.';
+
+-- A million jobs are not counted each time that somebody looks. Rows are only added, so transactions do not wait for
+-- each other here; the leader folds them now and then. Triggers write them (0002_state_machine.sql).
+CREATE TABLE tally (
+    sweep   uuid NOT NULL,
+    kind    job_kind NOT NULL,
+    method  text NOT NULL,
+    variant text NOT NULL,
+    dataset text NOT NULL,
+    config  uuid,
+    state   job_state NOT NULL,
+    jobs    bigint NOT NULL
+);
+CREATE INDEX tally_of_sweep ON tally (sweep);
+COMMENT ON TABLE tally IS 'How many jobs each sweep asks for, by what they are and in which state: the sums of jobs. Derived from sweep_job and job.';
+COMMENT ON COLUMN tally.sweep IS 'A sweep that asks for them. What is left of deleted ones goes with the next folding.';
+COMMENT ON COLUMN tally.kind IS 'train, eval or noop.';
+COMMENT ON COLUMN tally.method IS 'The method''s id.';
+COMMENT ON COLUMN tally.variant IS 'The variant''s id; empty for the method itself.';
+COMMENT ON COLUMN tally.dataset IS 'The dataset''s name.';
+COMMENT ON COLUMN tally.config IS 'The config, as in job.config.';
+COMMENT ON COLUMN tally.state IS 'The state.';
+COMMENT ON COLUMN tally.jobs IS 'By how many jobs their number grew; negative where jobs left this state.';
 
 CREATE TABLE attempt (
     id           uuid PRIMARY KEY,

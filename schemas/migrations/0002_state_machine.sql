@@ -63,3 +63,52 @@ CREATE TRIGGER job_state_changes
     FOR EACH ROW
     WHEN (OLD.state IS DISTINCT FROM NEW.state)
     EXECUTE FUNCTION job_state_changes();
+
+-- Table tally counts jobs by state. The statements are planned anew each time (EXECUTE), because what is good for one
+-- job is not for a million.
+
+CREATE FUNCTION tally_asked() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE 'INSERT INTO tally (sweep, kind, method, variant, dataset, config, state, jobs)
+             SELECT w.sweep, j.kind, j.method, j.variant, j.dataset, j.config, j.state, count(*)
+             FROM asked w JOIN job j ON j.id = w.job
+             GROUP BY 1, 2, 3, 4, 5, 6, 7';
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION tally_asked() IS 'Counts the jobs that a sweep asks for now.';
+
+CREATE TRIGGER tally_asked
+    AFTER INSERT ON sweep_job
+    REFERENCING NEW TABLE AS asked
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION tally_asked();
+
+CREATE FUNCTION tally_states() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    -- Neither an outer join on both sides nor what is behind OFFSET 0 becomes a loop over all pairs of rows, whatever the
+    -- planner believes of tables that were never analyzed.
+    EXECUTE 'WITH changed AS MATERIALIZED (
+                 SELECT n.id, n.kind, n.method, n.variant, n.dataset, n.config, o.state AS was, n.state AS became
+                 FROM was o FULL JOIN became n ON n.id = o.id
+                 WHERE o.state IS DISTINCT FROM n.state
+             )
+             INSERT INTO tally (sweep, kind, method, variant, dataset, config, state, jobs)
+             SELECT w.sweep, j.kind, j.method, j.variant, j.dataset, j.config, c.state, sum(c.jobs)
+             FROM changed j
+             CROSS JOIN LATERAL (SELECT sweep FROM sweep_job WHERE job = j.id OFFSET 0) w
+             CROSS JOIN LATERAL (VALUES (j.was, -1), (j.became, 1)) AS c (state, jobs)
+             GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(c.jobs) <> 0';
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION tally_states() IS 'Counts jobs whose states changed in their new states, no longer in the old ones.';
+
+-- With transition tables, a trigger cannot name the columns that it is for.
+CREATE TRIGGER tally_states
+    AFTER UPDATE ON job
+    REFERENCING OLD TABLE AS was NEW TABLE AS became
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION tally_states();

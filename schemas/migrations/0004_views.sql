@@ -65,28 +65,51 @@ COMMENT ON COLUMN measurement.state IS 'The state of that job.';
 COMMENT ON COLUMN measurement.train_job IS 'The training job of the model.';
 COMMENT ON COLUMN measurement.criterion IS 'The selection criterion whose checkpoint it is read from.';
 
+-- Evaluations are counted without their metrics, which most of a large sweep that runs does not have yet.
 CREATE VIEW cell AS
-SELECT sweep,
-       method,
-       variant,
-       dataset,
-       case_id,
-       case_kind(case_id) AS kind,
-       case_rate(case_id) AS rate,
-       case_missing(case_id) AS missing,
-       substring(case_id FROM '^(?:mr|block|bursts|asr|noise|r)=([0-9.]+)')::numeric AS amount,
-       substring(case_id FROM '(?:missing|permuted|averaged)=([lav]+)') AS modalities,
-       case_mask(case_id) AS mask,
-       metric,
-       avg(value ORDER BY seed) AS mean,
-       stddev_samp(value ORDER BY seed) AS std,
-       min(value) AS min,
-       max(value) AS max,
-       count(*) FILTER (WHERE state = 'done') AS seeds_completed,
-       count(*) AS seeds_expected,
-       count(*) FILTER (WHERE state = 'done' AND value IS NULL) AS seeds_undefined
-FROM measurement
-GROUP BY sweep, method, variant, dataset, case_id, metric;
+SELECT c.sweep,
+       c.method,
+       c.variant,
+       c.dataset,
+       c.case_id,
+       case_kind(c.case_id) AS kind,
+       case_rate(c.case_id) AS rate,
+       case_missing(c.case_id) AS missing,
+       substring(c.case_id FROM '^(?:mr|block|bursts|asr|noise|r)=([0-9.]+)')::numeric AS amount,
+       substring(c.case_id FROM '(?:missing|permuted|averaged)=([lav]+)') AS modalities,
+       case_mask(c.case_id) AS mask,
+       m.metric,
+       v.mean,
+       v.std,
+       v.min,
+       v.max,
+       c.completed AS seeds_completed,
+       c.expected AS seeds_expected,
+       c.completed - coalesce(v.defined, 0) AS seeds_undefined
+FROM (
+    SELECT w.sweep, e.method, e.variant, e.dataset, e.case_id, count(*) AS expected,
+           count(*) FILTER (WHERE e.state = 'done') AS completed
+    FROM sweep_job w
+    JOIN job e ON e.id = w.job
+    WHERE e.kind = 'eval'
+    GROUP BY w.sweep, e.method, e.variant, e.dataset, e.case_id
+) c
+JOIN metric m ON m.dataset = c.dataset
+LEFT JOIN (
+    SELECT w.sweep, e.method, e.variant, e.dataset, e.case_id, o.metric,
+           avg(r.value ORDER BY e.seed) AS mean,
+           stddev_samp(r.value ORDER BY e.seed) AS std,
+           min(r.value) AS min,
+           max(r.value) AS max,
+           count(r.value) FILTER (WHERE e.state = 'done') AS defined
+    FROM sweep_job w
+    JOIN job e ON e.id = w.job
+    JOIN metric o ON o.dataset = e.dataset
+    JOIN result r ON r.job = e.id AND r.criterion = o.criterion AND r.metric = o.metric
+    WHERE e.kind = 'eval'
+    GROUP BY w.sweep, e.method, e.variant, e.dataset, e.case_id, o.metric
+) v ON v.sweep = c.sweep AND v.method = c.method AND v.variant = c.variant AND v.dataset = c.dataset
+   AND v.case_id = c.case_id AND v.metric = m.metric;
 COMMENT ON VIEW cell IS 'One metric of one method on one case: the mean over seeds.';
 COMMENT ON COLUMN cell.sweep IS 'The sweep.';
 COMMENT ON COLUMN cell.method IS 'The method''s id.';
@@ -281,21 +304,20 @@ SELECT s.id AS sweep,
        s.state = 'cancelled' OR p.blocked + p.ready + p.queued + p.running = 0 AS finished
 FROM sweep s
 CROSS JOIN LATERAL (
-    SELECT count(*) AS jobs,
-           count(*) FILTER (WHERE j.state = 'blocked') AS blocked,
-           count(*) FILTER (WHERE j.state = 'ready') AS ready,
-           count(*) FILTER (WHERE j.state = 'queued') AS queued,
-           count(*) FILTER (WHERE j.state = 'running') AS running,
-           count(*) FILTER (WHERE j.state = 'done') AS done,
-           count(*) FILTER (WHERE j.state = 'failed') AS failed,
-           count(*) FILTER (WHERE j.state = 'cancelled') AS cancelled,
-           count(*) FILTER (WHERE j.kind = 'train') AS train_jobs,
-           count(*) FILTER (WHERE j.kind = 'train' AND j.state = 'done') AS train_done,
-           count(*) FILTER (WHERE j.kind = 'eval') AS eval_jobs,
-           count(*) FILTER (WHERE j.kind = 'eval' AND j.state = 'done') AS eval_done
-    FROM sweep_job w
-    JOIN job j ON j.id = w.job
-    WHERE w.sweep = s.id
+    SELECT coalesce(sum(t.jobs), 0)::bigint AS jobs,
+           coalesce(sum(t.jobs) FILTER (WHERE t.state = 'blocked'), 0)::bigint AS blocked,
+           coalesce(sum(t.jobs) FILTER (WHERE t.state = 'ready'), 0)::bigint AS ready,
+           coalesce(sum(t.jobs) FILTER (WHERE t.state = 'queued'), 0)::bigint AS queued,
+           coalesce(sum(t.jobs) FILTER (WHERE t.state = 'running'), 0)::bigint AS running,
+           coalesce(sum(t.jobs) FILTER (WHERE t.state = 'done'), 0)::bigint AS done,
+           coalesce(sum(t.jobs) FILTER (WHERE t.state = 'failed'), 0)::bigint AS failed,
+           coalesce(sum(t.jobs) FILTER (WHERE t.state = 'cancelled'), 0)::bigint AS cancelled,
+           coalesce(sum(t.jobs) FILTER (WHERE t.kind = 'train'), 0)::bigint AS train_jobs,
+           coalesce(sum(t.jobs) FILTER (WHERE t.kind = 'train' AND t.state = 'done'), 0)::bigint AS train_done,
+           coalesce(sum(t.jobs) FILTER (WHERE t.kind = 'eval'), 0)::bigint AS eval_jobs,
+           coalesce(sum(t.jobs) FILTER (WHERE t.kind = 'eval' AND t.state = 'done'), 0)::bigint AS eval_done
+    FROM tally t
+    WHERE t.sweep = s.id
 ) p;
 COMMENT ON VIEW sweep_progress IS 'The progress of each sweep.';
 COMMENT ON COLUMN sweep_progress.sweep IS 'The sweep.';
@@ -318,7 +340,7 @@ COMMENT ON COLUMN sweep_progress.eval_done IS 'Completed evaluation jobs.';
 COMMENT ON COLUMN sweep_progress.finished IS 'Whether nothing of it is left to do: it has no unfinished job, or it was cancelled. What other sweeps ask for as well goes on.';
 
 CREATE VIEW sweep_protocol AS
-SELECT w.sweep,
+SELECT j.sweep,
        p.selection,
        p.selection_rate,
        p.erasure_seed,
@@ -327,8 +349,7 @@ SELECT w.sweep,
        p.switched,
        array_agg(DISTINCT j.method || coalesce('/' || nullif(j.variant, ''), '')) AS methods,
        count(DISTINCT (j.method, j.variant, j.dataset)) AS models
-FROM sweep_job w
-JOIN job j ON j.id = w.job
+FROM tally j
 JOIN config c ON c.id = j.config
 CROSS JOIN LATERAL (
     SELECT c.spec #>> '{protocol,selection}' AS selection,

@@ -28,6 +28,8 @@ use tokio_util::sync::CancellationToken;
 const ROUND: Duration = Duration::from_secs(1);
 /// How often the costs and needs of jobs are estimated from what was measured.
 const ESTIMATE_EVERY: Duration = Duration::from_secs(60);
+/// How often what was noted about states of jobs is folded.
+const FOLD_EVERY: Duration = Duration::from_secs(5);
 /// A round that takes so long hangs.
 const HANGS: Duration = Duration::from_secs(300);
 /// What a worker's watchdog may be late with ending its process.
@@ -103,6 +105,11 @@ async fn round(lead: &Lead, advances: &mut Advances) -> Result<(), LeaseError> {
         let costs = lead.store.estimate_costs().await?;
         let needs = lead.store.estimate_needs().await?;
         tracing::debug!(costs, needs, "estimated anew");
+    }
+    if advances.folded.is_none_or(|at| at.elapsed() > FOLD_EVERY) {
+        advances.folded = Some(Instant::now());
+        let rows = lead.store.fold_tallies().await?;
+        tracing::trace!(rows, "folded tallies");
     }
     for (sweep, reason) in lead.store.pause_failing().await? {
         tracing::warn!(%sweep, reason, "sweep paused");
@@ -202,6 +209,8 @@ struct Advances {
     waits: Option<Instant>,
     /// When the costs and needs of jobs were estimated last.
     estimated: Option<Instant>,
+    /// When the tallies were folded last.
+    folded: Option<Instant>,
 }
 
 impl Advances {

@@ -40,22 +40,31 @@ impl Store {
     pub async fn board(&self) -> Result<Vec<BoardRow>, StoreError> {
         let sweeps = self.sweeps().await?;
         let counts = sqlx::query!(
-            r#"SELECT w.sweep,
-                      count(*) FILTER (WHERE j.state = 'blocked') AS "blocked!",
-                      count(*) FILTER (WHERE j.state = 'ready') AS "ready!",
-                      count(*) FILTER (WHERE j.state = 'queued') AS "queued!",
-                      count(*) FILTER (WHERE j.state = 'running') AS "running!",
-                      count(*) FILTER (WHERE j.state = 'done') AS "done!",
-                      count(*) FILTER (WHERE j.state = 'failed') AS "failed!",
-                      count(*) FILTER (WHERE j.state = 'cancelled') AS "cancelled!",
-                      count(*) FILTER (WHERE j.kind = 'train') AS "train_jobs!",
-                      count(*) FILTER (WHERE j.kind = 'train' AND j.state = 'done') AS "train_done!",
-                      count(*) FILTER (WHERE j.kind = 'eval') AS "eval_jobs!",
-                      count(*) FILTER (WHERE j.kind = 'eval' AND j.state = 'done') AS "eval_done!",
-                      count(*) FILTER (WHERE j.state = 'done'
-                          AND j.finished > now() - make_interval(secs => $1)) AS "recent!"
-               FROM sweep_job w JOIN job j ON j.id = w.job
-               GROUP BY w.sweep"#,
+            r#"WITH recent AS (
+                   SELECT w.sweep, count(*) AS jobs_done
+                   FROM sweep s
+                   JOIN job j ON j.sweep = s.id AND j.state = 'done'
+                       AND j.finished > now() - make_interval(secs => $1)
+                   JOIN sweep_job w ON w.job = j.id
+                   GROUP BY w.sweep
+               )
+               SELECT t.sweep,
+                      coalesce(sum(jobs) FILTER (WHERE state = 'blocked'), 0)::bigint AS "blocked!",
+                      coalesce(sum(jobs) FILTER (WHERE state = 'ready'), 0)::bigint AS "ready!",
+                      coalesce(sum(jobs) FILTER (WHERE state = 'queued'), 0)::bigint AS "queued!",
+                      coalesce(sum(jobs) FILTER (WHERE state = 'running'), 0)::bigint AS "running!",
+                      coalesce(sum(jobs) FILTER (WHERE state = 'done'), 0)::bigint AS "done!",
+                      coalesce(sum(jobs) FILTER (WHERE state = 'failed'), 0)::bigint AS "failed!",
+                      coalesce(sum(jobs) FILTER (WHERE state = 'cancelled'), 0)::bigint AS "cancelled!",
+                      coalesce(sum(jobs) FILTER (WHERE kind = 'train'), 0)::bigint AS "train_jobs!",
+                      coalesce(sum(jobs) FILTER (WHERE kind = 'train' AND state = 'done'), 0)::bigint
+                          AS "train_done!",
+                      coalesce(sum(jobs) FILTER (WHERE kind = 'eval'), 0)::bigint AS "eval_jobs!",
+                      coalesce(sum(jobs) FILTER (WHERE kind = 'eval' AND state = 'done'), 0)::bigint
+                          AS "eval_done!",
+                      coalesce(min(r.jobs_done), 0) AS "recent!"
+               FROM tally t LEFT JOIN recent r ON r.sweep = t.sweep
+               GROUP BY t.sweep"#,
             f64::from(RECENT)
         )
         .fetch_all(self.pool())

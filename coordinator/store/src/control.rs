@@ -110,8 +110,8 @@ impl Store {
             r#"SELECT s.id, s.max_failures AS "max_failures!", f.failed AS "failed!"
                FROM sweep s
                CROSS JOIN LATERAL (
-                   SELECT count(*) AS failed FROM sweep_job w JOIN job j ON j.id = w.job
-                   WHERE w.sweep = s.id AND j.state = 'failed'
+                   SELECT coalesce(sum(jobs), 0)::bigint AS failed FROM tally
+                   WHERE sweep = s.id AND state = 'failed'
                ) f
                WHERE s.state = 'running' AND s.max_failures IS NOT NULL
                  AND f.failed > s.max_failures
@@ -279,6 +279,9 @@ async fn delete_in(tx: &mut PgConnection, sweep: SweepId) -> Result<Deleted, Sto
     .execute(&mut *tx)
     .await?;
     sqlx::query!("DELETE FROM config c WHERE NOT EXISTS (SELECT FROM job j WHERE j.config = c.id)")
+        .execute(&mut *tx)
+        .await?;
+    sqlx::query!("DELETE FROM tally WHERE sweep = $1", sweep.0)
         .execute(&mut *tx)
         .await?;
     sqlx::query!("DELETE FROM sweep WHERE id = $1", sweep.0)

@@ -43,12 +43,15 @@ impl Store {
         // its own failed with its training job and is counted there.
         Ok(sqlx::query_as!(
             FailureRow,
-            r#"WITH last AS (
+            r#"WITH troubled AS MATERIALIZED (
+                   -- The condition is that of the index.
+                   SELECT j.* FROM job j JOIN sweep_job w ON w.job = j.id AND w.sweep = $1
+                   WHERE j.state = 'failed' OR j.failures > 0
+               ), last AS (
                    SELECT DISTINCT ON (a.job) a.job, a.worker, a.failure_kind, a.errors
-                   FROM sweep_job w
-                   JOIN job j ON j.id = w.job
+                   FROM troubled j
                    JOIN attempt a ON a.job = j.id
-                   WHERE w.sweep = $1 AND j.state NOT IN ('done', 'cancelled')
+                   WHERE j.state NOT IN ('done', 'cancelled')
                      AND (a.outcome = 'failed' OR a.failure_kind = 'crashed')
                    ORDER BY a.job, a.ended DESC NULLS LAST, a.id
                ), stuck AS (
@@ -61,12 +64,10 @@ impl Store {
                           (SELECT count(*) FROM job e JOIN sweep_job v ON v.job = e.id
                            WHERE v.sweep = $1 AND e.train_job = j.id AND e.state = 'failed' AND j.state = 'failed'
                              AND NOT EXISTS (SELECT FROM last WHERE last.job = e.id)) AS behind
-                   FROM sweep_job w
-                   JOIN job j ON j.id = w.job
+                   FROM troubled j
                    LEFT JOIN last l ON l.job = j.id
                    LEFT JOIN job t ON t.id = j.train_job
-                   WHERE w.sweep = $1
-                     AND (j.state = 'failed' OR (l.job IS NOT NULL AND j.failures > 0))
+                   WHERE (j.state = 'failed' OR l.job IS NOT NULL)
                      AND NOT (l.job IS NULL AND j.state = 'failed'
                               AND coalesce(t.state = 'failed', false))
                )
@@ -101,8 +102,8 @@ impl Store {
         let rows = sqlx::query!(
             "SELECT id, name FROM sweep WHERE id IN (
                  SELECT w.sweep FROM job j JOIN sweep_job w ON w.job = j.id
-                 WHERE j.state = 'failed'
-                    OR (j.failures > 0 AND j.state NOT IN ('done', 'cancelled')))
+                 -- The condition is that of the index.
+                 WHERE (j.state = 'failed' OR j.failures > 0) AND j.state NOT IN ('done', 'cancelled'))
              ORDER BY created DESC, id"
         )
         .fetch_all(self.pool())

@@ -20,9 +20,13 @@ pub struct WorkRow {
     pub variation: Option<f64>,
 }
 
+/// So many jobs of a sweep that were done last say how long its jobs take.
+const LATEST: i64 = 4096;
+
 impl Store {
-    /// Open jobs and the time that completed ones took. Attempts of one worker at several evaluations
-    /// overlap, so what counts is how long the worker was busy.
+    /// Open jobs and the time that completed ones took: of a sweep with more than [`LATEST`] of them, those that were
+    /// done last. Attempts of one worker at several evaluations overlap, so what counts is how long the worker was
+    /// busy.
     ///
     /// # Errors
     ///
@@ -30,13 +34,23 @@ impl Store {
     pub async fn work(&self, sweep: SweepId) -> Result<Vec<WorkRow>, StoreError> {
         Ok(sqlx::query_as!(
             WorkRow,
-            r#"WITH done AS (
-                   SELECT j.kind, j.method, j.variant, j.dataset, a.worker, a.seconds,
-                          tstzrange(a.started, a.ended) AS span
-                   FROM sweep_job w
-                   JOIN job j ON j.id = w.job
-                   JOIN attempt a ON a.job = j.id AND a.outcome = 'done'
-                   WHERE w.sweep = $1 AND j.state = 'done' AND a.ended > a.started
+            r#"WITH latest AS (
+                   (SELECT id, kind, method, variant, dataset FROM job
+                    WHERE sweep = $1 AND state = 'done' ORDER BY finished DESC LIMIT $2)
+                   UNION ALL
+                   -- What it shares is scheduled under other sweeps.
+                   (SELECT j.id, j.kind, j.method, j.variant, j.dataset
+                    FROM sweep_job w JOIN job j ON j.id = w.job
+                    WHERE w.sweep = $1 AND j.sweep <> $1 AND j.state = 'done'
+                      AND (SELECT train_jobs + eval_jobs + noop_jobs FROM sweep WHERE id = $1) <= $2)
+               ), done AS (
+                   SELECT l.*, a.worker, a.seconds, tstzrange(a.started, a.ended) AS span
+                   FROM latest l
+                   -- OFFSET 0: attempts of these few, rather than all of them beside each other.
+                   CROSS JOIN LATERAL (
+                       SELECT * FROM attempt
+                       WHERE job = l.id AND outcome = 'done' AND ended > started OFFSET 0
+                   ) a
                ), spread AS (
                    SELECT kind, method, variant, dataset,
                           stddev_samp(took) / nullif(avg(took), 0) AS variation
@@ -60,22 +74,23 @@ impl Store {
                    GROUP BY kind, method, variant, dataset
                )
                SELECT j.kind = 'train' AS "trains!", j.dataset,
-                      count(*) FILTER (
-                          WHERE j.state IN ('blocked', 'ready', 'queued', 'running')) AS "open!",
+                      coalesce(sum(j.jobs) FILTER (
+                          WHERE j.state IN ('blocked', 'ready', 'queued', 'running')), 0)::bigint
+                          AS "open!",
                       coalesce(min(b.timed), 0)::float8 AS "timed!",
                       coalesce(min(b.busy), 0)::float8 AS "busy!",
                       min(s.variation)::float8 AS variation
-               FROM sweep_job w
-               JOIN job j ON j.id = w.job
+               FROM tally j
                LEFT JOIN busy b
                  ON (b.kind, b.method, b.variant, b.dataset)
                     = (j.kind, j.method, j.variant, j.dataset)
                LEFT JOIN spread s
                  ON (s.kind, s.method, s.variant, s.dataset)
                     = (j.kind, j.method, j.variant, j.dataset)
-               WHERE w.sweep = $1
+               WHERE j.sweep = $1
                GROUP BY j.kind, j.method, j.variant, j.dataset"#,
-            sweep.0
+            sweep.0,
+            LATEST
         )
         .fetch_all(self.pool())
         .await?)

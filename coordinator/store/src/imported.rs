@@ -8,7 +8,7 @@ mod error;
 
 pub use error::ImportError;
 
-use crate::{Store, StoreError, sharing};
+use crate::{Store, StoreError, sharing, tallies};
 use halfheard_shared::{
     benchmark::Benchmark,
     case::Case,
@@ -235,6 +235,7 @@ impl Store {
             sharing::reschedule(&mut tx, SweepId(other)).await?;
         }
         count_jobs(&mut tx, sweep).await?;
+        tallies::recount(&mut tx, sweep).await?;
         tx.commit().await?;
         Ok(mine.len() as u64)
     }

@@ -46,6 +46,7 @@ pub mod status;
 pub mod store;
 pub mod submit;
 pub mod sweeps;
+mod tallies;
 pub mod terms;
 mod text;
 pub mod timings;

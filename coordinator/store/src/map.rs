@@ -166,10 +166,8 @@ impl Store {
             DataHash,
             "SELECT DISTINCT j.dataset, c.spec #>> '{data,blake3}' AS blake3,
                     c.spec #>> '{encoder,blake3}' AS encoder
-             FROM sweep_job w
-             JOIN job j ON j.id = w.job
-             JOIN config c ON c.id = j.config
-             WHERE w.sweep = $1 AND j.kind = 'train'
+             FROM tally j JOIN config c ON c.id = j.config
+             WHERE j.sweep = $1 AND j.kind = 'train'
              ORDER BY 1, 2, 3",
             sweep.0
         )

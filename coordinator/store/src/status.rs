@@ -6,6 +6,9 @@ use halfheard_shared::ids::{JobId, SweepId};
 use std::collections::HashMap;
 use uuid::Uuid;
 
+/// The most models of a sweep that are all listed.
+pub const LISTED: i64 = 500;
+
 /// Jobs that are asked for at once.
 const ASKED: usize = 10_000;
 
@@ -96,24 +99,37 @@ impl Store {
         })
     }
 
-    /// The models of a sweep, by dataset, method, variant and seed.
+    /// The models of a sweep, by dataset, method, variant and seed. Of a sweep with more than [`LISTED`] only those
+    /// whose training jobs failed or workers have, at most so many.
     pub async fn models(&self, sweep: SweepId) -> Result<Vec<ModelStatus>, StoreError> {
         Ok(sqlx::query_as!(
             ModelStatus,
-            r#"SELECT t.method AS "method!", t.variant AS "variant!", t.dataset AS "dataset!",
+            r#"WITH listed AS MATERIALIZED (
+                   SELECT w.job FROM sweep_job w JOIN job j ON j.id = w.job
+                   WHERE w.sweep = $1 AND j.kind = 'train'
+                     AND (SELECT train_jobs FROM sweep WHERE id = $1) <= $2
+                   UNION ALL
+                   (SELECT id FROM job
+                    WHERE sweep = $1 AND kind = 'train' AND state IN ('failed', 'queued', 'running')
+                      AND (SELECT train_jobs FROM sweep WHERE id = $1) > $2
+                    ORDER BY position LIMIT $2)
+               )
+               SELECT t.method AS "method!", t.variant AS "variant!", t.dataset AS "dataset!",
                       t.seed AS "seed!", t.state AS "state!: JobState", t.epoch AS "epoch?",
                       t.loss AS "loss?", t.worker AS "worker?", e.completed AS "completed!",
                       e.expected AS "expected!"
-               FROM job_status t
+               FROM listed l
+               JOIN job_status t ON t.job = l.job
                CROSS JOIN LATERAL (
                    SELECT count(*) AS expected,
                           count(*) FILTER (WHERE j.state = 'done') AS completed
                    FROM job j JOIN sweep_job w ON w.job = j.id AND w.sweep = t.sweep
                    WHERE j.train_job = t.job
                ) e
-               WHERE t.sweep = $1 AND t.kind = 'train'
+               WHERE t.sweep = $1
                ORDER BY t.dataset, t.method, t.variant, t.seed"#,
-            sweep.0
+            sweep.0,
+            LISTED
         )
         .fetch_all(self.pool())
         .await?)
@@ -160,10 +176,9 @@ impl Store {
     /// The models of a sweep with a completed evaluation, as `METHOD` or `METHOD/VARIANT`.
     pub async fn evaluated_models(&self, sweep: SweepId) -> Result<Vec<String>, StoreError> {
         Ok(sqlx::query_scalar!(
-            r#"SELECT DISTINCT
-                      method || CASE variant WHEN '' THEN '' ELSE '/' || variant END AS "model!"
-               FROM sweep_job w JOIN job j ON j.id = w.job
-               WHERE w.sweep = $1 AND j.kind = 'eval' AND j.state = 'done' ORDER BY 1"#,
+            r#"SELECT method || CASE variant WHEN '' THEN '' ELSE '/' || variant END AS "model!"
+               FROM tally WHERE sweep = $1 AND kind = 'eval' AND state = 'done'
+               GROUP BY 1 HAVING sum(jobs) > 0 ORDER BY 1"#,
             sweep.0
         )
         .fetch_all(self.pool())

@@ -7,6 +7,7 @@ use crate::{
     fault::is_rollback,
     retry::MAX_ROLLBACKS,
     sharing::{self, Which},
+    tallies,
     terms::{self, SweepTerms, Terms},
 };
 use columns::{Columns, Planned};
@@ -133,6 +134,9 @@ impl Store {
         if !new || fresh != jobs {
             (submitted.shared, submitted.reopened) =
                 join_retrying(&mut tx, sweep.id, new, &planned).await?;
+            if new {
+                tallies::recount(&mut tx, sweep.id).await?;
+            }
         }
         costs::estimate(&mut tx, Some(sweep.id)).await?;
         tx.commit().await?;

@@ -132,14 +132,14 @@ impl Store {
     pub async fn progress(&self, sweep: SweepId) -> Result<Progress, StoreError> {
         Ok(sqlx::query_as!(
             Progress,
-            r#"SELECT count(*) FILTER (WHERE state = 'blocked') AS "blocked!",
-                      count(*) FILTER (WHERE state = 'ready') AS "ready!",
-                      count(*) FILTER (WHERE state = 'queued') AS "queued!",
-                      count(*) FILTER (WHERE state = 'running') AS "running!",
-                      count(*) FILTER (WHERE state = 'done') AS "done!",
-                      count(*) FILTER (WHERE state = 'failed') AS "failed!",
-                      count(*) FILTER (WHERE state = 'cancelled') AS "cancelled!"
-               FROM sweep_job w JOIN job j ON j.id = w.job WHERE w.sweep = $1"#,
+            r#"SELECT coalesce(sum(jobs) FILTER (WHERE state = 'blocked'), 0)::bigint AS "blocked!",
+                      coalesce(sum(jobs) FILTER (WHERE state = 'ready'), 0)::bigint AS "ready!",
+                      coalesce(sum(jobs) FILTER (WHERE state = 'queued'), 0)::bigint AS "queued!",
+                      coalesce(sum(jobs) FILTER (WHERE state = 'running'), 0)::bigint AS "running!",
+                      coalesce(sum(jobs) FILTER (WHERE state = 'done'), 0)::bigint AS "done!",
+                      coalesce(sum(jobs) FILTER (WHERE state = 'failed'), 0)::bigint AS "failed!",
+                      coalesce(sum(jobs) FILTER (WHERE state = 'cancelled'), 0)::bigint AS "cancelled!"
+               FROM tally WHERE sweep = $1"#,
             sweep.0
         )
         .fetch_one(self.pool())
@@ -150,9 +150,9 @@ impl Store {
     pub async fn has_open_jobs(&self) -> Result<bool, StoreError> {
         Ok(sqlx::query_scalar!(
             r#"SELECT EXISTS (
-                   SELECT FROM sweep s WHERE s.state = 'running' AND EXISTS (
-                       SELECT FROM sweep_job w JOIN job j ON j.id = w.job WHERE w.sweep = s.id
-                         AND j.state IN ('blocked', 'ready', 'queued', 'running'))
+                   SELECT FROM sweep s JOIN tally t ON t.sweep = s.id
+                   WHERE s.state = 'running' AND t.state IN ('blocked', 'ready', 'queued', 'running')
+                   GROUP BY s.id HAVING sum(t.jobs) > 0
                ) AS "open!""#
         )
         .fetch_one(self.pool())
@@ -163,9 +163,9 @@ impl Store {
     pub async fn has_failed_jobs(&self) -> Result<bool, StoreError> {
         Ok(sqlx::query_scalar!(
             r#"SELECT EXISTS (
-                   SELECT FROM sweep s WHERE s.state <> 'cancelled' AND EXISTS (
-                       SELECT FROM sweep_job w JOIN job j ON j.id = w.job
-                       WHERE w.sweep = s.id AND j.state = 'failed')
+                   SELECT FROM sweep s JOIN tally t ON t.sweep = s.id
+                   WHERE s.state <> 'cancelled' AND t.state = 'failed'
+                   GROUP BY s.id HAVING sum(t.jobs) > 0
                ) AS "failed!""#
         )
         .fetch_one(self.pool())

@@ -134,6 +134,8 @@ pub(super) struct Report {
     jobs: Jobs,
     protocols: Vec<Protocol>,
     models: Vec<Model>,
+    /// Models of a large sweep that are not listed: their training jobs wait, or are done.
+    models_left_out: i64,
     failures: Vec<FailureGroup>,
     broker_error: Option<String>,
     drained: Vec<Drained>,
@@ -150,7 +152,9 @@ impl Report {
         let snapshot = Snapshot::load(store, broker.get(), sweep.id).await?;
         let left = Forecast::new(sweep.id).left(store, &snapshot).await;
         let models = store.models(sweep.id).await?;
+        let listed = i64::try_from(models.len()).unwrap_or(i64::MAX);
         Ok(Self {
+            models_left_out: (snapshot.train_jobs - listed).max(0),
             jobs: Jobs::new(&snapshot, left),
             protocols: protocols_of(store, sweep.id).await?,
             models: models.into_iter().map(Model::from).collect(),
@@ -236,6 +240,13 @@ impl fmt::Display for Report {
             writeln!(f, "{line}")?;
         }
         writeln!(f, "{}\n{}", self.jobs, self.table().trim_fmt())?;
+        if self.models_left_out > 0 {
+            let left_out = self.models_left_out;
+            writeln!(
+                f,
+                "and {left_out} more models, of which no training job runs or failed"
+            )?;
+        }
         if !self.failures.is_empty() {
             writeln!(f, "\nfailures by cause:")?;
         }

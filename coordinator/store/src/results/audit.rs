@@ -55,10 +55,9 @@ pub(super) async fn records(snapshot: &mut Snapshot) -> Result<AuditRecords, Res
     }
     let rows = sqlx::query!(
         "SELECT DISTINCT j.dataset, j.method, j.variant
-         FROM sweep_job w
-         JOIN job j ON j.id = w.job
+         FROM tally j
          JOIN config c ON c.id = j.config
-         WHERE w.sweep = $1 AND j.kind = 'train'
+         WHERE j.sweep = $1 AND j.kind = 'train'
            AND c.spec #>> '{protocol,selection}' = 'test'
          ORDER BY 1, 2, 3",
         snapshot.sweep.0

@@ -28,18 +28,26 @@ impl Snapshot {
     pub(super) async fn cells(&mut self) -> Result<Cells, ResultsError> {
         let rows = sqlx::query_as!(
             Row,
-            r#"SELECT dataset AS "dataset!", method AS "method!", variant AS "variant!",
+            // The means are those of views table_overall and table_missing_overall, which would read each result again.
+            r#"WITH cells AS MATERIALIZED (SELECT * FROM cell WHERE sweep = $1)
+               SELECT dataset AS "dataset!", method AS "method!", variant AS "variant!",
                       case_id AS "case_id!", metric AS "metric!", mean, std, min,
                       max, seeds_completed AS "completed!", seeds_expected AS "expected!"
-               FROM cell WHERE sweep = $1
+               FROM cells
                UNION ALL
-               SELECT dataset, method, variant, 'r=mean', metric, mean, std, NULL, NULL,
-                      cells_completed, cells_expected
-               FROM table_overall WHERE sweep = $1
+               SELECT dataset, method, variant, 'r=mean', metric,
+                      CASE WHEN bool_and(seeds_completed > 0) THEN avg(mean ORDER BY rate) END,
+                      CASE WHEN bool_and(seeds_completed > 0) THEN avg(std ORDER BY rate) END,
+                      NULL, NULL, count(*) FILTER (WHERE seeds_completed > 0), count(*)
+               FROM cells WHERE kind = 'r' AND mask IS NULL
+               GROUP BY dataset, method, variant, metric
                UNION ALL
-               SELECT dataset, method, variant, 'missing=mean', metric, mean, std, NULL, NULL,
-                      cells_completed, cells_expected
-               FROM table_missing_overall WHERE sweep = $1"#,
+               SELECT dataset, method, variant, 'missing=mean', metric,
+                      CASE WHEN bool_and(seeds_completed > 0) THEN avg(mean ORDER BY missing) END,
+                      CASE WHEN bool_and(seeds_completed > 0) THEN avg(std ORDER BY missing) END,
+                      NULL, NULL, count(*) FILTER (WHERE seeds_completed > 0), count(*)
+               FROM cells WHERE kind = 'missing'
+               GROUP BY dataset, method, variant, metric"#,
             self.sweep.0
         )
         .fetch_all(&mut *self.tx)

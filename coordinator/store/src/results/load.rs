@@ -176,8 +176,8 @@ impl Snapshot {
     async fn imported(&mut self) -> Result<Vec<Model>, ResultsError> {
         Ok(sqlx::query!(
             "SELECT DISTINCT j.method, j.variant
-             FROM sweep_job w JOIN job j ON j.id = w.job JOIN config c ON c.id = j.config
-             WHERE w.sweep = $1 AND j.kind = 'train' AND c.spec ? 'imported'
+             FROM tally j JOIN config c ON c.id = j.config
+             WHERE j.sweep = $1 AND j.kind = 'train' AND c.spec ? 'imported'
              ORDER BY 1, 2",
             self.sweep.0
         )
@@ -192,10 +192,10 @@ impl Snapshot {
     async fn external(&mut self) -> Result<Vec<(String, String)>, ResultsError> {
         Ok(sqlx::query!(
             r#"SELECT DISTINCT j.method, p.bundle AS "bundle!"
-               FROM sweep_job w JOIN job j ON j.id = w.job JOIN config c ON c.id = j.config
+               FROM tally j JOIN config c ON c.id = j.config
                CROSS JOIN LATERAL (SELECT (c.spec ->> 'hyper')::jsonb #>> '{program,bundle}')
                    AS p (bundle)
-               WHERE w.sweep = $1 AND j.kind = 'train' AND p.bundle IS NOT NULL
+               WHERE j.sweep = $1 AND j.kind = 'train' AND p.bundle IS NOT NULL
                ORDER BY 1, 2"#,
             self.sweep.0
         )
@@ -210,11 +210,10 @@ impl Snapshot {
         let rows = sqlx::query!(
             "SELECT DISTINCT j.dataset, d.blake3, d.train_samples, d.valid_samples,
                     d.test_samples, d.test_labels
-             FROM sweep_job w
-             JOIN job j ON j.id = w.job
+             FROM tally j
              JOIN config c ON c.id = j.config
              JOIN dataset d ON d.blake3 = c.spec #>> '{data,blake3}'
-             WHERE w.sweep = $1 AND j.kind = 'train'
+             WHERE j.sweep = $1 AND j.kind = 'train'
              ORDER BY j.dataset, d.blake3",
             self.sweep.0
         )
@@ -332,9 +331,10 @@ impl Snapshot {
     /// The database's; a dataset that this program does not know.
     pub async fn evaluated(&mut self) -> Result<Vec<(Benchmark, String)>, ResultsError> {
         let rows = sqlx::query!(
-            "SELECT DISTINCT j.dataset, j.method
-             FROM sweep_job w JOIN job j ON j.id = w.job
-             WHERE w.sweep = $1 AND j.kind = 'eval' AND j.state = 'done' ORDER BY 1, 2",
+            "SELECT j.dataset, j.method
+             FROM tally j
+             WHERE j.sweep = $1 AND j.kind = 'eval' AND j.state = 'done'
+             GROUP BY 1, 2 HAVING sum(j.jobs) > 0 ORDER BY 1, 2",
             self.sweep.0
         )
         .fetch_all(&mut *self.tx)

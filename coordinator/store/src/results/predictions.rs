@@ -67,11 +67,10 @@ impl Snapshot {
         // Nothing of a dataset may be evaluated yet: then it has no row.
         let rows = sqlx::query!(
             r#"SELECT DISTINCT j.dataset, d.test_samples, d.test_labels
-               FROM sweep_job w
-               JOIN job j ON j.id = w.job
+               FROM tally j
                JOIN config c ON c.id = j.config
                JOIN dataset d ON d.blake3 = c.spec #>> '{data,blake3}'
-               WHERE w.sweep = $1 AND j.kind = 'train'
+               WHERE j.sweep = $1 AND j.kind = 'train'
                  AND (cardinality($2::text[]) = 0 OR j.dataset = ANY ($2))"#,
             self.sweep.0,
             &selected.datasets

@@ -10,8 +10,9 @@ use halfheard_shared::{
     spec::ResolvedSpec,
 };
 use halfheard_store::{
-    JobCounts, Store, SweepState,
+    JobCounts, JobState, Store, SweepState,
     control::Reopen,
+    status::LISTED,
     submit::{NewSweep, Submitted},
     terms::Terms,
 };
@@ -171,9 +172,19 @@ const BLOCKED: &str = "SELECT count(*) FROM job WHERE state = 'blocked'";
 
 /// Rows that break a rule, whatever happened: a job that is not scheduled under the sweep that ranks
 /// first; an unfinished one that nobody wants; a cancelled one that somebody wants; an evaluation that
-/// waits for nothing, or not for what it needs; a lease of nobody.
+/// waits for nothing, or not for what it needs; a lease of nobody; jobs that are not tallied as they are.
 const BROKEN: &str = "
-    SELECT count(*) FROM job j
+    WITH counted AS (
+        SELECT w.sweep, j.kind, j.method, j.variant, j.dataset, j.config, j.state, count(*) AS jobs
+        FROM sweep_job w JOIN job j ON j.id = w.job GROUP BY 1, 2, 3, 4, 5, 6, 7
+    ), tallied AS (
+        SELECT sweep, kind, method, variant, dataset, config, state, sum(jobs) AS jobs
+        FROM tally WHERE sweep IN (SELECT id FROM sweep)
+        GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(jobs) <> 0
+    )
+    SELECT (SELECT count(*) FROM (TABLE counted EXCEPT TABLE tallied) missing)
+         + (SELECT count(*) FROM (TABLE tallied EXCEPT TABLE counted) invented)
+         + count(*) FROM job j
     CROSS JOIN LATERAL (
         SELECT w.sweep, w.position, s.state FROM sweep_job w JOIN sweep s ON s.id = w.sweep
         WHERE w.job = j.id ORDER BY s.state, s.priority DESC, s.created, s.id LIMIT 1
@@ -314,6 +325,41 @@ async fn work_under_way_is_shared() {
             .await,
         0
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_large_sweep_only_models_at_work_are_listed() {
+    let postgres = Postgres::start().await;
+    let store = &postgres.store;
+    let large = with("large", |spec| {
+        spec.methods.truncate(1);
+        spec.cases.truncate(1);
+        spec.seeds = (1..=LISTED.unsigned_abs() + 1).collect();
+    });
+    submit(store, &large, Terms::default()).await;
+    let id = large.sweep_id(None);
+    assert!(store.models(id).await.unwrap().is_empty());
+    let [first, second, ..] = trainings(&large)[..] else {
+        panic!("many training jobs")
+    };
+    finish(store, first).await;
+    grant(store, second, "running").await;
+    let models = store.models(id).await.unwrap();
+    assert_eq!(models.len(), 1, "{models:?}");
+    assert_eq!(
+        (models[0].state, models[0].expected),
+        (JobState::Running, 1)
+    );
+    let progress = store.sweep_progress(id).await.unwrap();
+    assert_eq!((progress.train_jobs, progress.train_done), (501, 1));
+    sqlx::query("UPDATE attempt SET started = ended - interval '20 s'")
+        .execute(store.pool())
+        .await
+        .unwrap();
+    let work = store.work(id).await.unwrap();
+    let training = work.iter().find(|work| work.trains).unwrap();
+    assert_eq!((training.open, training.timed), (500, 1.0));
+    assert_eq!(training.busy, 20.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

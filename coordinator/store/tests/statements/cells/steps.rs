@@ -93,6 +93,37 @@ async fn longest_by_operations_is_first_while_nothing_was_measured() {
     assert_eq!(lengths().await, then);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn notes_of_many_changes_are_folded() {
+    let postgres = Postgres::start().await;
+    let store = &postgres.store;
+    submit(store, &base(), Terms::default()).await;
+    let id = base().sweep_id(None);
+    let rows = "SELECT count(*) FROM tally";
+    for _ in 0..20 {
+        store.cancel(id).await.unwrap();
+        submit(store, &base(), Terms::default()).await;
+    }
+    let before = postgres.count(rows).await;
+    assert!(before > 100, "{before} rows");
+    assert_eq!(store.fold_tallies().await.unwrap().cast_signed(), before);
+    // Two methods, ready training jobs and blocked evaluations of each.
+    assert_eq!(postgres.count(rows).await, 4);
+    assert_eq!(postgres.count(BROKEN).await, 0);
+    assert_eq!(
+        store.fold_tallies().await.unwrap(),
+        0,
+        "few rows are left alone"
+    );
+    // Behind the store's back: what nobody has goes too.
+    sqlx::query("DELETE FROM sweep")
+        .execute(store.pool())
+        .await
+        .unwrap();
+    assert_eq!(store.fold_tallies().await.unwrap(), 4);
+    assert_eq!(postgres.count(rows).await, 0);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Submit(usize, i32),
@@ -105,6 +136,7 @@ enum Step {
     Fail(usize),
     Grant(usize),
     Delete(usize),
+    Fold,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -121,6 +153,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => job().prop_map(Step::Fail),
         3 => job().prop_map(Step::Grant),
         1 => sweep().prop_map(Step::Delete),
+        1 => Just(Step::Fold),
     ]
 }
 
@@ -145,6 +178,7 @@ async fn take(store: &Store, specs: &[ResolvedSpec], step: &Step) {
             submit(store, &specs[n], Terms::with_priority(priority)).await;
         }
         Step::Cancel(n) => drop(store.cancel(id(n)).await.unwrap()),
+        Step::Fold => drop(store.fold_tallies().await.unwrap()),
         Step::Pause(n) => drop(store.pause(id(n), None).await.unwrap()),
         Step::Resume(n) => {
             store.resume(id(n)).await.unwrap();
