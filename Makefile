@@ -167,12 +167,18 @@ test-wheel: wheel ## install the wheel into an empty folder and run the demo fro
 .PHONY: bench
 bench: setup ## measure expansion, submission, no-op jobs, tables, report, pages, imports, training steps
 	$(CARGO) build --release --workspace --bins
-	$(TARGET)/release/bench_submit
+	$(TARGET)/release/bench_submit 100000
 	$(TARGET)/release/bench_path
 	$(TARGET)/release/bench_results
 	$(TARGET)/release/bench_page
 	$(TARGET)/release/bench_import
 	$(WITH_LIBTORCH) $(CARGO) bench --workspace --bench steps
+
+.PHONY: bench-million
+bench-million: setup ## measure a million evaluations: submission, pages, status and tables while they run (10 minutes)
+	$(CARGO) build --release --workspace --bins
+	$(TARGET)/release/bench_submit 1000000
+	$(TARGET)/release/bench_page 1000000
 
 .PHONY: bench-cluster
 bench-cluster: setup ## measure makespans and lost GPU time of simulated clusters (45 minutes; CLUSTER=ARGUMENTS)

@@ -34,3 +34,31 @@ pub fn processor_seconds(process: u32) -> f64 {
     });
     taken.sum::<f64>() / 1e9
 }
+
+/// As [`processor_seconds`], of a process and all that descend from it and still run.
+pub fn tree_seconds(process: u32) -> f64 {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let parents: Vec<(u32, u32)> = processes
+        .filter_map(|folder| folder.file_name().to_str()?.parse().ok())
+        .filter_map(|process| Some((process, parent(process)?)))
+        .collect();
+    let mut tree = vec![process];
+    let mut next = 0;
+    while let Some(&of) = tree.get(next) {
+        tree.extend(
+            parents
+                .iter()
+                .filter(|(_, parent)| *parent == of)
+                .map(|(child, _)| child),
+        );
+        next += 1;
+    }
+    tree.into_iter().map(processor_seconds).sum()
+}
+
+fn parent(process: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // After the name, which may contain anything: the state, then the parent.
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_whitespace().nth(1)?.parse().ok()
+}

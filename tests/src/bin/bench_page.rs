@@ -1,5 +1,5 @@
 //! Measures what an operator waits for while a large sweep runs: the pages and `/metrics` of a coordinator
-//! with 100,000 jobs and 1,000 workers, and the memory that it takes.
+//! with 100,000 jobs and 1,000 workers, the memory that it takes, and `coord status` and `coord table`.
 //!
 //! `bench_page [JOBS [WORKERS [SECONDS]]]`: 100000 jobs and 1000 workers by default, which work for 120 seconds
 //! before anything is measured, so that there are results.
@@ -29,6 +29,10 @@ use tokio::{
 
 /// How often each page is asked for.
 const REQUESTS: usize = 40;
+/// How often each command is run.
+const COMMANDS: usize = 9;
+/// What each may take, in milliseconds.
+const AIM: f64 = 200.0;
 /// How many seconds the workers work before anything is measured.
 const WARM_UP: usize = 120;
 /// As real workers do.
@@ -118,6 +122,16 @@ async fn bench(jobs: usize, workers: usize, seconds: usize) -> Result<()> {
     ] {
         measure(&address, path).await?;
     }
+    let id = sweep.0.to_string();
+    let id = id.as_str();
+    for arguments in [
+        &["status"][..],
+        &["status", id],
+        &["table", "2", "--sweep", id],
+        &["table", "9", "--sweep", id],
+    ] {
+        command(&stage, arguments)?;
+    }
     let taken = memory(coord.id());
     println!(
         "memory of the coordinator: {:.0} MB, at most {:.0} MB",
@@ -171,15 +185,34 @@ async fn measure(address: &str, path: &str) -> Result<()> {
         bytes = answer.len();
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    print(path, times, bytes);
+    Ok(())
+}
+
+/// Runs `coord` with these arguments, from its start to its end.
+fn command(stage: &Stage, arguments: &[&str]) -> Result<()> {
+    let mut times = Vec::new();
+    let mut bytes = 0;
+    for _ in 0..COMMANDS {
+        let since = Instant::now();
+        let text = programs::output(programs::coord(stage)?.args(arguments))?;
+        times.push(since.elapsed().as_secs_f64() * 1000.0);
+        bytes = text.len();
+    }
+    print(&format!("coord {}", arguments.join(" ")), times, bytes);
+    Ok(())
+}
+
+fn print(what: &str, mut times: Vec<f64>, bytes: usize) {
     times.sort_by(f64::total_cmp);
+    let median = times[times.len() / 2];
+    let verdict = if median <= AIM { "" } else { ", above it" };
     println!(
-        "{path:<60} median {:>7.1} ms, 95 % {:>7.1} ms, most {:>7.1} ms, {} kB",
-        times[REQUESTS / 2],
-        times[REQUESTS * 95 / 100],
-        times[REQUESTS - 1],
+        "{what:<72} median {median:>7.1} ms (aim: {AIM:.0} ms{verdict}), 95 % {:>7.1} ms, most {:>7.1} ms, {} kB",
+        times[times.len() * 95 / 100],
+        times[times.len() - 1],
         bytes / 1000
     );
-    Ok(())
 }
 
 /// One request on a connection of its own.

@@ -11,6 +11,7 @@
 use anyhow::{Context as _, Result, ensure};
 use halfheard_coordinator::orchestrator::options::ServeOptions;
 use halfheard_e2e::{
+    process::tree_seconds,
     programs,
     stage::Stage,
     sweeps::{noops, sweep},
@@ -35,6 +36,9 @@ async fn main() -> Result<()> {
         None => bench(20_000).await,
     }
 }
+
+/// What is aimed at: jobs a second from submission to their rows.
+const AIM: f64 = 3000.0;
 
 /// A worker process: takes no-op jobs until it is killed.
 async fn work(url: &str) -> Result<()> {
@@ -82,12 +86,57 @@ fn machine() {
     println!("machine: {model}, {cores} cores, {profile}");
 }
 
-fn rate(what: &str, count: u64, since: Instant) {
+/// Prints how many there were in a second, and returns it.
+fn rate(what: &str, count: u64, since: Instant) -> f64 {
     let seconds = since.elapsed().as_secs_f64();
-    println!(
-        "{what:<58} {:>9.0} a second  ({count} in {seconds:.2} s)",
-        count as f64 / seconds
-    );
+    let rate = count as f64 / seconds;
+    println!("{what:<58} {rate:>9.0} a second  ({count} in {seconds:.2} s)");
+    rate
+}
+
+/// Processor seconds of everything that takes part.
+#[derive(Clone, Copy, Default)]
+struct Shares {
+    /// With this bench, which waits.
+    coordinator: f64,
+    database: f64,
+    broker: f64,
+    workers: f64,
+}
+
+impl Shares {
+    fn now(stage: &Stage, workers: &Workers) -> Self {
+        let of = |process: Option<u32>| process.map_or(0.0, tree_seconds);
+        let workers: f64 = workers.0.iter().map(|child| tree_seconds(child.id())).sum();
+        let (database, broker) = (of(stage.postgres.process()), of(stage.nats.process()));
+        // Servers and workers are children of this process.
+        let all = tree_seconds(std::process::id());
+        Self {
+            coordinator: all - database - broker - workers,
+            database,
+            broker,
+            workers,
+        }
+    }
+
+    /// Prints what a job took since then, in microseconds of a processor, and how many jobs a second that makes where
+    /// workers have processors of their own.
+    fn print_since(self, before: Self, jobs: u64, seconds: f64) {
+        let each = |now: f64, before: f64| (now - before) * 1e6 / jobs as f64;
+        let coordinator = each(self.coordinator, before.coordinator);
+        let database = each(self.database, before.database);
+        let broker = each(self.broker, before.broker);
+        let workers = each(self.workers, before.workers);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
+        let central = coordinator + database + broker;
+        let busy = (central + workers) * jobs as f64 / 1e6 / seconds / cores;
+        println!(
+            "    microseconds of a processor a job: coordinator {coordinator:.0}, database {database:.0}, broker {broker:.0}, \
+             workers {workers:.0}; {:.0} % of {cores} cores busy; without the workers' share the cores do {:.0} a second",
+            busy * 100.0,
+            cores * 1e6 / central
+        );
+    }
 }
 
 /// What the parts do alone.
@@ -182,15 +231,18 @@ async fn path(jobs: u64, workers: usize, kind: Kind) -> Result<()> {
         };
         Ok(command.stdin(Stdio::null()).spawn()?)
     };
-    let _workers = Workers((0..workers).map(spawn).collect::<Result<_>>()?);
+    let processes = Workers((0..workers).map(spawn).collect::<Result<_>>()?);
     let coordinator = stage.serve_with(ServeOptions::default());
     // All workers start and connect first.
     tokio::time::sleep(Duration::from_secs(5)).await;
 
+    let before = Shares::now(&stage, &processes);
     let since = Instant::now();
     stage.store.submit(&sweep, noops(&sweep, jobs)).await?;
     let progress = stage.finished(sweep.id, Duration::from_secs(600)).await?;
-    rate(
+    let seconds = since.elapsed().as_secs_f64();
+    let after = Shares::now(&stage, &processes);
+    let reached = rate(
         &format!(
             "jobs from submission to result row, {workers} {}",
             match kind {
@@ -201,6 +253,9 @@ async fn path(jobs: u64, workers: usize, kind: Kind) -> Result<()> {
         jobs,
         since,
     );
+    let verdict = if reached >= AIM { "reached" } else { "missed" };
+    println!("    aim: {AIM:.0} a second: {verdict}");
+    after.print_since(before, jobs, seconds);
     ensure!(u64::try_from(progress.done)? == jobs, "not all are done");
     let attempts = stage
         .count("SELECT count(*) FROM attempt WHERE outcome = 'done'")

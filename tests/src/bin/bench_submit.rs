@@ -1,6 +1,6 @@
 //! Measures submission: from a resolved spec to rows that are durable in Postgres. The paper's
-//! matrix, and a spec of a million evaluations, alone and shared; beside them, what it takes to insert
-//! rows one after the other.
+//! matrix, specs of ten thousand evaluations and ten times as many up to a million, and the largest shared;
+//! beside them, what it takes to insert rows one after the other.
 //!
 //! `bench_submit [EVALUATIONS]`; a million by default.
 
@@ -14,13 +14,20 @@ use halfheard_shared::{benchmark::Benchmark, matrix, methods, spec::ResolvedSpec
 use halfheard_store::{Store, submit::NewSweep, terms::Terms};
 use std::{sync::Arc, time::Instant};
 
+/// What a million evaluations may take, in seconds.
+const AIM_SECONDS: f64 = 60.0;
+/// What a submission may take, in megabytes.
+const AIM_MEMORY: f64 = 300.0;
+/// The evaluations of the smallest spec that is compared.
+const SMALLEST: usize = 10_000;
+
 #[tokio::main]
 async fn main() -> Result<()> {
     let evaluations: usize = match std::env::args().nth(1) {
         Some(number) => number.parse().context("the number of evaluations")?,
         None => 1_000_000,
     };
-    let postgres = Postgres::start()?;
+    let postgres = Postgres::start_synced()?;
     let store = Store::connect_with_retry(&postgres.url().parse()?).await?;
     store.migrate().await?;
 
@@ -30,10 +37,33 @@ async fn main() -> Result<()> {
         .collect();
     let paper = resolved(&Matrix::of("paper", &ids, &Benchmark::ALL, 3))?;
     submit(&store, "the paper's matrix", paper).await?;
-    // One method on one dataset: sixteen evaluations a seed.
-    let seeds = evaluations.div_ceil(16) as u64;
-    let large = resolved(&Matrix::of("large", &["lnln"], &[Benchmark::Mosi], seeds))?;
-    submit(&store, "the large spec", large.clone()).await?;
+    let mut first = None;
+    for size in (0..)
+        .map(|power| SMALLEST * 10_usize.pow(power))
+        .take_while(|size| *size < evaluations)
+    {
+        let rate = submit(
+            &store,
+            &format!("{size} evaluations"),
+            of_size("grown", size)?,
+        )
+        .await?;
+        first = first.or(Some(rate));
+        // Its jobs would be the larger one's, too.
+        store.delete(of_size("grown", size)?.sweep_id(None)).await?;
+    }
+    let large = of_size("large", evaluations)?;
+    let rate = submit(&store, "the large spec", large.clone()).await?;
+    println!(
+        "    a million at this rate: {:.1} s (aim: {AIM_SECONDS:.0} s); a row takes {:.2} times as long as in the \
+         smallest (aim: 1, linear)",
+        1_062_500.0 / rate,
+        first.unwrap_or(rate) / rate
+    );
+    println!(
+        "    peak memory until here: {:.0} MB (aim: {AIM_MEMORY:.0} MB)",
+        memory(std::process::id()).peak
+    );
     let again = |name: &str| ResolvedSpec {
         name: name.to_owned(),
         ..large.clone()
@@ -68,7 +98,14 @@ async fn main() -> Result<()> {
     alone(&store).await
 }
 
-async fn submit(store: &Store, what: &str, resolved: ResolvedSpec) -> Result<()> {
+/// One method on one dataset: sixteen evaluations a seed.
+fn of_size(name: &str, evaluations: usize) -> Result<ResolvedSpec> {
+    let seeds = evaluations.div_ceil(16) as u64;
+    resolved(&Matrix::of(name, &["lnln"], &[Benchmark::Mosi], seeds))
+}
+
+/// Returns how many rows a second.
+async fn submit(store: &Store, what: &str, resolved: ResolvedSpec) -> Result<f64> {
     let resolved = Arc::new(resolved);
     let counts = matrix::counts(&resolved);
     let since = Instant::now();
@@ -86,16 +123,15 @@ async fn submit(store: &Store, what: &str, resolved: ResolvedSpec) -> Result<()>
     let jobs = matrix::expand(resolved, None);
     let submitted = store.submit(&sweep, jobs).await?;
     let seconds = since.elapsed().as_secs_f64();
-    let all = counts.train + counts.eval;
+    let rate = (counts.train + counts.eval) as f64 / seconds;
     println!(
-        "{what}: {} trainings and {} evaluations ({} of them new) durable in {seconds:.2} s ({:.0} \
-         rows a second)",
+        "{what}: {} trainings and {} evaluations ({} of them new) durable in {seconds:.2} s \
+         ({rate:.0} rows a second)",
         counts.train,
         counts.eval,
         submitted.fresh.total(),
-        all as f64 / seconds
     );
-    Ok(())
+    Ok(rate)
 }
 
 /// The peer: rows of the same table, each in its own transaction.
