@@ -5,9 +5,8 @@ use crate::Store;
 use futures::{Stream, TryStreamExt as _, pin_mut};
 use halfheard_shared::{
     ids::SweepId,
-    results::{ComparisonRow, EpochRow, Export, Filter, MeasurementRow, PredictionRows, Rows},
+    results::{ComparisonRow, EpochRow, Export, MeasurementRow, Rows},
 };
-use std::sync::Arc;
 
 /// Rows of a page, about.
 const PAGE: usize = 100_000;
@@ -87,7 +86,12 @@ pub async fn export<E: From<ResultsError>>(
             );
             pages(rows.fetch(store.pool()), |rows| write(Rows::Epochs(rows))).await
         }
-        Export::Predictions => predictions(store, sweep, write).await,
+        Export::Predictions => {
+            let mut snapshot = Snapshot::begin(store, sweep).await?;
+            snapshot
+                .each_prediction(|rows| write(Rows::Predictions(rows)))
+                .await
+        }
     }
 }
 
@@ -107,31 +111,4 @@ async fn pages<T, E: From<ResultsError>>(
         return Ok(());
     }
     write(page)
-}
-
-/// A method's predictions on a dataset are in memory at once.
-async fn predictions<E: From<ResultsError>>(
-    store: &Store,
-    sweep: SweepId,
-    mut write: impl FnMut(Rows) -> Result<(), E>,
-) -> Result<(), E> {
-    let mut snapshot = Snapshot::begin(store, sweep).await?;
-    for (dataset, method) in snapshot.evaluated().await? {
-        let filter = Filter {
-            methods: vec![method],
-            datasets: vec![dataset],
-            cases: Vec::new(),
-        };
-        let loaded = snapshot.predictions(&filter).await?;
-        let Some(labels) = loaded.labels.get(&dataset) else {
-            continue;
-        };
-        for evaluation in loaded.evaluations {
-            write(Rows::Predictions(PredictionRows {
-                evaluation,
-                labels: Arc::clone(labels),
-            }))?;
-        }
-    }
-    Ok(())
 }

@@ -6,7 +6,7 @@ use crate::Store;
 use halfheard_shared::{
     benchmark::Benchmark,
     ids::{JobId, SweepId},
-    results::{Evaluation, Filter, Model, Predictions},
+    results::{Evaluation, Filter, Model, PredictionRows, Predictions},
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -32,11 +32,24 @@ impl Store {
     }
 }
 
+/// Evaluations whose predictions are read at once.
+const AT_ONCE: usize = 1000;
+
 /// A filter as the statements have it: empty lists stand for all.
 struct Selected {
     datasets: Vec<String>,
     methods: Vec<String>,
     cases: Vec<String>,
+}
+
+impl Selected {
+    fn by(filter: &Filter) -> Self {
+        Self {
+            datasets: filter.datasets.iter().map(|d| d.id().to_owned()).collect(),
+            methods: filter.methods.clone(),
+            cases: filter.cases.iter().map(ToString::to_string).collect(),
+        }
+    }
 }
 
 impl Snapshot {
@@ -46,18 +59,40 @@ impl Snapshot {
     ///
     /// The database's; labels that are not stored; stored bytes that were changed.
     pub async fn predictions(&mut self, filter: &Filter) -> Result<Predictions, ResultsError> {
-        let selected = Selected {
-            datasets: filter.datasets.iter().map(|d| d.id().to_owned()).collect(),
-            methods: filter.methods.clone(),
-            cases: filter.cases.iter().map(ToString::to_string).collect(),
-        };
+        let selected = Selected::by(filter);
         let labels = self.labels(&selected).await?;
-        let vectors = self.vectors(&selected, &labels).await?;
-        let evaluations = self.evaluations(&selected, &vectors).await?;
+        let mut evaluations = Vec::new();
+        for jobs in self.evaluated_jobs(&selected).await?.chunks(AT_ONCE) {
+            evaluations.extend(self.evaluations(jobs, &labels).await?);
+        }
         Ok(Predictions {
             labels,
             evaluations,
         })
+    }
+
+    /// Hands all predictions to `write`, with their labels, by dataset, model, case and seed: a thousand evaluations
+    /// are in memory at once, however many there are.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::predictions`], or those of `write`.
+    pub(super) async fn each_prediction<E: From<ResultsError>>(
+        &mut self,
+        mut write: impl FnMut(PredictionRows) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let selected = Selected::by(&Filter::default());
+        let labels = self.labels(&selected).await?;
+        for jobs in self.evaluated_jobs(&selected).await?.chunks(AT_ONCE) {
+            for evaluation in self.evaluations(jobs, &labels).await? {
+                let Some(labels) = labels.get(&evaluation.dataset) else {
+                    continue;
+                };
+                let labels = Arc::clone(labels);
+                write(PredictionRows { evaluation, labels })?;
+            }
+        }
+        Ok(())
     }
 
     async fn labels(
@@ -87,25 +122,37 @@ impl Snapshot {
         Ok(labels)
     }
 
-    /// The prediction vectors, by job and number.
-    async fn vectors(
-        &mut self,
-        selected: &Selected,
-        labels: &BTreeMap<Benchmark, Arc<[f32]>>,
-    ) -> Result<HashMap<(Uuid, i32), Arc<[f32]>>, ResultsError> {
-        let rows = sqlx::query!(
-            r#"SELECT p.job, p.number, p.data, j.dataset
+    /// The evaluations that are done, by dataset, model, case and seed.
+    async fn evaluated_jobs(&mut self, selected: &Selected) -> Result<Vec<Uuid>, ResultsError> {
+        Ok(sqlx::query_scalar!(
+            r#"SELECT j.id
                FROM sweep_job w
                JOIN job j ON j.id = w.job
-               JOIN prediction p ON p.job = j.id
                WHERE w.sweep = $1 AND j.kind = 'eval' AND j.state = 'done'
                  AND (cardinality($2::text[]) = 0 OR j.dataset = ANY ($2))
                  AND (cardinality($3::text[]) = 0 OR j.method = ANY ($3))
-                 AND (cardinality($4::text[]) = 0 OR j.case_id = ANY ($4))"#,
+                 AND (cardinality($4::text[]) = 0 OR j.case_id = ANY ($4))
+               ORDER BY j.dataset, j.method, j.variant, j.case_id, j.seed, j.id"#,
             self.sweep.0,
             &selected.datasets,
             &selected.methods,
             &selected.cases
+        )
+        .fetch_all(&mut *self.tx)
+        .await?)
+    }
+
+    /// The prediction vectors of these evaluations, by job and number.
+    async fn vectors(
+        &mut self,
+        jobs: &[Uuid],
+        labels: &BTreeMap<Benchmark, Arc<[f32]>>,
+    ) -> Result<HashMap<(Uuid, i32), Arc<[f32]>>, ResultsError> {
+        let rows = sqlx::query!(
+            r#"SELECT p.job, p.number, p.data, j.dataset
+               FROM job j JOIN prediction p ON p.job = j.id
+               WHERE j.id = ANY ($1)"#,
+            jobs
         )
         .fetch_all(&mut *self.tx)
         .await?;
@@ -123,26 +170,21 @@ impl Snapshot {
         Ok(vectors)
     }
 
+    /// These evaluations with their predictions, in the same order.
     async fn evaluations(
         &mut self,
-        selected: &Selected,
-        vectors: &HashMap<(Uuid, i32), Arc<[f32]>>,
+        jobs: &[Uuid],
+        labels: &BTreeMap<Benchmark, Arc<[f32]>>,
     ) -> Result<Vec<Evaluation>, ResultsError> {
+        let vectors = self.vectors(jobs, labels).await?;
         let rows = sqlx::query!(
             r#"SELECT j.id, j.method, j.variant, j.dataset, j.seed, j.case_id AS "case_id!",
                       e.criterion, e.prediction
-               FROM sweep_job w
-               JOIN job j ON j.id = w.job
+               FROM unnest($1::uuid[]) WITH ORDINALITY AS asked (id, place)
+               JOIN job j ON j.id = asked.id
                JOIN evaluation e ON e.job = j.id
-               WHERE w.sweep = $1 AND j.kind = 'eval' AND j.state = 'done'
-                 AND (cardinality($2::text[]) = 0 OR j.dataset = ANY ($2))
-                 AND (cardinality($3::text[]) = 0 OR j.method = ANY ($3))
-                 AND (cardinality($4::text[]) = 0 OR j.case_id = ANY ($4))
-               ORDER BY j.dataset, j.method, j.variant, j.case_id, j.seed, j.id"#,
-            self.sweep.0,
-            &selected.datasets,
-            &selected.methods,
-            &selected.cases
+               ORDER BY asked.place"#,
+            jobs
         )
         .fetch_all(&mut *self.tx)
         .await?;
