@@ -22,6 +22,15 @@ impl Lanes {
         Self(lanes)
     }
 
+    /// As many numbers as there are, at most sixteen, and zeros.
+    #[inline(always)]
+    pub(crate) fn load_some(from: &[f32]) -> Self {
+        let mut lanes = [0.0; LANES];
+        let count = from.len().min(LANES);
+        lanes[..count].copy_from_slice(&from[..count]);
+        Self(lanes)
+    }
+
     #[inline(always)]
     pub(crate) fn store(self, to: &mut [f32]) {
         to[..LANES].copy_from_slice(&self.0);

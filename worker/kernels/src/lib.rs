@@ -4,6 +4,7 @@
 //! Everything here gives the same bits on every processor, with any number of threads and whatever else is in a batch:
 //! sums have a fixed order of 16 lanes, products and sums are fused explicitly, and exponentials are computed here.
 
+pub mod adam;
 pub mod attention;
 mod dispatch;
 mod lanes;

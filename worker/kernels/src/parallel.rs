@@ -7,7 +7,7 @@ use libloading::os::unix::Library;
 use std::{
     ffi::{c_uint, c_void},
     sync::{
-        OnceLock,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -89,10 +89,27 @@ pub(crate) fn for_each<S>(
     }
 }
 
+/// Calls `work` once for each of `parts`, in up to `threads` threads.
+pub(crate) fn for_all<T: Send>(threads: usize, parts: Vec<T>, work: &(dyn Fn(T) + Sync)) {
+    let count = parts.len();
+    let parts: Vec<Mutex<Option<T>>> = parts
+        .into_iter()
+        .map(|part| Mutex::new(Some(part)))
+        .collect();
+    for_each(threads, count, &|| (), &|(), index| {
+        let part = parts[index]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(part) = part {
+            work(part);
+        }
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Mutex;
 
     #[test]
     fn each_index_is_worked_on_once() {

@@ -3,7 +3,7 @@
 
 use crate::{error::MethodError, state::MethodState};
 use serde_json::{Value, json};
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 /// Parameters that share a learning rate and a weight decay.
 #[derive(Debug)]
@@ -130,7 +130,7 @@ impl Adam {
             .collect()
     }
 
-    /// Updates the parameters.
+    /// Updates the parameters: on the CPU in one pass over them, elsewhere with libtorch's operators.
     pub(crate) fn step(&mut self) {
         let _guard = tch::no_grad_guard();
         let AdamConfig {
@@ -152,6 +152,16 @@ impl Adam {
                     second: param.zeros_like(),
                 });
                 moments.steps += 1;
+                if on_host(param, &grad, moments) {
+                    step_on_host(
+                        &self.config,
+                        (group.lr, group.weight_decay),
+                        param,
+                        &grad,
+                        moments,
+                    );
+                    continue;
+                }
                 if group.weight_decay != 0.0 {
                     match decay {
                         // One rounding for product and sum, as in PyTorch's `add` with a factor.
@@ -276,10 +286,92 @@ impl Adam {
     }
 }
 
+/// Whether [`step_on_host`] applies: all in this process's memory, single precision, one number after the other.
+fn on_host(param: &Tensor, grad: &Tensor, moments: &Moments) -> bool {
+    let plain = |x: &Tensor| {
+        (x.device(), x.kind()) == (Device::Cpu, Kind::Float) && x.is_contiguous() && !x.is_sparse()
+    };
+    [param, grad, &moments.first, &moments.second]
+        .into_iter()
+        .all(plain)
+}
+
+/// Below this many numbers, more threads cost more than they save.
+const WORTH_THREADS: usize = 1 << 16;
+
+/// Updates a parameter of which `moments.steps` counts this step already.
+fn step_on_host(
+    config: &AdamConfig,
+    (lr, weight_decay): (f64, f64),
+    param: &Tensor,
+    grad: &Tensor,
+    moments: &Moments,
+) {
+    let steps = moments.steps as i32;
+    let (coupled_decay, shrink) = match config.decay {
+        Decay::Coupled => (weight_decay, 1.0),
+        Decay::Decoupled => (0.0, 1.0 - lr * weight_decay),
+    };
+    let count = param.numel();
+    let adam = halfheard_kernels::adam::Adam {
+        rate: (lr / (1.0 - config.beta1.powi(steps))) as f32,
+        first: (1.0 - config.beta1) as f32,
+        keep: config.beta2 as f32,
+        second: (1.0 - config.beta2) as f32,
+        correction: (1.0 - config.beta2.powi(steps)).sqrt() as f32,
+        eps: config.eps as f32,
+        coupled_decay: coupled_decay as f32,
+        shrink: shrink as f32,
+        threads: match count < WORTH_THREADS {
+            true => 1,
+            false => tch::get_num_threads().max(1) as usize,
+        },
+    };
+    // SAFETY: `on_host` has checked that each tensor is so many floats in memory. They are four different tensors, and
+    // nothing uses them meanwhile: all of their users are in this thread.
+    let numbers =
+        |x: &Tensor| unsafe { std::slice::from_raw_parts_mut(x.data_ptr().cast::<f32>(), count) };
+    adam.step(halfheard_kernels::adam::Parameter {
+        weight: numbers(param),
+        gradient: numbers(grad),
+        first: numbers(&moments.first),
+        second: numbers(&moments.second),
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::{Device, Kind, nn};
+    use tch::nn;
+
+    /// Steps of two optimizers over the same weights and gradients, one of them with weights that are not contiguous
+    /// in memory, for which libtorch's operators serve.
+    #[test]
+    fn steps_on_the_host_equal_those_of_operators() {
+        for config in [AdamConfig::ADAM, AdamConfig::ADAMW] {
+            let run = |transposed: bool| {
+                tch::manual_seed(1);
+                let start = Tensor::randn([37, 11], (Kind::Float, Device::Cpu));
+                let w = match transposed {
+                    true => start.transpose(0, 1).contiguous().transpose(0, 1),
+                    false => start.copy(),
+                }
+                .set_requires_grad(true);
+                assert_eq!(w.is_contiguous(), !transposed);
+                let mut adam = Adam::new("adam", group(&w, 0.01, 0.1), config);
+                for step in 0..20 {
+                    adam.zero_grad();
+                    ((&w * f64::from(step)).sin() * &w)
+                        .sum(Kind::Float)
+                        .backward();
+                    adam.step();
+                }
+                w.detach()
+            };
+            let difference = (run(false) - run(true)).abs().max().double_value(&[]);
+            assert!(difference < 2e-6, "{difference}");
+        }
+    }
 
     fn parameter(vs: &nn::VarStore) -> Tensor {
         vs.root()
