@@ -6,6 +6,7 @@ use crate::{
     errors,
     exit::Exit,
 };
+use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use halfheard_shared::{color, env, text::Printable};
 use halfheard_telemetry::traces;
@@ -169,10 +170,16 @@ impl Command {
 }
 
 /// Runs `coord` with the arguments of this process.
-pub async fn main() -> ExitCode {
+///
+/// The runtime is started here and not by the program: what is awaited is compiled where that is asked for, and this
+/// library is compiled in several threads.
+pub fn main() -> ExitCode {
     let cli = Cli::parse();
     color::set(cli.connections.color.into());
-    match cli.run().await {
+    let result = tokio::runtime::Runtime::new()
+        .context("the threads of the program cannot be started")
+        .and_then(|runtime| runtime.block_on(cli.run()));
+    match result {
         Ok(code) => code,
         Err(error) => {
             errors::PRINTER.print(error.as_ref());

@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    halfheard_coordinator::cli::main().await
+fn main() -> ExitCode {
+    halfheard_coordinator::cli::main()
 }
