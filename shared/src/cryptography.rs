@@ -3,12 +3,11 @@
 use std::{error::Error, io};
 
 /// Chooses the implementation for every TLS connection of this process that does not bring its
-/// own. The clients of the broker, the database and the object store bring two implementations
-/// into the program, and rustls refuses (it panics) to choose between them. Called before
+/// own: `reqwest` is built without one, and refuses to connect until one is chosen. Called before
 /// every connection; only the first call has an effect.
 pub fn choose() {
     // Fails where one has been chosen, and then that one serves.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 /// What rustls says of a connection that it did not let come about, wherever it lies below

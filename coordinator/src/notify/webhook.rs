@@ -50,6 +50,7 @@ impl Webhook {
     ///
     /// The server refuses it, or could not be reached in all tries.
     pub(super) async fn post(&self, json: &str) -> anyhow::Result<()> {
+        halfheard_shared::cryptography::choose();
         let client = reqwest::Client::builder()
             .timeout(TIMEOUT)
             // Another address would get what is meant for this one.

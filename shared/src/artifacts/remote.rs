@@ -26,6 +26,7 @@ pub(super) struct Remote {
 impl Remote {
     /// `s3://bucket/prefix`; credentials, region and endpoint from `AWS_*` variables.
     pub(super) fn open(url: &str) -> Result<Self, Error> {
+        crate::cryptography::choose();
         let rest = url.strip_prefix("s3://").unwrap_or(url);
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         let store = AmazonS3Builder::from_env()

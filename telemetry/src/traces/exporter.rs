@@ -117,6 +117,7 @@ pub fn start(
     let sampler = (env("OTEL_TRACES_SAMPLER"), env("OTEL_TRACES_SAMPLER_ARG"));
     let sampling = Sampling::read(sampler.0.as_deref(), sampler.1.as_deref());
     let sampling = sampling.ok_or(TracesError::Sampler)?;
+    halfheard_shared::cryptography::choose();
     // Address, headers and times come from the environment, which the exporter reads itself.
     let otlp = Otlp::builder()
         .with_http()
