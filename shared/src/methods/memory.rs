@@ -169,10 +169,18 @@ fn gather(steps: f64, tokens: f64, width: f64, depth: f64, heads: f64, hidden: f
     3.0 * all * width + full + token_layer(tokens, all, width, heads, hidden)
 }
 
+/// The widest head that the worker's own attention computes (`halfheard_kernels::attention::WIDEST_HEAD`).
+const NARROW_HEAD: f64 = 32.0;
+
 /// A layer of MulT's encoder, of a sample: `steps` ask `memory` steps.
 fn crossed_layer(steps: f64, memory: f64, width: f64, heads: f64) -> f64 {
-    // Weights of attention as they are and as they are left; which are dropped is a byte each.
-    23.0 * steps * width + 4.0 * memory * width + 2.5 * heads * steps * memory
+    // Of narrow heads the largest score and the sum of a row, from which the weights come back; else the weights as
+    // they are and as they are left, and which are dropped, a byte each.
+    let weights = match width / heads <= NARROW_HEAD {
+        true => 2.0,
+        false => 2.5 * memory,
+    };
+    23.0 * steps * width + 4.0 * memory * width + weights * heads * steps
 }
 
 /// An LSTM or GRU over a sequence, of a sample.
