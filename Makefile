@@ -206,6 +206,11 @@ bench-peers: setup ## measure training steps beside eager PyTorch and no-op jobs
 	$(CARGO) build --release -p halfheard-e2e --bin bench_path -p halfheard-coordinator --bin coord
 	$(TARGET)/release/bench_path
 
+# Exits with 3 where there is no GPU. GPU_CHECK='--device cpu text-only' runs it there all the same.
+.PHONY: gpu-check
+gpu-check: setup ## check and measure every method on a GPU (GPU_CHECK=ARGUMENTS)
+	$(WITH_LIBTORCH) $(CARGO) bench -p halfheard-models --bench gpu_check -- $(GPU_CHECK)
+
 .PHONY: soak
 soak: build ## repeat the kill-and-restart tests for SOAK_MINUTES (default 30)
 	@until=$$(( $$(date +%s) + 60 * $(or $(SOAK_MINUTES),30) )); rounds=0; \

@@ -84,6 +84,9 @@ def parser() -> argparse.ArgumentParser:
     measure.add_argument(
         "--threads", type=positive, default=2, metavar="N", help="threads (%(default)s)"
     )
+    measure.add_argument(
+        "--device", default="cpu", metavar="DEVICE", help="cpu, or cuda:0 (%(default)s)"
+    )
     measure.add_argument("--evaluate", action="store_true", help="measure the evaluation, too")
     measure.add_argument(
         "--encoder",

@@ -8,8 +8,9 @@ import math
 import statistics
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,6 +32,16 @@ def peak_bytes() -> int | None:
         return None
     lines = (line.split() for line in status.splitlines() if line.startswith("VmHWM:"))
     return next((int(words[1]) * 1024 for words in lines), None)
+
+
+def on_device(value: Any, device: str) -> Any:
+    """A batch, or a part of one, on a device."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if not is_dataclass(value):
+        return value
+    parts = {part.name: on_device(getattr(value, part.name), device) for part in fields(value)}
+    return replace(value, **parts)
 
 
 def seconds_per_step(method: Method, batch: Batch, steps: int, rounds: int) -> float:
@@ -69,7 +80,9 @@ def predictions_per_second(method: Method, batch: Batch) -> float:
     method.predict(batches[0])
     start = time.perf_counter()
     for case in batches:
-        method.predict(case)
+        prediction = method.predict(case)
+    # Waits until all is computed.
+    prediction.cpu()
     return CASES * len(batch) / (time.perf_counter() - start)
 
 
@@ -78,15 +91,21 @@ def run(arguments: argparse.Namespace) -> int:
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(1)
     values = hyper(arguments.method, "mosi", batch_size=arguments.batch, max_epochs=EPOCHS)
-    method = build(arguments.method, values, MOSI, arguments.encoder)
+    with torch.device(arguments.device):
+        method = build(arguments.method, values, MOSI, arguments.encoder)
     vocabulary = min(20_000, EncoderConfig.read(arguments.encoder).vocab_size)
-    batch = random_batch(arguments.batch, MOSI, seed=1, vocabulary=vocabulary)
+
+    def samples(seed: int) -> Batch:
+        batch = random_batch(arguments.batch, MOSI, seed=seed, vocabulary=vocabulary)
+        return on_device(batch, arguments.device)
+
+    # A step reads its loss, so it has ended on the device, too.
+    batch = samples(1)
     method.prepare(batch)
     step = seconds_per_step(method, batch, arguments.steps, arguments.rounds)
     evaluated = None
     if arguments.evaluate:
-        other = random_batch(arguments.batch, MOSI, seed=2, vocabulary=vocabulary)
-        evaluated = predictions_per_second(method, other)
+        evaluated = predictions_per_second(method, samples(2))
     result = {
         "method": arguments.method,
         "step": step,

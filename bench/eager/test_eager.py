@@ -286,6 +286,7 @@ class Methods(unittest.TestCase):
             rounds=1,
             batch=2,
             threads=1,
+            device="cpu",
             evaluate=True,
             encoder=self.encoder,
         )

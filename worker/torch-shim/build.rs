@@ -15,7 +15,11 @@ fn main() -> Result<(), String> {
         env::var(name).ok()
     };
     let root = told("LIBTORCH_INCLUDE").map_or_else(|| libraries.join(".."), PathBuf::from);
+    let include = root.join("include").display().to_string();
     let abi = told("LIBTORCH_CXX11_ABI").unwrap_or_else(|| "1".to_owned());
+    // For whoever else compiles C++ against it.
+    println!("cargo:include={include}");
+    println!("cargo:abi={abi}");
     let mut build = cc::Build::new();
     build
         .cpp(true)
@@ -28,7 +32,7 @@ fn main() -> Result<(), String> {
         .define("NDEBUG", None)
         // As system headers, whose warnings are not ours.
         .flag("-isystem")
-        .flag(root.join("include").display().to_string());
+        .flag(include);
     for name in FILES {
         let file = format!("src/{name}.cpp");
         println!("cargo:rerun-if-changed={file}");

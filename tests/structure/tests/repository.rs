@@ -45,12 +45,14 @@ const LAYERS: &[(&str, &[&str])] = &[
         "halfheard-models",
         &[
             "halfheard-kernels",
+            "halfheard-fake-device",
             "halfheard-shared",
             "halfheard-torch-shim",
         ],
     ),
     ("halfheard-kernels", &[]),
     ("halfheard-torch-shim", &[]),
+    ("halfheard-fake-device", &["halfheard-torch-shim"]),
     (
         "halfheard-worker",
         &[
@@ -86,7 +88,14 @@ const LAYERS: &[(&str, &[&str])] = &[
 /// Library → the crates that may depend on it.
 const CONFINED: &[(&str, &[&str])] = &[
     ("sqlx", &["halfheard-store", "halfheard-e2e"]),
-    ("tch", &["halfheard-models", "halfheard-torch-shim"]),
+    (
+        "tch",
+        &[
+            "halfheard-models",
+            "halfheard-torch-shim",
+            "halfheard-fake-device",
+        ],
+    ),
     ("torch-sys", &["halfheard-torch-shim"]),
     (
         "clap",

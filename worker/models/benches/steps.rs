@@ -61,9 +61,9 @@ fn hyper(id: &str) -> Result<Value, Box<dyn Error>> {
     Ok(hyper.into())
 }
 
-/// Random samples.
-fn samples(count: i64, device: Device) -> Batch {
-    synthetic::samples(count, SHAPE, &WORDS, device)
+/// Random samples, whose lengths and labels the host knows, as a dataset's.
+fn samples(count: i64, device: Device) -> Result<Batch, Box<dyn Error>> {
+    Ok(synthetic::samples(count, SHAPE, &WORDS, device).known_on_host()?)
 }
 
 /// Measurements of a method in one mode.
@@ -133,7 +133,7 @@ fn measure(
         max_epochs: 200,
         optimizations,
     })?;
-    let batch = samples(batch_size()?, device);
+    let batch = samples(batch_size()?, device)?;
     method.prepare(&batch)?;
     let mut seconds = Vec::new();
     for pass in 0..method.passes() {
@@ -172,7 +172,7 @@ fn evaluated_per_second(
     reuse: bool,
     device: Device,
 ) -> Result<f64, Box<dyn Error>> {
-    let mut batch = samples(size, device);
+    let mut batch = samples(size, device)?;
     let text = batch.input.text.shallow_clone();
     let texts = (0..16).map(|case| {
         // Other tokens of the same lengths.

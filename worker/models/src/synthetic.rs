@@ -169,7 +169,9 @@ impl SyntheticRun {
         })?;
         let size = method.batch_size().max(1);
         let count = i64::try_from(size).unwrap_or(i64::MAX);
-        let batch = samples(count, data, &words, device);
+        // As with a dataset, whose lengths and labels the host knows.
+        let batch = samples(count, data, &words, device).known_on_host();
+        let batch = batch.map_err(MethodError::from)?;
         method.prepare(&batch)?;
         let train = usize::try_from(SHAPE.train_samples).unwrap_or(size);
         let at = Position {

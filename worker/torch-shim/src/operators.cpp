@@ -35,6 +35,21 @@ bool is_tensor(c10::ArrayRef<const c10::IValue> inputs, size_t place,
   return tensor.defined() && tensor.is_cpu() == on_host;
 }
 
+// Whether a mask on a device is among the indices: where it is set decides on the result's size.
+bool is_indexed_by_mask(c10::ArrayRef<const c10::IValue> inputs) {
+  if (inputs.size() < 2 || !inputs[1].isOptionalTensorList()) {
+    return false;
+  }
+  for (const auto &index : inputs[1].toOptionalTensorVector()) {
+    if (index && index->defined() && !index->is_cpu() &&
+        (index->scalar_type() == at::kBool ||
+         index->scalar_type() == at::kByte)) {
+      return true;
+    }
+  }
+  return false;
+}
+
 Kind kind_of(std::string_view name, c10::ArrayRef<const c10::IValue> inputs) {
   if (name == "aten::copy_") {
     if (is_tensor(inputs, 0, true) && is_tensor(inputs, 1, false)) {
@@ -43,6 +58,10 @@ Kind kind_of(std::string_view name, c10::ArrayRef<const c10::IValue> inputs) {
     return is_tensor(inputs, 0, false) && is_tensor(inputs, 1, true)
                ? COPY_TO_DEVICE
                : OTHER;
+  }
+  if (name == "aten::index" || name == "aten::index_put_" ||
+      name == "aten::_index_put_impl_") {
+    return is_indexed_by_mask(inputs) ? READ : OTHER;
   }
   for (std::string_view reader : READERS) {
     if (name == reader) {

@@ -13,6 +13,7 @@ mod initial_lnln;
 mod lf_dnn;
 mod lnln;
 mod numerics;
+mod on_device;
 mod support;
 mod text_only;
 mod tfr_net;
