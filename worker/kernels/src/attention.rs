@@ -212,7 +212,8 @@ impl Attention {
     ///
     /// If a slice is too short for the sizes, or a head wider than [`WIDEST_HEAD`].
     pub fn forward(&self, inputs: Inputs<'_>, output: RowsMut<'_>, statistics: &mut [f32]) {
-        self.check();
+        self.check(&inputs);
+        self.check_rows(output.len, (output.step, output.sample), self.targets);
         assert_eq!(statistics.len(), self.statistics());
         let statistics = RowsMut::new(statistics, 2, 2 * self.heads * self.targets);
         let instructions = Instructions::detect();
@@ -241,9 +242,18 @@ impl Attention {
         gradient: Rows<'_>,
         gradients: Gradients<'_>,
     ) {
-        self.check();
+        self.check(&inputs);
+        for rows in [forward.output, gradient] {
+            self.check_rows(rows.data.len(), (rows.step, rows.sample), self.targets);
+        }
         assert_eq!(forward.statistics.len(), self.statistics());
         let gradients = [gradients.query, gradients.key, gradients.value];
+        for (rows, steps) in gradients
+            .iter()
+            .zip([self.targets, self.sources, self.sources])
+        {
+            self.check_rows(rows.len, (rows.step, rows.sample), steps);
+        }
         let instructions = Instructions::detect();
         let scratch = || Scratch::new(self, true);
         parallel::for_each(self.threads, self.samples, &scratch, &|scratch, sample| {
@@ -259,9 +269,27 @@ impl Attention {
         });
     }
 
-    fn check(&self) {
+    /// Before threads begin, in which a panic would end the process.
+    fn check(&self, inputs: &Inputs<'_>) {
         assert!(self.head <= WIDEST_HEAD && self.sources > 0, "{self:?}");
         assert!((0.0..1.0).contains(&self.dropout), "{self:?}");
+        let Inputs { query, key, value } = inputs;
+        for (rows, steps) in [
+            (query, self.targets),
+            (key, self.sources),
+            (value, self.sources),
+        ] {
+            self.check_rows(rows.data.len(), (rows.step, rows.sample), steps);
+        }
+    }
+
+    /// Panics unless `length` numbers hold the vectors of `steps` steps with these distances between them.
+    fn check_rows(&self, length: usize, (step, sample): (usize, usize), steps: usize) {
+        let last = steps.saturating_sub(1) * step + self.samples.saturating_sub(1) * sample;
+        assert!(
+            last + self.heads * self.head <= length,
+            "{length} numbers for {steps} steps of {self:?}"
+        );
     }
 
     /// The sources that a target sees.
@@ -278,7 +306,7 @@ impl Attention {
     /// The factor of scores.
     #[inline(always)]
     fn scale(&self) -> f32 {
-        (self.head as f32).powf(-0.5)
+        (1.0 / (self.head as f64).sqrt()) as f32
     }
 }
 

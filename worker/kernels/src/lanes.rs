@@ -89,7 +89,7 @@ impl Lanes {
         lanes[0]
     }
 
-    /// The exponentials of numbers that are at most 0, to about one unit in the last place; 0 below -87.
+    /// The exponentials of numbers that are at most 0, to about one unit in the last place; 0 below -87, NaN of NaN.
     ///
     /// `e^x = 2^n e^r` with the integer `n` nearest to `x / ln 2`, and a polynomial for the rest.
     #[inline(always)]
@@ -107,7 +107,8 @@ fn exp_of_negative(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0;
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    let bounded = if x > LEAST { x } else { LEAST };
+    // No number stays none, through both comparisons.
+    let bounded = if x < LEAST { LEAST } else { x };
     let shifted = bounded.mul_add(std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
     let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, bounded));
@@ -121,7 +122,7 @@ fn exp_of_negative(x: f32) -> f32 {
     let e = (p * r).mul_add(r, r) + 1.0;
     let exponent = shifted.to_bits().wrapping_add(127).wrapping_shl(23);
     let power = f32::from_bits(exponent);
-    if x > LEAST { e * power } else { 0.0 }
+    if x < LEAST { 0.0 } else { e * power }
 }
 
 #[cfg(test)]
@@ -141,6 +142,7 @@ mod tests {
         assert_eq!(exp_of_negative(0.0), 1.0);
         assert_eq!(exp_of_negative(-87.5), 0.0);
         assert_eq!(exp_of_negative(f32::NEG_INFINITY), 0.0);
+        assert!(exp_of_negative(f32::NAN).is_nan());
     }
 
     #[test]

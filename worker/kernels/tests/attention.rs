@@ -281,3 +281,24 @@ fn wide_heads_are_refused() {
     let attention = Attention { head: 33, ..BASE };
     let _ = Case::new(attention).computed();
 }
+
+#[test]
+#[should_panic(expected = "numbers for 37 steps")]
+fn short_slices_are_refused() {
+    let mut case = Case::new(BASE);
+    case.value.pop();
+    let _ = case.computed();
+}
+
+#[test]
+fn number_that_is_none_reaches_every_target_that_sees_it() {
+    let mut case = Case::new(BASE);
+    let width = BASE.samples * BASE.heads * BASE.head;
+    // The key of the last source, first sample and head, which the last five targets see.
+    case.key[36 * width] = f32::NAN;
+    let output = &case.computed()[0];
+    for target in 0..BASE.targets {
+        let hidden = target + BASE.ahead < 36;
+        assert_eq!(output[target * width].is_nan(), !hidden, "{target}");
+    }
+}
