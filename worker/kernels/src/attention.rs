@@ -198,6 +198,15 @@ impl Scratch {
             score_gradient: vec![0.0; if backward { row } else { 0 }],
         }
     }
+
+    /// Reads keys and values of one sample and head, at `place`.
+    #[inline(always)]
+    fn read(&mut self, attention: &Attention, inputs: Inputs<'_>, place: (usize, usize)) {
+        let columns = [(&mut self.key, inputs.key), (&mut self.value, inputs.value)];
+        for (columns, rows) in columns {
+            columns.read(rows, place, attention.head, attention.sources);
+        }
+    }
 }
 
 impl Attention {
@@ -349,6 +358,24 @@ fn scores<const HEAD: usize>(
     largest.max()
 }
 
+/// A pass over the heads of one sample.
+trait Heads {
+    /// Heads of at most `HEAD` features.
+    fn heads<const HEAD: usize>(self);
+}
+
+/// Loops over features have to end at a number that the compiler knows.
+#[inline(always)]
+fn with_known_width(pass: impl Heads, width: usize) {
+    match width {
+        0..=2 => pass.heads::<2>(),
+        3..=5 => pass.heads::<5>(),
+        6..=10 => pass.heads::<10>(),
+        11..=20 => pass.heads::<20>(),
+        _ => pass.heads::<WIDEST_HEAD>(),
+    }
+}
+
 struct ForwardSample<'a, 'b> {
     attention: &'a Attention,
     inputs: Inputs<'a>,
@@ -360,38 +387,27 @@ struct ForwardSample<'a, 'b> {
 
 impl Work for ForwardSample<'_, '_> {
     #[inline(always)]
-    fn run(mut self) {
-        // Loops over features have to end at a number that the compiler knows.
-        match self.attention.head {
-            0..=2 => self.heads::<2>(),
-            3..=5 => self.heads::<5>(),
-            6..=10 => self.heads::<10>(),
-            11..=20 => self.heads::<20>(),
-            _ => self.heads::<WIDEST_HEAD>(),
-        }
+    fn run(self) {
+        let width = self.attention.head;
+        with_known_width(self, width);
     }
 }
 
-impl ForwardSample<'_, '_> {
+impl Heads for ForwardSample<'_, '_> {
     #[inline(always)]
-    fn heads<const HEAD: usize>(&mut self) {
+    fn heads<const HEAD: usize>(mut self) {
         let attention = self.attention;
         for head in 0..attention.heads {
             let place = (self.sample, head * attention.head);
-            let sources = attention.sources;
-            let scratch = &mut *self.scratch;
-            scratch
-                .key
-                .read(self.inputs.key, place, attention.head, sources);
-            scratch
-                .value
-                .read(self.inputs.value, place, attention.head, sources);
+            self.scratch.read(attention, self.inputs, place);
             for target in 0..attention.targets {
                 self.row::<HEAD>(head, target);
             }
         }
     }
+}
 
+impl ForwardSample<'_, '_> {
     #[inline(always)]
     fn row<const HEAD: usize>(&mut self, head: usize, target: usize) {
         let (attention, sample) = (self.attention, self.sample);
@@ -463,33 +479,21 @@ struct BackwardSample<'a, 'b> {
 
 impl Work for BackwardSample<'_, '_> {
     #[inline(always)]
-    fn run(mut self) {
-        match self.attention.head {
-            0..=2 => self.heads::<2>(),
-            3..=5 => self.heads::<5>(),
-            6..=10 => self.heads::<10>(),
-            11..=20 => self.heads::<20>(),
-            _ => self.heads::<WIDEST_HEAD>(),
-        }
+    fn run(self) {
+        let width = self.attention.head;
+        with_known_width(self, width);
     }
 }
 
-impl BackwardSample<'_, '_> {
+impl Heads for BackwardSample<'_, '_> {
     #[inline(always)]
-    fn heads<const HEAD: usize>(&mut self) {
+    fn heads<const HEAD: usize>(mut self) {
         let attention = self.attention;
         for head in 0..attention.heads {
             let place = (self.sample, head * attention.head);
-            let sources = attention.sources;
-            let scratch = &mut *self.scratch;
-            scratch
-                .key
-                .read(self.inputs.key, place, attention.head, sources);
-            scratch
-                .value
-                .read(self.inputs.value, place, attention.head, sources);
-            scratch.key_gradient.data.fill(0.0);
-            scratch.value_gradient.data.fill(0.0);
+            self.scratch.read(attention, self.inputs, place);
+            self.scratch.key_gradient.data.fill(0.0);
+            self.scratch.value_gradient.data.fill(0.0);
             for target in 0..attention.targets {
                 self.row::<HEAD>(head, target);
             }
@@ -498,7 +502,7 @@ impl BackwardSample<'_, '_> {
                 (&self.scratch.value_gradient, &self.gradients[2]),
             ];
             for (columns, rows) in written {
-                for source in 0..sources {
+                for source in 0..attention.sources {
                     for feature in 0..attention.head {
                         let value = columns.data[feature * columns.stride + source];
                         rows.set(source, self.sample, place.1 + feature, value);
@@ -507,7 +511,9 @@ impl BackwardSample<'_, '_> {
             }
         }
     }
+}
 
+impl BackwardSample<'_, '_> {
     #[inline(always)]
     fn row<const HEAD: usize>(&mut self, head: usize, target: usize) {
         let (attention, sample) = (self.attention, self.sample);

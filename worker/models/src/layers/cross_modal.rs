@@ -88,14 +88,13 @@ impl Layer {
         let p = if train { config.attention_dropout } else { 0.0 };
         let parts = projected.parts();
         let [target, source] = [0, 1].map(|part: usize| parts[part].size()[0]);
-        let ahead = (source - target).abs();
-        if narrow_attention::applies(projected, config.heads) {
-            let heads = Heads {
-                count: config.heads,
-                ahead,
-                dropout: p,
-            };
-            return narrow_attention::attend(projected, heads);
+        let heads = Heads {
+            count: config.heads,
+            ahead: (source - target).abs(),
+            dropout: p,
+        };
+        if let Some(attended) = narrow_attention::attend(projected, heads) {
+            return attended;
         }
         let size = parts[0].size();
         let head = config.width / config.heads;

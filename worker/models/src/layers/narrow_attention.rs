@@ -66,20 +66,21 @@ impl Projected {
     }
 }
 
-/// Whether [`attend`] computes it.
-pub(crate) fn applies(projected: &Projected, heads: i64) -> bool {
-    projected
-        .tensors()
-        .iter()
-        .all(|x| (x.device(), x.kind()) == (Device::Cpu, Kind::Float) && x.numel() > 0)
-        && projected.parts()[0].size()[2] / heads <= WIDEST_HEAD as i64
-}
-
-/// Softmax attention, `[T, B, D]`. Dropout takes one number from libtorch's generator.
-pub(crate) fn attend(projected: &Projected, heads: Heads) -> Tensor {
+/// Softmax attention, `[T, B, D]`; `None` elsewhere than on the CPU, of other kinds, and of wide heads. Dropout takes
+/// one number from libtorch's generator.
+pub(crate) fn attend(projected: &Projected, heads: Heads) -> Option<Tensor> {
+    let tensors = projected.tensors();
+    let here = |x: &&Tensor| (x.device(), x.kind()) == (Device::Cpu, Kind::Float) && x.numel() > 0;
+    if !tensors.iter().all(here) {
+        return None;
+    }
     let held = projected.detach();
     let [query, key, value] = held.parts();
     let (size, sources) = (query.size(), key.size()[0]);
+    let head = (size[2] / heads.count) as usize;
+    if head > WIDEST_HEAD {
+        return None;
+    }
     let seed = match heads.dropout > 0.0 {
         true => Tensor::empty([1], (Kind::Int64, Device::Cpu))
             .random_from_(i64::MIN, None)
@@ -91,7 +92,7 @@ pub(crate) fn attend(projected: &Projected, heads: Heads) -> Tensor {
         sources: sources as usize,
         samples: size[1] as usize,
         heads: heads.count as usize,
-        head: (size[2] / heads.count) as usize,
+        head,
         ahead: heads.ahead as usize,
         dropout: heads.dropout,
         seed,
@@ -105,7 +106,7 @@ pub(crate) fn attend(projected: &Projected, heads: Heads) -> Tensor {
         &mut statistics,
     );
     let result = output.detach();
-    with_gradient(result, &projected.tensors(), move |gradient| {
+    let attended = with_gradient(result, &tensors, move |gradient| {
         let gradients = held.like();
         let [of_query, of_key, of_value] = gradients.parts();
         attention.backward(
@@ -125,7 +126,8 @@ pub(crate) fn attend(projected: &Projected, heads: Heads) -> Tensor {
             Projected::Together(all) => vec![all],
             Projected::Apart(parts) => parts.into(),
         }
-    })
+    });
+    Some(attended)
 }
 
 fn inputs<'a>([query, key, value]: &[&'a Tensor; 3]) -> Inputs<'a> {
