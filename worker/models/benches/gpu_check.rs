@@ -15,11 +15,11 @@ use halfheard_models::{
     context::Optimizations,
     device,
     memory::{self, PeakMemory},
-    methods::{Batch, Build, DataShape, Losses, Method, Position, REGISTRY, builder},
+    methods::{Batch, Losses, Method, Position, REGISTRY},
     numerics::{Numerics, initialize},
-    synthetic::{self, DATASET, SHAPE, WORDS, synchronize},
+    synthetic::{self, ROUND, seconds_per_step},
 };
-use halfheard_shared::{device::Devices, encoder::Config, methods::faults::Faults};
+use halfheard_shared::{device::Devices, encoder::Config};
 use halfheard_torch_shim::Counter;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -31,7 +31,6 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
     str::FromStr,
-    time::Instant,
 };
 use tch::Device;
 
@@ -50,9 +49,6 @@ const FIRST_BOUND: f64 = 1e-3;
 
 /// By how much any loss may: Adam makes steps of the same size from gradients that differ in their sign.
 const BOUND: f64 = 5e-2;
-
-/// Steps timed together, since gradients of up to four batches accumulate before an update.
-const ROUND: usize = 4;
 
 /// Timed rounds of each pass, after one that is not counted.
 const ROUNDS: usize = 3;
@@ -163,33 +159,15 @@ fn without_dropout(encoder: &Path) -> Result<tempfile::TempDir, Box<dyn Error>> 
     Ok(folder)
 }
 
-/// MOSI's sizes, with texts as short as the encoder needs them.
-fn shape(encoder: &Path) -> Result<DataShape, Box<dyn Error>> {
-    let longest = Config::read(encoder)?.longest();
-    Ok(DataShape {
-        text_length: SHAPE.text_length.min(longest),
-        ..SHAPE
-    })
-}
-
 fn built(
     id: &str,
     hyper: &Value,
     encoder: &Path,
     device: Device,
 ) -> Result<Box<dyn Method>, Box<dyn Error>> {
-    tch::manual_seed(1);
-    let build = builder(id).ok_or_else(|| format!("no method `{id}`"))?;
-    Ok(build(&Build {
-        hyper,
-        dataset: DATASET,
-        data: shape(encoder)?,
-        encoder,
-        device,
-        faults: Faults::REFERENCE,
-        max_epochs: 200,
-        optimizations: Optimizations::ALL,
-    })?)
+    let (data, _) = synthetic::fitting(&Config::read(encoder)?);
+    let computes = (device, Optimizations::ALL);
+    Ok(synthetic::build(id, hyper, data, encoder, computes)?)
 }
 
 /// Batches, the same on every device.
@@ -199,9 +177,7 @@ fn batches(
     encoder: &Path,
     device: Device,
 ) -> Result<Vec<Batch>, Box<dyn Error>> {
-    let vocabulary = Config::read(encoder)?.vocab_size;
-    let words = WORDS.start.min(vocabulary / 2)..WORDS.end.min(vocabulary);
-    let shape = shape(encoder)?;
+    let (shape, words) = synthetic::fitting(&Config::read(encoder)?);
     tch::manual_seed(2);
     let all = (0..count).map(|_| -> Result<Batch, Box<dyn Error>> {
         let batch = synthetic::samples(samples, shape, &words, Device::Cpu);
@@ -278,18 +254,13 @@ fn check(id: &str, options: &Options, device: Device) -> Result<Checked, Box<dyn
             step,
             steps: ROUND * (ROUNDS + 2),
         };
-        method.begin_pass(at(0))?;
-        for round in 0..=ROUNDS {
-            let start = Instant::now();
-            for step in 0..ROUND {
-                method.train_step(at(round * ROUND + step), &batch)?;
-            }
-            synchronize(device);
-            // The first round, which allocates, is not counted.
-            if round > 0 {
-                seconds.push(start.elapsed().as_secs_f64() / ROUND as f64);
-            }
-        }
+        seconds.extend(seconds_per_step(
+            method.as_mut(),
+            &batch,
+            at(0),
+            ROUNDS,
+            device,
+        )?);
         // Apart from what is timed: counting takes time.
         let mut counter = Counter::start();
         for step in 0..ROUND {

@@ -15,12 +15,11 @@
 use halfheard_models::{
     context::{EncoderCache, Optimizations},
     memory,
-    methods::{Batch, Build, Method, Position, REGISTRY},
+    methods::{Batch, Method, Position, REGISTRY},
     numerics::{Numerics, initialize},
-    synthetic::{self, DATASET, SHAPE, WORDS, synchronize},
+    synthetic::{self, ROUND, SHAPE, WORDS, seconds_per_step, synchronize},
     train::PREDICTION_BATCH,
 };
-use halfheard_shared::methods::faults::Faults;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{
@@ -36,9 +35,6 @@ const MODE: &str = "HALFHEARD_BENCH_MODE";
 
 /// Samples per training batch, unless the environment says otherwise.
 const BATCH: i64 = 64;
-
-/// Steps timed together, since gradients of up to four batches accumulate before an update.
-const ROUND: usize = 4;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -121,41 +117,26 @@ fn measure(
         Mode::Before => (Optimizations::NONE, batch_size()?),
         Mode::After => (Optimizations::ALL, PREDICTION_BATCH),
     };
-    let build = halfheard_models::methods::builder(id).ok_or(format!("no method `{id}`"))?;
-    tch::manual_seed(1);
-    let mut method: Box<dyn Method> = build(&Build {
-        hyper: &hyper(id)?,
-        dataset: DATASET,
-        data: SHAPE,
-        encoder: &encoder(),
-        device,
-        faults: Faults::REFERENCE,
-        max_epochs: 200,
-        optimizations,
-    })?;
+    let computes = (device, optimizations);
+    let mut method = synthetic::build(id, &hyper(id)?, SHAPE, &encoder(), computes)?;
     let batch = samples(batch_size()?, device)?;
     method.prepare(&batch)?;
     let mut seconds = Vec::new();
     for pass in 0..method.passes() {
-        let at = |step| Position {
+        let at = Position {
             // TFR-Net trains its generators from the second epoch on.
             epoch: 2,
             pass,
-            step,
+            step: 0,
             steps: ROUND * (rounds + 1),
         };
-        method.begin_pass(at(0))?;
-        for round in 0..=rounds {
-            let start = Instant::now();
-            for step in 0..ROUND {
-                method.train_step(at(round * ROUND + step), &batch)?;
-            }
-            synchronize(device);
-            // The first round, which allocates, is not counted.
-            if round > 0 {
-                seconds.push(start.elapsed().as_secs_f64() / ROUND as f64);
-            }
-        }
+        seconds.extend(seconds_per_step(
+            method.as_mut(),
+            &batch,
+            at,
+            rounds,
+            device,
+        )?);
     }
     Ok(Measured {
         step: median(seconds),

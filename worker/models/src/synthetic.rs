@@ -13,7 +13,7 @@ use halfheard_shared::{
     methods::{HyperError, MAX_EPOCHS_KEY, faults::Faults, find},
 };
 use serde_json::{Map, Value};
-use std::{ops::Range, path::Path};
+use std::{ops::Range, path::Path, time::Instant};
 use tch::{Cuda, Device, Kind, Tensor};
 
 /// The dataset whose sizes and hyper-parameters are used.
@@ -121,6 +121,76 @@ pub fn samples(count: i64, shape: DataShape, words: &Range<i64>, device: Device)
     }
 }
 
+/// MOSI's sizes and the words of its texts, as far as an encoder takes them.
+pub fn fitting(encoder: &Config) -> (DataShape, Range<i64>) {
+    let data = DataShape {
+        text_length: SHAPE.text_length.min(encoder.longest()),
+        ..SHAPE
+    };
+    // Those of a small vocabulary, without its marks in the front.
+    let words = WORDS.start.min(encoder.vocab_size / 2)..WORDS.end.min(encoder.vocab_size);
+    (data, words)
+}
+
+/// Builds a method, always with the same weights, for samples of the sizes `data`.
+///
+/// # Errors
+///
+/// The method does not exist, or cannot be built.
+pub fn build(
+    method: &str,
+    hyper: &Value,
+    data: DataShape,
+    encoder: &Path,
+    (device, optimizations): (Device, Optimizations),
+) -> Result<Box<dyn Method>, SyntheticError> {
+    let build = builder(method).ok_or_else(|| SyntheticError::Unknown(method.to_owned()))?;
+    let max_epochs = hyper[MAX_EPOCHS_KEY].as_u64().unwrap_or(1);
+    tch::manual_seed(1);
+    Ok(build(&Build {
+        hyper,
+        dataset: DATASET,
+        data,
+        encoder,
+        device,
+        faults: Faults::REFERENCE,
+        max_epochs: u32::try_from(max_epochs).unwrap_or(u32::MAX),
+        optimizations,
+    })?)
+}
+
+/// Steps that [`seconds_per_step`] times together, since gradients of up to four batches accumulate before an update.
+pub const ROUND: usize = 4;
+
+/// Begins the pass of `at` and times `rounds` of [`ROUND`] steps on one batch, after one that is not counted, since it
+/// allocates. Returns the seconds of a step in each.
+///
+/// # Errors
+///
+/// The method fails.
+pub fn seconds_per_step(
+    method: &mut dyn Method,
+    batch: &Batch,
+    at: Position,
+    rounds: usize,
+    device: Device,
+) -> Result<Vec<f64>, MethodError> {
+    method.begin_pass(at)?;
+    let mut seconds = Vec::new();
+    for round in 0..=rounds {
+        let start = Instant::now();
+        for step in 0..ROUND {
+            let step = round * ROUND + step;
+            method.train_step(Position { step, ..at }, batch)?;
+        }
+        synchronize(device);
+        if round > 0 {
+            seconds.push(start.elapsed().as_secs_f64() / ROUND as f64);
+        }
+    }
+    Ok(seconds)
+}
+
 /// Waits until the device has computed what it was told to.
 pub fn synchronize(device: Device) {
     if let Device::Cuda(index) = device {
@@ -145,28 +215,11 @@ impl SyntheticRun {
     ///
     /// The method does not exist, or cannot be built.
     pub fn new(method: &str, encoder: &Path, device: Device) -> Result<Self, SyntheticError> {
-        let unknown = || SyntheticError::Unknown(method.to_owned());
-        let build = builder(method).ok_or_else(unknown)?;
         let hyper = Value::Object(hyper(method)?);
-        let max_epochs = hyper[MAX_EPOCHS_KEY].as_u64().unwrap_or(1);
         let config = Config::read(encoder).map_err(MethodError::from)?;
-        let data = DataShape {
-            text_length: SHAPE.text_length.min(config.longest()),
-            ..SHAPE
-        };
-        // Those of a small vocabulary, without its marks in the front.
-        let words = WORDS.start.min(config.vocab_size / 2)..WORDS.end.min(config.vocab_size);
-        tch::manual_seed(1);
-        let mut method = build(&Build {
-            hyper: &hyper,
-            dataset: DATASET,
-            data,
-            encoder,
-            device,
-            faults: Faults::REFERENCE,
-            max_epochs: u32::try_from(max_epochs).unwrap_or(u32::MAX),
-            optimizations: Optimizations::ALL,
-        })?;
+        let (data, words) = fitting(&config);
+        let computes = (device, Optimizations::ALL);
+        let mut method = build(method, &hyper, data, encoder, computes)?;
         let size = method.batch_size().max(1);
         let count = i64::try_from(size).unwrap_or(i64::MAX);
         // As with a dataset, whose lengths and labels the host knows.
