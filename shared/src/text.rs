@@ -167,6 +167,15 @@ pub fn quoted_path(path: &Path) -> String {
     quoted(&path.display().to_string()).into_owned()
 }
 
+/// A name of letters, digits, hyphens and underscores, with hyphens for all else, of at most `longest` characters.
+pub fn token(name: &str, longest: usize) -> String {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    name.chars()
+        .take(longest)
+        .map(|c| if allowed(c) { c } else { '-' })
+        .collect()
+}
+
 /// The longest name of a worker, in bytes.
 pub const MAX_WORKER: usize = 128;
 
@@ -187,6 +196,12 @@ pub fn valid_worker(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tokens_have_no_other_characters_and_an_end() {
+        assert_eq!(token("gpu7.cluster\u{e9}_A", 100), "gpu7-cluster-_A");
+        assert_eq!(token("../etc", 4), "---e");
+    }
 
     #[test]
     fn escape_sequences_do_not_reach_the_terminal() {

@@ -1,5 +1,7 @@
 //! Who this worker is: version, machine and name.
 
+use halfheard_shared::text::token;
+
 /// The program's version, with the revision if it was built from a repository.
 pub(crate) const VERSION: &str = env!("HALFHEARD_VERSION");
 
@@ -23,14 +25,7 @@ const MAX_NAME: usize = 90;
 /// The unique name of one slot, in characters that the broker allows in a key; `team.` before it if
 /// it is a team's.
 pub(crate) fn slot_name(team: Option<&str>, worker: &str, slot: usize) -> String {
-    let clean: String = worker
-        .chars()
-        .take(MAX_NAME)
-        .map(|c| match c {
-            'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '_' => c,
-            _ => '-',
-        })
-        .collect();
+    let clean = token(worker, MAX_NAME);
     match team {
         Some(team) => format!("{team}.{clean}-{slot}"),
         None => format!("{clean}-{slot}"),

@@ -6,7 +6,10 @@ use super::{
     machine::Machine,
 };
 use chrono::{DateTime, Utc};
-use halfheard_shared::atomic_file::{self, DEFAULT_MODE};
+use halfheard_shared::{
+    atomic_file::{self, DEFAULT_MODE},
+    text::token,
+};
 use serde::{Deserialize, Serialize};
 use std::{
     io::{self, Read as _},
@@ -45,14 +48,7 @@ pub(super) enum FileError {
 
 /// Returns the file of a machine in a data folder.
 pub(crate) fn path(data_dir: &Path, host: &str) -> PathBuf {
-    let name: String = host
-        .chars()
-        .take(MAX_NAME)
-        .map(|c| match c {
-            'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '_' => c,
-            _ => '-',
-        })
-        .collect();
+    let name = token(host, MAX_NAME);
     data_dir.join("machines").join(format!("{name}.json"))
 }
 
