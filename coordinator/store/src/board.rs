@@ -48,23 +48,12 @@ impl Store {
                    JOIN sweep_job w ON w.job = j.id
                    GROUP BY w.sweep
                )
-               SELECT t.sweep,
-                      coalesce(sum(jobs) FILTER (WHERE state = 'blocked'), 0)::bigint AS "blocked!",
-                      coalesce(sum(jobs) FILTER (WHERE state = 'ready'), 0)::bigint AS "ready!",
-                      coalesce(sum(jobs) FILTER (WHERE state = 'queued'), 0)::bigint AS "queued!",
-                      coalesce(sum(jobs) FILTER (WHERE state = 'running'), 0)::bigint AS "running!",
-                      coalesce(sum(jobs) FILTER (WHERE state = 'done'), 0)::bigint AS "done!",
-                      coalesce(sum(jobs) FILTER (WHERE state = 'failed'), 0)::bigint AS "failed!",
-                      coalesce(sum(jobs) FILTER (WHERE state = 'cancelled'), 0)::bigint AS "cancelled!",
-                      coalesce(sum(jobs) FILTER (WHERE kind = 'train'), 0)::bigint AS "train_jobs!",
-                      coalesce(sum(jobs) FILTER (WHERE kind = 'train' AND state = 'done'), 0)::bigint
-                          AS "train_done!",
-                      coalesce(sum(jobs) FILTER (WHERE kind = 'eval'), 0)::bigint AS "eval_jobs!",
-                      coalesce(sum(jobs) FILTER (WHERE kind = 'eval' AND state = 'done'), 0)::bigint
-                          AS "eval_done!",
-                      coalesce(min(r.jobs_done), 0) AS "recent!"
-               FROM tally t LEFT JOIN recent r ON r.sweep = t.sweep
-               GROUP BY t.sweep"#,
+               SELECT p.sweep AS "sweep!", p.blocked AS "blocked!", p.ready AS "ready!", p.queued AS "queued!",
+                      p.running AS "running!", p.done AS "done!", p.failed AS "failed!",
+                      p.cancelled AS "cancelled!", p.train_jobs AS "train_jobs!", p.train_done AS "train_done!",
+                      p.eval_jobs AS "eval_jobs!", p.eval_done AS "eval_done!",
+                      coalesce(r.jobs_done, 0) AS "recent!"
+               FROM sweep_progress p LEFT JOIN recent r ON r.sweep = p.sweep"#,
             f64::from(RECENT)
         )
         .fetch_all(self.pool())

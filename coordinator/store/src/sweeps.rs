@@ -132,18 +132,14 @@ impl Store {
     pub async fn progress(&self, sweep: SweepId) -> Result<Progress, StoreError> {
         Ok(sqlx::query_as!(
             Progress,
-            r#"SELECT coalesce(sum(jobs) FILTER (WHERE state = 'blocked'), 0)::bigint AS "blocked!",
-                      coalesce(sum(jobs) FILTER (WHERE state = 'ready'), 0)::bigint AS "ready!",
-                      coalesce(sum(jobs) FILTER (WHERE state = 'queued'), 0)::bigint AS "queued!",
-                      coalesce(sum(jobs) FILTER (WHERE state = 'running'), 0)::bigint AS "running!",
-                      coalesce(sum(jobs) FILTER (WHERE state = 'done'), 0)::bigint AS "done!",
-                      coalesce(sum(jobs) FILTER (WHERE state = 'failed'), 0)::bigint AS "failed!",
-                      coalesce(sum(jobs) FILTER (WHERE state = 'cancelled'), 0)::bigint AS "cancelled!"
-               FROM tally WHERE sweep = $1"#,
+            r#"SELECT blocked AS "blocked!", ready AS "ready!", queued AS "queued!", running AS "running!",
+                      done AS "done!", failed AS "failed!", cancelled AS "cancelled!"
+               FROM sweep_progress WHERE sweep = $1"#,
             sweep.0
         )
-        .fetch_one(self.pool())
-        .await?)
+        .fetch_optional(self.pool())
+        .await?
+        .unwrap_or_default())
     }
 
     /// Whether any running sweep has unfinished jobs.
