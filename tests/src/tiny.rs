@@ -12,6 +12,8 @@ use halfheard_shared::{
 };
 use halfheard_store::submit::NewSweep;
 use std::{
+    fs::Permissions,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -33,6 +35,35 @@ impl Tiny {
         halfheard_tiny::dataset(&tiny.data, train)?;
         halfheard_tiny::encoder(&tiny.encoder)?;
         Ok(tiny)
+    }
+
+    /// A new folder with both.
+    pub fn folder(train: usize) -> Result<tempfile::TempDir> {
+        let folder = tempfile::tempdir()?;
+        // Postgres may run as another user, who needs access.
+        std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755))?;
+        Self::make(folder.path(), train)?;
+        Ok(folder)
+    }
+
+    /// A new folder with both, and `tiny.toml`: a spec of one training of `method` and one evaluation.
+    pub fn folder_with_spec(method: &str) -> Result<tempfile::TempDir> {
+        let folder = Self::folder(32)?;
+        let spec = format!(
+            r#"
+            name = "tiny"
+            methods = ["{method}"]
+            seeds = [1]
+            rates = [0.0]
+            epochs = 1
+            [datasets.mosi]
+            file = "tiny.safetensors"
+            [encoders.en]
+            path = "tiny-encoder"
+            "#
+        );
+        std::fs::write(folder.path().join("tiny.toml"), spec)?;
+        Ok(folder)
     }
 
     /// The dataset by its hash.

@@ -24,13 +24,7 @@ impl Place {
 
     /// With its own hyper-parameters for ALMT.
     fn with(almt: &str) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        // Postgres may run as another user, who needs access.
-        std::fs::set_permissions(
-            folder.path(),
-            std::os::unix::fs::PermissionsExt::from_mode(0o755),
-        )?;
-        Tiny::make(folder.path(), 48)?;
+        let folder = Tiny::folder(48)?;
         let spec = format!(
             r#"
             name = "tiny"

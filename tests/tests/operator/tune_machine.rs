@@ -20,25 +20,7 @@ struct Place {
 
 impl Place {
     fn new() -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        // Postgres may run as another user, who needs access.
-        std::fs::set_permissions(
-            folder.path(),
-            std::os::unix::fs::PermissionsExt::from_mode(0o755),
-        )?;
-        Tiny::make(folder.path(), 32)?;
-        let spec = r#"
-            name = "tiny"
-            methods = ["text-only"]
-            seeds = [1]
-            rates = [0.0]
-            epochs = 1
-            [datasets.mosi]
-            file = "tiny.safetensors"
-            [encoders.en]
-            path = "tiny-encoder"
-            "#;
-        std::fs::write(folder.path().join("tiny.toml"), spec)?;
+        let folder = Tiny::folder_with_spec("text-only")?;
         Ok(Self { folder })
     }
 

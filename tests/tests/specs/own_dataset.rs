@@ -119,13 +119,7 @@ fn spec(datasets: &str) -> String {
 
 impl Place {
     fn new() -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        // Postgres may run as another user, who needs access.
-        std::fs::set_permissions(
-            folder.path(),
-            std::os::unix::fs::PermissionsExt::from_mode(0o755),
-        )?;
-        Tiny::make(folder.path(), 16)?;
+        let folder = Tiny::folder(16)?;
         std::fs::write(folder.path().join("mine.pkl"), pickle(|mood| mood))?;
         std::fs::write(
             folder.path().join("stars.pkl"),

@@ -400,25 +400,6 @@ async fn cpu_fallback_is_the_first_log_line() -> Result<()> {
     Ok(())
 }
 
-/// A folder with a small spec.
-fn place() -> Result<tempfile::TempDir> {
-    let folder = tempfile::tempdir()?;
-    Tiny::make(folder.path(), 32)?;
-    let spec = r#"
-        name = "tiny"
-        methods = ["almt"]
-        seeds = [1]
-        rates = [0.0]
-        epochs = 1
-        [datasets.mosi]
-        file = "tiny.safetensors"
-        [encoders.en]
-        path = "tiny-encoder"
-    "#;
-    std::fs::write(folder.path().join("tiny.toml"), spec)?;
-    Ok(folder)
-}
-
 /// `coord` in this folder with its own data folder.
 fn alone(place: &Path, arguments: &[&str]) -> Result<Command> {
     let mut command = Command::new(program("coord")?);
@@ -437,7 +418,7 @@ fn alone(place: &Path, arguments: &[&str]) -> Result<Command> {
 
 #[test]
 fn run_logs_its_devices_first() -> Result<()> {
-    let place = place()?;
+    let place = Tiny::folder_with_spec("almt")?;
     let garbage = place.path().join("garbage");
     std::fs::create_dir_all(garbage.join("lib"))?;
     std::fs::write(garbage.join("lib/libtorch_cuda.so"), "not a library")?;
@@ -494,7 +475,7 @@ fn run_logs_its_devices_first() -> Result<()> {
 
 #[test]
 fn run_without_the_requested_gpus_starts_nothing() -> Result<()> {
-    let place = place()?;
+    let place = Tiny::folder_with_spec("almt")?;
     for (gpus, flags, word) in [
         (
             "4",
@@ -518,7 +499,7 @@ fn run_without_the_requested_gpus_starts_nothing() -> Result<()> {
 
 #[test]
 fn doctor_shows_the_device_of_each_slot() -> Result<()> {
-    let place = place()?;
+    let place = Tiny::folder_with_spec("almt")?;
     for (slots, words) in [
         (
             "2",
