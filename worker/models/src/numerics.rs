@@ -10,6 +10,7 @@
 //! computes turns it on: call [`initialize`] before the first tensor.
 
 pub use halfheard_shared::numerics::Numerics;
+use halfheard_torch_shim::mkl_goes_by_instructions;
 use libloading::os::unix::Library;
 use std::{ffi::c_int, sync::OnceLock};
 use tch::Device;
@@ -117,6 +118,11 @@ pub fn initialize(numerics: Numerics) -> Result<(), NumericsError> {
 
 fn fix(numerics: Numerics) -> Result<(), NumericsError> {
     let mkl = Mkl::find();
+    if mkl_goes_by_instructions() == Some(false) {
+        tracing::warn!(
+            "another library answers MKL's question for the processor's maker; products of matrices may be slow on processors that are not Intel's"
+        );
+    }
     if numerics == Numerics::Machine {
         // The user's MKL_CBWR takes precedence.
         if let Some(mkl) = mkl.filter(|mkl| mkl.branch() == OFF) {

@@ -4,7 +4,9 @@
 #![warn(missing_docs)]
 
 mod gradient;
+mod instructions;
 mod operators;
 
 pub use gradient::with_gradient;
+pub use instructions::mkl_goes_by_instructions;
 pub use operators::{Counter, Counts};
