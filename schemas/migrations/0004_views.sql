@@ -595,7 +595,7 @@ COMMENT ON COLUMN provenance.trained_with IS 'That worker''s version.';
 COMMENT ON COLUMN provenance.evaluated_by IS 'The worker that evaluated it.';
 COMMENT ON COLUMN provenance.evaluated_on IS 'That worker''s device.';
 COMMENT ON COLUMN provenance.evaluated_with IS 'That worker''s version.';
-COMMENT ON COLUMN provenance.numerics IS 'machine: the same bits on the same kind of processor; portable: the same bits on every x86-64 processor with AVX2.';
+COMMENT ON COLUMN provenance.numerics IS 'machine: the same bits on the same kind of processor; portable: the same bits on every x86-64 processor with AVX2; bf16: as machine, with products of matrices in bfloat16.';
 COMMENT ON COLUMN provenance.trained_processor IS 'The kind of processor it was trained on; see attempt.processor.';
 COMMENT ON COLUMN provenance.evaluated_processor IS 'The kind of processor it was evaluated on.';
 COMMENT ON COLUMN provenance.imported IS 'Whether the predictions were imported: then the model was trained elsewhere, and evaluated_with names their file.';

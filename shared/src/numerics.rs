@@ -21,6 +21,10 @@ pub enum Numerics {
     /// To the same bits on every x86-64 processor with AVX2: instructions that all of them have,
     /// one thread for each job, never the GPU.
     Portable,
+    /// To the same bits on machines of the same kind, with products of matrices in bfloat16 in the text
+    /// encoder and the transformers: faster where the processor has instructions for it, and on GPUs, but
+    /// with eight bits of precision in these products. Everything else is float32.
+    Bf16,
 }
 
 impl Numerics {
@@ -29,6 +33,7 @@ impl Numerics {
         match self {
             Self::Machine => "machine",
             Self::Portable => "portable",
+            Self::Bf16 => "bf16",
         }
     }
 
@@ -37,10 +42,18 @@ impl Numerics {
         *self == Self::default()
     }
 
-    /// The one that this is not.
-    pub fn other(self) -> Self {
+    /// How a process has to be started for it: its libraries choose their instructions once.
+    pub fn of_process(self) -> Self {
         match self {
-            Self::Machine => Self::Portable,
+            Self::Machine | Self::Bf16 => Self::Machine,
+            Self::Portable => Self::Portable,
+        }
+    }
+
+    /// How a process is started that can compute what one for this cannot.
+    pub fn other_process(self) -> Self {
+        match self.of_process() {
+            Self::Machine | Self::Bf16 => Self::Portable,
             Self::Portable => Self::Machine,
         }
     }
@@ -59,7 +72,8 @@ impl FromStr for Numerics {
         match text {
             "machine" => Ok(Self::Machine),
             "portable" => Ok(Self::Portable),
-            _ => Err(format!("`{text}`: numerics are machine or portable")),
+            "bf16" => Ok(Self::Bf16),
+            _ => Err(format!("`{text}`: numerics are machine, portable or bf16")),
         }
     }
 }
@@ -81,13 +95,13 @@ mod tests {
 
     #[test]
     fn only_the_default_is_omitted() {
-        for numerics in [Numerics::Machine, Numerics::Portable] {
+        for numerics in [Numerics::Machine, Numerics::Portable, Numerics::Bf16] {
             assert_eq!(numerics.as_str().parse(), Ok(numerics));
             assert_eq!(json!(numerics), numerics.as_str());
             let mut spec = json!({"seed": 1, "numerics": numerics});
             leave_out_default(&mut spec);
             let left = spec.get("numerics").is_some();
-            assert_eq!(left, numerics == Numerics::Portable);
+            assert_eq!(left, numerics != Numerics::Machine);
             assert_eq!(spec["seed"], 1);
         }
         assert!("fast".parse::<Numerics>().is_err());

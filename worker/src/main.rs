@@ -102,7 +102,7 @@ async fn run_slot(cli: &Cli, settings: Settings, slot: usize, shutdown: Shutdown
     }
     // A GPU computes to other bits.
     let (devices, threads) = match cli.numerics {
-        Numerics::Machine => (
+        Numerics::Machine | Numerics::Bf16 => (
             cli.device.clone(),
             cli.threads_per_slot(cli.requested_slots()),
         ),

@@ -238,7 +238,7 @@ impl SlotProcess {
             match ended {
                 Ended::Finally(exit) => return exit,
                 Ended::SwitchNumerics => {
-                    numerics = numerics.other();
+                    numerics = numerics.other_process();
                     continue;
                 }
                 Ended::Crashed => {}

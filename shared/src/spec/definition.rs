@@ -164,7 +164,8 @@ pub struct ProtocolSpec {
     /// `{ grl-on-proxy = false }`. docs/reference/methods.md lists them.
     pub faults: BTreeMap<String, bool>,
     /// `machine`: the same bits on machines of the same kind, as fast as they can; `portable`: the
-    /// same bits on every x86-64 processor with AVX2, slower and never on a GPU.
+    /// same bits on every x86-64 processor with AVX2, slower and never on a GPU; `bf16`: products of
+    /// matrices in bfloat16, faster on processors and GPUs that have it, with results of their own.
     pub numerics: Numerics,
 }
 

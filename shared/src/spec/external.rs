@@ -8,6 +8,7 @@ use super::{
 use crate::{
     external::{self, HYPER_KEY},
     methods::{self, HyperError, MAX_EPOCHS_KEY, MethodInfo, nearest},
+    numerics::Numerics,
 };
 use serde_json::Value;
 use std::{
@@ -65,7 +66,29 @@ impl Spec {
     }
 }
 
+/// A program multiplies its matrices itself, so nothing would be in bfloat16 but the name.
+fn check_numerics(spec: &Spec, checker: &mut Checker<'_>) {
+    if spec.protocol.numerics != Numerics::Bf16 {
+        return;
+    }
+    if let Some((_, external)) = spec.used_externals().next() {
+        checker.problem(
+            &[Step::Key("protocol"), Step::Key("numerics")],
+            format!(
+                "`{}` is a program of your own, which `numerics = \"bf16\"` cannot make compute in bfloat16",
+                external.id
+            ),
+            "not for external programs",
+            Some(
+                "run it in a sweep of its own; how precisely it computes can be a hyper-parameter of it"
+                    .to_owned(),
+            ),
+        );
+    }
+}
+
 pub(super) fn check(spec: &Spec, checker: &mut Checker<'_>) {
+    check_numerics(spec, checker);
     let mut seen = BTreeSet::new();
     for (i, external) in spec.externals.iter().enumerate() {
         let at = Place { i };

@@ -207,6 +207,52 @@ async fn worker_switches_numerics_and_portable_results_are_identical() -> Result
     Ok(())
 }
 
+/// The precision of products is part of what is trained: the same training in float32 and in bfloat16 are two, whose
+/// results say which is which.
+#[tokio::test(flavor = "multi_thread")]
+async fn trainings_in_bfloat16_are_others_and_say_so() -> Result<()> {
+    let cpus = std::fs::read_to_string("/proc/cpuinfo")?;
+    if !cpus.contains("avx512_bf16") && !cpus.contains("amx_bf16") {
+        eprintln!("skipped: this processor has no instructions for bfloat16");
+        return Ok(());
+    }
+    let stage = Stage::start().await?;
+    let tiny = Tiny::make(stage.data_dir(), 48)?;
+    let exact = tiny.spec("almt", 1, 2)?;
+    let mut reduced = exact.clone();
+    reduced.numerics = Numerics::Bf16;
+    let sweeps = [
+        (sweep("float32", 0), exact),
+        (sweep("bfloat16", 0), reduced),
+    ];
+    for (sweep, spec) in &sweeps {
+        let jobs = jobs(sweep, spec, &CASES)?;
+        stage.store.submit(sweep, jobs).await?;
+    }
+    let _coordinator = stage.serve();
+    let worker = Process::spawn(&mut worker(&stage)?)?;
+    for (sweep, _) in &sweeps {
+        let progress = stage.finished(sweep.id, PATIENCE).await?;
+        assert_eq!((progress.done, progress.failed), (3, 0));
+    }
+    let status = worker.terminate(PATIENCE)?;
+    assert!(status.success(), "{status}");
+    let told = "SELECT count(DISTINCT job) FROM provenance
+                WHERE numerics = 'bf16' AND trained_processor LIKE '%-bf16'
+                  AND evaluated_processor LIKE '%-bf16'";
+    assert_eq!(stage.count(told).await?, 2);
+    let others = "SELECT count(DISTINCT job) FROM provenance
+                  WHERE numerics = 'machine' AND trained_processor NOT LIKE '%bf16'
+                    AND evaluated_processor NOT LIKE '%bf16'";
+    assert_eq!(stage.count(others).await?, 2);
+    let checkpoints = "SELECT count(DISTINCT blake3) FROM checkpoint";
+    ensure!(
+        stage.count(checkpoints).await? > 1,
+        "the same weights in float32 and in bfloat16"
+    );
+    Ok(())
+}
+
 /// Whether this machine can compute portably.
 fn check_portable() -> Result<(), String> {
     #[cfg(target_arch = "x86_64")]

@@ -17,6 +17,7 @@ use halfheard_models::{
     memory::{self, PeakMemory},
     methods::{Batch, Losses, Method, Position, REGISTRY},
     numerics::{Numerics, initialize},
+    precision::Precision,
     synthetic::{self, ROUND, seconds_per_step},
 };
 use halfheard_shared::{device::Devices, encoder::Config};
@@ -166,7 +167,7 @@ fn built(
     device: Device,
 ) -> Result<Box<dyn Method>, Box<dyn Error>> {
     let (data, _) = synthetic::fitting(&Config::read(encoder)?);
-    let computes = (device, Optimizations::ALL);
+    let computes = (device, Optimizations::ALL, Precision::Float32);
     Ok(synthetic::build(id, hyper, data, encoder, computes)?)
 }
 

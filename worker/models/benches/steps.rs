@@ -10,6 +10,7 @@
 //! sets it beside eager PyTorch.
 //! `HALFHEARD_BENCH_BATCH` sets the samples in a training batch (64), `HALFHEARD_BENCH_ROUNDS` the number of timed rounds of four steps (3),
 //! `HALFHEARD_BENCH_THREADS` the number of threads (2), `HALFHEARD_ENCODER_EN` the encoder's folder,
+//! `HALFHEARD_BENCH_PRECISION` in what matrices are multiplied (`float32`, `bf16`),
 //! and `HALFHEARD_BENCH_DEVICE` the device (`cpu`, `cuda:0`).
 
 use halfheard_models::{
@@ -17,9 +18,11 @@ use halfheard_models::{
     memory,
     methods::{Batch, Method, Position, REGISTRY},
     numerics::{Numerics, initialize},
+    precision::Precision,
     synthetic::{self, ROUND, SHAPE, WORDS, seconds_per_step, synchronize},
     train::PREDICTION_BATCH,
 };
+use halfheard_shared::encoder::Config;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{
@@ -50,11 +53,29 @@ fn batch_size() -> Result<i64, Box<dyn Error>> {
     }
 }
 
+/// In what matrices are multiplied.
+fn precision() -> Result<Precision, Box<dyn Error>> {
+    match std::env::var("HALFHEARD_BENCH_PRECISION").as_deref() {
+        Ok("float32") | Err(_) => Ok(Precision::Float32),
+        Ok("bf16") => Ok(Precision::Bfloat16),
+        Ok(name) => Err(format!("HALFHEARD_BENCH_PRECISION is `{name}`: float32 or bf16").into()),
+    }
+}
+
 /// A method's hyper-parameters for MOSI, with batches of one size.
 fn hyper(id: &str) -> Result<Value, Box<dyn Error>> {
     let mut hyper = synthetic::hyper(id)?;
     hyper.insert("batch_size".to_owned(), batch_size()?.into());
     Ok(hyper.into())
+}
+
+/// Floating-point operations of a training step.
+fn operations(id: &str) -> Result<f64, Box<dyn Error>> {
+    let Value::Object(hyper) = hyper(id)? else {
+        return Err("hyper-parameters are an object".into());
+    };
+    let encoder = Config::read(&encoder())?;
+    synthetic::operations(id, &hyper, &encoder).ok_or_else(|| format!("no method {id}").into())
 }
 
 /// Random samples, whose lengths and labels the host knows, as a dataset's.
@@ -71,6 +92,8 @@ struct Measured {
     evaluated: f64,
     /// Peak resident memory in bytes.
     peak: u64,
+    /// Floating-point operations of a training step, all in products of matrices.
+    operations: f64,
 }
 
 /// The two modes.
@@ -117,7 +140,7 @@ fn measure(
         Mode::Before => (Optimizations::NONE, batch_size()?),
         Mode::After => (Optimizations::ALL, PREDICTION_BATCH),
     };
-    let computes = (device, optimizations);
+    let computes = (device, optimizations, precision()?);
     let mut method = synthetic::build(id, &hyper(id)?, SHAPE, &encoder(), computes)?;
     let batch = samples(batch_size()?, device)?;
     method.prepare(&batch)?;
@@ -142,6 +165,7 @@ fn measure(
         step: median(seconds),
         evaluated: evaluated_per_second(method.as_ref(), size, mode == Mode::After, device)?,
         peak: memory::peak_bytes().ok_or("the kernel reports no peak memory")?,
+        operations: operations(id)?,
     })
 }
 

@@ -11,6 +11,7 @@ pub mod memory;
 pub mod methods;
 pub mod numerics;
 mod optim;
+pub mod precision;
 mod state;
 pub mod synthetic;
 pub mod train;

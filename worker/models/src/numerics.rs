@@ -24,7 +24,7 @@ const COMPATIBLE: c_int = 3;
 /// Selects the full setting in a query.
 const ALL: c_int = -1;
 
-/// Why this process cannot compute portable results.
+/// Why this process cannot compute as a job asks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NumericsError {
     /// An unsupported processor.
@@ -49,6 +49,11 @@ pub enum NumericsError {
         /// Its value.
         found: String,
     },
+    /// No instructions for bfloat16.
+    #[error(
+        "numerics = \"bf16\" needs a GPU, or a processor with instructions for bfloat16 (AVX512_BF16 or AMX), and this is {0} without them"
+    )]
+    NoBfloat16(String),
     /// MKL rejected the setting.
     #[error("MKL rejected numerics = \"portable\" because it was already in use (branch {0})")]
     TooLate(c_int),
@@ -67,8 +72,8 @@ pub const PORTABLE_THREADS: usize = 1;
 
 /// The environment that a child process needs to compute with `numerics`.
 pub fn environment(numerics: Numerics) -> &'static [(&'static str, &'static str)] {
-    match numerics {
-        Numerics::Machine => &[],
+    match numerics.of_process() {
+        Numerics::Machine | Numerics::Bf16 => &[],
         Numerics::Portable => &PORTABLE,
     }
 }
@@ -123,7 +128,7 @@ fn fix(numerics: Numerics) -> Result<(), NumericsError> {
             "another library answers MKL's question for the processor's maker; products of matrices may be slow on processors that are not Intel's"
         );
     }
-    if numerics == Numerics::Machine {
+    if numerics.of_process() == Numerics::Machine {
         // The user's MKL_CBWR takes precedence.
         if let Some(mkl) = mkl.filter(|mkl| mkl.branch() == OFF) {
             mkl.choose(AUTO);
@@ -135,7 +140,7 @@ fn fix(numerics: Numerics) -> Result<(), NumericsError> {
         }
         return Ok(());
     }
-    check_supported(numerics)?;
+    check_supported(numerics, Device::Cpu)?;
     for (variable, wanted) in PORTABLE {
         let found = std::env::var(variable).unwrap_or_default();
         if found != wanted {
@@ -152,19 +157,31 @@ fn fix(numerics: Numerics) -> Result<(), NumericsError> {
     }
 }
 
-/// Checks that a process on this machine can compute with `numerics`.
+/// Checks that a process on this machine can compute with `numerics` on `device`.
 ///
 /// # Errors
 ///
 /// The processor or libtorch does not support it.
-pub fn check_supported(numerics: Numerics) -> Result<(), NumericsError> {
-    if numerics == Numerics::Machine {
-        return Ok(());
+pub fn check_supported(numerics: Numerics, device: Device) -> Result<(), NumericsError> {
+    match numerics {
+        Numerics::Machine => Ok(()),
+        Numerics::Portable if !has_avx2() => Err(NumericsError::Processor(instructions())),
+        Numerics::Portable => Mkl::find().map(drop).ok_or(NumericsError::NoMkl),
+        // Older GPUs have bfloat16 too, if slowly.
+        Numerics::Bf16 if matches!(device, Device::Cuda(_)) || has_bfloat16() => Ok(()),
+        Numerics::Bf16 => Err(NumericsError::NoBfloat16(instructions())),
     }
-    if !has_avx2() {
-        return Err(NumericsError::Processor(instructions()));
-    }
-    Mkl::find().map(drop).ok_or(NumericsError::NoMkl)
+}
+
+/// Instructions for bfloat16 that this process may use.
+fn has_bfloat16() -> bool {
+    // Rust cannot ask for AMX yet, and the kernel has to allow both.
+    let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let flags = cpus.lines().find(|line| line.starts_with("flags"));
+    flags.is_some_and(|flags| {
+        let mut words = flags.split_whitespace();
+        words.any(|word| matches!(word, "avx512_bf16" | "amx_bf16"))
+    })
 }
 
 #[cfg(target_arch = "x86_64")]

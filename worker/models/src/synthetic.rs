@@ -6,11 +6,15 @@ use crate::{
     context::Optimizations,
     error::MethodError,
     methods::{Batch, Build, DataShape, Inputs, Method, PerModality, builder},
+    precision::Precision,
     state::Position,
 };
 use halfheard_shared::{
+    dataset::Shapes,
     encoder::Config,
-    methods::{HyperError, MAX_EPOCHS_KEY, faults::Faults, find},
+    methods::{
+        DataFacts, EncoderShape, HyperError, MAX_EPOCHS_KEY, Setup, faults::Faults, find, flops,
+    },
 };
 use serde_json::{Map, Value};
 use std::{ops::Range, path::Path, time::Instant};
@@ -56,6 +60,33 @@ pub fn hyper(method: &str) -> Result<Map<String, Value>, SyntheticError> {
     let info = find(method).ok_or_else(|| SyntheticError::Unknown(method.to_owned()))?;
     Ok(info.resolve(DATASET, &[])?)
 }
+
+/// Floating-point operations of a training step of a method on [`samples`] of MOSI's sizes; `None` for an
+/// unknown method.
+pub fn operations(method: &str, hyper: &Map<String, Value>, encoder: &Config) -> Option<f64> {
+    let size = |n: i64| usize::try_from(n).unwrap_or(0);
+    let data = DataFacts {
+        shapes: Shapes {
+            text_len: size(SHAPE.text_length),
+            audio_len: size(SHAPE.audio_length),
+            audio_dim: size(SHAPE.audio_dim),
+            vision_len: size(SHAPE.vision_length),
+            vision_dim: size(SHAPE.vision_dim),
+        },
+        samples: [size(SHAPE.train_samples); 3],
+        tokens: Some(MEAN_TOKENS),
+    };
+    let setup = Setup {
+        hyper,
+        faults: Faults::REFERENCE,
+        data: Some(&data),
+        encoder: Some(&EncoderShape::of(encoder)),
+    };
+    Some(flops::counted(find(method)?, setup)?.step)
+}
+
+/// Tokens of a text of [`samples`], in the mean.
+const MEAN_TOKENS: usize = 23;
 
 /// `count` random samples of random lengths: texts of 6 to 40 `words`, audio and vision of at least 40
 /// steps, 30 % of it erased.
@@ -142,7 +173,7 @@ pub fn build(
     hyper: &Value,
     data: DataShape,
     encoder: &Path,
-    (device, optimizations): (Device, Optimizations),
+    (device, optimizations, precision): (Device, Optimizations, Precision),
 ) -> Result<Box<dyn Method>, SyntheticError> {
     let build = builder(method).ok_or_else(|| SyntheticError::Unknown(method.to_owned()))?;
     let max_epochs = hyper[MAX_EPOCHS_KEY].as_u64().unwrap_or(1);
@@ -156,6 +187,7 @@ pub fn build(
         faults: Faults::REFERENCE,
         max_epochs: u32::try_from(max_epochs).unwrap_or(u32::MAX),
         optimizations,
+        precision,
     })?)
 }
 
@@ -218,7 +250,7 @@ impl SyntheticRun {
         let hyper = Value::Object(hyper(method)?);
         let config = Config::read(encoder).map_err(MethodError::from)?;
         let (data, words) = fitting(&config);
-        let computes = (device, Optimizations::ALL);
+        let computes = (device, Optimizations::ALL, Precision::Float32);
         let mut method = build(method, &hyper, data, encoder, computes)?;
         let size = method.batch_size().max(1);
         let count = i64::try_from(size).unwrap_or(i64::MAX);

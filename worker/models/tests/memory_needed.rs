@@ -8,6 +8,7 @@ use halfheard_models::{
     context::Optimizations,
     layers::bert::{Bert, BertConfig},
     methods::{Batch, Build, DataShape, Inputs, PerModality, Position, REGISTRY, builder},
+    precision::Precision,
 };
 use halfheard_shared::{
     dataset::Shapes,
@@ -124,6 +125,7 @@ fn steps(id: &str, faults: Faults, encoder: &Path) -> Result<u64, Box<dyn Error>
         faults,
         max_epochs: 10,
         optimizations: Optimizations::ALL,
+        precision: Precision::Float32,
     })?;
     let batch = batch(16);
     method.prepare(&batch)?;

@@ -10,7 +10,7 @@ use super::{
 };
 use halfheard_shared::{
     artifacts::ArtifactError,
-    wire::{Failure, FailureKind, Fault, ResultBody, Work},
+    wire::{Failure, FailureKind, Fault, ResultBody, Work, WorkerInfo},
 };
 use std::error::Error;
 
@@ -52,7 +52,10 @@ impl Slot {
             job: lease.job.job,
             attempt: lease.attempt(),
             kind: kind(&lease.job.work),
-            worker: self.announcement.worker.clone(),
+            worker: WorkerInfo {
+                processor: self.processor_for(&lease.job.work),
+                ..self.announcement.worker.clone()
+            },
             leases: self.leases.clone(),
             connections: self.reporter.connections(),
             reporter: self.reporter.clone(),

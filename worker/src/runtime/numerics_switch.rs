@@ -23,15 +23,24 @@ fn required(work: &Work) -> Option<Numerics> {
 }
 
 impl Slot {
+    /// What the last bits of a job's results depend on.
+    pub(super) fn processor_for(&self, work: &Work) -> String {
+        let processor = &self.announcement.worker.processor;
+        match required(work) {
+            Some(numerics @ Numerics::Bf16) => format!("{processor}-{numerics}"),
+            Some(Numerics::Machine | Numerics::Portable) | None => processor.clone(),
+        }
+    }
+
     /// Returns the job if this process can compute it. Otherwise hands it back, uncounted, and ends
     /// the process if the slot's next one can.
     pub(super) async fn switch_numerics_for(&self, lease: JobLease) -> Option<JobLease> {
-        let current = self.settings.numerics;
-        let Some(required) = required(&lease.job.work).filter(|required| *required != current)
-        else {
+        let Some(required) = required(&lease.job.work) else {
             return Some(lease);
         };
-        match numerics::check_supported(required) {
+        let fits = required.of_process() == self.settings.numerics.of_process();
+        match numerics::check_supported(required, self.settings.device) {
+            Ok(()) if fits => return Some(lease),
             Ok(()) => {
                 tracing::info!(job = %lease.job.job, "job requires numerics = \"{required}\"; restarting the slot for it");
                 self.request_exit(ExitReason::SwitchNumerics);

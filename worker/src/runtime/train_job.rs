@@ -200,7 +200,7 @@ impl Slot {
             data: from.inputs.data,
             encoder: from.inputs.encoder,
             state: from.state,
-            processor: self.announcement.worker.processor.clone(),
+            processor: self.processor_for(&lease.job.work),
             fetch: self.fetch_best(lease.job.job),
             context: tracing::Span::current(),
             monitor: TrainMonitor::new(MonitorSettings {

@@ -3,10 +3,12 @@
 
 #![warn(missing_docs)]
 
+mod autocast;
 mod gradient;
 mod instructions;
 mod operators;
 
+pub use autocast::Autocast;
 pub use gradient::with_gradient;
 pub use instructions::mkl_goes_by_instructions;
 pub use operators::{Counter, Counts};

@@ -301,6 +301,8 @@ impl Snapshot {
                    SELECT 5, 'numerics', CASE numerics
                               WHEN 'portable'
                               THEN 'portable: the same bits on every x86-64 with AVX2'
+                              WHEN 'bf16'
+                              THEN 'bf16: products of matrices in bfloat16, the same bits on the same kind of processor'
                               ELSE 'machine: the same bits on the same kind of processor' END,
                           sum(jobs)::bigint
                    FROM basis WHERE NOT imported GROUP BY numerics

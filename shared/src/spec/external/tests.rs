@@ -2,7 +2,7 @@ use crate::{
     external::{ExternalTraining, HYPER_KEY},
     hash::Hash,
     matrix::{self, PlannedWork},
-    spec::tests::resolved,
+    spec::{read, tests::resolved},
 };
 use std::sync::Arc;
 
@@ -118,4 +118,16 @@ fn ids_of_external_trainings_depend_on_the_program() {
             assert_eq!(*id != new, method == "my-model", "{method}");
         }
     }
+}
+
+#[test]
+fn programs_are_not_made_to_compute_in_bfloat16() {
+    let with = |numerics: &str| {
+        let text = format!("{EXTERNAL}[protocol]\nnumerics = \"{numerics}\"\n");
+        read("test.toml", &text)
+    };
+    assert!(with("machine").is_ok());
+    let error = format!("{:?}", with("bf16").unwrap_err());
+    let expected = "`my-model` is a program of your own";
+    assert!(error.contains(expected), "{error}");
 }

@@ -2,6 +2,7 @@
 //! TFR-Net: pre-norm attention of one sequence to another, a causal mask, sinusoidal positions.
 
 use super::narrow_attention::{self, Heads, Projected};
+use crate::precision::Precision;
 use tch::{Device, Kind, Tensor, nn, nn::Module};
 
 /// The configuration of an encoder.
@@ -23,6 +24,8 @@ pub(crate) struct EncoderConfig {
     pub embedding_dropout: f64,
     /// Whether to add positions.
     pub positions: bool,
+    /// In what it multiplies matrices.
+    pub precision: Precision,
 }
 
 fn xavier(path: nn::Path<'_>, from: i64, to: i64) -> nn::Linear {
@@ -83,19 +86,20 @@ impl Layer {
     }
 
     /// Softmax attention of projections, to `[T, B, D]`.
-    fn attend(&self, projected: &Projected, train: bool) -> Tensor {
+    fn attend(&self, projected: Projected, train: bool) -> Tensor {
         let config = &self.config;
         let p = if train { config.attention_dropout } else { 0.0 };
-        let parts = projected.parts();
-        let [target, source] = [0, 1].map(|part: usize| parts[part].size()[0]);
+        let [target, source] = [0, 1].map(|part: usize| projected.parts()[part].size()[0]);
         let heads = Heads {
             count: config.heads,
             ahead: (source - target).abs(),
             dropout: p,
         };
-        if let Some(attended) = narrow_attention::attend(projected, heads) {
-            return attended;
-        }
+        let projected = match narrow_attention::attend(projected, heads) {
+            Ok(attended) => return attended,
+            Err(projected) => projected,
+        };
+        let parts = projected.parts();
         let size = parts[0].size();
         let head = config.width / config.heads;
         let mask = future_mask(target, source, parts[0].device());
@@ -132,7 +136,7 @@ impl Layer {
             }
             None => Projected::Together(normed.linear(&self.in_weight, Some(&self.in_bias))),
         };
-        let attended = self.out.forward(&self.attend(&projected, train));
+        let attended = self.out.forward(&self.attend(projected, train));
         let x = x + attended.dropout(config.residual_dropout, train);
         let inner = self
             .fc1
@@ -203,10 +207,10 @@ impl Encoder {
     /// `[T, B, D]` attending to itself.
     pub(crate) fn forward(&self, x: &Tensor, train: bool) -> Tensor {
         let x = self.embed(x, train);
-        let x = self
-            .layers
-            .iter()
-            .fold(x, |x, layer| layer.forward(&x, None, train));
+        let x = self.layers.iter().fold(x, |x, layer| {
+            let precision = self.config.precision;
+            precision.within(x.device(), || layer.forward(&x, None, train))
+        });
         self.norm.forward(&x)
     }
 
@@ -215,10 +219,11 @@ impl Encoder {
         let x = self.embed(x, train);
         // Keys and values lose different features to dropout.
         let (key, value) = (self.embed(memory, train), self.embed(memory, train));
-        let x = self
-            .layers
-            .iter()
-            .fold(x, |x, layer| layer.forward(&x, Some((&key, &value)), train));
+        let memory = Some((&key, &value));
+        let x = self.layers.iter().fold(x, |x, layer| {
+            let precision = self.config.precision;
+            precision.within(x.device(), || layer.forward(&x, memory, train))
+        });
         self.norm.forward(&x)
     }
 }
@@ -242,6 +247,7 @@ mod tests {
                 residual_dropout: 0.0,
                 embedding_dropout: 0.0,
                 positions: true,
+                precision: Precision::Float32,
             },
         );
         let x = Tensor::randn([5, 1, 6], (Kind::Float, Device::Cpu));

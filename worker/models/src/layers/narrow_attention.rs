@@ -42,6 +42,14 @@ impl Projected {
         })
     }
 
+    /// In float32, which the kernel computes in.
+    fn float32(self) -> Self {
+        match self {
+            Self::Together(all) => Self::Together(all.to_kind(Kind::Float)),
+            Self::Apart(parts) => Self::Apart(parts.map(|part| part.to_kind(Kind::Float))),
+        }
+    }
+
     fn detach(&self) -> Self {
         match self {
             Self::Together(all) => Self::Together(all.detach()),
@@ -66,21 +74,26 @@ impl Projected {
     }
 }
 
-/// Softmax attention, `[T, B, D]`; `None` elsewhere than on the CPU, of other kinds, and of wide heads. Dropout takes
-/// one number from libtorch's generator.
-pub(crate) fn attend(projected: &Projected, heads: Heads) -> Option<Tensor> {
-    let tensors = projected.tensors();
-    let here = |x: &&Tensor| (x.device(), x.kind()) == (Device::Cpu, Kind::Float) && x.numel() > 0;
-    if !tensors.iter().all(here) {
-        return None;
+/// Softmax attention, `[T, B, D]`; `Err` with what is projected elsewhere than on the CPU, of other kinds, and of wide
+/// heads. Dropout takes one number from libtorch's generator.
+pub(crate) fn attend(projected: Projected, heads: Heads) -> Result<Tensor, Projected> {
+    let here = |x: &&Tensor| {
+        let known = matches!(x.kind(), Kind::Float | Kind::BFloat16);
+        x.device() == Device::Cpu && known && x.numel() > 0
+    };
+    if !projected.tensors().iter().all(here) {
+        return Err(projected);
     }
+    let width = projected.parts()[0].size()[2];
+    let head = (width / heads.count) as usize;
+    if head > WIDEST_HEAD {
+        return Err(projected);
+    }
+    let projected = projected.float32();
+    let tensors = projected.tensors();
     let held = projected.detach();
     let [query, key, value] = held.parts();
     let (size, sources) = (query.size(), key.size()[0]);
-    let head = (size[2] / heads.count) as usize;
-    if head > WIDEST_HEAD {
-        return None;
-    }
     let seed = match heads.dropout > 0.0 {
         true => Tensor::empty([1], (Kind::Int64, Device::Cpu))
             .random_from_(i64::MIN, None)
@@ -127,7 +140,7 @@ pub(crate) fn attend(projected: &Projected, heads: Heads) -> Option<Tensor> {
             Projected::Apart(parts) => parts.into(),
         }
     });
-    Some(attended)
+    Ok(attended)
 }
 
 fn inputs<'a>([query, key, value]: &[&'a Tensor; 3]) -> Inputs<'a> {

@@ -4,6 +4,7 @@
 //! reference code.
 
 use super::{layer_norm, linear, linear_no_bias};
+use crate::precision::Precision;
 use halfheard_shared::methods::faults::{Fault, Faults};
 use tch::{Tensor, nn, nn::Module};
 
@@ -146,11 +147,14 @@ pub(crate) struct TransformerShape {
     pub heads: i64,
     /// Width of the feed-forward layers.
     pub hidden: i64,
+    /// In what it multiplies matrices.
+    pub precision: Precision,
 }
 
 /// A transformer over a sequence, optionally with extra tokens before it.
 #[derive(Debug)]
 pub(crate) struct Transformer {
+    precision: Precision,
     positions: Tensor,
     extra: Option<Tensor>,
     layers: Vec<Layer>,
@@ -165,6 +169,7 @@ impl Transformer {
         shape: TransformerShape,
     ) -> Self {
         Self {
+            precision: shape.precision,
             positions: path.randn_standard("pos_embedding", &[1, length + tokens, shape.width]),
             extra: (tokens > 0).then(|| path.zeros("extra_token", &[1, tokens, shape.width])),
             layers: layers(&(path / "encoder"), shape),
@@ -186,7 +191,7 @@ impl Transformer {
         let mut states = vec![self.embed(x)];
         for layer in &self.layers {
             let x = &states[states.len() - 1];
-            states.push(layer.forward(x, x));
+            states.push(self.precision.within(x.device(), || layer.forward(x, x)));
         }
         states
     }
@@ -200,8 +205,10 @@ impl Transformer {
         let Some((last, before)) = self.layers.split_last() else {
             return x.narrow(1, 0, keep);
         };
-        let x = before.iter().fold(x, |x, layer| layer.forward(&x, &x));
-        last.forward(&x.narrow(1, 0, keep), &x)
+        self.precision.within(x.device(), || {
+            let x = before.iter().fold(x, |x, layer| layer.forward(&x, &x));
+            last.forward(&x.narrow(1, 0, keep), &x)
+        })
     }
 }
 
@@ -240,6 +247,7 @@ impl Condense {
 /// A transformer whose target attends to a source, with one learned token before each.
 #[derive(Debug)]
 pub(crate) struct CrossTransformer {
+    precision: Precision,
     source_positions: Tensor,
     target_positions: Tensor,
     extra: Tensor,
@@ -255,6 +263,7 @@ impl CrossTransformer {
         shape: TransformerShape,
     ) -> Self {
         Self {
+            precision: shape.precision,
             source_positions: path.randn_standard("pos_embedding_s", &[1, source + 1, shape.width]),
             target_positions: path.randn_standard("pos_embedding_t", &[1, target + 1, shape.width]),
             extra: path.zeros("extra_token", &[1, 1, shape.width]),
@@ -272,9 +281,11 @@ impl CrossTransformer {
         };
         let source = with(source, &self.source_positions);
         let target = with(target, &self.target_positions);
-        self.layers
-            .iter()
-            .fold(target, |x, layer| layer.forward(&x, &source))
+        self.precision.within(target.device(), || {
+            self.layers.iter().fold(target.shallow_clone(), |x, layer| {
+                layer.forward(&x, &source)
+            })
+        })
     }
 }
 
@@ -313,6 +324,7 @@ struct HyperLayer {
 /// language feature attends to audio and vision for what to add.
 #[derive(Debug)]
 pub(crate) struct HyperModality {
+    precision: Precision,
     layers: Vec<HyperLayer>,
     residual: Residual,
 }
@@ -324,7 +336,7 @@ impl HyperModality {
         width: i64,
         depth: i64,
         heads: i64,
-        residual: Residual,
+        (residual, precision): (Residual, Precision),
     ) -> Self {
         let inner = width / heads * heads;
         let layers = (0..depth)
@@ -334,7 +346,11 @@ impl HyperModality {
                 Self::layer(&layer, &function, width, inner, heads)
             })
             .collect();
-        Self { layers, residual }
+        Self {
+            precision,
+            layers,
+            residual,
+        }
     }
 
     fn layer(
@@ -360,6 +376,18 @@ impl HyperModality {
     /// `dominant` one state per layer, `[B, N, D]` each; audio and vision `[B, N, D]`; `hyper`
     /// `[B, N, D]` to start from.
     pub(crate) fn forward(
+        &self,
+        dominant: &[Tensor],
+        audio: &Tensor,
+        vision: &Tensor,
+        hyper: Tensor,
+    ) -> Tensor {
+        self.precision.within(hyper.device(), || {
+            self.add_up(dominant, audio, vision, hyper.shallow_clone())
+        })
+    }
+
+    fn add_up(
         &self,
         dominant: &[Tensor],
         audio: &Tensor,
@@ -398,6 +426,7 @@ mod tests {
         depth: 2,
         heads: 2,
         hidden: 24,
+        precision: Precision::Float32,
     };
 
     fn random(dims: &[i64]) -> Tensor {

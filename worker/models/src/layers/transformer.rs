@@ -2,6 +2,7 @@
 //! norms after the residual sums, sequence first.
 
 use super::{layer_norm, linear};
+use crate::precision::Precision;
 use tch::{Tensor, nn, nn::Module};
 
 /// The configuration of an encoder layer.
@@ -15,6 +16,8 @@ pub(crate) struct EncoderLayerConfig {
     pub feedforward: i64,
     /// Dropout, at PyTorch's four places.
     pub dropout: f64,
+    /// In what it multiplies matrices.
+    pub precision: Precision,
 }
 
 /// `torch.nn.MultiheadAttention` with one projection for query, key and value.
@@ -95,6 +98,7 @@ pub(crate) struct EncoderLayer {
     norm1: nn::LayerNorm,
     norm2: nn::LayerNorm,
     dropout: f64,
+    precision: Precision,
 }
 
 impl EncoderLayer {
@@ -113,11 +117,17 @@ impl EncoderLayer {
             norm1: norm("norm1"),
             norm2: norm("norm2"),
             dropout: config.dropout,
+            precision: config.precision,
         }
     }
 
     /// `[T, B, D]` to `[T, B, D]`.
     pub(crate) fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+        self.precision
+            .within(x.device(), || self.transform(x, train))
+    }
+
+    fn transform(&self, x: &Tensor, train: bool) -> Tensor {
         let attended = self
             .attention
             .forward(x, train)

@@ -18,6 +18,7 @@ use crate::{
             Condense, CrossTransformer, HyperModality, Transformer, TransformerShape,
         },
     },
+    precision::Precision,
 };
 use serde::Deserialize;
 use tch::{Kind, Tensor, nn, nn::Module};
@@ -66,12 +67,13 @@ struct Config {
 
 impl Config {
     /// The embedding of language (0), audio (1) or vision (2).
-    fn embedding(&self, modality: usize) -> TransformerShape {
+    fn embedding(&self, modality: usize, precision: Precision) -> TransformerShape {
         TransformerShape {
             width: self.width,
             depth: self.embedding_depth[modality],
             heads: self.embedding_heads[modality],
             hidden: self.embedding_hidden,
+            precision,
         }
     }
 }
@@ -117,11 +119,12 @@ impl Almt {
             &(path / "bertmodel" / "model"),
             build.encoder,
             build.optimizations,
+            build.precision,
         )?;
         let data = build.data;
         let (width, tokens) = (config.width, config.tokens);
         let condense = |name: &str, modality, input, length| {
-            let shape = config.embedding(modality);
+            let shape = config.embedding(modality, build.precision);
             Condense::new(&(path / name), input, length, tokens, shape)
         };
         let read = |length: i64| match config.frames {
@@ -142,6 +145,7 @@ impl Almt {
                     depth: config.hyper_depth - 1,
                     heads: config.language_heads,
                     hidden: width,
+                    precision: build.precision,
                 },
             ),
             hyper: path.ones("h_hyper", &[1, tokens, width]),
@@ -150,7 +154,7 @@ impl Almt {
                 width,
                 config.hyper_depth,
                 config.hyper_heads,
-                build.faults.into(),
+                (build.faults.into(), build.precision),
             ),
             fusion: CrossTransformer::new(
                 &(path / "fusion_layer"),
@@ -161,6 +165,7 @@ impl Almt {
                     depth: config.fusion_depth,
                     heads: config.fusion_heads,
                     hidden: config.fusion_hidden,
+                    precision: build.precision,
                 },
             ),
             regression: linear(path / "regression_head", width, 1),

@@ -127,7 +127,12 @@ struct Cenet {
 impl Cenet {
     fn new(path: &nn::Path<'_>, build: &Build<'_>) -> Result<Self, MethodError> {
         let encoder = path / "bert";
-        let bert = Bert::load(&encoder, build.encoder, build.optimizations)?;
+        let bert = Bert::load(
+            &encoder,
+            build.encoder,
+            build.optimizations,
+            build.precision,
+        )?;
         let classifier = path / "classifier";
         let width = bert.width();
         // Embeddings of sentiment words, parts of speech and polarity, which the reference has and

@@ -171,6 +171,7 @@ impl LfDnn {
             &(path / "bertmodel" / "model"),
             build.encoder,
             build.optimizations,
+            build.precision,
         )?;
         let (data, width) = (build.data, config.post_fusion_dim);
         let frames = |name: &str, input, hidden, dropout| {

@@ -4,6 +4,7 @@ use super::{Batch, DataShape, Losses};
 use crate::{
     context::{EncoderCache, Optimizations},
     error::MethodError,
+    precision::Precision,
     state::{MethodState, Position},
 };
 use halfheard_shared::{case::Rate, methods::faults::Faults};
@@ -30,6 +31,8 @@ pub struct Build<'a> {
     pub max_epochs: u32,
     /// Which result-preserving optimizations to use.
     pub optimizations: Optimizations,
+    /// In what the text encoder and transformers multiply matrices.
+    pub precision: Precision,
 }
 
 /// The outcome of a training step.

@@ -155,6 +155,7 @@ impl Model {
             &(path / "bertmodel" / "model"),
             build.encoder,
             build.optimizations,
+            build.precision,
         )?;
         let (audio_dim, vision_dim) = (build.data.audio_dim, build.data.vision_dim);
         let square = |name: &str, layer: &str| linear(path / name / layer, hidden, hidden);
@@ -191,6 +192,7 @@ impl Model {
                     heads: 2,
                     feedforward: config.transformer_feedforward,
                     dropout: config.transformer_dropout,
+                    precision: build.precision,
                 },
             ),
             fusion_1: linear(path / "fusion" / "fusion_layer_1", 6 * hidden, 3 * hidden),

@@ -255,11 +255,8 @@ impl Encoded {
 
 impl Model {
     fn new(path: &nn::Path<'_>, config: &Config, build: &Build<'_>) -> Result<Self, MethodError> {
-        let bert = Bert::load(
-            &(path / "bertmodel" / "model"),
-            build.encoder,
-            build.optimizations,
-        )?;
+        let model = &(path / "bertmodel" / "model");
+        let bert = Bert::load(model, build.encoder, build.optimizations, build.precision)?;
         let (text, vision, audio) = (bert.width(), config.d_vout, config.d_aout);
         let bound = |name: &str, input, width| Bound::new(&(path / name), input, width);
         let mut bounds = vec![bound("mi_tv", text, vision), bound("mi_ta", text, audio)];

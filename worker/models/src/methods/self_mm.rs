@@ -133,6 +133,7 @@ impl SelfMm {
             &(path / "text_model" / "model"),
             build.encoder,
             build.optimizations,
+            build.precision,
         )?;
         let fused = bert.width() + config.audio_out + config.video_out;
         let recurrent = |name: &str, input, hidden, output, dropout| {

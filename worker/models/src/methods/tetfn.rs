@@ -217,6 +217,7 @@ impl Tetfn {
             &(path / "text_model" / "model"),
             build.encoder,
             build.optimizations,
+            build.precision,
         )?;
         let encoder = |width, attention_dropout| EncoderConfig {
             width,
@@ -227,6 +228,7 @@ impl Tetfn {
             residual_dropout: config.res_dropout,
             embedding_dropout: config.embed_dropout,
             positions: false,
+            precision: build.precision,
         };
         let cross = |name: &str, dropout| Encoder::new(&(path / name), encoder(width, dropout));
         let enhanced =

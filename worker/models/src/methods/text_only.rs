@@ -68,6 +68,7 @@ pub(super) fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
         &(&path / "text_model" / "model"),
         build.encoder,
         build.optimizations,
+        build.precision,
     )?;
     let model = TextOnly {
         head: linear(path / "head", bert.width(), 1),

@@ -20,6 +20,7 @@ use crate::{
     },
     lengths::Lengths,
     optim::{Adam, AdamConfig, Group, ReduceOnPlateau, clip_grad_value},
+    precision::Precision,
 };
 use halfheard_shared::{
     case::Rate,
@@ -186,13 +187,19 @@ impl Model {
             &(path / "text_model" / "model"),
             build.encoder,
             build.optimizations,
+            build.precision,
         )?;
         let data = build.data;
         let dims = [bert.width(), data.audio_dim, data.vision_dim];
         let lengths = [data.text_length, data.audio_length, data.vision_length];
         let width = config.dst_feature_dims;
-        let alignments =
-            Self::alignments(&(path / "align_subnet" / "Model"), config, dims, lengths);
+        let alignments = Self::alignments(
+            &(path / "align_subnet" / "Model"),
+            config,
+            dims,
+            lengths,
+            build.precision,
+        );
         let fusion = path / "fusion_subnet" / "Model";
         let classifier = &fusion / "classifier";
         let hidden = [
@@ -246,6 +253,7 @@ impl Model {
         config: &Config,
         dims: [i64; 3],
         lengths: [i64; 3],
+        precision: Precision,
     ) -> [Alignment; 3] {
         let width = config.dst_feature_dims;
         let kernels = [
@@ -272,6 +280,7 @@ impl Model {
                     residual_dropout: config.res_dropout,
                     embedding_dropout: config.embed_dropout,
                     positions,
+                    precision,
                 },
             )
         };

@@ -64,5 +64,6 @@ pub fn build(
         faults: spec.protocol.faults(),
         max_epochs: spec.max_epochs,
         optimizations: Optimizations::ALL,
+        precision: spec.numerics.into(),
     })?)
 }

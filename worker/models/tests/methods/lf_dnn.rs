@@ -92,6 +92,7 @@ fn layer_of_width_zero_is_rejected() {
         faults: Faults::REFERENCE,
         max_epochs: 1,
         optimizations: halfheard_models::context::Optimizations::ALL,
+        precision: halfheard_models::precision::Precision::Float32,
     });
     let error = built.err().map(|e| e.to_string()).unwrap_or_default();
     assert!(

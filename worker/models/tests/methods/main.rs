@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails where something is wrong")]
 
 mod almt;
+mod bfloat16;
 mod emt_dlfr;
 mod faults;
 mod fits;
@@ -21,6 +22,7 @@ mod tfr_net;
 use halfheard_models::{
     context::{EncoderCache, Optimizations},
     methods::{Method, MethodState, REGISTRY, builder},
+    precision::Precision,
 };
 use halfheard_shared::methods::faults::Faults;
 use serde_json::{Value, json};
@@ -353,7 +355,12 @@ fn optimizations_preserve_results() {
     let close = |a: f64, b: f64| (a - b).abs() <= 1e-5 * b.abs().max(1.0);
     for id in methods() {
         let run = |optimizations: Optimizations| {
-            let mut method = build_with(id, &fast(id), folder.path(), optimizations);
+            let mut method = build_with(
+                id,
+                &fast(id),
+                folder.path(),
+                (optimizations, Precision::Float32),
+            );
             method.prepare(&batch).unwrap();
             let prediction = method.predict(&batch, None).unwrap();
             let batches = [support::slice(&batch, 0, 4)];
@@ -430,6 +437,7 @@ fn unknown_hyper_parameter_is_rejected() {
             faults: Faults::REFERENCE,
             max_epochs: 1,
             optimizations: Optimizations::ALL,
+            precision: Precision::Float32,
         });
         let error = built.err().map(|e| e.to_string()).unwrap_or_default();
         assert!(error.contains("color"), "{id}: {error}");

@@ -179,7 +179,7 @@ fn bits(numerics: Numerics, more: &[(&str, &str)]) -> String {
 
 #[test]
 fn portable_bits_are_the_same_on_every_processor() {
-    if let Err(error) = check_supported(Numerics::Portable) {
+    if let Err(error) = check_supported(Numerics::Portable, Device::Cpu) {
         eprintln!("skipped: {error}");
         return;
     }

@@ -8,6 +8,7 @@ use crate::{
 use halfheard_models::{
     context::Optimizations,
     methods::{Batch, Build, Losses, Position, builder},
+    precision::Precision,
 };
 use halfheard_shared::methods::faults::Faults;
 use halfheard_torch_shim::{Counter, Counts};
@@ -41,6 +42,7 @@ fn train(id: &str, encoder: &Path, batch: &Batch) -> Trained {
         faults: Faults::REFERENCE,
         max_epochs: 20,
         optimizations: Optimizations::ALL,
+        precision: Precision::Float32,
     })
     .unwrap();
     method.prepare(batch).unwrap();

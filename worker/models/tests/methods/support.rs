@@ -7,6 +7,7 @@ use halfheard_models::{
         Batch, Build, DataShape, Inputs, Method, MethodError, PerModality, Position, builder,
     },
     numerics::{Numerics, initialize},
+    precision::Precision,
 };
 use halfheard_shared::methods::faults::Faults;
 use serde_json::{Map, Value, json};
@@ -110,12 +111,12 @@ pub(crate) fn build(
         .unwrap_or_else(|e| panic!("{method}: {e}"))
 }
 
-/// As [`build`], with any optimizations.
+/// As [`build`], with any optimizations and precision.
 pub(crate) fn build_with(
     method: &str,
     hyper: &Value,
     encoder: &Path,
-    optimizations: Optimizations,
+    (optimizations, precision): (Optimizations, Precision),
 ) -> Box<dyn Method> {
     tch::manual_seed(1);
     let build = Build {
@@ -127,6 +128,7 @@ pub(crate) fn build_with(
         faults: Faults::REFERENCE,
         max_epochs: 20,
         optimizations,
+        precision,
     };
     builder(method).unwrap()(&build).unwrap_or_else(|e| panic!("{method}: {e}"))
 }
@@ -149,6 +151,7 @@ pub(crate) fn try_build(
         faults,
         max_epochs,
         optimizations: Optimizations::ALL,
+        precision: Precision::Float32,
     })
 }
 

@@ -13,6 +13,7 @@ use halfheard_models::{
     context::Optimizations,
     methods::{Batch, Build, Method, MethodError, Position, builder},
     numerics::{Numerics, initialize},
+    precision::Precision,
     train::mean_of_batches,
 };
 use halfheard_shared::methods::faults::Faults;
@@ -103,6 +104,7 @@ fn build(case: &Case, recording: &Recording, encoder: &Path) -> Box<dyn Method> 
         // The reference computes whole tensors, one at a time; optimizations round sums differently.
         // tests/methods checks that they change no result by more than that.
         optimizations: Optimizations::NONE,
+        precision: Precision::Float32,
     })
     .unwrap();
     load_weights(recording, method.as_ref());

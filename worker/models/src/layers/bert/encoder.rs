@@ -4,6 +4,7 @@ use super::layout::Layout;
 use crate::{
     context::{ForwardContext, Optimizations, Padding},
     error::MethodError,
+    precision::Precision,
 };
 pub use halfheard_shared::encoder::Config as BertConfig;
 use halfheard_shared::encoder::{Architecture, Encoder};
@@ -133,6 +134,7 @@ pub struct Bert {
     shape: Shape,
     config: BertConfig,
     pub(super) optimizations: Optimizations,
+    precision: Precision,
 }
 
 impl Bert {
@@ -142,10 +144,12 @@ impl Bert {
         path: &nn::Path<'_>,
         folder: &Path,
         optimizations: Optimizations,
+        precision: Precision,
     ) -> Result<Self, MethodError> {
         let encoder = Encoder::open(folder)?;
         let mut bert = Self::fresh(path, encoder.config().clone());
         bert.optimizations = optimizations;
+        bert.precision = precision;
         bert.load_weights(&encoder)?;
         Ok(bert)
     }
@@ -204,6 +208,7 @@ impl Bert {
             },
             config,
             optimizations: Optimizations::ALL,
+            precision: Precision::default(),
         }
     }
 
@@ -352,7 +357,9 @@ impl Bert {
             if let Some((_, change)) = injection.filter(|(at, _)| *at == i) {
                 x = layout.tokens(&change(layout.batch(&x)));
             }
-            x = layer.forward(&x, layout, &mask, &self.shape, train);
+            x = self.precision.within(x.device(), || {
+                layer.forward(&x, layout, &mask, &self.shape, train)
+            });
         }
         layout.batch(&x)
     }

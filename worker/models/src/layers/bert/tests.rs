@@ -1,7 +1,10 @@
 //! Loading, rejecting and trimming.
 
 use super::{Bert, BertConfig, Injection};
-use crate::context::{EncoderCache, ForwardContext, Optimizations};
+use crate::{
+    context::{EncoderCache, ForwardContext, Optimizations},
+    precision::Precision,
+};
 use serde_json::{Value, json};
 use std::{fs, path::Path};
 use tch::{Device, Kind, Tensor, nn};
@@ -13,7 +16,7 @@ const EVALUATION: ForwardContext<'static> = ForwardContext {
 };
 
 fn load(path: &nn::Path<'_>, folder: &Path) -> Bert {
-    Bert::load(path, folder, Optimizations::ALL).unwrap()
+    Bert::load(path, folder, Optimizations::ALL, Precision::Float32).unwrap()
 }
 
 /// A folder written by the published tools (`shared/tests/data/encoders/make.py`).
@@ -173,7 +176,7 @@ fn folder(config: &Value, prefix: &str) -> (tempfile::TempDir, Bert, nn::VarStor
 
 fn rejection(folder: &Path) -> String {
     let vs = nn::VarStore::new(Device::Cpu);
-    Bert::load(&vs.root(), folder, Optimizations::ALL)
+    Bert::load(&vs.root(), folder, Optimizations::ALL, Precision::Float32)
         .unwrap_err()
         .to_string()
 }

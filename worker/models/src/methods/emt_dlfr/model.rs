@@ -196,6 +196,7 @@ impl Model {
             &(path / "text_model" / "model"),
             build.encoder,
             build.optimizations,
+            build.precision,
         )?;
         let data = build.data;
         let widths = [bert.width(), config.audio_out, config.video_out];
@@ -236,7 +237,7 @@ impl Model {
                 let path = path / format!("proj_{}", names[i]);
                 unless_equal(linear_no_bias, path, widths[i], width)
             }),
-            transformer: Transformer::new(&(path / "fusion"), config, longest),
+            transformer: Transformer::new(&(path / "fusion"), config, longest, build.precision),
             attractions: [
                 attraction("gmc_tokens", context, config.gmc_tokens_pred_dim),
                 attraction("text", widths[0], config.text_pred_dim),

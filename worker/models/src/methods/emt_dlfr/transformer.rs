@@ -3,7 +3,10 @@
 //! directions, and one pooling all layers.
 
 use super::config::Config;
-use crate::layers::{dropout, layer_norm, linear, linear_no_bias};
+use crate::{
+    layers::{dropout, layer_norm, linear, linear_no_bias},
+    precision::Precision,
+};
 use tch::{Device, Kind, Tensor, nn, nn::Module};
 
 /// Modalities, and so vectors of the global context.
@@ -126,6 +129,7 @@ pub(super) struct Transformer {
     positions: Tensor,
     layers: i64,
     dropout: f64,
+    precision: Precision,
 }
 
 fn sinusoids(steps: i64, width: i64, device: Device) -> Tensor {
@@ -141,7 +145,12 @@ fn sinusoids(steps: i64, width: i64, device: Device) -> Tensor {
 impl Transformer {
     /// A transformer for sequences of at most `steps`, under the reference's first name of each
     /// shared module.
-    pub(super) fn new(path: &nn::Path<'_>, config: &Config, steps: i64) -> Self {
+    pub(super) fn new(
+        path: &nn::Path<'_>,
+        config: &Config,
+        steps: i64,
+        precision: Precision,
+    ) -> Self {
         let pool = path / "attn_pools" / 0 / "attention";
         let width = MODALITIES * config.d_model;
         Self {
@@ -150,6 +159,7 @@ impl Transformer {
             positions: sinusoids(steps, config.d_model, path.device()),
             layers: config.fusion_layers,
             dropout: config.emb_dropout,
+            precision,
         }
     }
 
@@ -186,8 +196,13 @@ impl Transformer {
             let contexts = [0, 1, 2].map(|i: usize| {
                 let own = (&sequences[i], Some(&masks[i]));
                 let global = (&context, None);
-                let next = updates.then(|| self.promotion.forward(own, global, train));
-                let from = self.promotion.forward(global, own, train);
+                let promote = |to, by| {
+                    let device = context.device();
+                    self.precision
+                        .within(device, || self.promotion.forward(to, by, train))
+                };
+                let next = updates.then(|| promote(own, global));
+                let from = promote(global, own);
                 if let Some(next) = next {
                     sequences[i] = next;
                 }

@@ -214,7 +214,7 @@ impl Head {
                 width,
                 config.hyper_depth,
                 config.heads,
-                faults.into(),
+                (faults.into(), config.precision),
             ),
             fusion: CrossTransformer::new(
                 &(&dmml / 2),

@@ -1,6 +1,6 @@
 //! Hyper-parameters and ablations.
 
-use crate::layers::token_transformer::TransformerShape;
+use crate::{layers::token_transformer::TransformerShape, precision::Precision};
 use serde::Deserialize;
 
 /// Hyper-parameters (the authors' `configs/train_*.yaml`).
@@ -59,6 +59,9 @@ pub(super) struct Config {
     pub(super) audio: bool,
     /// Vision; without it, its features are zero.
     pub(super) vision: bool,
+    /// In what transformers multiply matrices: no hyper-parameter.
+    #[serde(skip)]
+    pub(super) precision: Precision,
 }
 
 impl Config {
@@ -68,6 +71,7 @@ impl Config {
             depth,
             heads: self.heads,
             hidden: self.width,
+            precision: self.precision,
         }
     }
 

@@ -66,6 +66,7 @@ impl Model {
                 &(path / "bertmodel" / "model"),
                 build.encoder,
                 build.optimizations,
+                build.precision,
             )?;
             let condense = condense("proj_l", bert.width(), data.text_length);
             Some(Language { bert, condense })

@@ -29,7 +29,8 @@ struct Lnln {
 
 /// Builds LNLN.
 pub(in crate::methods) fn build(build: &Build<'_>) -> Result<Box<dyn Method>, MethodError> {
-    let config: Config = common::config(METHOD, build)?;
+    let mut config: Config = common::config(METHOD, build)?;
+    config.precision = build.precision;
     let vs = nn::VarStore::new(build.device);
     let model = Model::new(&vs.root(), &config, build)?;
     let mut optimizer = Adam::new(

@@ -1,0 +1,79 @@
+//! Products of matrices in bfloat16: every method trains like that, close to float32.
+
+use crate::{
+    fast, methods,
+    support::{alone, batches, build_with, encoder, samples, step},
+};
+use halfheard_models::{context::Optimizations, methods::Method, precision::Precision};
+use std::path::Path;
+use tch::{Kind, Tensor};
+
+const STEPS: usize = 3;
+
+fn method(id: &str, encoder: &Path, precision: Precision) -> Box<dyn Method> {
+    build_with(id, &fast(id), encoder, (Optimizations::ALL, precision))
+}
+
+#[test]
+fn every_method_trains_close_to_float32() {
+    let _alone = alone();
+    let (folder, all) = (encoder(0.0), samples(1));
+    for id in methods() {
+        let run = |precision| {
+            let mut method = method(id, folder.path(), precision);
+            let batches = batches(&all, method.batch_size());
+            for batch in &batches {
+                method.prepare(batch).unwrap();
+            }
+            let before = method.predict(&all, None).unwrap();
+            let losses: Vec<f64> = (0..STEPS)
+                .flat_map(|n| step(method.as_mut(), &batches, n).into_values())
+                .collect();
+            (method, before, losses)
+        };
+        let (_, exact, exact_losses) = run(Precision::Float32);
+        let (method, reduced, reduced_losses) = run(Precision::Bfloat16);
+        assert_eq!(reduced.kind(), Kind::Float, "{id}");
+        assert_ne!(reduced, exact, "{id}: nothing is in bfloat16");
+        // Eight bits in each of a few dozen products.
+        assert!(
+            reduced.allclose(&exact, 0.05, 0.05, false),
+            "{id}: {reduced} instead of {exact}"
+        );
+        for (reduced, exact) in reduced_losses.iter().zip(&exact_losses) {
+            assert!(
+                (reduced - exact).abs() < 0.1 * exact.abs() + 0.05,
+                "{id}: losses {reduced_losses:?} instead of {exact_losses:?}"
+            );
+        }
+        for (name, weight) in method.vars().variables() {
+            assert_eq!(weight.kind(), Kind::Float, "{id}: `{name}`");
+            let gradient = weight.grad();
+            assert!(
+                !gradient.defined() || gradient.kind() == Kind::Float,
+                "{id}: `{name}`"
+            );
+        }
+    }
+}
+
+/// What dropout draws must not depend on the state that an earlier step left, nor on when weights were rounded.
+#[test]
+fn equal_steps_give_equal_bits() {
+    let _alone = alone();
+    let (folder, all) = (encoder(0.1), samples(1));
+    for id in methods() {
+        let run = || -> Tensor {
+            let mut method = method(id, folder.path(), Precision::Bfloat16);
+            let batches = batches(&all, method.batch_size());
+            for batch in &batches {
+                method.prepare(batch).unwrap();
+            }
+            for n in 0..STEPS {
+                step(method.as_mut(), &batches, n);
+            }
+            method.predict(&all, None).unwrap()
+        };
+        assert_eq!(run(), run(), "{id}");
+    }
+}
