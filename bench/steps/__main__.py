@@ -58,7 +58,7 @@ def measured(command: list[str], environment: dict[str, str]) -> Outcome | str:
         return "out of memory" if done.returncode == -9 else f"ended with {done.returncode}"
     try:
         said = json.loads(done.stdout.splitlines()[-1])
-        return Outcome(float(said["step"]), float(said["evaluated"]), int(said["peak"] or 0))
+        return Outcome(float(said["step"]), float(said["evaluated"]), int(said["peak"] or 0), said.get("operations"))
     except (IndexError, KeyError, TypeError, ValueError) as error:
         return f"printed no result ({error})"
 

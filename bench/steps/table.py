@@ -9,8 +9,11 @@ from dataclasses import asdict, dataclass, field
 from machine import Machine
 
 HEAD = (
-    "method", "step, eager", "step, ours", "ratio", "evaluated/s, eager", "ours", "ratio", "peak, eager", "ours", "ratio",
+    "method", "step, eager", "step, ours", "ratio", "over products", "evaluated/s, eager", "ours", "ratio", "peak, eager", "ours", "ratio",
 )
+
+# What a column says.
+OVER = "over products: how many times as long our step takes as its products of matrices alone would, at the rate above"
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,8 @@ class Outcome:
     step: float
     evaluated: float
     peak: int
+    # Floating-point operations of a step, if they are known.
+    operations: float | None = None
 
 
 @dataclass
@@ -44,8 +49,9 @@ class Row:
         """Whether there is something to compare."""
         return bool(self.ours and self.theirs) and not self.missing
 
-    def cells(self) -> tuple[str, ...]:
-        """The row of the table. A ratio above 1 means that ours is better."""
+    def cells(self, rate: float) -> tuple[str, ...]:
+        """The row of the table, on a machine with so many floating-point operations a second. A ratio above 1 means
+        that ours is better."""
         mine, other = median(self.ours), median(self.theirs)
 
         def ratio(over: float | None, under: float | None) -> str:
@@ -54,13 +60,14 @@ class Row:
         def show(value: float | None, form: str, scale: float = 1.0) -> str:
             return format(value / scale, form) + ("" if scale == 1.0 else " GB") if value else "–"
 
+        products = mine.operations / rate if mine and mine.operations else None
         step, other_step = (side.step if side else None for side in (mine, other))
-        rate, other_rate = (side.evaluated if side else None for side in (mine, other))
+        speed, other_speed = (side.evaluated if side else None for side in (mine, other))
         peak, other_peak = (float(side.peak) if side else None for side in (mine, other))
         return (
             self.method,
-            show(other_step, ".3f"), show(step, ".3f"), ratio(other_step, step),
-            show(other_rate, ".1f"), show(rate, ".1f"), ratio(rate, other_rate),
+            show(other_step, ".3f"), show(step, ".3f"), ratio(other_step, step), ratio(step, products),
+            show(other_speed, ".1f"), show(speed, ".1f"), ratio(speed, other_speed),
             show(other_peak, ".1f", 1e9), show(peak, ".1f", 1e9), ratio(other_peak, peak),
         )
 
@@ -73,6 +80,7 @@ def median(outcomes: list[Outcome]) -> Outcome | None:
         statistics.median(one.step for one in outcomes),
         statistics.median(one.evaluated for one in outcomes),
         int(statistics.median(one.peak for one in outcomes)),
+        outcomes[0].operations,
     )
 
 
@@ -83,7 +91,7 @@ def notes(rows: list[Row]) -> list[str]:
 
 def as_text(machine: Machine, rows: list[Row], batch: int) -> str:
     """For a terminal."""
-    lines = [HEAD, *(row.cells() for row in rows)]
+    lines = [HEAD, *(row.cells(machine.float32) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(HEAD))]
     table = [
         "  ".join(
@@ -92,7 +100,7 @@ def as_text(machine: Machine, rows: list[Row], batch: int) -> str:
         )
         for line in lines
     ]
-    said = [machine.sentence(), f"batches of {batch}; a ratio above 1 means that ours is faster or smaller"]
+    said = [machine.sentence(), f"batches of {batch}; a ratio above 1 means that ours is faster or smaller; {OVER}"]
     return "\n".join([*said, *table, *notes(rows)])
 
 
@@ -101,8 +109,8 @@ def as_markdown(machine: Machine, rows: list[Row], batch: int) -> str:
     def line(cells: tuple[str, ...]) -> str:
         return f"| {' | '.join(cells)} |"
 
-    table = [line(HEAD), line(("---",) + ("---:",) * (len(HEAD) - 1)), *(line(row.cells()) for row in rows)]
-    said = f"{machine.sentence()}. Batches of {batch}; a ratio above 1 means that ours is faster or smaller."
+    table = [line(HEAD), line(("---",) + ("---:",) * (len(HEAD) - 1)), *(line(row.cells(machine.float32)) for row in rows)]
+    said = f"{machine.sentence()}. Batches of {batch}; a ratio above 1 means that ours is faster or smaller; {OVER}."
     return "\n".join([said, "", *table, *(["", *notes(rows)] if notes(rows) else [])]) + "\n"
 
 

@@ -17,7 +17,7 @@ from importlib.util import module_from_spec, spec_from_file_location  # noqa: E4
 from machine import Machine  # noqa: E402
 from table import Outcome, Row, as_json, as_markdown, as_text  # noqa: E402
 
-MACHINE = Machine("a processor", 2, 2, "2.11", 1e11, 2e11, 1e10, 0.5)
+MACHINE = Machine("a processor", 2, 2, "2.11", 1e11, 5e10, 2e11, 1e10, 0.5)
 
 
 def program() -> object:
@@ -34,12 +34,12 @@ class Tables(unittest.TestCase):
 
     def test_ratio_above_one_means_that_ours_is_better(self) -> None:
         row = Row("lnln")
-        row.add(True, Outcome(1.0, 40.0, 2_000_000_000))
+        row.add(True, Outcome(1.0, 40.0, 2_000_000_000, 1e11))
         row.add(True, Outcome(3.0, 60.0, 2_000_000_000))
         row.add(False, Outcome(4.0, 25.0, 3_000_000_000))
         self.assertEqual(
-            row.cells(),
-            ("lnln", "4.000", "2.000", "2.00x", "25.0", "50.0", "2.00x", "3.0 GB", "2.0 GB", "1.50x"),
+            row.cells(MACHINE.float32),
+            ("lnln", "4.000", "2.000", "2.00x", "2.00x", "25.0", "50.0", "2.00x", "3.0 GB", "2.0 GB", "1.50x"),
         )
         self.assertTrue(row.complete)
 
@@ -81,7 +81,8 @@ class Programs(unittest.TestCase):
             script = Path(folder) / "limits.py"
             script.write_text(
                 "import json, sys\n"
-                "print(json.dumps({'torch': '2', 'float32': 1e9 * int(sys.argv[1]), 'bfloat16': 2e9, 'memory': 3e9}))\n",
+                "rates = {'float32': 1e9 * int(sys.argv[1]), 'float32_eager': 1e9, 'bfloat16': 2e9}\n"
+                "print(json.dumps({'torch': '2', 'memory': 3e9, **rates}))\n",
                 encoding="utf-8",
             )
             machine = Machine.measure(sys.executable, script, 2)
