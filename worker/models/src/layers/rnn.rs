@@ -5,7 +5,7 @@
 //! `enforce_sorted=False`, these functions sort the samples and restore their order.
 
 use crate::lengths::Lengths;
-use tch::{Kind, Tensor, nn};
+use tch::{Device, Kind, Tensor, nn};
 
 /// The kind of cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,10 +147,20 @@ impl Rnn {
     /// Runs over packed sequences. Returns the outputs, packed, with `hidden` features a direction,
     /// and the final hidden states `[layers * directions, B, hidden]` in the batch's order.
     pub(crate) fn forward(&self, input: Packed, train: bool) -> (Packed, Tensor) {
+        let (data, hidden) = match self.over_padding(&input, train) {
+            Some(result) => result,
+            None => self.over_packed(&input, train),
+        };
+        let hidden = hidden.index_select(1, &input.order.unsorted);
+        (Packed { data, ..input }, hidden)
+    }
+
+    /// The packed outputs of sorted samples, and their final hidden states.
+    fn over_packed(&self, input: &Packed, train: bool) -> (Tensor, Tensor) {
         let zeros = self.zeros(input.order.sorted.size()[0], &input.data);
         let weights: Vec<&Tensor> = self.weights.iter().collect();
         let config = &self.config;
-        let (data, hidden) = match config.cell {
+        match config.cell {
             Cell::Lstm => {
                 let (data, hidden, _cell) = Tensor::lstm_data(
                     &input.data,
@@ -176,25 +186,67 @@ impl Rnn {
                 train,
                 config.bidirectional,
             ),
+        }
+    }
+
+    /// The same, for an LSTM of one layer on the CPU: its states do not depend on padding behind them.
+    ///
+    /// Over packed samples, libtorch computes step after step, and on the way back adds up gradients for each step that
+    /// are as large as the batch. Over a padded batch, oneDNN computes all steps at once, both ways.
+    fn over_padding(&self, input: &Packed, train: bool) -> Option<(Tensor, Tensor)> {
+        let config = &self.config;
+        let on_cpu = (input.data.device(), input.data.kind()) == (Device::Cpu, Kind::Float);
+        if !on_cpu || config.cell != Cell::Lstm || config.layers > 1 {
+            return None;
+        }
+        // [T, B, D], as oneDNN has it.
+        let (padded, _) =
+            Tensor::internal_pad_packed_sequence(&input.data, &input.batch_sizes, false, 0.0, 0);
+        let lengths = &input.order.lengths;
+        let at = |steps: &Tensor, features: i64| {
+            let size = [steps.size()[0], steps.size()[1], features];
+            steps.unsqueeze(2).expand(size, false)
         };
-        let hidden = hidden.index_select(1, &input.order.unsorted);
-        (Packed { data, ..input }, hidden)
+        let ends = at(&(lengths - 1).unsqueeze(0), config.hidden);
+        let steps = Tensor::arange(padded.size()[0], (Kind::Int64, Device::Cpu)).unsqueeze(1);
+        // From each sample's last step to its first; padding stays where it is.
+        let backwards = lengths - &steps - 1;
+        let backwards = backwards.where_self(&backwards.ge(0), &steps);
+        let (mut outputs, mut last) = (Vec::new(), Vec::new());
+        for (direction, weights) in self.weights.chunks(4).enumerate() {
+            let turned = |x: Tensor| match direction {
+                0 => x,
+                _ => x.gather(0, &at(&backwards, x.size()[2]), false),
+            };
+            let output = self.run(&turned(padded.shallow_clone()), weights, false, train);
+            last.push(output.gather(0, &ends, false));
+            outputs.push(turned(output));
+        }
+        let (data, _) = Tensor::cat(&outputs, 2).internal_pack_padded_sequence(lengths, false);
+        Some((data, Tensor::cat(&last, 0)))
     }
 
     /// Runs an LSTM over all steps of `x`, `[B, T, D]`, padding or not: `[B, T, hidden]`.
     pub(crate) fn forward_padded(&self, x: &Tensor, train: bool) -> Tensor {
-        let zeros = self.zeros(x.size()[0], x);
-        let weights: Vec<&Tensor> = self.weights.iter().collect();
+        self.run(x, &self.weights, true, train)
+    }
+
+    /// Over all steps with these `weights`, of one direction or of both. `x` and the result have samples or steps first.
+    fn run(&self, x: &Tensor, weights: &[Tensor], samples_first: bool, train: bool) -> Tensor {
+        let samples = x.size()[if samples_first { 0 } else { 1 }];
         let config = &self.config;
+        // Four to a layer and direction.
+        let count = (weights.len() / 4) as i64;
+        let zeros = Tensor::zeros([count, samples, config.hidden], (x.kind(), x.device()));
         let (output, ..) = x.lstm(
             &[&zeros, &zeros],
-            &weights,
+            &weights.iter().collect::<Vec<_>>(),
             true,
             config.layers,
             config.dropout,
             train,
-            config.bidirectional,
-            true,
+            count > config.layers,
+            samples_first,
         );
         output
     }
@@ -212,7 +264,6 @@ impl Rnn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::Device;
 
     fn network(vs: &nn::VarStore, cell: Cell) -> Rnn {
         Rnn::new(
@@ -251,6 +302,46 @@ mod tests {
                 assert!(same(&last.squeeze_dim(1), &hidden.select(1, sample)));
                 let rest = output.get(sample).narrow(0, length, 7 - length);
                 assert_eq!(rest.abs().max().double_value(&[]), 0.0, "padding is zero");
+            }
+        }
+    }
+
+    /// Outputs, states and gradients, whether padding is computed or not.
+    #[test]
+    fn padding_changes_nothing() {
+        for bidirectional in [false, true] {
+            tch::manual_seed(2);
+            let vs = nn::VarStore::new(Device::Cpu);
+            let config = RnnConfig {
+                cell: Cell::Lstm,
+                input: 3,
+                hidden: 4,
+                layers: 1,
+                bidirectional,
+                dropout: 0.0,
+            };
+            let network = Rnn::new(&vs.root(), config);
+            let x = Tensor::randn([5, 7, 3], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+            let lengths = Tensor::from_slice(&[2i64, 6, 1, 6, 4]).into();
+            let weights: Vec<&Tensor> = network.weights.iter().chain([&x]).collect();
+            let computed = |padded: bool| {
+                let packed = Packed::new(&x, &lengths);
+                let (data, last) = match padded {
+                    true => network.over_padding(&packed, true).unwrap(),
+                    false => network.over_packed(&packed, true),
+                };
+                // Steps, directions and final states count differently.
+                let factors = Tensor::arange(data.size()[1], (Kind::Float, Device::Cpu)) + 1.0;
+                let loss = (data.square() * factors).sum(Kind::Float) + last.sum(Kind::Float) * 3.0;
+                let gradients = Tensor::run_backward(&[loss], &weights, false, false);
+                [data, last].into_iter().chain(gradients)
+            };
+            for (padded, packed) in computed(true).zip(computed(false)) {
+                assert_eq!(padded.size(), packed.size());
+                assert!(
+                    padded.allclose(&packed, 1e-5, 1e-6, false),
+                    "{bidirectional}"
+                );
             }
         }
     }

@@ -47,7 +47,9 @@ fn every_method_trains_close_to_float32() {
             );
         }
         for (name, weight) in method.vars().variables() {
-            assert_eq!(weight.kind(), Kind::Float, "{id}: `{name}`");
+            // Batch norms count their batches.
+            let counts = name.ends_with("num_batches_tracked");
+            assert_eq!(weight.kind() == Kind::Float, !counts, "{id}: `{name}`");
             let gradient = weight.grad();
             assert!(
                 !gradient.defined() || gradient.kind() == Kind::Float,

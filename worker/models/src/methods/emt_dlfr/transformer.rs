@@ -54,7 +54,9 @@ impl Attention {
         let p = if train { self.dropout } else { 0.0 };
         let context = if x.device() == Device::Cpu {
             // In the reference's steps: a fused kernel sums in another order.
-            let mut scores = query.matmul(&key.transpose(2, 3));
+            // Products may be bfloat16, which the mask's number does not fit.
+            let scores = query.matmul(&key.transpose(2, 3));
+            let mut scores = scores.to_kind(Kind::Float);
             let mut scores = scores.g_mul_scalar_((head as f64).powf(-0.5));
             if let Some(mask) = mask {
                 let _ = scores.masked_fill_(&mask.logical_not(), f64::from(f32::MIN));
