@@ -201,7 +201,7 @@ bench-peers: setup ## measure training steps beside eager PyTorch and no-op jobs
 		"$(DEPS)/bench-python.new/bin/python" -m pip install --quiet --disable-pip-version-check --requirement bench/eager/requirements.txt; \
 		mv "$(DEPS)/bench-python.new" "$(DEPS)/bench-python"; \
 	fi
-	$(WITH_LIBTORCH) $(PYTHON) -B bench/steps --python "$(BENCH_PYTHON)" --cargo "$(CARGO)"
+	$(WITH_LIBTORCH) $(PYTHON) -B bench/steps --python "$(BENCH_PYTHON)" --cargo "$(CARGO)" --page docs/reference/performance.md
 	$(PYTHON) -B bench/dispatch
 	$(CARGO) build --release -p halfheard-e2e --bin bench_path -p halfheard-coordinator --bin coord
 	$(TARGET)/release/bench_path

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from machine import Machine
+from page import place_table
 from table import Outcome, Row, as_json, as_markdown, as_text
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -119,6 +120,7 @@ def arguments() -> argparse.Namespace:
                         help="the folder of the English encoder (%(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also writes the measurements to a file")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="also writes the table to a file")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="also replaces the table in a page of the documentation")
     asked = parser.parse_args()
     unknown = [name for name in asked.methods if name not in METHODS]
     if unknown:
@@ -149,6 +151,12 @@ def main() -> int:
         asked.json.write_text(as_json(machine, rows, asked.batch), encoding="utf-8")
     if asked.markdown:
         asked.markdown.write_text(as_markdown(machine, rows, asked.batch), encoding="utf-8")
+    if asked.page:
+        try:
+            place_table(asked.page, as_markdown(machine, rows, asked.batch))
+        except (OSError, ValueError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
     return 0 if all(row.complete for row in rows) else 1
 
 

@@ -15,6 +15,7 @@ sys.path.insert(0, str(HERE))
 from importlib.util import module_from_spec, spec_from_file_location  # noqa: E402
 
 from machine import Machine  # noqa: E402
+from page import BEGIN, END, place_table  # noqa: E402
 from table import Outcome, Row, as_json, as_markdown, as_text  # noqa: E402
 
 MACHINE = Machine("a processor", 2, 2, "2.11", 1e11, 5e10, 2e11, 1e10, 0.5)
@@ -54,6 +55,27 @@ class Tables(unittest.TestCase):
         self.assertIn("out of memory", as_markdown(MACHINE, [row], 64))
         said = json.loads(as_json(MACHINE, [row], 64))
         self.assertEqual(said["methods"][0]["missing"], {"eager PyTorch": "out of memory"})
+
+
+class Pages(unittest.TestCase):
+    """The table in the documentation."""
+
+    def test_only_what_is_between_the_marks_is_replaced(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            page = Path(folder) / "page.md"
+            page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
+            for table in ("| first |", "| second |"):
+                place_table(page, table)
+            self.assertEqual(page.read_text("utf-8"), f"before\n{BEGIN}\n\n| second |\n\n{END}\nafter\n")
+
+    def test_page_without_marks_stays_as_it_is(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            page = Path(folder) / "page.md"
+            for text in ("", f"{END}{BEGIN}", f"{BEGIN}{BEGIN}{END}"):
+                page.write_text(text, encoding="utf-8")
+                with self.assertRaises(ValueError):
+                    place_table(page, "| table |")
+                self.assertEqual(page.read_text("utf-8"), text)
 
 
 class Programs(unittest.TestCase):
