@@ -183,8 +183,13 @@ fn crossed_layer(steps: f64, memory: f64, width: f64, heads: f64) -> f64 {
     23.0 * steps * width + 4.0 * memory * width + weights * heads * steps
 }
 
-/// An LSTM or GRU over a sequence, of a sample.
+/// An LSTM over a sequence, of a sample: oneDNN keeps gates and states of all steps, and libtorch a copy.
 fn recurrent(steps: f64, hidden: f64, directions: f64) -> f64 {
+    28.0 * steps * hidden * directions
+}
+
+/// A GRU, which has fewer gates and is computed step after step.
+fn gru(steps: f64, hidden: f64, directions: f64) -> f64 {
     16.0 * steps * hidden * directions
 }
 
@@ -299,7 +304,7 @@ fn model(s: &Sizes<'_>) -> Option<Model> {
                 // Samples or features take the place of steps, and steps that of features.
                 let temporal = s.hyper("num_temporal_head");
                 kept += own * 3.0 * features * (23.0 * t + 2.5 * temporal * batch);
-                kept += s.hyper("fusion_gru_layers") * recurrent(t, hidden[i], 2.0)
+                kept += s.hyper("fusion_gru_layers") * gru(t, hidden[i], 2.0)
                     + 12.0 * t * (2.0 * hidden[i] + 3.0 * features)
                     + 6.0 * t * dims[i];
                 weights += 12.0 * features * features * (own + 2.0 * layers)
