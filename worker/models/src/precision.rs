@@ -2,7 +2,7 @@
 
 use halfheard_shared::numerics::Numerics;
 use halfheard_torch_shim::Autocast;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// In what encoders and transformers multiply matrices. Whatever the precision, weights, gradients of weights, norms,
 /// recurrent networks, losses and updates are float32.
@@ -16,25 +16,17 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// Products are computed like this while the result exists. They may be bfloat16 then: the caller makes float32
-    /// of what it returns.
-    #[must_use]
-    pub(crate) fn begin(self, device: Device) -> Option<Autocast> {
-        match self {
-            Self::Float32 => None,
-            Self::Bfloat16 => Some(Autocast::bfloat16(device)),
-        }
-    }
-
-    /// The result of `compute`, in float32.
+    /// The result of `compute`, whose products are computed like this, in float32.
     pub(crate) fn within(self, device: Device, compute: impl FnOnce() -> Tensor) -> Tensor {
-        let computed = {
-            let _products = self.begin(device);
-            compute()
-        };
         match self {
-            Self::Float32 => computed,
-            Self::Bfloat16 => computed.to_kind(tch::Kind::Float),
+            Self::Float32 => compute(),
+            Self::Bfloat16 => {
+                let computed = {
+                    let _products = Autocast::bfloat16(device);
+                    compute()
+                };
+                computed.to_kind(Kind::Float)
+            }
         }
     }
 }

@@ -123,6 +123,11 @@ impl Layer {
 
     /// `x` `[T, B, D]` attends to `memory`, keys and values `[S, B, D]`, or to itself.
     fn forward(&self, x: &Tensor, memory: Option<(&Tensor, &Tensor)>, train: bool) -> Tensor {
+        let precision = self.config.precision;
+        precision.within(x.device(), || self.transform(x, memory, train))
+    }
+
+    fn transform(&self, x: &Tensor, memory: Option<(&Tensor, &Tensor)>, train: bool) -> Tensor {
         let config = &self.config;
         let normed = self.norms[0].forward(x);
         let projected = match memory {
@@ -207,10 +212,10 @@ impl Encoder {
     /// `[T, B, D]` attending to itself.
     pub(crate) fn forward(&self, x: &Tensor, train: bool) -> Tensor {
         let x = self.embed(x, train);
-        let x = self.layers.iter().fold(x, |x, layer| {
-            let precision = self.config.precision;
-            precision.within(x.device(), || layer.forward(&x, None, train))
-        });
+        let x = self
+            .layers
+            .iter()
+            .fold(x, |x, layer| layer.forward(&x, None, train));
         self.norm.forward(&x)
     }
 
@@ -219,11 +224,10 @@ impl Encoder {
         let x = self.embed(x, train);
         // Keys and values lose different features to dropout.
         let (key, value) = (self.embed(memory, train), self.embed(memory, train));
-        let memory = Some((&key, &value));
-        let x = self.layers.iter().fold(x, |x, layer| {
-            let precision = self.config.precision;
-            precision.within(x.device(), || layer.forward(&x, memory, train))
-        });
+        let x = self
+            .layers
+            .iter()
+            .fold(x, |x, layer| layer.forward(&x, Some((&key, &value)), train));
         self.norm.forward(&x)
     }
 }

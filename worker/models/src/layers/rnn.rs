@@ -208,15 +208,20 @@ impl Rnn {
             steps.unsqueeze(2).expand(size, false)
         };
         let ends = at(&(lengths - 1).unsqueeze(0), config.hidden);
-        let steps = Tensor::arange(padded.size()[0], (Kind::Int64, Device::Cpu)).unsqueeze(1);
         // From each sample's last step to its first; padding stays where it is.
-        let backwards = lengths - &steps - 1;
-        let backwards = backwards.where_self(&backwards.ge(0), &steps);
+        let backwards = config.bidirectional.then(|| {
+            let steps = Tensor::arange(padded.size()[0], (Kind::Int64, Device::Cpu)).unsqueeze(1);
+            let backwards = lengths - &steps - 1;
+            backwards.where_self(&backwards.ge(0), &steps)
+        });
         let (mut outputs, mut last) = (Vec::new(), Vec::new());
-        for (direction, weights) in self.weights.chunks(4).enumerate() {
-            let turned = |x: Tensor| match direction {
-                0 => x,
-                _ => x.gather(0, &at(&backwards, x.size()[2]), false),
+        for (order, weights) in [None, backwards.as_ref()]
+            .iter()
+            .zip(self.weights.chunks(4))
+        {
+            let turned = |x: Tensor| match order {
+                None => x,
+                Some(order) => x.gather(0, &at(order, x.size()[2]), false),
             };
             let output = self.run(&turned(padded.shallow_clone()), weights, false, train);
             last.push(output.gather(0, &ends, false));

@@ -114,13 +114,16 @@ impl FeedForward {
 struct Layer {
     attention: Attention,
     feed: FeedForward,
+    precision: Precision,
 }
 
 impl Layer {
     /// `target` `[B, Q, D]` attends to `source` `[B, K, D]`.
     fn forward(&self, target: &Tensor, source: &Tensor) -> Tensor {
-        let x = self.attention.forward(target, source) + target;
-        self.feed.forward(&x) + x
+        self.precision.within(target.device(), || {
+            let x = self.attention.forward(target, source) + target;
+            self.feed.forward(&x) + x
+        })
     }
 }
 
@@ -131,6 +134,7 @@ fn layers(path: &nn::Path<'_>, shape: TransformerShape) -> Vec<Layer> {
             Layer {
                 attention: Attention::new(&(&layer / 0), shape.width, shape.heads),
                 feed: FeedForward::new(&(&layer / 1), shape.width, shape.hidden),
+                precision: shape.precision,
             }
         })
         .collect()
@@ -154,7 +158,6 @@ pub(crate) struct TransformerShape {
 /// A transformer over a sequence, optionally with extra tokens before it.
 #[derive(Debug)]
 pub(crate) struct Transformer {
-    precision: Precision,
     positions: Tensor,
     extra: Option<Tensor>,
     layers: Vec<Layer>,
@@ -169,7 +172,6 @@ impl Transformer {
         shape: TransformerShape,
     ) -> Self {
         Self {
-            precision: shape.precision,
             positions: path.randn_standard("pos_embedding", &[1, length + tokens, shape.width]),
             extra: (tokens > 0).then(|| path.zeros("extra_token", &[1, tokens, shape.width])),
             layers: layers(&(path / "encoder"), shape),
@@ -191,7 +193,7 @@ impl Transformer {
         let mut states = vec![self.embed(x)];
         for layer in &self.layers {
             let x = &states[states.len() - 1];
-            states.push(self.precision.within(x.device(), || layer.forward(x, x)));
+            states.push(layer.forward(x, x));
         }
         states
     }
@@ -205,10 +207,8 @@ impl Transformer {
         let Some((last, before)) = self.layers.split_last() else {
             return x.narrow(1, 0, keep);
         };
-        self.precision.within(x.device(), || {
-            let x = before.iter().fold(x, |x, layer| layer.forward(&x, &x));
-            last.forward(&x.narrow(1, 0, keep), &x)
-        })
+        let x = before.iter().fold(x, |x, layer| layer.forward(&x, &x));
+        last.forward(&x.narrow(1, 0, keep), &x)
     }
 }
 
@@ -247,7 +247,6 @@ impl Condense {
 /// A transformer whose target attends to a source, with one learned token before each.
 #[derive(Debug)]
 pub(crate) struct CrossTransformer {
-    precision: Precision,
     source_positions: Tensor,
     target_positions: Tensor,
     extra: Tensor,
@@ -263,7 +262,6 @@ impl CrossTransformer {
         shape: TransformerShape,
     ) -> Self {
         Self {
-            precision: shape.precision,
             source_positions: path.randn_standard("pos_embedding_s", &[1, source + 1, shape.width]),
             target_positions: path.randn_standard("pos_embedding_t", &[1, target + 1, shape.width]),
             extra: path.zeros("extra_token", &[1, 1, shape.width]),
@@ -281,11 +279,9 @@ impl CrossTransformer {
         };
         let source = with(source, &self.source_positions);
         let target = with(target, &self.target_positions);
-        self.precision.within(target.device(), || {
-            self.layers.iter().fold(target.shallow_clone(), |x, layer| {
-                layer.forward(&x, &source)
-            })
-        })
+        self.layers
+            .iter()
+            .fold(target, |x, layer| layer.forward(&x, &source))
     }
 }
 
