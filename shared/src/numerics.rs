@@ -52,7 +52,7 @@ impl Numerics {
 
     /// How a process is started that can compute what one for this cannot.
     pub fn other_process(self) -> Self {
-        match self.of_process() {
+        match self {
             Self::Machine | Self::Bf16 => Self::Portable,
             Self::Portable => Self::Machine,
         }

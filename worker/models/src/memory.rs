@@ -32,6 +32,11 @@ pub fn peak_bytes() -> Option<u64> {
     status("VmHWM:")
 }
 
+/// Resident pages of files, in bytes: programs, libraries and what is mapped. The kernel can take them back.
+pub fn file_bytes() -> Option<u64> {
+    status("RssFile:")
+}
+
 /// A size from the kernel's status of this process, in bytes.
 fn status(name: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;

@@ -72,7 +72,7 @@ pub const PORTABLE_THREADS: usize = 1;
 
 /// The environment that a child process needs to compute with `numerics`.
 pub fn environment(numerics: Numerics) -> &'static [(&'static str, &'static str)] {
-    match numerics.of_process() {
+    match numerics {
         Numerics::Machine | Numerics::Bf16 => &[],
         Numerics::Portable => &PORTABLE,
     }
@@ -176,9 +176,7 @@ pub fn check_supported(numerics: Numerics, device: Device) -> Result<(), Numeric
 /// Instructions for bfloat16 that this process may use.
 fn has_bfloat16() -> bool {
     // Rust cannot ask for AMX yet, and the kernel has to allow both.
-    let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let flags = cpus.lines().find(|line| line.starts_with("flags"));
-    flags.is_some_and(|flags| {
+    cpu_info("flags").is_some_and(|flags| {
         let mut words = flags.split_whitespace();
         words.any(|word| matches!(word, "avx512_bf16" | "amx_bf16"))
     })
@@ -222,12 +220,16 @@ fn instructions() -> String {
     format!("{arch}{set}")
 }
 
+/// What the kernel says of the first processor under `name`.
+fn cpu_info(name: &str) -> Option<String> {
+    let cpus = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = cpus.lines().find(|line| line.starts_with(name))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
 /// The processor's vendor, on which MKL's choice of kernels depends.
 fn vendor() -> Option<String> {
-    let cpus = std::fs::read_to_string("/proc/cpuinfo").ok()?;
-    let line = cpus.lines().find(|line| line.starts_with("vendor_id"))?;
-    let id = line.split_once(':')?.1.trim();
-    Some(match id {
+    Some(match cpu_info("vendor_id")?.as_str() {
         "GenuineIntel" => "intel".to_owned(),
         "AuthenticAMD" => "amd".to_owned(),
         other => slug(other),

@@ -149,21 +149,8 @@ fn steps(id: &str, faults: Faults, encoder: &Path) -> Result<u64, Box<dyn Error>
         method.train_step(at, &batch)?;
     }
     let peak = memory::peak_bytes().ok_or("the kernel reports no peak")?;
-    Ok(peak - file_bytes()? + FILES)
-}
-
-/// Resident pages of files.
-fn file_bytes() -> Result<u64, Box<dyn Error>> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    let size = status
-        .lines()
-        .find_map(|line| line.strip_prefix("RssFile:"));
-    let size = size.and_then(|size| size.trim().strip_suffix(" kB"));
-    let kib: u64 = size
-        .ok_or("the kernel reports no pages of files")?
-        .trim()
-        .parse()?;
-    Ok(kib * 1024)
+    let files = memory::file_bytes().ok_or("the kernel reports no pages of files")?;
+    Ok(peak - files + FILES)
 }
 
 fn measure(id: &str, faults: Faults, encoder: &Path) -> Result<u64, Box<dyn Error>> {

@@ -12,20 +12,15 @@ unsafe extern "C" {
 /// Whether MKL chooses its instructions by what the processor has, whoever made it.
 ///
 /// A program that links this crate answers MKL's question for the maker, unless another library answers first; MKL
-/// asks once, so nothing needs to be called for it. `None` where libtorch has no MKL.
+/// asks once, so nothing needs to be called for it. `None` where libtorch has no MKL, so that nothing refers to the answer.
 pub fn mkl_goes_by_instructions() -> Option<bool> {
     // SAFETY: returns the address of a function.
     let own = unsafe { halfheard_answers_mkl() };
     // SAFETY: the function has this type in MKL; only its address is used.
     unsafe {
         let this = Library::this();
-        // Without MKL, nobody asks.
-        this.get::<unsafe extern "C" fn(c_int) -> c_int>(b"mkl_serv_cbwr_get\0")
-            .ok()?;
-        let asked = this
-            .get::<unsafe extern "C" fn() -> c_int>(b"mkl_serv_intel_cpu_true\0")
-            .ok()?;
-        Some(std::ptr::eq(*asked as *const c_void, own))
+        let asked = this.get::<unsafe extern "C" fn() -> c_int>(b"mkl_serv_intel_cpu_true\0");
+        Some(std::ptr::eq(*asked.ok()? as *const c_void, own))
     }
 }
 
