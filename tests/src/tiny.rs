@@ -49,11 +49,19 @@ impl Tiny {
     /// A new folder with both, and `tiny.toml`: a spec of one training of `method` and one evaluation.
     pub fn folder_with_spec(method: &str) -> Result<tempfile::TempDir> {
         let folder = Self::folder(32)?;
-        let spec = format!(
+        let spec = Self::spec_text("tiny", method, 1);
+        std::fs::write(folder.path().join("tiny.toml"), spec)?;
+        Ok(folder)
+    }
+
+    /// A spec, for a file beside dataset and encoder, of one training for an epoch and one evaluation. Tables may be
+    /// appended.
+    pub fn spec_text(name: &str, method: &str, seed: u64) -> String {
+        format!(
             r#"
-            name = "tiny"
+            name = "{name}"
             methods = ["{method}"]
-            seeds = [1]
+            seeds = [{seed}]
             rates = [0.0]
             epochs = 1
             [datasets.mosi]
@@ -61,9 +69,7 @@ impl Tiny {
             [encoders.en]
             path = "tiny-encoder"
             "#
-        );
-        std::fs::write(folder.path().join("tiny.toml"), spec)?;
-        Ok(folder)
+        )
     }
 
     /// The dataset by its hash.

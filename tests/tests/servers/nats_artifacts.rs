@@ -35,24 +35,14 @@ async fn coordinator_creates_the_bucket_for_the_worker_login() -> Result<()> {
     let folder = tempfile::tempdir()?;
     Tiny::make(folder.path(), 48)?;
     let spec = |name: &str, seed: u64| -> Result<PathBuf> {
-        let text = format!(
-            r#"
-            name = "{name}"
-            methods = ["lnln"]
-            seeds = [{seed}]
-            rates = [0.0]
-            epochs = 1
-            [datasets.mosi]
-            file = "tiny.safetensors"
-            [encoders.en]
-            path = "tiny-encoder"
+        let hyper = r#"
             [hyper.lnln]
             batch_size = 16
             width = 16
             tokens = 4
             heads = 4
-            "#
-        );
+            "#;
+        let text = Tiny::spec_text(name, "lnln", seed) + hyper;
         let path = folder.path().join(format!("{name}.toml"));
         std::fs::write(&path, text)?;
         Ok(path)

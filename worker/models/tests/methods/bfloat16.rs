@@ -4,14 +4,33 @@ use crate::{
     fast, methods,
     support::{alone, batches, build_with, encoder, samples, step},
 };
-use halfheard_models::{context::Optimizations, methods::Method, precision::Precision};
+use halfheard_models::{
+    context::Optimizations,
+    methods::{Batch, Method},
+    precision::Precision,
+};
 use std::path::Path;
 use tch::{Kind, Tensor};
 
 const STEPS: usize = 3;
 
-fn method(id: &str, encoder: &Path, precision: Precision) -> Box<dyn Method> {
-    build_with(id, &fast(id), encoder, (Optimizations::ALL, precision))
+/// A method, what it predicts at first, and the losses of a few steps, after which it is.
+fn trained(
+    id: &str,
+    encoder: &Path,
+    all: &Batch,
+    precision: Precision,
+) -> (Box<dyn Method>, Tensor, Vec<f64>) {
+    let mut method = build_with(id, &fast(id), encoder, (Optimizations::ALL, precision));
+    let batches = batches(all, method.batch_size());
+    for batch in &batches {
+        method.prepare(batch).unwrap();
+    }
+    let before = method.predict(all, None).unwrap();
+    let losses = (0..STEPS)
+        .flat_map(|n| step(method.as_mut(), &batches, n).into_values())
+        .collect();
+    (method, before, losses)
 }
 
 #[test]
@@ -19,18 +38,7 @@ fn every_method_trains_close_to_float32() {
     let _alone = alone();
     let (folder, all) = (encoder(0.0), samples(1));
     for id in methods() {
-        let run = |precision| {
-            let mut method = method(id, folder.path(), precision);
-            let batches = batches(&all, method.batch_size());
-            for batch in &batches {
-                method.prepare(batch).unwrap();
-            }
-            let before = method.predict(&all, None).unwrap();
-            let losses: Vec<f64> = (0..STEPS)
-                .flat_map(|n| step(method.as_mut(), &batches, n).into_values())
-                .collect();
-            (method, before, losses)
-        };
+        let run = |precision| trained(id, folder.path(), &all, precision);
         let (_, exact, exact_losses) = run(Precision::Float32);
         let (method, reduced, reduced_losses) = run(Precision::Bfloat16);
         assert_eq!(reduced.kind(), Kind::Float, "{id}");
@@ -65,15 +73,8 @@ fn equal_steps_give_equal_bits() {
     let _alone = alone();
     let (folder, all) = (encoder(0.1), samples(1));
     for id in methods() {
-        let run = || -> Tensor {
-            let mut method = method(id, folder.path(), Precision::Bfloat16);
-            let batches = batches(&all, method.batch_size());
-            for batch in &batches {
-                method.prepare(batch).unwrap();
-            }
-            for n in 0..STEPS {
-                step(method.as_mut(), &batches, n);
-            }
+        let run = || {
+            let (method, ..) = trained(id, folder.path(), &all, Precision::Bfloat16);
             method.predict(&all, None).unwrap()
         };
         assert_eq!(run(), run(), "{id}");
