@@ -212,6 +212,7 @@ CREATE TABLE tally (
     variant text NOT NULL,
     dataset text NOT NULL,
     config  uuid,
+    case_id text,
     state   job_state NOT NULL,
     jobs    bigint NOT NULL
 );
@@ -223,6 +224,7 @@ COMMENT ON COLUMN tally.method IS 'The method''s id.';
 COMMENT ON COLUMN tally.variant IS 'The variant''s id; empty for the method itself.';
 COMMENT ON COLUMN tally.dataset IS 'The dataset''s name.';
 COMMENT ON COLUMN tally.config IS 'The config, as in job.config.';
+COMMENT ON COLUMN tally.case_id IS 'The case of evaluations; NULL for the other kinds.';
 COMMENT ON COLUMN tally.state IS 'The state.';
 COMMENT ON COLUMN tally.jobs IS 'By how many jobs their number grew; negative where jobs left this state.';
 
@@ -376,6 +378,43 @@ COMMENT ON COLUMN result.job IS 'The evaluation job.';
 COMMENT ON COLUMN result.criterion IS 'The selection criterion of the checkpoint, as in table checkpoint.';
 COMMENT ON COLUMN result.metric IS 'The metric''s id.';
 COMMENT ON COLUMN result.value IS 'The value; NULL if undefined, such as the correlation with a constant.';
+
+-- As table tally, for what tables of means show. Sums are of whole numbers: they do not depend on the order in which
+-- results arrived, as sums of floating-point numbers do.
+CREATE TABLE tally_metric (
+    sweep     uuid NOT NULL,
+    method    text NOT NULL,
+    variant   text NOT NULL,
+    dataset   text NOT NULL,
+    config    uuid,
+    case_id   text NOT NULL,
+    metric    text NOT NULL,
+    on_test   boolean NOT NULL,
+    trained   text NOT NULL,
+    evaluated text NOT NULL,
+    defined   bigint NOT NULL,
+    total     numeric NOT NULL,
+    squares   numeric NOT NULL,
+    low       double precision,
+    high      double precision
+);
+CREATE INDEX tally_metric_of_sweep ON tally_metric (sweep);
+COMMENT ON TABLE tally_metric IS 'Sums of each metric over seeds, from the checkpoint of the metric''s own family. Derived from sweep_job, job and result; the leader folds it as it does tally.';
+COMMENT ON COLUMN tally_metric.sweep IS 'A sweep that asks for the evaluations.';
+COMMENT ON COLUMN tally_metric.method IS 'The method''s id.';
+COMMENT ON COLUMN tally_metric.variant IS 'The variant''s id; empty for the method itself.';
+COMMENT ON COLUMN tally_metric.dataset IS 'The dataset''s name.';
+COMMENT ON COLUMN tally_metric.config IS 'The config, as in job.config.';
+COMMENT ON COLUMN tally_metric.case_id IS 'The case.';
+COMMENT ON COLUMN tally_metric.metric IS 'The metric''s id.';
+COMMENT ON COLUMN tally_metric.on_test IS 'Whether the test split chose the checkpoint beside the validation split, rather than the split that the spec names.';
+COMMENT ON COLUMN tally_metric.trained IS 'The kind of processor of the training, as in attempt.processor.';
+COMMENT ON COLUMN tally_metric.evaluated IS 'The kind of processor of the evaluation.';
+COMMENT ON COLUMN tally_metric.defined IS 'Number of values that are defined.';
+COMMENT ON COLUMN tally_metric.total IS 'Their sum, in units of 2^-90 (see fixed_point).';
+COMMENT ON COLUMN tally_metric.squares IS 'The sum of their squares, in units of 2^-180.';
+COMMENT ON COLUMN tally_metric.low IS 'The least of them.';
+COMMENT ON COLUMN tally_metric.high IS 'The greatest of them.';
 
 CREATE TABLE conflict (
     job      uuid NOT NULL REFERENCES job ON DELETE CASCADE,

@@ -2,8 +2,9 @@
 -- shows how to use them. Values are fractions from 0 to 1 except mae and corr; nothing is rounded.
 --
 -- Means and deviations of floating-point numbers depend on the order of the additions, and rows are
--- stored in the order in which results arrived. Every mean is therefore taken in the order of seeds,
--- rates or sets: the same results give the same bits, whatever was killed on the way.
+-- stored in the order in which results arrived. Means over seeds are therefore those of exact sums, and
+-- means over rates or sets are taken in their order: the same results give the same bits, whatever was
+-- killed on the way.
 --
 -- A job that several sweeps ask for has a row under each of them.
 
@@ -65,7 +66,7 @@ COMMENT ON COLUMN measurement.state IS 'The state of that job.';
 COMMENT ON COLUMN measurement.train_job IS 'The training job of the model.';
 COMMENT ON COLUMN measurement.criterion IS 'The selection criterion whose checkpoint it is read from.';
 
--- Evaluations are counted without their metrics, which most of a large sweep that runs does not have yet.
+-- Read from tables tally and tally_metric, whose sums are exact: a million evaluations are not read again each time.
 CREATE VIEW cell AS
 SELECT c.sweep,
        c.method,
@@ -79,35 +80,28 @@ SELECT c.sweep,
        substring(c.case_id FROM '(?:missing|permuted|averaged)=([lav]+)') AS modalities,
        case_mask(c.case_id) AS mask,
        m.metric,
-       v.mean,
-       v.std,
+       fixed_mean(v.total, v.defined) AS mean,
+       fixed_std(v.total, v.squares, v.defined) AS std,
        v.min,
        v.max,
        c.completed AS seeds_completed,
        c.expected AS seeds_expected,
-       c.completed - coalesce(v.defined, 0) AS seeds_undefined
+       greatest(c.completed - coalesce(v.defined, 0), 0) AS seeds_undefined
 FROM (
-    SELECT w.sweep, e.method, e.variant, e.dataset, e.case_id, count(*) AS expected,
-           count(*) FILTER (WHERE e.state = 'done') AS completed
-    FROM sweep_job w
-    JOIN job e ON e.id = w.job
-    WHERE e.kind = 'eval'
-    GROUP BY w.sweep, e.method, e.variant, e.dataset, e.case_id
+    SELECT sweep, method, variant, dataset, case_id, sum(jobs)::bigint AS expected,
+           coalesce(sum(jobs) FILTER (WHERE state = 'done'), 0)::bigint AS completed
+    FROM tally
+    WHERE kind = 'eval'
+    GROUP BY sweep, method, variant, dataset, case_id
+    HAVING sum(jobs) > 0
 ) c
 JOIN metric m ON m.dataset = c.dataset
 LEFT JOIN (
-    SELECT w.sweep, e.method, e.variant, e.dataset, e.case_id, o.metric,
-           avg(r.value ORDER BY e.seed) AS mean,
-           stddev_samp(r.value ORDER BY e.seed) AS std,
-           min(r.value) AS min,
-           max(r.value) AS max,
-           count(r.value) FILTER (WHERE e.state = 'done') AS defined
-    FROM sweep_job w
-    JOIN job e ON e.id = w.job
-    JOIN metric o ON o.dataset = e.dataset
-    JOIN result r ON r.job = e.id AND r.criterion = o.criterion AND r.metric = o.metric
-    WHERE e.kind = 'eval'
-    GROUP BY w.sweep, e.method, e.variant, e.dataset, e.case_id, o.metric
+    SELECT sweep, method, variant, dataset, case_id, metric, sum(defined)::bigint AS defined, sum(total) AS total,
+           sum(squares) AS squares, min(low) AS min, max(high) AS max
+    FROM tally_metric
+    WHERE NOT on_test
+    GROUP BY sweep, method, variant, dataset, case_id, metric
 ) v ON v.sweep = c.sweep AND v.method = c.method AND v.variant = c.variant AND v.dataset = c.dataset
    AND v.case_id = c.case_id AND v.metric = m.metric;
 COMMENT ON VIEW cell IS 'One metric of one method on one case: the mean over seeds.';

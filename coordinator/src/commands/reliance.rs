@@ -96,7 +96,11 @@ async fn report(
     let sweep = named_or_newest(store, args.sweep.as_deref()).await?;
     let mut snapshot = Snapshot::begin(store, sweep.id).await?;
     let results = snapshot.results(Wanted::default()).await?;
-    let cases: BTreeSet<Case> = results.jobs.iter().filter_map(|job| job.case).collect();
+    let cases: BTreeSet<Case> = results
+        .tally
+        .iter()
+        .filter_map(|tally| tally.case)
+        .collect();
     let not_measured = not_measured(&cases);
     let own = cases.into_iter();
     let own: Vec<Case> = own.filter(|c| *c == complete() || is_about(c)).collect();

@@ -284,6 +284,9 @@ async fn delete_in(tx: &mut PgConnection, sweep: SweepId) -> Result<Deleted, Sto
     sqlx::query!("DELETE FROM tally WHERE sweep = $1", sweep.0)
         .execute(&mut *tx)
         .await?;
+    sqlx::query!("DELETE FROM tally_metric WHERE sweep = $1", sweep.0)
+        .execute(&mut *tx)
+        .await?;
     sqlx::query!("DELETE FROM sweep WHERE id = $1", sweep.0)
         .execute(tx)
         .await?;

@@ -45,6 +45,8 @@ impl Store {
                FROM job j JOIN sweep s ON s.id = j.sweep
                WHERE j.state = 'ready' AND s.state = 'running' AND j.kind <> 'noop'
                  AND j.method <> ALL($1)
+                 -- Most installations have none: then no job is looked at.
+                 AND EXISTS (SELECT FROM tally t WHERE t.kind <> 'noop' AND t.method <> ALL($1))
                GROUP BY 1 ORDER BY 1"#,
             &registry
         )

@@ -1,5 +1,5 @@
-//! Jobs counted by what they are and by their states, however many there are: triggers note in table `tally` what
-//! changes, and the notes are folded now and then.
+//! Jobs counted by what they are and by their states, and their results summed up, however many there are: triggers note
+//! in tables `tally` and `tally_metric` what changes, and the notes are folded now and then.
 //!
 //! Notes are only added, so that transactions do not wait for each other. A sum is exact at every moment: a change and
 //! its note are committed together.
@@ -22,47 +22,71 @@ impl Store {
         let Some(mut tx) = sharing::try_begin(self).await? else {
             return Ok(0);
         };
-        // Rows that another transaction deletes are left to it.
-        let folded = sqlx::query_scalar!(
-            r#"WITH many AS (
-                   SELECT sweep FROM tally t GROUP BY sweep
-                   HAVING count(*) > $1 + 2 * count(DISTINCT (kind, method, variant, dataset, config, state))
-                       OR NOT EXISTS (SELECT FROM sweep s WHERE s.id = t.sweep)
-               ), found AS (
-                   SELECT t.ctid AS place FROM tally t JOIN many USING (sweep)
-                   FOR UPDATE OF t SKIP LOCKED
-               ), gone AS (
-                   DELETE FROM tally t USING found WHERE t.ctid = found.place RETURNING t.*
-               ), sums AS (
-                   INSERT INTO tally (sweep, kind, method, variant, dataset, config, state, jobs)
-                   SELECT sweep, kind, method, variant, dataset, config, state, sum(jobs)
-                   FROM gone g WHERE EXISTS (SELECT FROM sweep s WHERE s.id = g.sweep)
-                   GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(jobs) <> 0
-               )
-               SELECT count(*) AS "folded!" FROM gone"#,
-            SPARE
-        )
-        .fetch_one(&mut *tx)
-        .await?;
+        let folded = fold_jobs(&mut tx).await? + fold_metrics(&mut tx).await?;
         tx.commit().await?;
-        Ok(folded.unsigned_abs())
+        Ok(folded)
     }
 }
 
-/// Counts the jobs of a sweep anew: where jobs went from it, and where jobs that it joins may have changed before it was
-/// seen that it asks for them. In a transaction of [`sharing::begin`].
-pub(crate) async fn recount(tx: &mut PgConnection, sweep: SweepId) -> Result<(), StoreError> {
-    // One statement, one snapshot: a change that it does not see keeps its note.
-    sqlx::query!(
-        "WITH gone AS (DELETE FROM tally WHERE sweep = $1)
-         INSERT INTO tally (sweep, kind, method, variant, dataset, config, state, jobs)
-         SELECT w.sweep, j.kind, j.method, j.variant, j.dataset, j.config, j.state, count(*)
-         FROM sweep_job w JOIN job j ON j.id = w.job
-         WHERE w.sweep = $1
-         GROUP BY 1, 2, 3, 4, 5, 6, 7",
-        sweep.0
+async fn fold_jobs(tx: &mut PgConnection) -> Result<u64, StoreError> {
+    // Rows that another transaction deletes are left to it.
+    let folded = sqlx::query_scalar!(
+        r#"WITH many AS (
+               SELECT sweep FROM tally t GROUP BY sweep
+               HAVING count(*) > $1 + 2 * count(DISTINCT (kind, method, variant, dataset, config, case_id, state))
+                   OR NOT EXISTS (SELECT FROM sweep s WHERE s.id = t.sweep)
+           ), found AS (
+               SELECT t.ctid AS place FROM tally t JOIN many USING (sweep)
+               FOR UPDATE OF t SKIP LOCKED
+           ), gone AS (
+               DELETE FROM tally t USING found WHERE t.ctid = found.place RETURNING t.*
+           ), sums AS (
+               INSERT INTO tally (sweep, kind, method, variant, dataset, config, case_id, state, jobs)
+               SELECT sweep, kind, method, variant, dataset, config, case_id, state, sum(jobs)
+               FROM gone g WHERE EXISTS (SELECT FROM sweep s WHERE s.id = g.sweep)
+               GROUP BY 1, 2, 3, 4, 5, 6, 7, 8 HAVING sum(jobs) <> 0
+           )
+           SELECT count(*) AS "folded!" FROM gone"#,
+        SPARE
     )
-    .execute(tx)
+    .fetch_one(tx)
     .await?;
+    Ok(folded.unsigned_abs())
+}
+
+async fn fold_metrics(tx: &mut PgConnection) -> Result<u64, StoreError> {
+    let folded = sqlx::query_scalar!(
+        r#"WITH many AS (
+               SELECT sweep FROM tally_metric t GROUP BY sweep
+               HAVING count(*) > $1 + 2 * count(DISTINCT (method, variant, dataset, config, case_id, metric, on_test,
+                                                          trained, evaluated))
+                   OR NOT EXISTS (SELECT FROM sweep s WHERE s.id = t.sweep)
+           ), found AS (
+               SELECT t.ctid AS place FROM tally_metric t JOIN many USING (sweep)
+               FOR UPDATE OF t SKIP LOCKED
+           ), gone AS (
+               DELETE FROM tally_metric t USING found WHERE t.ctid = found.place RETURNING t.*
+           ), sums AS (
+               INSERT INTO tally_metric (sweep, method, variant, dataset, config, case_id, metric, on_test, trained,
+                                         evaluated, defined, total, squares, low, high)
+               SELECT sweep, method, variant, dataset, config, case_id, metric, on_test, trained, evaluated,
+                      sum(defined), sum(total), sum(squares), min(low), max(high)
+               FROM gone g WHERE EXISTS (SELECT FROM sweep s WHERE s.id = g.sweep)
+               GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
+           )
+           SELECT count(*) AS "folded!" FROM gone"#,
+        SPARE
+    )
+    .fetch_one(tx)
+    .await?;
+    Ok(folded.unsigned_abs())
+}
+
+/// Counts the jobs of a sweep anew, and sums up their results: where jobs went from it, and where jobs that it joins may
+/// have changed before it was seen that it asks for them. In a transaction of [`sharing::begin`].
+pub(crate) async fn recount(tx: &mut PgConnection, sweep: SweepId) -> Result<(), StoreError> {
+    sqlx::query!("SELECT recount($1)", sweep.0)
+        .fetch_one(tx)
+        .await?;
     Ok(())
 }

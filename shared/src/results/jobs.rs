@@ -23,8 +23,23 @@ pub struct Job {
     pub error: Option<String>,
 }
 
+/// How many jobs of a model there are, over all seeds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobTally {
+    /// The dataset.
+    pub dataset: Benchmark,
+    /// The model.
+    pub model: Model,
+    /// The case of evaluations; `None` of trainings.
+    pub case: Option<Case>,
+    /// How far they are.
+    pub outcome: JobOutcome,
+    /// How many.
+    pub jobs: u64,
+}
+
 /// How far a job is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum JobOutcome {
     /// Not finished: blocked, ready, queued or running.
     Open,

@@ -11,7 +11,9 @@ mod seeds;
 mod sweep;
 
 pub use cells::{Cell, CellKey, Cells};
-pub use jobs::{Build, Checkpoint, Conflict, DatasetFile, Fact, Job, JobOutcome, StoredValues};
+pub use jobs::{
+    Build, Checkpoint, Conflict, DatasetFile, Fact, Job, JobOutcome, JobTally, StoredValues,
+};
 pub use model::{Model, ModelError};
 pub use predictions::{Evaluation, Filter, Predictions};
 pub use protocol::Protocol;

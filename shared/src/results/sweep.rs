@@ -1,12 +1,12 @@
 //! The results of one sweep, read once.
 
 use super::{
-    Build, Cells, Checkpoint, Conflict, DatasetFile, Fact, Job, JobOutcome, Model, Protocol,
-    StoredValues,
+    Build, Cells, Checkpoint, Conflict, DatasetFile, Fact, Job, JobOutcome, JobTally, Model,
+    Protocol, StoredValues,
 };
 use crate::{
     benchmark::Benchmark,
-    case::CaseKind,
+    case::Case,
     ids::{JobId, SweepId},
     wire::Selection,
 };
@@ -26,8 +26,10 @@ pub struct Results {
     pub cells: Cells,
     /// The same with the checkpoints that the test split chose, where both splits choose; otherwise empty.
     pub cells_on_test: Cells,
-    /// Training and evaluation jobs, in the order of the sweep.
-    pub jobs: Vec<Job>,
+    /// Training and evaluation jobs, counted.
+    pub tally: Vec<JobTally>,
+    /// Training and evaluation jobs, in the order of the sweep; `None` of a sweep of very many, unless wanted.
+    pub jobs: Option<Vec<Job>>,
     /// The protocols that models are trained by.
     pub protocols: Vec<Protocol>,
     /// The kinds of processors that results were computed on.
@@ -79,7 +81,7 @@ pub struct Wanted {
     pub provenance: bool,
     /// [`Results::checkpoints`].
     pub checkpoints: bool,
-    /// [`Results::audit`].
+    /// [`Results::audit`], and [`Results::jobs`] however many they are.
     pub audit: bool,
 }
 
@@ -98,25 +100,50 @@ impl Results {
         Some(chosen)
     }
 
-    /// Evaluation jobs of a kind of case.
-    pub fn evaluations(&self, kind: CaseKind) -> impl Iterator<Item = &Job> {
-        let jobs = self.jobs.iter();
-        jobs.filter(move |job| job.case.is_some_and(|case| case.kind() == Some(kind)))
+    /// All jobs that were read one by one: of the audit, all there are.
+    pub fn each_job(&self) -> &[Job] {
+        self.jobs.as_deref().unwrap_or_default()
+    }
+
+    /// How many evaluations there are on the cases for which `shown` is true, by dataset, model, case and outcome.
+    pub fn evaluations(
+        &self,
+        shown: impl Fn(Benchmark, Case) -> bool,
+    ) -> impl Iterator<Item = &JobTally> {
+        let tally = self.tally.iter();
+        tally.filter(move |t| t.case.is_some_and(|case| shown(t.dataset, case)))
+    }
+
+    /// The seeds of these evaluations: how many. Where jobs were not read one by one, those of the model with the most.
+    pub fn seeds(&self, shown: impl Fn(Benchmark, Case) -> bool) -> usize {
+        if let Some(jobs) = &self.jobs {
+            let shown = |job: &&Job| job.case.is_some_and(|case| shown(job.dataset, case));
+            let seeds: BTreeSet<u64> = jobs.iter().filter(shown).map(|job| job.seed).collect();
+            return seeds.len();
+        }
+        let mut seeds: HashMap<(Benchmark, &Model, Option<Case>), u64> = HashMap::new();
+        for tally in self.evaluations(shown) {
+            *seeds
+                .entry((tally.dataset, &tally.model, tally.case))
+                .or_default() += tally.jobs;
+        }
+        let most = seeds.into_values().max().unwrap_or_default();
+        usize::try_from(most).unwrap_or(usize::MAX)
     }
 
     /// The datasets and methods of which an evaluation is done. Predictions are loaded for one of
     /// these at a time: they are large.
     pub fn evaluated(&self) -> BTreeSet<(Benchmark, &str)> {
-        let done = self.jobs.iter();
-        done.filter(|job| job.case.is_some() && job.outcome == JobOutcome::Done)
-            .map(|job| (job.dataset, job.model.method.as_str()))
+        self.evaluations(|_, _| true)
+            .filter(|tally| tally.outcome == JobOutcome::Done)
+            .map(|tally| (tally.dataset, tally.model.method.as_str()))
             .collect()
     }
 
     /// The datasets that models are trained on, by name.
     pub fn trained_datasets(&self) -> Vec<Benchmark> {
-        let trained = self.jobs.iter().filter(|job| job.case.is_none());
-        let mut datasets: Vec<Benchmark> = trained.map(|job| job.dataset).collect();
+        let trained = self.tally.iter().filter(|tally| tally.case.is_none());
+        let mut datasets: Vec<Benchmark> = trained.map(|tally| tally.dataset).collect();
         datasets.sort_by_key(|dataset| dataset.id());
         datasets.dedup();
         datasets

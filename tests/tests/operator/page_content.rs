@@ -201,7 +201,7 @@ async fn age(stage: &Stage, done: Uuid, failed: Uuid) {
             .await
             .unwrap();
     }
-    sqlx::raw_sql("SET session_replication_role = origin")
+    sqlx::raw_sql("SET session_replication_role = origin; SELECT recount(id) FROM sweep")
         .execute(&mut *connection)
         .await
         .unwrap();

@@ -150,6 +150,7 @@ async fn planted_difference_is_found(scene: &Scene) {
         )
         .await;
     assert!(changed > 0);
+    scene.execute("SELECT recount(id) FROM sweep").await;
     let after = scene.numbers();
     let found: Vec<&str> = after
         .iter()

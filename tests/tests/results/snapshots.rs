@@ -55,6 +55,7 @@ impl Stand {
                AND case_id IN ('r=0.4', 'missing=la')",
             "UPDATE sweep SET created = '2026-03-01 12:00:00Z'",
             "SET session_replication_role = origin",
+            "SELECT recount(id) FROM sweep",
         ] {
             sqlx::query(statement)
                 .execute(&mut *connection)

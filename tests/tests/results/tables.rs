@@ -508,6 +508,7 @@ async fn the_order_of_arrival_does_not_matter(scene: &Scene) {
          SELECT * FROM result ORDER BY md5(job::text), metric DESC",
         "TRUNCATE result",
         "INSERT INTO result SELECT * FROM other",
+        "SELECT recount(id) FROM sweep",
         // An update puts the row at the end.
         "UPDATE job SET started = started WHERE seed = 1111 AND md5(id::text) < '8'",
     ] {

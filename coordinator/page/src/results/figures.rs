@@ -95,11 +95,12 @@ pub(super) fn shown(
 ) -> Markup {
     let address = format!("/sweeps/{}/figures/{}.svg", sweep.id, figure.name);
     // Another address once there are other results: the live page then loads the image again.
-    let done = results
-        .jobs
+    let done: u64 = results
+        .tally
         .iter()
-        .filter(|job| job.outcome == JobOutcome::Done)
-        .count();
+        .filter(|tally| tally.outcome == JobOutcome::Done)
+        .map(|tally| tally.jobs)
+        .sum();
     let image = format!("{address}?inline=1&done={done}");
     html! {
         @match drawn {

@@ -97,13 +97,15 @@ fn overall(listed: &Listed) -> Option<&Table> {
 }
 
 fn progress(results: &Results) -> Markup {
-    let evaluations = || results.jobs.iter().filter(|job| job.case.is_some());
-    let done = evaluations()
-        .filter(|job| job.outcome == JobOutcome::Done)
-        .count();
+    let evaluations = || results.evaluations(|_, _| true);
+    let done: u64 = evaluations()
+        .filter(|tally| tally.outcome == JobOutcome::Done)
+        .map(|tally| tally.jobs)
+        .sum();
+    let all: u64 = evaluations().map(|tally| tally.jobs).sum();
     html! {
         p {
-            (done) " of " (evaluations().count()) " evaluations are done. Best values are bold, second \
+            (done) " of " (all) " evaluations are done. Best values are bold, second \
              best underlined; … is not available yet, – undefined."
         }
     }

@@ -38,10 +38,10 @@ impl Content {
     pub(super) fn of(results: &Results) -> Self {
         let (mut models, mut datasets, mut rates) =
             (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        for job in &results.jobs {
-            let Some(case) = job.case else { continue };
-            models.insert(&job.model);
-            datasets.insert(job.dataset);
+        for tally in &results.tally {
+            let Some(case) = tally.case else { continue };
+            models.insert(&tally.model);
+            datasets.insert(tally.dataset);
             if let Some(rate) = case.rate() {
                 rates.insert(rate);
             }

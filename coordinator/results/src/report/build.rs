@@ -15,7 +15,7 @@ use chrono::{DateTime, Utc};
 use halfheard_shared::{
     benchmark::Benchmark,
     case::Case,
-    results::{Job, JobOutcome, Model, Results},
+    results::{JobOutcome, JobTally, Model, Results},
     text::count,
 };
 use std::collections::BTreeSet;
@@ -113,26 +113,23 @@ pub fn build(results: &Results, parts: Parts) -> Result<Report, ReportError> {
 }
 
 fn summary(results: &Results) -> Vec<String> {
-    let jobs: Vec<(&Job, Case)> = results
-        .jobs
+    let tallies: Vec<&JobTally> = results.evaluations(|_, _| true).collect();
+    let models: BTreeSet<&Model> = tallies.iter().map(|tally| &tally.model).collect();
+    let datasets: BTreeSet<Benchmark> = tallies.iter().map(|tally| tally.dataset).collect();
+    let cases: BTreeSet<Case> = tallies.iter().filter_map(|tally| tally.case).collect();
+    let done = tallies
         .iter()
-        .filter_map(|job| Some((job, job.case?)))
-        .collect();
-    let models: BTreeSet<&Model> = jobs.iter().map(|(job, _)| &job.model).collect();
-    let datasets: BTreeSet<Benchmark> = jobs.iter().map(|(job, _)| job.dataset).collect();
-    let seeds: BTreeSet<u64> = jobs.iter().map(|(job, _)| job.seed).collect();
-    let cases: BTreeSet<Case> = jobs.iter().map(|(_, case)| *case).collect();
-    let done = |(job, _): &&(&Job, Case)| job.outcome == JobOutcome::Done;
+        .filter(|tally| tally.outcome == JobOutcome::Done);
     let sweep = &results.sweep;
     vec![
         format!(
             "{}, {}, {}, {} of missing data: {} of {} evaluations are done.",
             count(models.len(), "model"),
             count(datasets.len(), "dataset"),
-            count(seeds.len(), "seed"),
+            count(results.seeds(|_, _| true), "seed"),
             count(cases.len(), "case"),
-            jobs.iter().filter(done).count(),
-            jobs.len()
+            done.map(|tally| tally.jobs).sum::<u64>(),
+            tallies.iter().map(|tally| tally.jobs).sum::<u64>()
         ),
         format!(
             "Submitted on {} as sweep {}. Accuracies and F1 are in percent. Best values are bold, \

@@ -7,7 +7,7 @@ use crate::statistics::spread;
 use halfheard_shared::{
     benchmark::Benchmark,
     case::{Case, CaseOrMean, Damage},
-    results::{Cells, Job, Model, Results},
+    results::{Cells, Model, Results},
     text::count,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,11 +18,6 @@ type Damages = BTreeMap<Damage, Vec<Case>>;
 /// All cases of a sweep: one block each.
 pub fn table(results: &Results) -> Table {
     let cells = &results.cells;
-    let jobs: Vec<&Job> = results
-        .jobs
-        .iter()
-        .filter(|job| job.case.is_some())
-        .collect();
     let mut of: BTreeMap<Benchmark, Damages> = BTreeMap::new();
     for key in cells.keys() {
         if let Some(case) = key.case.case() {
@@ -39,7 +34,7 @@ pub fn table(results: &Results) -> Table {
         let damages = damages.values();
         blocks.extend(damages.filter_map(|masks| block(cells, *dataset, masks)));
     }
-    let mut notes = about(results, &jobs);
+    let mut notes = about(results, |_, _| true);
     if of
         .values()
         .flat_map(BTreeMap::values)

@@ -7,7 +7,7 @@ use crate::statistics::summary::{Summary, summary};
 use halfheard_shared::{
     benchmark::Benchmark,
     case::{Case, CaseOrMean, Damage, Rate},
-    results::{Cells, Job, Model, Results},
+    results::{Cells, Model, Results},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,17 +17,12 @@ type Curves = BTreeMap<String, Vec<(f64, Case)>>;
 /// The mean height of each curve, and below it its area and what is lost of it.
 pub fn table(results: &Results) -> Table {
     let cells = &results.cells;
-    let jobs: Vec<&Job> = results
-        .jobs
-        .iter()
-        .filter(|job| job.case.is_some())
-        .collect();
     let datasets: BTreeSet<Benchmark> = cells.keys().map(|key| key.dataset).collect();
     let blocks: Vec<Block> = datasets
         .into_iter()
         .filter_map(|dataset| block(cells, dataset))
         .collect();
-    let mut notes = about(results, &jobs);
+    let mut notes = about(results, |_, _| true);
     if blocks.is_empty() {
         notes.push(
             "no curve: a kind of case needs two amounts that are finished, such as `rates = [0.0, \

@@ -6,47 +6,66 @@ use super::{
 };
 use halfheard_shared::{
     benchmark::Benchmark,
+    case::Case,
     numerics::Numerics,
-    results::{Job, JobOutcome, Model, Results},
+    results::{Job, JobOutcome, JobTally, Model, Results},
     text::count,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The most lines about what is missing.
 const MISSING_LINES: usize = 10;
+/// The most seeds in such a line.
+const MISSING_SEEDS: usize = 10;
 
 /// The notes of a table that shows `datasets`.
 pub(super) fn notes(results: &Results, layout: Layout, datasets: &[Benchmark]) -> Vec<String> {
-    let jobs = results.evaluations(layout.kind);
-    let jobs: Vec<&Job> = jobs.filter(|job| datasets.contains(&job.dataset)).collect();
-    about(results, &jobs)
+    about(results, |dataset, case| {
+        case.kind() == Some(layout.kind) && datasets.contains(&dataset)
+    })
 }
 
-/// What numbers of these evaluation jobs rest on.
-pub(super) fn about(results: &Results, jobs: &[&Job]) -> Vec<String> {
+/// What numbers of evaluations on the cases for which `shown` is true rest on.
+pub(super) fn about(results: &Results, shown: impl Fn(Benchmark, Case) -> bool) -> Vec<String> {
     let sweep = &results.sweep;
     let mut notes = vec![format!("sweep {} ({})", sweep.name, sweep.id)];
-    if jobs.is_empty() {
+    let tallies: Vec<&JobTally> = results.evaluations(&shown).collect();
+    let of = |outcome| {
+        let tallies = tallies.iter();
+        tallies
+            .filter(|tally| tally.outcome == outcome)
+            .map(|tally| tally.jobs)
+            .sum::<u64>()
+    };
+    let all: u64 = tallies.iter().map(|tally| tally.jobs).sum();
+    if all == 0 {
         return notes;
     }
-    let models: BTreeSet<&Model> = jobs.iter().map(|job| &job.model).collect();
-    let shown = |model: &Model| models.contains(model);
-    notes.extend(protocols::lines(&results.protocols, shown));
+    let models: BTreeSet<&Model> = tallies.iter().map(|tally| &tally.model).collect();
+    notes.extend(protocols::lines(&results.protocols, |model| {
+        models.contains(model)
+    }));
     notes.extend(processors(&results.processors));
-    notes.extend(imported(&results.imported, jobs));
-    notes.extend(external(&results.external, jobs));
-    let seeds: BTreeSet<u64> = jobs.iter().map(|job| job.seed).collect();
-    let of = |outcome| jobs.iter().filter(|job| job.outcome == outcome).count();
+    notes.extend(imported(&results.imported, &models));
+    notes.extend(external(&results.external, &models));
     let (completed, failed) = (of(JobOutcome::Done), of(JobOutcome::Failed));
     notes.push(format!(
-        "means over {}; {completed} of {} evaluations are done",
-        count(seeds.len(), "seed"),
-        jobs.len()
+        "means over {}; {completed} of {all} evaluations are done",
+        count(results.seeds(&shown), "seed")
     ));
-    if completed < jobs.len() {
-        notes.extend(missing(jobs));
+    if completed < all {
+        notes.extend(match &results.jobs {
+            Some(jobs) => {
+                let jobs = jobs.iter();
+                missing_seeds(
+                    jobs.filter(|job| job.case.is_some_and(|case| shown(job.dataset, case))),
+                )
+            }
+            None => missing_evaluations(&tallies),
+        });
     }
     if failed > 0 {
+        let failed = usize::try_from(failed).unwrap_or(usize::MAX);
         notes.push(format!(
             "{} failed: see `coord status {}`",
             count(failed, "evaluation"),
@@ -73,9 +92,9 @@ fn processors(kinds: &[String]) -> Option<String> {
 }
 
 /// The models of the table that were trained elsewhere.
-fn imported(models: &[Model], jobs: &[&Job]) -> Option<String> {
-    let shown = |model: &&Model| jobs.iter().any(|job| job.model == **model);
-    let shown: Vec<String> = models.iter().filter(shown).map(layout::label).collect();
+fn imported(imported: &[Model], models: &BTreeSet<&Model>) -> Option<String> {
+    let shown = imported.iter().filter(|model| models.contains(model));
+    let shown: Vec<String> = shown.map(layout::label).collect();
     (!shown.is_empty()).then(|| {
         format!(
             "imported predictions of models that were trained elsewhere: {}",
@@ -85,8 +104,8 @@ fn imported(models: &[Model], jobs: &[&Job]) -> Option<String> {
 }
 
 /// The external programs of the table.
-fn external(programs: &[(String, String)], jobs: &[&Job]) -> Option<String> {
-    let shown = |method: &str| jobs.iter().any(|job| job.model.method == method);
+fn external(programs: &[(String, String)], models: &BTreeSet<&Model>) -> Option<String> {
+    let shown = |method: &str| models.iter().any(|model| model.method == method);
     let shown: Vec<String> = programs
         .iter()
         .filter(|(method, _)| shown(method))
@@ -99,7 +118,7 @@ fn external(programs: &[(String, String)], jobs: &[&Job]) -> Option<String> {
 }
 
 /// One line for each model with incomplete seeds.
-fn missing(jobs: &[&Job]) -> Vec<String> {
+fn missing_seeds<'j>(jobs: impl Iterator<Item = &'j Job>) -> Vec<String> {
     // By dataset and model, the finished and all evaluations of each seed.
     type Seeds = BTreeMap<u64, (usize, usize)>;
     let mut models: BTreeMap<(&str, String), Seeds> = BTreeMap::new();
@@ -112,19 +131,52 @@ fn missing(jobs: &[&Job]) -> Vec<String> {
     let mut lines = Vec::new();
     for ((dataset, label), seeds) in models {
         let incomplete = seeds.iter().filter(|(_, (completed, all))| completed < all);
-        let incomplete: Vec<String> = incomplete
+        let mut incomplete: Vec<String> = incomplete
             .map(|(seed, (completed, all))| format!("seed {seed} ({completed} of {all})"))
             .collect();
-        if !incomplete.is_empty() {
-            lines.push(format!(
-                "incomplete: {label} on {}: {}; {} of {} complete",
-                layout::dataset_title(dataset),
-                incomplete.join(", "),
-                seeds.len() - incomplete.len(),
-                count(seeds.len(), "seed")
-            ));
+        if incomplete.is_empty() {
+            continue;
         }
+        let complete = seeds.len() - incomplete.len();
+        let more = incomplete.len().saturating_sub(MISSING_SEEDS);
+        if more > 0 {
+            incomplete.truncate(MISSING_SEEDS);
+            incomplete.push(format!("{more} more"));
+        }
+        lines.push(format!(
+            "incomplete: {label} on {}: {}; {complete} of {} complete",
+            layout::dataset_title(dataset),
+            incomplete.join(", "),
+            count(seeds.len(), "seed")
+        ));
     }
+    at_most(lines)
+}
+
+/// One line for each model with open evaluations.
+fn missing_evaluations(tallies: &[&JobTally]) -> Vec<String> {
+    let mut models: BTreeMap<(&str, String), (u64, u64)> = BTreeMap::new();
+    for tally in tallies {
+        let key = (tally.dataset.id(), layout::label(&tally.model));
+        let (completed, all) = models.entry(key).or_default();
+        if tally.outcome == JobOutcome::Done {
+            *completed += tally.jobs;
+        }
+        *all += tally.jobs;
+    }
+    let incomplete = models.into_iter().filter(|(_, (done, all))| done < all);
+    at_most(
+        incomplete
+            .map(|((dataset, label), (completed, all))| {
+                let dataset = layout::dataset_title(dataset);
+                format!("incomplete: {label} on {dataset}: {completed} of {all} evaluations")
+            })
+            .collect(),
+    )
+}
+
+/// The first lines, and how many more models there are.
+fn at_most(mut lines: Vec<String>) -> Vec<String> {
     let more = lines.len().saturating_sub(MISSING_LINES);
     if more > 0 {
         lines.truncate(MISSING_LINES);
@@ -136,26 +188,16 @@ fn missing(jobs: &[&Job]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use halfheard_shared::ids::JobId;
 
     #[test]
     fn external_programs_of_a_table_are_named_with_their_files() {
-        let job = |method: &str| Job {
-            id: JobId::derive(&[method.as_bytes()]),
-            dataset: Benchmark::Mosi,
-            model: Model::new(method, "wide"),
-            seed: 1,
-            case: None,
-            outcome: JobOutcome::Done,
-            error: None,
-        };
         let program = |method: &str, digit: &str| (method.to_owned(), digit.repeat(64));
         let programs = [program("my-model", "a"), program("other", "b")];
-        let (mine, almt) = (job("my-model"), job("almt"));
+        let (mine, almt) = (Model::new("my-model", "wide"), Model::new("almt", "wide"));
         assert_eq!(
-            external(&programs, &[&mine, &almt]).unwrap(),
+            external(&programs, &BTreeSet::from([&mine, &almt])).unwrap(),
             "external programs: my-model (files aaaaaaaa)"
         );
-        assert_eq!(external(&programs, &[&almt]), None);
+        assert_eq!(external(&programs, &BTreeSet::from([&almt])), None);
     }
 }

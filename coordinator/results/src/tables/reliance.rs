@@ -7,7 +7,7 @@ use crate::statistics::reliance::{Change, complete, is_about};
 use halfheard_shared::{
     benchmark::Benchmark,
     case::{Case, CaseOrMean, Damage},
-    results::{Cells, Job, Model, Results},
+    results::{Cells, Model, Results},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,9 +17,6 @@ type Changes<'c> = BTreeMap<(&'c Model, &'c str), &'c Change>;
 /// The values on the complete split, then the change under each damage. `not_measured` are cases that the
 /// sweep does not have.
 pub fn table(results: &Results, changes: &[Change], not_measured: &[Case]) -> Table {
-    let is_shown = |case: Case| case == complete() || is_about(&case);
-    let jobs = results.jobs.iter();
-    let jobs: Vec<&Job> = jobs.filter(|job| job.case.is_some_and(is_shown)).collect();
     let datasets: BTreeSet<Benchmark> = changes.iter().map(|change| change.dataset).collect();
     let mut blocks = Vec::new();
     for dataset in datasets {
@@ -49,7 +46,7 @@ pub fn table(results: &Results, changes: &[Change], not_measured: &[Case]) -> Ta
         let own = damages.iter();
         blocks.extend(own.map(|(damage, changes)| block(dataset, *damage, changes, &models)));
     }
-    let mut notes = about(results, &jobs);
+    let mut notes = about(results, |_, case| case == complete() || is_about(&case));
     notes.extend([
         "r = 0: values on the complete test split; below: the change against it, ± its standard \
          deviation over seeds"

@@ -28,7 +28,7 @@ impl Snapshot {
     pub(super) async fn cells(&mut self) -> Result<Cells, ResultsError> {
         let rows = sqlx::query_as!(
             Row,
-            // The means are those of views table_overall and table_missing_overall, which would read each result again.
+            // The means are those of views table_overall and table_missing_overall, which would sum up again.
             r#"WITH cells AS MATERIALIZED (SELECT * FROM cell WHERE sweep = $1)
                SELECT dataset AS "dataset!", method AS "method!", variant AS "variant!",
                       case_id AS "case_id!", metric AS "metric!", mean, std, min,
@@ -60,15 +60,29 @@ impl Snapshot {
     pub(super) async fn cells_on_test(&mut self) -> Result<Cells, ResultsError> {
         let rows = sqlx::query_as!(
             Row,
-            r#"WITH chosen AS MATERIALIZED (
-                   SELECT dataset, method, variant, case_id, metric,
-                          avg(test_chosen ORDER BY seed) AS mean,
-                          stddev_samp(test_chosen ORDER BY seed) AS std,
-                          min(test_chosen) AS min, max(test_chosen) AS max,
-                          count(*) FILTER (WHERE state = 'done') AS completed,
-                          count(*) AS expected
-                   FROM optimism WHERE sweep = $1
-                   GROUP BY dataset, method, variant, case_id, metric
+            r#"WITH counted AS (
+                   SELECT t.dataset, t.method, t.variant, t.case_id, sum(t.jobs)::bigint AS expected,
+                          coalesce(sum(t.jobs) FILTER (WHERE t.state = 'done'), 0)::bigint AS completed
+                   FROM tally t JOIN config c ON c.id = t.config
+                   WHERE t.sweep = $1 AND t.kind = 'eval'
+                     AND c.spec #>> '{protocol,selection}' = 'both' AND NOT c.spec ? 'imported'
+                   GROUP BY 1, 2, 3, 4 HAVING sum(t.jobs) > 0
+               ), summed AS (
+                   SELECT t.dataset, t.method, t.variant, t.case_id, t.metric,
+                          sum(t.defined)::bigint AS defined, sum(t.total) AS total,
+                          sum(t.squares) AS squares, min(t.low) AS min, max(t.high) AS max
+                   FROM tally_metric t JOIN config c ON c.id = t.config
+                   WHERE t.sweep = $1 AND t.on_test AND NOT c.spec ? 'imported'
+                   GROUP BY 1, 2, 3, 4, 5
+               ), chosen AS MATERIALIZED (
+                   SELECT c.dataset, c.method, c.variant, c.case_id, m.metric,
+                          fixed_mean(s.total, s.defined) AS mean,
+                          fixed_std(s.total, s.squares, s.defined) AS std,
+                          s.min, s.max, c.completed, c.expected
+                   FROM counted c
+                   JOIN metric m ON m.dataset = c.dataset
+                   LEFT JOIN summed s ON s.dataset = c.dataset AND s.method = c.method
+                        AND s.variant = c.variant AND s.case_id = c.case_id AND s.metric = m.metric
                ), of_kind AS (
                    SELECT *, CASE case_kind(case_id) WHEN 'r' THEN case_rate(case_id)::text
                                                      ELSE case_missing(case_id) END AS place,

@@ -8,11 +8,15 @@ use halfheard_shared::{
     features,
     ids::{JobId, SweepId},
     results::{
-        Cells, Checkpoint, DatasetFile, Fact, Job, JobOutcome, Model, Protocol, Results, Sweep,
-        Wanted,
+        Cells, Checkpoint, DatasetFile, Fact, Job, JobOutcome, JobTally, Model, Protocol, Results,
+        Sweep, Wanted,
     },
     wire::Selection,
 };
+
+/// The most jobs of a sweep that are read one by one where counts do as well: as long as it takes to read so many, nobody
+/// waits.
+const JOBS_READ: u64 = 20_000;
 
 /// Reads a sweep's results.
 ///
@@ -21,6 +25,16 @@ use halfheard_shared::{
 /// The database's; a dataset or case that this program does not know.
 pub async fn load(store: &Store, sweep: SweepId, wanted: Wanted) -> Result<Results, ResultsError> {
     Snapshot::begin(store, sweep).await?.results(wanted).await
+}
+
+/// How far a job in a state is.
+fn outcome(state: &str) -> JobOutcome {
+    match state {
+        "done" => JobOutcome::Done,
+        "failed" => JobOutcome::Failed,
+        "cancelled" => JobOutcome::Cancelled,
+        _ => JobOutcome::Open,
+    }
 }
 
 impl Snapshot {
@@ -46,6 +60,7 @@ impl Snapshot {
         } else {
             None
         };
+        let tally = self.tally().await?;
         let protocols = self.protocols().await?;
         let both = protocols.iter().any(|p| p.selection == Selection::Both);
         let cells_on_test = match both {
@@ -57,7 +72,11 @@ impl Snapshot {
             known: self.known.all(),
             cells: self.cells().await?,
             cells_on_test,
-            jobs: self.jobs().await?,
+            jobs: match wanted.audit || tally.iter().map(|t| t.jobs).sum::<u64>() <= JOBS_READ {
+                true => Some(self.jobs().await?),
+                false => None,
+            },
+            tally,
             protocols,
             processors: self.processors().await?,
             imported: self.imported().await?,
@@ -84,6 +103,33 @@ impl Snapshot {
         })
     }
 
+    async fn tally(&mut self) -> Result<Vec<JobTally>, ResultsError> {
+        let rows = sqlx::query!(
+            r#"SELECT dataset, method, variant, case_id,
+                      CASE WHEN state IN ('done', 'failed', 'cancelled') THEN state::text ELSE 'open' END
+                          AS "outcome!",
+                      sum(jobs)::bigint AS "jobs!"
+               FROM tally
+               WHERE sweep = $1 AND kind <> 'noop'
+               GROUP BY 1, 2, 3, 4, 5 HAVING sum(jobs) > 0
+               ORDER BY 1, 2, 3, 4, 5"#,
+            self.sweep.0
+        )
+        .fetch_all(&mut *self.tx)
+        .await?;
+        rows.into_iter()
+            .map(|row| {
+                Ok(JobTally {
+                    dataset: self.known.named(&row.dataset)?,
+                    model: Model::new(row.method, row.variant),
+                    case: case(row.case_id)?,
+                    outcome: outcome(&row.outcome),
+                    jobs: row.jobs.unsigned_abs(),
+                })
+            })
+            .collect()
+    }
+
     async fn jobs(&mut self) -> Result<Vec<Job>, ResultsError> {
         let rows = sqlx::query!(
             r#"SELECT id, dataset, method, variant, seed, case_id, state::text AS "state!",
@@ -102,12 +148,7 @@ impl Snapshot {
                     model: Model::new(row.method, row.variant),
                     seed: row.seed.cast_unsigned(),
                     case: case(row.case_id)?,
-                    outcome: match row.state.as_str() {
-                        "done" => JobOutcome::Done,
-                        "failed" => JobOutcome::Failed,
-                        "cancelled" => JobOutcome::Cancelled,
-                        _ => JobOutcome::Open,
-                    },
+                    outcome: outcome(&row.state),
                     error: row.last_error,
                 })
             })
@@ -162,10 +203,10 @@ impl Snapshot {
 
     async fn processors(&mut self) -> Result<Vec<String>, ResultsError> {
         Ok(sqlx::query_scalar!(
-            "SELECT DISTINCT a.processor
-             FROM sweep_job w JOIN job j ON j.id = w.job JOIN attempt a ON a.job = j.id
-             WHERE w.sweep = $1 AND j.kind <> 'noop' AND a.outcome = 'done' AND a.processor <> ''
-             ORDER BY 1",
+            r#"SELECT DISTINCT p.processor AS "processor!"
+               FROM tally_metric t CROSS JOIN LATERAL (VALUES (t.trained), (t.evaluated)) AS p (processor)
+               WHERE t.sweep = $1 AND p.processor <> ''
+               ORDER BY 1"#,
             self.sweep.0
         )
         .fetch_all(&mut *self.tx)

@@ -115,6 +115,49 @@ async fn try_finish(store: &Store, job: JobId) -> Result<(), sqlx::Error> {
     tx.commit().await
 }
 
+/// An evaluation is done, with values of two metrics from the checkpoints of both splits, one of them undefined now and
+/// then: other values for other jobs.
+async fn evaluate(store: &Store, job: JobId) {
+    let attempt = AttemptId::derive(&[job.as_bytes(), b"evaluated"]);
+    let value = f64::from(job.as_bytes()[0]) / 255.0 / 3.0;
+    let mut tx = store.pool().begin().await.unwrap();
+    sqlx::query(
+        "INSERT INTO attempt (id, job, worker, session, outcome, processor)
+         VALUES ($1, $2, 'w', gen_random_uuid(), 'done', 'made-of-brass') ON CONFLICT DO NOTHING",
+    )
+    .bind(attempt.0)
+    .bind(job.0)
+    .execute(&mut *tx)
+    .await
+    .unwrap();
+    sqlx::query("UPDATE job SET state = 'done', outcome = 'x', lease_until = NULL WHERE id = $1")
+        .bind(job.0)
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+    sqlx::query("INSERT INTO prediction (job, number, samples, data) VALUES ($1, 0, 0, '')")
+        .bind(job.0)
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+    for statement in [
+        "INSERT INTO evaluation (job, criterion, epoch, prediction, attempt)
+         SELECT $1, c, 1, 0, $2 FROM unnest(ARRAY['mae', 'acc2', 'test:mae']) AS c WHERE $3 = $3",
+        "INSERT INTO result (job, criterion, metric, value)
+         SELECT $1, c, m, nullif($3, 0) FROM unnest(ARRAY['mae', 'acc2', 'test:mae']) AS c,
+                                   unnest(ARRAY['mae', 'corr']) AS m WHERE $2 = $2",
+    ] {
+        sqlx::query(sqlx::AssertSqlSafe(statement))
+            .bind(job.0)
+            .bind(attempt.0)
+            .bind(value)
+            .execute(&mut *tx)
+            .await
+            .unwrap();
+    }
+    tx.commit().await.unwrap();
+}
+
 /// A worker gets a job and, unless it is only `queued`, begins it.
 async fn grant(store: &Store, job: JobId, state: &str) -> AttemptId {
     let attempt = AttemptId::derive(&[job.as_bytes(), b"granted"]);
@@ -172,18 +215,33 @@ const BLOCKED: &str = "SELECT count(*) FROM job WHERE state = 'blocked'";
 
 /// Rows that break a rule, whatever happened: a job that is not scheduled under the sweep that ranks
 /// first; an unfinished one that nobody wants; a cancelled one that somebody wants; an evaluation that
-/// waits for nothing, or not for what it needs; a lease of nobody; jobs that are not tallied as they are.
+/// waits for nothing, or not for what it needs; a lease of nobody; jobs or results that are not tallied as they are.
 const BROKEN: &str = "
     WITH counted AS (
-        SELECT w.sweep, j.kind, j.method, j.variant, j.dataset, j.config, j.state, count(*) AS jobs
-        FROM sweep_job w JOIN job j ON j.id = w.job GROUP BY 1, 2, 3, 4, 5, 6, 7
+        SELECT w.sweep, j.kind, j.method, j.variant, j.dataset, j.config, j.case_id, j.state, count(*) AS jobs
+        FROM sweep_job w JOIN job j ON j.id = w.job GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
     ), tallied AS (
-        SELECT sweep, kind, method, variant, dataset, config, state, sum(jobs) AS jobs
+        SELECT sweep, kind, method, variant, dataset, config, case_id, state, sum(jobs) AS jobs
         FROM tally WHERE sweep IN (SELECT id FROM sweep)
-        GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(jobs) <> 0
+        GROUP BY 1, 2, 3, 4, 5, 6, 7, 8 HAVING sum(jobs) <> 0
+    ), added AS (
+        SELECT w.sweep, j.method, j.variant, j.dataset, j.config, j.case_id, r.metric, r.criterion LIKE 'test:%' AS on_test,
+               count(r.value) AS defined, round(coalesce(sum(r.value), 0)::numeric, 9) AS total,
+               round(coalesce(sum(r.value * r.value), 0)::numeric, 9) AS squares, min(r.value) AS low, max(r.value) AS high
+        FROM sweep_job w JOIN job j ON j.id = w.job JOIN result r ON r.job = j.id
+        JOIN metric m ON m.dataset = j.dataset AND m.metric = r.metric
+        WHERE r.criterion IN (m.criterion, 'test:' || m.criterion)
+        GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+    ), summed AS (
+        SELECT sweep, method, variant, dataset, config, case_id, metric, on_test, sum(defined),
+               round(sum(total) / 2.0 ^ 90, 9), round(sum(squares) / 2.0 ^ 180, 9), min(low), max(high)
+        FROM tally_metric WHERE sweep IN (SELECT id FROM sweep)
+        GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
     )
     SELECT (SELECT count(*) FROM (TABLE counted EXCEPT TABLE tallied) missing)
          + (SELECT count(*) FROM (TABLE tallied EXCEPT TABLE counted) invented)
+         + (SELECT count(*) FROM (TABLE added EXCEPT TABLE summed) missing)
+         + (SELECT count(*) FROM (TABLE summed EXCEPT TABLE added) invented)
          + count(*) FROM job j
     CROSS JOIN LATERAL (
         SELECT w.sweep, w.position, s.state FROM sweep_job w JOIN sweep s ON s.id = w.sweep

@@ -33,6 +33,10 @@ async fn jobs_of_external_programs_go_to_workers_that_run_them() {
     for job in [train, eval] {
         scene.set(job, "method = 'my-model'").await;
     }
+    sqlx::query("SELECT recount(id) FROM sweep")
+        .execute(scene.store().pool())
+        .await
+        .unwrap();
     let noop = scene.noop().await;
     let open = scene.store().open_externals().await.unwrap();
     assert_eq!(open, [("my-model".to_owned(), 2)]);

@@ -11,6 +11,7 @@ mod needs;
 mod postgres;
 mod reports;
 mod scene;
+mod sums;
 mod timings;
 mod trainings;
 mod upkeep;

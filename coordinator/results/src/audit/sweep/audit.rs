@@ -90,7 +90,7 @@ impl<'a> SweepAudit<'a> {
 
     /// The numbers behind tables: each metric by the checkpoint of its family.
     fn cells(&self) -> Vec<Cell> {
-        let jobs = self.results.jobs.iter();
+        let jobs = self.results.each_job().iter();
         let mut cells = Vec::new();
         for job in jobs.filter(|job| job.outcome == JobOutcome::Done) {
             let (Some(case), Some(values)) = (job.case, self.records.values.get(&job.id)) else {

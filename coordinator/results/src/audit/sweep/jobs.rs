@@ -52,7 +52,7 @@ fn kind(job: &Job) -> &'static str {
 fn failed(results: &Results) -> Vec<Finding> {
     let mut models: BTreeMap<_, Vec<&Job>> = BTreeMap::new();
     let ended = |job: &&Job| matches!(job.outcome, JobOutcome::Failed | JobOutcome::Cancelled);
-    for job in results.jobs.iter().filter(ended) {
+    for job in results.each_job().iter().filter(ended) {
         let key = (job.dataset, &job.model);
         models.entry(key).or_default().push(job);
     }
@@ -87,7 +87,7 @@ fn failed(results: &Results) -> Vec<Finding> {
 
 /// Unfinished jobs: one note.
 fn open(results: &Results) -> Option<Finding> {
-    let jobs = results.jobs.iter();
+    let jobs = results.each_job().iter();
     let open: Vec<&Job> = jobs.filter(|job| job.outcome == JobOutcome::Open).collect();
     (!open.is_empty()).then(|| {
         Finding::new(
@@ -98,7 +98,7 @@ fn open(results: &Results) -> Option<Finding> {
             vec![format!(
                 "{} of {} jobs are not done",
                 open.len(),
-                results.jobs.len()
+                results.each_job().len()
             )],
         )
     })
@@ -106,10 +106,10 @@ fn open(results: &Results) -> Option<Finding> {
 
 /// Every model should have every seed and every case that any model has.
 fn absent(results: &Results) -> Vec<Finding> {
-    let seeds: BTreeSet<u64> = results.jobs.iter().map(|job| job.seed).collect();
-    let cases: BTreeSet<Option<Case>> = results.jobs.iter().map(|job| job.case).collect();
+    let seeds: BTreeSet<u64> = results.each_job().iter().map(|job| job.seed).collect();
+    let cases: BTreeSet<Option<Case>> = results.each_job().iter().map(|job| job.case).collect();
     let mut models: BTreeMap<_, BTreeSet<(u64, Option<Case>)>> = BTreeMap::new();
-    for job in &results.jobs {
+    for job in results.each_job() {
         let key = (job.dataset, &job.model);
         models.entry(key).or_default().insert((job.seed, job.case));
     }
@@ -159,7 +159,7 @@ fn selection(results: &Results, job: &Job) -> Selection {
 fn without_results(results: &Results, records: &AuditRecords) -> Vec<Finding> {
     let mut models: BTreeMap<_, (Vec<Place>, Vec<String>)> = BTreeMap::new();
     let done = |job: &&Job| job.outcome == JobOutcome::Done;
-    for job in results.jobs.iter().filter(done) {
+    for job in results.each_job().iter().filter(done) {
         let Some(case) = job.case else { continue };
         let values = records.values.get(&job.id);
         let mut lacking = Vec::new();
@@ -200,9 +200,10 @@ fn without_results(results: &Results, records: &AuditRecords) -> Vec<Finding> {
 }
 
 fn few_seeds(results: &Results) -> Option<Finding> {
-    let seeds: BTreeSet<u64> = results.jobs.iter().map(|job| job.seed).collect();
+    let seeds: BTreeSet<u64> = results.each_job().iter().map(|job| job.seed).collect();
     (!seeds.is_empty() && seeds.len() < SEEDS).then(|| {
-        let datasets: BTreeSet<Benchmark> = results.jobs.iter().map(|job| job.dataset).collect();
+        let datasets: BTreeSet<Benchmark> =
+            results.each_job().iter().map(|job| job.dataset).collect();
         let places = datasets.into_iter().map(of_dataset).collect();
         let all: Vec<String> = seeds.iter().map(u64::to_string).collect();
         Finding::new(

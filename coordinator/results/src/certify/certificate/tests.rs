@@ -27,7 +27,8 @@ fn sweep(cells: Cells) -> Results {
         known: Benchmark::ALL.to_vec(),
         cells,
         cells_on_test: Cells::default(),
-        jobs: Vec::new(),
+        tally: Vec::new(),
+        jobs: None,
         protocols: vec![Protocol {
             selection: Selection::Test,
             selection_rate: Rate::from_thousandths(500),

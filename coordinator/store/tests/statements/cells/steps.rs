@@ -2,6 +2,9 @@
 
 use super::{control::fail, *};
 
+/// Sums of a cell whose evaluations [`evaluate`] made.
+const SUMS: i64 = 4;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn costs_come_from_earlier_trainings() {
     let postgres = Postgres::start().await;
@@ -107,21 +110,46 @@ async fn notes_of_many_changes_are_folded() {
     let before = postgres.count(rows).await;
     assert!(before > 100, "{before} rows");
     assert_eq!(store.fold_tallies().await.unwrap().cast_signed(), before);
-    // Two methods, ready training jobs and blocked evaluations of each.
-    assert_eq!(postgres.count(rows).await, 4);
+    // Two methods, ready training jobs and blocked evaluations of each on three cases.
+    assert_eq!(postgres.count(rows).await, 8);
     assert_eq!(postgres.count(BROKEN).await, 0);
     assert_eq!(
         store.fold_tallies().await.unwrap(),
         0,
         "few rows are left alone"
     );
+    // Sums of results: MAE and the correlation, from the checkpoints of MAE on two splits.
+    for training in trainings(&base()) {
+        finish(store, training).await;
+    }
+    for evaluation in evaluations(&base()) {
+        evaluate(store, evaluation).await;
+    }
+    let sums = "SELECT count(*) FROM tally_metric";
+    let (notes, cells) = (postgres.count(sums).await, 2 * 3 * SUMS);
+    assert_eq!(notes, 2 * cells, "of two seeds each");
+    sqlx::query(
+        "INSERT INTO tally_metric
+         SELECT sweep, method, variant, dataset, config, case_id, metric, on_test, trained, evaluated,
+                0, 0, 0, NULL, NULL
+         FROM tally_metric, generate_series(1, 9)",
+    )
+    .execute(store.pool())
+    .await
+    .unwrap();
+    let few = postgres.count(rows).await;
+    store.fold_tallies().await.unwrap();
+    assert_eq!(postgres.count(sums).await, cells);
     // Behind the store's back: what nobody has goes too.
     sqlx::query("DELETE FROM sweep")
         .execute(store.pool())
         .await
         .unwrap();
-    assert_eq!(store.fold_tallies().await.unwrap(), 4);
-    assert_eq!(postgres.count(rows).await, 0);
+    assert_eq!(
+        store.fold_tallies().await.unwrap().cast_signed(),
+        few + cells
+    );
+    assert_eq!(postgres.count(rows).await + postgres.count(sums).await, 0);
 }
 
 #[derive(Clone, Debug)]
@@ -133,6 +161,7 @@ enum Step {
     Priority(usize, i32),
     Retry(usize),
     Finish(usize),
+    Evaluate(usize),
     Fail(usize),
     Grant(usize),
     Delete(usize),
@@ -150,6 +179,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (sweep(), -1..3).prop_map(|(s, p)| Step::Priority(s, p)),
         1 => sweep().prop_map(Step::Retry),
         3 => job().prop_map(Step::Finish),
+        3 => job().prop_map(Step::Evaluate),
         1 => job().prop_map(Step::Fail),
         3 => job().prop_map(Step::Grant),
         1 => sweep().prop_map(Step::Delete),
@@ -193,6 +223,16 @@ async fn take(store: &Store, specs: &[ResolvedSpec], step: &Step) {
         Step::Finish(n) => {
             if let Some(job) = job(n, &["ready", "queued", "running", "cancelled"]).await {
                 finish(store, job).await;
+            }
+        }
+        Step::Evaluate(n) => {
+            let all = evaluations(&specs[3]);
+            let id = all[n % all.len()];
+            let open = "SELECT count(*) FROM job WHERE id = $1 AND state = 'ready'";
+            let open = sqlx::query_scalar::<_, i64>(open).bind(id.0);
+            if open.fetch_one(store.pool()).await.unwrap() == 1 {
+                grant(store, id, "running").await;
+                evaluate(store, id).await;
             }
         }
         Step::Fail(n) => {
