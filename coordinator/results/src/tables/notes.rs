@@ -188,6 +188,54 @@ fn at_most(mut lines: Vec<String>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use halfheard_shared::ids::JobId;
+
+    #[test]
+    fn incomplete_models_are_named_in_bounded_lines() {
+        let job = |seed: u64, outcome| Job {
+            id: JobId::derive(&[&seed.to_le_bytes()]),
+            dataset: Benchmark::Mosi,
+            model: Model::new("lnln", ""),
+            seed,
+            case: None,
+            outcome,
+            error: None,
+        };
+        let mut jobs: Vec<Job> = (1..=40).map(|seed| job(seed, JobOutcome::Open)).collect();
+        jobs.push(job(99, JobOutcome::Done));
+        let lines = missing_seeds(jobs.iter());
+        let [line] = &lines[..] else {
+            panic!("{lines:?}")
+        };
+        assert!(line.starts_with("incomplete: LNLN on MOSI: seed 1 (0 of 1), seed 2 (0 of 1)"));
+        assert!(
+            line.ends_with("seed 10 (0 of 1), 30 more; 1 of 41 seeds complete"),
+            "{line}"
+        );
+
+        // Of so many jobs that they are only counted.
+        let tally = |method: &str, outcome, jobs| JobTally {
+            dataset: Benchmark::Mosi,
+            model: Model::new(method, ""),
+            case: None,
+            outcome,
+            jobs,
+        };
+        let tallies = [
+            tally("lnln", JobOutcome::Done, 30),
+            tally("lnln", JobOutcome::Open, 36_970),
+            tally("almt", JobOutcome::Done, 37_000),
+        ];
+        assert_eq!(
+            missing_evaluations(&tallies.each_ref()),
+            ["incomplete: LNLN on MOSI: 30 of 37000 evaluations"]
+        );
+        let many: Vec<JobTally> = (0..12)
+            .map(|n| tally(&format!("method-{n:02}"), JobOutcome::Open, 1))
+            .collect();
+        let lines = missing_evaluations(&many.iter().collect::<Vec<_>>());
+        assert_eq!((lines.len(), lines[10].as_str()), (11, "and 2 models more"));
+    }
 
     #[test]
     fn external_programs_of_a_table_are_named_with_their_files() {

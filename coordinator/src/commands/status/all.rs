@@ -69,14 +69,21 @@ impl AllSweeps {
                 finished: row.state == SweepState::Cancelled || jobs.open() == 0,
             });
         }
-        let workers = broker.live_workers().await;
+        // Broker, artifact store and database answer at once: of a thousand workers and a million jobs each takes a while.
+        let (workers, room, needs, externals) = tokio::join!(
+            broker.live_workers(),
+            Room::load(settings, store, broker.get()),
+            store.open_needs(),
+            store.open_externals(),
+        );
+        let (needs, externals) = (needs?, externals?);
         Ok(Self {
             sweeps,
             nobody_can: nobody_can(&workers),
             unmet_needs: match broker.get() {
                 Some(_) => {
-                    let mut lines = unmet(&store.open_needs().await?, &workers);
-                    lines.extend(no_external(&store.open_externals().await?, &workers));
+                    let mut lines = unmet(&needs, &workers);
+                    lines.extend(no_external(&externals, &workers));
                     lines
                 }
                 None => Vec::new(),
@@ -86,7 +93,7 @@ impl AllSweeps {
             set_aside: store.set_aside().await?,
             drained: store.drained().await?,
             allocations: Allocations::load(store).await?,
-            room: Room::load(settings, store, broker.get()).await,
+            room,
             servers_stopped: broker.is_stopped(),
         })
     }

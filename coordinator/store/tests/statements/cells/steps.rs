@@ -1,6 +1,8 @@
-//! Costs, and the rules after random steps.
+//! Costs, counts, and the rules after random steps.
 
 use super::{control::fail, *};
+use halfheard_shared::results::{JobOutcome, Results, Wanted};
+use halfheard_store::results;
 
 /// Sums of a cell whose evaluations [`evaluate`] made.
 const SUMS: i64 = 4;
@@ -150,6 +152,45 @@ async fn notes_of_many_changes_are_folded() {
         few + cells
     );
     assert_eq!(postgres.count(rows).await + postgres.count(sums).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_very_large_sweep_results_are_read_as_counts() {
+    let postgres = Postgres::start().await;
+    let store = &postgres.store;
+    let large = with("large", |spec| {
+        spec.methods.truncate(1);
+        spec.cases.truncate(1);
+        spec.seeds = (1..=10_001).collect();
+    });
+    submit(store, &large, Terms::default()).await;
+    let id = large.sweep_id(None);
+    finish(store, trainings(&large)[0]).await;
+    evaluate(store, evaluations(&large)[0]).await;
+    let read = async |wanted| results::load(store, id, wanted).await.unwrap();
+    let counted = read(Wanted::default()).await;
+    assert!(counted.jobs.is_none());
+    assert_eq!(counted.seeds(|_, _| true), 10_001);
+    let tally = |counted: &Results, outcome| -> Vec<u64> {
+        let tallies = counted.tally.iter();
+        let tallies = tallies.filter(|tally| tally.outcome == outcome);
+        tallies.map(|tally| tally.jobs).collect()
+    };
+    // One training, and one evaluation of its model.
+    assert_eq!(tally(&counted, JobOutcome::Done), [1, 1]);
+    assert_eq!(tally(&counted, JobOutcome::Open), [10_000, 10_000]);
+    assert_eq!(counted.processors, ["made-of-brass"]);
+    assert_eq!(counted.evaluated().len(), 1);
+    // An audit looks at each of them.
+    let wanted = Wanted {
+        audit: true,
+        ..Wanted::default()
+    };
+    assert_eq!(read(wanted).await.each_job().len(), 20_002);
+    // A small one's jobs are read: tables name the seeds that are incomplete.
+    submit(store, &base(), Terms::default()).await;
+    let small = results::load(store, base().sweep_id(None), Wanted::default());
+    assert_eq!(small.await.unwrap().each_job().len(), 16);
 }
 
 #[derive(Clone, Debug)]
