@@ -202,9 +202,8 @@ bench-peers: setup ## measure training steps beside eager PyTorch and no-op jobs
 		mv "$(DEPS)/bench-python.new" "$(DEPS)/bench-python"; \
 	fi
 	$(WITH_LIBTORCH) $(PYTHON) -B bench/steps --python "$(BENCH_PYTHON)" --cargo "$(CARGO)" --page docs/reference/performance.md
-	$(PYTHON) -B bench/dispatch
-	$(CARGO) build --release -p halfheard-e2e --bin bench_path -p halfheard-coordinator --bin coord
-	$(TARGET)/release/bench_path
+	$(CARGO) build --release -p halfheard-e2e --bin bench_path -p halfheard-coordinator --bin coord -p halfheard-worker --bin worker
+	$(PYTHON) -B bench/dispatch --bench-path $(TARGET)/release/bench_path --page docs/reference/performance.md
 
 # Exits with 3 where there is no GPU. GPU_CHECK='--device cpu text-only' runs it there all the same.
 .PHONY: gpu-check

@@ -11,9 +11,12 @@ from typing import TextIO
 
 sys.dont_write_bytecode = True  # The source tree stays clean.
 
+sys.path.append(str(Path(__file__).resolve().parent.parent))
+
 import limits
 import table
 from measure import Row, measure
+from page import place_table
 from processes import BenchError, adopt_orphans, end_on_signals, stop_descendants
 from systems import OURS, SYSTEMS, variants
 
@@ -90,6 +93,7 @@ def parser() -> argparse.ArgumentParser:
         "--bench-path", type=Path, metavar="FILE", help="measure Halfheard in the same rounds, with this `bench_path`"
     )
     option("--json", action="store_true", help="print JSON")
+    option("--page", type=Path, metavar="FILE", help="also replace the table in a page of the documentation")
     return made
 
 
@@ -141,6 +145,12 @@ def main(arguments: list[str] | None = None) -> int:
         print()
     else:
         print(table.text(machine, found, rows), end="")
+    if options.page:
+        try:
+            place_table(options.page, "bench/dispatch", table.markdown(machine, found, rows))
+        except (OSError, ValueError) as error:
+            say(f"error: {error}")
+            return 1
     return 0 if any(row.rates for row in rows) else 1
 
 

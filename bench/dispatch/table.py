@@ -60,6 +60,38 @@ def text(machine: str, limits: Sequence[Limit], rows: Sequence[Row]) -> str:
     return "\n".join(out) + "\n"
 
 
+def markdown(machine: str, limits: Sequence[Limit], rows: Sequence[Row]) -> str:
+    """The same for the documentation: a line for each system, a column for each number of workers."""
+    workers = sorted({row.workers for row in rows})
+    rounds = max((len(row.rates) for row in rows), default=0)
+    bounds = "; ".join(f"{limit.what} {figure(limit.per_second)} a second" for limit in limits)
+    out = [
+        f"{machine}. Medians of {rounds} alternating rounds, the range in parentheses. What the machine can do: {bounds}.",
+        "",
+        "| system | durable | " + " | ".join(f"{count} worker{'s' * (count > 1)}" for count in workers) + " |",
+        "|---|---|" + "---:|" * len(workers),
+    ]
+    cells: dict[str, dict[int, str]] = {}
+    notes: dict[str, list[str]] = {}
+    for row in rows:
+        cell = "–"
+        if row.rates:
+            cell = f"{figure(statistics.median(row.rates))} ({figure(min(row.rates))}–{figure(max(row.rates))})"
+        cells.setdefault(row.variant.name, {})[row.workers] = cell
+        if row.problem:
+            notes.setdefault(row.problem, []).append(f"{row.variant.name} ({row.workers})")
+    versions = {row.variant.name: row.version for row in rows if row.version}
+    for variant in {row.variant.name: row.variant for row in rows}.values():
+        name = f"{variant.name}, {versions[variant.name]}" if variant.name in versions else variant.name
+        of = cells[variant.name]
+        out.append(f"| {name} | {variant.durable} | " + " | ".join(of.get(count, "–") for count in workers) + " |")
+    if notes:
+        # A reason may be what a program wrote.
+        said = {" ".join(problem.split()).replace("|", "/"): names for problem, names in notes.items()}
+        out += ["", *(f"Not measured, or not in all rounds: {', '.join(names)}: {why}." for why, names in said.items())]
+    return "\n".join(out) + "\n"
+
+
 def document(machine: str, limits: Sequence[Limit], rows: Sequence[Row]) -> dict[str, object]:
     """The same as an object for JSON."""
     return {

@@ -19,7 +19,7 @@ from pathlib import Path
 from unittest import mock
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import environment  # noqa: E402
 import limits  # noqa: E402
@@ -253,6 +253,19 @@ class Printing(unittest.TestCase):
         self.assertEqual((bad["jobs_per_second"], bad["version"], bad["jobs"]), (None, None, None))
         self.assertEqual((good["problem"], bad["problem"]), (None, "cannot install fake: no"))
         self.assertEqual(found["limits"], [{"what": "appends", "per_second": 99.5}])
+
+    def test_markdown_has_a_line_for_each_system_and_a_column_for_each_number_of_workers(self) -> None:
+        rows = [*self.rows(), measure.Row(fake(Path(), "Bad"), 2, problem="it | said\nno")]
+        lines = table.markdown("a machine", [limits.Limit("appends", 99.5)], rows).splitlines()
+        self.assertEqual(
+            lines[0],
+            "a machine. Medians of 3 alternating rounds, the range in parentheses. "
+            "What the machine can do: appends 99.5 a second.",
+        )
+        self.assertEqual(lines[2], "| system | durable | 1 worker | 2 workers | 4 workers |")
+        self.assertEqual(lines[4], "| Good, 1.2 | nothing | – | – | 1,234 (1,000–2,000) |")
+        self.assertEqual(lines[5], "| Bad | nothing | – | – | – |")
+        self.assertEqual(lines[-1], "Not measured, or not in all rounds: Bad (2): it / said no.")
 
     def test_output_of_bench_path_is_parsed(self) -> None:
         text = textwrap.dedent("""\

@@ -14,6 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parent.parent))
+
 from machine import Machine
 from page import place_table
 from table import Outcome, Row, as_json, as_markdown, as_text
@@ -153,7 +155,7 @@ def main() -> int:
         asked.markdown.write_text(as_markdown(machine, rows, asked.batch), encoding="utf-8")
     if asked.page:
         try:
-            place_table(asked.page, as_markdown(machine, rows, asked.batch))
+            place_table(asked.page, "bench/steps", as_markdown(machine, rows, asked.batch))
         except (OSError, ValueError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 1

@@ -10,12 +10,12 @@ import unittest
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from importlib.util import module_from_spec, spec_from_file_location  # noqa: E402
 
 from machine import Machine  # noqa: E402
-from page import BEGIN, END, place_table  # noqa: E402
+from page import END, begin, place_table  # noqa: E402
 from table import Outcome, Row, as_json, as_markdown, as_text  # noqa: E402
 
 MACHINE = Machine("a processor", 2, 2, "2.11", 1e11, 5e10, 2e11, 1e10, 0.5)
@@ -63,18 +63,21 @@ class Pages(unittest.TestCase):
     def test_only_what_is_between_the_marks_is_replaced(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             page = Path(folder) / "page.md"
-            page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
+            mark, other = begin("bench/steps"), f"{begin('bench/other')}\nkept\n{END}\n"
+            page.write_text(f"{other}before\n{mark}\nold\n{END}\nafter\n{other}", encoding="utf-8")
             for table in ("| first |", "| second |"):
-                place_table(page, table)
-            self.assertEqual(page.read_text("utf-8"), f"before\n{BEGIN}\n\n| second |\n\n{END}\nafter\n")
+                place_table(page, "bench/steps", table)
+            text = f"{other}before\n{mark}\n\n| second |\n\n{END}\nafter\n{other}"
+            self.assertEqual(page.read_text("utf-8"), text)
 
     def test_page_without_marks_stays_as_it_is(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             page = Path(folder) / "page.md"
-            for text in ("", f"{END}{BEGIN}", f"{BEGIN}{BEGIN}{END}"):
+            mark = begin("bench/steps")
+            for text in ("", f"{END}{mark}", f"{mark}{mark}{END}", f"{begin('bench/other')}{END}"):
                 page.write_text(text, encoding="utf-8")
                 with self.assertRaises(ValueError):
-                    place_table(page, "| table |")
+                    place_table(page, "bench/steps", "| table |")
                 self.assertEqual(page.read_text("utf-8"), text)
 
 
