@@ -3,7 +3,7 @@
 use std::{env, path::PathBuf};
 
 /// The files, without their folder and ending.
-const FILES: &[&str] = &["autocast", "gradient", "instructions", "operators"];
+const FILES: &[&str] = &["adam", "autocast", "gradient", "instructions", "operators"];
 
 fn main() -> Result<(), String> {
     // torch-sys passes on where the libraries are; headers are beside them, unless it was told otherwise.

@@ -3,11 +3,13 @@
 
 #![warn(missing_docs)]
 
+mod adam;
 mod autocast;
 mod gradient;
 mod instructions;
 mod operators;
 
+pub use adam::{AdamStep, AdamWeights};
 pub use autocast::Autocast;
 pub use gradient::with_gradient;
 pub use instructions::mkl_goes_by_instructions;

@@ -2,6 +2,7 @@
 //! optimizers lack.
 
 use crate::{error::MethodError, state::MethodState};
+use halfheard_torch_shim::{AdamStep, AdamWeights};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
@@ -51,6 +52,14 @@ impl AdamConfig {
         decay: Decay::Decoupled,
         ..Self::ADAM
     };
+
+    /// What the weights times which are added to the gradients, and what they are multiplied with.
+    fn decays(&self, lr: f64, weight_decay: f64) -> (f64, f64) {
+        match self.decay {
+            Decay::Coupled => (weight_decay, 1.0),
+            Decay::Decoupled => (0.0, 1.0 - lr * weight_decay),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -130,72 +139,30 @@ impl Adam {
             .collect()
     }
 
-    /// Updates the parameters: on the CPU in one pass over them, elsewhere with libtorch's operators.
+    /// Updates the parameters: on the CPU in one pass over each, elsewhere many at once with libtorch's operators.
     pub(crate) fn step(&mut self) {
         let _guard = tch::no_grad_guard();
-        let AdamConfig {
-            beta1,
-            beta2,
-            eps,
-            decay,
-        } = self.config;
         for group in &mut self.groups {
+            let (lr, weight_decay) = (group.lr, group.weight_decay);
+            let mut elsewhere = Elsewhere::new(&self.config, lr, weight_decay);
             for parameter in &mut group.parameters {
-                let mut grad = parameter.tensor.grad();
+                let grad = parameter.tensor.grad();
                 if !grad.defined() {
                     continue;
                 }
-                let param = &mut parameter.tensor;
+                let param = &parameter.tensor;
                 let moments = parameter.moments.get_or_insert_with(|| Moments {
                     steps: 0,
                     first: param.zeros_like(),
                     second: param.zeros_like(),
                 });
                 moments.steps += 1;
-                if on_host(param, &grad, moments) {
-                    step_on_host(
-                        &self.config,
-                        (group.lr, group.weight_decay),
-                        param,
-                        &grad,
-                        moments,
-                    );
-                    continue;
+                match on_host(param, &grad, moments) {
+                    true => step_on_host(&self.config, (lr, weight_decay), param, &grad, moments),
+                    false => elsewhere.add(param, grad, moments),
                 }
-                if group.weight_decay != 0.0 {
-                    match decay {
-                        // One rounding for product and sum, as in PyTorch's `add` with a factor.
-                        Decay::Coupled => {
-                            let factor = Tensor::full(
-                                [0i64; 0],
-                                group.weight_decay,
-                                (param.kind(), param.device()),
-                            );
-                            grad = grad.addcmul(param, &factor);
-                        }
-                        Decay::Decoupled => {
-                            let _ = param.g_mul_scalar_(1.0 - group.lr * group.weight_decay);
-                        }
-                    }
-                }
-                let steps = moments.steps as i32;
-                let first_correction = 1.0 - beta1.powi(steps);
-                let second_correction = 1.0 - beta2.powi(steps);
-                let _ = moments.first.lerp_(&grad, 1.0 - beta1);
-                let _ = moments
-                    .second
-                    .g_mul_scalar_(beta2)
-                    .addcmul_(&grad, &(&grad * (1.0 - beta2)));
-                let denominator = moments
-                    .second
-                    .sqrt()
-                    .g_div_scalar_(second_correction.sqrt())
-                    .g_add_scalar_(eps);
-                let _ = param.addcdiv_(
-                    &(&moments.first * (-group.lr / first_correction)),
-                    &denominator,
-                );
             }
+            elsewhere.finish();
         }
     }
 
@@ -286,6 +253,62 @@ impl Adam {
     }
 }
 
+/// Numbers that are updated at once: as many are needed beside them for a moment.
+const AT_ONCE: usize = 1 << 25;
+
+/// The parameters of a group that [`step_on_host`] is not for, as far as they are not updated yet.
+struct Elsewhere<'c> {
+    config: &'c AdamConfig,
+    lr: f64,
+    step: AdamStep,
+    weights: AdamWeights,
+    numbers: usize,
+}
+
+impl<'c> Elsewhere<'c> {
+    fn new(config: &'c AdamConfig, lr: f64, weight_decay: f64) -> Self {
+        let (coupled_decay, shrink) = config.decays(lr, weight_decay);
+        let step = AdamStep {
+            keep_first: config.beta1,
+            keep_second: config.beta2,
+            eps: config.eps,
+            coupled_decay,
+            shrink,
+        };
+        Self {
+            config,
+            lr,
+            step,
+            weights: AdamWeights::default(),
+            numbers: 0,
+        }
+    }
+
+    /// Adds a parameter of which `moments.steps` counts this step already.
+    fn add(&mut self, param: &Tensor, grad: Tensor, moments: &Moments) {
+        let steps = moments.steps as i32;
+        self.numbers += param.numel();
+        let of = &mut self.weights;
+        of.weights.push(param.shallow_clone());
+        of.gradients.push(grad);
+        of.first.push(moments.first.shallow_clone());
+        of.second.push(moments.second.shallow_clone());
+        of.rates
+            .push(self.lr / (1.0 - self.config.beta1.powi(steps)));
+        of.corrections
+            .push((1.0 - self.config.beta2.powi(steps)).sqrt());
+        if self.numbers >= AT_ONCE {
+            self.finish();
+        }
+    }
+
+    /// Updates those that were added.
+    fn finish(&mut self) {
+        self.step.take(&std::mem::take(&mut self.weights));
+        self.numbers = 0;
+    }
+}
+
 /// Whether [`step_on_host`] applies: all in this process's memory, single precision, one number after the other.
 fn on_host(param: &Tensor, grad: &Tensor, moments: &Moments) -> bool {
     let plain = |x: &Tensor| {
@@ -308,10 +331,7 @@ fn step_on_host(
     moments: &Moments,
 ) {
     let steps = moments.steps as i32;
-    let (coupled_decay, shrink) = match config.decay {
-        Decay::Coupled => (weight_decay, 1.0),
-        Decay::Decoupled => (0.0, 1.0 - lr * weight_decay),
-    };
+    let (coupled_decay, shrink) = config.decays(lr, weight_decay);
     let count = param.numel();
     let adam = halfheard_kernels::adam::Adam {
         rate: (lr / (1.0 - config.beta1.powi(steps))) as f32,
