@@ -69,12 +69,22 @@ CREATE TRIGGER job_state_changes
 
 CREATE FUNCTION tally_asked() RETURNS trigger
 LANGUAGE plpgsql AS $$
+DECLARE
+    ended bigint;
 BEGIN
-    EXECUTE 'INSERT INTO tally (sweep, kind, method, variant, dataset, config, case_id, state, jobs)
+    EXECUTE 'WITH noted AS (
+             INSERT INTO tally (sweep, kind, method, variant, dataset, config, case_id, state, jobs)
              SELECT w.sweep, j.kind, j.method, j.variant, j.dataset, j.config, j.case_id, j.state, count(*)
              FROM asked w JOIN job j ON j.id = w.job
-             GROUP BY 1, 2, 3, 4, 5, 6, 7, 8';
-    -- Of evaluations that have results already.
+             GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+             RETURNING kind, state
+             )
+             SELECT count(*) FROM noted WHERE kind = ''eval'' AND state IN (''done'', ''failed'', ''cancelled'')'
+    INTO ended;
+    -- Only these may have results already; a million new ones are not looked up again.
+    IF ended = 0 THEN
+        RETURN NULL;
+    END IF;
     EXECUTE 'WITH measured AS MATERIALIZED (
                  SELECT w.sweep, e.id, e.method, e.variant, e.dataset, e.config, e.case_id,
                         processor_of_training(e.train_job) AS trained, processor_of_evaluation(e.id) AS evaluated
@@ -206,6 +216,12 @@ BEGIN
              FROM sweep_job w JOIN job j ON j.id = w.job
              WHERE w.sweep = $1
              GROUP BY 1, 2, 3, 4, 5, 6, 7, 8' USING of;
+    -- No others have results. Those that come after this was looked up bring their notes.
+    IF NOT EXISTS (SELECT FROM tally_metric WHERE sweep = of)
+       AND NOT EXISTS (SELECT FROM tally
+                       WHERE sweep = of AND kind = 'eval' AND state IN ('done', 'failed', 'cancelled')) THEN
+        RETURN;
+    END IF;
     EXECUTE 'WITH gone AS (DELETE FROM tally_metric WHERE sweep = $1), measured AS MATERIALIZED (
                  SELECT w.sweep, e.id, e.method, e.variant, e.dataset, e.config, e.case_id,
                         processor_of_training(e.train_job) AS trained, processor_of_evaluation(e.id) AS evaluated
