@@ -25,16 +25,23 @@ def _columns(lines: Sequence[Sequence[str]], right: Sequence[int]) -> list[str]:
     ]
 
 
+def _problems(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Why something was not measured, and of which rows that is true."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        if row.problem:
+            found.setdefault(row.problem, []).append(f"{row.variant.name} ({row.workers})")
+    return found
+
+
 def text(machine: str, limits: Sequence[Limit], rows: Sequence[Row]) -> str:
     """Limits, the table, what its rows promise, and what could not be measured."""
     out = [f"machine: {machine}", ""]
     out += _columns([(limit.what, f"{figure(limit.per_second)} a second") for limit in limits], [1])
     lines = [("system", "version", "workers", "jobs/s", "min-max", "jobs", "rounds", "durable")]
-    problems: dict[str, list[str]] = {}
+    problems = _problems(rows)
     for row in rows:
         rates = row.rates
-        if row.problem:
-            problems.setdefault(row.problem, []).append(f"{row.variant.name} ({row.workers})")
         median = figure(statistics.median(rates)) if rates else "-"
         span = f"{figure(min(rates))}-{figure(max(rates))}" if rates else "-"
         jobs = str(row.tasks) if rates else "-"
@@ -72,14 +79,12 @@ def markdown(machine: str, limits: Sequence[Limit], rows: Sequence[Row]) -> str:
         "|---|---|" + "---:|" * len(workers),
     ]
     cells: dict[str, dict[int, str]] = {}
-    notes: dict[str, list[str]] = {}
+    notes = _problems(rows)
     for row in rows:
         cell = "–"
         if row.rates:
             cell = f"{figure(statistics.median(row.rates))} ({figure(min(row.rates))}–{figure(max(row.rates))})"
         cells.setdefault(row.variant.name, {})[row.workers] = cell
-        if row.problem:
-            notes.setdefault(row.problem, []).append(f"{row.variant.name} ({row.workers})")
     versions = {row.variant.name: row.version for row in rows if row.version}
     for variant in {row.variant.name: row.variant for row in rows}.values():
         name = f"{variant.name}, {versions[variant.name]}" if variant.name in versions else variant.name

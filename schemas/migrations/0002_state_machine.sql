@@ -85,22 +85,10 @@ BEGIN
     IF ended = 0 THEN
         RETURN NULL;
     END IF;
-    EXECUTE 'WITH measured AS MATERIALIZED (
-                 SELECT w.sweep, e.id, e.method, e.variant, e.dataset, e.config, e.case_id,
-                        processor_of_training(e.train_job) AS trained, processor_of_evaluation(e.id) AS evaluated
-                 FROM asked w JOIN job e ON e.id = w.job
-                 WHERE e.kind = ''eval'' AND (e.state = ''done'' OR e.outcome IS NOT NULL)
-             )
-             INSERT INTO tally_metric (sweep, method, variant, dataset, config, case_id, metric, on_test, trained,
-                                       evaluated, defined, total, squares, low, high)
-             SELECT e.sweep, e.method, e.variant, e.dataset, e.config, e.case_id, m.metric, s.criterion <> m.criterion,
-                    e.trained, e.evaluated, count(s.value), coalesce(sum(fixed_point(s.value)), 0),
-                    coalesce(sum(fixed_point(s.value) * fixed_point(s.value)), 0), min(s.value), max(s.value)
-             FROM measured e
-             CROSS JOIN LATERAL (SELECT * FROM result WHERE job = e.id OFFSET 0) s
-             JOIN metric m ON m.dataset = e.dataset AND m.metric = s.metric
-                          AND s.criterion IN (m.criterion, ''test:'' || m.criterion)
-             GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10';
+    EXECUTE 'WITH ' || sum_results(
+        'asked w JOIN job e ON e.id = w.job
+         WHERE e.kind = ''eval'' AND (e.state = ''done'' OR e.outcome IS NOT NULL)',
+        'CROSS JOIN LATERAL (SELECT * FROM result WHERE job = e.id OFFSET 0) s');
     RETURN NULL;
 END
 $$;
@@ -175,26 +163,31 @@ CREATE FUNCTION processor_of_evaluation(evaluated uuid) RETURNS text LANGUAGE sq
 RETURN coalesce((SELECT a.processor FROM evaluation v JOIN attempt a ON a.id = v.attempt WHERE v.job = evaluated LIMIT 1), '');
 COMMENT ON FUNCTION processor_of_evaluation IS 'The kind of processor that made an evaluation; empty if unknown.';
 
+CREATE FUNCTION sum_results(evaluations text, results text) RETURNS text LANGUAGE sql IMMUTABLE
+RETURN 'measured AS MATERIALIZED (
+            SELECT w.sweep, e.id, e.method, e.variant, e.dataset, e.config, e.case_id,
+                   processor_of_training(e.train_job) AS trained, processor_of_evaluation(e.id) AS evaluated
+            FROM ' || evaluations || '
+        )
+        INSERT INTO tally_metric (sweep, method, variant, dataset, config, case_id, metric, on_test, trained, evaluated,
+                                  defined, total, squares, low, high)
+        SELECT e.sweep, e.method, e.variant, e.dataset, e.config, e.case_id, m.metric, s.criterion <> m.criterion,
+               e.trained, e.evaluated, count(s.value), coalesce(sum(fixed_point(s.value)), 0),
+               coalesce(sum(fixed_point(s.value) * fixed_point(s.value)), 0), min(s.value), max(s.value)
+        FROM measured e ' || results || '
+        JOIN metric m ON m.dataset = e.dataset AND m.metric = s.metric
+                     AND s.criterion IN (m.criterion, ''test:'' || m.criterion)
+        GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10';
+COMMENT ON FUNCTION sum_results IS 'What follows WITH in a statement that adds to tally_metric: the results s of the evaluations e that sweeps w ask for.';
+
 CREATE FUNCTION tally_results() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
-    EXECUTE 'WITH measured AS MATERIALIZED (
-                 SELECT w.sweep, e.id, e.method, e.variant, e.dataset, e.config, e.case_id,
-                        processor_of_training(e.train_job) AS trained, processor_of_evaluation(e.id) AS evaluated
-                 FROM (SELECT DISTINCT job FROM stored) s
-                 CROSS JOIN LATERAL (SELECT * FROM job WHERE id = s.job OFFSET 0) e
-                 CROSS JOIN LATERAL (SELECT sweep FROM sweep_job WHERE job = s.job OFFSET 0) w
-             )
-             INSERT INTO tally_metric (sweep, method, variant, dataset, config, case_id, metric, on_test, trained,
-                                       evaluated, defined, total, squares, low, high)
-             SELECT e.sweep, e.method, e.variant, e.dataset, e.config, e.case_id, m.metric, s.criterion <> m.criterion,
-                    e.trained, e.evaluated, count(s.value), coalesce(sum(fixed_point(s.value)), 0),
-                    coalesce(sum(fixed_point(s.value) * fixed_point(s.value)), 0), min(s.value), max(s.value)
-             FROM stored s
-             JOIN measured e ON e.id = s.job
-             JOIN metric m ON m.dataset = e.dataset AND m.metric = s.metric
-                          AND s.criterion IN (m.criterion, ''test:'' || m.criterion)
-             GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10';
+    EXECUTE 'WITH ' || sum_results(
+        '(SELECT DISTINCT job FROM stored) s
+         CROSS JOIN LATERAL (SELECT * FROM job WHERE id = s.job OFFSET 0) e
+         CROSS JOIN LATERAL (SELECT sweep FROM sweep_job WHERE job = s.job OFFSET 0) w',
+        'JOIN stored s ON s.job = e.id');
     RETURN NULL;
 END
 $$;
@@ -222,22 +215,10 @@ BEGIN
                        WHERE sweep = of AND kind = 'eval' AND state IN ('done', 'failed', 'cancelled')) THEN
         RETURN;
     END IF;
-    EXECUTE 'WITH gone AS (DELETE FROM tally_metric WHERE sweep = $1), measured AS MATERIALIZED (
-                 SELECT w.sweep, e.id, e.method, e.variant, e.dataset, e.config, e.case_id,
-                        processor_of_training(e.train_job) AS trained, processor_of_evaluation(e.id) AS evaluated
-                 FROM sweep_job w JOIN job e ON e.id = w.job
-                 WHERE w.sweep = $1 AND e.kind = ''eval'' AND (e.state = ''done'' OR e.outcome IS NOT NULL)
-             )
-             INSERT INTO tally_metric (sweep, method, variant, dataset, config, case_id, metric, on_test, trained,
-                                       evaluated, defined, total, squares, low, high)
-             SELECT e.sweep, e.method, e.variant, e.dataset, e.config, e.case_id, m.metric, s.criterion <> m.criterion,
-                    e.trained, e.evaluated, count(s.value), coalesce(sum(fixed_point(s.value)), 0),
-                    coalesce(sum(fixed_point(s.value) * fixed_point(s.value)), 0), min(s.value), max(s.value)
-             FROM measured e
-             CROSS JOIN LATERAL (SELECT * FROM result WHERE job = e.id OFFSET 0) s
-             JOIN metric m ON m.dataset = e.dataset AND m.metric = s.metric
-                          AND s.criterion IN (m.criterion, ''test:'' || m.criterion)
-             GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10' USING of;
+    EXECUTE 'WITH gone AS (DELETE FROM tally_metric WHERE sweep = $1), ' || sum_results(
+        'sweep_job w JOIN job e ON e.id = w.job
+         WHERE w.sweep = $1 AND e.kind = ''eval'' AND (e.state = ''done'' OR e.outcome IS NOT NULL)',
+        'CROSS JOIN LATERAL (SELECT * FROM result WHERE job = e.id OFFSET 0) s') USING of;
 END
 $$;
 COMMENT ON FUNCTION recount IS 'Counts the jobs of a sweep anew and sums up their results. For coord, while nobody changes who asks for what; and for whoever changed rows by hand.';

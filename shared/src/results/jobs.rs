@@ -38,8 +38,20 @@ pub struct JobTally {
     pub jobs: u64,
 }
 
+impl JobTally {
+    /// How many jobs there are in all.
+    pub fn all<'t>(tallies: impl IntoIterator<Item = &'t Self>) -> u64 {
+        tallies.into_iter().map(|tally| tally.jobs).sum()
+    }
+
+    /// How many of them are as far as `outcome`.
+    pub fn with<'t>(tallies: impl IntoIterator<Item = &'t Self>, outcome: JobOutcome) -> u64 {
+        Self::all(tallies.into_iter().filter(|t| t.outcome == outcome))
+    }
+}
+
 /// How far a job is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobOutcome {
     /// Not finished: blocked, ready, queued or running.
     Open,

@@ -104,6 +104,14 @@ mod tests {
     use super::*;
     use tch::{Device, Kind};
 
+    const ADAM: AdamStep = AdamStep {
+        keep_first: 0.9,
+        keep_second: 0.99,
+        eps: 1e-8,
+        coupled_decay: 0.0,
+        shrink: 1.0,
+    };
+
     fn tensor(numbers: &[f32]) -> Tensor {
         Tensor::from_slice(numbers)
     }
@@ -121,11 +129,9 @@ mod tests {
             corrections: vec![(1.0f64 - 0.999).sqrt(), 1.0],
         };
         let adam = AdamStep {
-            keep_first: 0.9,
             keep_second: 0.999,
-            eps: 1e-8,
-            coupled_decay: 0.0,
             shrink: 0.5,
+            ..ADAM
         };
         adam.take(&weights);
         let got = Vec::<f32>::try_from(&weights.weights[0]).unwrap();
@@ -154,11 +160,8 @@ mod tests {
                 corrections: vec![0.9],
             };
             let adam = AdamStep {
-                keep_first: 0.9,
-                keep_second: 0.99,
-                eps: 1e-8,
                 coupled_decay,
-                shrink: 1.0,
+                ..ADAM
             };
             adam.take(&weights);
             weights.weights[0].double_value(&[0])
@@ -180,13 +183,6 @@ mod tests {
             rates: vec![0.1],
             corrections: vec![1.0],
         };
-        let adam = AdamStep {
-            keep_first: 0.9,
-            keep_second: 0.99,
-            eps: 1e-8,
-            coupled_decay: 0.0,
-            shrink: 1.0,
-        };
-        adam.take(&weights);
+        ADAM.take(&weights);
     }
 }

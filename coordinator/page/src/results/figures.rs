@@ -17,7 +17,7 @@ use axum::{
 };
 use halfheard_results::figures::Figure;
 use halfheard_shared::{
-    results::{JobOutcome, Results},
+    results::{JobOutcome, JobTally, Results},
     text::plain,
 };
 use halfheard_store::sweeps::SweepRow;
@@ -95,12 +95,7 @@ pub(super) fn shown(
 ) -> Markup {
     let address = format!("/sweeps/{}/figures/{}.svg", sweep.id, figure.name);
     // Another address once there are other results: the live page then loads the image again.
-    let done: u64 = results
-        .tally
-        .iter()
-        .filter(|tally| tally.outcome == JobOutcome::Done)
-        .map(|tally| tally.jobs)
-        .sum();
+    let done = JobTally::with(&results.tally, JobOutcome::Done);
     let image = format!("{address}?inline=1&done={done}");
     html! {
         @match drawn {

@@ -22,7 +22,7 @@ use halfheard_results::tables::{Table, layout::Scope};
 use halfheard_shared::{
     error::chain,
     ids::SweepId,
-    results::{JobOutcome, Results},
+    results::{JobOutcome, JobTally, Results},
     text::plain,
 };
 use halfheard_store::sweeps::SweepRow;
@@ -98,11 +98,8 @@ fn overall(listed: &Listed) -> Option<&Table> {
 
 fn progress(results: &Results) -> Markup {
     let evaluations = || results.evaluations(|_, _| true);
-    let done: u64 = evaluations()
-        .filter(|tally| tally.outcome == JobOutcome::Done)
-        .map(|tally| tally.jobs)
-        .sum();
-    let all: u64 = evaluations().map(|tally| tally.jobs).sum();
+    let done = JobTally::with(evaluations(), JobOutcome::Done);
+    let all = JobTally::all(evaluations());
     html! {
         p {
             (done) " of " (all) " evaluations are done. Best values are bold, second \

@@ -117,9 +117,6 @@ fn summary(results: &Results) -> Vec<String> {
     let models: BTreeSet<&Model> = tallies.iter().map(|tally| &tally.model).collect();
     let datasets: BTreeSet<Benchmark> = tallies.iter().map(|tally| tally.dataset).collect();
     let cases: BTreeSet<Case> = tallies.iter().filter_map(|tally| tally.case).collect();
-    let done = tallies
-        .iter()
-        .filter(|tally| tally.outcome == JobOutcome::Done);
     let sweep = &results.sweep;
     vec![
         format!(
@@ -128,8 +125,8 @@ fn summary(results: &Results) -> Vec<String> {
             count(datasets.len(), "dataset"),
             count(results.seeds(|_, _| true), "seed"),
             count(cases.len(), "case"),
-            done.map(|tally| tally.jobs).sum::<u64>(),
-            tallies.iter().map(|tally| tally.jobs).sum::<u64>()
+            JobTally::with(tallies.iter().copied(), JobOutcome::Done),
+            JobTally::all(tallies.iter().copied())
         ),
         format!(
             "Submitted on {} as sweep {}. Accuracies and F1 are in percent. Best values are bold, \

@@ -30,14 +30,8 @@ pub(super) fn about(results: &Results, shown: impl Fn(Benchmark, Case) -> bool) 
     let sweep = &results.sweep;
     let mut notes = vec![format!("sweep {} ({})", sweep.name, sweep.id)];
     let tallies: Vec<&JobTally> = results.evaluations(&shown).collect();
-    let of = |outcome| {
-        let tallies = tallies.iter();
-        tallies
-            .filter(|tally| tally.outcome == outcome)
-            .map(|tally| tally.jobs)
-            .sum::<u64>()
-    };
-    let all: u64 = tallies.iter().map(|tally| tally.jobs).sum();
+    let of = |outcome| JobTally::with(tallies.iter().copied(), outcome);
+    let all = JobTally::all(tallies.iter().copied());
     if all == 0 {
         return notes;
     }

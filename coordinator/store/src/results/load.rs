@@ -72,7 +72,7 @@ impl Snapshot {
             known: self.known.all(),
             cells: self.cells().await?,
             cells_on_test,
-            jobs: match wanted.audit || tally.iter().map(|t| t.jobs).sum::<u64>() <= JOBS_READ {
+            jobs: match wanted.audit || JobTally::all(&tally) <= JOBS_READ {
                 true => Some(self.jobs().await?),
                 false => None,
             },

@@ -53,6 +53,13 @@ impl AdamConfig {
         ..Self::ADAM
     };
 
+    /// At the given step, from 1: the learning rate divided by the first bias correction, and the root of the second.
+    fn corrected(&self, lr: f64, steps: i64) -> (f64, f64) {
+        let steps = steps as i32;
+        let rate = lr / (1.0 - self.beta1.powi(steps));
+        (rate, (1.0 - self.beta2.powi(steps)).sqrt())
+    }
+
     /// What the weights times which are added to the gradients, and what they are multiplied with.
     fn decays(&self, lr: f64, weight_decay: f64) -> (f64, f64) {
         match self.decay {
@@ -286,17 +293,15 @@ impl<'c> Elsewhere<'c> {
 
     /// Adds a parameter of which `moments.steps` counts this step already.
     fn add(&mut self, param: &Tensor, grad: Tensor, moments: &Moments) {
-        let steps = moments.steps as i32;
+        let (rate, correction) = self.config.corrected(self.lr, moments.steps);
         self.numbers += param.numel();
         let of = &mut self.weights;
         of.weights.push(param.shallow_clone());
         of.gradients.push(grad);
         of.first.push(moments.first.shallow_clone());
         of.second.push(moments.second.shallow_clone());
-        of.rates
-            .push(self.lr / (1.0 - self.config.beta1.powi(steps)));
-        of.corrections
-            .push((1.0 - self.config.beta2.powi(steps)).sqrt());
+        of.rates.push(rate);
+        of.corrections.push(correction);
         if self.numbers >= AT_ONCE {
             self.finish();
         }
@@ -330,15 +335,15 @@ fn step_on_host(
     grad: &Tensor,
     moments: &Moments,
 ) {
-    let steps = moments.steps as i32;
+    let (rate, correction) = config.corrected(lr, moments.steps);
     let (coupled_decay, shrink) = config.decays(lr, weight_decay);
     let count = param.numel();
     let adam = halfheard_kernels::adam::Adam {
-        rate: (lr / (1.0 - config.beta1.powi(steps))) as f32,
+        rate: rate as f32,
         first: (1.0 - config.beta1) as f32,
         keep: config.beta2 as f32,
         second: (1.0 - config.beta2) as f32,
-        correction: (1.0 - config.beta2.powi(steps)).sqrt() as f32,
+        correction: correction as f32,
         eps: config.eps as f32,
         coupled_decay: coupled_decay as f32,
         shrink: shrink as f32,
