@@ -4,14 +4,18 @@ use halfheard_shared::external::OUTPUT_TAIL;
 use std::{
     collections::VecDeque,
     fs::File,
-    io::{Read, Write as _},
+    io::{self, Read, Write as _},
     sync::{Arc, Mutex, PoisonError},
+    thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 /// The most bytes that are kept in the file.
 const MAX_FILE: u64 = 256 << 20;
 /// Lines that explain a failure.
 const LAST_LINES: usize = 12;
+/// How often one who waits for the end looks for it.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// What was captured of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,6 +41,45 @@ impl OutputSink {
     pub(crate) fn take(&self) -> Option<Captured> {
         let mut captured = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         captured.take()
+    }
+}
+
+/// The output of a program, read by a thread of its own as it is written.
+pub(super) struct Listening {
+    output: Output,
+    thread: JoinHandle<()>,
+}
+
+impl Listening {
+    /// Begins to read, and to keep all of it in a file.
+    pub(super) fn start(
+        from: Option<impl Read + Send + 'static>,
+        file: Option<File>,
+    ) -> io::Result<Self> {
+        let output = Output::default();
+        let kept = output.clone();
+        let thread = std::thread::Builder::new().name("program-log".to_owned());
+        let thread = thread.spawn(move || {
+            if let Some(from) = from {
+                kept.read(from, file);
+            }
+        })?;
+        Ok(Self { output, thread })
+    }
+
+    /// What was read so far.
+    pub(super) fn so_far(&self) -> &Output {
+        &self.output
+    }
+
+    /// What was read once there is no more, or once this time has passed. That a program has ended does not mean that
+    /// its last words are read: they wait in a pipe.
+    pub(super) fn to_the_end(&self, within: Duration) -> &Output {
+        let since = Instant::now();
+        while !self.thread.is_finished() && since.elapsed() < within {
+            std::thread::sleep(LOOK_EVERY);
+        }
+        &self.output
     }
 }
 
@@ -122,6 +165,35 @@ mod tests {
         std::io::Seek::rewind(&mut file).unwrap();
         file.read_to_string(&mut whole).unwrap();
         assert_eq!(whole, text);
+    }
+
+    /// Says its last words some time after it could.
+    struct Late(Option<&'static [u8]>);
+
+    impl Read for Late {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let Some(words) = self.0.take() else {
+                return Ok(0);
+            };
+            std::thread::sleep(Duration::from_millis(300));
+            buffer[..words.len()].copy_from_slice(words);
+            Ok(words.len())
+        }
+    }
+
+    #[test]
+    fn last_words_that_are_read_late_are_waited_for() {
+        let listening = Listening::start(Some(Late(Some(b"no license\n"))), None).unwrap();
+        let heard = listening.to_the_end(Duration::from_mins(1)).last_words();
+        assert_eq!(heard.as_deref(), Some("no license"));
+    }
+
+    #[test]
+    fn output_that_somebody_keeps_open_is_not_waited_for_without_end() {
+        let (from, _to) = io::pipe().unwrap();
+        let listening = Listening::start(Some(from), None).unwrap();
+        let heard = listening.to_the_end(Duration::from_millis(20)).last_words();
+        assert_eq!(heard, None);
     }
 
     #[test]

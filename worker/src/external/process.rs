@@ -5,7 +5,7 @@ use super::{
     folder::{JobFolder, excerpt},
     guard,
     limits::{GB, Limits},
-    output::{Captured, Output, OutputSink},
+    output::{Captured, Listening, OutputSink},
     tree,
 };
 use halfheard_models::{device::Device, train::TrainError};
@@ -17,7 +17,6 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
-    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -107,8 +106,7 @@ pub(super) struct Running {
     guard: Child,
     orders: Option<ChildStdin>,
     lines: Receiver<Line>,
-    reader: Option<JoinHandle<()>>,
-    output: Output,
+    errors: Listening,
     output_file: PathBuf,
     sink: OutputSink,
     job: PathBuf,
@@ -148,17 +146,10 @@ impl Running {
         let (mut orders, stdout, stderr) =
             (guard.stdin.take(), guard.stdout.take(), guard.stderr.take());
         let (sender, lines) = sync_channel(AHEAD);
-        let output = Output::default();
         let output_file = folder.output();
-        let file = File::create(&output_file).ok();
-        let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
-        let kept = output.clone();
-        let reader = thread("program-log").spawn(move || {
-            if let Some(stderr) = stderr {
-                kept.read(stderr, file);
-            }
-        });
-        let events = thread("program-events").spawn(move || {
+        let errors = Listening::start(stderr, File::create(&output_file).ok());
+        let events = std::thread::Builder::new().name("program-events".to_owned());
+        let events = events.spawn(move || {
             if let Some(stdout) = stdout {
                 read_lines(BufReader::new(stdout), &sender);
             }
@@ -168,8 +159,7 @@ impl Running {
             guard,
             orders: None,
             lines,
-            reader: Some(reader.map_err(cannot)?),
-            output,
+            errors: errors.map_err(cannot)?,
             output_file,
             sink,
             job: folder.job().to_owned(),
@@ -234,7 +224,7 @@ impl Running {
         let too_long = |what: &str, limit: Duration| {
             Err(died(
                 format!("it {what} for {}", minutes(limit)),
-                self.output.last_words(),
+                self.errors.so_far().last_words(),
             ))
         };
         if self.heard.elapsed() > limits.silence {
@@ -250,7 +240,7 @@ impl Running {
         // The guard itself is none of them.
         let usage = tree::usage(self.guard.id() as i32);
         self.peak = self.peak.max(usage.memory);
-        let took = |what: String| Err(died(what, self.output.last_words()));
+        let took = |what: String| Err(died(what, self.errors.so_far().last_words()));
         if usage.processes > limits.processes {
             return took(format!(
                 "it had {} processes, over the limit of {}",
@@ -299,7 +289,7 @@ impl Running {
             128.. => format!("it was ended by signal {}", code - 128),
             code => format!("it exited with code {code}"),
         };
-        died(how, self.output.last_words())
+        died(how, self.errors.to_the_end(DEATH).last_words())
     }
 
     fn end(&mut self) {
@@ -320,13 +310,7 @@ impl Running {
         }
         // Who reads ahead is let go.
         self.lines = sync_channel(0).1;
-        if let Some(reader) = self.reader.take() {
-            let since = Instant::now();
-            while !reader.is_finished() && since.elapsed() < DEATH {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        }
-        let (tail, bytes) = self.output.now();
+        let (tail, bytes) = self.errors.to_the_end(DEATH).now();
         self.sink.put(Captured {
             tail,
             bytes,
