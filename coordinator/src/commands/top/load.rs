@@ -32,6 +32,8 @@ const EVERY: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// What was read stays for as many times as long as reading it took, for the sake of the server.
 const SPARE: u32 = 10;
+/// But not longer than this.
+const LONGEST: Duration = Duration::from_secs(15);
 /// How often the jobs of a sweep are counted that is finished.
 const FINISHED_EVERY: Duration = Duration::from_secs(15);
 
@@ -50,20 +52,25 @@ pub(super) async fn database(
     loop {
         let wanted = *wish.borrow_and_update();
         let began = Instant::now();
-        let event = match timeout(PATIENCE, reader.read(&store, wanted)).await {
-            Ok(Ok(picture)) => Event::Loaded(Box::new(picture)),
-            Ok(Err(error)) => Event::NoDatabase(chain(&error)),
-            Err(_) => Event::NoDatabase("it does not answer".to_owned()),
+        // A server that is away needs no rest: how long it took not to answer says nothing.
+        let (event, pause) = match timeout(PATIENCE, reader.read(&store, wanted)).await {
+            Ok(Ok(picture)) => (Event::Loaded(Box::new(picture)), rest(began.elapsed())),
+            Ok(Err(error)) => (Event::NoDatabase(chain(&error)), EVERY),
+            Err(_) => (Event::NoDatabase("it does not answer".to_owned()), EVERY),
         };
         if events.send(event).await.is_err() {
             return;
         }
-        let pause = EVERY.max(began.elapsed() * SPARE);
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             changed = wish.changed() => if changed.is_err() { return },
         }
     }
+}
+
+/// How long to wait before everything is read again that took this long to read.
+fn rest(took: Duration) -> Duration {
+    (took * SPARE).clamp(EVERY, LONGEST)
 }
 
 /// Asks the broker who lives until nobody listens.
@@ -209,4 +216,16 @@ async fn training(store: &Store, job: JobId) -> Result<TrainingView, StoreError>
         seeds,
         training,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn server_is_spared_in_proportion_but_no_longer_than_a_reader_waits() {
+        assert_eq!(rest(Duration::from_millis(3)), EVERY);
+        assert_eq!(rest(Duration::from_millis(400)), Duration::from_secs(4));
+        assert_eq!(rest(PATIENCE), LONGEST);
+    }
 }
