@@ -10,6 +10,7 @@ use crate::{
 };
 use chrono::{DateTime, Utc};
 use halfheard_shared::{text::plain, wire::WorkerInfo};
+use sqlx::PgConnection;
 
 /// What stands before the name of a machine; names of workers have no colon.
 pub const HOST: &str = "host:";
@@ -73,13 +74,20 @@ impl Store {
     /// do not count, and the leader tells the worker, which saves a state of what is at work. Returns
     /// how many jobs were taken back.
     pub async fn take_back(&self, worker: &str) -> Result<u64, StoreError> {
-        sqlx::query!(
-            "UPDATE drained_worker SET at_once = true WHERE worker = $1",
-            bounded(worker, NAME)
-        )
-        .execute(self.pool())
-        .await?;
-        self.take_back_drained().await
+        // In one transaction: else the leader could take them in between, and nobody would be told of them here.
+        retry_rollback(|| async {
+            let mut tx = self.begin().await?;
+            sqlx::query!(
+                "UPDATE drained_worker SET at_once = true WHERE worker = $1",
+                bounded(worker, NAME)
+            )
+            .execute(&mut *tx)
+            .await?;
+            let jobs = take_back_in(&mut tx).await?;
+            tx.commit().await?;
+            Ok(jobs)
+        })
+        .await
     }
 
     /// Takes back what workers have that are drained at once: a grant may have been on its way. Returns
@@ -91,32 +99,9 @@ impl Store {
         }
         retry_rollback(|| async {
             let mut tx = self.begin().await?;
-            let jobs = sqlx::query_scalar!(
-                r#"WITH mine AS (
-                       SELECT j.id, j.attempt, j.state FROM job j JOIN attempt a ON a.id = j.attempt
-                       WHERE j.state IN ('queued', 'running') AND EXISTS (
-                           SELECT FROM drained_worker d WHERE d.at_once
-                             AND (d.worker = j.worker OR d.worker = $1::text || a.host
-                                  OR d.worker = regexp_replace(j.worker, '-[0-9]+$', '')))
-                       ORDER BY j.id FOR NO KEY UPDATE OF j
-                   ), taken AS (
-                       UPDATE job SET state = 'ready', lease_until = NULL,
-                                      not_before = CASE mine.state WHEN 'running'
-                                          THEN now() + make_interval(secs => $2)
-                                          ELSE job.not_before END
-                       FROM mine WHERE job.id = mine.id
-                   ), ended AS (
-                       UPDATE attempt SET outcome = 'revoked', ended = now()
-                       FROM mine WHERE attempt.id = mine.attempt AND attempt.outcome IS NULL
-                   )
-                   SELECT count(*) AS "jobs!" FROM mine"#,
-                HOST,
-                SAVING
-            )
-            .fetch_one(&mut *tx)
-            .await?;
+            let jobs = take_back_in(&mut tx).await?;
             tx.commit().await?;
-            Ok(jobs.unsigned_abs())
+            Ok(jobs)
         })
         .await
     }
@@ -141,6 +126,34 @@ impl Store {
         .fetch_all(self.pool())
         .await?)
     }
+}
+
+async fn take_back_in(tx: &mut PgConnection) -> Result<u64, StoreError> {
+    let jobs = sqlx::query_scalar!(
+        r#"WITH mine AS (
+               SELECT j.id, j.attempt, j.state FROM job j JOIN attempt a ON a.id = j.attempt
+               WHERE j.state IN ('queued', 'running') AND EXISTS (
+                   SELECT FROM drained_worker d WHERE d.at_once
+                     AND (d.worker = j.worker OR d.worker = $1::text || a.host
+                          OR d.worker = regexp_replace(j.worker, '-[0-9]+$', '')))
+               ORDER BY j.id FOR NO KEY UPDATE OF j
+           ), taken AS (
+               UPDATE job SET state = 'ready', lease_until = NULL,
+                              not_before = CASE mine.state WHEN 'running'
+                                  THEN now() + make_interval(secs => $2)
+                                  ELSE job.not_before END
+               FROM mine WHERE job.id = mine.id
+           ), ended AS (
+               UPDATE attempt SET outcome = 'revoked', ended = now()
+               FROM mine WHERE attempt.id = mine.attempt AND attempt.outcome IS NULL
+           )
+           SELECT count(*) AS "jobs!" FROM mine"#,
+        HOST,
+        SAVING
+    )
+    .fetch_one(tx)
+    .await?;
+    Ok(jobs.unsigned_abs())
 }
 
 #[cfg(test)]

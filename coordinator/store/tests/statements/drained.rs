@@ -68,3 +68,29 @@ async fn jobs_are_taken_back_uncounted_and_only_from_those_who_are_meant() {
         assert_eq!(scene.is(begun).await, "ready");
     }
 }
+
+/// Else the leader would take them in between, and the operator be told that nothing was taken.
+#[tokio::test]
+async fn leader_does_not_hear_of_it_before_the_jobs_are_taken() {
+    let mut scene = Scene::new().await;
+    let job = scene.training().await;
+    let mut worker = Worker::new("w-0");
+    assert_eq!(worker.train(&scene).await.job, job);
+    let store = scene.store();
+    store.drain("w-0", "ann").await.unwrap();
+
+    let mut held = store.pool().begin().await.unwrap();
+    sqlx::query("SELECT FROM job FOR UPDATE")
+        .execute(&mut *held)
+        .await
+        .unwrap();
+    let asked = store.clone();
+    let taking = tokio::spawn(async move { asked.take_back("w-0").await });
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+    while scene.postgres.count(waiting).await == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(store.take_back_drained().await.unwrap(), 0);
+    held.commit().await.unwrap();
+    assert_eq!(taking.await.unwrap().unwrap(), 1);
+}
