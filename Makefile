@@ -15,6 +15,8 @@ endif
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON := python3
 CARGO := cargo
+# Where a test failed is said by its error; the backtrace of one would push that out of sight. Panics keep theirs.
+export RUST_LIB_BACKTRACE ?= 0
 
 # Tests that depend on the worker find libtorch at run time.
 WITH_LIBTORCH = LD_LIBRARY_PATH="$(or $(LIBTORCH),$(DEPS)/libtorch)/lib$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}"

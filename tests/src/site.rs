@@ -68,8 +68,13 @@ impl Site {
         self.folder.path().join("data/artifacts")
     }
 
-    /// Writes a spec of one small method.
+    /// Writes a spec of one small method, whose trainings take a fraction of a second.
     pub fn spec(&self, name: &str, seeds: &[u64]) -> Result<()> {
+        self.spec_of_epochs(name, seeds, 4)
+    }
+
+    /// The same with so many epochs: for who wants to see them pass.
+    pub fn spec_of_epochs(&self, name: &str, seeds: &[u64], epochs: u32) -> Result<()> {
         let spec = format!(
             r#"
             name = "{name}"
@@ -77,7 +82,7 @@ impl Site {
             seeds = {seeds:?}
             rates = [0.0, 0.5]
             missing = ["l"]
-            epochs = 4
+            epochs = {epochs}
             [datasets.mosi]
             file = "tiny.safetensors"
             [encoders.en]

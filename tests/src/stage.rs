@@ -166,9 +166,30 @@ impl Stage {
                 last = Some(progress);
             }
             if since.elapsed() > patience {
-                bail!("the sweep makes no progress: {last:?}");
+                bail!(
+                    "the sweep makes no progress: {last:?}; {}",
+                    self.not_done().await
+                );
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Jobs that are not done, with their attempts: for the message of a test that waited for them in vain.
+    pub async fn not_done(&self) -> String {
+        let jobs: Result<Vec<String>, sqlx::Error> = sqlx::query_scalar(
+            "SELECT format('%s %s of %s %s, seed %s, since %s: %s; attempts: %s', state, kind, method, case_id, seed,
+                           date_trunc('second', now() - changed), coalesce(last_error, 'no error'),
+                           (SELECT string_agg(format('%s by %s', coalesce(outcome::text, 'open'), worker), ', ' ORDER BY started)
+                            FROM attempt WHERE job = j.id))
+             FROM job j WHERE state <> 'done' ORDER BY position LIMIT 20",
+        )
+        .fetch_all(self.store.pool())
+        .await;
+        match jobs {
+            Ok(jobs) if jobs.is_empty() => "all jobs are done".to_owned(),
+            Ok(jobs) => format!("not done:\n{}", jobs.join("\n")),
+            Err(error) => format!("jobs cannot be read: {error}"),
         }
     }
 

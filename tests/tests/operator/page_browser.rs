@@ -297,7 +297,9 @@ async fn sweep_is_driven_through_the_page_alone() -> Result<()> {
     let begin = folder.path().join("begin");
     let started = tokio::spawn(start_when(begin.clone(), command));
     let scene = json!({"url": served.url, "flag": flag, "begin": begin, "jobs": 51, "workers": ["desk-0", "desk-1"]});
-    browser.run("operator.test.mjs", &scene).await?;
+    if let Err(error) = browser.run("operator.test.mjs", &scene).await {
+        return Err(error.context(stage.not_done().await));
+    }
 
     let _workers = started.await??;
     let sweep = stage.store.find_sweep("demo").await?;

@@ -32,7 +32,8 @@ async fn plant_failure(site: &Site) -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn sweep_is_driven_by_keys_until_it_ends() -> Result<()> {
     let mut site = Site::start()?;
-    site.spec("tiny", &[1, 2, 3])?;
+    // Long enough that a screen that is drawn once a second finds the worker at work.
+    site.spec_of_epochs("tiny", &[1, 2, 3], 40)?;
     output(&mut site.coord(&["submit", "tiny.toml"])?)?;
     plant_failure(&site).await?;
     let _coordinator = site.serve()?;
