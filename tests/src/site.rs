@@ -73,7 +73,7 @@ impl Site {
         self.spec_of_epochs(name, seeds, 4)
     }
 
-    /// The same with so many epochs: for who wants to see them pass.
+    /// The same with more or fewer epochs, for tests that watch a training.
     pub fn spec_of_epochs(&self, name: &str, seeds: &[u64], epochs: u32) -> Result<()> {
         let spec = format!(
             r#"

@@ -51,9 +51,9 @@ impl Broker {
         Ok(beats)
     }
 
-    /// What each worker said last, by its subject, and when the broker wrote that, in nanoseconds. All of it is one answer, however many
-    /// they are. Not direct gets: those come with headers of the broker's own, by which a reflected heartbeat would look
-    /// like any other.
+    /// What each worker said last, by its subject, and when the broker wrote that, in nanoseconds. All of it is one
+    /// answer, however many workers there are. Not direct gets: those come with headers of the broker's own, by which a
+    /// reflected heartbeat would look like any other.
     async fn last_heartbeats(
         &self,
         stream: &Stream,
