@@ -115,15 +115,17 @@ async fn compute(
     let began = Instant::now();
     let outcome = estimate(&store, &rows, &workers).await;
     let mut estimates = lock(&estimates);
-    let mut pause = ESTIMATE_EVERY;
-    match outcome {
+    let pause = match outcome {
         Ok(all) => {
             estimates.all = all;
-            pause = pause.max(began.elapsed() * SHARE);
+            ESTIMATE_EVERY.max(began.elapsed() * SHARE)
         }
         // How long a database took not to answer says nothing.
-        Err(error) => tracing::debug!(error = chain(&error), "no forecasts"),
-    }
+        Err(error) => {
+            tracing::debug!(error = chain(&error), "no forecasts");
+            ESTIMATE_EVERY
+        }
+    };
     estimates.computing = false;
     estimates.next = Some(Instant::now() + pause);
 }
