@@ -12,6 +12,7 @@
 pub mod adam;
 pub mod attention;
 mod dispatch;
+pub mod dropout;
 mod lanes;
 mod parallel;
 mod random;
