@@ -22,13 +22,16 @@ fn discrepancy(x: &Tensor, y: &Tensor, moments: i64, tiny: f64) -> Tensor {
     };
     let mean = |t: &Tensor| t.mean_dim(0, false, Kind::Float);
     let (mean_x, mean_y) = (mean(x), mean(y));
-    if x.size()[0] < 2 {
-        // The central moments of one sample are zero, where a root has no finite gradient: the
-        // reference's weights become NaN in such a batch.
-        return distance(&mean_x, &mean_y);
-    }
     let (central_x, central_y) = (x - &mean_x, y - &mean_y);
-    (2..=moments).fold(distance(&mean_x, &mean_y), |sum, order| {
+    // The central moments of one sample are zero, and so are the odd ones of two, where a root has no finite gradient: the
+    // reference's weights become NaN in such a batch.
+    let vanishes = |order: i64| match x.size()[0] {
+        0 | 1 => true,
+        2 => order % 2 == 1 && tiny == 0.0,
+        _ => false,
+    };
+    let orders = (2..=moments).filter(|&order| !vanishes(order));
+    orders.fold(distance(&mean_x, &mean_y), |sum, order| {
         let moment = |t: &Tensor| mean(&t.pow_tensor_scalar(order));
         sum + distance(&moment(&central_x), &moment(&central_y))
     })
@@ -70,14 +73,20 @@ mod tests {
     }
 
     #[test]
-    fn cmd_of_one_sample_has_finite_gradients() {
-        let x = Tensor::from_slice(&[1.0f32, 2.0])
-            .view([1, 2])
-            .set_requires_grad(true);
-        let loss = cmd(&x, &Tensor::zeros([1, 2], (Kind::Float, Device::Cpu)), 5);
-        assert!((loss.double_value(&[]) - 5f64.sqrt()).abs() < 1e-6);
-        loss.backward();
-        assert_eq!(x.grad().isfinite().all().int64_value(&[]), 1);
+    fn cmd_of_one_and_of_two_samples_has_finite_gradients() {
+        // Distances of the means; of two samples also of the second and fourth moments, 1 each.
+        for (samples, expected) in [(1, 5f64.sqrt()), (2, 13f64.sqrt() + 2.0 * 2f64.sqrt())] {
+            let x = Tensor::from_slice(&[1.0f32, 2.0, 3.0, 4.0])
+                .narrow(0, 0, 2 * samples)
+                .view([samples, 2])
+                .set_requires_grad(true);
+            let zeros = Tensor::zeros([samples, 2], (Kind::Float, Device::Cpu));
+            let loss = cmd(&x, &zeros, 5);
+            let value = loss.double_value(&[]);
+            assert!((value - expected).abs() < 1e-5, "{samples}: {value}");
+            loss.backward();
+            assert_eq!(x.grad().isfinite().all().int64_value(&[]), 1, "{samples}");
+        }
     }
 
     #[test]
