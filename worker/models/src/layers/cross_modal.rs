@@ -1,7 +1,10 @@
 //! The encoder of the multimodal transformer (MulT, Tsai et al., ACL 2019), used by TETFN and
 //! TFR-Net: pre-norm attention of one sequence to another, a causal mask, sinusoidal positions.
 
-use super::narrow_attention::{self, Heads, Projected};
+use super::{
+    dropout::{attention, dropout, residual},
+    narrow_attention::{self, Heads, Projected},
+};
 use crate::precision::Precision;
 use tch::{Device, Kind, Tensor, nn, nn::Module};
 
@@ -107,18 +110,9 @@ impl Layer {
             x.reshape([-1, size[1], config.heads, head])
                 .permute([1, 2, 0, 3])
         });
-        Tensor::scaled_dot_product_attention(
-            &query,
-            &key,
-            &value,
-            Some(mask),
-            p,
-            false,
-            None,
-            false,
-        )
-        .permute([2, 0, 1, 3])
-        .reshape(&size[..])
+        attention([&query, &key, &value], Some(&mask), p)
+            .permute([2, 0, 1, 3])
+            .reshape(&size[..])
     }
 
     /// `x` `[T, B, D]` attends to `memory`, keys and values `[S, B, D]`, or to itself.
@@ -142,14 +136,11 @@ impl Layer {
             None => Projected::Together(normed.linear(&self.in_weight, Some(&self.in_bias))),
         };
         let attended = self.out.forward(&self.attend(projected, train));
-        let x = x + attended.dropout(config.residual_dropout, train);
-        let inner = self
-            .fc1
-            .forward(&self.norms[1].forward(&x))
-            .relu()
-            .dropout(config.relu_dropout, train);
+        let x = residual(x, &attended, config.residual_dropout, train);
+        let inner = self.fc1.forward(&self.norms[1].forward(&x)).relu();
+        let inner = dropout(&inner, config.relu_dropout, train);
         let fed = self.fc2.forward(&inner);
-        &x + fed.dropout(config.residual_dropout, train)
+        residual(&x, &fed, config.residual_dropout, train)
     }
 }
 
@@ -206,7 +197,7 @@ impl Encoder {
         } else {
             scaled
         };
-        embedded.dropout(self.config.embedding_dropout, train)
+        dropout(&embedded, self.config.embedding_dropout, train)
     }
 
     /// `[T, B, D]` attending to itself.

@@ -1,5 +1,6 @@
 //! Attention with narrow heads on the CPU, by [`halfheard_kernels`].
 
+use super::dropout::seed;
 use halfheard_kernels::attention::{
     Attention, Forward, Gradients, Inputs, Rows, RowsMut, WIDEST_HEAD,
 };
@@ -95,9 +96,7 @@ pub(crate) fn attend(projected: Projected, heads: Heads) -> Result<Tensor, Proje
     let [query, key, value] = held.parts();
     let (size, sources) = (query.size(), key.size()[0]);
     let seed = match heads.dropout > 0.0 {
-        true => Tensor::empty([1], (Kind::Int64, Device::Cpu))
-            .random_from_(i64::MIN, None)
-            .int64_value(&[0]) as u64,
+        true => seed(),
         false => 0,
     };
     let attention = Attention {

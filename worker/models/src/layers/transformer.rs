@@ -1,7 +1,10 @@
 //! The transformer encoder layer as `torch.nn.TransformerEncoderLayer` computes it: ReLU, layer
 //! norms after the residual sums, sequence first.
 
-use super::{layer_norm, linear};
+use super::{
+    dropout::{attention, dropout, residual},
+    layer_norm, linear,
+};
 use crate::precision::Precision;
 use tch::{Tensor, nn, nn::Module};
 
@@ -73,18 +76,10 @@ impl SelfAttention {
                     .permute([1, 2, 0, 3])
             })
             .collect();
-        let context = Tensor::scaled_dot_product_attention(
-            &heads[0],
-            &heads[1],
-            &heads[2],
-            None::<&Tensor>,
-            if train { self.dropout } else { 0.0 },
-            false,
-            None,
-            false,
-        )
-        .permute([2, 0, 1, 3])
-        .reshape([steps, batch, width]);
+        let p = if train { self.dropout } else { 0.0 };
+        let context = attention([&heads[0], &heads[1], &heads[2]], None, p)
+            .permute([2, 0, 1, 3])
+            .reshape([steps, batch, width]);
         self.out.forward(&context)
     }
 }
@@ -128,13 +123,11 @@ impl EncoderLayer {
     }
 
     fn transform(&self, x: &Tensor, train: bool) -> Tensor {
-        let attended = self
-            .attention
-            .forward(x, train)
-            .dropout(self.dropout, train);
-        let x = self.norm1.forward(&(x + attended));
-        let inner = self.linear1.forward(&x).relu().dropout(self.dropout, train);
-        let fed = self.linear2.forward(&inner).dropout(self.dropout, train);
-        self.norm2.forward(&(x + fed))
+        let p = self.dropout;
+        let attended = self.attention.forward(x, train);
+        let x = self.norm1.forward(&residual(x, &attended, p, train));
+        let inner = dropout(&self.linear1.forward(&x).relu(), p, train);
+        let fed = self.linear2.forward(&inner);
+        self.norm2.forward(&residual(&x, &fed, p, train))
     }
 }

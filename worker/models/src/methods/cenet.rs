@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     context::ForwardContext,
-    layers::bert::Bert,
+    layers::{bert::Bert, dropout::dropout},
     optim::{Adam, AdamConfig, Group},
 };
 use halfheard_shared::methods::faults::Fault;
@@ -169,9 +169,9 @@ impl Model for Cenet {
         let enhance = |x: Tensor| self.enhancement.forward(&x, &input.vision, &input.audio);
         let injection = (INJECTION, &enhance as &dyn Fn(Tensor) -> Tensor);
         let states = self.bert.encode(embedded, &text, context, Some(injection));
-        let dropout = self.bert.dropout();
-        let first = states.select(1, 0).dropout(dropout, train);
-        let hidden = self.dense.forward(&first).tanh().dropout(dropout, train);
+        let p = self.bert.dropout();
+        let first = dropout(&states.select(1, 0), p, train);
+        let hidden = dropout(&self.dense.forward(&first).tanh(), p, train);
         self.out.forward(&hidden).squeeze_dim(1)
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     context::ForwardContext,
     layers::{
         bert::Bert,
+        dropout::dropout,
         linear,
         rnn::{Cell, Packed, Rnn, RnnConfig},
     },
@@ -103,7 +104,7 @@ impl TextNet {
         // The reference has no dropout in a network of one layer.
         let last = match faults.keeps(Fault::LfNoTextDropout) {
             true => last,
-            false => last.dropout(self.dropout, train),
+            false => dropout(&last, self.dropout, train),
         };
         self.linear.forward(&last)
     }
@@ -147,7 +148,7 @@ impl FrameNet {
         // A single sample has no variance and is normed as in evaluation.
         let batch = train && mean.size()[0] > 1;
         let normed = self.norm.forward_t(&mean, batch);
-        let dropped = normed.dropout(self.dropout, train);
+        let dropped = dropout(&normed, self.dropout, train);
         self.layers
             .iter()
             .fold(dropped, |x, layer| layer.forward(&x).relu())
@@ -221,7 +222,7 @@ impl Model for LfDnn {
             .vision
             .forward(vision, &input.vision_lengths, faults, train);
         // Late fusion: the concatenated vectors.
-        let fused = Tensor::cat(&[audio, vision, text], 1).dropout(self.dropout, train);
+        let fused = dropout(&Tensor::cat(&[audio, vision, text], 1), self.dropout, train);
         let [first, second, out] = &self.fusion;
         let hidden = second.forward(&first.forward(&fused).relu()).relu();
         out.forward(&hidden).squeeze_dim(1)

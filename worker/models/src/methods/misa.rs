@@ -13,6 +13,7 @@ use crate::{
     context::{EncoderCache, ForwardContext},
     layers::{
         bert::Bert,
+        dropout::dropout,
         layer_norm, linear,
         rnn::{Cell, Packed, Rnn, RnnConfig},
         similarity::{cmd, difference},
@@ -257,11 +258,7 @@ impl Model {
         );
         let six = self.transformer.forward(&six, train);
         let joint = Tensor::cat(&six.unbind(0), 1);
-        let fused = self
-            .fusion_1
-            .forward(&joint)
-            .dropout(self.dropout, train)
-            .relu();
+        let fused = dropout(&self.fusion_1.forward(&joint), self.dropout, train).relu();
         (self.fusion_3.forward(&fused).squeeze_dim(1), parts)
     }
 }

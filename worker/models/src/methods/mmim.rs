@@ -13,6 +13,7 @@ use crate::{
     layers::{
         self,
         bert::Bert,
+        dropout::dropout,
         rnn::{Cell, Packed, Rnn, RnnConfig},
     },
     lengths::Lengths,
@@ -128,7 +129,7 @@ impl Recurrent {
         } else {
             states.get(0)
         };
-        self.linear.forward(&state.dropout(self.dropout, train))
+        self.linear.forward(&dropout(&state, self.dropout, train))
     }
 }
 
@@ -313,7 +314,7 @@ impl Model {
     fn fuse(&self, encoded: &Encoded, train: bool) -> (Tensor, Tensor) {
         let [first, second, third] = &self.fusion;
         let all = Tensor::cat(&[&encoded.text, &encoded.audio, &encoded.vision], 1);
-        let hidden = first.forward(&all.dropout(self.dropout, train)).tanh();
+        let hidden = first.forward(&dropout(&all, self.dropout, train)).tanh();
         let fusion = second.forward(&hidden).tanh();
         let prediction = third.forward(&fusion).squeeze_dim(1);
         (fusion, prediction)

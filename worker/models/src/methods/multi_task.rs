@@ -9,6 +9,7 @@ use super::{
 use crate::{
     context::{EncoderCache, ForwardContext},
     layers::{
+        dropout::dropout,
         linear,
         unimodal_labels::{Task, UnimodalLabels},
     },
@@ -101,7 +102,7 @@ impl Head {
     /// `[B, input]` to the prediction `[B]` and the representation `[B, width]`.
     pub(super) fn forward(&self, x: &Tensor, train: bool) -> (Tensor, Tensor) {
         let [first, second, third] = &self.layers;
-        let feature = first.forward(&x.dropout(self.dropout, train)).relu();
+        let feature = first.forward(&dropout(x, self.dropout, train)).relu();
         let prediction = third.forward(&second.forward(&feature).relu());
         (prediction.squeeze_dim(1), feature)
     }

@@ -13,6 +13,7 @@ use crate::{
     layers::{
         self,
         bert::Bert,
+        dropout::dropout,
         rnn::{Cell, Packed, Rnn, RnnConfig},
         unimodal_labels::UnimodalLabels,
     },
@@ -113,7 +114,7 @@ impl Recurrent {
         let (_, last) = self
             .rnn
             .forward(Packed::new(x, &lengths.clamp_min(1)), train);
-        let last = last.squeeze_dim(0).dropout(self.dropout, train);
+        let last = dropout(&last.squeeze_dim(0), self.dropout, train);
         self.linear.forward(&last)
     }
 }

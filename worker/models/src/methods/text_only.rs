@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     context::ForwardContext,
-    layers::{bert::Bert, linear},
+    layers::{bert::Bert, dropout::dropout, linear},
     optim::{Adam, AdamConfig, Group},
 };
 use serde::Deserialize;
@@ -54,7 +54,7 @@ impl Model for TextOnly {
         // The output at [CLS]. The pooler is left out, as in MMSA: not every encoder has one.
         let padded = context.padded(input.padding());
         let text = self.bert.forward(&input.text, padded).select(1, 0);
-        let dropped = text.dropout(self.dropout, context.train);
+        let dropped = dropout(&text, self.dropout, context.train);
         self.head.forward(&dropped).squeeze_dim(1)
     }
 }

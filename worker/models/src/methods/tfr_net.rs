@@ -15,6 +15,7 @@ use crate::{
         self,
         bert::Bert,
         cross_modal::{Encoder, EncoderConfig},
+        dropout::dropout,
         rnn::{Cell, Packed, Rnn, RnnConfig},
         similarity::cmd_smooth,
     },
@@ -157,12 +158,12 @@ impl Gate {
         let gated = steps.tanh() * gate;
         let mapped = self.linear.forward(&Tensor::cat(&[x, &gated], -1)).tanh();
         // Among steps with the same maximum, one gets the whole gradient.
-        mapped.max_dim(1, false).0.dropout(self.dropout, train)
+        dropout(&mapped.max_dim(1, false).0, self.dropout, train)
     }
 }
 
-/// Per modality, `[B, T, 3 D]`: the inputs of the fusion and of the generator.
-type Aligned = ([Tensor; 3], [Tensor; 3]);
+/// Of each modality, `[B, T, 3 D]`: what is fused.
+type Joint = [Tensor; 3];
 
 #[derive(Debug)]
 struct Model {
@@ -326,10 +327,10 @@ impl Model {
     }
 
     /// Aligns text, audio and vision features, `[B, T, D]` each of its own.
-    fn align(&self, inputs: [&Tensor; 3], train: bool) -> Aligned {
+    fn align(&self, inputs: [&Tensor; 3], train: bool) -> Joint {
         let dropouts = [self.config.text_dropout, 0.0, 0.0];
         let project = |i: usize| {
-            let x = inputs[i].transpose(1, 2).dropout(dropouts[i], train);
+            let x = dropout(&inputs[i].transpose(1, 2), dropouts[i], train);
             let x = if x.size()[1] == self.config.dst_feature_dims {
                 x
             } else {
@@ -340,35 +341,37 @@ impl Model {
         let projected = [project(0), project(1), project(2)];
         let others = [[1, 2], [0, 2], [0, 1]];
         // One modality after the other, because gradients add up in the order of the reference.
-        let [text, audio, vision] = [0, 1, 2].map(|i: usize| {
+        [0, 1, 2].map(|i: usize| {
             let alignment = &self.alignments[i];
             let x = &projected[i];
             let attended = |j: usize| {
                 let other = &projected[others[i][j]];
                 alignment.others[j].forward_to(x, other, train)
             };
-            let joint = Tensor::cat(
-                &[alignment.own.forward(x, train), attended(0), attended(1)],
-                2,
-            );
-            let last = &alignment.last;
-            let reconstructed = match self.faults.keeps(Fault::TfrSamplesAsSteps) {
+            let own = alignment.own.forward(x, train);
+            Tensor::cat(&[own, attended(0), attended(1)], 2).transpose(0, 1)
+        })
+    }
+
+    /// Of each modality, what the generator reconstructs features from, `[B, T, 3 D]`. Predictions do not depend on it.
+    fn reconstruct(&self, joint: &Joint, train: bool) -> [Tensor; 3] {
+        [0, 1, 2].map(|i: usize| {
+            let last = &self.alignments[i].last;
+            match self.faults.keeps(Fault::TfrSamplesAsSteps) {
                 // The reference passes samples as steps, so a sample's reconstruction depends on the
                 // samples before it in the batch.
                 true => last
-                    .forward(&joint.permute([1, 2, 0]), train)
+                    .forward(&joint[i].permute([0, 2, 1]), train)
                     .permute([0, 2, 1]),
                 false => last
-                    .forward(&joint.permute([2, 1, 0]), train)
+                    .forward(&joint[i].permute([2, 0, 1]), train)
                     .permute([1, 2, 0]),
-            };
-            (joint.transpose(0, 1), reconstructed)
-        });
-        ([text.0, audio.0, vision.0], [text.1, audio.1, vision.1])
+            }
+        })
     }
 
     /// Predictions `[B]`.
-    fn fuse(&self, joint: &[Tensor; 3], batch: &Batch, train: bool) -> Tensor {
+    fn fuse(&self, joint: &Joint, batch: &Batch, train: bool) -> Tensor {
         let lengths = batch.steps().map(|lengths| lengths.clamp_min(1));
         let vectors =
             [0, 1, 2].map(|i: usize| self.gates[i].forward(&joint[i], &lengths[i], train));
@@ -379,7 +382,7 @@ impl Model {
         let normed = nn::ModuleT::forward_t(&self.norm, &joined, batch);
         let hidden = self.hidden.forward(&normed);
         // PyTorch's slope, 0.01.
-        let hidden = hidden.leaky_relu().dropout(self.config.cls_dropout, train);
+        let hidden = dropout(&hidden.leaky_relu(), self.config.cls_dropout, train);
         self.out.forward(&hidden).squeeze_dim(1)
     }
 
@@ -387,7 +390,7 @@ impl Model {
         let context = ForwardContext::evaluation(cache);
         let words = self.bert.forward_untrimmed(&batch.input.text, context);
         let inputs = [&words, &batch.input.audio, &batch.input.vision];
-        let (joint, _) = self.align(inputs, false);
+        let joint = self.align(inputs, false);
         self.fuse(&joint, batch, false)
     }
 
@@ -403,7 +406,8 @@ impl Model {
                     self.bert.forward_untrimmed(text, ForwardContext::TRAIN)
                 });
         let inputs = [&words, &batch.input.audio, &batch.input.vision];
-        let (joint, reconstructed) = self.align(inputs, true);
+        let joint = self.align(inputs, true);
+        let reconstructed = self.reconstruct(&joint, true);
         let truth = [&complete_words, &complete.audio, &complete.vision];
         let missing = [
             &batch.present.text - &batch.kept.text,

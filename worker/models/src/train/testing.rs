@@ -3,6 +3,7 @@
 use super::Data;
 use crate::{
     context::EncoderCache,
+    layers::dropout::dropout,
     methods::{
         Batch, Features, Losses, Method, MethodError, MethodState, Needs, Position, StepOutcome,
     },
@@ -164,7 +165,7 @@ impl Toy {
     }
 
     fn forward(&self, batch: &Batch, train: bool) -> Tensor {
-        let x = batch.input.audio.flatten(1, 2).dropout(0.3, train);
+        let x = dropout(&batch.input.audio.flatten(1, 2), 0.3, train);
         x.matmul(&self.w) + self.read
     }
 }

@@ -4,6 +4,7 @@ use super::layout::Layout;
 use crate::{
     context::{ForwardContext, Optimizations, Padding},
     error::MethodError,
+    layers::dropout::{attention, dropout, residual},
     precision::Precision,
 };
 pub use halfheard_shared::encoder::Config as BertConfig;
@@ -69,26 +70,18 @@ impl Layer {
                 .unflatten(2, [shape.heads, -1])
                 .transpose(1, 2)
         };
-        let context = Tensor::scaled_dot_product_attention(
-            &heads(&self.query),
-            &heads(&self.key),
-            &heads(&self.value),
-            Some(mask),
-            if train { shape.attention_dropout } else { 0.0 },
-            false,
-            None,
-            false,
-        )
-        .transpose(1, 2)
-        .flatten(2, 3);
-        let attended = self
-            .attended
-            .forward(&layout.tokens(&context))
-            .dropout(shape.dropout, train);
-        let attended = self.attended_norm.forward(&(attended + x));
+        let [query, key, value] = [&self.query, &self.key, &self.value].map(heads);
+        let p = if train { shape.attention_dropout } else { 0.0 };
+        let context = attention([&query, &key, &value], Some(mask), p)
+            .transpose(1, 2)
+            .flatten(2, 3);
+        let p = shape.dropout;
+        let output = self.attended.forward(&layout.tokens(&context));
+        let attended = self.attended_norm.forward(&residual(x, &output, p, train));
         let inner = self.intermediate.forward(&attended).gelu("none");
-        let output = self.output.forward(&inner).dropout(shape.dropout, train);
-        self.output_norm.forward(&(output + attended))
+        let output = self.output.forward(&inner);
+        self.output_norm
+            .forward(&residual(&attended, &output, p, train))
     }
 }
 
@@ -390,10 +383,8 @@ impl Bert {
         let sum = self.embeddings.words.forward(&words)
             + self.embeddings.segments.forward(&segments)
             + self.embeddings.positions.forward(&positions);
-        self.embeddings
-            .norm
-            .forward(&sum)
-            .dropout(self.config.hidden_dropout_prob, train)
+        let normed = self.embeddings.norm.forward(&sum);
+        dropout(&normed, self.config.hidden_dropout_prob, train)
     }
 
     /// Row indices of `text` `[B, 3, L]` in the tables of words `[B, L]`, positions `[L]` or

@@ -9,6 +9,7 @@ use crate::{
     context::{EncoderCache, ForwardContext, Optimizations},
     layers::{
         bert::Bert,
+        dropout::dropout,
         linear, linear_no_bias,
         rnn::{Cell, Packed, Rnn, RnnConfig},
     },
@@ -64,7 +65,7 @@ impl Recurrent {
     /// `[B, T, D]` of `lengths` `[B]` to steps `[B, longest, output]` and the vector `[B, output]`.
     fn forward(&self, x: &Tensor, lengths: &Lengths, train: bool) -> (Tensor, Tensor) {
         let (steps, last) = self.rnn.forward(Packed::new(x, lengths), train);
-        let last = last.squeeze_dim(0).dropout(self.dropout, train);
+        let last = dropout(&last.squeeze_dim(0), self.dropout, train);
         (
             through(&self.linear, steps.unpack()),
             through(&self.linear, last),
@@ -309,7 +310,7 @@ impl Model {
         let [text, audio, vision] = vectors;
         let fused = Tensor::cat(&[&text, &audio, &vision, &context], 1);
         let [first, second, out] = &self.prediction;
-        let hidden = first.forward(&fused.dropout(self.dropout, train)).relu();
+        let hidden = first.forward(&dropout(&fused, self.dropout, train)).relu();
         let hidden = second.forward(&hidden).relu();
         View {
             prediction: out.forward(&hidden).squeeze_dim(1),

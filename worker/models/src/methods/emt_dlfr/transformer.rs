@@ -4,7 +4,10 @@
 
 use super::config::Config;
 use crate::{
-    layers::{dropout, layer_norm, linear, linear_no_bias},
+    layers::{
+        dropout::{dropout, residual},
+        layer_norm, linear, linear_no_bias,
+    },
     precision::Precision,
 };
 use tch::{Device, Kind, Tensor, nn, nn::Module};
@@ -61,9 +64,7 @@ impl Attention {
             if let Some(mask) = mask {
                 let _ = scores.masked_fill_(&mask.logical_not(), f64::from(f32::MIN));
             }
-            let flat = |x: &Tensor| x.flatten(0, 1);
-            dropout::attend(&flat(&scores.softmax(-1, Kind::Float)), &flat(&value), p)
-                .view([batch, self.heads, -1, head])
+            dropout(&scores.softmax(-1, Kind::Float), p, train).matmul(&value)
         } else {
             Tensor::scaled_dot_product_attention(&query, &key, &value, mask, p, false, None, false)
         };
@@ -117,7 +118,7 @@ impl Promotion {
         let x = self.own.forward(&normed, &normed, mask, train) + x;
         let inner = self.into.forward(&third.forward(&x)).chunk(2, -1);
         let gated = &inner[0] * inner[1].gelu("none");
-        self.out.forward(&gated).dropout(self.dropout, train) + x
+        residual(&x, &self.out.forward(&gated), self.dropout, train)
     }
 }
 
@@ -191,7 +192,7 @@ impl Transformer {
         let mut context = context;
         let mut sequences = sequences.map(|x| {
             let positions = self.positions.narrow(1, 0, x.size()[1]);
-            (x + positions).dropout(self.dropout, train)
+            dropout(&(x + positions), self.dropout, train)
         });
         for layer in 0..self.layers {
             let updates = restored || layer + 1 < self.layers;
