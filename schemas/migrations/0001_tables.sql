@@ -158,6 +158,7 @@ CREATE INDEX job_ready_train ON job (sweep, length DESC, position) WHERE state =
 CREATE INDEX job_ready_eval ON job (sweep, position) WHERE state = 'ready' AND kind <> 'train';
 CREATE INDEX job_leased ON job (worker) WHERE state IN ('queued', 'running');
 CREATE INDEX job_finished ON job (sweep, finished) WHERE state = 'done';
+CREATE INDEX job_needs ON job (sweep, min_memory, label) WHERE state = 'ready' AND (min_memory > 0 OR label IS NOT NULL);
 CREATE INDEX job_troubled ON job (id) WHERE state = 'failed' OR failures > 0;
 COMMENT ON TABLE job IS 'One training, evaluation or no-op job, by its content: sweeps that ask for the same share it (table sweep_job). Who has it is in its row alone.';
 COMMENT ON COLUMN job.id IS 'Derived from the job''s content: what is computed, whoever asks for it.';

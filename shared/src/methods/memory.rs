@@ -4,7 +4,7 @@
 //!
 //! Counted is what libtorch keeps in 32-bit numbers on a CPU, layer by layer; a slot keeps what it
 //! needed once. On the CPU the counts are within a third of what a process was seen to take
-//! (`worker/tests/memory_needed.rs`). A GPU's fused attention keeps less.
+//! (`worker/models/tests/memory_needed.rs`). A GPU's fused attention keeps less.
 
 use super::{DataFacts, EncoderShape, Setup, faults::Fault, fit::Fit};
 use crate::wire::Selection;
@@ -136,10 +136,10 @@ impl<'a> Sizes<'a> {
     fn encode(&self, texts: f64, tokens: f64) -> f64 {
         let e = &self.encoder;
         let (width, inner) = (e.width as f64, e.intermediate as f64);
-        // Inputs, queries, keys and values, dropped and normed sums; both sides of the activation.
-        let each = 11.0 * width + 2.0 * inner;
-        // Weights of attention as they are, which are dropped, and what is left.
-        let attention = 3.0 * e.heads as f64 * self.text * self.text;
+        // Inputs, queries, keys and values, normed sums; both sides of the activation.
+        let each = 9.0 * width + 2.0 * inner;
+        // Weights of attention as they are, and what dropout leaves of them.
+        let attention = 2.0 * e.heads as f64 * self.text * self.text;
         e.layers as f64 * (texts * tokens * each + texts * attention) + 4.0 * texts * tokens * width
     }
 }
@@ -175,12 +175,12 @@ const NARROW_HEAD: f64 = 32.0;
 /// A layer of MulT's encoder, of a sample: `steps` ask `memory` steps.
 fn crossed_layer(steps: f64, memory: f64, width: f64, heads: f64) -> f64 {
     // Of narrow heads the largest score and the sum of a row, from which the weights come back; else the weights as
-    // they are and as they are left, and which are dropped, a byte each.
+    // they are and as dropout leaves them.
     let weights = match width / heads <= NARROW_HEAD {
         true => 2.0,
-        false => 2.5 * memory,
+        false => 2.0 * memory,
     };
-    23.0 * steps * width + 4.0 * memory * width + weights * heads * steps
+    17.0 * steps * width + 4.0 * memory * width + weights * heads * steps
 }
 
 /// An LSTM over a sequence, of a sample: oneDNN keeps gates and states of all steps, and libtorch a copy.
@@ -303,7 +303,7 @@ fn model(s: &Sizes<'_>) -> Option<Model> {
                 }
                 // Samples or features take the place of steps, and steps that of features.
                 let temporal = s.hyper("num_temporal_head");
-                kept += own * 3.0 * features * (23.0 * t + 2.5 * temporal * batch);
+                kept += own * 3.0 * features * (17.0 * t + 2.0 * temporal * batch);
                 kept += s.hyper("fusion_gru_layers") * gru(t, hidden[i], 2.0)
                     + 12.0 * t * (2.0 * hidden[i] + 3.0 * features)
                     + 6.0 * t * dims[i];
@@ -437,10 +437,10 @@ fn model(s: &Sizes<'_>) -> Option<Model> {
             let hidden = [s.hyper("a_lstm_hidden_size"), s.hyper("v_lstm_hidden_size")];
             let vectors = [width, s.hyper("audio_out"), s.hyper("video_out")];
             let context = 3.0 * w;
-            // Weights of attention as they are and, with dropout, as they are left, and which are.
+            // Weights of attention as they are and, with dropout, as it leaves them.
             let dropout = s.fit.setup().hyper.get("attn_dropout");
             let copies = match dropout.and_then(serde_json::Value::as_f64) {
-                Some(p) if p > 0.0 => 2.25,
+                Some(p) if p > 0.0 => 2.0,
                 _ => 1.0,
             };
             // A sequence asks the context and itself; the context's own layers are small.
