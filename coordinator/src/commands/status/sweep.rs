@@ -18,7 +18,7 @@ use halfheard_shared::{
     wire::{Heartbeat, nobody_can},
 };
 use halfheard_store::{
-    JobState, Store, SweepState,
+    JobState, Store, StoreError, SweepState,
     drained::Drained,
     results::{self, ResultsError},
     status::ModelStatus,
@@ -149,18 +149,29 @@ impl Report {
         broker: &BrokerState,
         sweep: SweepRow,
     ) -> Result<Self, ResultsError> {
-        let snapshot = Snapshot::load(store, broker.get(), sweep.id).await?;
-        let left = Forecast::new(sweep.id).left(store, &snapshot).await;
-        let models = store.models(sweep.id).await?;
+        let forecast = async {
+            let snapshot = Snapshot::load(store, broker.get(), sweep.id).await?;
+            let left = Forecast::new(sweep.id).left(store, &snapshot).await;
+            Ok::<_, StoreError>((snapshot, left))
+        };
+        // At once: of a million jobs each takes a while.
+        let (forecast, models, protocols, failures, drained) = tokio::join!(
+            forecast,
+            store.models(sweep.id),
+            protocols_of(store, sweep.id),
+            failures::load(store, sweep.id),
+            store.drained(),
+        );
+        let ((snapshot, left), models) = (forecast?, models?);
         let listed = i64::try_from(models.len()).unwrap_or(i64::MAX);
         Ok(Self {
             models_left_out: (snapshot.train_jobs - listed).max(0),
             jobs: Jobs::new(&snapshot, left),
-            protocols: protocols_of(store, sweep.id).await?,
+            protocols: protocols?,
             models: models.into_iter().map(Model::from).collect(),
-            failures: failures::load(store, sweep.id).await?,
+            failures: failures?,
             broker_error: broker.error(),
-            drained: store.drained().await?,
+            drained: drained?,
             servers_stopped: broker.is_stopped(),
             sweep: Sweep {
                 id: sweep.id,
