@@ -119,14 +119,19 @@ impl Store {
                       t.loss AS "loss?", t.worker AS "worker?", e.completed AS "completed!",
                       e.expected AS "expected!"
                FROM listed l
-               JOIN job_status t ON t.job = l.job
+               -- OFFSET 0: these few one after the other, rather than all jobs of the sweep beside them.
+               CROSS JOIN LATERAL (
+                   SELECT * FROM job_status WHERE job = l.job AND sweep = $1 OFFSET 0
+               ) t
                CROSS JOIN LATERAL (
                    SELECT count(*) AS expected,
                           count(*) FILTER (WHERE j.state = 'done') AS completed
-                   FROM job j JOIN sweep_job w ON w.job = j.id AND w.sweep = t.sweep
-                   WHERE j.train_job = t.job
+                   FROM job j
+                   WHERE j.train_job = l.job
+                     -- Its own, or shared with the sweep under which it is scheduled.
+                     AND (j.sweep = $1
+                          OR EXISTS (SELECT FROM sweep_job w WHERE w.job = j.id AND w.sweep = $1))
                ) e
-               WHERE t.sweep = $1
                ORDER BY t.dataset, t.method, t.variant, t.seed"#,
             sweep.0,
             LISTED
