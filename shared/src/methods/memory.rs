@@ -257,10 +257,10 @@ fn model(s: &Sizes<'_>) -> Option<Model> {
         }
         "cenet" => Model {
             weights: 13.0 * width * width + (s.audio_dim + s.vision_dim) * width,
-            // Each token asks each frame, whose keys and values are as wide as the encoder.
+            // Each token asks each frame, which is as wide as the encoder.
             kept: s.encode(batch, s.tokens)
                 + batch
-                    * (5.0 * (s.audio + s.vision) * width
+                    * (3.0 * (s.audio + s.vision) * width
                         + 3.0 * s.text * (s.audio + s.vision)
                         + 8.0 * s.text * width),
             encoder: true,

@@ -53,6 +53,24 @@ struct Attention {
     value: nn::Linear,
 }
 
+impl Attention {
+    /// `tokens` `[B, L, H]` attend to `steps` `[B, T, H]`, to `[B, L, H]`; scores are multiplied by `sharpness`.
+    ///
+    /// There are many times as many steps as tokens, so the maps of keys and values are applied on the tokens' side:
+    /// `q · (K s + b) = (Kᵀ q) · s + q · b`, and weights, whose sum is 1, commute with the map of values.
+    fn forward(&self, tokens: &Tensor, steps: &Tensor, sharpness: f64) -> Tensor {
+        let query = self.query.forward(tokens);
+        let mut scores = query.matmul(&self.key.ws).matmul(&steps.transpose(1, 2));
+        if let Some(bias) = &self.key.bs {
+            // The same for all steps: weights do not depend on it, but the bias gets its gradient, which rounding makes
+            // other than zero.
+            scores += query.matmul(&bias.unsqueeze(1));
+        }
+        let weights = (scores * sharpness).softmax(-1, Kind::Float);
+        self.value.forward(&weights.matmul(steps))
+    }
+}
+
 /// The cross-modal enhancement.
 #[derive(Debug)]
 struct Enhancement {
@@ -101,11 +119,7 @@ impl Enhancement {
     fn forward(&self, tokens: &Tensor, vision: &Tensor, audio: &Tensor) -> Tensor {
         let attend = |attention: &Attention, [into, out]: &[nn::Linear; 2], steps: &Tensor| {
             let steps = out.forward(&into.forward(steps).relu());
-            let query = attention.query.forward(tokens);
-            let scores = query.matmul(&attention.key.forward(&steps).transpose(1, 2));
-            (scores * self.sharpness)
-                .softmax(-1, Kind::Float)
-                .matmul(&attention.value.forward(&steps))
+            attention.forward(tokens, &steps, self.sharpness)
         };
         let from_vision = attend(&self.attend_vision, &self.vision, vision);
         let from_audio = attend(&self.attend_audio, &self.audio, audio);
