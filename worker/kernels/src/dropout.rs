@@ -68,26 +68,13 @@ impl Number for Bfloat16 {
 }
 
 impl Dropout {
-    /// Writes `x`, with each entry dropped or scaled, to `out`.
+    /// Writes `x`, with each entry dropped or scaled, to `out`, added to `base` if there is one.
     ///
     /// # Panics
     ///
     /// If the lengths differ.
-    pub fn apply<T: Number>(&self, x: &[T], out: &mut [T]) {
-        self.run(None, x, out);
-    }
-
-    /// Writes `base + x`, with each entry of `x` dropped or scaled, to `out`.
-    ///
-    /// # Panics
-    ///
-    /// If the lengths differ.
-    pub fn apply_and_add<T: Number>(&self, base: &[T], x: &[T], out: &mut [T]) {
-        assert_eq!(base.len(), x.len());
-        self.run(Some(base), x, out);
-    }
-
-    fn run<T: Number>(&self, base: Option<&[T]>, x: &[T], out: &mut [T]) {
+    pub fn apply<T: Number>(&self, base: Option<&[T]>, x: &[T], out: &mut [T]) {
+        assert!(base.is_none_or(|base| base.len() == x.len()));
         assert_eq!(x.len(), out.len());
         let parts: Vec<Part<'_, T>> = out
             .chunks_mut(PART)
@@ -184,7 +171,7 @@ mod tests {
 
     fn applied(dropout: Dropout, count: usize) -> Vec<f32> {
         let mut out = vec![f32::NAN; count];
-        dropout.apply(&vec![1.0; count], &mut out);
+        dropout.apply(None, &vec![1.0; count], &mut out);
         out
     }
 
@@ -224,7 +211,7 @@ mod tests {
             let x: Vec<f32> = (0..count).map(|i| i as f32 * 0.37 - 5.0).collect();
             let run = |threads| {
                 let mut out = vec![f32::NAN; count];
-                dropout(0.3, 9, threads).apply(&x, &mut out);
+                dropout(0.3, 9, threads).apply(None, &x, &mut out);
                 out
             };
             assert_eq!(run(1), run(3), "{count}");
@@ -238,8 +225,8 @@ mod tests {
         let base: Vec<f32> = (0..count).map(|i| (i % 17) as f32 * 0.1).collect();
         let (mut alone, mut sum) = (vec![0.0; count], vec![0.0; count]);
         let dropout = dropout(0.4, 5, 2);
-        dropout.apply(&x, &mut alone);
-        dropout.apply_and_add(&base, &x, &mut sum);
+        dropout.apply(None, &x, &mut alone);
+        dropout.apply(Some(&base), &x, &mut sum);
         for i in 0..count {
             assert_eq!(sum[i], base[i] + alone[i]);
         }
@@ -248,7 +235,7 @@ mod tests {
     #[test]
     fn what_is_no_number_stays_none() {
         let mut out = vec![0.0; 64];
-        dropout(0.5, 1, 1).apply(&[f32::NAN; 64], &mut out);
+        dropout(0.5, 1, 1).apply(None, &[f32::NAN; 64], &mut out);
         assert!(out.iter().all(|y| y.is_nan()));
     }
 
@@ -276,7 +263,7 @@ mod tests {
             .map(|i| Bfloat16::from_f32(i as f32 * 0.01))
             .collect();
         let mut out = vec![Bfloat16(0xffff); x.len()];
-        dropout(0.5, 2, 2).apply(&x, &mut out);
+        dropout(0.5, 2, 2).apply(None, &x, &mut out);
         for (x, y) in x.iter().zip(out) {
             assert!(y.0 == 0 || y.to_f32() == 2.0 * x.to_f32());
         }

@@ -157,6 +157,11 @@ fn fix(numerics: Numerics) -> Result<(), NumericsError> {
     }
 }
 
+/// How many threads compute, at least 1: as many as libtorch's own.
+pub(crate) fn threads() -> usize {
+    tch::get_num_threads().max(1) as usize
+}
+
 /// Checks that a process on this machine can compute with `numerics` on `device`.
 ///
 /// # Errors

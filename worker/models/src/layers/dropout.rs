@@ -1,6 +1,7 @@
 //! Dropout. On the CPU, [`halfheard_kernels`] draws it on all cores and keeps no mask for the gradient.
 
-use halfheard_kernels::dropout::{Bfloat16, Dropout};
+use crate::numerics::threads;
+use halfheard_kernels::dropout::{Bfloat16, Dropout, Number};
 use halfheard_torch_shim::with_gradient;
 use tch::{Device, Kind, Tensor};
 
@@ -9,8 +10,8 @@ use tch::{Device, Kind, Tensor};
 pub(crate) fn dropout(x: &Tensor, p: f64, train: bool) -> Tensor {
     match drawn(x, p, train) {
         Some(dropout) => {
-            let of_x = move |gradient: Tensor| vec![applied(dropout, &gradient)];
-            with_gradient(applied(dropout, x), &[x], of_x)
+            let of_x = move |gradient: Tensor| vec![applied(dropout, None, &gradient)];
+            with_gradient(applied(dropout, None, x), &[x], of_x)
         }
         None => by_libtorch(x, p, train),
     }
@@ -24,9 +25,9 @@ pub(crate) fn residual(x: &Tensor, branch: &Tensor, p: f64, train: bool) -> Tens
     let here = alike.then(|| drawn(branch, p, train)).flatten();
     match here {
         Some(dropout) => {
-            let sum = added(dropout, x, branch);
+            let sum = applied(dropout, Some(x), branch);
             with_gradient(sum, &[x, branch], move |gradient| {
-                let of_branch = applied(dropout, &gradient);
+                let of_branch = applied(dropout, None, &gradient);
                 vec![gradient, of_branch]
             })
         }
@@ -71,7 +72,7 @@ fn drawn(x: &Tensor, p: f64, train: bool) -> Option<Dropout> {
     (known && some).then(|| Dropout {
         p,
         seed: seed(),
-        threads: tch::get_num_threads().max(1) as usize,
+        threads: threads(),
     })
 }
 
@@ -82,24 +83,17 @@ pub(super) fn seed() -> u64 {
         .int64_value(&[0]) as u64
 }
 
-fn applied(dropout: Dropout, x: &Tensor) -> Tensor {
-    let x = x.detach().contiguous();
-    let out = x.empty_like();
-    match x.kind() {
-        Kind::BFloat16 => dropout.apply::<Bfloat16>(numbers(&x), numbers_mut(&out)),
-        _ => dropout.apply::<f32>(numbers(&x), numbers_mut(&out)),
+/// What `dropout` leaves of `x`, added to `base` if there is one, outside of the graph.
+fn applied(dropout: Dropout, base: Option<&Tensor>, x: &Tensor) -> Tensor {
+    fn run<T: Number>(dropout: Dropout, base: Option<&Tensor>, x: &Tensor, out: &Tensor) {
+        dropout.apply::<T>(base.map(numbers), numbers(x), numbers_mut(out));
     }
-    out
-}
-
-fn added(dropout: Dropout, base: &Tensor, x: &Tensor) -> Tensor {
-    let [base, x] = [base, x].map(|x| x.detach().contiguous());
+    let dense = |x: &Tensor| x.detach().contiguous();
+    let (base, x) = (base.map(dense), dense(x));
     let out = x.empty_like();
     match x.kind() {
-        Kind::BFloat16 => {
-            dropout.apply_and_add::<Bfloat16>(numbers(&base), numbers(&x), numbers_mut(&out));
-        }
-        _ => dropout.apply_and_add::<f32>(numbers(&base), numbers(&x), numbers_mut(&out)),
+        Kind::BFloat16 => run::<Bfloat16>(dropout, base.as_ref(), &x, &out),
+        _ => run::<f32>(dropout, base.as_ref(), &x, &out),
     }
     out
 }

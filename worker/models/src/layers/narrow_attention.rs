@@ -1,6 +1,7 @@
 //! Attention with narrow heads on the CPU, by [`halfheard_kernels`].
 
 use super::dropout::seed;
+use crate::numerics::threads;
 use halfheard_kernels::attention::{
     Attention, Forward, Gradients, Inputs, Rows, RowsMut, WIDEST_HEAD,
 };
@@ -108,7 +109,7 @@ pub(crate) fn attend(projected: Projected, heads: Heads) -> Result<Tensor, Proje
         ahead: heads.ahead as usize,
         dropout: heads.dropout,
         seed,
-        threads: tch::get_num_threads().max(1) as usize,
+        threads: threads(),
     };
     let output = Tensor::empty(&size[..], (Kind::Float, Device::Cpu));
     let mut statistics = vec![0.0; attention.statistics()];

@@ -1,6 +1,7 @@
 //! Adam and AdamW as PyTorch computes them, with a state that can be saved, which libtorch's own
 //! optimizers lack.
 
+use crate::numerics::threads;
 use crate::{error::MethodError, state::MethodState};
 use halfheard_torch_shim::{AdamStep, AdamWeights};
 use serde_json::{Value, json};
@@ -349,7 +350,7 @@ fn step_on_host(
         shrink: shrink as f32,
         threads: match count < WORTH_THREADS {
             true => 1,
-            false => tch::get_num_threads().max(1) as usize,
+            false => threads(),
         },
     };
     // SAFETY: `on_host` has checked that each tensor is so many floats in memory. They are four different tensors, and
