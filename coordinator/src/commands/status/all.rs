@@ -70,11 +70,14 @@ impl AllSweeps {
             });
         }
         // Broker, artifact store and database answer at once: of a thousand workers and a million jobs each takes a while.
-        let (workers, room, needs, externals) = tokio::join!(
+        let (workers, room, needs, externals, set_aside, drained, allocations) = tokio::join!(
             broker.live_workers(),
             Room::load(settings, store, broker.get()),
             store.open_needs(),
             store.open_externals(),
+            store.set_aside(),
+            store.drained(),
+            Allocations::load(store),
         );
         let (needs, externals) = (needs?, externals?);
         Ok(Self {
@@ -90,9 +93,9 @@ impl AllSweeps {
             },
             workers,
             broker_error: broker.error(),
-            set_aside: store.set_aside().await?,
-            drained: store.drained().await?,
-            allocations: Allocations::load(store).await?,
+            set_aside: set_aside?,
+            drained: drained?,
+            allocations: allocations?,
             room,
             servers_stopped: broker.is_stopped(),
         })
