@@ -8,11 +8,16 @@ use halfheard_e2e::{
     sweeps::{matrix, noops, sweep, train_job},
     worker::{Act, ScriptedWorker},
 };
+use halfheard_shared::wire::JobMessage;
 use halfheard_store::{JobState, Store, submit::NewSweep};
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
+use tokio_util::sync::CancellationToken;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 const CASES: [&str; 4] = ["r=0", "r=0.3", "r=0.9", "missing=la"];
@@ -31,23 +36,41 @@ async fn submitted(stage: &Stage) -> Result<NewSweep> {
     Ok(sweep)
 }
 
-/// Waits until the sweep is under way: workers have jobs to report about, and the rest of it is still to come.
-async fn under_way(stage: &Stage, sweep: &NewSweep) -> Result<()> {
-    stage
-        .until(sweep.id, PATIENCE, |progress| {
-            progress.done >= 2 && progress.queued + progress.running > 0
-        })
-        .await?;
-    Ok(())
+/// A worker that completes two jobs and then holds what it was granted until it may go on: whenever the database refuses,
+/// there is something to report afterwards.
+struct HeldUp {
+    go_on: CancellationToken,
+    _worker: ScriptedWorker,
 }
 
-/// Takes a moment for each job.
-fn steady(stage: &Stage) -> ScriptedWorker {
-    ScriptedWorker::start(
-        &stage.broker,
-        "w",
-        Arc::new(|_, _| Act::Delay(Duration::from_millis(60))),
-    )
+impl HeldUp {
+    fn start(stage: &Stage) -> Self {
+        let go_on = CancellationToken::new();
+        let (taken, wait) = (AtomicU64::new(0), go_on.clone());
+        let script = move |_: &JobMessage, _| match taken.fetch_add(1, Ordering::Relaxed) {
+            ..2 => Act::Complete,
+            _ => Act::WaitFor(wait.clone()),
+        };
+        Self {
+            go_on,
+            _worker: ScriptedWorker::start(&stage.broker, "w", Arc::new(script)),
+        }
+    }
+
+    /// Waits until it holds a job.
+    async fn holds_a_job(&self, stage: &Stage, sweep: &NewSweep) -> Result<()> {
+        stage
+            .until(sweep.id, PATIENCE, |progress| {
+                progress.done >= 2 && progress.running > 0
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Lets it report.
+    fn go_on(&self) {
+        self.go_on.cancel();
+    }
 }
 
 /// Waits until a query counts `number`.
@@ -117,8 +140,8 @@ async fn results_survive_a_read_only_database() -> Result<()> {
     let stage = Stage::start().await?;
     let sweep = submitted(&stage).await?;
     let coordinator = stage.serve();
-    let _worker = steady(&stage);
-    under_way(&stage, &sweep).await?;
+    let worker = HeldUp::start(&stage);
+    worker.holds_a_job(&stage, &sweep).await?;
     stage
         .postgres
         .execute("ALTER SYSTEM SET default_transaction_read_only = on")
@@ -126,6 +149,7 @@ async fn results_survive_a_read_only_database() -> Result<()> {
     stage.postgres.execute("SELECT pg_reload_conf()").await?;
     // No coordinator leads on it, and reports wait with the broker.
     until(&stage, LEADERS, 0).await?;
+    worker.go_on();
     results_wait(&stage).await?;
     assert_eq!(stage.count(LEADERS).await?, 0);
     stage
@@ -142,8 +166,8 @@ async fn coordinator_does_not_lead_on_a_standby() -> Result<()> {
     let mut stage = Stage::start().await?;
     let sweep = submitted(&stage).await?;
     let coordinator = stage.serve();
-    let _worker = steady(&stage);
-    under_way(&stage, &sweep).await?;
+    let worker = HeldUp::start(&stage);
+    worker.holds_a_job(&stage, &sweep).await?;
     stage.postgres.kill()?;
     stage.postgres.resume_as_standby()?;
     until(
@@ -154,6 +178,7 @@ async fn coordinator_does_not_lead_on_a_standby() -> Result<()> {
     .await?;
     // A second coordinator finds no leader and does not lead either.
     let second = stage.serve();
+    worker.go_on();
     let waiting = results_wait(&stage).await?;
     until(&stage, LEADERS, 0).await?;
     assert!(held(&stage).await? >= waiting, "something was acknowledged");
@@ -198,9 +223,10 @@ async fn results_survive_a_revoked_privilege() -> Result<()> {
         let sweep = submitted(&stage).await?;
         let store = as_role(&stage).await?;
         let coordinator = stage.serve_from(&store, Stage::options());
-        let _worker = steady(&stage);
-        under_way(&stage, &sweep).await?;
+        let worker = HeldUp::start(&stage);
+        worker.holds_a_job(&stage, &sweep).await?;
         stage.postgres.execute(take).await?;
+        worker.go_on();
         results_wait(&stage).await?;
         let progress = stage.store.progress(sweep.id).await?;
         assert_eq!(progress.failed, 0, "{take}: {progress:?}");
