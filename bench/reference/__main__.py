@@ -1,0 +1,173 @@
+"""`python bench/reference measure`: the references' own training steps."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+# Random data, the reader of encoders and of peak memory are those of the eager peers.
+sys.path.append(str(ROOT / "bench" / "eager"))
+
+from repositories import METHODS, REPOSITORIES, Unusable, missing_package
+from splits import Measured, Training, Validation
+
+EPILOG = """\
+examples:
+  git clone https://github.com/thuiar/MMSA ../MMSA
+  pip install --requirement bench/reference/requirements.txt
+  python bench/reference measure self-mm --repository ../MMSA --threads 2
+  BENCH_MMSA=../MMSA python bench/reference measure tfr-net --batch 16
+
+methods, their repositories, and the variables that name clones:
+""" + "\n".join(
+    f"  {one.name} ({one.variable}): {', '.join(one.methods)}" for one in REPOSITORIES
+)
+
+
+def positive(text: str) -> int:
+    """A positive integer of the command line."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is less than 1")
+    return number
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    main = argparse.ArgumentParser(
+        prog="python bench/reference",
+        description="Measure the references' own training steps, from clones of their repositories.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    measure = commands.add_parser(
+        "measure",
+        help="measure a method's training step and peak memory, on the CPU",
+        description="Run a reference's own trainer on random data in the shapes of MOSI, with its own "
+        "hyper-parameters, and print a line of JSON: method, step (seconds per training step, the median of the "
+        "rounds after a first one that is not counted, in the second epoch), evaluated (always null), peak (bytes of "
+        "resident memory), torch (PyTorch's version). Runs on the CPU and downloads nothing.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    measure.add_argument("method", choices=METHODS, metavar="METHOD", help=", ".join(METHODS))
+    measure.add_argument(
+        "--repository",
+        type=Path,
+        metavar="FOLDER",
+        help="the clone of the method's repository (else the repository's variable, below)",
+    )
+    for name, default, says in (
+        ("steps", 4, "steps in a round"),
+        ("rounds", 3, "rounds, besides the first, of every pass over the data"),
+        ("batch", 64, "samples in a batch"),
+        ("threads", 2, "threads"),
+    ):
+        says = f"{says} (%(default)s)"
+        measure.add_argument(f"--{name}", type=positive, default=default, metavar="N", help=says)
+    measure.add_argument(
+        "--encoder",
+        type=Path,
+        metavar="FOLDER",
+        default=Path(os.environ.get("HALFHEARD_ENCODER_EN") or ROOT / ".deps" / "encoder"),
+        help="the text encoder's folder, a BERT in Hugging Face's format (HALFHEARD_ENCODER_EN, or .deps/encoder)",
+    )
+    return main
+
+
+def clone_of(arguments: argparse.Namespace) -> Path:
+    """The clone that the command line or the environment names. Warns if it is not at the tested commit."""
+    repository = METHODS[arguments.method]
+    named = arguments.repository or os.environ.get(repository.variable)
+    if not named:
+        raise Unusable(
+            f"missing clone of {repository.name}",
+            f"{repository.download}, and name its folder with --repository or {repository.variable}",
+        )
+    folder = Path(named).resolve()
+    warning = repository.check(folder)
+    if warning:
+        print(f"warning: {warning}", file=sys.stderr)
+    return folder
+
+
+def encoder_of(arguments: argparse.Namespace) -> Path:
+    """The encoder's folder."""
+    folder: Path = arguments.encoder.resolve()
+    file = folder / "config.json"
+    if not file.is_file():
+        raise Unusable(f"missing encoder: {folder}", "`make setup` installs it, or name a folder with --encoder")
+    kind = json.loads(file.read_text("utf-8")).get("model_type", "bert")
+    if kind != "bert":
+        raise Unusable(f"{folder} is a {kind}; the references are measured with a BERT", "name one with --encoder")
+    return folder
+
+
+def run(arguments: argparse.Namespace) -> dict[str, object]:
+    """Measures the method of the command line."""
+    clone, encoder = clone_of(arguments), encoder_of(arguments)
+    # The clone stays as it is; progress bars, downloads and GPUs stay out of the measurement.
+    sys.dont_write_bytecode = True
+    os.environ.update(
+        CUDA_VISIBLE_DEVICES="", TQDM_DISABLE="1", HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error"
+    )
+    try:
+        import torch
+
+        from common import EncoderConfig
+        from measure import peak_bytes
+        from samples import averaged, samples
+        from trainers import TRAINERS, Setting, link_encoder
+
+        torch.set_num_threads(arguments.threads)
+        torch.manual_seed(1)
+        config = EncoderConfig.read(encoder)
+        batch = samples(arguments.batch, min(20_000, config.vocab_size))
+        if arguments.method == "lf-dnn":
+            batch = averaged(batch, config.hidden_size)
+        training = Training(batch, arguments.steps, arguments.rounds)
+        # LNLN's program tests after each epoch, too.
+        loaders = {"train": training, "valid": Validation(batch, training), "test": [batch]}
+        # References write weights where they run.
+        with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w", encoding="utf-8") as nowhere:
+            os.chdir(folder)
+            linked = link_encoder(encoder, Path(folder))
+            setting = Setting(arguments.method, clone, linked, config.hidden_size, arguments.batch)
+            # What PyTorch would have the references change is not for who measures them.
+            warnings.simplefilter("ignore")
+            with contextlib.redirect_stdout(nowhere), contextlib.suppress(Measured):
+                TRAINERS[METHODS[arguments.method].option](setting, loaders)
+            os.chdir(ROOT)
+    except ModuleNotFoundError as error:
+        raise missing_package(error) from None
+    return {
+        "method": arguments.method,
+        # The upper one of two, as in the worker's benchmark.
+        "step": statistics.median_high(training.seconds),
+        "evaluated": None,
+        "peak": peak_bytes(),
+        "torch": torch.__version__,
+    }
+
+
+def main() -> int:
+    """Runs the command line."""
+    try:
+        print(json.dumps(run(parser().parse_args())))
+    except Unusable as error:
+        print(error.report(), file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
