@@ -3,6 +3,9 @@
 Each measurement is a process of its own: the worker's benchmark (`cargo bench --bench steps`), then the peer in
 `bench/eager`, and so on for `--times` times; the medians are compared. The machine's own limits, measured in the same
 run, stand above the table. Ratios can be trusted more than seconds.
+
+Where clones of the references' repositories are named, their own code is measured in the same turns (`bench/reference`),
+and the table has two columns more.
 """
 
 from __future__ import annotations
@@ -12,15 +15,18 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parent.parent))
+BENCH = Path(__file__).resolve().parent.parent
+sys.path += [str(BENCH), str(BENCH / "reference")]
 
+import repositories
 from machine import Machine
 from page import place_table
-from table import Outcome, Row, as_json, as_markdown, as_text
+from table import EAGER, OURS, REFERENCE, Outcome, Row, as_json, as_markdown, as_text
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = BENCH.parent
 METHODS = (
     "misa self-mm mmim cenet tetfn almt lnln tfr-net emt-dlfr lf-dnn text-only"
 ).split()
@@ -61,7 +67,13 @@ def measured(command: list[str], environment: dict[str, str]) -> Outcome | str:
         return "out of memory" if done.returncode == -9 else f"ended with {done.returncode}"
     try:
         said = json.loads(done.stdout.splitlines()[-1])
-        return Outcome(float(said["step"]), float(said["evaluated"]), int(said["peak"] or 0), said.get("operations"))
+        evaluated = said["evaluated"]
+        return Outcome(
+            float(said["step"]),
+            float(evaluated) if evaluated is not None else None,
+            int(said["peak"] or 0),
+            said.get("operations"),
+        )
     except (IndexError, KeyError, TypeError, ValueError) as error:
         return f"printed no result ({error})"
 
@@ -78,29 +90,41 @@ def ours(program: Path, method: str, asked: argparse.Namespace) -> Outcome | str
     return measured([str(program), "--bench", "--json", method], environment)
 
 
-def theirs(method: str, asked: argparse.Namespace) -> Outcome | str:
-    """Measures the peer of a method."""
-    command = [asked.python, "-B", str(ROOT / "bench/eager"), "measure", method, "--evaluate"]
+def in_python(folder: str, method: str, more: list[str], asked: argparse.Namespace) -> Outcome | str:
+    """Measures a method by a program of Python."""
+    command = [asked.python, "-B", str(BENCH / folder), "measure", method, *more]
     for name in ("rounds", "batch", "threads", "encoder"):
         command += [f"--{name}", str(getattr(asked, name))]
     environment = {name: value for name, value in os.environ.items() if name != "LD_LIBRARY_PATH"}
     return measured(command, environment)
 
 
+def sides(method: str, asked: argparse.Namespace, program: Path) -> dict[str, Callable[[], Outcome | str]]:
+    """What measures the sides of a method, by their names."""
+    measure = {
+        OURS: lambda: ours(program, method, asked),
+        EAGER: lambda: in_python("eager", method, ["--evaluate"], asked),
+    }
+    clone = asked.clones.get(repositories.METHODS.get(method))
+    if clone:
+        measure[REFERENCE] = lambda: in_python("reference", method, ["--repository", str(clone)], asked)
+    return measure
+
+
 def compare(asked: argparse.Namespace, program: Path) -> list[Row]:
-    """Measures all methods, ours and theirs in turn, and says how far it is."""
+    """Measures the sides of all methods in turn, and says how far it is."""
     rows = []
     for method in asked.methods:
         row = Row(method)
         for time in range(asked.times):
-            for own in (True, False):
-                name = "ours" if own else "eager PyTorch"
-                outcome = ours(program, method, asked) if own else theirs(method, asked)
-                row.add(own, outcome)
+            for name, measure in sides(method, asked, program).items():
+                # What failed once is not tried again.
+                if name in row.missing:
+                    continue
+                outcome = measure()
+                row.add(name, outcome)
                 said = outcome if isinstance(outcome, str) else f"{outcome.step:.3f} s a step"
                 print(f"{method}, {name}, {time + 1} of {asked.times}: {said}", file=sys.stderr, flush=True)
-                if isinstance(outcome, str):
-                    break
         rows.append(row)
     return rows
 
@@ -120,9 +144,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads (%(default)s)")
     parser.add_argument("--encoder", type=Path, default=Path(os.environ.get("HALFHEARD_ENCODER_EN", ROOT / ".deps/encoder")),
                         help="the folder of the English encoder (%(default)s)")
+    for repository in repositories.REPOSITORIES:
+        parser.add_argument(f"--{repository.option}", metavar="FOLDER", default=os.environ.get(repository.variable),
+                            help=f"a clone of {repository.name}: also measures {', '.join(repository.methods)} by its code; "
+                            f"else {repository.variable}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also writes the measurements to a file")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="also writes the table to a file")
-    parser.add_argument("--page", type=Path, metavar="FILE", help="also replaces the table in a page of the documentation")
+    parser.add_argument("--page", type=Path, metavar="FILE", 
+                        help="also replaces the table in a page of the documentation; one with references has its own place")
     asked = parser.parse_args()
     unknown = [name for name in asked.methods if name not in METHODS]
     if unknown:
@@ -131,6 +160,8 @@ def arguments() -> argparse.Namespace:
         if getattr(asked, name) < 1:
             parser.error(f"--{name} is at least 1")
     asked.methods = asked.methods or METHODS
+    named = {one: getattr(asked, one.option.replace("-", "_")) for one in repositories.REPOSITORIES}
+    asked.clones = {repository: Path(folder) for repository, folder in named.items() if folder}
     return asked
 
 
@@ -138,6 +169,8 @@ def main() -> int:
     """Compares, and prints the table."""
     asked = arguments()
     try:
+        for repository, clone in asked.clones.items():
+            repository.check(clone)
         if not (asked.encoder / "config.json").is_file():
             raise Unusable(f"no encoder at {asked.encoder}: run `make setup`, or name one with --encoder")
         if subprocess.run([asked.python, "-c", "import torch"], stderr=subprocess.DEVNULL, check=False).returncode:
@@ -147,15 +180,20 @@ def main() -> int:
     except Unusable as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except repositories.Unusable as error:
+        print(error.report(), file=sys.stderr)
+        return 1
     rows = compare(asked, program)
-    print(as_text(machine, rows, asked.batch))
+    references = bool(asked.clones)
+    print(as_text(machine, rows, asked.batch, references))
     if asked.json:
-        asked.json.write_text(as_json(machine, rows, asked.batch), encoding="utf-8")
+        asked.json.write_text(as_json(machine, rows, asked.batch, references), encoding="utf-8")
     if asked.markdown:
-        asked.markdown.write_text(as_markdown(machine, rows, asked.batch), encoding="utf-8")
+        asked.markdown.write_text(as_markdown(machine, rows, asked.batch, references), encoding="utf-8")
     if asked.page:
         try:
-            place_table(asked.page, "bench/steps", as_markdown(machine, rows, asked.batch))
+            place = "bench/steps with references" if references else "bench/steps"
+            place_table(asked.page, place, as_markdown(machine, rows, asked.batch, references))
         except (OSError, ValueError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 1

@@ -12,16 +12,24 @@ HEAD = (
     "method", "step, eager", "step, ours", "ratio", "over products", "evaluated/s, eager", "ours", "ratio", "peak, eager", "ours", "ratio",
 )
 
+# Further columns, where methods were measured by their references' own code, too.
+REFERENCE_HEAD = ("step, reference", "ratio")
+
+# Where a reference's step is other work than ours.
+OTHER_WORK = {"lf-dnn": "its reference reads text features from a file, so that ratio compares a step without an encoder"}
+
 # What a column says.
 OVER = "over products: how many times as long our step takes as its products of matrices alone would, at the rate above"
+# What is compared.
+OURS, EAGER, REFERENCE = "ours", "eager PyTorch", "the reference's own code"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One measurement: seconds a training step, predictions a second, the most resident bytes."""
+    """One measurement: seconds a training step, predictions a second if they were measured, the most resident bytes."""
 
     step: float
-    evaluated: float
+    evaluated: float | None
     peak: int
     # Floating-point operations of a step, if they are known.
     operations: float | None = None
@@ -34,25 +42,27 @@ class Row:
     method: str
     ours: list[Outcome] = field(default_factory=list)
     theirs: list[Outcome] = field(default_factory=list)
+    # By the reference's own code.
+    reference: list[Outcome] = field(default_factory=list)
     # Why there are none, by side.
     missing: dict[str, str] = field(default_factory=dict)
 
-    def add(self, own: bool, outcome: Outcome | str) -> None:
-        """Adds a measurement, or why there is none."""
+    def add(self, side: str, outcome: Outcome | str) -> None:
+        """Adds a measurement of a side, or why there is none."""
         if isinstance(outcome, str):
-            self.missing["ours" if own else "eager PyTorch"] = outcome
+            self.missing[side] = outcome
         else:
-            (self.ours if own else self.theirs).append(outcome)
+            {OURS: self.ours, EAGER: self.theirs, REFERENCE: self.reference}[side].append(outcome)
 
     @property
     def complete(self) -> bool:
         """Whether there is something to compare."""
         return bool(self.ours and self.theirs) and not self.missing
 
-    def cells(self, rate: float) -> tuple[str, ...]:
+    def cells(self, rate: float, references: bool = False) -> tuple[str, ...]:
         """The row of the table, on a machine with so many floating-point operations a second. A ratio above 1 means
         that ours is better."""
-        mine, other = median(self.ours), median(self.theirs)
+        mine, other, reference = median(self.ours), median(self.theirs), median(self.reference)
 
         def ratio(over: float | None, under: float | None) -> str:
             return f"{over / under:.2f}x" if over and under else "–"
@@ -64,11 +74,13 @@ class Row:
         step, other_step = (side.step if side else None for side in (mine, other))
         speed, other_speed = (side.evaluated if side else None for side in (mine, other))
         peak, other_peak = (float(side.peak) if side else None for side in (mine, other))
+        their_step = reference.step if reference else None
+        last = (show(their_step, ".3f"), ratio(their_step, step)) if references else ()
         return (
             self.method,
             show(other_step, ".3f"), show(step, ".3f"), ratio(other_step, step), ratio(step, products),
             show(other_speed, ".1f"), show(speed, ".1f"), ratio(speed, other_speed),
-            show(other_peak, ".1f", 1e9), show(peak, ".1f", 1e9), ratio(other_peak, peak),
+            show(other_peak, ".1f", 1e9), show(peak, ".1f", 1e9), ratio(other_peak, peak), *last,
         )
 
 
@@ -76,23 +88,32 @@ def median(outcomes: list[Outcome]) -> Outcome | None:
     """The medians of several measurements."""
     if not outcomes:
         return None
+    evaluated = [one.evaluated for one in outcomes if one.evaluated is not None]
     return Outcome(
         statistics.median(one.step for one in outcomes),
-        statistics.median(one.evaluated for one in outcomes),
+        statistics.median(evaluated) if evaluated else None,
         int(statistics.median(one.peak for one in outcomes)),
         outcomes[0].operations,
     )
 
 
 def notes(rows: list[Row]) -> list[str]:
-    """What is missing, and why."""
-    return [f"{row.method}, {side}: {why}" for row in rows for side, why in row.missing.items()]
+    """What is missing, and why; what a ratio does not say."""
+    missing = [f"{row.method}, {side}: {why}" for row in rows for side, why in row.missing.items()]
+    other = [f"{row.method}: {OTHER_WORK[row.method]}" for row in rows if row.reference and row.method in OTHER_WORK]
+    return missing + other
 
 
-def as_text(machine: Machine, rows: list[Row], batch: int) -> str:
+def lines_of(machine: Machine, rows: list[Row], references: bool) -> list[tuple[str, ...]]:
+    """The table's head and rows."""
+    head = HEAD + (REFERENCE_HEAD if references else ())
+    return [head, *(row.cells(machine.float32, references) for row in rows)]
+
+
+def as_text(machine: Machine, rows: list[Row], batch: int, references: bool = False) -> str:
     """For a terminal."""
-    lines = [HEAD, *(row.cells(machine.float32) for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEAD))]
+    lines = lines_of(machine, rows, references)
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     table = [
         "  ".join(
             cell.ljust(width) if column == 0 else cell.rjust(width)
@@ -104,16 +125,21 @@ def as_text(machine: Machine, rows: list[Row], batch: int) -> str:
     return "\n".join([*said, *table, *notes(rows)])
 
 
-def as_markdown(machine: Machine, rows: list[Row], batch: int) -> str:
+def as_markdown(machine: Machine, rows: list[Row], batch: int, references: bool = False) -> str:
     """For the documentation."""
     def line(cells: tuple[str, ...]) -> str:
         return f"| {' | '.join(cells)} |"
 
-    table = [line(HEAD), line(("---",) + ("---:",) * (len(HEAD) - 1)), *(line(row.cells(machine.float32)) for row in rows)]
+    head, *cells = lines_of(machine, rows, references)
+    table = [line(head), line(("---",) + ("---:",) * (len(head) - 1)), *(line(row) for row in cells)]
     said = f"{machine.sentence()}. Batches of {batch}; a ratio above 1 means that ours is faster or smaller; {OVER}."
     return "\n".join([said, "", *table, *(["", *notes(rows)] if notes(rows) else [])]) + "\n"
 
 
-def as_json(machine: Machine, rows: list[Row], batch: int) -> str:
+def as_json(machine: Machine, rows: list[Row], batch: int, references: bool = False) -> str:
     """For programs: every measurement."""
-    return json.dumps({"machine": machine.fields(), "batch": batch, "methods": [asdict(row) for row in rows]}, indent=1) + "\n"
+    methods = [asdict(row) for row in rows]
+    if not references:
+        for method in methods:
+            del method["reference"]
+    return json.dumps({"machine": machine.fields(), "batch": batch, "methods": methods}, indent=1) + "\n"

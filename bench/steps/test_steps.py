@@ -7,7 +7,9 @@ import os
 import sys
 import tempfile
 import unittest
+from argparse import Namespace
 from pathlib import Path
+from unittest import mock
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
@@ -16,7 +18,7 @@ from importlib.util import module_from_spec, spec_from_file_location  # noqa: E4
 
 from machine import Machine  # noqa: E402
 from page import END, begin, place_table  # noqa: E402
-from table import Outcome, Row, as_json, as_markdown, as_text  # noqa: E402
+from table import EAGER, HEAD, OURS, REFERENCE, Outcome, Row, as_json, as_markdown, as_text  # noqa: E402
 
 MACHINE = Machine("a processor", 2, 2, "2.11", 1e11, 5e10, 2e11, 1e10, 0.5)
 
@@ -35,9 +37,9 @@ class Tables(unittest.TestCase):
 
     def test_ratio_above_one_means_that_ours_is_better(self) -> None:
         row = Row("lnln")
-        row.add(True, Outcome(1.0, 40.0, 2_000_000_000, 1e11))
-        row.add(True, Outcome(3.0, 60.0, 2_000_000_000))
-        row.add(False, Outcome(4.0, 25.0, 3_000_000_000))
+        row.add(OURS, Outcome(1.0, 40.0, 2_000_000_000, 1e11))
+        row.add(OURS, Outcome(3.0, 60.0, 2_000_000_000))
+        row.add(EAGER, Outcome(4.0, 25.0, 3_000_000_000))
         self.assertEqual(
             row.cells(MACHINE.float32),
             ("lnln", "4.000", "2.000", "2.00x", "2.00x", "25.0", "50.0", "2.00x", "3.0 GB", "2.0 GB", "1.50x"),
@@ -46,8 +48,8 @@ class Tables(unittest.TestCase):
 
     def test_missing_side_is_said_and_not_counted(self) -> None:
         row = Row("tfr-net")
-        row.add(True, Outcome(1.0, 2.0, 3))
-        row.add(False, "out of memory")
+        row.add(OURS, Outcome(1.0, 2.0, 3))
+        row.add(EAGER, "out of memory")
         self.assertFalse(row.complete)
         text = as_text(MACHINE, [row], 64)
         self.assertIn("tfr-net, eager PyTorch: out of memory", text)
@@ -55,6 +57,48 @@ class Tables(unittest.TestCase):
         self.assertIn("out of memory", as_markdown(MACHINE, [row], 64))
         said = json.loads(as_json(MACHINE, [row], 64))
         self.assertEqual(said["methods"][0]["missing"], {"eager PyTorch": "out of memory"})
+
+
+    def test_references_have_columns_where_asked_for(self) -> None:
+        row, other = Row("misa"), Row("text-only")
+        for one in (row, other):
+            one.add(OURS, Outcome(0.5, 40.0, 2_000_000_000))
+            one.add(EAGER, Outcome(1.0, 20.0, 2_000_000_000))
+        row.add(REFERENCE, Outcome(1.5, None, 2_000_000_000))
+        rate = MACHINE.float32
+        self.assertEqual(row.cells(rate, True), (*row.cells(rate), "1.500", "3.00x"))
+        self.assertEqual(other.cells(rate, True), (*other.cells(rate), "–", "–"))
+        self.assertTrue(row.complete and other.complete)
+        text = as_text(MACHINE, [row, other], 64, True)
+        self.assertIn("step, reference", text)
+        page = as_markdown(MACHINE, [row, other], 64, True).splitlines()
+        table = [line.count("|") for line in page if line.startswith("|")]
+        self.assertEqual(table, [len(HEAD) + 3] * 4)
+        said = json.loads(as_json(MACHINE, [row], 64, True))["methods"][0]
+        self.assertEqual((said["reference"][0]["step"], said["reference"][0]["evaluated"]), (1.5, None))
+
+    def test_nothing_of_references_is_said_unless_asked_for(self) -> None:
+        row = Row("misa")
+        row.add(OURS, Outcome(0.5, 40.0, 2_000_000_000))
+        row.add(EAGER, Outcome(1.0, 20.0, 2_000_000_000))
+        for said in (as_text(MACHINE, [row], 64), as_markdown(MACHINE, [row], 64), as_json(MACHINE, [row], 64)):
+            self.assertNotIn("reference", said)
+
+    def test_reference_of_other_work_has_a_note(self) -> None:
+        row = Row("lf-dnn")
+        row.add(OURS, Outcome(0.5, 40.0, 2_000_000_000))
+        self.assertNotIn("without an encoder", as_text(MACHINE, [row], 64, True))
+        row.add(REFERENCE, Outcome(0.1, None, 2_000_000_000))
+        for said in (as_text(MACHINE, [row], 64, True), as_markdown(MACHINE, [row], 64, True)):
+            self.assertIn("lf-dnn: its reference reads text features from a file", said)
+
+    def test_failed_reference_is_said(self) -> None:
+        row = Row("misa")
+        row.add(OURS, Outcome(0.5, 40.0, 2_000_000_000))
+        row.add(EAGER, Outcome(1.0, 20.0, 2_000_000_000))
+        row.add(REFERENCE, "ended with 1")
+        self.assertFalse(row.complete)
+        self.assertIn("misa, the reference's own code: ended with 1", as_text(MACHINE, [row], 64, True))
 
 
 class Pages(unittest.TestCase):
@@ -100,6 +144,49 @@ class Programs(unittest.TestCase):
         self.assertEqual(self.outcome("import os, signal; os.kill(os.getpid(), signal.SIGKILL)"), "out of memory")
         self.assertIn("printed no result", self.outcome("pass"))
         self.assertIn("printed no result", self.outcome("print('{\"step\": null}')"))
+
+    def test_evaluation_need_not_be_measured(self) -> None:
+        outcome = self.outcome("print('{\"step\": 0.5, \"evaluated\": null, \"peak\": 7}')")
+        self.assertEqual(outcome, Outcome(0.5, None, 7))
+
+    def asked(self, *words: str, **variables: str) -> Namespace:
+        """The command line as it is read."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("BENCH_")}
+        with mock.patch.dict(os.environ, {**kept, **variables}, clear=True), mock.patch.object(sys, "argv", ["steps", *words]):
+            return self.steps.arguments()  # type: ignore[attr-defined]
+
+    def test_clones_come_from_options_and_variables(self) -> None:
+        self.assertEqual(self.asked().clones, {})
+        asked = self.asked("--lnln", "b", BENCH_MMSA="a", BENCH_LNLN="c", BENCH_EMT_DLFR="")
+        clones = {repository.option: str(folder) for repository, folder in asked.clones.items()}
+        self.assertEqual(clones, {"mmsa": "a", "lnln": "b"})
+
+    def test_sides_take_turns_and_the_reference_is_one_where_there_is_a_clone(self) -> None:
+        asked = self.asked("misa", "lnln", "text-only", "--times", "2", "--lnln", "clone", "--batch", "3")
+        commands = []
+
+        def measured(command: list[str], _: dict[str, str]) -> Outcome | str:
+            commands.append(command)
+            return "out of memory" if "eager" in command[2] else Outcome(1.0, None, 1)
+
+        with mock.patch.object(self.steps, "measured", measured), mock.patch("sys.stderr"):
+            rows = self.steps.compare(asked, Path("program"))  # type: ignore[attr-defined]
+        programs = [Path(command[2]).name if len(command) > 4 else "ours" for command in commands]
+        once = ["ours", "eager", "ours"]
+        self.assertEqual(programs, [*once, "ours", "eager", "reference", "ours", "reference", *once])
+        command = commands[5]
+        self.assertEqual(command[3:7], ["measure", "lnln", "--repository", "clone"])
+        self.assertIn("3", command)
+        self.assertEqual([len(row.reference) for row in rows], [0, 2, 0])
+        self.assertEqual([list(row.missing) for row in rows], [[EAGER]] * 3)
+
+    def test_missing_clone_is_an_error_before_anything_is_measured(self) -> None:
+        words = ["steps", "--mmsa", "/nowhere"]
+        with mock.patch.object(sys, "argv", words), mock.patch("sys.stderr") as said:
+            self.assertEqual(self.steps.main(), 1)  # type: ignore[attr-defined]
+        text = "".join(call.args[0] for call in said.write.call_args_list)
+        self.assertIn("error: missing clone of thuiar/MMSA: /nowhere", text)
+        self.assertIn("hint: `git clone https://github.com/thuiar/MMSA`", text)
 
     def test_limits_come_from_the_machine(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
