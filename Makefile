@@ -194,6 +194,7 @@ else
 endif
 
 # PyTorch takes five gigabytes: in a folder of its own, once. HALFHEARD_BENCH_PYTHON names one that has it already.
+# BENCH_MMSA, BENCH_LNLN and BENCH_EMT_DLFR name clones of references, whose code is then measured, too.
 BENCH_PYTHON = $${HALFHEARD_BENCH_PYTHON:-$(DEPS)/bench-python/bin/python}
 .PHONY: bench-peers
 bench-peers: setup ## measure training steps beside eager PyTorch and no-op jobs beside other systems (downloads them)
@@ -202,6 +203,9 @@ bench-peers: setup ## measure training steps beside eager PyTorch and no-op jobs
 		$(PYTHON) -m venv "$(DEPS)/bench-python.new"; \
 		"$(DEPS)/bench-python.new/bin/python" -m pip install --quiet --disable-pip-version-check --requirement bench/eager/requirements.txt; \
 		mv "$(DEPS)/bench-python.new" "$(DEPS)/bench-python"; \
+	fi
+	@if [ -z "$${HALFHEARD_BENCH_PYTHON:-}" ] && [ -n "$${BENCH_MMSA:-}$${BENCH_LNLN:-}$${BENCH_EMT_DLFR:-}" ]; then \
+		"$(DEPS)/bench-python/bin/python" -m pip install --quiet --disable-pip-version-check --requirement bench/reference/requirements.txt; \
 	fi
 	$(WITH_LIBTORCH) $(PYTHON) -B bench/steps --python "$(BENCH_PYTHON)" --cargo "$(CARGO)" --page docs/reference/performance.md
 	$(CARGO) build --release -p halfheard-e2e --bin bench_path -p halfheard-coordinator --bin coord -p halfheard-worker --bin worker
