@@ -150,7 +150,7 @@ def arguments() -> argparse.Namespace:
                             f"else {repository.variable}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also writes the measurements to a file")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="also writes the table to a file")
-    parser.add_argument("--page", type=Path, metavar="FILE", 
+    parser.add_argument("--page", type=Path, metavar="FILE",
                         help="also replaces the table in a page of the documentation; one with references has its own place")
     asked = parser.parse_args()
     unknown = [name for name in asked.methods if name not in METHODS]

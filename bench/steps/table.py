@@ -20,6 +20,7 @@ OTHER_WORK = {"lf-dnn": "its reference reads text features from a file, so that 
 
 # What a column says.
 OVER = "over products: how many times as long our step takes as its products of matrices alone would, at the rate above"
+
 # What is compared.
 OURS, EAGER, REFERENCE = "ours", "eager PyTorch", "the reference's own code"
 
