@@ -102,7 +102,8 @@ class Splits(unittest.TestCase):
         validation = Validation("batch", training)
         if prepare:
             yield from ("prepare" for _ in training)
-        while True:
+        # More than are measured, but not for ever if nothing ends them.
+        for _ in range(3):
             for pass_ in range(passes):
                 for batch in training:
                     self.assertEqual(batch, "batch")
