@@ -13,6 +13,7 @@ use crate::{
     context::ForwardContext,
     layers::{bert::Bert, dropout::dropout},
     optim::{Adam, AdamConfig, Group},
+    precision::Precision,
 };
 use halfheard_shared::methods::faults::Fault;
 use serde::Deserialize;
@@ -80,6 +81,7 @@ struct Enhancement {
     attend_audio: Attention,
     connect: nn::Linear,
     sharpness: f64,
+    precision: Precision,
 }
 
 impl Enhancement {
@@ -112,6 +114,7 @@ impl Enhancement {
                 true => SHARPNESS,
                 false => (width as f64).sqrt().recip(),
             },
+            precision: build.precision,
         }
     }
 
@@ -121,11 +124,13 @@ impl Enhancement {
             let steps = out.forward(&into.forward(steps).relu());
             attention.forward(tokens, &steps, self.sharpness)
         };
-        let from_vision = attend(&self.attend_vision, &self.vision, vision);
-        let from_audio = attend(&self.attend_audio, &self.audio, audio);
-        self.connect
-            .forward(&Tensor::cat(&[from_vision, from_audio], -1))
-            + tokens
+        self.precision.within(tokens.device(), || {
+            let from_vision = attend(&self.attend_vision, &self.vision, vision);
+            let from_audio = attend(&self.attend_audio, &self.audio, audio);
+            self.connect
+                .forward(&Tensor::cat(&[from_vision, from_audio], -1))
+                + tokens
+        })
     }
 }
 
