@@ -3,7 +3,8 @@
 use crate::{cli::Cli, exit::Exit, identity, runtime};
 use halfheard_models::{
     device::{self, ComputeDevice, DeviceError},
-    memory::{self, PeakMemory},
+    environment,
+    memory::PeakMemory,
     numerics::{self, Numerics, NumericsError},
     synthetic::{SyntheticError, SyntheticRun},
 };
@@ -132,16 +133,17 @@ fn measure(method: &str, cli: &Cli, flags: Vec<OsString>) -> Result<Measured, Me
     })
 }
 
-/// Replaces this process by one whose heap is configured as a slot's, which takes effect at the start
-/// of a program. Returns if it is.
+/// Replaces this process by one with the environment of a slot, which takes effect at the start of a program. Returns if it
+/// has that.
 fn restart_as_slot(flags: Vec<OsString>) -> Result<(), MeasureError> {
-    let Some((variable, value)) = memory::child_environment() else {
+    let missing = environment::of_training_process();
+    if missing.is_empty() {
         return Ok(());
-    };
+    }
     let failed = Command::new("/proc/self/exe")
         .arg0("worker")
         .args(flags)
-        .env(variable, value)
+        .envs(missing)
         .exec();
     Err(MeasureError::Restart(failed))
 }

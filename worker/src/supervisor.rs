@@ -13,8 +13,8 @@ use halfheard_models::{
         self, DeviceError,
         cuda::{self, GpuDetection, GpuProblem},
     },
-    memory,
-    numerics::{Numerics, environment},
+    environment,
+    numerics::{self, Numerics},
 };
 use halfheard_shared::{
     device::{Assignment, Devices, Place},
@@ -269,8 +269,8 @@ impl SlotProcess {
             .arg(&self.name)
             .arg("--numerics")
             .arg(numerics.as_str())
-            .envs(memory::child_environment())
-            .envs(environment(numerics).iter().copied())
+            .envs(environment::of_training_process())
+            .envs(numerics::environment(numerics).iter().copied())
             // Held open for as long as this process lives: its end tells the child.
             .stdin(Stdio::piped())
             // On it, the child says how it is, and that it ends itself.

@@ -13,8 +13,8 @@
 
 use halfheard_models::{
     context::Optimizations,
-    device,
-    memory::{self, PeakMemory},
+    device, environment,
+    memory::PeakMemory,
     methods::{Batch, Losses, Method, Position, REGISTRY},
     numerics::{Numerics, initialize},
     precision::Precision,
@@ -307,7 +307,7 @@ fn check(id: &str, options: &Options, device: Device) -> Result<Checked, Box<dyn
 fn checked(id: &str, options: &Options) -> Result<Checked, Box<dyn Error>> {
     let mut child = Command::new(std::env::current_exe()?);
     child.arg(id).env(CHILD, serde_json::to_string(options)?);
-    child.envs(memory::child_environment());
+    child.envs(environment::of_training_process());
     let out = child.stderr(Stdio::inherit()).output()?;
     if !out.status.success() {
         return Err(format!("{id} failed: {}", out.status).into());

@@ -15,7 +15,7 @@
 
 use halfheard_models::{
     context::{EncoderCache, Optimizations},
-    memory,
+    environment, memory,
     methods::{Batch, Method, Position, REGISTRY},
     numerics::{Numerics, initialize},
     precision::Precision,
@@ -112,15 +112,15 @@ impl Mode {
         }
     }
 
-    /// Measures a method in a child process, since heap settings take effect at its start.
+    /// Measures a method in a child process, since settings of its heap and threads take effect at its start.
     fn measure(self, id: &str) -> Result<Measured, Box<dyn Error>> {
         let mut child = Command::new(std::env::current_exe()?);
-        child.arg("--bench").arg(id).env_remove(memory::TUNABLES);
+        child.arg("--bench").arg(id);
         match self {
-            Self::Before => child.env(MODE, "before"),
+            Self::Before => child.env(MODE, "before").env_remove(environment::TUNABLES),
             Self::After => child
                 .env(MODE, "after")
-                .env(memory::TUNABLES, memory::KEEP_HEAP),
+                .envs(environment::of_training_process()),
         };
         let out = child.stderr(Stdio::inherit()).output()?;
         if !out.status.success() {

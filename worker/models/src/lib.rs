@@ -4,6 +4,7 @@
 
 pub mod context;
 pub mod device;
+pub mod environment;
 mod error;
 pub mod layers;
 mod lengths;

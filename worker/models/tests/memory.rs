@@ -1,6 +1,6 @@
 //! A training process keeps memory for the next step, so the kernel provides its pages once.
 
-use halfheard_models::memory;
+use halfheard_models::environment;
 use std::{env, error::Error, fs, process::Command, thread};
 use tch::{Device, Kind, Tensor};
 
@@ -35,7 +35,7 @@ fn faults_of_child(tunables: Option<(&str, &str)>) -> Result<u64, Box<dyn Error>
             "--nocapture",
         ])
         .env(CHILD, "1")
-        .env_remove(memory::TUNABLES)
+        .env_remove(environment::TUNABLES)
         .envs(tunables)
         .output()?;
     let out = String::from_utf8(child.stdout)?;
@@ -52,7 +52,7 @@ fn freed_memory_is_kept_for_the_next_step() {
         println!("faults: {taken}");
         return;
     }
-    let kept = faults_of_child(Some((memory::TUNABLES, memory::KEEP_HEAP))).unwrap();
+    let kept = faults_of_child(Some((environment::TUNABLES, environment::KEEP_HEAP))).unwrap();
     let released = faults_of_child(None).unwrap();
     // The heap needs the pages of a few tensors until it has its size, not those of all.
     assert!(4 * kept < released, "{kept} of {released}");

@@ -3,10 +3,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails where something is wrong")]
 
-use halfheard_models::memory;
 use halfheard_models::{
     context::Optimizations,
+    environment,
     layers::bert::{Bert, BertConfig},
+    memory,
     methods::{Batch, Build, DataShape, Inputs, PerModality, Position, REGISTRY, builder},
     precision::Precision,
 };
@@ -163,7 +164,7 @@ fn measure(id: &str, faults: Faults, encoder: &Path) -> Result<u64, Box<dyn Erro
         .env(CHILD, id)
         .env(ENCODER, encoder)
         .env(CORRECTED, (faults == Faults::CORRECTED).to_string())
-        .env(memory::TUNABLES, memory::KEEP_HEAP)
+        .env(environment::TUNABLES, environment::KEEP_HEAP)
         .output()?;
     let out = String::from_utf8(child.stdout)?;
     let line = out.lines().find_map(|line| line.split_once("peak: "));
