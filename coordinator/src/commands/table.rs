@@ -158,11 +158,6 @@ pub(crate) async fn print(
     Ok(())
 }
 
-/// The newest sweep.
-///
-/// # Errors
-///
-/// The database's; a database without sweeps.
 /// The sweep that `text` names, or the newest.
 ///
 /// # Errors
