@@ -149,6 +149,12 @@ def run(arguments: argparse.Namespace) -> dict[str, object]:
             os.chdir(ROOT)
     except ModuleNotFoundError as error:
         raise missing_package(error) from None
+    if not training.seconds:
+        repository = METHODS[arguments.method]
+        raise Unusable(
+            f"the trainer of {arguments.method} ended before its second epoch",
+            f"measure {repository.name} at the tested commit: `git -C {clone} checkout {repository.commit}`",
+        )
     return {
         "method": arguments.method,
         # The upper one of two, as in the worker's benchmark.

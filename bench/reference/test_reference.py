@@ -267,6 +267,12 @@ class Commands(unittest.TestCase):
         self.assertFalse((self.encoder / "pytorch_model.bin").exists())
 
     @needs_torch
+    def test_trainer_that_ends_early_is_an_error(self) -> None:
+        trains = self.clone / "src/MMSA/trains/__init__.py"
+        trains.write_text(trains.read_text("utf-8").replace("range(3)", "range(1)"), encoding="utf-8")
+        self.fails(measure("self-mm", *self.words), "ended before its second epoch", METHODS["self-mm"].commit)
+
+    @needs_torch
     def test_missing_package_is_said(self) -> None:
         (self.clone / "src/MMSA/__init__.py").write_text("import package_of_nobody\n", encoding="utf-8")
         said = measure("misa", *self.words)
