@@ -61,7 +61,10 @@ impl Snapshot {
         let rows = sqlx::query_as!(
             Row,
             r#"WITH counted AS (
-                   SELECT t.dataset, t.method, t.variant, t.case_id, sum(t.jobs)::bigint AS expected,
+                   SELECT t.dataset, t.method, t.variant, t.case_id, case_kind(t.case_id) AS kind,
+                          CASE case_kind(t.case_id) WHEN 'r' THEN case_rate(t.case_id)::text
+                                                    ELSE case_missing(t.case_id) END AS place,
+                          case_mask(t.case_id) AS mask, sum(t.jobs)::bigint AS expected,
                           coalesce(sum(t.jobs) FILTER (WHERE t.state = 'done'), 0)::bigint AS completed
                    FROM tally t JOIN config c ON c.id = t.config
                    WHERE t.sweep = $1 AND t.kind = 'eval'
@@ -75,7 +78,7 @@ impl Snapshot {
                    WHERE t.sweep = $1 AND t.on_test AND NOT c.spec ? 'imported'
                    GROUP BY 1, 2, 3, 4, 5
                ), chosen AS MATERIALIZED (
-                   SELECT c.dataset, c.method, c.variant, c.case_id, m.metric,
+                   SELECT c.dataset, c.method, c.variant, c.case_id, c.kind, c.place, c.mask, m.metric,
                           fixed_mean(s.total, s.defined) AS mean,
                           fixed_std(s.total, s.squares, s.defined) AS std,
                           s.min, s.max, c.completed, c.expected
@@ -84,11 +87,9 @@ impl Snapshot {
                    LEFT JOIN summed s ON s.dataset = c.dataset AND s.method = c.method
                         AND s.variant = c.variant AND s.case_id = c.case_id AND s.metric = m.metric
                ), of_kind AS (
-                   SELECT *, CASE case_kind(case_id) WHEN 'r' THEN case_rate(case_id)::text
-                                                     ELSE case_missing(case_id) END AS place,
-                          case_kind(case_id) || '=mean' AS kind
+                   SELECT dataset, method, variant, metric, kind || '=mean' AS kind, place, mean, std, completed
                    FROM chosen
-                   WHERE case_kind(case_id) IN ('r', 'missing') AND case_mask(case_id) IS NULL
+                   WHERE kind IN ('r', 'missing') AND mask IS NULL
                )
                SELECT dataset AS "dataset!", method AS "method!", variant AS "variant!",
                       case_id AS "case_id!", metric AS "metric!", mean, std, min, max,
