@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 try:
-    from common import METHODS, root
+    from common import METHODS
 except ModuleNotFoundError as missing:
     if missing.name != "torch":
         raise
     sys.exit("error: missing PyTorch\nhint: `pip install torch`, or run a Python that has it")
+from options import add_measuring
 from recorded import CASES
 
 EPILOG = """\
@@ -20,14 +20,6 @@ examples:
   python bench/eager check self-mm lnln --shared ../shared
   python bench/eager measure lnln --steps 4 --rounds 3 --batch 64 --threads 2 --evaluate
 """
-
-
-def positive(text: str) -> int:
-    """A positive integer of the command line."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is less than 1")
-    return number
 
 
 def parser() -> argparse.ArgumentParser:
@@ -69,32 +61,10 @@ def parser() -> argparse.ArgumentParser:
     )
     measure.add_argument("method", choices=METHODS, metavar="METHOD", help=", ".join(METHODS))
     measure.add_argument(
-        "--steps", type=positive, default=4, metavar="N", help="steps in a round (%(default)s)"
-    )
-    measure.add_argument(
-        "--rounds",
-        type=positive,
-        default=3,
-        metavar="N",
-        help="rounds, besides the first, of every pass over the data (%(default)s)",
-    )
-    measure.add_argument(
-        "--batch", type=positive, default=64, metavar="N", help="samples in a batch (%(default)s)"
-    )
-    measure.add_argument(
-        "--threads", type=positive, default=2, metavar="N", help="threads (%(default)s)"
-    )
-    measure.add_argument(
         "--device", default="cpu", metavar="DEVICE", help="cpu, or cuda:0 (%(default)s)"
     )
     measure.add_argument("--evaluate", action="store_true", help="measure the evaluation, too")
-    measure.add_argument(
-        "--encoder",
-        type=Path,
-        metavar="FOLDER",
-        default=Path(os.environ.get("HALFHEARD_ENCODER_EN") or root() / ".deps" / "encoder"),
-        help="the text encoder's folder (HALFHEARD_ENCODER_EN, or .deps/encoder)",
-    )
+    add_measuring(measure, "the text encoder's folder")
     return main
 
 

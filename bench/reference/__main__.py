@@ -13,9 +13,10 @@ import warnings
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-# Random data, the reader of encoders and of peak memory are those of the eager peers.
+# Options, random data, the reader of encoders and of peak memory are those of the eager peers.
 sys.path.append(str(ROOT / "bench" / "eager"))
 
+from options import add_measuring
 from repositories import METHODS, REPOSITORIES, Unusable, missing_package
 from splits import Measured, Training, Validation
 
@@ -30,14 +31,6 @@ methods, their repositories, and the variables that name clones:
 """ + "\n".join(
     f"  {one.name} ({one.variable}): {', '.join(one.methods)}" for one in REPOSITORIES
 )
-
-
-def positive(text: str) -> int:
-    """A positive integer of the command line."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is less than 1")
-    return number
 
 
 def parser() -> argparse.ArgumentParser:
@@ -66,21 +59,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="the clone of the method's repository (else the repository's variable, below)",
     )
-    for name, default, says in (
-        ("steps", 4, "steps in a round"),
-        ("rounds", 3, "rounds, besides the first, of every pass over the data"),
-        ("batch", 64, "samples in a batch"),
-        ("threads", 2, "threads"),
-    ):
-        says = f"{says} (%(default)s)"
-        measure.add_argument(f"--{name}", type=positive, default=default, metavar="N", help=says)
-    measure.add_argument(
-        "--encoder",
-        type=Path,
-        metavar="FOLDER",
-        default=Path(os.environ.get("HALFHEARD_ENCODER_EN") or ROOT / ".deps" / "encoder"),
-        help="the text encoder's folder, a BERT in Hugging Face's format (HALFHEARD_ENCODER_EN, or .deps/encoder)",
-    )
+    add_measuring(measure, "the text encoder's folder, a BERT in Hugging Face's format")
     return main
 
 
