@@ -15,7 +15,7 @@ pub const KEEP_HEAP: &str = "glibc.malloc.mmap_max=0:glibc.malloc.arena_max=1:\
                         glibc.malloc.top_pad=67108864:glibc.malloc.trim_threshold=1099511627776";
 
 /// The environment variable that says how often a thread of OpenMP looks for work before it sleeps.
-pub const SPINS: &str = "GOMP_SPINCOUNT";
+const SPINS: &str = "GOMP_SPINCOUNT";
 
 /// How often a thread looks: for some 0.1 ms.
 ///

@@ -1,8 +1,7 @@
 //! Adam and AdamW as PyTorch computes them, with a state that can be saved, which libtorch's own
 //! optimizers lack.
 
-use crate::numerics::threads;
-use crate::{error::MethodError, state::MethodState};
+use crate::{error::MethodError, numerics::threads, state::MethodState};
 use halfheard_torch_shim::{AdamStep, AdamWeights};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
