@@ -1,10 +1,8 @@
 //! Measures how long a cluster takes for a sweep, beside the time that it takes at least: the real coordinator,
 //! broker and database, and workers whose jobs are timers.
-//!
-//! `bench_cluster [--workers N,…] [--matrices N,…] [--speed N] [--first] [--spot MINUTES [--replaced-after SECONDS]]
-//! [--json]`
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
+use clap::{Parser, Subcommand};
 use halfheard_e2e::{
     cluster::{
         bound::Bound,
@@ -20,6 +18,7 @@ use halfheard_shared::{benchmark::Benchmark, matrix};
 use serde_json::{Value, json};
 use std::{
     io::Read as _,
+    num::NonZeroUsize,
     process::{Child, Command, Stdio},
     sync::Arc,
     time::{Duration, Instant},
@@ -32,97 +31,103 @@ const PATIENCE: Duration = Duration::from_secs(4 * 3600);
 /// Seeds of the sweep from which durations are known, which no other has.
 const EARLIER: u64 = 1_000_000;
 
-/// What to measure.
+/// Measure how long a cluster takes for the paper's matrix, beside the time that it takes at least
+///
+/// Coordinator, broker and database are the real programs. Workers speak the real protocol, but their jobs are timers,
+/// scaled from measured seconds. A line for each cluster and number of matrices; docs/reference/performance.md explains
+/// the columns.
+#[derive(Parser)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:\n  bench_cluster --workers 64 --matrices 1\n  bench_cluster --first --matrices 10\n  \
+                  bench_cluster --spot 30 --workers 256 --json"
+)]
 struct Options {
-    workers: Vec<usize>,
-    matrices: Vec<u64>,
-    speed: f64,
-    /// Whether it is an installation's first sweep: no duration is known.
+    /// How many workers a cluster has, each with one GPU
+    #[arg(
+        long,
+        value_name = "N,…",
+        value_delimiter = ',',
+        default_value = "64,256,1024"
+    )]
+    workers: Vec<NonZeroUsize>,
+    /// How many of the paper's matrices it computes, of 3 seeds each
+    #[arg(
+        long,
+        value_name = "N,…",
+        value_delimiter = ',',
+        default_value = "1,10"
+    )]
+    matrices: Vec<NonZeroUsize>,
+    /// Simulated seconds that pass in one; 30 by default, 20 with --spot
+    // Leases and heartbeats do not pass faster, and the coordinator ingests reports so many times faster.
+    #[arg(long, value_name = "N", value_parser = positive)]
+    speed: Option<f64>,
+    /// An installation's first sweep: no duration is known
+    #[arg(long)]
     first: bool,
-    spot: Option<Spot>,
+    /// Machines die without notice, after so many minutes on average
+    #[arg(long, value_name = "MINUTES", value_parser = positive)]
+    spot: Option<f64>,
+    /// How long after a machine's death there is another in its place
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value = "120",
+        value_parser = positive,
+        requires = "spot"
+    )]
+    replaced_after: f64,
+    /// Print everything as JSON
+    #[arg(long)]
     json: bool,
+    #[command(subcommand)]
+    process: Option<Simulation>,
+}
+
+/// The process that this program starts beside itself.
+#[derive(Subcommand)]
+enum Simulation {
+    /// The workers, until standard input ends
+    #[command(hide = true)]
+    Work { broker: String, cluster: String },
 }
 
 impl Options {
-    fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self> {
-        let (mut speed, mut mean_life, mut replaced_after) = (None, None, 120.0);
-        let mut options = Self {
-            workers: vec![64, 256, 1024],
-            matrices: vec![1, 10],
-            speed: 0.0,
-            first: false,
-            spot: None,
-            json: false,
-        };
-        while let Some(flag) = arguments.next() {
-            let mut value = || {
-                let value = arguments.next();
-                value.with_context(|| format!("{flag} needs a value"))
-            };
-            match flag.as_str() {
-                "--workers" => options.workers = list(&value()?)?,
-                "--matrices" => options.matrices = list(&value()?)?,
-                "--speed" => speed = Some(positive(&value()?)?),
-                "--spot" => mean_life = Some(60.0 * positive(&value()?)?),
-                "--replaced-after" => replaced_after = positive(&value()?)?,
-                "--first" => options.first = true,
-                "--json" => options.json = true,
-                _ => bail!("unknown argument {flag}"),
-            }
-        }
-        options.spot = mean_life.map(|mean_life| Spot {
-            mean_life,
-            replaced_after,
-        });
-        // Leases and heartbeats do not pass faster, and the coordinator ingests reports so many times faster.
-        let default = if mean_life.is_some() { 20.0 } else { 30.0 };
-        options.speed = speed.unwrap_or(default);
-        Ok(options)
+    /// Simulated seconds a second.
+    fn speed(&self) -> f64 {
+        let default = if self.spot.is_some() { 20.0 } else { 30.0 };
+        self.speed.unwrap_or(default)
+    }
+
+    fn spot(&self) -> Option<Spot> {
+        self.spot.map(|minutes| Spot {
+            mean_life: 60.0 * minutes,
+            replaced_after: self.replaced_after,
+        })
     }
 }
 
-fn list<T: std::str::FromStr<Err = std::num::ParseIntError> + PartialOrd + Default>(
-    text: &str,
-) -> Result<Vec<T>> {
-    let numbers = text.split(',').map(|number| {
-        let parsed: T = number
-            .parse()
-            .with_context(|| format!("invalid number {number:?}"))?;
-        ensure!(
-            parsed > T::default(),
-            "invalid number {number:?}: it must not be 0"
-        );
-        Ok(parsed)
-    });
-    numbers.collect()
-}
-
+/// A number above 0.
 fn positive(text: &str) -> Result<f64> {
-    let number: f64 = text
-        .parse()
-        .with_context(|| format!("invalid number {text:?}"))?;
-    ensure!(
-        number > 0.0 && number.is_finite(),
-        "invalid number {text:?}: it must be positive"
-    );
+    let number: f64 = text.parse()?;
+    ensure!(number > 0.0 && number.is_finite(), "it must be positive");
     Ok(number)
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let mut arguments = std::env::args().skip(1).peekable();
-    if arguments.next_if(|first| first == "--work").is_some() {
-        let url = arguments.next().context("an address")?;
-        return work(&url, &arguments.next().context("a cluster")?).await;
+    let options = Options::parse();
+    if let Some(Simulation::Work { broker, cluster }) = &options.process {
+        return work(broker, cluster).await;
     }
-    let options = Options::parse(arguments)?;
     let mut runs = Vec::new();
     if !options.json {
         heading(&options);
     }
     for &matrices in &options.matrices {
         for &workers in &options.workers {
-            let run = bench(&options, workers, matrices).await?;
+            let run = bench(&options, workers.get(), matrices.get()).await?;
             if !options.json {
                 row(&run);
             }
@@ -168,13 +173,13 @@ impl Workers {
     fn start(stage: &Stage, options: &Options, workers: usize) -> Result<Self> {
         let cluster = json!({
             "workers": workers,
-            "speed": options.speed,
-            "mean_life": options.spot.map(|spot| spot.mean_life),
-            "replaced_after": options.spot.map(|spot| spot.replaced_after),
+            "speed": options.speed(),
+            "mean_life": options.spot().map(|spot| spot.mean_life),
+            "replaced_after": options.spot().map(|spot| spot.replaced_after),
         });
         let mut command = Command::new(std::env::current_exe()?);
         command
-            .args(["--work", &stage.nats.url(), &cluster.to_string()])
+            .args(["work", &stage.nats.url(), &cluster.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         Ok(Self(command.spawn()?))
@@ -198,7 +203,7 @@ impl Drop for Workers {
 }
 
 /// Runs one sweep on one cluster.
-async fn bench(options: &Options, workers: usize, matrices: u64) -> Result<Value> {
+async fn bench(options: &Options, workers: usize, matrices: usize) -> Result<Value> {
     let stage = Stage::start().await?;
     let sweep_of = |name: &str, seeds: Vec<u64>| Matrix {
         name: name.to_owned(),
@@ -220,7 +225,7 @@ async fn bench(options: &Options, workers: usize, matrices: u64) -> Result<Value
     let machines = Workers::start(&stage, options, workers)?;
     connected(&stage, workers).await?;
 
-    let seeds = (SEEDS[0]..).take(SEEDS.len() * usize::try_from(matrices)?);
+    let seeds = (SEEDS[0]..).take(SEEDS.len() * matrices);
     let spec = Arc::new(resolved(&sweep_of("cluster", seeds.collect()))?);
     let sweep = new_sweep(&spec)?;
     let bound = Bound::of(matrix::expand(Arc::clone(&spec), None))?;
@@ -246,7 +251,7 @@ async fn bench(options: &Options, workers: usize, matrices: u64) -> Result<Value
     let reports = reports(&stage).await?;
     let attempts = stage.count("SELECT count(*) FROM attempt").await?;
 
-    let makespan = elapsed * options.speed;
+    let makespan = elapsed * options.speed();
     let least = bound.makespan(workers);
     let spent = done["spent"].as_f64().context("GPU time")?;
     Ok(json!({
@@ -254,8 +259,8 @@ async fn bench(options: &Options, workers: usize, matrices: u64) -> Result<Value
         "matrices": matrices,
         "jobs": bound.jobs,
         "first": options.first,
-        "speed": options.speed,
-        "mean_life_seconds": options.spot.map(|spot| spot.mean_life),
+        "speed": options.speed(),
+        "mean_life_seconds": options.spot().map(|spot| spot.mean_life),
         "deaths": done["deaths"],
         "work_seconds": bound.work,
         "chain_seconds": bound.chain,
@@ -311,9 +316,9 @@ fn heading(options: &Options) {
     };
     println!(
         "{build}, {known}, {} simulated seconds a second",
-        options.speed
+        options.speed()
     );
-    if let Some(spot) = options.spot {
+    if let Some(spot) = options.spot() {
         let (life, pause) = (spot.mean_life / 60.0, spot.replaced_after);
         println!("workers die after {life} min on average and are replaced after {pause} s");
     }

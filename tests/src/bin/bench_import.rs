@@ -2,11 +2,10 @@
 //! with the shapes of MOSEI, against Python's `pickle.load` of the same file where there is a
 //! `python3` with NumPy.
 //!
-//! `HALFHEARD_BENCH_IMPORT_MB` is the size of the file, 512 by default; 8510 is MOSEI's
-//! own, which needs as much disk again for the result. Fails where the import needs more memory of
-//! its own than a small part of the file.
+//! Fails where the import needs more memory of its own than a small part of the file.
 
 use anyhow::{Context as _, Result, ensure};
+use clap::Parser;
 use std::{
     fs::File,
     io::{BufWriter, Write},
@@ -23,11 +22,20 @@ const VISION: (usize, usize) = (500, 35);
 /// The most memory of its own that an import may need, in MiB.
 const OWN_MIB: u64 = 64;
 
+/// Measure how long an import takes and how much memory of its own it needs
+///
+/// On a generated file with the shapes of MOSEI, against Python's `pickle.load` of the same file where there is a
+/// `python3` with NumPy. Fails if the import needs more than 64 MiB of its own.
+#[derive(Parser)]
+#[command(after_help = "Examples:\n  bench_import\n  bench_import 8510")]
+struct Options {
+    /// Megabytes of the file; 8510 is MOSEI's own size, which needs as much disk again for the result
+    #[arg(env = "HALFHEARD_BENCH_IMPORT_MB", default_value_t = 512)]
+    megabytes: usize,
+}
+
 fn main() -> Result<()> {
-    let megabytes: usize = match std::env::var("HALFHEARD_BENCH_IMPORT_MB") {
-        Ok(text) => text.parse().context("HALFHEARD_BENCH_IMPORT_MB")?,
-        Err(_) => 512,
-    };
+    let Options { megabytes } = Options::parse();
     let dir = tempfile::tempdir()?;
     let file = dir.path().join("mosei-like.pkl");
     let samples = write_features(&file, megabytes * 1_000_000)?;

@@ -1,10 +1,8 @@
-//! Measures what an operator waits for while a large sweep runs: the pages and `/metrics` of a coordinator
-//! with 100,000 jobs and 1,000 workers, the memory that it takes, and `coord status` and `coord table`.
-//!
-//! `bench_page [JOBS [WORKERS [SECONDS]]]`: 100000 jobs and 1000 workers by default, which work for 120 seconds
-//! before anything is measured, so that there are results.
+//! Measures what an operator waits for while a large sweep runs: the pages and `/metrics` of a coordinator,
+//! the memory that it takes, and `coord status` and `coord table`.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
+use clap::{Parser, Subcommand};
 use halfheard_e2e::{
     finished::{Matrix, resolved},
     process::memory,
@@ -33,28 +31,46 @@ const REQUESTS: usize = 40;
 const COMMANDS: usize = 9;
 /// What each may take, in milliseconds.
 const AIM: f64 = 200.0;
-/// How many seconds the workers work before anything is measured.
-const WARM_UP: usize = 120;
 /// As real workers do.
 const BEAT_EVERY: Duration = Duration::from_secs(3);
 
+/// Measure what an operator waits for while a large sweep runs
+///
+/// The pages and `/metrics` of a coordinator, the memory that it takes, and `coord status` and `coord table`, each
+/// beside the aim of 200 ms.
+#[derive(Parser)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:\n  bench_page\n  bench_page 1000000 1000 120"
+)]
+struct Options {
+    /// How many jobs the sweep has, at least
+    #[arg(default_value_t = 100_000)]
+    jobs: usize,
+    /// How many workers there are
+    #[arg(default_value_t = 1000)]
+    workers: usize,
+    /// How many seconds they work before anything is measured, so that there are results
+    #[arg(default_value_t = 120)]
+    seconds: u64,
+    #[command(subcommand)]
+    process: Option<Workers>,
+}
+
+/// The process that this program starts beside itself.
+#[derive(Subcommand)]
+enum Workers {
+    /// The workers, until they are killed
+    #[command(hide = true)]
+    Work { broker: String, count: usize },
+}
+
 #[tokio::main]
 async fn main() -> Result<()> {
-    let mut arguments = std::env::args().skip(1);
-    let number = |text: Option<String>, default: usize| match text {
-        Some(text) => text.parse().context("a number"),
-        None => Ok(default),
-    };
-    match arguments.next().as_deref() {
-        Some("--work") => {
-            let url = arguments.next().context("an address")?;
-            work(&url, number(arguments.next(), 1000)?).await
-        }
-        jobs => {
-            let jobs = number(jobs.map(str::to_owned), 100_000)?;
-            let workers = number(arguments.next(), 1000)?;
-            bench(jobs, workers, number(arguments.next(), WARM_UP)?).await
-        }
+    let options = Options::parse();
+    match options.process {
+        Some(Workers::Work { broker, count }) => work(&broker, count).await,
+        None => bench(options.jobs, options.workers, options.seconds).await,
     }
 }
 
@@ -81,7 +97,7 @@ async fn work(url: &str, count: usize) -> Result<()> {
     Ok(())
 }
 
-async fn bench(jobs: usize, workers: usize, seconds: usize) -> Result<()> {
+async fn bench(jobs: usize, workers: usize, seconds: u64) -> Result<()> {
     let stage = Stage::start().await?;
     let sweep = submit(&stage, jobs).await?;
     let address = free_address()?;
@@ -91,9 +107,9 @@ async fn bench(jobs: usize, workers: usize, seconds: usize) -> Result<()> {
         .stderr(Stdio::null());
     let coord = Process::spawn(&mut coord)?;
     let mut others = Command::new(std::env::current_exe()?);
-    others.args(["--work", &stage.nats.url(), &workers.to_string()]);
+    others.args(["work", &stage.nats.url(), &workers.to_string()]);
     let _workers = Process::spawn(&mut others)?;
-    tokio::time::sleep(Duration::from_secs(seconds as u64)).await;
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
     let progress = stage.store.progress(sweep).await?;
     println!(
         "{} jobs, {workers} workers: {} running, {} done",

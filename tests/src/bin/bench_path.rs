@@ -5,10 +5,9 @@
 //! Every commit waits for the disk (`fsync` is on). The broker writes messages to its file at once and asks the
 //! system to flush it every two minutes, its default: a power cut may take messages of these minutes, whose
 //! jobs are granted again when their leases end; a killed process takes none.
-//!
-//! `bench_path [JOBS]`; 20000 jobs by default.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
+use clap::{Parser, Subcommand};
 use halfheard_coordinator::orchestrator::options::ServeOptions;
 use halfheard_e2e::{
     process::tree_seconds,
@@ -23,17 +22,42 @@ use halfheard_shared::{
     wire::{ResultBody, ResultMessage, WorkerInfo},
 };
 use std::{
+    num::NonZeroU64,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
+/// Measure no-op jobs a second, from submission to their row in Postgres
+///
+/// By one and by four `worker` programs, and by as many processes that do nothing but answer; before them, what the
+/// parts do alone on the same machine. Every commit waits for the disk.
+#[derive(Parser)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:\n  bench_path\n  bench_path 100000"
+)]
+struct Options {
+    /// How many jobs are done in each measurement
+    #[arg(default_value = "20000")]
+    jobs: NonZeroU64,
+    #[command(subcommand)]
+    process: Option<Scripted>,
+}
+
+/// The process that this program starts beside itself.
+#[derive(Subcommand)]
+enum Scripted {
+    /// A worker that takes no-op jobs until it is killed
+    #[command(hide = true)]
+    Work { broker: String },
+}
+
 #[tokio::main]
 async fn main() -> Result<()> {
-    let mut arguments = std::env::args().skip(1);
-    match arguments.next().as_deref() {
-        Some("--work") => work(&arguments.next().context("an address")?).await,
-        Some(jobs) => bench(jobs.parse().context("the number of jobs")?).await,
-        None => bench(20_000).await,
+    let options = Options::parse();
+    match options.process {
+        Some(Scripted::Work { broker }) => work(&broker).await,
+        None => bench(options.jobs.get()).await,
     }
 }
 
@@ -225,7 +249,7 @@ async fn path(jobs: u64, workers: usize, kind: Kind) -> Result<()> {
             }
             Kind::Scripted => {
                 let mut command = Command::new(std::env::current_exe()?);
-                command.args(["--work", &stage.nats.url()]);
+                command.args(["work", &stage.nats.url()]);
                 command
             }
         };

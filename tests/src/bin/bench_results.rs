@@ -1,10 +1,9 @@
 //! Measures how long it takes to look at a finished full matrix (1,152 evaluations with their
 //! predictions) in a database that holds a million result rows of other sweeps: every table, and the
 //! whole report. Fails if the query plan of a view scans all results.
-//!
-//! `bench_results [OTHER_ROWS]`; a million by default.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
+use clap::Parser;
 use halfheard_coordinator::{
     analysis,
     config::{ConnectionFlags, Settings},
@@ -30,12 +29,20 @@ use std::{collections::BTreeMap, time::Instant};
 /// Each table is asked for this often; the middle counts.
 const TIMES: usize = 7;
 
+/// Measure every table and the report of a finished full matrix, among many results of other sweeps
+///
+/// 1,152 evaluations with their predictions. Fails if the query plan of a view scans all results.
+#[derive(Parser)]
+#[command(after_help = "Examples:\n  bench_results\n  bench_results 100000")]
+struct Options {
+    /// How many rows of results other sweeps have
+    #[arg(value_name = "OTHER_ROWS", default_value_t = 1_000_000)]
+    others: i64,
+}
+
 #[tokio::main]
 async fn main() -> Result<()> {
-    let others: i64 = match std::env::args().nth(1) {
-        Some(number) => number.parse().context("the number of other result rows")?,
-        None => 1_000_000,
-    };
+    let Options { others } = Options::parse();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     println!("this machine: {cores} cores");
     let postgres = Postgres::start()?;

@@ -1,10 +1,9 @@
 //! Measures submission: from a resolved spec to rows that are durable in Postgres. The paper's
 //! matrix, specs of ten thousand evaluations and ten times as many up to a million, and the largest shared;
 //! beside them, what it takes to insert rows one after the other.
-//!
-//! `bench_submit [EVALUATIONS]`; a million by default.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
+use clap::Parser;
 use halfheard_e2e::{
     finished::{Matrix, resolved},
     process::memory,
@@ -21,12 +20,21 @@ const AIM_MEMORY: f64 = 300.0;
 /// The evaluations of the smallest spec that is compared.
 const SMALLEST: usize = 10_000;
 
+/// Measure submission: from a resolved spec to rows that are durable in Postgres
+///
+/// The paper's matrix, specs of ten thousand evaluations and ten times as many up to the largest, which is then
+/// shared, cancelled and deleted; beside them, what it takes to insert rows one after the other.
+#[derive(Parser)]
+#[command(after_help = "Examples:\n  bench_submit 100000\n  bench_submit")]
+struct Options {
+    /// How many evaluations the largest spec has
+    #[arg(default_value_t = 1_000_000)]
+    evaluations: usize,
+}
+
 #[tokio::main]
 async fn main() -> Result<()> {
-    let evaluations: usize = match std::env::args().nth(1) {
-        Some(number) => number.parse().context("the number of evaluations")?,
-        None => 1_000_000,
-    };
+    let Options { evaluations } = Options::parse();
     let postgres = Postgres::start_synced()?;
     let store = Store::connect_with_retry(&postgres.url().parse()?).await?;
     store.migrate().await?;

@@ -103,6 +103,7 @@ const CONFINED: &[(&str, &[&str])] = &[
             "halfheard-coordinator",
             "halfheard-worker",
             "halfheard-campaign",
+            "halfheard-e2e",
         ],
     ),
     (

@@ -1,5 +1,6 @@
 //! What operators see and steer: commands, page, terminal, and machines that watch.
 
+mod benchmarks;
 mod drain;
 mod housekeeping;
 mod metrics;

@@ -1,16 +1,9 @@
 //! Checks and measures every method on a GPU: whether it trains as on the CPU, seconds a step, peak
 //! memory, operators a step, and how often the host waits for the device in a step.
 //!
-//! `make gpu-check` runs it; `cargo bench -p halfheard-models --bench gpu_check -- lnln almt` for the named
-//! methods. `--device cpu` (or `cuda:1`) takes another device than the first GPU, `--python PROGRAM` a
-//! Python with PyTorch, whose eager peers (`bench/eager`) are measured on the same device, `--json`
-//! prints a line of JSON a method. `--steps`, `--batch` and `--threads` change the number of compared steps
-//! (20), samples in a measured batch (64) and threads (all cores). `HALFHEARD_ENCODER_EN` is the encoder's
-//! folder.
-//!
-//! Exits with 1 if a loss is out of its bounds, a step reads from the device or a method fails, and with 3
-//! if there is no such device.
+//! `make gpu-check` runs it, and `make gpu-check GPU_CHECK=--help` says what can be chosen.
 
+use clap::{Parser, builder::PossibleValuesParser, value_parser};
 use halfheard_models::{
     context::Optimizations,
     device, environment,
@@ -26,12 +19,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{
     error::Error,
-    fmt::Display,
     fs,
     num::NonZeroUsize,
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
-    str::FromStr,
 };
 use tch::Device;
 
@@ -54,16 +45,48 @@ const BOUND: f64 = 5e-2;
 /// Timed rounds of each pass, after one that is not counted.
 const ROUNDS: usize = 3;
 
-/// What was asked for.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// Check and measure every method on a GPU
+///
+/// Whether it trains as on the CPU, seconds a step, peak memory, operators a step, and how often the host waits for the
+/// device in a step. HALFHEARD_ENCODER_EN names the folder of the English encoder.
+#[derive(Clone, Debug, Parser, Serialize, Deserialize)]
+#[command(
+    bin_name = "cargo bench -p halfheard-models --bench gpu_check --",
+    after_help = "Exit codes: 1 if a loss is out of its bounds, a step reads from the device or a method fails;\n\
+                  3 if there is no such device.\n\n\
+                  Examples:\n  make gpu-check\n  make gpu-check GPU_CHECK='--python python3 --json lnln'"
+)]
 struct Options {
+    /// The methods; all if none is named
+    #[arg(value_name = "METHOD", value_parser = PossibleValuesParser::new(REGISTRY.iter().map(|(id, _)| *id)))]
     methods: Vec<String>,
+    /// Another device than the first GPU: cpu, or cuda:1
+    #[arg(long, default_value = "cuda:0")]
     device: String,
+    /// A Python with PyTorch: the eager peers (bench/eager) are measured on the same device
+    #[arg(long, value_name = "PROGRAM")]
     python: Option<PathBuf>,
+    /// Print a line of JSON for each method
+    #[arg(long)]
     json: bool,
-    steps: usize,
+    /// How many steps are compared with the CPU's
+    #[arg(long, value_name = "N", default_value = "20")]
+    steps: NonZeroUsize,
+    /// Samples in a measured batch
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(value_parser = value_parser!(i64).range(1..))]
     batch: i64,
-    threads: usize,
+    /// Threads; as many as there are cores by default
+    #[arg(long, value_name = "N", default_value_t = cores())]
+    #[arg(hide_default_value = true)]
+    threads: NonZeroUsize,
+    /// From cargo
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn cores() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
 /// What was found out about a method.
@@ -220,10 +243,10 @@ fn losses(id: &str, options: &Options, device: Device) -> Result<Vec<f64>, Box<d
             epoch: 2,
             pass,
             step,
-            steps: options.steps,
+            steps: options.steps.get(),
         };
         method.begin_pass(at(0))?;
-        for step in 0..options.steps {
+        for step in 0..options.steps.get() {
             let batch = &batches[step % BATCHES];
             steps.push((at(step), method.train_step(at(step), batch)?.losses));
         }
@@ -342,59 +365,11 @@ fn eager(python: &Path, id: &str, options: &Options) -> Result<f64, Box<dyn Erro
         .ok_or_else(|| format!("the eager peer of {id} says no `step`").into())
 }
 
-fn number<T>(name: &str, text: Option<String>) -> Result<T, Box<dyn Error>>
-where
-    T: FromStr,
-    T::Err: Display,
-{
-    let text = text.ok_or_else(|| format!("{name} needs a value"))?;
-    text.parse()
-        .map_err(|e| format!("{name} is `{text}`: {e}").into())
-}
-
-fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, Box<dyn Error>> {
-    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let mut options = Options {
-        methods: Vec::new(),
-        device: "cuda:0".to_owned(),
-        python: None,
-        json: false,
-        steps: 20,
-        batch: 64,
-        threads: cores,
-    };
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            // From cargo.
-            "--bench" => {}
-            "--json" => options.json = true,
-            "--device" => options.device = number("--device", arguments.next())?,
-            "--python" => options.python = Some(number("--python", arguments.next())?),
-            "--steps" => options.steps = number::<NonZeroUsize>("--steps", arguments.next())?.get(),
-            "--batch" => {
-                let batch = number::<NonZeroUsize>("--batch", arguments.next())?;
-                options.batch = i64::try_from(batch.get())?;
-            }
-            "--threads" => {
-                options.threads = number::<NonZeroUsize>("--threads", arguments.next())?.get();
-            }
-            id if REGISTRY.iter().any(|(known, _)| *known == id) => {
-                options.methods.push(id.to_owned());
-            }
-            other => return Err(format!("unknown method or option `{other}`").into()),
-        }
-    }
-    if options.methods.is_empty() {
-        options.methods = REGISTRY.iter().map(|(id, _)| (*id).to_owned()).collect();
-    }
-    Ok(options)
-}
-
 fn run() -> Result<ExitCode, Box<dyn Error>> {
     let child = std::env::var(CHILD).ok();
     let options: Options = match &child {
         Some(json) => serde_json::from_str(json)?,
-        None => options(std::env::args().skip(1))?,
+        None => Options::parse(),
     };
     let devices: Devices = options.device.parse()?;
     let found = device::detect(&devices);
@@ -414,7 +389,7 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
         return Err(format!("no encoder at {}: run `make setup`", folder.display()).into());
     }
     initialize(Numerics::Machine)?;
-    device::set_threads(options.threads);
+    device::set_threads(options.threads.get());
     if child.is_some() {
         let id = std::env::args().nth(1).ok_or("no method")?;
         let checked = check(&id, &options, device.device)?;
@@ -427,7 +402,12 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
         device.name
     );
     let mut fine = true;
-    for id in &options.methods {
+    let all = REGISTRY.iter().map(|(id, _)| *id);
+    let ids: Vec<&str> = match options.methods.is_empty() {
+        true => all.collect(),
+        false => options.methods.iter().map(String::as_str).collect(),
+    };
+    for id in ids {
         match checked(id, &options) {
             Ok(checked) => {
                 fine &= checked.problems().is_empty();

@@ -5,14 +5,10 @@
 //! padding, erased and complete inputs encoded apart, evaluation in training batches without a cache,
 //! memory released after every use), and optimized, as in the worker.
 //!
-//! `cargo bench -p halfheard-models --bench steps -- lnln almt` measures the named methods, or all.
-//! With `--json`, a line of JSON is printed for each named method, as in the worker alone: `bench/steps`
-//! sets it beside eager PyTorch.
-//! `HALFHEARD_BENCH_BATCH` sets the samples in a training batch (64), `HALFHEARD_BENCH_ROUNDS` the number of timed rounds of four steps (3),
-//! `HALFHEARD_BENCH_THREADS` the number of threads (2), `HALFHEARD_ENCODER_EN` the encoder's folder,
-//! `HALFHEARD_BENCH_PRECISION` in what matrices are multiplied (`float32`, `bf16`),
-//! and `HALFHEARD_BENCH_DEVICE` the device (`cpu`, `cuda:0`).
+//! `cargo bench -p halfheard-models --bench steps -- --help` says what can be chosen. `bench/steps` sets what it
+//! prints with `--json` beside eager PyTorch.
 
+use clap::{Parser, ValueEnum, builder::PossibleValuesParser, value_parser};
 use halfheard_models::{
     context::{EncoderCache, Optimizations},
     environment, memory,
@@ -24,58 +20,145 @@ use halfheard_models::{
 };
 use halfheard_shared::encoder::Config;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::{
     error::Error,
-    path::{Path, PathBuf},
+    num::NonZeroUsize,
+    path::PathBuf,
     process::{Command, Stdio},
     time::Instant,
 };
 use tch::{Device, Kind};
 
-/// In a child process: the mode to measure.
-const MODE: &str = "HALFHEARD_BENCH_MODE";
+/// In a child process: its options, as JSON.
+const CHILD: &str = "HALFHEARD_BENCH_STEPS";
 
-/// Samples per training batch, unless the environment says otherwise.
-const BATCH: i64 = 64;
+/// Where `make setup` puts the encoder.
+const ENCODER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../.deps/encoder");
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-fn batch_size() -> Result<i64, Box<dyn Error>> {
-    match std::env::var("HALFHEARD_BENCH_BATCH") {
-        Err(_) => Ok(BATCH),
-        Ok(text) => match text.parse() {
-            Ok(size @ 1..) => Ok(size),
-            _ => Err(format!("HALFHEARD_BENCH_BATCH is `{text}`: a number of samples").into()),
-        },
-    }
+/// Measure seconds per training step and predictions per second of each method
+///
+/// In MOSI's shapes (text 50, audio 375 x 5, vision 500 x 20), on random data: unoptimized, and as in the worker. Each
+/// is measured in a process of its own.
+#[derive(Clone, Parser, Serialize, Deserialize)]
+#[command(
+    bin_name = "cargo bench -p halfheard-models --bench steps --",
+    after_help = "Examples:\n  cargo bench -p halfheard-models --bench steps -- lnln almt --rounds 5\n  \
+                  cargo bench -p halfheard-models --bench steps -- --json misa --precision bf16"
+)]
+struct Options {
+    /// The methods; all if none is named
+    #[arg(value_name = "METHOD", value_parser = PossibleValuesParser::new(REGISTRY.iter().map(|(id, _)| *id)))]
+    methods: Vec<String>,
+    /// Samples in a training batch
+    #[arg(
+        long,
+        env = "HALFHEARD_BENCH_BATCH",
+        value_name = "N",
+        default_value_t = 64
+    )]
+    #[arg(value_parser = value_parser!(i64).range(1..))]
+    batch: i64,
+    /// Timed rounds of four steps, after one that is not counted
+    #[arg(
+        long,
+        env = "HALFHEARD_BENCH_ROUNDS",
+        value_name = "N",
+        default_value = "3"
+    )]
+    rounds: NonZeroUsize,
+    /// Threads
+    #[arg(
+        long,
+        env = "HALFHEARD_BENCH_THREADS",
+        value_name = "N",
+        default_value_t = 2
+    )]
+    #[arg(value_parser = value_parser!(i32).range(1..))]
+    threads: i32,
+    /// In what matrices are multiplied
+    #[arg(
+        long,
+        env = "HALFHEARD_BENCH_PRECISION",
+        value_enum,
+        default_value = "float32"
+    )]
+    precision: Products,
+    /// cpu, or cuda:0
+    #[arg(long, env = "HALFHEARD_BENCH_DEVICE", default_value = "cpu")]
+    device: String,
+    /// The folder of the English encoder
+    #[arg(long, env = "HALFHEARD_ENCODER_EN", value_name = "FOLDER", default_value = ENCODER)]
+    encoder: PathBuf,
+    /// Print a line of JSON for each method, measured as in the worker
+    #[arg(long)]
+    json: bool,
+    /// From cargo
+    #[arg(long, hide = true)]
+    bench: bool,
+    /// What a child process measures
+    #[arg(skip)]
+    mode: Option<Mode>,
 }
 
 /// In what matrices are multiplied.
-fn precision() -> Result<Precision, Box<dyn Error>> {
-    match std::env::var("HALFHEARD_BENCH_PRECISION").as_deref() {
-        Ok("float32") | Err(_) => Ok(Precision::Float32),
-        Ok("bf16") => Ok(Precision::Bfloat16),
-        Ok(name) => Err(format!("HALFHEARD_BENCH_PRECISION is `{name}`: float32 or bf16").into()),
+#[derive(Clone, Copy, ValueEnum, Serialize, Deserialize)]
+enum Products {
+    Float32,
+    Bf16,
+}
+
+impl From<Products> for Precision {
+    fn from(products: Products) -> Self {
+        match products {
+            Products::Float32 => Self::Float32,
+            Products::Bf16 => Self::Bfloat16,
+        }
     }
 }
 
-/// A method's hyper-parameters for MOSI, with batches of one size.
-fn hyper(id: &str) -> Result<Value, Box<dyn Error>> {
-    let mut hyper = synthetic::hyper(id)?;
-    hyper.insert("batch_size".to_owned(), batch_size()?.into());
-    Ok(hyper.into())
-}
+impl Options {
+    fn device(&self) -> Result<Device, Box<dyn Error>> {
+        match self.device.strip_prefix("cuda:").map(str::parse) {
+            None if self.device == "cpu" => Ok(Device::Cpu),
+            Some(Ok(index)) => Ok(Device::Cuda(index)),
+            _ => Err(format!("--device is `{}`: cpu or cuda:0", self.device).into()),
+        }
+    }
 
-/// Floating-point operations of a training step.
-fn operations(id: &str) -> Result<f64, Box<dyn Error>> {
-    let Value::Object(hyper) = hyper(id)? else {
-        return Err("hyper-parameters are an object".into());
-    };
-    let encoder = Config::read(&encoder())?;
-    synthetic::operations(id, &hyper, &encoder).ok_or_else(|| format!("no method {id}").into())
+    /// A method's hyper-parameters for MOSI, with batches of one size.
+    fn hyper(&self, id: &str) -> Result<Map<String, Value>, Box<dyn Error>> {
+        let mut hyper = synthetic::hyper(id)?;
+        hyper.insert("batch_size".to_owned(), self.batch.into());
+        Ok(hyper)
+    }
+
+    /// Floating-point operations of a training step.
+    fn operations(&self, id: &str) -> Result<f64, Box<dyn Error>> {
+        let encoder = Config::read(&self.encoder)?;
+        synthetic::operations(id, &self.hyper(id)?, &encoder)
+            .ok_or_else(|| format!("no method {id}").into())
+    }
+
+    /// Measures a method in a child process, since settings of its heap and threads take effect at its start.
+    fn in_child(&self, id: &str, mode: Mode) -> Result<Measured, Box<dyn Error>> {
+        let options = Self {
+            methods: vec![id.to_owned()],
+            mode: Some(mode),
+            ..self.clone()
+        };
+        let mut child = Command::new(std::env::current_exe()?);
+        child.env(CHILD, serde_json::to_string(&options)?);
+        match mode {
+            Mode::Before => child.env_remove(environment::TUNABLES),
+            Mode::After => child.envs(environment::of_training_process()),
+        };
+        let out = child.stderr(Stdio::inherit()).output()?;
+        if !out.status.success() {
+            return Err(format!("measuring {id} failed: {}", out.status).into());
+        }
+        Ok(serde_json::from_slice(&out.stdout)?)
+    }
 }
 
 /// Random samples, whose lengths and labels the host knows, as a dataset's.
@@ -97,52 +180,22 @@ struct Measured {
 }
 
 /// The two modes.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Mode {
     Before,
     After,
 }
 
-impl Mode {
-    fn named(name: &str) -> Result<Self, Box<dyn Error>> {
-        match name {
-            "before" => Ok(Self::Before),
-            "after" => Ok(Self::After),
-            _ => Err(format!("{MODE} is `{name}`: before or after").into()),
-        }
-    }
-
-    /// Measures a method in a child process, since settings of its heap and threads take effect at its start.
-    fn measure(self, id: &str) -> Result<Measured, Box<dyn Error>> {
-        let mut child = Command::new(std::env::current_exe()?);
-        child.arg("--bench").arg(id);
-        match self {
-            Self::Before => child.env(MODE, "before").env_remove(environment::TUNABLES),
-            Self::After => child
-                .env(MODE, "after")
-                .envs(environment::of_training_process()),
-        };
-        let out = child.stderr(Stdio::inherit()).output()?;
-        if !out.status.success() {
-            return Err(format!("measuring {id} failed: {}", out.status).into());
-        }
-        Ok(serde_json::from_slice(&out.stdout)?)
-    }
-}
-
-fn measure(
-    id: &str,
-    mode: Mode,
-    device: Device,
-    rounds: usize,
-) -> Result<Measured, Box<dyn Error>> {
+fn measure(options: &Options, id: &str, mode: Mode) -> Result<Measured, Box<dyn Error>> {
+    let device = options.device()?;
     let (optimizations, size) = match mode {
-        Mode::Before => (Optimizations::NONE, batch_size()?),
+        Mode::Before => (Optimizations::NONE, options.batch),
         Mode::After => (Optimizations::ALL, PREDICTION_BATCH),
     };
-    let computes = (device, optimizations, precision()?);
-    let mut method = synthetic::build(id, &hyper(id)?, SHAPE, &encoder(), computes)?;
-    let batch = samples(batch_size()?, device)?;
+    let computes = (device, optimizations, options.precision.into());
+    let hyper = options.hyper(id)?.into();
+    let mut method = synthetic::build(id, &hyper, SHAPE, &options.encoder, computes)?;
+    let batch = samples(options.batch, device)?;
     method.prepare(&batch)?;
     let mut seconds = Vec::new();
     for pass in 0..method.passes() {
@@ -151,13 +204,13 @@ fn measure(
             epoch: 2,
             pass,
             step: 0,
-            steps: ROUND * (rounds + 1),
+            steps: ROUND * (options.rounds.get() + 1),
         };
         seconds.extend(seconds_per_step(
             method.as_mut(),
             &batch,
             at,
-            rounds,
+            options.rounds.get(),
             device,
         )?);
     }
@@ -165,7 +218,7 @@ fn measure(
         step: median(seconds),
         evaluated: evaluated_per_second(method.as_ref(), size, mode == Mode::After, device)?,
         peak: memory::peak_bytes().ok_or("the kernel reports no peak memory")?,
-        operations: operations(id)?,
+        operations: options.operations(id)?,
     })
 }
 
@@ -202,53 +255,43 @@ fn median(mut seconds: Vec<f64>) -> f64 {
     seconds[seconds.len() / 2]
 }
 
-fn encoder() -> PathBuf {
-    std::env::var_os("HALFHEARD_ENCODER_EN")
-        .map_or_else(|| root().join(".deps/encoder"), PathBuf::from)
-}
-
 fn main() -> Result<(), Box<dyn Error>> {
-    if !encoder().join("config.json").exists() {
+    let options: Options = match std::env::var(CHILD) {
+        Ok(json) => serde_json::from_str(&json)?,
+        Err(_) => Options::parse(),
+    };
+    if !options.encoder.join("config.json").exists() {
         println!(
             "skipped: no encoder at {}; `make setup` installs it",
-            encoder().display()
+            options.encoder.display()
         );
         return Ok(());
     }
-    let rounds: usize = std::env::var("HALFHEARD_BENCH_ROUNDS").map_or(Ok(3), |s| s.parse())?;
-    let rounds = rounds.max(1);
-    let threads = std::env::var("HALFHEARD_BENCH_THREADS").map_or(Ok(2), |s| s.parse())?;
     initialize(Numerics::Machine)?;
-    tch::set_num_threads(threads);
-    let device = match std::env::var("HALFHEARD_BENCH_DEVICE").as_deref() {
-        Ok("cpu") | Err(_) => Device::Cpu,
-        Ok(name) => match name.strip_prefix("cuda:").map(str::parse) {
-            Some(Ok(index)) => Device::Cuda(index),
-            _ => return Err(format!("HALFHEARD_BENCH_DEVICE is `{name}`: cpu or cuda:0").into()),
-        },
-    };
-    let named: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|arg| !arg.starts_with('-'))
-        .collect();
-    if let (Ok(mode), [id]) = (std::env::var(MODE), &named[..]) {
-        let measured = measure(id, Mode::named(&mode)?, device, rounds)?;
+    tch::set_num_threads(options.threads);
+    options.device()?;
+    if let (Some(mode), [id]) = (options.mode, &options.methods[..]) {
+        let measured = measure(&options, id, mode)?;
         println!("{}", serde_json::to_string(&measured)?);
         return Ok(());
     }
-    if std::env::args().any(|arg| arg == "--json") {
-        for id in &named {
-            println!("{}", serde_json::to_string(&Mode::After.measure(id)?)?);
+    let all = REGISTRY.iter().map(|(id, _)| *id);
+    let ids: Vec<&str> = match options.methods.is_empty() {
+        true => all.collect(),
+        false => options.methods.iter().map(String::as_str).collect(),
+    };
+    if options.json {
+        for id in ids {
+            let measured = options.in_child(id, Mode::After)?;
+            println!("{}", serde_json::to_string(&measured)?);
         }
         return Ok(());
     }
-    let batch = batch_size()?;
+    let (batch, threads, rounds) = (options.batch, options.threads, options.rounds);
     println!("batches of {batch}, {threads} threads, medians of {rounds} rounds of {ROUND} steps");
-    for (id, _) in REGISTRY {
-        if !named.is_empty() && !named.iter().any(|name| name == id) {
-            continue;
-        }
-        let (before, after) = (Mode::Before.measure(id)?, Mode::After.measure(id)?);
+    for id in ids {
+        let before = options.in_child(id, Mode::Before)?;
+        let after = options.in_child(id, Mode::After)?;
         println!(
             "{id:>8}: a training step {:.3} s before, {:.3} s after ({:.2}x); predictions a second \
              {:.0} before, {:.0} after ({:.2}x); peak memory {:.1} GB before, {:.1} GB after",

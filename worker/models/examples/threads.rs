@@ -1,10 +1,7 @@
 //! Whether results depend on the number of threads: for each method, predictions of one model and
 //! predictions after some training steps, with 1 to 4 threads, compared with those of one thread.
-//!
-//! `cargo run --release -p halfheard-models --example threads -- lnln almt` compares the named methods, or
-//! all. `HALFHEARD_ENCODER_EN` is the encoder's folder, and `HALFHEARD_STEPS` the number of training steps
-//! (2).
 
+use clap::{Parser, builder::PossibleValuesParser};
 use halfheard_models::{
     methods::REGISTRY,
     numerics::{Numerics, initialize},
@@ -19,9 +16,26 @@ use tch::{Device, Tensor};
 /// The numbers of threads that are compared with one.
 const THREADS: [i32; 3] = [2, 3, 4];
 
-fn encoder() -> PathBuf {
-    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.deps/encoder");
-    std::env::var_os("HALFHEARD_ENCODER_EN").map_or(installed, PathBuf::from)
+/// Where `make setup` puts the encoder.
+const ENCODER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../.deps/encoder");
+
+/// Compare results with several threads with those of one
+///
+/// For each method: predictions of one model, and predictions after some training steps, with 1 to 4 threads.
+#[derive(Parser)]
+#[command(
+    after_help = "Example:\n  cargo run --release -p halfheard-models --example threads -- lnln almt"
+)]
+struct Options {
+    /// The methods; all if none is named
+    #[arg(value_name = "METHOD", value_parser = PossibleValuesParser::new(REGISTRY.iter().map(|(id, _)| *id)))]
+    methods: Vec<String>,
+    /// Training steps
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    steps: usize,
+    /// The folder of the English encoder
+    #[arg(long, env = "HALFHEARD_ENCODER_EN", value_name = "FOLDER", default_value = ENCODER)]
+    encoder: PathBuf,
 }
 
 /// How far predictions are apart, in words.
@@ -34,9 +48,13 @@ fn apart(one: &Tensor, other: &Tensor) -> String {
 
 /// Predictions after `steps` training steps with `threads` threads; the predictions themselves always take
 /// one.
-fn trained(method: &str, steps: usize, threads: i32) -> Result<Tensor, Box<dyn Error>> {
+fn trained(
+    method: &str,
+    (encoder, steps): (&Path, usize),
+    threads: i32,
+) -> Result<Tensor, Box<dyn Error>> {
     tch::set_num_threads(1);
-    let mut run = SyntheticRun::new(method, &encoder(), Device::Cpu)?;
+    let mut run = SyntheticRun::new(method, encoder, Device::Cpu)?;
     tch::set_num_threads(threads);
     for _ in 0..steps {
         run.step()?;
@@ -46,26 +64,30 @@ fn trained(method: &str, steps: usize, threads: i32) -> Result<Tensor, Box<dyn E
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
+    let Options {
+        methods,
+        steps,
+        encoder,
+    } = Options::parse();
+    let training = (encoder.as_path(), steps);
     initialize(Numerics::Machine)?;
-    let steps: usize = std::env::var("HALFHEARD_STEPS").map_or(Ok(2), |text| text.parse())?;
-    let named: Vec<String> = std::env::args().skip(1).collect();
     println!("largest difference from one thread, with {THREADS:?} threads");
     for (method, _) in REGISTRY {
-        if !named.is_empty() && !named.iter().any(|name| name == method) {
+        if !methods.is_empty() && !methods.iter().any(|name| name == method) {
             continue;
         }
         tch::set_num_threads(1);
-        let run = SyntheticRun::new(method, &encoder(), Device::Cpu)?;
+        let run = SyntheticRun::new(method, &encoder, Device::Cpu)?;
         let one = run.predict()?;
         let mut predicted = Vec::new();
         for threads in THREADS {
             tch::set_num_threads(threads);
             predicted.push(apart(&one, &run.predict()?));
         }
-        let one = trained(method, steps, 1)?;
+        let one = trained(method, training, 1)?;
         let mut after = Vec::new();
         for threads in THREADS {
-            after.push(apart(&one, &trained(method, steps, threads)?));
+            after.push(apart(&one, &trained(method, training, threads)?));
         }
         println!(
             "{method:>9}: predictions {}; after {steps} training steps {}",
