@@ -268,9 +268,11 @@ fn model(s: &Sizes<'_>) -> Option<Model> {
         "tetfn" => {
             let (features, heads) = (s.hyper("dst_feature_dims"), s.hyper("nheads"));
             let t = s.text;
-            // Four of two layers, two of three, and three memories of twice the width.
+            // Four of two layers, two of three, and three memories of two layers and twice the width, of which the
+            // last one computes the last step.
             let crossed = 14.0 * crossed_layer(t, t, features, heads)
-                + 6.0 * crossed_layer(t, t, 2.0 * features, heads);
+                + 3.0 * crossed_layer(t, t, 2.0 * features, heads)
+                + 3.0 * crossed_layer(1.0, t, 2.0 * features, heads);
             let lstms = [s.hyper("a_lstm_hidden_size"), s.hyper("v_lstm_hidden_size")];
             Model {
                 weights: 12.0 * features * features * (14.0 + 24.0) + 4.0 * width * features,

@@ -159,9 +159,10 @@ fn tetfn(s: &Sizes<'_>) -> Forward {
             + recurrent(LSTM, t, s.vision_dim, vision, 1.0)
             + convolved(audio, "conv1d_kernel_size_a")
             + convolved(vision, vision_kernel)
-            // Four of two layers, two of three, and three memories of twice the width.
+            // Four of two layers, two of three, and three memories of two layers and twice the width, of which the
+            // last one computes the last step.
             + 14.0 * crossed(t, t, f)
-            + 6.0 * crossed(t, t, 2.0 * f)
+            + 3.0 * (crossed(t, t, 2.0 * f) + crossed(1.0, t, 2.0 * f))
             + heads.map(|(input, key)| head(input, s.hyper(key))).iter().sum::<f64>(),
     )
 }

@@ -6,6 +6,7 @@ use super::{
     narrow_attention::{self, Heads, Projected},
 };
 use crate::precision::Precision;
+use std::ops::Range;
 use tch::{Device, Kind, Tensor, nn, nn::Module};
 
 /// The configuration of an encoder.
@@ -25,8 +26,6 @@ pub(crate) struct EncoderConfig {
     pub residual_dropout: f64,
     /// Dropout of the inputs.
     pub embedding_dropout: f64,
-    /// Whether to add positions.
-    pub positions: bool,
     /// In what it multiplies matrices.
     pub precision: Precision,
 }
@@ -46,6 +45,31 @@ fn xavier(path: nn::Path<'_>, from: i64, to: i64) -> nn::Linear {
             bias: true,
         },
     )
+}
+
+/// What encoders get, `[T, B, D]`: features scaled by √D. Several can get the same.
+#[derive(Debug)]
+pub(crate) struct Scaled(Tensor);
+
+impl Scaled {
+    /// Without positions.
+    pub(crate) fn new(x: &Tensor) -> Self {
+        Self(x * (x.size()[2] as f64).sqrt())
+    }
+
+    /// With sinusoidal positions.
+    pub(crate) fn positioned(x: &Tensor) -> Self {
+        Self(Self::new(x).0 + positions(x))
+    }
+}
+
+/// What is attended to, `[S, B, D]`.
+#[derive(Debug)]
+enum Memory {
+    /// Keys and values, which lost different features to dropout.
+    Apart([Tensor; 2]),
+    /// Both at once.
+    Shared(Tensor),
 }
 
 #[derive(Debug)]
@@ -80,11 +104,12 @@ impl Layer {
         }
     }
 
-    /// The `part`-th of query, key and value projections, `[T, B, D]`.
-    fn project(&self, x: &Tensor, part: i64) -> Tensor {
+    /// `parts` of query, key and value projections, side by side, `[T, B, parts D]`.
+    fn project(&self, x: &Tensor, parts: Range<i64>) -> Tensor {
         let width = self.config.width;
-        let weight = self.in_weight.narrow(0, part * width, width);
-        let bias = self.in_bias.narrow(0, part * width, width);
+        let (start, length) = (parts.start * width, (parts.end - parts.start) * width);
+        let weight = self.in_weight.narrow(0, start, length);
+        let bias = self.in_bias.narrow(0, start, length);
         x.linear(&weight, Some(&bias))
     }
 
@@ -115,26 +140,48 @@ impl Layer {
             .reshape(&size[..])
     }
 
-    /// `x` `[T, B, D]` attends to `memory`, keys and values `[S, B, D]`, or to itself.
-    fn forward(&self, x: &Tensor, memory: Option<(&Tensor, &Tensor)>, train: bool) -> Tensor {
+    /// `x` `[T, B, D]` attends to `memory`, or to itself.
+    fn forward(&self, x: &Tensor, memory: Option<&Memory>, train: bool) -> Tensor {
         let precision = self.config.precision;
         precision.within(x.device(), || self.transform(x, memory, train))
     }
 
-    fn transform(&self, x: &Tensor, memory: Option<(&Tensor, &Tensor)>, train: bool) -> Tensor {
-        let config = &self.config;
+    fn transform(&self, x: &Tensor, memory: Option<&Memory>, train: bool) -> Tensor {
         let normed = self.norms[0].forward(x);
         let projected = match memory {
-            Some((key, value)) => {
-                let (key, value) = (self.norms[0].forward(key), self.norms[0].forward(value));
+            Some(Memory::Apart(apart)) => {
+                let [key, value] = apart.each_ref().map(|x| self.norms[0].forward(x));
                 Projected::Apart([
-                    self.project(&normed, 0),
-                    self.project(&key, 1),
-                    self.project(&value, 2),
+                    self.project(&normed, 0..1),
+                    self.project(&key, 1..2),
+                    self.project(&value, 2..3),
                 ])
+            }
+            Some(Memory::Shared(memory)) => {
+                let memory = self.norms[0].forward(memory);
+                Projected::Paired([self.project(&normed, 0..1), self.project(&memory, 1..3)])
             }
             None => Projected::Together(normed.linear(&self.in_weight, Some(&self.in_bias))),
         };
+        self.add(x, projected, train)
+    }
+
+    /// The last step, `[1, B, D]`, of `x` attending to itself.
+    fn last(&self, x: &Tensor, train: bool) -> Tensor {
+        let precision = self.config.precision;
+        precision.within(x.device(), || {
+            let normed = self.norms[0].forward(x);
+            let projected = Projected::Paired([
+                self.project(&last_step(&normed), 0..1),
+                self.project(&normed, 1..3),
+            ]);
+            self.add(&last_step(x), projected, train)
+        })
+    }
+
+    /// `x` with what it attends to and the feed-forward network's output added.
+    fn add(&self, x: &Tensor, projected: Projected, train: bool) -> Tensor {
+        let config = &self.config;
         let attended = self.out.forward(&self.attend(projected, train));
         let x = residual(x, &attended, config.residual_dropout, train);
         let inner = self.fc1.forward(&self.norms[1].forward(&x)).relu();
@@ -142,6 +189,11 @@ impl Layer {
         let fed = self.fc2.forward(&inner);
         residual(&x, &fed, config.residual_dropout, train)
     }
+}
+
+/// `[1, B, D]` of `[T, B, D]`.
+fn last_step(x: &Tensor) -> Tensor {
+    x.narrow(0, x.size()[0] - 1, 1)
 }
 
 /// The causal mask `[T, S]`: -inf where a source step is ahead of the target step by more than the
@@ -170,7 +222,7 @@ fn positions(x: &Tensor) -> Tensor {
     table.unsqueeze(1) * present
 }
 
-/// A stack of layers, with inputs scaled by √width and a final layer norm.
+/// A stack of layers with a final layer norm.
 #[derive(Debug)]
 pub(crate) struct Encoder {
     layers: Vec<Layer>,
@@ -190,18 +242,12 @@ impl Encoder {
         }
     }
 
-    fn embed(&self, x: &Tensor, train: bool) -> Tensor {
-        let scaled = x * (self.config.width as f64).sqrt();
-        let embedded = if self.config.positions {
-            scaled + positions(x)
-        } else {
-            scaled
-        };
-        dropout(&embedded, self.config.embedding_dropout, train)
+    fn embed(&self, x: &Scaled, train: bool) -> Tensor {
+        dropout(&x.0, self.config.embedding_dropout, train)
     }
 
     /// `[T, B, D]` attending to itself.
-    pub(crate) fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+    pub(crate) fn forward(&self, x: &Scaled, train: bool) -> Tensor {
         let x = self.embed(x, train);
         let x = self
             .layers
@@ -210,15 +256,32 @@ impl Encoder {
         self.norm.forward(&x)
     }
 
-    /// `x` `[T, B, D]` attending to `memory` `[S, B, D]`; every layer sees the same memory.
-    pub(crate) fn forward_to(&self, x: &Tensor, memory: &Tensor, train: bool) -> Tensor {
+    /// The last step, `[B, D]`, of `[T, B, D]` attending to itself.
+    pub(crate) fn last(&self, x: &Scaled, train: bool) -> Tensor {
         let x = self.embed(x, train);
-        // Keys and values lose different features to dropout.
-        let (key, value) = (self.embed(memory, train), self.embed(memory, train));
+        let last = match self.layers.split_last() {
+            Some((last, before)) => {
+                let before = before
+                    .iter()
+                    .fold(x, |x, layer| layer.forward(&x, None, train));
+                last.last(&before, train)
+            }
+            None => last_step(&x),
+        };
+        self.norm.forward(&last).squeeze_dim(0)
+    }
+
+    /// `x` `[T, B, D]` attending to `memory` `[S, B, D]`; every layer sees the same memory.
+    pub(crate) fn forward_to(&self, x: &Scaled, memory: &Scaled, train: bool) -> Tensor {
+        let x = self.embed(x, train);
+        let memory = match train && self.config.embedding_dropout > 0.0 {
+            true => Memory::Apart([self.embed(memory, train), self.embed(memory, train)]),
+            false => Memory::Shared(memory.0.shallow_clone()),
+        };
         let x = self
             .layers
             .iter()
-            .fold(x, |x, layer| layer.forward(&x, Some((&key, &value)), train));
+            .fold(x, |x, layer| layer.forward(&x, Some(&memory), train));
         self.norm.forward(&x)
     }
 }
@@ -241,18 +304,85 @@ mod tests {
                 relu_dropout: 0.0,
                 residual_dropout: 0.0,
                 embedding_dropout: 0.0,
-                positions: true,
                 precision: Precision::Float32,
             },
         );
         let x = Tensor::randn([5, 1, 6], (Kind::Float, Device::Cpu));
-        let before = encoder.forward(&x, false);
+        let before = encoder.forward(&Scaled::positioned(&x), false);
         let _ = x.narrow(0, 4, 1).fill_(9.0);
-        let after = encoder.forward(&x, false);
+        let after = encoder.forward(&Scaled::positioned(&x), false);
         let change = (before - after).abs().amax([1, 2], false);
         let change = Vec::<f32>::try_from(change).unwrap();
         assert!(change[..4].iter().all(|&c| c == 0.0), "{change:?}");
         assert!(change[4] > 0.0);
+    }
+
+    /// With wide heads, too, which libtorch attends with.
+    #[test]
+    fn last_step_is_that_of_all() {
+        for (width, layers) in [(6, 0), (6, 1), (6, 3), (80, 2)] {
+            tch::manual_seed(6);
+            let vs = nn::VarStore::new(Device::Cpu);
+            let config = EncoderConfig {
+                width,
+                heads: 2,
+                layers,
+                attention_dropout: 0.0,
+                relu_dropout: 0.0,
+                residual_dropout: 0.0,
+                embedding_dropout: 0.0,
+                precision: Precision::Float32,
+            };
+            let encoder = Encoder::new(&vs.root(), config);
+            let options = (Kind::Float, Device::Cpu);
+            let x = Tensor::randn([5, 3, width], options).set_requires_grad(true);
+            let gradient = |y: &Tensor| {
+                Tensor::run_backward(&[y.square().sum(Kind::Float)], &[&x], false, false)
+            };
+            let all = encoder.forward(&Scaled::new(&x), true).get(4);
+            let last = encoder.last(&Scaled::new(&x), true);
+            assert_eq!(last.size(), [3, width]);
+            let close = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]) < 1e-4;
+            assert!(close(&all, &last), "{width}, {layers}");
+            assert!(
+                close(&gradient(&all)[0], &gradient(&last)[0]),
+                "{width}, {layers}"
+            );
+        }
+    }
+
+    /// Keys and values are the same where nothing is dropped.
+    #[test]
+    fn shared_memory_is_attended_to_as_keys_and_values_of_their_own() {
+        tch::manual_seed(7);
+        let vs = nn::VarStore::new(Device::Cpu);
+        let config = EncoderConfig {
+            width: 6,
+            heads: 3,
+            layers: 2,
+            attention_dropout: 0.0,
+            relu_dropout: 0.0,
+            residual_dropout: 0.0,
+            // Of so few numbers none.
+            embedding_dropout: 1e-9,
+            precision: Precision::Float32,
+        };
+        let encoder = Encoder::new(&vs.root(), config);
+        let draw = |steps| {
+            Tensor::randn([steps, 3, 6], (Kind::Float, Device::Cpu)).set_requires_grad(true)
+        };
+        let (x, memory) = (draw(5), draw(8));
+        let run = |train| {
+            let y = encoder.forward_to(&Scaled::new(&x), &Scaled::positioned(&memory), train);
+            let loss = y.square().sum(Kind::Float);
+            let mut of = Tensor::run_backward(&[loss], &[&x, &memory], false, false);
+            of.push(y.detach());
+            of
+        };
+        for (apart, shared) in run(true).iter().zip(run(false)) {
+            let apart = (apart - shared).abs().max().double_value(&[]);
+            assert!(apart < 1e-5, "{apart}");
+        }
     }
 
     #[test]

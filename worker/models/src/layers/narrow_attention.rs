@@ -19,11 +19,13 @@ pub(crate) struct Heads {
     pub dropout: f64,
 }
 
-/// Queries, keys and values, side by side in one tensor or each in its own.
+/// Queries, keys and values, side by side or each in a tensor of its own.
 #[derive(Debug)]
 pub(crate) enum Projected {
     /// `[T, B, 3 D]`.
     Together(Tensor),
+    /// Queries `[T, B, D]`, keys and values `[S, B, 2 D]`.
+    Paired([Tensor; 2]),
     /// `[T, B, D]` and twice `[S, B, D]`.
     Apart([Tensor; 3]),
 }
@@ -35,6 +37,11 @@ impl Projected {
             Self::Together(all) => {
                 let width = all.size()[2] / 3;
                 [0, 1, 2].map(|part| all.narrow(2, part * width, width))
+            }
+            Self::Paired([query, both]) => {
+                let width = both.size()[2] / 2;
+                let [key, value] = [0, 1].map(|part| both.narrow(2, part * width, width));
+                [query.shallow_clone(), key, value]
             }
             Self::Apart(parts) => parts.each_ref().map(Tensor::shallow_clone),
         };
@@ -48,6 +55,7 @@ impl Projected {
     fn float32(self) -> Self {
         match self {
             Self::Together(all) => Self::Together(all.to_kind(Kind::Float)),
+            Self::Paired(parts) => Self::Paired(parts.map(|part| part.to_kind(Kind::Float))),
             Self::Apart(parts) => Self::Apart(parts.map(|part| part.to_kind(Kind::Float))),
         }
     }
@@ -55,6 +63,7 @@ impl Projected {
     fn detach(&self) -> Self {
         match self {
             Self::Together(all) => Self::Together(all.detach()),
+            Self::Paired(parts) => Self::Paired(parts.each_ref().map(Tensor::detach)),
             Self::Apart(parts) => Self::Apart(parts.each_ref().map(Tensor::detach)),
         }
     }
@@ -63,6 +72,7 @@ impl Projected {
     fn tensors(&self) -> Vec<&Tensor> {
         match self {
             Self::Together(all) => vec![all],
+            Self::Paired(parts) => parts.iter().collect(),
             Self::Apart(parts) => parts.iter().collect(),
         }
     }
@@ -71,6 +81,7 @@ impl Projected {
         let empty = |x: &Tensor| Tensor::empty(x.size(), (x.kind(), x.device()));
         match self {
             Self::Together(all) => Self::Together(empty(all)),
+            Self::Paired(parts) => Self::Paired(parts.each_ref().map(empty)),
             Self::Apart(parts) => Self::Apart(parts.each_ref().map(empty)),
         }
     }
@@ -137,6 +148,7 @@ pub(crate) fn attend(projected: Projected, heads: Heads) -> Result<Tensor, Proje
         );
         match gradients {
             Projected::Together(all) => vec![all],
+            Projected::Paired(parts) => parts.into(),
             Projected::Apart(parts) => parts.into(),
         }
     });

@@ -13,7 +13,7 @@ use crate::{
     layers::{
         self,
         bert::Bert,
-        cross_modal::{Encoder, EncoderConfig},
+        cross_modal::{Encoder, EncoderConfig, Scaled},
         rnn::{Cell, Rnn, RnnConfig},
         unimodal_labels::UnimodalLabels,
     },
@@ -174,20 +174,18 @@ struct TextEnhanced {
 
 impl TextEnhanced {
     fn new(path: &nn::Path<'_>, config: EncoderConfig) -> Self {
-        let with = |layers| EncoderConfig {
-            layers,
-            positions: true,
-            ..config
-        };
+        let with = |layers| EncoderConfig { layers, ..config };
         Self {
             lower: Encoder::new(&(path / "lower_mha"), with(1)),
             upper: Encoder::new(&(path / "upper_mha"), with(2)),
         }
     }
 
-    fn forward(&self, query: &Tensor, key: &Tensor, text: &Tensor, train: bool) -> Tensor {
+    /// `query`, `key` and `text` have positions.
+    fn forward(&self, query: &Scaled, key: &Scaled, text: &Scaled, train: bool) -> Tensor {
         let enhanced = self.lower.forward_to(query, text, train);
-        self.upper.forward_to(key, &enhanced, train)
+        self.upper
+            .forward_to(key, &Scaled::positioned(&enhanced), train)
     }
 }
 
@@ -227,7 +225,6 @@ impl Tetfn {
             relu_dropout: config.relu_dropout,
             residual_dropout: config.res_dropout,
             embedding_dropout: config.embed_dropout,
-            positions: false,
             precision: build.precision,
         };
         let cross = |name: &str, dropout| Encoder::new(&(path / name), encoder(width, dropout));
@@ -307,9 +304,12 @@ impl Model for Tetfn {
         // Among steps with the same maximum, one gets the whole gradient.
         let pooled = |x: &Tensor| x.max_dim(0, false).0;
         let pooled = [pooled(&text), pooled(&audio), pooled(&vision)];
+        let parts = [&text, &audio, &vision];
+        let [text, audio, vision] = parts.map(Scaled::new);
+        // Attention through the text has positions.
+        let [text_at, audio_at, vision_at] = parts.map(Scaled::positioned);
         let last = |memory: &Encoder, parts: [Tensor; 2]| {
-            let states = memory.forward(&Tensor::cat(&parts, 2), train);
-            states.get(states.size()[0] - 1)
+            memory.last(&Scaled::new(&Tensor::cat(&parts, 2)), train)
         };
         let fused_text = last(
             &self.memories[0],
@@ -323,7 +323,7 @@ impl Model for Tetfn {
             [
                 self.audio_with_text.forward_to(&audio, &text, train),
                 self.audio_with_vision
-                    .forward(&vision, &audio, &text, train),
+                    .forward(&vision_at, &audio_at, &text_at, train),
             ],
         );
         let fused_vision = last(
@@ -331,7 +331,7 @@ impl Model for Tetfn {
             [
                 self.vision_with_text.forward_to(&vision, &text, train),
                 self.vision_with_audio
-                    .forward(&audio, &vision, &text, train),
+                    .forward(&audio_at, &vision_at, &text_at, train),
             ],
         );
         let fused = Tensor::cat(&[fused_text, fused_audio, fused_vision], 1);

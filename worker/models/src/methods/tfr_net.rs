@@ -14,7 +14,7 @@ use crate::{
     layers::{
         self,
         bert::Bert,
-        cross_modal::{Encoder, EncoderConfig},
+        cross_modal::{Encoder, EncoderConfig, Scaled},
         dropout::dropout,
         rnn::{Cell, Packed, Rnn, RnnConfig},
         similarity::cmd_smooth,
@@ -269,7 +269,7 @@ impl Model {
             config.attn_dropout_v,
         ];
         let letters = ["l", "a", "v"];
-        let encoder = |name: String, width, heads, layers: i64, attention_dropout, positions| {
+        let encoder = |name: String, width, heads, layers: i64, attention_dropout| {
             Encoder::new(
                 &(path / name),
                 EncoderConfig {
@@ -280,7 +280,6 @@ impl Model {
                     relu_dropout: config.relu_dropout,
                     residual_dropout: config.res_dropout,
                     embedding_dropout: config.embed_dropout,
-                    positions,
                     precision,
                 },
             )
@@ -308,11 +307,10 @@ impl Model {
                     heads,
                     3,
                     config.attn_dropout,
-                    true,
                 ),
                 others: others.map(|other| {
                     let name = format!("trans_{letter}_with_{}", letters[other]);
-                    encoder(name, width, heads, 0, dropouts[other], true)
+                    encoder(name, width, heads, 0, dropouts[other])
                 }),
                 last: encoder(
                     format!("trans_{letter}_final"),
@@ -320,7 +318,6 @@ impl Model {
                     config.num_temporal_head,
                     3,
                     config.attn_dropout,
-                    false,
                 ),
             }
         })
@@ -336,7 +333,7 @@ impl Model {
             } else {
                 self.alignments[i].project.forward(&x)
             };
-            x.permute([2, 0, 1])
+            Scaled::positioned(&x.permute([2, 0, 1]))
         };
         let projected = [project(0), project(1), project(2)];
         let others = [[1, 2], [0, 2], [0, 1]];
@@ -361,10 +358,10 @@ impl Model {
                 // The reference passes samples as steps, so a sample's reconstruction depends on the
                 // samples before it in the batch.
                 true => last
-                    .forward(&joint[i].permute([0, 2, 1]), train)
+                    .forward(&Scaled::new(&joint[i].permute([0, 2, 1])), train)
                     .permute([0, 2, 1]),
                 false => last
-                    .forward(&joint[i].permute([2, 0, 1]), train)
+                    .forward(&Scaled::new(&joint[i].permute([2, 0, 1])), train)
                     .permute([1, 2, 0]),
             }
         })
