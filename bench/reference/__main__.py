@@ -1,4 +1,4 @@
-"""`python bench/reference measure`: the references' own training steps."""
+"""`python bench/reference measure`: the references' own training steps and predictions."""
 
 from __future__ import annotations
 
@@ -37,18 +37,19 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     main = argparse.ArgumentParser(
         prog="python bench/reference",
-        description="Measure the references' own training steps, from clones of their repositories.",
+        description="Measure the references' own training steps and predictions, from clones of their repositories.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
     measure = commands.add_parser(
         "measure",
-        help="measure a method's training step and peak memory, on the CPU",
+        help="measure a method's training step, predictions and peak memory, on the CPU",
         description="Run a reference's own trainer on random data in the shapes of MOSI, with its own "
         "hyper-parameters, and print a line of JSON: method, step (seconds per training step, the median of the "
-        "rounds after a first one that is not counted, in the second epoch), evaluated (always null), peak (bytes of "
-        "resident memory), torch (PyTorch's version). Runs on the CPU and downloads nothing.",
+        "rounds after a first one that is not counted, in the second epoch), evaluated (predictions per second when it "
+        "evaluates the validation split, or null), evaluated_batch (the batches in which the reference evaluates, or "
+        "null), peak (bytes of resident memory), torch (PyTorch's version). Runs on the CPU and downloads nothing.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -58,6 +59,9 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="FOLDER",
         help="the clone of the method's repository (else the repository's variable, below)",
+    )
+    measure.add_argument(
+        "--evaluate", action="store_true", help="also measure predictions, in the batches in which the reference evaluates"
     )
     add_measuring(measure, "the text encoder's folder, a BERT in Hugging Face's format")
     return main
@@ -104,18 +108,22 @@ def run(arguments: argparse.Namespace) -> dict[str, object]:
 
         from common import EncoderConfig
         from measure import peak_bytes
-        from samples import averaged, samples
+        from samples import Samples, averaged, samples
         from trainers import TRAINERS, Setting, link_encoder
 
         torch.set_num_threads(arguments.threads)
         torch.manual_seed(1)
         config = EncoderConfig.read(encoder)
-        batch = samples(arguments.batch, min(20_000, config.vocab_size))
-        if arguments.method == "lf-dnn":
-            batch = averaged(batch, config.hidden_size)
+
+        def of_size(size: int) -> Samples:
+            batch = samples(size, min(20_000, config.vocab_size))
+            return averaged(batch, config.hidden_size) if arguments.method == "lf-dnn" else batch
+
+        batch = of_size(arguments.batch)
         training = Training(batch, arguments.steps, arguments.rounds)
+        validation = Validation(of_size, training, arguments.batch, arguments.evaluate)
         # LNLN's program tests after each epoch, too.
-        loaders = {"train": training, "valid": Validation(batch, training), "test": [batch]}
+        loaders = {"train": training, "valid": validation, "test": [batch]}
         # References write weights where they run.
         with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w", encoding="utf-8") as nowhere:
             os.chdir(folder)
@@ -138,7 +146,8 @@ def run(arguments: argparse.Namespace) -> dict[str, object]:
         "method": arguments.method,
         # The upper one of two, as in the worker's benchmark.
         "step": statistics.median_high(training.seconds),
-        "evaluated": None,
+        "evaluated": validation.rate,
+        "evaluated_batch": validation.size if validation.rate else None,
         "peak": peak_bytes(),
         "torch": torch.__version__,
     }

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 # Batches of what is not timed; EMT-DLFR's trainer divides by half their number.
 UNTIMED = 2
+# How many predictions are timed, at least.
+PREDICTIONS = 256
 
 
 class Measured(Exception):
@@ -45,16 +47,32 @@ class Training:
 
 
 class Validation:
-    """The validation split, which follows the training split of each epoch."""
+    """The validation split, which follows the training split of each epoch.
 
-    def __init__(self, batch: Any, training: Training) -> None:
-        self.batch, self.training = batch, training
+    After the second epoch, and after a batch that is not timed, it is `PREDICTIONS` samples long or longer, and ends the
+    training. `of_size` makes a batch of so many samples.
+    """
+
+    def __init__(self, of_size: Callable[[int], Any], training: Training, size: int, timed: bool) -> None:
+        self.of_size, self.training, self.timed = of_size, training, timed
+        # Samples in a batch: as the reference evaluates, if its trainer says so.
+        self.size = size
+        # Predictions a second.
+        self.rate: float | None = None
 
     def __len__(self) -> int:
         return UNTIMED
 
     def __iter__(self) -> Iterator[Any]:
-        if self.training.second_epoch:
-            raise Measured
-        self.training.second_epoch = True
-        yield from itertools.repeat(self.batch, UNTIMED)
+        batch = self.of_size(self.size)
+        if not self.training.second_epoch:
+            self.training.second_epoch = True
+            yield from itertools.repeat(batch, UNTIMED)
+            return
+        if self.timed:
+            yield batch
+            batches = -(-PREDICTIONS // self.size)
+            start = time.perf_counter()
+            yield from itertools.repeat(batch, batches)
+            self.rate = batches * self.size / (time.perf_counter() - start)
+        raise Measured

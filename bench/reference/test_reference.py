@@ -25,7 +25,7 @@ sys.path += [str(HERE), str(HERE.parent / "eager")]
 
 import repositories  # noqa: E402
 from repositories import METHODS, REPOSITORIES, Unusable, missing_package  # noqa: E402
-from splits import UNTIMED, Measured, Training, Validation  # noqa: E402
+from splits import PREDICTIONS, UNTIMED, Measured, Training, Validation  # noqa: E402
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 needs_torch = unittest.skipUnless(HAS_TORCH, "PyTorch is missing: `pip install torch`")
@@ -45,7 +45,8 @@ class Configuration(dict):
 
 def get_config_regression(model, dataset):
     assert dataset == "mosi"
-    return Configuration(model_name=model, hidden_size=7, text_out=768, audio_out=16, pretrained="bert-base-uncased")
+    sizes = {"hidden_size": 7, "text_out": 768, "audio_out": 16, "batch_size": 5}
+    return Configuration(model_name=model, pretrained="bert-base-uncased", **sizes)
 '''
 MMSA_MODELS = '''
 import torch
@@ -83,7 +84,8 @@ class ATIO:
                 print("a step")
                 time.sleep(0.02)
             for batch in loaders["valid"]:
-                pass
+                assert batch["labels"]["M"].shape == (5, 1)
+                time.sleep(0.001)
 '''
 
 
@@ -99,7 +101,7 @@ class Splits(unittest.TestCase):
 
     def train(self, training: Training, passes: int, prepare: bool = False) -> Iterator[str]:
         """A trainer with so many passes an epoch; says what it does."""
-        validation = Validation("batch", training)
+        validation = Validation(lambda size: f"batch of {size}", training, 64, False)
         if prepare:
             yield from ("prepare" for _ in training)
         # More than are measured, but not for ever if nothing ends them.
@@ -138,6 +140,24 @@ class Splits(unittest.TestCase):
         done = self.run_trainer(training, 1, prepare=True)
         self.assertEqual(done[:UNTIMED], ["prepare"] * UNTIMED)
         self.assertEqual(len(training.seconds), 1)
+
+    def test_validation_after_the_second_epoch_is_timed_but_its_first_batch(self) -> None:
+        for size in (1, 24, 300):
+            validation = Validation(lambda size: f"batch of {size}", Training("batch", 1, 1), 64, True)
+            # As a trainer sets it.
+            validation.size = size
+            self.assertEqual(list(validation), [f"batch of {size}"] * UNTIMED)
+            self.assertIsNone(validation.rate)
+            done = []
+            with self.assertRaises(Measured):
+                for batch in validation:
+                    done.append(batch)
+                    time.sleep(0.001)
+            timed = len(done) - 1
+            self.assertGreaterEqual(timed * size, PREDICTIONS)
+            self.assertLess((timed - 1) * size, PREDICTIONS)
+            self.assertLess(validation.rate or 0, size / 0.001)
+            self.assertGreater(validation.rate or 0, 0)
 
 
 class Repositories(unittest.TestCase):
@@ -255,12 +275,15 @@ class Commands(unittest.TestCase):
 
         write_safetensors({"weight": torch.ones(2)}, self.encoder / "model.safetensors")
         for method in ("misa", "self-mm", "cenet"):
-            said = measure(method, *self.words)
+            evaluate = ["--evaluate"] if method == "misa" else []
+            said = measure(method, *self.words, *evaluate)
             self.assertEqual(said.returncode, 0, said.stderr)
             self.assertIn("warning: ", said.stderr)
             result = json.loads(said.stdout)
-            self.assertEqual(list(result), ["method", "step", "evaluated", "peak", "torch"])
-            self.assertEqual((result["method"], result["evaluated"]), (method, None))
+            self.assertEqual(list(result), ["method", "step", "evaluated", "evaluated_batch", "peak", "torch"])
+            self.assertEqual((result["method"], result["evaluated_batch"]), (method, 5 if evaluate else None))
+            self.assertEqual(result["evaluated"] is not None, bool(evaluate))
+            self.assertLess(result["evaluated"] or 0, 5 / 0.001)
             self.assertGreaterEqual(result["step"], 0.02)
         files = [path.name for path in self.clone.rglob("*") if path.is_file()]
         self.assertEqual(sorted(files), ["AMIO.py", "__init__.py", "__init__.py", "__init__.py"])
@@ -308,12 +331,13 @@ class Clones(unittest.TestCase):
         for repository, folder in clones.items():
             for method in repository.methods:
                 with self.subTest(method):
-                    few = ["--steps", "1", "--rounds", "1", "--batch", "4", "--threads", "1"]
+                    few = ["--evaluate", "--steps", "1", "--rounds", "1", "--batch", "4", "--threads", "1"]
                     said = measure(method, "--repository", folder, *few)
                     if "missing encoder" in said.stderr or "missing Python package" in said.stderr:
                         self.skipTest(said.stderr)
                     self.assertEqual(said.returncode, 0, said.stderr)
-                    self.assertGreater(json.loads(said.stdout)["step"], 0)
+                    result = json.loads(said.stdout)
+                    self.assertGreater(min(result["step"], result["evaluated"], result["evaluated_batch"]), 0)
 
 
 if __name__ == "__main__":

@@ -75,6 +75,7 @@ def train_mmsa(setting: Setting, loaders: Loaders) -> None:
     sys.path.insert(0, str(setting.clone / "src"))
     package = importlib.import_module("MMSA")
     arguments = package.get_config_regression(setting.method.replace("-", "_"), "mosi")
+    loaders["valid"].size = arguments["batch_size"]
     changed = {
         **widths(arguments, setting.width),
         # What MMSA's dataset and MMSA's function `MMSA_run` set.
@@ -105,6 +106,9 @@ def train_lnln(setting: Setting, loaders: Loaders) -> None:
     yaml = importlib.import_module("yaml")
     configuration = yaml.safe_load((setting.clone / "configs/train_mosi.yaml").read_text("utf-8"))
     configuration["base"]["batch_size"] = setting.batch
+    # Its program `robust_evaluation.py` evaluates every missing rate with these.
+    evaluation = yaml.safe_load((setting.clone / "configs/eval_mosi.yaml").read_text("utf-8"))
+    loaders["valid"].size = evaluation["base"]["batch_size"]
     extractor = configuration["model"]["feature_extractor"]
     extractor["bert_pretrained"] = str(setting.encoder)
     extractor["input_dims"][0] = setting.width
@@ -132,6 +136,7 @@ def train_emt_dlfr(setting: Setting, loaders: Loaders) -> None:
     asked = program.parse_args()
     asked.missing_rate, asked.seeds, asked.num_seeds = (0.3, 0.3, 0.3), [asked.seed], 1
     arguments = program.ConfigRegression(asked).get_config()
+    loaders["valid"].size = arguments["batch_size"]
     changed = {
         **widths(arguments, setting.width),
         # What EMT-DLFR's dataset and its function `run` set.

@@ -5,7 +5,7 @@ Each measurement is a process of its own: the worker's benchmark (`cargo bench -
 run, stand above the table. Ratios can be trusted more than seconds.
 
 Where clones of the references' repositories are named, their own code is measured in the same turns (`bench/reference`),
-and the table has two columns more.
+and the table has five columns more.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ def measured(command: list[str], environment: dict[str, str]) -> Outcome | str:
             float(evaluated) if evaluated is not None else None,
             int(said["peak"] or 0),
             said.get("operations"),
+            said.get("evaluated_batch"),
         )
     except (IndexError, KeyError, TypeError, ValueError) as error:
         return f"printed no result ({error})"
@@ -107,7 +108,7 @@ def sides(method: str, asked: argparse.Namespace, program: Path) -> dict[str, Ca
     }
     clone = asked.clones.get(repositories.METHODS.get(method))
     if clone:
-        measure[REFERENCE] = lambda: in_python("reference", method, ["--repository", str(clone)], asked)
+        measure[REFERENCE] = lambda: in_python("reference", method, ["--evaluate", "--repository", str(clone)], asked)
     return measure
 
 

@@ -13,12 +13,13 @@ HEAD = (
 )
 
 # Further columns, where methods were measured by their references' own code, too.
-REFERENCE_HEAD = ("step, reference", "ratio")
+REFERENCE_HEAD = ("step, reference", "ratio", "evaluated/s, reference", "its batches", "ratio")
 
 # Where a reference's step is other work than ours.
 OTHER_WORK = {"lf-dnn": "its reference reads text features from a file, so that ratio compares a step without an encoder"}
 
-# What a column says.
+# What columns say.
+EVALUATED = "its batches: those in which the reference evaluates"
 OVER = "over products: how many times as long our step takes as its products of matrices alone would, at the rate above"
 
 # What is compared.
@@ -34,6 +35,8 @@ class Outcome:
     peak: int
     # Floating-point operations of a step, if they are known.
     operations: float | None = None
+    # Samples in a batch of predictions, if it has a size of its own.
+    evaluated_batch: int | None = None
 
 
 @dataclass
@@ -69,19 +72,27 @@ class Row:
             return f"{over / under:.2f}x" if over and under else "–"
 
         def show(value: float | None, form: str, scale: float = 1.0) -> str:
-            return format(value / scale, form) + ("" if scale == 1.0 else " GB") if value else "–"
+            if not value:
+                return "–"
+            return format(value, form) if scale == 1.0 else format(value / scale, form) + " GB"
 
         products = mine.operations / rate if mine and mine.operations else None
         step, other_step = (side.step if side else None for side in (mine, other))
         speed, other_speed = (side.evaluated if side else None for side in (mine, other))
         peak, other_peak = (float(side.peak) if side else None for side in (mine, other))
-        their_step = reference.step if reference else None
-        last = (show(their_step, ".3f"), ratio(their_step, step)) if references else ()
+        their_step, their_speed, their_batch = (
+            (reference.step, reference.evaluated, reference.evaluated_batch) if reference else (None, None, None)
+        )
+        last = (
+            show(their_step, ".3f"), ratio(their_step, step),
+            show(their_speed, ".1f"), show(their_batch, "d"), ratio(speed, their_speed),
+        )
         return (
             self.method,
             show(other_step, ".3f"), show(step, ".3f"), ratio(other_step, step), ratio(step, products),
             show(other_speed, ".1f"), show(speed, ".1f"), ratio(speed, other_speed),
-            show(other_peak, ".1f", 1e9), show(peak, ".1f", 1e9), ratio(other_peak, peak), *last,
+            show(other_peak, ".1f", 1e9), show(peak, ".1f", 1e9), ratio(other_peak, peak),
+            *(last if references else ()),
         )
 
 
@@ -95,6 +106,7 @@ def median(outcomes: list[Outcome]) -> Outcome | None:
         statistics.median(evaluated) if evaluated else None,
         int(statistics.median(one.peak for one in outcomes)),
         outcomes[0].operations,
+        outcomes[0].evaluated_batch,
     )
 
 
@@ -111,6 +123,11 @@ def lines_of(machine: Machine, rows: list[Row], references: bool) -> list[tuple[
     return [head, *(row.cells(machine.float32, references) for row in rows)]
 
 
+def columns(references: bool) -> str:
+    """What the columns say."""
+    return f"{OVER}; {EVALUATED}" if references else OVER
+
+
 def as_text(machine: Machine, rows: list[Row], batch: int, references: bool = False) -> str:
     """For a terminal."""
     lines = lines_of(machine, rows, references)
@@ -122,7 +139,7 @@ def as_text(machine: Machine, rows: list[Row], batch: int, references: bool = Fa
         )
         for line in lines
     ]
-    said = [machine.sentence(), f"batches of {batch}; a ratio above 1 means that ours is faster or smaller; {OVER}"]
+    said = [machine.sentence(), f"batches of {batch}; a ratio above 1 means that ours is faster or smaller; {columns(references)}"]
     return "\n".join([*said, *table, *notes(rows)])
 
 
@@ -133,7 +150,7 @@ def as_markdown(machine: Machine, rows: list[Row], batch: int, references: bool 
 
     head, *cells = lines_of(machine, rows, references)
     table = [line(head), line(("---",) + ("---:",) * (len(head) - 1)), *(line(row) for row in cells)]
-    said = f"{machine.sentence()}. Batches of {batch}; a ratio above 1 means that ours is faster or smaller; {OVER}."
+    said = f"{machine.sentence()}. Batches of {batch}; a ratio above 1 means that ours is faster or smaller; {columns(references)}."
     return "\n".join([said, "", *table, *(["", *notes(rows)] if notes(rows) else [])]) + "\n"
 
 

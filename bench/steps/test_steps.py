@@ -64,18 +64,19 @@ class Tables(unittest.TestCase):
         for one in (row, other):
             one.add(OURS, Outcome(0.5, 40.0, 2_000_000_000))
             one.add(EAGER, Outcome(1.0, 20.0, 2_000_000_000))
-        row.add(REFERENCE, Outcome(1.5, None, 2_000_000_000))
+        row.add(REFERENCE, Outcome(1.5, 8.0, 2_000_000_000, None, 16))
         rate = MACHINE.float32
-        self.assertEqual(row.cells(rate, True), (*row.cells(rate), "1.500", "3.00x"))
-        self.assertEqual(other.cells(rate, True), (*other.cells(rate), "–", "–"))
+        self.assertEqual(row.cells(rate, True), (*row.cells(rate), "1.500", "3.00x", "8.0", "16", "5.00x"))
+        self.assertEqual(other.cells(rate, True), (*other.cells(rate), "–", "–", "–", "–", "–"))
         self.assertTrue(row.complete and other.complete)
         text = as_text(MACHINE, [row, other], 64, True)
         self.assertIn("step, reference", text)
+        self.assertIn("its batches: ", text)
         page = as_markdown(MACHINE, [row, other], 64, True).splitlines()
         table = [line.count("|") for line in page if line.startswith("|")]
-        self.assertEqual(table, [len(HEAD) + 3] * 4)
+        self.assertEqual(table, [len(HEAD) + 6] * 4)
         said = json.loads(as_json(MACHINE, [row], 64, True))["methods"][0]
-        self.assertEqual((said["reference"][0]["step"], said["reference"][0]["evaluated"]), (1.5, None))
+        self.assertEqual((said["reference"][0]["step"], said["reference"][0]["evaluated"]), (1.5, 8.0))
 
     def test_nothing_of_references_is_said_unless_asked_for(self) -> None:
         row = Row("misa")
@@ -135,9 +136,9 @@ class Programs(unittest.TestCase):
         return self.steps.measured([sys.executable, "-c", code], dict(os.environ))  # type: ignore[attr-defined]
 
     def test_last_line_is_the_result(self) -> None:
-        said = json.dumps({"step": 0.5, "evaluated": 10, "peak": 7})
+        said = json.dumps({"step": 0.5, "evaluated": 10, "evaluated_batch": 16, "peak": 7})
         outcome = self.outcome(f"print('noise'); print({said!r})")
-        self.assertEqual((outcome.step, outcome.evaluated, outcome.peak), (0.5, 10.0, 7))
+        self.assertEqual(outcome, Outcome(0.5, 10.0, 7, None, 16))
 
     def test_programs_that_fail_say_why(self) -> None:
         self.assertIn("ended with 3", self.outcome("import sys; sys.exit(3)"))
@@ -175,7 +176,7 @@ class Programs(unittest.TestCase):
         once = ["ours", "eager", "ours"]
         self.assertEqual(programs, [*once, "ours", "eager", "reference", "ours", "reference", *once])
         command = commands[5]
-        self.assertEqual(command[3:7], ["measure", "lnln", "--repository", "clone"])
+        self.assertEqual(command[3:8], ["measure", "lnln", "--evaluate", "--repository", "clone"])
         self.assertIn("3", command)
         self.assertEqual([len(row.reference) for row in rows], [0, 2, 0])
         self.assertEqual([list(row.missing) for row in rows], [[EAGER]] * 3)
