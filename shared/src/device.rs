@@ -97,6 +97,16 @@ pub struct Assignment {
     pub left_out: usize,
 }
 
+impl Assignment {
+    /// How many slots compute on a slot's GPU, itself included; 1 on the CPU.
+    pub fn sharing(&self, place: Place) -> usize {
+        match place {
+            Place::Cpu => 1,
+            Place::Gpu(_) => self.places.iter().filter(|&&other| other == place).count(),
+        }
+    }
+}
+
 /// Slots that cannot be placed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ShareError {

@@ -10,7 +10,7 @@ use clap::{Parser, ValueEnum};
 use halfheard_models::{device, memory};
 use halfheard_shared::{device::Devices, env};
 use halfheard_telemetry::access::{Access, AccessError, is_loopback};
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 /// Take jobs from the broker, train and evaluate the models, report the results.
 #[derive(Parser, Clone, Debug)]
@@ -39,7 +39,7 @@ pub(crate) struct Cli {
     )]
     pub(crate) device: Devices,
 
-    /// Let several slots share a GPU, which needs memory for all of them
+    /// Let several slots share a GPU: jobs may need an equal part of its memory each
     #[arg(long, env = env::SHARE_GPUS, value_parser = clap::builder::FalseyValueParser::new())]
     pub(crate) share_gpus: bool,
 
@@ -143,6 +143,10 @@ pub(crate) struct Cli {
     /// How this process computes; set by the supervisor
     #[arg(long, hide = true, default_value_t)]
     pub(crate) numerics: halfheard_models::numerics::Numerics,
+
+    /// How many slots compute on this one's GPU; set by the supervisor
+    #[arg(long, hide = true, value_name = "N", default_value = "1")]
+    pub(crate) sharing: NonZeroUsize,
 
     /// Which slot this process is; set by the supervisor
     #[arg(long, hide = true)]

@@ -128,7 +128,7 @@ async fn run_slot(cli: &Cli, settings: Settings, slot: usize, shutdown: Shutdown
         data_dir: settings.data_dir,
         device: chosen.device,
         device_name: chosen.name,
-        shares_gpu: cli.share_gpus,
+        sharing: cli.sharing,
         labels: cli.labels.clone(),
         external: cli.external.limits(cli.requested_slots()),
         threads,
@@ -200,14 +200,13 @@ async fn supervise(
             if let Err(error) = serve(cli, &watched, artifacts).await {
                 return fail(error.as_ref(), Exit::Usage);
             }
-            let places = assigned.places;
             service_manager::notify(State::Ready);
             let stopping = shutdown.clone();
             tokio::spawn(async move {
                 stopping.requested().await;
                 service_manager::notify(State::Stopping);
             });
-            supervisor.run(places, watched, shutdown, forced).await
+            supervisor.run(assigned, watched, shutdown, forced).await
         }
         Ok(None) => Exit::Success,
         Err(error @ DeviceError::Share(ShareError::TooMany { .. })) => fail(&error, Exit::Usage),

@@ -145,18 +145,19 @@ impl Supervisor {
     /// Runs a child of this program for each place until all have ended.
     pub(crate) async fn run(
         self,
-        places: Vec<Place>,
+        assigned: Assignment,
         watched: Slots,
         shutdown: Shutdown,
         forced: CancellationToken,
     ) -> Exit {
         let mut tasks = JoinSet::new();
-        let slots = places.len();
-        for (slot, place) in places.into_iter().enumerate() {
+        let slots = assigned.places.len();
+        for (slot, &place) in assigned.places.iter().enumerate() {
             let process = SlotProcess {
                 slot,
                 slots,
                 place,
+                sharing: assigned.sharing(place),
                 flags: self.flags.clone(),
                 name: self.name.clone(),
                 deadlines: self.deadlines,
@@ -194,6 +195,7 @@ struct SlotProcess {
     slot: usize,
     slots: usize,
     place: Place,
+    sharing: usize,
     flags: Vec<OsString>,
     name: String,
     deadlines: Deadlines,
@@ -265,6 +267,8 @@ impl SlotProcess {
             .arg(self.slots.to_string())
             .arg("--device")
             .arg(self.place.to_string())
+            .arg("--sharing")
+            .arg(self.sharing.to_string())
             .arg("--name")
             .arg(&self.name)
             .arg("--numerics")

@@ -22,19 +22,20 @@ fn read(log: &Path) -> String {
 }
 
 /// The devices that `coord status` shows, once there are `count` workers.
-async fn devices_in_status(stage: &Stage, count: usize) -> Result<Vec<String>> {
+async fn devices_in_status(stage: &Stage, count: usize) -> Result<Vec<(String, u64)>> {
     let since = Instant::now();
     loop {
         let status = output(coord(stage)?.args(["status", "--json"]))?;
         let status: serde_json::Value = serde_json::from_str(&status)?;
         let workers = status["workers"].as_array().cloned().unwrap_or_default();
         if workers.len() == count {
-            let mut devices: Vec<String> = workers
+            let mut devices: Vec<(String, u64)> = workers
                 .iter()
                 .map(|w| {
                     let worker = w.get("worker").unwrap_or(w);
                     let text = |key: &str| worker[key].as_str().unwrap_or_default().to_owned();
-                    format!("{} {}", text("name"), text("device"))
+                    let memory = w["device_memory"].as_u64().unwrap_or_default();
+                    (format!("{} {}", text("name"), text("device")), memory)
                 })
                 .collect();
             devices.sort_unstable();
@@ -49,23 +50,28 @@ async fn devices_in_status(stage: &Stage, count: usize) -> Result<Vec<String>> {
 async fn each_slot_gets_its_own_gpu() -> Result<()> {
     let stage = Stage::start().await?;
     let log = stage.data_dir().join("worker.log");
+    // With the number of slots on each slot's GPU.
     for (gpus, flags, devices) in [
         (
             "2",
             &["--slots", "2"][..],
-            &["w-0 cuda:0", "w-1 cuda:1"][..],
+            &[("w-0 cuda:0", 1), ("w-1 cuda:1", 1)][..],
         ),
         // No more slots than GPUs, unless they may share.
-        ("2", &["--slots", "3"], &["w-0 cuda:0", "w-1 cuda:1"]),
+        (
+            "2",
+            &["--slots", "3"],
+            &[("w-0 cuda:0", 1), ("w-1 cuda:1", 1)],
+        ),
         (
             "2",
             &["--slots", "3", "--share-gpus"],
-            &["w-0 cuda:0", "w-1 cuda:1", "w-2 cuda:0"],
+            &[("w-0 cuda:0", 2), ("w-1 cuda:1", 1), ("w-2 cuda:0", 2)],
         ),
         (
             "3",
             &["--device", "cuda:2,cuda:0"],
-            &["w-0 cuda:2", "w-1 cuda:0"],
+            &[("w-0 cuda:2", 1), ("w-1 cuda:0", 1)],
         ),
     ] {
         let mut command = Command::new(program("worker")?);
@@ -81,7 +87,13 @@ async fn each_slot_gets_its_own_gpu() -> Result<()> {
                 .stderr(std::fs::File::create(&log)?),
         )?;
         let shown = devices_in_status(&stage, devices.len()).await?;
-        let expected: Vec<String> = devices.iter().map(|d| format!("{d} (pretended)")).collect();
+        // A pretended GPU has the machine's memory, of which each slot announces its part.
+        let machine = shown.iter().map(|(_, memory)| *memory).max().unwrap_or(0);
+        ensure!(machine > 1 << 30, "{shown:?}");
+        let expected: Vec<(String, u64)> = devices
+            .iter()
+            .map(|(device, sharing)| (format!("{device} (pretended)"), machine / sharing))
+            .collect();
         assert_eq!(shown, expected, "{flags:?}");
         let text = read(&log);
         ensure!(text.contains("slot 0 on cuda:"), "{text}");

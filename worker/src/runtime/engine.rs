@@ -144,7 +144,7 @@ impl Engine {
     /// Starts the thread.
     pub(super) fn start(settings: &SlotSettings, watch: Watch) -> std::io::Result<Self> {
         let (device, threads) = (settings.device, settings.threads);
-        let shared = settings.shares_gpu;
+        let shared = settings.sharing.get() > 1;
         let (tasks, inbox) = mpsc::channel();
         std::thread::Builder::new()
             .name("libtorch".to_owned())

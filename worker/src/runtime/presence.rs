@@ -32,7 +32,7 @@ pub(super) struct Announcement {
     pub(super) labels: Vec<String>,
     /// Whether it runs external programs.
     pub(super) external: bool,
-    /// Bytes of the device's memory; 0 if unknown.
+    /// Bytes of the device's memory that jobs may need, an equal part of a GPU that several slots share; 0 if unknown.
     pub(super) memory: u64,
     pub(super) leases: Leases,
 }

@@ -4,7 +4,7 @@ use crate::{external::Limits, shutdown::Deadlines};
 use halfheard_models::{device::Device, numerics::Numerics};
 use halfheard_shared::broker::BrokerSettings;
 use halfheard_telemetry::recorder::Recorder;
-use std::{path::PathBuf, time::Duration};
+use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
 /// What a slot needs to run.
 #[derive(Clone, Debug)]
@@ -16,8 +16,8 @@ pub(crate) struct SlotSettings {
     pub(crate) device: Device,
     /// The device's name as shown to people.
     pub(crate) device_name: String,
-    /// Whether other slots compute on the same GPU.
-    pub(crate) shares_gpu: bool,
+    /// How many slots compute on the same GPU, this one included.
+    pub(crate) sharing: NonZeroUsize,
     /// What jobs may ask for, such as `a100`.
     pub(crate) labels: Vec<String>,
     /// Within which limits external programs run; `None` if they do not.

@@ -162,7 +162,8 @@ async fn announce(settings: &SlotSettings, leases: Leases) -> Arc<Announcement> 
         session: Uuid::new_v4(),
         labels: settings.labels.clone(),
         external: settings.external.is_some(),
-        memory: memory.await.unwrap_or(0),
+        // Slots that share a GPU must not be granted jobs that need more of it together than there is.
+        memory: memory.await.unwrap_or(0) / settings.sharing.get() as u64,
         leases,
     })
 }
