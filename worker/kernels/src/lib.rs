@@ -13,6 +13,7 @@ pub mod adam;
 pub mod attention;
 mod dispatch;
 pub mod dropout;
+pub mod gru;
 mod lanes;
 mod parallel;
 mod random;
