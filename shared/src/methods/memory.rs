@@ -260,9 +260,9 @@ fn model(s: &Sizes<'_>) -> Option<Model> {
             // Each token asks each frame, which is as wide as the encoder.
             kept: s.encode(batch, s.tokens)
                 + batch
-                    * (3.0 * (s.audio + s.vision) * width
+                    * (2.0 * (s.audio + s.vision) * width
                         + 3.0 * s.text * (s.audio + s.vision)
-                        + 8.0 * s.text * width),
+                        + 12.0 * s.text * width),
             encoder: true,
         },
         "tetfn" => {

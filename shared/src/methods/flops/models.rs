@@ -120,11 +120,11 @@ fn mmim(s: &Sizes<'_>) -> Forward {
 
 fn cenet(s: &Sizes<'_>) -> Forward {
     let width = s.width();
-    // Each token asks each frame; what makes queries, keys and values of them is applied to the tokens.
+    // Each token asks each frame; what makes queries, keys and values of them, and the second map of frames, is applied
+    // to the tokens.
     let attend = |steps: f64, dim: f64| {
         linear(steps, dim, width)
-            + linear(steps, width, width)
-            + 3.0 * linear(s.text, width, width)
+            + 5.0 * linear(s.text, width, width)
             + attention(s.text, steps, width)
     };
     Forward::same(

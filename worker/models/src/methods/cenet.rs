@@ -55,20 +55,28 @@ struct Attention {
 }
 
 impl Attention {
-    /// `tokens` `[B, L, H]` attend to `steps` `[B, T, H]`, to `[B, L, H]`; scores are multiplied by `sharpness`.
+    /// `tokens` `[B, L, H]` attend to `last` of `steps` `[B, T, H]`, to `[B, L, H]`; scores are multiplied by `sharpness`.
     ///
-    /// There are many times as many steps as tokens, so the maps of keys and values are applied on the tokens' side:
-    /// `q · (K s + b) = (Kᵀ q) · s + q · b`, and weights, whose sum is 1, commute with the map of values.
-    fn forward(&self, tokens: &Tensor, steps: &Tensor, sharpness: f64) -> Tensor {
+    /// There are many times as many steps as tokens, so the maps of steps, keys and values are applied on the tokens'
+    /// side: of `s = W h + c`, `q · (K s + b)` is `(Wᵀ Kᵀ q) · h` plus what is the same for all steps, and weights, whose
+    /// sum is 1, commute with the maps of steps and values.
+    fn forward(
+        &self,
+        tokens: &Tensor,
+        steps: &Tensor,
+        last: &nn::Linear,
+        sharpness: f64,
+    ) -> Tensor {
         let query = self.query.forward(tokens);
-        let mut scores = query.matmul(&self.key.ws).matmul(&steps.transpose(1, 2));
+        let mapped = query.matmul(&self.key.ws).matmul(&last.ws);
+        let mut scores = mapped.matmul(&steps.transpose(1, 2));
         if let Some(bias) = &self.key.bs {
             // The same for all steps: weights do not depend on it, but the bias gets its gradient, which rounding makes
             // other than zero.
             scores += query.matmul(&bias.unsqueeze(1));
         }
         let weights = (scores * sharpness).softmax(-1, Kind::Float);
-        self.value.forward(&weights.matmul(steps))
+        self.value.forward(&last.forward(&weights.matmul(steps)))
     }
 }
 
@@ -121,8 +129,8 @@ impl Enhancement {
     /// Tokens `[B, L, H]`, vision `[B, Tv, Dv]`, audio `[B, Ta, Da]` to shifted tokens.
     fn forward(&self, tokens: &Tensor, vision: &Tensor, audio: &Tensor) -> Tensor {
         let attend = |attention: &Attention, [into, out]: &[nn::Linear; 2], steps: &Tensor| {
-            let steps = out.forward(&into.forward(steps).relu());
-            attention.forward(tokens, &steps, self.sharpness)
+            let steps = into.forward(steps).relu();
+            attention.forward(tokens, &steps, out, self.sharpness)
         };
         self.precision.within(tokens.device(), || {
             let from_vision = attend(&self.attend_vision, &self.vision, vision);
