@@ -31,6 +31,7 @@ pub mod methods;
 pub mod metrics;
 pub mod numerics;
 pub mod numpy_rng;
+pub mod operations;
 pub mod pickle;
 pub mod published;
 pub mod regime;

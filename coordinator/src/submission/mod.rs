@@ -10,7 +10,6 @@ pub(crate) mod protocol;
 pub(crate) mod report;
 pub(crate) mod sharing;
 mod submit;
-pub(crate) mod work;
 
 pub(crate) use files::{FileError, encoder_shape, facts};
 pub(crate) use load::{LoadError, Loaded, Synthesize, load};

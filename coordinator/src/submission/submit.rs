@@ -1,11 +1,11 @@
 //! Submits a loaded spec.
 
-use super::{load::Loaded, work};
+use super::load::Loaded;
 use halfheard_shared::{
     dataset::{Dataset, DatasetError},
     error::Hint,
     ids::SweepId,
-    matrix,
+    matrix, operations,
 };
 use halfheard_store::{
     Store, StoreError,
@@ -90,7 +90,9 @@ pub(crate) async fn submit(
                 .or_else(|| limit(loaded.spec.max_failures)),
             ..terms
         },
-        flop: work::flop(loaded),
+        flop: operations::of_trainings(&loaded.resolved, |method, dataset| {
+            loaded.sizes(method, dataset)
+        }),
     };
     let jobs = matrix::expand(loaded.resolved.clone(), nonce);
     let submitted = store.submit(&sweep, jobs).await?;

@@ -15,6 +15,7 @@ use halfheard_e2e::{
     stage::Stage,
 };
 use halfheard_shared::{benchmark::Benchmark, matrix};
+use halfheard_store::submit::NewSweep;
 use serde_json::{Value, json};
 use std::{
     io::Read as _,
@@ -63,7 +64,7 @@ struct Options {
     // Leases and heartbeats do not pass faster, and the coordinator ingests reports so many times faster.
     #[arg(long, value_name = "N", value_parser = positive)]
     speed: Option<f64>,
-    /// An installation's first sweep: no duration is known
+    /// An installation's first sweep: no duration is known, and operations alone say what is longest
     #[arg(long)]
     first: bool,
     /// Machines die without notice, after so many minutes on average
@@ -227,7 +228,10 @@ async fn bench(options: &Options, workers: usize, matrices: usize) -> Result<Val
 
     let seeds = (SEEDS[0]..).take(SEEDS.len() * matrices);
     let spec = Arc::new(resolved(&sweep_of("cluster", seeds.collect()))?);
-    let sweep = new_sweep(&spec)?;
+    let sweep = NewSweep {
+        flop: costs::operations(&spec),
+        ..new_sweep(&spec)?
+    };
     let bound = Bound::of(matrix::expand(Arc::clone(&spec), None))?;
     stage
         .store

@@ -2,12 +2,10 @@
 //! estimated from operations and rates where not.
 
 use super::{estimate::Open, hardware::Hardware, model_name::model_name};
-use crate::submission::{
-    Loaded,
-    work::{counted, stops_early},
-};
+use crate::submission::Loaded;
 use halfheard_shared::{
     methods::{self, DataFacts, EncoderShape, faults::Fault, flops::Flops, memory::checkpoints},
+    operations::{counted, stops_early},
     spec::{ResolvedDataset, ResolvedMethod, ResolvedSpec},
     wire::{Protocol, Selection, TrainSpec},
 };

@@ -1,12 +1,12 @@
 //! How much computing the trainings of a spec take: the longest are granted first.
 
-use super::load::Loaded;
-use halfheard_shared::{
+use crate::{
     matrix::config_id,
     methods::{
         self, DataFacts, EncoderShape, Setup,
         flops::{self, Flops},
     },
+    spec::{ResolvedMethod, ResolvedSpec},
     wire::Protocol,
 };
 use serde_json::{Map, Value};
@@ -17,9 +17,12 @@ use uuid::Uuid;
 /// stop after 10 to 50 epochs of the 100 to 200 that they may have.
 const SHARE_OF_EPOCHS: f64 = 0.3;
 
-/// Floating-point operations of the trainings of a spec, by config, where they can be counted.
-pub(super) fn flop(loaded: &Loaded) -> BTreeMap<Uuid, f64> {
-    let spec = &*loaded.resolved;
+/// Floating-point operations of the trainings of a spec, by config, where they can be counted. `sizes` has those of the
+/// files that a method reads of a dataset, by its id.
+pub fn of_trainings<'a>(
+    spec: &'a ResolvedSpec,
+    sizes: impl Fn(&'a ResolvedMethod, &str) -> Option<(&'a DataFacts, &'a EncoderShape)>,
+) -> BTreeMap<Uuid, f64> {
     let mut all = BTreeMap::new();
     for method in &spec.methods {
         for dataset in &spec.datasets {
@@ -27,7 +30,7 @@ pub(super) fn flop(loaded: &Loaded) -> BTreeMap<Uuid, f64> {
             let Ok(hyper) = serde_json::from_str::<Map<String, Value>>(&own.hyper) else {
                 continue;
             };
-            let sizes = loaded.sizes(method, dataset.benchmark.id());
+            let sizes = sizes(method, dataset.benchmark.id());
             let Some(counted) = counted(&own.method, &hyper, &own.protocol, sizes) else {
                 continue;
             };
@@ -44,7 +47,7 @@ pub(super) fn flop(loaded: &Loaded) -> BTreeMap<Uuid, f64> {
 }
 
 /// The work of a method; unknown of external programs and without sizes.
-pub(crate) fn counted(
+pub fn counted(
     method: &str,
     hyper: &Map<String, Value>,
     protocol: &Protocol,
@@ -61,6 +64,6 @@ pub(crate) fn counted(
 }
 
 /// Whether a training of a registry's method may end before its last epoch.
-pub(crate) fn stops_early(hyper: &Map<String, Value>) -> bool {
+pub fn stops_early(hyper: &Map<String, Value>) -> bool {
     hyper.get("early_stop").and_then(Value::as_u64).unwrap_or(0) > 0
 }
