@@ -34,6 +34,50 @@ pub struct DataFacts {
     pub tokens: Option<usize>,
 }
 
+/// The features that MMSA distributes, by the benchmark's id.
+static DISTRIBUTED: [(&str, DataFacts); 3] = [
+    (
+        "mosi",
+        distributed([50, 375, 500], [5, 20], [1_284, 229, 686], 15),
+    ),
+    (
+        "mosei",
+        distributed([50, 500, 500], [74, 35], [16_326, 1_871, 4_659], 25),
+    ),
+    (
+        "sims",
+        distributed([39, 400, 55], [33, 709], [1_368, 456, 457], 20),
+    ),
+];
+
+/// With steps of text, audio and vision, features of audio and vision, samples of the splits, and tokens of a text.
+const fn distributed(
+    steps: [usize; 3],
+    dims: [usize; 2],
+    samples: [usize; 3],
+    tokens: usize,
+) -> DataFacts {
+    DataFacts {
+        shapes: Shapes {
+            text_len: steps[0],
+            audio_len: steps[1],
+            audio_dim: dims[0],
+            vision_len: steps[2],
+            vision_dim: dims[1],
+        },
+        samples,
+        tokens: Some(tokens),
+    }
+}
+
+impl DataFacts {
+    /// The unaligned features that MMSA distributes of a benchmark, by its id.
+    pub fn distributed(benchmark: &str) -> Option<&'static Self> {
+        let (_, facts) = DISTRIBUTED.iter().find(|(id, _)| *id == benchmark)?;
+        Some(facts)
+    }
+}
+
 /// The sizes of a text encoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EncoderShape {
@@ -49,6 +93,18 @@ pub struct EncoderShape {
     pub vocabulary: u64,
     /// The longest text, in tokens.
     pub positions: u64,
+}
+
+impl EncoderShape {
+    /// BERT base (Devlin et al., NAACL 2019), uncased English.
+    pub const BERT_BASE: Self = Self {
+        width: 768,
+        layers: 12,
+        heads: 12,
+        intermediate: 3_072,
+        vocabulary: 30_522,
+        positions: 512,
+    };
 }
 
 impl EncoderShape {

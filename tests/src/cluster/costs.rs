@@ -4,7 +4,6 @@ use crate::finished::Noise;
 use anyhow::{Context as _, Result};
 use halfheard_shared::{
     benchmark::Benchmark,
-    dataset::Shapes,
     methods::{DataFacts, EncoderShape},
     operations,
     spec::ResolvedSpec,
@@ -42,53 +41,10 @@ const FORWARD: f64 = 1.0 / 3.0;
 /// after ten to fifty epochs.
 const BEST_EPOCH: (f64, f64) = (4.0, 36.0);
 
-/// The features that MMSA distributes.
-const DATA: [(&str, DataFacts); 3] = [
-    ("mosi", data([50, 375, 500], [5, 20], [1_284, 229, 686], 15)),
-    (
-        "mosei",
-        data([50, 500, 500], [74, 35], [16_326, 1_871, 4_659], 25),
-    ),
-    (
-        "sims",
-        data([39, 400, 55], [33, 709], [1_368, 456, 457], 20),
-    ),
-];
-/// BERT base.
-const ENCODER: EncoderShape = EncoderShape {
-    width: 768,
-    layers: 12,
-    heads: 12,
-    intermediate: 3_072,
-    vocabulary: 30_522,
-    positions: 512,
-};
-
-/// With steps of text, audio and vision, features of audio and vision, samples of the splits and tokens of a text.
-const fn data(
-    steps: [usize; 3],
-    dims: [usize; 2],
-    samples: [usize; 3],
-    tokens: usize,
-) -> DataFacts {
-    DataFacts {
-        shapes: Shapes {
-            text_len: steps[0],
-            audio_len: steps[1],
-            audio_dim: dims[0],
-            vision_len: steps[2],
-            vision_dim: dims[1],
-        },
-        samples,
-        tokens: Some(tokens),
-    }
-}
-
-/// Floating-point operations of the trainings of a spec, as `coord submit` counts them.
+/// Floating-point operations of the trainings of a spec, as `coord submit` counts them, with BERT base.
 pub fn operations(spec: &ResolvedSpec) -> BTreeMap<Uuid, f64> {
     operations::of_trainings(spec, |_, dataset| {
-        let (_, data) = DATA.iter().find(|(own, _)| *own == dataset)?;
-        Some((data, &ENCODER))
+        Some((DataFacts::distributed(dataset)?, &EncoderShape::BERT_BASE))
     })
 }
 

@@ -8,7 +8,7 @@ use halfheard_models::{
     context::Optimizations,
     device, environment,
     memory::PeakMemory,
-    methods::{Batch, Losses, Method, Position, REGISTRY},
+    methods::{Batch, Losses, Method, Position, ids},
     numerics::{Numerics, initialize},
     precision::Precision,
     synthetic::{self, ROUND, seconds_per_step},
@@ -58,7 +58,8 @@ const ROUNDS: usize = 3;
 )]
 struct Options {
     /// The methods; all if none is named
-    #[arg(value_name = "METHOD", value_parser = PossibleValuesParser::new(REGISTRY.iter().map(|(id, _)| *id)))]
+    #[arg(value_name = "METHOD", value_parser = PossibleValuesParser::new(ids()))]
+    #[arg(default_values = ids(), hide_default_value = true)]
     methods: Vec<String>,
     /// Another device than the first GPU: cpu, or cuda:1
     #[arg(long, default_value = "cuda:0")]
@@ -402,12 +403,7 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
         device.name
     );
     let mut fine = true;
-    let all = REGISTRY.iter().map(|(id, _)| *id);
-    let ids: Vec<&str> = match options.methods.is_empty() {
-        true => all.collect(),
-        false => options.methods.iter().map(String::as_str).collect(),
-    };
-    for id in ids {
+    for id in &options.methods {
         match checked(id, &options) {
             Ok(checked) => {
                 fine &= checked.problems().is_empty();

@@ -12,7 +12,7 @@ use clap::{Parser, ValueEnum, builder::PossibleValuesParser, value_parser};
 use halfheard_models::{
     context::{EncoderCache, Optimizations},
     environment, memory,
-    methods::{Batch, Method, Position, REGISTRY},
+    methods::{Batch, Method, Position, ids},
     numerics::{Numerics, initialize},
     precision::Precision,
     synthetic::{self, ROUND, SHAPE, WORDS, seconds_per_step, synchronize},
@@ -48,7 +48,8 @@ const ENCODER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../.deps/encoder"
 )]
 struct Options {
     /// The methods; all if none is named
-    #[arg(value_name = "METHOD", value_parser = PossibleValuesParser::new(REGISTRY.iter().map(|(id, _)| *id)))]
+    #[arg(value_name = "METHOD", value_parser = PossibleValuesParser::new(ids()))]
+    #[arg(default_values = ids(), hide_default_value = true)]
     methods: Vec<String>,
     /// Samples in a training batch
     #[arg(
@@ -275,13 +276,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("{}", serde_json::to_string(&measured)?);
         return Ok(());
     }
-    let all = REGISTRY.iter().map(|(id, _)| *id);
-    let ids: Vec<&str> = match options.methods.is_empty() {
-        true => all.collect(),
-        false => options.methods.iter().map(String::as_str).collect(),
-    };
     if options.json {
-        for id in ids {
+        for id in &options.methods {
             let measured = options.in_child(id, Mode::After)?;
             println!("{}", serde_json::to_string(&measured)?);
         }
@@ -289,7 +285,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let (batch, threads, rounds) = (options.batch, options.threads, options.rounds);
     println!("batches of {batch}, {threads} threads, medians of {rounds} rounds of {ROUND} steps");
-    for id in ids {
+    for id in &options.methods {
         let before = options.in_child(id, Mode::Before)?;
         let after = options.in_child(id, Mode::After)?;
         println!(

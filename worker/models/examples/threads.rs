@@ -3,7 +3,7 @@
 
 use clap::{Parser, builder::PossibleValuesParser};
 use halfheard_models::{
-    methods::REGISTRY,
+    methods::ids,
     numerics::{Numerics, initialize},
     synthetic::SyntheticRun,
 };
@@ -28,7 +28,8 @@ const ENCODER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../.deps/encoder"
 )]
 struct Options {
     /// The methods; all if none is named
-    #[arg(value_name = "METHOD", value_parser = PossibleValuesParser::new(REGISTRY.iter().map(|(id, _)| *id)))]
+    #[arg(value_name = "METHOD", value_parser = PossibleValuesParser::new(ids()))]
+    #[arg(default_values = ids(), hide_default_value = true)]
     methods: Vec<String>,
     /// Training steps
     #[arg(long, value_name = "N", default_value_t = 2)]
@@ -72,10 +73,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let training = (encoder.as_path(), steps);
     initialize(Numerics::Machine)?;
     println!("largest difference from one thread, with {THREADS:?} threads");
-    for (method, _) in REGISTRY {
-        if !methods.is_empty() && !methods.iter().any(|name| name == method) {
-            continue;
-        }
+    for method in &methods {
         tch::set_num_threads(1);
         let run = SyntheticRun::new(method, &encoder, Device::Cpu)?;
         let one = run.predict()?;

@@ -4,7 +4,7 @@
 use super::{health::Health, inject, leases::Leases, report::WIRE};
 use async_nats::{HeaderMap, connection::State};
 use bytes::Bytes;
-use halfheard_models::{memory, methods::REGISTRY};
+use halfheard_models::{memory, methods};
 use halfheard_shared::{
     broker::{Broker, HEARTBEAT_EVERY},
     external,
@@ -40,9 +40,8 @@ pub(super) struct Announcement {
 impl Announcement {
     /// The ids of the methods that this worker has.
     pub(super) fn methods(&self) -> Vec<String> {
-        let known = REGISTRY.iter().map(|(id, _)| *id);
         let external = self.external.then_some(external::METHOD);
-        known.chain(external).map(str::to_owned).collect()
+        methods::ids().chain(external).map(str::to_owned).collect()
     }
 
     fn heartbeat(&self, status: &Status) -> Bytes {

@@ -7,14 +7,7 @@ use super::{
 };
 use crate::dataset::Shapes;
 
-const BASE: EncoderShape = EncoderShape {
-    width: 768,
-    layers: 12,
-    heads: 12,
-    intermediate: 3_072,
-    vocabulary: 30_522,
-    positions: 512,
-};
+const BASE: EncoderShape = EncoderShape::BERT_BASE;
 
 const SMALL: EncoderShape = EncoderShape {
     width: 384,

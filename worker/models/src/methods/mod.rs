@@ -32,4 +32,4 @@ pub use losses::Losses;
 pub use method::{
     Build, Features, Method, Needs, ReferenceErasure, ReferenceValidation, StepOutcome,
 };
-pub use registry::{Builder, REGISTRY, builder};
+pub use registry::{Builder, REGISTRY, builder, ids};

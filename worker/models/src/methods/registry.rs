@@ -25,6 +25,11 @@ pub const REGISTRY: &[(&str, Builder)] = &[
     ("emt-dlfr", emt_dlfr::build),
 ];
 
+/// The ids of all methods.
+pub fn ids() -> impl Iterator<Item = &'static str> {
+    REGISTRY.iter().map(|(id, _)| *id)
+}
+
 /// The builder of `method`.
 pub fn builder(method: &str) -> Option<Builder> {
     REGISTRY

@@ -1,22 +1,13 @@
 use super::*;
 use halfheard_shared::{
     benchmark::Kind,
-    dataset::Shapes,
     encoder::{EncoderFacts, TextFacts, TokenIds},
     hash::Hash,
     spec::{self, DatasetSpec, ExternalSpec, Files, FoundDataset, FoundEncoder, FoundProgram},
     wire::BlobRef,
 };
 
-/// BERT-base.
-const BASE: EncoderShape = EncoderShape {
-    width: 768,
-    layers: 12,
-    heads: 12,
-    intermediate: 3_072,
-    vocabulary: 30_522,
-    positions: 512,
-};
+const BASE: EncoderShape = EncoderShape::BERT_BASE;
 
 /// A machine with every file that a spec names.
 struct Everything;
@@ -78,26 +69,12 @@ struct Published;
 
 impl Sizes for Published {
     fn of(&self, method: &ResolvedMethod, dataset: &str) -> Option<(DataFacts, EncoderShape)> {
-        let (audio, vision, samples, tokens) = match dataset {
-            "mosi" => ([375, 5], [500, 20], [1_284, 229, 686], 15),
-            "mosei" => ([500, 74], [500, 35], [16_326, 1_871, 4_659], 25),
-            _ => ([400, 33], [55, 709], [1_368, 456, 457], 20),
-        };
+        let mut data = *DataFacts::distributed(dataset)?;
         // Aligned files have the text's length.
-        let aligned = method.method == "tetfn" && dataset != "sims";
-        let steps = |length: usize| if aligned { 50 } else { length };
-        let shapes = Shapes {
-            text_len: if dataset == "sims" { 39 } else { 50 },
-            audio_len: steps(audio[0]),
-            audio_dim: audio[1],
-            vision_len: steps(vision[0]),
-            vision_dim: vision[1],
-        };
-        let data = DataFacts {
-            shapes,
-            samples,
-            tokens: Some(tokens),
-        };
+        if method.method == "tetfn" && dataset != "sims" {
+            data.shapes.audio_len = data.shapes.text_len;
+            data.shapes.vision_len = data.shapes.text_len;
+        }
         Some((data, BASE))
     }
 }
